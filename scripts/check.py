@@ -1,0 +1,35 @@
+"""Every check of the project, in the order in which a mistake is cheapest to find. One exit status."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CHECKS = (
+    ("ruff", "check"),
+    ("ruff", "format", "--check"),
+    ("mypy",),
+    ("importlinter.cli", "lint-imports"),
+    ("pytest",),
+)
+
+
+def main() -> int:
+    """Run every check, also after one has failed, and return 1 if any did."""
+    failed = []
+    for module, *arguments in CHECKS:
+        if module == "importlinter.cli":
+            command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+        else:
+            command = [sys.executable, "-m", module, *arguments]
+        print(f"== {module} {' '.join(arguments)}", flush=True)
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            failed.append(module)
+    print(f"failed: {', '.join(failed)}" if failed else "all checks passed", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,160 @@
+"""The values that flow between the steps. All frozen; each refuses an impossible state at birth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.errors import ConversionError
+from xxdeploy.optional import extra
+
+if TYPE_CHECKING:
+    import onnx
+
+
+class Runner(Protocol):
+    """Anything that maps a batch to outputs: Keras, an ONNX Runtime session, an engine."""
+
+    @property
+    def name(self) -> str:
+        """What the runner is called in tables: ``keras``, ``onnx-fp32``, ``onnx-int8``."""
+        ...
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map a preprocessed batch ``(n, h, w, c)`` float32 to ``(n, classes)`` (or features) float32."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxModel:
+    """A serialised ONNX model. Steps take one and return another; none is edited in place."""
+
+    data: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ConversionError("the ONNX model is empty", hint="export it again", code="empty-model")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bytes, in hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+    def proto(self) -> onnx.ModelProto:
+        """Parse a fresh ``ModelProto``, which the caller owns and may edit."""
+        with extra("export"):
+            import onnx
+        return onnx.load_model_from_string(self.data)
+
+    @classmethod
+    def from_proto(cls, proto: onnx.ModelProto) -> OnnxModel:
+        """Serialise deterministically: the same graph gives the same bytes."""
+        return cls(proto.SerializeToString(deterministic=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """What calibration found: for each activation tensor the (low, high) it takes.
+
+    ``method`` is the calibrator with its parameter (``minmax``, ``percentile-99.99``); the two
+    digests are the key under which the result may be reused; ``images`` is how many were seen.
+    """
+
+    method: str
+    model_digest: str
+    data_digest: str
+    images: int
+    ranges: Mapping[str, tuple[float, float]] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in self.ranges.items():
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ConversionError(
+                    f"calibration saw a non-finite value in tensor {name!r}: {low}..{high}",
+                    hint="look for NaN or infinity in the weights (`xxdeploy inspect`) and in the images",
+                    code="non-finite-range",
+                )
+            if low > high:
+                raise ValueError(f"range of {name!r} is empty: {low} > {high}")
+
+    def to_json(self) -> str:
+        """Serialise with sorted keys; floats survive the round trip."""
+        return json.dumps(
+            {
+                "method": self.method,
+                "model_digest": self.model_digest,
+                "data_digest": self.data_digest,
+                "images": self.images,
+                "ranges": {name: list(pair) for name, pair in self.ranges.items()},
+            },
+            indent=1,
+            sort_keys=True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far a candidate's outputs are from the reference's, on the same batches.
+
+    ``max_abs``, ``mean_abs`` are over all outputs; ``max_rel`` is ``max_abs`` over the largest
+    reference magnitude; ``cosine`` is the lowest cosine similarity of any image; ``agreement`` the
+    share of images with the same top-1 class (0..1).
+    """
+
+    reference: str
+    candidate: str
+    images: int
+    max_abs: float
+    mean_abs: float
+    max_rel: float
+    cosine: float
+    agreement: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Classes that a runner gave to labelled images, in the order of the set.
+
+    ``top1`` and ``top5`` are shares (0..1); None where the set has no labels. ``classes`` holds the
+    top-1 class of each image, so that two runners can be compared image by image.
+    """
+
+    runner: str
+    top1: float | None
+    top5: float | None
+    classes: tuple[int, ...] = field(repr=False)
+
+    @property
+    def images(self) -> int:
+        """How many images were seen."""
+        return len(self.classes)
+
+    def agreement(self, other: Accuracy) -> float:
+        """Share of images (0..1) to which both give the same top-1 class."""
+        if self.images != other.images or not self.images:
+            raise ValueError("agreement needs two runs over the same images")
+        return float(np.mean(np.asarray(self.classes) == np.asarray(other.classes)))
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """What one step did: its name, what it counted or changed, and the seconds it took.
+
+    ``facts`` are reproducible and may go into a bundle; ``seconds`` never does.
+    """
+
+    step: str
+    facts: Mapping[str, str | int | float | bool]
+    seconds: float = 0.0

@@ -1,0 +1,1 @@
+"""Keras to ONNX. The only home of tensorflow, keras and tf2onnx."""

@@ -1,0 +1,1 @@
+"""Image folders, labels, and seeded sampling."""

@@ -1,0 +1,1 @@
+"""Static INT8: calibration and Q/DQ."""

@@ -1,0 +1,1 @@
+"""Parity, accuracy and statistics: measure, then judge."""
