@@ -1,0 +1,67 @@
+"""LeNet, which ``keras.applications`` lacks.
+
+Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-Based Learning Applied to Document Recognition,
+Proceedings of the IEEE 86(11), 1998. This is the form in use today: ReLU for the sigmoids, max pooling
+for the trained subsampling, softmax for the radial basis functions, wider layers, and 28 x 28 images
+without the border of two pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xxdeploy.optional import extra
+
+if TYPE_CHECKING:
+    import keras
+
+
+def lenet(
+    *,
+    weights: None = None,
+    input_shape: tuple[int, int, int] = (28, 28, 1),
+    classes: int = 10,
+    include_top: bool = True,
+    pooling: str | None = None,
+) -> keras.Model:
+    """Build LeNet with random weights; the arguments are those of ``keras.applications``.
+
+    Layers: convolution 32 5x5, max pooling, convolution 64 5x5, max pooling, dense 100, dense ``classes``
+    with softmax; the convolutions are "valid", as in the paper.
+
+    Parameters
+    ----------
+    weights : None
+        There are none that Keras could fetch.
+    input_shape : tuple[int, int, int]
+        Height, width (16 or more) and channels.
+    classes : int
+        Outputs of the classifier.
+    include_top : bool
+        False ends after the second pooling: ``(n, h, w, 64)``.
+    pooling : str | None
+        Without the classifier: ``avg`` or ``max`` over height and width, ``(n, 64)``.
+
+    Returns
+    -------
+    keras.Model
+        ``(n, h, w, c)`` float32 -> ``(n, classes)`` float32 probabilities, or features.
+    """
+    with extra("export"):
+        from keras import Input, Model, layers
+
+    del weights
+    image = Input(input_shape, name="image")
+    x = layers.Conv2D(32, 5, activation="relu", name="conv1")(image)
+    x = layers.MaxPooling2D(2, name="pool1")(x)
+    x = layers.Conv2D(64, 5, activation="relu", name="conv2")(x)
+    x = layers.MaxPooling2D(2, name="pool2")(x)
+    if include_top:
+        x = layers.Flatten(name="flatten")(x)
+        x = layers.Dense(100, activation="relu", name="dense1")(x)
+        x = layers.Dense(classes, activation="softmax", name="predictions")(x)
+    elif pooling == "avg":
+        x = layers.GlobalAveragePooling2D(name="pooled")(x)
+    elif pooling == "max":
+        x = layers.GlobalMaxPooling2D(name="pooled")(x)
+    return Model(image, x, name="lenet")
