@@ -1,0 +1,1 @@
+"""The ring that runs on the device: numpy, pillow and onnxruntime, nothing else."""

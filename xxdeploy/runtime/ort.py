@@ -1,0 +1,158 @@
+"""ONNX Runtime on the CPU, behind the seam of ``session.Session``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
+
+_FATAL = 4  # what goes wrong is raised; a second report on stderr would only disturb a progress bar
+MAX_THREADS = 1024
+
+
+class OrtSession:
+    """An ONNX model with one input and one float32 output, loaded and ready.
+
+    Parameters
+    ----------
+    model
+        The serialised model, or its path. Give bytes where the bytes have been hashed: a path is read again.
+    name
+        What the session is called in tables and errors.
+    threads
+        Threads inside one operator. None: one for each core that this process may use.
+    optimise
+        False turns ONNX Runtime's graph optimisations off, to compare with them (onnxruntime#11576).
+    spinning
+        False lets idle threads sleep. On small or shared processors spinning can double the latency.
+
+    Attributes
+    ----------
+    name, input_name, output_name : str
+
+    Raises
+    ------
+    MissingDependencyError
+        onnxruntime is absent (``missing-dependency``) or cannot be loaded (``broken-dependency``).
+    EngineError
+        ``engine-load``: the model is damaged or uses what this onnxruntime does not know;
+        ``engine-signature``: it has not exactly one float32 input and one float32 output.
+    UsageError
+        ``threads-invalid``.
+    """
+
+    def __init__(
+        self,
+        model: bytes | Path,
+        *,
+        name: str = "onnxruntime",
+        threads: int | None = None,
+        optimise: bool = True,
+        spinning: bool = True,
+    ) -> None:
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise UsageError(
+                f"threads must be 1 to {MAX_THREADS}, not {threads}",
+                hint="leave it out to use every core that this process may use",
+                code="threads-invalid",
+            )
+        ort = _import_onnxruntime()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = _default_threads() if threads is None else threads
+        options.log_severity_level = _FATAL
+        if not optimise:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            # Without enable_fallback=0 a failure is printed to stdout and tried a second time.
+            session = ort.InferenceSession(
+                model if isinstance(model, bytes) else str(model),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,
+            )
+        except Exception as error:  # onnxruntime's own classes derive from Exception only
+            raise EngineError(
+                f"onnxruntime {ort.__version__} cannot load the model of {name}: {_first_line(error)}",
+                hint="the file is damaged, or needs a newer onnxruntime (see `tools` in the manifest)",
+                code="engine-load",
+            ) from error
+        # InferenceSession keeps the serialised model for a change of providers, which never comes here:
+        # on a small device that would be the weights a second time.
+        session._model_bytes = None
+        inputs, outputs = session.get_inputs(), session.get_outputs()
+        signature = [value.type for value in (*inputs, *outputs)]
+        if len(inputs) != 1 or len(outputs) != 1 or signature != ["tensor(float)"] * 2:
+            raise EngineError(
+                f"the model of {name} has inputs {[i.name for i in inputs]}, outputs {[o.name for o in outputs]} "
+                f"of types {signature}; it must have one float32 input and one float32 output",
+                hint="export it with xxdeploy",
+                code="engine-signature",
+            )
+        self._session = session
+        self.name = name
+        self.input_name: str = inputs[0].name
+        self.output_name: str = outputs[0].name
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map a preprocessed batch (n, h, w, c) float32 to the output (n, ...) float32.
+
+        Raises
+        ------
+        EngineError
+            ``engine-run``: shape or dtype do not fit, or the engine failed.
+        """
+        try:
+            result: NDArray[np.float32] = self._session.run([self.output_name], {self.input_name: batch})[0]
+        except Exception as error:  # as above
+            shape = getattr(batch, "shape", None)
+            raise EngineError(
+                f"{self.name} failed on a batch {shape} {getattr(batch, 'dtype', '')}: {_first_line(error)}",
+                hint="let the bundle's Preprocess make the batch; if it did, try optimise=False",
+                code="engine-run",
+            ) from error
+        return result
+
+
+def _import_onnxruntime() -> Any:
+    """Import late, so that ``import xxdeploy.runtime`` is quick, and name the pip line when it fails.
+
+    ``optional.extra`` does the same for the workstation; this ring may not import it.
+    """
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"the runtime needs {error.name}, which is not installed",
+            hint="pip install 'xxdeploy[edge]'",
+            code="missing-dependency",
+        ) from error
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"onnxruntime is installed but cannot be loaded: {error}",
+            hint="try a fresh environment: pip install 'xxdeploy[edge]'",
+            code="broken-dependency",
+        ) from error
+    return onnxruntime
+
+
+def _default_threads() -> int:
+    """Return 0 (onnxruntime's own choice, pinned to cores), or the allowed cores where some are forbidden.
+
+    onnxruntime counts and pins to all cores of the machine, and complains on stderr where it may not.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        allowed = len(os.sched_getaffinity(0))
+        if allowed < (os.cpu_count() or allowed):
+            return allowed
+    return 0
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,21 @@
+"""The narrow seam between the runtime and an inference engine."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Session(Protocol):
+    """What ``Runtime`` needs from an engine. A test passes a ten-line fake through ``load(session=...)``."""
+
+    @property
+    def name(self) -> str:
+        """What the engine is called in tables and errors."""
+        ...
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (n, height, width, channels) float32 to (n, classes) or features float32."""
+        ...
