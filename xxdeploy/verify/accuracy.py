@@ -1,0 +1,92 @@
+"""Top-1 and top-5 of a runner on images, and the classes that it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import Accuracy, OnProgress, Progress, Runner
+from xxdeploy.errors import UsageError
+from xxdeploy.verify.outputs import run_finite
+
+
+def evaluate(
+    runner: Runner,
+    batches: Iterable[NDArray[np.float32]],
+    labels: Sequence[int] | None,
+    *,
+    on_progress: OnProgress | None = None,
+    total: int | None = None,
+) -> Accuracy:
+    """Run a classifier over images, one batch in memory, and count.
+
+    Parameters
+    ----------
+    runner
+        Gives class scores ``(n, classes)`` float32, the highest best.
+    batches
+        Preprocessed batches ``(n, h, w, c)`` float32 in the order of ``labels``.
+    labels
+        Class index of each image, or None where there are none: then only the given classes are noted.
+    on_progress
+        Called after each batch with the images done, as step ``accuracy RUNNER``.
+    total
+        Number of images for the progress; by default that of ``labels``.
+
+    Returns
+    -------
+    Accuracy
+        Equal scores are ranked by class index, the lowest first, so the same outputs give the same figures on
+        every machine. With five classes or fewer, top-5 counts every image.
+
+    Raises
+    ------
+    UsageError
+        ``no-images`` when there was none; ``label-range`` when a label is no class of this model.
+    VerificationError
+        ``non-finite-output`` and ``output-shape``.
+    ValueError
+        The labels are not as many as the images.
+    """
+    total = len(labels) if labels is not None and total is None else total
+    classes: list[int] = []
+    top1 = top5 = 0
+    for batch in batches:
+        if not len(batch):
+            continue
+        scores = run_finite(runner, batch, len(classes))
+        # Stable: of equal scores the lowest index comes first.
+        ranks = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+        if labels is not None:
+            truth = _labels_of_batch(labels, len(classes), len(batch), scores.shape[1])
+            top1 += int(np.count_nonzero(ranks[:, 0] == truth))
+            top5 += int(np.count_nonzero((ranks == truth[:, None]).any(axis=1)))
+        classes.extend(int(best) for best in ranks[:, 0])
+        if on_progress is not None:
+            on_progress(Progress(f"accuracy {runner.name}", len(classes), total))
+    if not classes:
+        raise UsageError(
+            f"no images to evaluate {runner.name} on", hint="give a folder that holds images", code="no-images"
+        )
+    if labels is None:
+        return Accuracy(runner.name, None, None, tuple(classes))
+    if len(labels) != len(classes):
+        raise ValueError(f"{len(labels)} labels for {len(classes)} images")
+    return Accuracy(runner.name, top1 / len(classes), top5 / len(classes), tuple(classes))
+
+
+def _labels_of_batch(labels: Sequence[int], first: int, images: int, classes: int) -> NDArray[np.int64]:
+    """Labels of ``images`` images from position ``first``: ``(images,)`` int64, each a class of the model."""
+    truth = np.asarray(labels[first : first + images], dtype=np.int64)
+    if len(truth) != images:
+        raise ValueError(f"{len(labels)} labels for at least {first + images} images")
+    wrong = np.flatnonzero((truth < 0) | (truth >= classes))
+    if len(wrong):
+        raise UsageError(
+            f"image {first + int(wrong[0]) + 1} has class {int(truth[wrong[0]])}, but the model has {classes} classes",
+            hint="evaluate on images of the classes that the model was trained on, or give their names with --labels",
+            code="label-range",
+        )
+    return truth

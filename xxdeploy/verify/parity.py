@@ -1,0 +1,180 @@
+"""How far two runners are from each other on the same images, and whether that is near enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import OnProgress, Parity, Progress, Runner
+from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.verify.outputs import run_finite
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What a stage may differ by. A limit that is None is not judged.
+
+    ``max_abs`` and ``max_rel`` are the largest allowed, ``cosine`` and ``agreement`` (0..1) the smallest; see
+    `xxdeploy.artifacts.Parity` for what each measures. ``remedy`` is the hint of the error.
+    """
+
+    remedy: str
+    max_abs: float | None = None
+    max_rel: float | None = None
+    cosine: float | None = None
+    agreement: float | None = None
+
+    def __post_init__(self) -> None:
+        limits = (self.max_abs, self.max_rel, self.cosine, self.agreement)
+        if all(limit is None for limit in limits):
+            raise ValueError("a tolerance that judges nothing would pass everything")
+        if not all(limit is None or math.isfinite(limit) for limit in limits):
+            raise ValueError(f"limits must be finite: {limits}")
+
+
+_EXACT = "this is a fault of the conversion, not of your data: report it with the model's name and options"
+_INT8 = "calibrate on images like those it will see, try more --samples or --method percentile"
+
+EXACT_PROBABILITIES = Tolerance(_EXACT, max_abs=1e-5)
+"""Float stages with probabilities. Both sides compute in float32 and differ in the order of the sums only: the
+catalog's networks stay below 1e-6, and a wrong padding or epsilon shows above 1e-3."""
+
+EXACT_FEATURES = Tolerance(_EXACT, max_rel=1e-4)
+"""Float stages with features, which have no fixed scale: relative to the largest feature. The sums are as long as
+those before a softmax, which would have squeezed the same difference."""
+
+INT8_PROBABILITIES = Tolerance(_INT8, agreement=0.8)
+"""INT8 against float: a floor under the worst, not a promise (that is ``--max-drop``). Ordinary per-channel
+min-max keeps 93 to 98 % of the classes on MobileNet and MobileNetV2, a broken quantisation (per tensor) 7 to 35 %.
+Cosine is not judged: one image whose class flips has a cosine near 0."""
+
+INT8_FEATURES = Tolerance(_INT8, cosine=0.8)
+"""INT8 against float where there are no classes to agree on."""
+
+
+class _Sums:
+    """Running sums over images: memory does not grow with their number."""
+
+    def __init__(self) -> None:
+        self.images = self.values = self.agreeing = 0
+        self.max_abs = self.sum_abs = self.largest = 0.0
+        self.cosine = 1.0
+
+    def add(self, reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> None:
+        """Count a batch of rows ``(n, values)``."""
+        left, right = reference.astype(np.float64), candidate.astype(np.float64)
+        difference = np.abs(left - right)
+        self.images += left.shape[0]
+        self.values += left.size
+        self.max_abs = max(self.max_abs, float(difference.max()))
+        self.sum_abs += float(difference.sum())
+        self.largest = max(self.largest, float(np.abs(left).max()))
+        self.agreeing += int(np.count_nonzero(left.argmax(axis=1) == right.argmax(axis=1)))
+        norms = np.linalg.norm(left, axis=1), np.linalg.norm(right, axis=1)
+        product = norms[0] * norms[1]
+        # Two zero rows are the same, a zero row and another are not; both would divide by zero.
+        zero = np.where((norms[0] == 0) & (norms[1] == 0), 1.0, 0.0)
+        cosine = np.divide((left * right).sum(axis=1), product, out=zero, where=product > 0)
+        self.cosine = min(self.cosine, float(cosine.min()))
+
+
+def compare(
+    reference: Runner,
+    candidate: Runner,
+    batches: Iterable[NDArray[np.float32]],
+    *,
+    on_progress: OnProgress | None = None,
+    total: int | None = None,
+) -> Parity:
+    """Run both on the same batches and measure how far the outputs are apart.
+
+    Streaming: one batch is held at a time, sums are float64.
+
+    Parameters
+    ----------
+    reference, candidate
+        The two runners; the reference's outputs are what ``max_rel`` is relative to.
+    batches
+        Preprocessed batches ``(n, h, w, c)`` float32 with any number of images each.
+    on_progress
+        Called after each batch with the images done, as step ``parity CANDIDATE``.
+    total
+        Number of images, if known, for the progress.
+
+    Returns
+    -------
+    Parity
+        See its docstring for the measures. A tie for the best class goes to the lowest index, on both sides.
+
+    Raises
+    ------
+    UsageError
+        ``no-images`` when there was none to compare on.
+    VerificationError
+        ``non-finite-output`` and ``output-shape``: nothing to measure.
+    """
+    sums = _Sums()
+    for batch in batches:
+        if not len(batch):
+            continue
+        left, right = (run_finite(runner, batch, sums.images) for runner in (reference, candidate))
+        if left.shape != right.shape:
+            raise VerificationError(
+                f"{reference.name} gives {left.shape[1]} values an image, {candidate.name} gives {right.shape[1]}",
+                hint="the two are not the same model: compare a bundle with the model that it was made from",
+                code="output-shape",
+            )
+        sums.add(left, right)
+        if on_progress is not None:
+            on_progress(Progress(f"parity {candidate.name}", sums.images, total))
+    if not sums.images:
+        raise UsageError(
+            f"no images to compare {candidate.name} with {reference.name} on",
+            hint="give a folder that holds images",
+            code="no-images",
+        )
+    relative_to_zero = math.inf if sums.max_abs else 0.0
+    return Parity(
+        reference=reference.name,
+        candidate=candidate.name,
+        images=sums.images,
+        max_abs=sums.max_abs,
+        mean_abs=sums.sum_abs / sums.values,
+        max_rel=sums.max_abs / sums.largest if sums.largest else relative_to_zero,
+        cosine=sums.cosine,
+        agreement=sums.agreeing / sums.images,
+    )
+
+
+def check(parity: Parity, tolerance: Tolerance) -> None:
+    """Judge a comparison.
+
+    Raises
+    ------
+    VerificationError
+        ``parity``: at least one measure is outside its limit. The message names each of them. A measure that is
+        NaN is outside.
+    """
+    judged = (
+        ("largest absolute difference", parity.max_abs, tolerance.max_abs, "at most"),
+        ("largest relative difference", parity.max_rel, tolerance.max_rel, "at most"),
+        ("lowest cosine", parity.cosine, tolerance.cosine, "at least"),
+        ("top-1 agreement", parity.agreement, tolerance.agreement, "at least"),
+    )
+    outside = [
+        f"{name} {value:.4g} ({word} {limit:.4g})"
+        for name, value, limit, word in judged
+        # "not within", so that NaN fails.
+        if limit is not None and not (value <= limit if word == "at most" else value >= limit)
+    ]
+    if outside:
+        raise VerificationError(
+            f"{parity.candidate} is not {parity.reference}: {', '.join(outside)}, on {parity.images} "
+            f"image{'s' if parity.images != 1 else ''}",
+            hint=tolerance.remedy,
+            code="parity",
+        )
