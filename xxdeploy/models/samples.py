@@ -1,0 +1,124 @@
+"""The weights and images that ship with xxdeploy, so that a first export needs no download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xxdeploy.errors import UsageError
+from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec
+
+FASHION_MNIST = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle-boot",
+)
+"""The ten classes in the order of the data set's labels; also the names of the class folders."""
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_OPTIONS = {
+    "lenet": BuildOptions(input_size=28, classes=10),
+    "mobilenetv2": BuildOptions(alpha=0.35, input_size=48, classes=10),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Sample weights, and what belongs to them.
+
+    Attributes
+    ----------
+    options : BuildOptions
+        What the network was built with for its training.
+    weights : Path
+        The ``.weights.h5`` file.
+    labels : tuple[str, ...]
+        Class names in the order of the outputs.
+    calibration, evaluation : Path
+        Image folders by class, disjoint.
+    statement : str
+        What the weights are, in one sentence for the user.
+    """
+
+    options: BuildOptions
+    weights: Path
+    labels: tuple[str, ...]
+    calibration: Path
+    evaluation: Path
+    statement: str
+
+
+def sample_for(spec: ModelSpec) -> Sample:
+    """Return the sample of a network.
+
+    Raises
+    ------
+    UsageError
+        ``no-sample-weights``, naming the networks that have them; ``no-shipped-folder``.
+    """
+    if spec.name not in _OPTIONS:
+        have = " and ".join(other.title for other in CATALOG if other.name in _OPTIONS)
+        raise UsageError(
+            f"there are no sample weights for {spec.title}",
+            hint=f"{have} have them; or --weights {'|'.join(spec.weights)}|FILE",
+            code="no-sample-weights",
+        )
+    options = _OPTIONS[spec.name]
+    folder = shipped_folder() / "sample"
+    width = f" of width {options.alpha}" if options.alpha else ""
+    return Sample(
+        options=options,
+        weights=_PACKAGE / "models" / "weights" / f"{spec.name}.weights.h5",
+        labels=FASHION_MNIST,
+        calibration=folder / "calibration",
+        evaluation=folder / "evaluation",
+        statement=(
+            f"sample weights: {spec.title}{width} at {options.input_size} px, trained on Fashion-MNIST "
+            "(10 kinds of clothing) for trying xxdeploy out, not for use"
+        ),
+    )
+
+
+def sample_options(spec: ModelSpec, options: BuildOptions) -> BuildOptions:
+    """Return ``options`` with those of the sample filled in.
+
+    Raises
+    ------
+    UsageError
+        ``no-sample-weights``; ``sample-options`` where ``options`` asks for another network than the trained one.
+    """
+    fixed = sample_for(spec).options
+    for field in ("alpha", "input_size", "classes", "include_top", "pooling"):
+        asked, trained = getattr(options, field), getattr(fixed, field)
+        if asked is not None and asked != trained:
+            raise UsageError(
+                f"the sample weights of {spec.title} have {field} {trained}, not {asked}",
+                hint=f"leave {field} out, or give other weights: --weights {spec.weights[0]}|none|FILE",
+                code="sample-options",
+            )
+    return replace(fixed, seed=options.seed)
+
+
+def shipped_folder() -> Path:
+    """Return the folder ``calibration/`` that ships: inside an installed wheel, at the top of a checkout.
+
+    Raises
+    ------
+    UsageError
+        ``no-shipped-folder``: neither is there.
+    """
+    for folder in (_PACKAGE / "_shipped" / "calibration", _PACKAGE.parent / "calibration"):
+        if (folder / "sample").is_dir():
+            return folder
+    raise UsageError(
+        "the sample images are missing from this installation",
+        hint="install xxdeploy again, or run scripts/make_sample_set.py in a checkout",
+        code="no-shipped-folder",
+    )
