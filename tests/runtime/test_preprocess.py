@@ -225,6 +225,7 @@ def test_wrong_types_and_modes() -> None:
     assert code_of(b"bytes") == "image-type"
     assert code_of(None) == "image-type"
     assert code_of(Image.new("F", (4, 4))) == "image-mode"
+    assert code_of(Image.new("RGB", (0, 4))) == "image-damaged"
     assert code_of(Image.new("LAB", (4, 4))) == "image-mode"
 
 

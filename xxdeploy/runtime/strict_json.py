@@ -1,0 +1,114 @@
+"""JSON from somewhere else, read strictly: no NaN, no key twice, no control characters, no surprises in size.
+
+Everything that is wrong is a ``BundleError``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+from xxdeploy.errors import BundleError
+
+JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
+T = TypeVar("T")
+
+MAX_BYTES = 4 << 20
+"""Largest manifest that is read; one of a real bundle has some tens of kilobytes."""
+
+
+def parse(text: str | bytes) -> JsonValue:
+    """Parse a whole document.
+
+    Raises
+    ------
+    BundleError
+        ``manifest-json``: no JSON or UTF-8, NaN, infinity, a key twice, nested too deep;
+        ``manifest-too-large``: over ``MAX_BYTES``; ``manifest-text``: control characters.
+    """
+    if len(text) > MAX_BYTES:
+        raise BundleError(
+            f"the manifest has more than {MAX_BYTES} bytes",
+            hint="this is no bundle of xxdeploy",
+            code="manifest-too-large",
+        )
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is not JSON")
+
+    def finite(digits: str) -> float:
+        value = float(digits)
+        return value if math.isfinite(value) else refuse(digits[:40])
+
+    def unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+        keys = dict(pairs)
+        if len(keys) != len(pairs):
+            raise ValueError("a key occurs twice in one object")
+        return keys
+
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        value: JsonValue = json.loads(text, parse_constant=refuse, parse_float=finite, object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:  # ValueError: bad JSON, bad UTF-8, an integer of 5,000 digits
+        raise BundleError(
+            f"the manifest is not valid JSON: {error}", hint="copy or export the bundle again", code="manifest-json"
+        ) from error
+    _check_text(value)
+    return value
+
+
+def _check_text(document: JsonValue) -> None:
+    """Refuse control characters and lone surrogates: these strings end up on terminals and in file names."""
+    stack = [document]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in value):
+                raise BundleError(
+                    f"the manifest has a control character in {value[:80]!r}",
+                    hint="export the bundle again",
+                    code="manifest-text",
+                )
+        elif isinstance(value, Mapping):
+            stack.extend((*value.keys(), *value.values()))
+        elif isinstance(value, Sequence):
+            stack.extend(value)
+
+
+def as_object(value: JsonValue, where: str) -> Mapping[str, JsonValue]:
+    """Return ``value`` if it is an object. ``where`` says in the error what was read."""
+    return typed(value, dict, where)
+
+
+def as_record(value: JsonValue, keys: Iterable[str], where: str) -> Mapping[str, JsonValue]:
+    """Return ``value`` if it is an object with exactly these keys (else ``manifest-keys``)."""
+    found = as_object(value, where)
+    _check_keys(found, set(keys), where)
+    return found
+
+
+def _check_keys(value: Mapping[str, JsonValue], keys: set[str], where: str) -> None:
+    missing, unknown = sorted(keys - set(value)), sorted(set(value) - keys)
+    if missing or unknown:
+        told = [f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
+        raise BundleError(
+            f"{where} has the wrong keys: {'; '.join(told)[:300]}",
+            hint="export the bundle again, or update xxdeploy",
+            code="manifest-keys",
+        )
+
+
+def typed(value: object, kind: type[T], where: str) -> T:
+    """Return ``value`` if it is a ``kind`` (else ``manifest-value``); true and false are no numbers."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise wrong_value(f"{where[:80]} must be of type {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def wrong_value(message: str) -> BundleError:
+    """Make the error for a value of the wrong type or outside its range."""
+    return BundleError(f"the manifest is wrong: {message}", hint="export the bundle again", code="manifest-value")
