@@ -1,0 +1,174 @@
+"""Finds the images below a folder, and the class of each."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from xxdeploy.datasets.images import ImageSet
+from xxdeploy.datasets.labels import Labels
+from xxdeploy.errors import UsageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+_LAYOUT = "one folder for each class (its name or WordNet id), or a labels.csv with the columns file,label"
+
+
+def open_images(root: Path, *, labels: Labels | None = None, require_labels: bool = False) -> ImageSet:
+    """Open a folder of images.
+
+    Subfolders and links to folders are followed, once each. Hidden files, and files whose suffix is not one of
+    ``SUFFIXES`` (in any case), are no images. No picture is read here.
+
+    Parameters
+    ----------
+    root : Path
+        With ``require_labels``: one folder for each class, called by its name or WordNet id, or a ``labels.csv`` with
+        the columns ``file`` (relative to ``root``) and ``label`` (name, id or class index). Else any folder.
+    labels : Labels | None
+        The classes of the network.
+    require_labels : bool
+        False opens the images without classes.
+
+    Raises
+    ------
+    UsageError
+        ``no-folder``, ``folder-unreadable``, ``empty-folder``; ``labels-missing`` without ``labels``;
+        ``images-without-class``; ``labels-match-nothing`` and ``labels-unknown``, with what was found and what was
+        expected; ``bad-labels-csv``.
+    """
+    names = _find(root)
+    if not require_labels:
+        return ImageSet(root, tuple(root / name for name in names))
+    if labels is None:
+        raise UsageError(
+            f"the classes of the images in {root} cannot be told without the network's labels",
+            hint="give them with --labels FILE, one class name on a line in the order of the outputs",
+            code="labels-missing",
+        )
+    listed = root / "labels.csv"
+    if listed.is_file():
+        names, given = _read_csv(listed, names)
+    else:
+        loose = [name for name in names if "/" not in name]
+        if loose:
+            raise UsageError(
+                f"{len(loose)} of {len(names)} images in {root} lie in no class folder: {_some(loose)}",
+                hint=_LAYOUT,
+                code="images-without-class",
+            )
+        given = [name.partition("/")[0] for name in names]
+    return ImageSet(root, tuple(root / name for name in names), _classes(root, given, labels, csv=listed.is_file()))
+
+
+def has_labels(root: Path) -> bool:
+    """Return whether ``root`` is laid out as a labelled set: a ``labels.csv``, or images in subfolders only."""
+    return (root / "labels.csv").is_file() or all("/" in name for name in _find(root))
+
+
+def labels_from_folders(root: Path) -> Labels:
+    """Return the names of the class folders in sorted order, as Keras' ``image_dataset_from_directory`` counts them.
+
+    Raises
+    ------
+    UsageError
+        As ``open_images``; ``images-without-class`` where there are no class folders.
+    """
+    folders = sorted({name.partition("/")[0] for name in _find(root) if "/" in name})
+    if not folders:
+        raise UsageError(f"{root} has no class folders", hint=_LAYOUT, code="images-without-class")
+    return Labels(tuple(folders))
+
+
+def _find(root: Path) -> list[str]:
+    """Return the POSIX names of the images below ``root``, sorted."""
+    if not root.is_dir():
+        problem = "is a file, not a folder" if root.exists() else "does not exist"
+        raise UsageError(f"{root} {problem}", hint="give a folder of images", code="no-folder")
+    names = sorted(_walk(root))
+    if not names:
+        raise UsageError(
+            f"there are no images in {root}",
+            hint=f"images end in {' '.join(suffix[1:] for suffix in SUFFIXES)}; hidden files do not count",
+            code="empty-folder",
+        )
+    return names
+
+
+def _walk(root: Path) -> Iterator[str]:
+    def fail(error: OSError) -> None:
+        raise UsageError(
+            f"{error.filename} cannot be read: {error.strerror}",
+            hint="look at its permissions",
+            code="folder-unreadable",
+        ) from error
+
+    seen = {os.path.realpath(root)}
+    for folder, subfolders, files in os.walk(root, onerror=fail, followlinks=True):
+        inner = Path(folder)
+        fresh = []
+        for subfolder in sorted(subfolders):
+            target = os.path.realpath(inner / subfolder)
+            if not subfolder.startswith(".") and target not in seen:  # a link may lead back up
+                seen.add(target)
+                fresh.append(subfolder)
+        subfolders[:] = fresh
+        for file in files:
+            if file.lower().endswith(SUFFIXES) and not file.startswith(".") and (inner / file).is_file():
+                yield (inner / file).relative_to(root).as_posix()
+
+
+def _read_csv(path: Path, images: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return files and labels of ``labels.csv``, sorted by file."""
+
+    def bad(problem: str) -> UsageError:
+        return UsageError(
+            f"{path}: {problem}", hint="a header line file,label, then one image a line", code="bad-labels-csv"
+        )
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise bad(str(error)) from error
+    if not rows:
+        raise bad("lists no images")
+    if not {"file", "label"} <= set(rows[0]):
+        raise bad(f"has the columns {', '.join(map(str, rows[0]))}")
+    known = set(images)
+    pairs: dict[str, str] = {}
+    for line, row in enumerate(rows, start=2):
+        if not row["file"] or not row["label"]:
+            raise bad(f"line {line} has no file or no label")
+        name = PurePosixPath(row["file"].strip().replace("\\", "/")).as_posix()
+        if name not in known:
+            raise bad(f"line {line}: {name} is not an image in {path.parent}")
+        if name in pairs:
+            raise bad(f"line {line}: {name} is listed twice")
+        pairs[name] = row["label"].strip()
+    files = sorted(pairs)
+    return files, [pairs[name] for name in files]
+
+
+def _classes(root: Path, given: Sequence[str], labels: Labels, *, csv: bool) -> tuple[int, ...]:
+    """Return the class index for each of ``given``; refuse what is no class."""
+    distinct = sorted(set(given))
+    found = dict(zip(distinct, labels.indices(distinct), strict=True))
+    if csv and not any(index is not None for index in found.values()) and all(name.isdecimal() for name in distinct):
+        found = {name: int(name) if int(name) < len(labels) else None for name in distinct}
+    unknown = [name for name in distinct if found[name] is None]
+    if unknown:
+        nothing = len(unknown) == len(distinct)
+        raise UsageError(
+            f"{len(unknown)} of the {len(distinct)} classes in {root} are no classes of the network: "
+            f"found {_some(unknown)}; expected {_some(labels.ids or labels.names)}",
+            hint=f"{_LAYOUT}; or give the network's own labels with --labels FILE",
+            code="labels-match-nothing" if nothing else "labels-unknown",
+        )
+    return tuple(index for name in given if (index := found[name]) is not None)
+
+
+def _some(names: Sequence[str], count: int = 4) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > count else ""
+    return ", ".join(map(repr, names[:count])) + more
