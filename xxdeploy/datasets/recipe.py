@@ -1,0 +1,93 @@
+"""Recipes of calibration sets: a TOML file that names the images, how many of them, and how they are used."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from xxdeploy.errors import UsageError
+from xxdeploy.runtime.preprocess import RESIZES
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to calibrate with.
+
+    Attributes
+    ----------
+    folder : Path
+        The images; in a file it is relative to the file.
+    samples : int | None
+        How many of them; None takes all.
+    seed : int
+        Of the choice.
+    method : str
+        Name of the calibrator: ``minmax``, ``percentile-99.99``.
+    resize : str | None
+        ``squash`` or ``crop``; None as everywhere else in the export.
+    """
+
+    folder: Path
+    samples: int | None = None
+    seed: int = 0
+    method: str = "minmax"
+    resize: str | None = None
+
+
+_TYPES: dict[str, type] = {"folder": str, "samples": int, "seed": int, "method": str, "resize": str}
+
+
+def recipe_from(path: Path) -> Recipe:
+    """Return what ``--calibration`` names: a folder of images as it is, or the recipe in a file.
+
+    Raises
+    ------
+    UsageError
+        As :func:`load_recipe`.
+    """
+    return Recipe(path) if path.is_dir() else load_recipe(path)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe. The folder is not opened, and the method is checked where it is used.
+
+    Raises
+    ------
+    UsageError
+        ``no-recipe``: the file cannot be read. ``bad-recipe``: not TOML, an unknown key, a missing folder, a value of
+        the wrong type or out of range.
+    """
+    try:
+        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"there is no calibration folder or recipe {path}: {error.strerror}",
+            hint="--calibration takes a folder of images or a recipe such as calibration/sample.toml",
+            code="no-recipe",
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _bad(path, f"is not TOML: {error}") from error
+    unknown = sorted(set(values) - set(_TYPES))
+    if unknown:
+        raise _bad(path, f"has unknown keys: {', '.join(unknown)}")
+    for key, value in values.items():
+        if type(value) is not _TYPES[key]:
+            raise _bad(path, f"{key} must be {_TYPES[key].__name__}, not {value!r}")
+    if not values.get("folder"):
+        raise _bad(path, "names no folder")
+    if values.get("samples", 1) < 1:
+        raise _bad(path, f"samples must be 1 or more, not {values['samples']}")
+    if values.get("seed", 0) < 0:
+        raise _bad(path, f"seed must be 0 or more, not {values['seed']}")
+    if values.get("resize", "squash") not in RESIZES:
+        raise _bad(path, f"resize must be one of {', '.join(RESIZES)}, not {values['resize']!r}")
+    return Recipe(**{**values, "folder": path.parent / values["folder"]})
+
+
+def _bad(path: Path, problem: str) -> UsageError:
+    keys = ", ".join(field.name for field in fields(Recipe))
+    return UsageError(
+        f"recipe {path} {problem}", hint=f"its keys are {keys}; see calibration/README.md", code="bad-recipe"
+    )
