@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from quantnets import batches, images, parse, residual
+
+from xxdeploy.artifacts import OnnxModel, Progress
+from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.quantize import calibrate
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+
+
+@pytest.fixture(scope="module")
+def model() -> OnnxModel:
+    return residual()
+
+
+def copy_network() -> OnnxModel:
+    """Return a network whose first tensor is the image and whose second is twice the image."""
+    weights = {"w": np.full((1, 1, 1, 1), 2, np.float32)}
+    return parse(HEAD + "g (float[n, 1, h, v] x) => (float[n, 1, h, v] y) { y = Conv(x, w) }", weights)
+
+
+@pytest.mark.parametrize("size", [1, 3, 16])
+def test_minmax_is_exact_for_any_batches(size: int) -> None:
+    data = np.random.default_rng(0).standard_normal((16, 1, 5, 5)).astype(np.float32)
+    found = calibrate(copy_network(), batches(data, size), data_digest="d")
+    assert found.ranges == {"x": (data.min(), data.max()), "y": (2 * data.min(), 2 * data.max())}
+
+
+@pytest.mark.parametrize("percent", [90, 99, 99.9, 100])
+def test_percentile_leaves_the_same_share_out_on_either_side(percent: float) -> None:
+    data = np.random.default_rng(1).standard_normal((40, 1, 50, 50)).astype(np.float32)
+    data[:, 0, 0, 0] *= 30
+    found = calibrate(copy_network(), batches(data), method=f"percentile-{percent}", data_digest="d")
+    expected = np.quantile(data, [0.5 - percent / 200, 0.5 + percent / 200])
+    np.testing.assert_allclose(found.ranges["x"], expected, atol=2 * np.abs(data).max() / 2048)
+    np.testing.assert_allclose(found.ranges["y"], 2 * expected, atol=4 * np.abs(data).max() / 2048)
+
+
+def test_percentile_does_not_depend_on_order_or_batches(model: OnnxModel) -> None:
+    data = images(12)
+    found = calibrate(model, batches(data, 5), method="percentile-99.5", data_digest="d")
+    again = calibrate(model, batches(data[::-1], 2), method="percentile-99.5", data_digest="d")
+    assert found == again
+    assert found.method == "percentile-99.5"
+
+
+def test_the_record(model: OnnxModel) -> None:
+    seen: list[Progress] = []
+    found = calibrate(model, batches(images(6)), data_digest="digest of the images", on_progress=seen.append)
+    assert (found.model_digest, found.data_digest) == (model.digest, "digest of the images")
+    assert (found.method, found.images) == ("minmax", 6)
+    assert [progress.done for progress in seen] == [1, 2, 3, 4, 5, 6]
+    assert found.ranges["stem6"][0] == 0
+    assert found.ranges["stem6"][1] <= 6
+    assert "logits" not in found.ranges
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile-99.9"])
+def test_memory_does_not_grow_with_the_images(model: OnnxModel, method: str) -> None:
+    def peak(count: int) -> int:
+        def stream() -> Iterator[NDArray[np.float32]]:
+            for seed in range(count):
+                yield images(4, seed)
+
+        tracemalloc.start()
+        try:
+            calibrate(model, stream, method=method, data_digest="d")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(2)
+    assert peak(60) < 1.05 * peak(6) + 50_000
+
+
+def test_constant_and_silent_tensors() -> None:
+    found = calibrate(copy_network(), batches(np.zeros((3, 1, 4, 4), np.float32)), data_digest="d")
+    assert found.ranges == {"x": (0, 0), "y": (0, 0)}
+    constant = batches(np.full((3, 1, 4, 4), 0.5, np.float32))
+    found = calibrate(copy_network(), constant, method="percentile-99", data_digest="d")
+    assert found.ranges["y"] == pytest.approx((1, 1), abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["", "mean", "percentile", "percentile-x", "percentile-101", "minmax-3"])
+def test_unknown_methods(model: OnnxModel, method: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        calibrate(model, batches(images(1)), method=method, data_digest="d")
+    assert caught.value.code == "unknown-calibrator"
+
+
+def test_no_images(model: OnnxModel) -> None:
+    for empty in (batches(images(0)), batches(np.zeros((0, 16, 16, 3), np.float32))):
+        with pytest.raises(UsageError) as caught:
+            calibrate(model, empty, data_digest="d")
+        assert caught.value.code == "no-calibration-images"
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile-99"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_broken_images_are_refused(model: OnnxModel, method: str, value: float) -> None:
+    data = images(3)
+    data[1, 4, 4, 1] = value
+    with pytest.raises(ConversionError) as caught:
+        calibrate(model, batches(data), method=method, data_digest="d")
+    assert caught.value.code == "non-finite-range"
+
+
+def test_images_of_another_size_are_refused(model: OnnxModel) -> None:
+    with pytest.raises(ConversionError) as caught:
+        calibrate(model, batches(images(2, size=12)), data_digest="d")
+    assert caught.value.code == "calibration-run"

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from quantnets import batches, images, ops, optimised_ops, parse, residual, run
+
+from xxdeploy.artifacts import OnnxModel, Ranges
+from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.quantize import calibrate, quantize, scheme
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+U8S8 = scheme("static-w8c-a8")
+
+
+def ranges(**pairs: tuple[float, float]) -> Ranges:
+    return Ranges("minmax", "model", "data", 1, pairs)
+
+
+@pytest.fixture(scope="module")
+def model() -> OnnxModel:
+    return residual()
+
+
+@pytest.fixture(scope="module")
+def calibrated(model: OnnxModel) -> Ranges:
+    return calibrate(model, batches(images()), data_digest="images")
+
+
+def test_pairs_are_counted(model: OnnxModel, calibrated: Ranges) -> None:
+    count = ops(quantize(model, calibrated, U8S8))
+    assert count["QuantizeLinear"] == 14  # one for each tensor of test_layout
+    assert count["DequantizeLinear"] == 14 + 6 + 5  # and one for each weight and each bias
+    assert {op: n for op, n in count.items() if "Linear" not in op} == dict(ops(model))
+
+
+def test_onnx_runtime_finds_integer_kernels(model: OnnxModel, calibrated: Ranges, tmp_path: Path) -> None:
+    count = optimised_ops(quantize(model, calibrated, U8S8), tmp_path)
+    assert count["QLinearConv"] == 5
+    for op in ("QLinearAdd", "QLinearConcat", "QLinearAveragePool", "QLinearGlobalAveragePool", "QGemm", "Softmax"):
+        assert count[op] == 1, op
+    for op in ("Conv", "FusedConv", "Relu", "Clip", "Gemm", "Add", "Concat"):
+        assert count[op] == 0, op
+    assert count["QuantizeLinear"] == 2  # the image, and behind Pad, for which there is no integer kernel
+
+
+@pytest.mark.parametrize("name", ["static-w8c-a8", "static-w7c-a8", "static-w8c-a8i", "static-w8c-a8s"])
+def test_every_scheme_keeps_the_classes(model: OnnxModel, calibrated: Ranges, name: str) -> None:
+    data = images(64, seed=2)
+    quantised = quantize(model, calibrated, scheme(name))
+    reference, plain, optimised = run(model, data), run(quantised, data, optimise=False), run(quantised, data)
+    assert len(set(reference.argmax(axis=1))) > 3
+    assert (reference.argmax(axis=1) == optimised.argmax(axis=1)).mean() > 0.95
+    assert np.abs(plain - optimised).max() < 0.02
+
+
+def test_weights_lie_in_int8_and_sizes_follow(model: OnnxModel, calibrated: Ranges) -> None:
+    proto = quantize(model, calibrated, U8S8).proto()
+    stored = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name in ("stem_w", "wide_w", "deep_w", "thin_w", "grouped_w", "head_w"):
+        assert name not in stored
+        assert stored[f"{name}_quantized"].data_type == 3  # int8
+        channels = stored[f"{name}_quantized"].dims[0]
+        assert list(stored[f"{name}_scale"].dims) == list(stored[f"{name}_zero_point"].dims) == [channels]
+    assert stored["stem_b_quantized"].data_type == 6  # int32
+    assert not any(name.startswith("thin_b") for name in stored)
+
+
+def test_inputs_outputs_and_header_stay(model: OnnxModel, calibrated: Ranges) -> None:
+    before, after = model.proto(), quantize(model, calibrated, U8S8).proto()
+    assert after.graph.input == before.graph.input
+    assert after.graph.output == before.graph.output
+    assert (after.ir_version, after.opset_import) == (before.ir_version, before.opset_import)
+
+
+def test_the_same_question_gives_the_same_bytes(model: OnnxModel, calibrated: Ranges) -> None:
+    assert quantize(model, calibrated, U8S8) == quantize(OnnxModel(bytes(model.data)), calibrated, U8S8)
+
+
+def test_float_layers_stay_float(model: OnnxModel, calibrated: Ranges, tmp_path: Path) -> None:
+    mixed = quantize(model, calibrated, replace(U8S8, float_layers=frozenset({"deep"})))
+    stored = {tensor.name for tensor in mixed.proto().graph.initializer}
+    assert "deep_w" in stored
+    assert "deep_w_quantized" not in stored
+    count = optimised_ops(mixed, tmp_path)
+    assert (count["QLinearConv"], count["Conv"]) == (4, 1)  # without a shield onnxruntime makes it 5 and 0
+
+
+def test_a_quantised_output_keeps_its_name(tmp_path: Path) -> None:
+    features = parse(
+        HEAD + "g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y) { a = Conv(x, w)  y = Relu(a) }",
+        {"w": np.eye(4, dtype=np.float32)[:, :, None, None]},
+    )
+    quantised = quantize(features, ranges(x=(-1, 1), y=(0, 1)), U8S8)
+    assert set(optimised_ops(quantised, tmp_path)) == {"QuantizeLinear", "Transpose", "QLinearConv", "DequantizeLinear"}
+    data = np.random.default_rng(0).uniform(-1, 1, (2, 4, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(run(quantised, data), np.maximum(data, 0), atol=0.02)
+
+
+def test_the_bias_scale_is_exact_where_onnx_runtime_would_change_weights(tmp_path: Path) -> None:
+    """A tiny channel with a large bias: the bias stays right, with and without optimisation."""
+    weights = np.array([[1.0], [1e-12]], np.float32).reshape(2, 1, 1, 1)
+    bias = np.array([0.25, 0.75], np.float32)
+    text = HEAD + "g (float[n, 1, 4, 4] x) => (float[n, 2, 4, 4] y) { y = Conv(x, w, b) }"
+    quantised = quantize(parse(text, {"w": weights, "b": bias}), ranges(x=(0, 1), y=(0, 1.25)), U8S8)
+    data = np.full((1, 1, 4, 4), 0.5, np.float32)
+    for optimise in (False, True):
+        out = run(quantised, data, optimise=optimise)
+        np.testing.assert_allclose(out[0, :, 0, 0], [0.75, 0.75], atol=0.005)
+
+
+def test_dead_channels_and_silent_tensors() -> None:
+    weights = np.zeros((3, 1, 1, 1), np.float32)
+    text = HEAD + "g (float[n, 1, 4, 4] x) => (float[n, 3, 4, 4] y) { y = Conv(x, w, b) }"
+    network = parse(text, {"w": weights, "b": np.array([0.0, 1.0, -0.5], np.float32)})
+    quantised = quantize(network, ranges(x=(0, 0), y=(-0.5, 1)), U8S8)
+    for optimise in (False, True):
+        out = run(quantised, np.zeros((1, 1, 4, 4), np.float32), optimise=optimise)
+        np.testing.assert_allclose(out[0, :, 0, 0], [0.0, 1.0, -0.5], atol=0.005)
+
+
+@pytest.mark.parametrize("number", [0.17, -0.17, 0.0, 3.0])
+def test_single_numbers_are_exact(number: float) -> None:
+    text = HEAD + "g (float[n, 1, 4, 4] x) => (float[n, 1, 4, 4] y) { a = Conv(x, w)  y = Mul(a, c) }"
+    network = parse(text, {"w": np.ones((1, 1, 1, 1), np.float32), "c": np.full(1, number, np.float32)})
+    span = max(abs(number), 0.01)
+    quantised = quantize(network, ranges(x=(-1, 1), a=(-1, 1), y=(-span, span)), U8S8)
+    data = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 1, 4, 4)
+    np.testing.assert_allclose(run(quantised, data), data * number, atol=0.02 * span + 0.004)
+
+
+def test_weights_that_two_layers_share(tmp_path: Path) -> None:
+    text = HEAD + "g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y) { a = Conv(x, w, b)  y = Conv(a, w, b) }"
+    shared = parse(text, {"w": np.eye(4, dtype=np.float32)[:, :, None, None], "b": np.full(4, 0.5, np.float32)})
+    quantised = quantize(shared, ranges(x=(-1, 1), a=(-0.5, 1.5), y=(0, 2)), U8S8)
+    data = np.random.default_rng(0).uniform(-1, 1, (2, 4, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(run(quantised, data), data + 1, atol=0.03)
+    assert optimised_ops(quantised, tmp_path)["QLinearConv"] == 2
+
+
+@pytest.mark.parametrize("op", ["Gemm(x, w, b)", "Gemm<transB = 1>(x, w, b)", "MatMul(x, w)"])
+def test_matrix_products_are_rounded_per_column(op: str) -> None:
+    rng = np.random.default_rng(6)
+    weights = (rng.standard_normal((8, 8)) * np.logspace(-3, 0, 8)).astype(np.float32)  # columns of very different size
+    stored = weights.T.copy() if "transB" in op else weights
+    network = parse(
+        HEAD + f"g (float[n, 8] x) => (float[n, 8] y) {{ y = {op} }}", {"w": stored, "b": np.zeros(8, np.float32)}
+    )
+    data = rng.uniform(-1, 1, (64, 8)).astype(np.float32)
+    error = np.abs(run(quantize(network, ranges(x=(-1, 1)), U8S8), data) - data @ weights)
+    assert (error.max(axis=0) < 0.03 * np.abs(weights).max(axis=0)).all()
+
+
+def test_refusals(model: OnnxModel, calibrated: Ranges) -> None:
+    with pytest.raises(UsageError) as usage:
+        quantize(quantize(model, calibrated, U8S8), calibrated, U8S8)
+    assert usage.value.code == "already-quantized"
+    with pytest.raises(ConversionError) as missing:
+        quantize(model, ranges(image=(-1, 1)), U8S8)
+    assert missing.value.code == "missing-range"
+    assert "stem6" in missing.value.message
+    old = model.proto()
+    old.opset_import[0].version = 11
+    with pytest.raises(ConversionError) as opset:
+        quantize(OnnxModel.from_proto(old), calibrated, U8S8)
+    assert opset.value.code == "opset-too-old"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_broken_weights_are_named(value: float) -> None:
+    broken = np.ones((1, 1, 1, 1), np.float32) * np.float32(value)
+    network = parse(
+        HEAD + "g (float[n, 1, 4, 4] x) => (float[n, 1, 4, 4] y) { y = Conv(x, kernel) }", {"kernel": broken}
+    )
+    with pytest.raises(ConversionError, match="kernel") as caught:
+        quantize(network, ranges(x=(0, 1), y=(0, 1)), U8S8)
+    assert caught.value.code == "non-finite-weights"

@@ -1,0 +1,105 @@
+"""Keep calibration results, and use one again only for the very same question.
+
+The file name is a digest of all that the result depends on, and the file repeats it: a file that was copied, damaged or
+written by hand is not believed, but replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from xxdeploy.artifacts import Ranges
+from xxdeploy.errors import ConversionError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationKey:
+    """What a result depends on. ``data_digest`` covers the images and their preprocessing; ``images`` counts them."""
+
+    model_digest: str
+    data_digest: str
+    method: str
+    images: int
+
+    def matches(self, ranges: Ranges) -> bool:
+        """Tell whether ``ranges`` answers this key."""
+        return self == CalibrationKey(ranges.model_digest, ranges.data_digest, ranges.method, ranges.images)
+
+    def path(self, folder: Path) -> Path:
+        """Return the file that holds the answer."""
+        digest = hashlib.sha256("\n".join(map(str, astuple(self))).encode()).hexdigest()
+        return folder / f"calibration-{digest[:24]}.json"
+
+
+def cached_calibration(folder: Path, key: CalibrationKey, compute: Callable[[], Ranges]) -> Ranges:
+    """Return the kept result for ``key``, or ``compute`` it and keep it.
+
+    A file that is damaged or does not match is ignored with a warning. A folder that cannot be written is only warned
+    about too: the result is good without it.
+    """
+    path = key.path(folder)
+    try:
+        ranges = load_ranges(path)
+        if key.matches(ranges):
+            log.info("calibration taken from %s", path)
+            return ranges
+        log.warning("%s is the calibration of something else; calibrating again", path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ConversionError) as error:
+        log.warning("%s is not usable (%s); calibrating again", path, error)
+    ranges = compute()
+    try:
+        save_ranges(ranges, path)
+    except OSError as error:
+        log.warning("the calibration could not be kept: %s", error)
+    return ranges
+
+
+def save_ranges(ranges: Ranges, path: Path) -> None:
+    """Write ``ranges`` as JSON, whole or not at all; missing folders are made.
+
+    Raises
+    ------
+    OSError
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(ranges.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load_ranges(path: Path) -> Ranges:
+    """Read what :func:`save_ranges` wrote.
+
+    Raises
+    ------
+    ConversionError
+        ``damaged-ranges``, ``non-finite-range``.
+    OSError
+        The file is absent or unreadable.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConversionError(
+            f"{path} is not a calibration record: {error}",
+            hint="delete the file and calibrate again",
+            code="damaged-ranges",
+        ) from error
+    return Ranges.from_json(text)

@@ -1,0 +1,97 @@
+"""From float values to integers and their scales: activations, weights, biases.
+
+``real = (integer - zero_point) * scale`` throughout, as in Jacob et al. 2018, arXiv:1712.05877, equation 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.quantize.scheme import Scheme
+
+_FLOOR = 2.0**-60
+"""Smallest scale. The product of two is still an ordinary float32."""
+
+_BIAS_LIMIT = 2.0**30
+"""Largest quantised bias. Half of int32 is left for the sum of products that is added to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The integers of one activation: ``scale`` and ``zero_point`` are 0-d, float32 and uint8 or int8."""
+
+    scale: NDArray[np.float32]
+    zero_point: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerWeights:
+    """A layer's weights and bias.
+
+    ``values`` int8, in the float weights' layout; ``scale`` float32 (channels,). ``bias`` int32 (channels,) or None;
+    its scale, ``bias_scale`` float32 (channels,), is the input's times the weights'.
+    """
+
+    values: NDArray[np.int8]
+    scale: NDArray[np.float32]
+    bias: NDArray[np.int32] | None
+    bias_scale: NDArray[np.float32]
+
+
+def activation_grid(low: float, high: float, scheme: Scheme) -> Grid:
+    """Lay 256 integers (255 when symmetric) over ``low..high``, widened to contain zero.
+
+    Zero is exact, so that padding is. The integers never span more than the range: ONNX Runtime removes a Clip in front
+    of a quantiser only if the quantiser clips at least as much, to within 1.2e-7. A range without width (a tensor that
+    was zero in every image) becomes 0..1.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    if high - low < _FLOOR * 256:
+        low, high = 0.0, 1.0
+    if scheme.symmetric:
+        return Grid(_at_most(max(-low, high), 127), np.array(0, np.int8))
+    scale = _at_most(high - low, 255)
+    zero = int(np.clip(np.rint(-low / float(scale)), 0, 255))
+    return Grid(scale, np.array(zero - 128, np.int8) if scheme.signed else np.array(zero, np.uint8))
+
+
+def integer_weights(
+    weights: NDArray[np.float32],
+    axis: int,
+    scheme: Scheme,
+    *,
+    bias: NDArray[np.float32] | None,
+    input_scale: float,
+) -> IntegerWeights:
+    """Round ``weights`` to int8, symmetric, one scale for each channel along ``axis``; ``bias`` (channels,) to int32.
+
+    A channel's scale is its largest magnitude over ``scheme.weight_max``, with two exceptions. A dead channel (all
+    zero) takes the smallest scale of its living neighbours. And a scale is raised until the bias fits into int32: left
+    alone, ONNX Runtime would do that behind our back.
+    """
+    rest = tuple(i for i in range(weights.ndim) if i != axis)
+    largest = np.max(np.abs(weights.astype(np.float64)), axis=rest)
+    living = largest[largest > 0]
+    largest[largest == 0] = living.min() if living.size else 1.0
+    scale = np.maximum(largest / scheme.weight_max, _FLOOR)
+    if bias is not None:
+        scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (input_scale * _BIAS_LIMIT))
+    scale32 = scale.astype(np.float32)
+    shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
+    steps = np.rint(weights / scale32.astype(np.float64).reshape(shape))
+    values = np.clip(steps, -scheme.weight_max, scheme.weight_max).astype(np.int8)
+    bias_scale = (np.float32(input_scale) * scale32).astype(np.float32)
+    integer_bias = None if bias is None else np.rint(bias / bias_scale.astype(np.float64)).astype(np.int32)
+    return IntegerWeights(values, scale32, integer_bias, bias_scale)
+
+
+def _at_most(width: float, steps: int) -> NDArray[np.float32]:
+    """Return the largest float32 scale whose ``steps`` multiple, in float32, does not pass ``width``."""
+    scale = np.float32(width / steps)
+    while np.float32(steps) * scale > np.float32(width):
+        scale = np.nextafter(scale, np.float32(0))
+    return np.asarray(scale, np.float32)

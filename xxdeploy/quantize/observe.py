@@ -1,0 +1,65 @@
+"""Run a float graph and look at tensors in its middle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import OnnxModel
+from xxdeploy.errors import ConversionError
+from xxdeploy.optional import extra
+from xxdeploy.quantize.graph_view import GraphView
+
+with extra("export"):
+    import onnxruntime
+    from onnx import ModelProto, TensorProto, helper
+
+_FATAL = 4  # what goes wrong is raised; a second report on stderr would only disturb a progress bar
+
+
+class Observer:
+    """A session that returns chosen tensors of a one-input graph instead of its output."""
+
+    def __init__(self, view: GraphView, tensors: Iterable[str]) -> None:
+        self.tensors = tuple(tensors)
+        self._input = view.inputs[0]
+        self._fetched = [name for name in self.tensors if name != self._input]
+        proto = ModelProto()
+        proto.CopyFrom(view.proto)
+        del proto.graph.output[:]
+        proto.graph.output.extend(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._fetched
+        )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _FATAL
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                OnnxModel.join(proto, view.arrays).data, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's own classes derive from Exception only
+            raise _failed(error) from error
+
+    def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Map a preprocessed batch to the value of each tensor.
+
+        Raises
+        ------
+        ConversionError
+            ``calibration-run``: the batch does not fit the graph, or ONNX Runtime fails.
+        """
+        try:
+            values = self._session.run(self._fetched, {self._input: batch})
+        except Exception as error:  # as above
+            raise _failed(error) from error
+        return {self._input: batch, **dict(zip(self._fetched, values, strict=True))}
+
+
+def _failed(error: Exception) -> ConversionError:
+    return ConversionError(
+        f"ONNX Runtime could not run the float graph on a calibration batch: {str(error).strip().splitlines()[0]}",
+        hint="the images must come from this model's own preprocessing (input size, channels)",
+        code="calibration-run",
+    )

@@ -1,0 +1,234 @@
+"""Write INT8 into a graph as ``QuantizeLinear`` / ``DequantizeLinear`` pairs (Q/DQ).
+
+Precision then belongs to the graph, and every engine reads it from there. Names derive from the float tensor's:
+``x_quantized``, ``x_dequantized``, ``x_scale``, ``x_zero_point``. Graph inputs and outputs stay float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import OnnxModel, Ranges
+from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.onnxfile import skeleton
+from xxdeploy.optional import extra
+from xxdeploy.quantize.graph_view import GraphView
+from xxdeploy.quantize.integers import Grid, activation_grid, integer_weights
+from xxdeploy.quantize.layout import Layout, plan_layout
+from xxdeploy.quantize.scheme import Scheme
+from xxdeploy.quantize.support import CPU, Role, role, weight_axis
+
+with extra("export"):
+    import onnx
+    from onnx import ModelProto, NodeProto, helper
+
+OPSET = 13
+"""First opset whose DequantizeLinear has an axis, which scales per channel need."""
+
+
+def quantize(model: OnnxModel, ranges: Ranges, scheme: Scheme) -> OnnxModel:
+    """Return ``model`` in INT8 after ``scheme``, activations laid out over ``ranges``.
+
+    ``ranges`` may come from another model with the same tensor names: a bias correction keeps the ranges it was made
+    for. The same arguments give the same bytes.
+
+    Raises
+    ------
+    UsageError
+        ``already-quantized``: the graph holds Q/DQ pairs.
+    ConversionError
+        ``opset-too-old``, ``non-finite-weights``, ``nothing-to-quantize``, ``missing-range``: calibration did not see a
+        tensor; ``invalid-int8-graph``: what was written does not pass ONNX's checker.
+    """
+    view = GraphView.of(model)
+    check_float_graph(view)
+    layout = plan_layout(view, scheme)
+    writer = _Writer(view, layout, activation_grids(layout, ranges, scheme), scheme)
+    return _checked(*writer.write())
+
+
+def activation_grids(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str, Grid]:
+    """Return the grid of each scale that ``layout`` names, over the joined ranges of its sources.
+
+    Raises
+    ------
+    ConversionError
+        ``missing-range``.
+    """
+    grids = {}
+    for root, sources in layout.sources.items():
+        missing = [name for name in sources if name not in ranges.ranges]
+        if missing:
+            raise ConversionError(
+                f"calibration has no range for tensor {missing[0]!r} ({len(missing)} missing at {root!r})",
+                hint="calibrate this very graph: ranges are kept by tensor name",
+                code="missing-range",
+            )
+        pairs = [ranges.ranges[name] for name in sources]
+        grids[root] = activation_grid(min(low for low, _ in pairs), max(high for _, high in pairs), scheme)
+    return grids
+
+
+def check_float_graph(view: GraphView) -> None:
+    """Refuse a graph that is quantised already, too old for scales per channel, or holds NaN or infinity.
+
+    Raises
+    ------
+    UsageError, ConversionError
+        ``already-quantized``, ``opset-too-old``, ``non-finite-weights``.
+    """
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in view.nodes):
+        raise UsageError("the model is quantised already", hint="start from the float model", code="already-quantized")
+    opset = max((entry.version for entry in view.proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if opset < OPSET:
+        raise ConversionError(
+            f"the model has opset {opset}; INT8 with a scale for each channel needs {OPSET}",
+            hint="export it again: xxdeploy converts to opset 17",
+            code="opset-too-old",
+        )
+    for name, value in view.constants.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ConversionError(
+                f"weight {name!r} holds NaN or infinity",
+                hint="the training run or the weights file is broken; load other weights",
+                code="non-finite-weights",
+            )
+
+
+class _Writer:
+    """One pass over the graph that collects the new nodes and initialisers."""
+
+    def __init__(self, view: GraphView, layout: Layout, grids: dict[str, Grid], scheme: Scheme) -> None:
+        self.view, self.layout, self.grids, self.scheme = view, layout, grids, scheme
+        self.nodes: list[NodeProto] = []
+        self.arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+
+    def write(self) -> tuple[ModelProto, dict[str, NDArray[Any]]]:
+        """Return the new graph and its initialisers."""
+        for name in self.view.inputs:
+            self._pair(name, name)
+        for node in self.view.nodes:
+            self._node(node)
+        proto = ModelProto()
+        proto.CopyFrom(self.view.proto)
+        del proto.graph.node[:]
+        proto.graph.node.extend(self.nodes)
+        used = {name for node in self.nodes for name in node.input}
+        return proto, {name: array for name, array in self.arrays.items() if name in used}
+
+    def _node(self, node: NodeProto) -> None:
+        """Write ``node`` with its operands exchanged, and a pair behind each output that is quantised."""
+        new = NodeProto()
+        new.CopyFrom(node)
+        new.input[:] = [self._reads(name) for name in node.input]
+        if node.output[0] in self.layout.layers:
+            if role(self.view, node, CPU) is Role.COMPUTE:
+                self._weights(node, new)
+            else:
+                new.input[:] = [self._scalar(name) if name in self.view.constants else name for name in new.input]
+        elif CPU.get(node.op_type) is Role.COMPUTE and node.input[0] in self.layout.scale_of:
+            new.input[0] = self._shield(new.input[0], f"{node.output[0]}_shield")
+        for index, name in enumerate(node.output):
+            if name in self.layout.scale_of and name in self.view.outputs:
+                new.output[index] = f"{name}_float"  # the output's own name goes to the end of the pair
+        self.nodes.append(new)
+        for name, written in zip(node.output, new.output, strict=True):
+            self._pair(name, written)
+
+    def _reads(self, name: str) -> str:
+        """Return what a reader of ``name`` reads now."""
+        if name not in self.layout.scale_of or name in self.view.outputs:
+            return name
+        return f"{name}_dequantized"
+
+    def _pair(self, name: str, written: str) -> None:
+        """Quantise and dequantise ``name``, which is in the graph as ``written``."""
+        if name not in self.layout.scale_of:
+            return
+        root = self.layout.scale_of[name]
+        grid = self.grids[root]
+        parameters = [self._array(f"{root}_scale", grid.scale), self._array(f"{root}_zero_point", grid.zero_point)]
+        quantized = f"{name}_quantized"
+        self._add("QuantizeLinear", [written, *parameters], quantized)
+        self._add("DequantizeLinear", [quantized, *parameters], self._reads(name))
+
+    def _weights(self, node: NodeProto, new: NodeProto) -> None:
+        """Exchange weights and bias of a layer for integers that are dequantised in front of it."""
+        weight, axis = node.input[1], weight_axis(node)
+        bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
+        integers = integer_weights(
+            self.view.constants[weight],
+            axis,
+            self.scheme,
+            bias=None if bias is None else self.view.constants[bias].reshape(-1),
+            input_scale=float(self.grids[self.layout.scale_of[node.input[0]]].scale),
+        )
+        zeros = np.zeros(integers.scale.shape, np.int8)
+        new.input[1] = self._constant(weight, integers.values, integers.scale, zeros, axis)
+        if bias is not None and integers.bias is not None:
+            new.input[2] = self._constant(bias, integers.bias, integers.bias_scale, None, 0)
+
+    def _scalar(self, name: str) -> str:
+        """Exchange a single number for an integer that stands for it exactly."""
+        value = self.view.constants[name]
+        number = float(value.reshape(()))
+        grid = activation_grid(number, number, self.scheme)
+        info = np.iinfo(grid.zero_point.dtype)
+        steps = np.clip(np.rint(number / float(grid.scale)) + int(grid.zero_point), info.min, info.max)
+        return self._constant(name, np.full(value.shape, steps, info.dtype), grid.scale, grid.zero_point, None)
+
+    def _constant(
+        self,
+        name: str,
+        values: NDArray[Any],
+        scale: NDArray[np.float32],
+        zero_point: NDArray[Any] | None,
+        axis: int | None,
+    ) -> str:
+        """Store a quantised constant and dequantise it; a constant that layers share is stored for each."""
+        stem, copy = name, 1
+        while f"{stem}_quantized" in self.arrays:
+            copy += 1
+            stem = f"{name}_{copy}"
+        inputs = [self._array(f"{stem}_quantized", values), self._array(f"{stem}_scale", scale)]
+        if zero_point is not None:
+            inputs.append(self._array(f"{stem}_zero_point", zero_point))
+        self._add("DequantizeLinear", inputs, f"{stem}_dequantized", axis)
+        return f"{stem}_dequantized"
+
+    def _shield(self, name: str, shield: str) -> str:
+        """Put a copy in front of a layer that stays in float.
+
+        Between a DequantizeLinear and a QuantizeLinear, ONNX Runtime would round the layer's float weights to integers
+        by itself, one scale for all channels (its WeightBiasQuantization). A Sum of one operand stops that; Identity
+        would not, as it is removed first.
+        """
+        self.nodes.append(helper.make_node("Sum", [name], [shield], name=shield))
+        return shield
+
+    def _array(self, name: str, value: NDArray[Any]) -> str:
+        self.arrays[name] = value
+        return name
+
+    def _add(self, op: str, inputs: Iterable[str], output: str, axis: int | None = None) -> None:
+        node = helper.make_node(op, list(inputs), [output], name=output)
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self.nodes.append(node)
+
+
+def _checked(proto: ModelProto, arrays: dict[str, NDArray[Any]]) -> OnnxModel:
+    """Serialise, once ONNX's checker and its strict shape inference have passed the graph."""
+    try:
+        onnx.checker.check_model(skeleton(proto, arrays), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionError(
+            f"the INT8 graph is not valid ONNX: {error}",
+            hint="this is a fault of xxdeploy: please report it with the model's name",
+            code="invalid-int8-graph",
+        ) from error
+    return OnnxModel.join(proto, arrays)
