@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy import onnxfile
 from xxdeploy.errors import ConversionError
 from xxdeploy.optional import extra
 
@@ -58,6 +59,15 @@ class OnnxModel:
             import onnx
         return onnx.load_model_from_string(self.data)
 
+    def split(self) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
+        """Return the graph without weights, and the weights as read-only views: nothing large is copied."""
+        return onnxfile.split(self.data)
+
+    @classmethod
+    def join(cls, proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> OnnxModel:
+        """Put a graph and its weights together; the inverse of ``split``."""
+        return cls(onnxfile.join(proto, arrays))
+
     @classmethod
     def from_proto(cls, proto: onnx.ModelProto) -> OnnxModel:
         """Serialise deterministically: the same graph gives the same bytes."""
@@ -102,6 +112,30 @@ class Ranges:
             indent=1,
             sort_keys=True,
         )
+
+    @classmethod
+    def from_json(cls, text: str) -> Ranges:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ConversionError
+            ``damaged-ranges``: not JSON, a field missing, unknown or of another type, an empty range;
+            ``non-finite-range``.
+        """
+        try:
+            value = json.loads(text)
+            ranges = {str(name): (float(low), float(high)) for name, (low, high) in value.pop("ranges").items()}
+            fields = {"method": str, "model_digest": str, "data_digest": str, "images": int}
+            if any(type(value[field]) is not kind for field, kind in fields.items()):
+                raise TypeError("a field has the wrong type")
+            return cls(ranges=ranges, **value)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConversionError(
+                f"the calibration record cannot be read: {error}",
+                hint="delete the file and calibrate again",
+                code="damaged-ranges",
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +192,16 @@ class StepRecord:
     step: str
     facts: Mapping[str, str | int | float | bool]
     seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a step has come: ``done`` of ``total`` units (images, layers); ``total`` None if unknown."""
+
+    step: str
+    done: int
+    total: int | None = None
+
+
+OnProgress = Callable[[Progress], None]
+"""What a long step calls as it goes. The command line draws it; the library never prints."""

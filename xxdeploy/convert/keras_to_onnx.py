@@ -1,0 +1,188 @@
+"""Keras to ONNX through tf2onnx, without the weights ever passing through it.
+
+The traced graph holds placeholders for its weights (``trace``), so tf2onnx sees a few thousand small
+nodes. Its own optimisers are skipped: they compare and copy every constant over and over, and most of
+their time goes into moving transposes, which ``graph/`` does in one pass over the graph.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from xxdeploy.artifacts import OnnxModel
+from xxdeploy.convert.trace import Trace, trace
+from xxdeploy.errors import ConversionError
+from xxdeploy.optional import extra
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 17
+"""At 18 tf2onnx misses ReduceMean as global pooling; 17 also serves every engine of the last four years."""
+IR_VERSION = 8
+"""The IR that belongs to opset 17, so that old engines on devices read the file."""
+PRODUCER = "xxdeploy"
+
+
+def onnx_from_keras(model: Any, *, outputs: Sequence[str] = ("probabilities",), opset: int = OPSET) -> OnnxModel:
+    """Convert a built ``keras.Model`` to ONNX, float32.
+
+    Inputs are named ``image`` (``image_1``, ... if there are several), shaped ``(batch, h, w, c)``, NHWC;
+    ``outputs`` names the outputs. The batch axis is free and called ``batch``. Nodes and tensors carry the
+    names of the Keras layers that they came from. The graph is as tf2onnx writes it: give it to
+    ``graph.optimize``.
+
+    Raises ``ConversionError``: ``unsupported-operator`` where no ONNX operator exists for a layer,
+    ``conversion`` for whatever else tf2onnx or Keras refuse.
+    """
+    traced = _trace(model)
+    if len(outputs) != len(traced.outputs):
+        raise ConversionError(
+            f"the model has {len(traced.outputs)} outputs, {len(outputs)} names were given",
+            hint="give one name for each output",
+            code="output-names",
+        )
+    proto = _convert(traced, opset)
+    inputs = ["image", *(f"image_{index}" for index in range(1, len(traced.inputs)))]
+    names = dict(zip((*traced.inputs, *traced.outputs), (*inputs, *outputs), strict=True))
+    _name_by_layer(proto, _layer_names(model), names)
+    weights = {name: array for name, array in traced.weights.items() if name in _used(proto)}
+    kept = [value for value in proto.graph.input if value.name not in traced.weights]
+    del proto.graph.input[:]
+    proto.graph.input.extend(kept)
+    _free_batch(proto.graph.input)
+    _free_batch(proto.graph.output)
+    _check_domains(proto.graph.node)
+    return OnnxModel.join(*_lift(proto, weights))
+
+
+def _trace(model: Any) -> Trace:
+    try:
+        return trace(model)
+    except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise ConversionError(
+            f"Keras could not trace the model for inference: {_first_line(error)}",
+            hint="the model must be built, and callable with training=False on one batch of images",
+        ) from error
+
+
+def _convert(traced: Trace, opset: int) -> onnx.ModelProto:
+    with extra("export"):
+        from tf2onnx import tfonnx
+    names = [*traced.inputs, *traced.weights]
+    try:
+        with _quiet("tf2onnx"):
+            graph = tfonnx.process_tf_graph(
+                traced.graph, opset=opset, input_names=names, output_names=list(traced.outputs)
+            )
+            proto: onnx.ModelProto = graph.make_model(PRODUCER)
+    except Exception as error:  # tf2onnx raises whatever it met: map it once, here
+        raise ConversionError(
+            f"tf2onnx could not convert the graph: {_first_line(error)}",
+            hint="an operator of the model has no ONNX form; replace the layer, or report the model",
+            code="unsupported-operator",
+        ) from error
+    proto.ir_version = IR_VERSION
+    proto.producer_name, proto.producer_version = PRODUCER, ""
+    proto.doc_string = proto.graph.doc_string = ""
+    proto.graph.name = PRODUCER
+    del proto.opset_import[1:]
+    proto.opset_import[0].domain, proto.opset_import[0].version = "", opset
+    return proto
+
+
+def _layer_names(model: Any) -> dict[str, bool]:
+    """Map the name of each layer inside ``model`` to whether it holds other layers."""
+    return {
+        layer.name: len(list(layer._flatten_layers())) > 1 for layer in model._flatten_layers() if layer is not model
+    }
+
+
+def _name_by_layer(proto: onnx.ModelProto, layers: dict[str, bool], fixed: dict[str, str]) -> None:
+    """Rename every tensor to ``layer/operation``; ``fixed`` holds the names of inputs and outputs."""
+    taken = set(fixed.values())
+    names: dict[str, str] = dict(fixed)
+    for node in proto.graph.node:
+        base = _layer_path(node.name, layers) or "graph"
+        for index, output in enumerate(node.output):
+            if not output or output in names:
+                continue
+            stem = f"{base}/{node.op_type}" + (f".{index}" if index else "")
+            name, count = stem, 1
+            while name in taken:
+                count += 1
+                name = f"{stem}_{count}"
+            taken.add(name)
+            names[output] = name
+    for node in proto.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        node.name = node.output[0]
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.name = names.get(value.name, value.name)
+    del proto.graph.value_info[:]
+
+
+def _layer_path(name: str, layers: dict[str, bool]) -> str:
+    """Return the Keras layer in a TensorFlow scope: ``net_1/inner/conv1_1/convolution__8`` gives ``inner/conv1``."""
+    found = []
+    for part in name.split("/"):
+        plain = re.sub(r"_\d+$", "", part)  # scopes are made unique by a suffix
+        layer = part if part in layers else plain if plain in layers else None
+        if layer is not None:
+            found.append(layer)
+            if not layers[layer]:
+                break  # what follows names an operation, which may be called as some other layer is
+    return "/".join(found)
+
+
+def _used(proto: onnx.ModelProto) -> frozenset[str]:
+    return frozenset(name for node in proto.graph.node for name in node.input)
+
+
+def _lift(proto: onnx.ModelProto, weights: dict[str, Any]) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """Move tf2onnx's own initializers out of the graph, beside the weights."""
+    from onnx import numpy_helper
+
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    del proto.graph.initializer[:]
+    return proto, {**arrays, **weights}
+
+
+def _free_batch(values: Iterable[Any]) -> None:
+    for value in values:
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].Clear()
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _check_domains(nodes: Iterable[Any]) -> None:
+    import onnx
+
+    for node in nodes:
+        if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, OPSET):
+            raise ConversionError(
+                f"tf2onnx left {node.domain}:{node.op_type} in the graph (node {node.name!r}), no operator of ONNX",
+                hint="replace that layer by one that has an ONNX form, or report the model",
+                code="unsupported-operator",
+            )
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library's own log off the user's terminal: its errors reach us as exceptions."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,57 @@
+"""Run named passes over a model and record what each one changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+
+from xxdeploy.artifacts import OnnxModel, StepRecord
+from xxdeploy.graph.fold_affine import fold_affine, split_batch_norm
+from xxdeploy.graph.fold_constants import fold_constants
+from xxdeploy.graph.fold_pad import fold_pad
+from xxdeploy.graph.fold_reshape import fold_reshape
+from xxdeploy.graph.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool
+from xxdeploy.graph.graph import Graph
+from xxdeploy.graph.infer_shapes import infer_shapes
+from xxdeploy.graph.name_tensors import name_tensors
+from xxdeploy.graph.push_transposes import push_transposes
+from xxdeploy.graph.remove_dead import remove_dead, remove_identity
+
+Pass = Callable[[Graph], int]
+
+DEFAULT: tuple[Pass, ...] = (
+    fold_constants,
+    remove_identity,
+    fold_reshape,
+    remove_dead,  # a dead Shape would insist on NHWC
+    push_transposes,
+    fold_constants,  # on the constants that were moved to NCHW
+    split_batch_norm,
+    fold_affine,
+    fuse_gemm,
+    fuse_clip,
+    fold_pad,
+    fuse_global_pool,
+    fuse_batch_norm,  # whatever found nothing to fold into
+    remove_identity,
+    remove_dead,
+    name_tensors,
+    infer_shapes,
+)
+"""The order matters: layout before folding, since a channel is axis 1 only then."""
+
+
+def optimize(model: OnnxModel, passes: Sequence[Pass] = DEFAULT) -> tuple[OnnxModel, tuple[StepRecord, ...]]:
+    """Run ``passes`` in order; return the new model and one record a pass.
+
+    The outputs stay the same up to float rounding. A pass that fails raises: there is no half-optimised graph.
+    """
+    graph = Graph(model)
+    records = []
+    for step in passes:
+        start = time.perf_counter()
+        changed = step(graph)
+        facts = MappingProxyType({"changed": changed, "nodes": len(graph.nodes)})
+        records.append(StepRecord(step.__name__, facts, time.perf_counter() - start))
+    return graph.to_model(), tuple(records)
