@@ -44,7 +44,7 @@ class Plan:
     shift: int = 1  # pixels of the input
 
 
-PLANS = {"lenet": Plan(12, 2e-3, shift=1), "mobilenetv2": Plan(12, 4e-3, shift=2)}
+PLANS = {"lenet": Plan(12, 2e-3, shift=1), "mobilenetv2": Plan(6, 4e-3, shift=2)}
 
 
 def prepare(preprocess: Preprocess, images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec
 
 # Widths and sizes for which ImageNet weights were published (keras.applications.mobilenet, mobilenet_v2).
 _ALPHAS = {"mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
+_LARGEST = 4096  # pixels a side, as in runtime/preprocess.py
 _SIZES = {"mobilenet": (128, 160, 192, 224), "mobilenetv2": (96, 128, 160, 192, 224)}
 
 
@@ -83,6 +84,10 @@ def _check_size(spec: ModelSpec, options: BuildOptions, weights: str) -> None:
             f"input size {size} is too small for {spec.title}",
             hint=f"--input-size {spec.min_size} or more",
             code="bad-input-size",
+        )
+    if size > _LARGEST:
+        raise UsageError(
+            f"input size {size} is too large", hint=f"--input-size {_LARGEST} or less", code="bad-input-size"
         )
     sizes = _SIZES.get(spec.name, (spec.input_size,))
     if weights == "imagenet" and options.include_top and size not in sizes:

@@ -1,0 +1,75 @@
+"""The catalog: names, and that its numbers are those of the networks."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xxdeploy.errors import UsageError
+from xxdeploy.models.catalog import CATALOG, ModelSpec, find
+
+
+def test_holds_the_networks_of_the_design() -> None:
+    names = [spec.name for spec in CATALOG]
+    assert len(set(names)) == len(names) == 19
+    assert {"xception", "vgg19", "resnet152v2", "inceptionresnetv2", "densenet201", "nasnetlarge", "lenet"} <= set(
+        names
+    )
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name"),
+    [
+        ("MobileNetV2", "mobilenetv2"),
+        ("mobilenet-v2", "mobilenetv2"),
+        ("mobilenet_v2", "mobilenetv2"),
+        ("Mobilenet V2", "mobilenetv2"),
+        ("resnet-50", "resnet50"),
+        ("resnet50_v2", "resnet50v2"),
+        ("Inception-ResNet-v2", "inceptionresnetv2"),
+        ("LeNet", "lenet"),
+        (" vgg 16 ", "vgg16"),
+    ],
+)
+def test_any_spelling(spelling: str, name: str) -> None:
+    assert find(spelling).name == name
+
+
+@given(st.sampled_from(CATALOG), st.randoms())
+def test_case_and_separators_never_matter(spec: ModelSpec, random: object) -> None:
+    choice = random.choice  # type: ignore[attr-defined]
+    spelt = "".join(choice(["", "-", "_", " "]) + choice([letter.lower(), letter.upper()]) for letter in spec.title)
+    assert find(spelt) is spec
+
+
+@pytest.mark.parametrize(
+    ("typo", "suggested"), [("mobilnetv2", "MobileNetV2"), ("resnet51", "ResNet50"), ("nasnetmobil", "NASNetMobile")]
+)
+def test_a_misspelling_gets_a_suggestion(typo: str, suggested: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        find(typo)
+    assert caught.value.code == "unknown-model"
+    assert suggested in caught.value.hint
+
+
+@pytest.mark.parametrize("nonsense", ["", "qqqq", "../../etc/passwd"])
+def test_nonsense_gets_the_list(nonsense: str) -> None:
+    with pytest.raises(UsageError, match="there is no model called") as caught:
+        find(nonsense)
+    assert "xxdeploy models" in caught.value.hint
+
+
+@pytest.mark.parametrize("spec", CATALOG, ids=lambda spec: spec.name)
+def test_a_row_is_consistent(spec: ModelSpec) -> None:
+    assert spec.size_mb == pytest.approx(spec.parameters * 4 / 2**20, rel=0.15)  # Keras gives the size of its file
+    assert spec.min_size <= spec.input_size
+    assert spec.weights[-1] == "none"
+    assert spec.preprocess in ("tf", "caffe", "torch")
+    if "imagenet" in spec.weights:
+        assert spec.top1 is not None
+        assert spec.top5 is not None
+        assert 0.7 < spec.top1 < spec.top5 < 1
+        assert spec.classes == 1000
+    else:
+        assert (spec.top1, spec.top5) == (None, None)
