@@ -1,0 +1,143 @@
+"""What goes into the bundle: files, and a manifest whose evidence holds reproducible facts only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy import __version__
+from xxdeploy.artifacts import Accuracy, OnnxModel, Parity, Ranges, StepRecord
+from xxdeploy.models.catalog import ModelSpec
+from xxdeploy.pipeline.plan import ExportPlan, Inputs
+from xxdeploy.runtime.manifest import SCHEMA_VERSION, GoldenSpec, Manifest, Variant
+
+GOLDEN_IMAGES = 4
+GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
+"""Relative to the largest golden output: a device may round otherwise, and INT8 in larger steps."""
+_TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A model that is ready to be packed, and where it came from."""
+
+    spec: ModelSpec
+    plan: ExportPlan
+    inputs: Inputs
+    keras_name: str
+    model: OnnxModel
+    fp32_digest: str
+    ranges: Ranges | None
+
+
+def bundle_parts(
+    built: Built,
+    golden: NDArray[np.uint8],
+    expected: NDArray[np.float32],
+    parities: Sequence[Parity],
+    accuracies: Sequence[Accuracy],
+    passes: Sequence[StepRecord],
+) -> tuple[Manifest, dict[str, bytes]]:
+    """Return the manifest (without its list of files) and the files by their path in the bundle."""
+    plan, inputs = built.plan, built.inputs
+    scheme = "static-w8c-a8" if plan.precision == "int8" else "float32"
+    parts = {
+        "model.onnx": built.model.data,
+        "golden/inputs.npy": _npy(golden),
+        "golden/outputs.npy": _npy(expected),
+    }
+    if inputs.labels is not None:
+        parts["labels.txt"] = "".join(f"{name}\n" for name in inputs.labels.names).encode()
+    if built.ranges is not None:
+        parts["calibration.json"] = built.ranges.to_json().encode()
+    largest = float(np.abs(expected).max()) or 1.0
+    manifest = Manifest(
+        schema=SCHEMA_VERSION,
+        name=f"{built.spec.name}-{plan.precision}",
+        task=inputs.task,
+        input_name="image",
+        output_name="features" if inputs.task == "features" else "probabilities",
+        preprocess=inputs.preprocess,
+        classes=inputs.classes or 0,
+        labels="labels.txt" if inputs.labels is not None else None,
+        variants=(Variant(plan.precision, "model.onnx", plan.precision, scheme, "golden/outputs.npy"),),
+        golden=GoldenSpec("golden/inputs.npy", GOLDEN_TOLERANCE[plan.precision] * largest),
+        files=(),
+        tools=tool_versions(),
+        source=_source(built),
+        evidence=_evidence(built, parities, accuracies, passes),
+    )
+    return manifest, parts
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions of everything that had a hand in the bundle."""
+    versions = {"xxdeploy": __version__}
+    for name in _TOOLS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _source(built: Built) -> dict[str, Any]:
+    weights = built.plan.weights
+    if weights not in ("imagenet", "sample", "none"):
+        weights = Path(weights).name  # a bundle says nothing about the folders of the machine that made it
+    return {
+        "model": built.spec.name,
+        "keras_name": built.keras_name,
+        "weights": weights,
+        "options": {key: value for key, value in asdict(built.inputs.options).items() if value is not None},
+        "fp32_sha256": built.fp32_digest,
+    }
+
+
+def _evidence(
+    built: Built, parities: Sequence[Parity], accuracies: Sequence[Accuracy], passes: Sequence[StepRecord]
+) -> dict[str, Any]:
+    evidence: dict[str, Any] = {
+        "parity": [_rounded(asdict(parity)) for parity in parities],
+        "passes": [{"step": record.step, **record.facts} for record in passes],
+        "notes": list(built.inputs.notes),
+    }
+    if built.ranges is not None:
+        evidence["calibration"] = {
+            "method": built.ranges.method,
+            "images": built.ranges.images,
+            "data_sha256": built.ranges.data_digest,
+        }
+    if accuracies and built.inputs.evaluation is not None:
+        evidence["accuracy"] = {
+            "images": accuracies[0].images,
+            "data_sha256": built.inputs.data_digest(built.inputs.evaluation),
+            "runners": [
+                {
+                    "runner": found.runner,
+                    "top1": found.top1,
+                    "top5": found.top5,
+                    "agreement": found.agreement(accuracies[0]),
+                }
+                for found in accuracies
+            ],
+        }
+    return evidence
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep three digits: the last bits of a difference of rounding errors say nothing."""
+    return {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in values.items()}
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()

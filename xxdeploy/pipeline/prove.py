@@ -1,0 +1,130 @@
+"""Measure each stage beside Keras on the same images, judge it, and time the stages in turn."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import Accuracy, OnnxModel, OnProgress, Parity, Progress, Runner
+from xxdeploy.pipeline.plan import Inputs
+from xxdeploy.pipeline.results import TableRow
+from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.verify import (
+    EXACT_FEATURES,
+    EXACT_PROBABILITIES,
+    INT8_FEATURES,
+    INT8_PROBABILITIES,
+    Tolerance,
+    check,
+    compare,
+    evaluate,
+)
+
+EXACT_IMAGES, INT8_IMAGES = 8, 64
+"""Float stages differ by rounding only, which few images show; a share of agreement needs more."""
+EVALUATION_BATCH = 16
+_LATENCY_ROUNDS, _WARM_UP = 15, 3
+
+Batch = NDArray[np.float32]
+
+
+class Remembered:
+    """A runner whose outputs are computed once for each batch: the reference is compared with several candidates."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.name = runner.name
+        self._runner = runner
+        self._known: dict[int, tuple[Batch, Batch]] = {}
+
+    def run(self, batch: Batch) -> Batch:
+        """Return the outputs; the same array object gives the same result again."""
+        if id(batch) not in self._known:
+            self._known[id(batch)] = batch, self._runner.run(batch)  # holding the batch keeps its id unique
+        return self._known[id(batch)][1]
+
+
+def prove_stage(
+    reference: Remembered, model: OnnxModel, name: str, batches: Sequence[Batch], tolerance: Tolerance
+) -> tuple[Parity, ...]:
+    """Compare an ONNX stage with Keras, ONNX Runtime's graph optimisations off and on, and judge both.
+
+    Raises
+    ------
+    VerificationError
+        ``parity``, ``non-finite-output``, ``output-shape``.
+    """
+    parities = []
+    for optimise in (False, True):
+        session = OrtSession(model.data, name=name if optimise else f"{name}, unoptimised", optimise=optimise)
+        parity = compare(reference, session, batches)
+        check(parity, tolerance)
+        parities.append(parity)
+    return tuple(parities)
+
+
+def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:
+    """Return what a stage is held to. Random weights give every class the same score: agreement means nothing then."""
+    if precision == "fp32":
+        return EXACT_FEATURES if task == "features" else EXACT_PROBABILITIES
+    return INT8_PROBABILITIES if task == "classification" and trained else INT8_FEATURES
+
+
+def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:
+    """Return up to ``count`` images as a batch of 1 and others of at most 8: engines have paths of their own for 1."""
+    pool = np.concatenate([batch for batch, _ in zip(images, range(-(-count // 8)), strict=False)])[:count]
+    return [pool[:1], *(pool[start : start + 8] for start in range(1, len(pool), 8))]
+
+
+def measure_accuracy(runners: Sequence[Runner], inputs: Inputs, on_progress: OnProgress) -> tuple[Accuracy, ...]:
+    """Evaluate each runner on the labelled images; nothing where there are none."""
+    images = inputs.evaluation
+    if images is None:
+        return ()
+    return tuple(
+        evaluate(runner, images.batches(inputs.preprocess, EVALUATION_BATCH), images.labels, on_progress=on_progress)
+        for runner in runners
+    )
+
+
+def measure_latency(runners: Sequence[Runner], batch: Batch, on_progress: OnProgress) -> list[float]:
+    """Return the median milliseconds of one image in each runner, measured in turn so that noise hits all alike."""
+    times: list[list[float]] = [[] for _ in runners]
+    rounds = _WARM_UP + _LATENCY_ROUNDS
+    for turn in range(rounds):
+        for index, runner in enumerate(runners):
+            start = time.perf_counter()
+            runner.run(batch)
+            if turn >= _WARM_UP:
+                times[index].append(1000 * (time.perf_counter() - start))
+        on_progress(Progress("latency", turn + 1, rounds))
+    return [statistics.median(each) for each in times]
+
+
+def closing_rows(
+    runners: Sequence[Runner], sizes: Sequence[int], latencies: Sequence[float], accuracies: Sequence[Accuracy]
+) -> tuple[TableRow, ...]:
+    """Put the figures together, Keras first."""
+    rows = tuple(
+        TableRow(runner.name, size, latency, None, None, None)
+        for runner, size, latency in zip(runners, sizes, latencies, strict=True)
+    )
+    if not accuracies:
+        return rows
+    return tuple(
+        replace(row, top1=found.top1, top5=found.top5, agreement=found.agreement(accuracies[0]))
+        for row, found in zip(rows, accuracies, strict=True)
+    )
+
+
+def pictures(inputs: Inputs, count: int, golden: Batch) -> Iterator[Batch]:
+    """Yield images for parity: of the calibration set, else of the evaluation set, else made-up ones."""
+    images = inputs.calibration or inputs.evaluation
+    if images is None:
+        yield golden
+        return
+    yield from images.sample(min(count, len(images))).batches(inputs.preprocess, 8)

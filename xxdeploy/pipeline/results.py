@@ -1,0 +1,46 @@
+"""What the pipeline gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xxdeploy.artifacts import Parity, StepRecord
+from xxdeploy.runtime.manifest import Manifest
+from xxdeploy.runtime.selftest import SelfTest
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One line of the closing table. Shares are 0..1; None where it was not measured.
+
+    ``latency_p50_ms`` is the median of single images at batch 1, interleaved with the other rows; ``agreement``
+    the share of images with the same top-1 class as Keras.
+    """
+
+    runner: str
+    size_bytes: int | None
+    latency_p50_ms: float | None
+    top1: float | None
+    top5: float | None
+    agreement: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """A bundle that was written, and what was measured on the way."""
+
+    bundle: Path
+    rows: tuple[TableRow, ...]
+    parities: tuple[Parity, ...]
+    steps: tuple[StepRecord, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """A bundle that was checked: its manifest, the self-test, and a row if there were labelled images."""
+
+    manifest: Manifest
+    selftest: SelfTest
+    rows: tuple[TableRow, ...]

@@ -1,0 +1,54 @@
+"""``verify_bundle``: is this bundle what it says, on this machine? Needs only what a device has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xxdeploy.artifacts import OnProgress
+from xxdeploy.bundle.check import check_bundle
+from xxdeploy.datasets import Labels, imagenet_labels, open_images
+from xxdeploy.errors import UsageError
+from xxdeploy.pipeline.prove import EVALUATION_BATCH
+from xxdeploy.pipeline.results import TableRow, VerifyResult
+from xxdeploy.runtime import Runtime, load
+from xxdeploy.verify import evaluate
+
+
+def verify_bundle(
+    bundle: Path, *, evaluation: Path | None = None, on_progress: OnProgress | None = None
+) -> VerifyResult:
+    """Check hashes and structure, run the golden pairs, and measure accuracy if labelled images are given.
+
+    Raises
+    ------
+    BundleError, VerificationError, EngineError
+        As ``check_bundle`` and ``runtime.load``.
+    UsageError
+        Those of ``open_images``; ``features-evaluation``, ``labels-missing``.
+    """
+    manifest = check_bundle(bundle)
+    runtime = load(bundle)
+    selftest = runtime.selftest()
+    rows: tuple[TableRow, ...] = ()
+    if evaluation is not None:
+        rows = (_accuracy(runtime, evaluation, on_progress),)
+    return VerifyResult(manifest, selftest, rows)
+
+
+def _accuracy(runtime: Runtime, folder: Path, on_progress: OnProgress | None) -> TableRow:
+    manifest = runtime.manifest
+    if manifest.task != "classification":
+        raise UsageError("features have no classes to evaluate", hint="leave --eval out", code="features-evaluation")
+    images = open_images(folder, labels=_labels(runtime), require_labels=True)
+    batches = images.batches(manifest.preprocess, EVALUATION_BATCH)
+    found = evaluate(runtime.session, batches, images.labels, on_progress=on_progress)
+    size = next(entry.size for entry in manifest.files if entry.path == runtime.variant.model)
+    return TableRow(found.runner, size, None, found.top1, found.top5, None)
+
+
+def _labels(runtime: Runtime) -> Labels | None:
+    """ImageNet's names stand for WordNet ids, too: its folders are called by them."""
+    if runtime.manifest.labels is None:
+        return None
+    imagenet = imagenet_labels()
+    return imagenet if runtime.labels == imagenet.names else Labels(runtime.labels)
