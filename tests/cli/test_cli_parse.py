@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from xxdeploy.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message", "hint"),
+    [
+        ("modls", "unknown-command", "there is no command 'modls'", "did you mean `xxdeploy models`?"),
+        (
+            "zzz",
+            "unknown-command",
+            "there is no command 'zzz'",
+            "the commands are models, export, verify, predict, bench, inspect, doctor",
+        ),
+        ("export m --int9", "unknown-option", "unknown option --int9", "did you mean --int8?"),
+        ("export m --smaples 3", "unknown-option", "unknown option --smaples", "did you mean --samples?"),
+        (
+            "export m --zzzz",
+            "unknown-option",
+            "unknown option --zzzz",
+            "`xxdeploy export --help` shows how it is used",
+        ),
+        (
+            "export",
+            "missing-argument",
+            "`xxdeploy export` needs MODEL",
+            "`xxdeploy export --help` shows how it is used",
+        ),
+        (
+            "predict bundle",
+            "missing-argument",
+            "`xxdeploy predict` needs IMAGES",
+            "`xxdeploy predict --help` shows how it is used",
+        ),
+        (
+            "export m --samples",
+            "missing-argument",
+            "--samples needs a value",
+            "`xxdeploy export --help` shows how it is used",
+        ),
+        (
+            "export m n",
+            "extra-argument",
+            "`xxdeploy export` has no use for 'n'",
+            "`xxdeploy export --help` shows how it is used",
+        ),
+        ("export m --samples 3 --samples 4", "repeated-option", "--samples is given twice", "give it once"),
+        (
+            "export m --samples many",
+            "bad-value",
+            'invalid value for --samples: unable to convert "many" into int',
+            "`xxdeploy export --help` shows how it is used",
+        ),
+        (
+            "export m --resize sqash",
+            "bad-value",
+            'invalid value "sqash" for --resize. Choose from: "squash", "crop"',
+            "did you mean squash?",
+        ),
+    ],
+)
+def test_parse_errors_look_like_all_others(capsys: Capture, line: str, code: str, message: str, hint: str) -> None:
+    assert main(line.split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", f"error[{code}]: {message}\n hint: {hint}\n")
+
+
+def test_parse_errors_as_json(capsys: Capture) -> None:
+    assert main(["export", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert json.loads(err)["error"]["code"] == "missing-argument"
+
+
+COMMANDS = {
+    "models": ("--json",),
+    "export": (
+        *("--int8", "--weights", "--calibration", "--alpha", "--input-size", "--classes", "--no-top", "--pooling"),
+        *("--labels", "--preprocess", "--resize", "--force", "--samples", "--method", "--seed", "--eval", "--max-drop"),
+        *("--out", "--json"),
+    ),
+    "verify": ("--eval", "--json"),
+    "predict": ("--top", "--json"),
+    "bench": ("--json",),
+    "inspect": ("--json",),
+    "doctor": ("--json",),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("columns", ["60", "80", "120"])
+def test_help_shows_each_option_and_an_example(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, command: str, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main([command, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for option in COMMANDS[command]:
+        assert f" {option} " in out
+    assert "Example" in out
+    assert f"xxdeploy {command}" in out.split("Example")[1]
+    assert max(len(line) for line in out.splitlines()) <= int(columns)
+
+
+def test_what_is_for_later_is_not_offered(capsys: Capture) -> None:
+    main(["export", "--help"])
+    out = capsys.readouterr().out
+    assert "--fp16" not in out
+    assert "--target" not in out
+    assert main(["tune", "b"]) == 2
+    assert main(["report", "b"]) == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_without_a_command_there_is_help(capsys: Capture, arguments: list[str]) -> None:
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for command in COMMANDS:
+        assert f"│ {command} " in out

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny_bundle
+
+from xxdeploy.cli import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return tiny_bundle.make(tmp_path / "tiny")
+
+
+def test_a_good_bundle(bundle: Path, capsys: Capture) -> None:
+    assert main(["verify", str(bundle)]) == 0
+    out = capsys.readouterr().out
+    assert "tiny-0: 4 files, every hash right" in out
+    assert "self-test of portable: 4 images, largest error " in out
+    assert "(allowed 1.0e-05)" in out
+
+
+def test_json(bundle: Path, capsys: Capture) -> None:
+    assert main(["verify", str(bundle), "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    result = json.loads(out)
+    assert result["manifest"]["name"] == "tiny-0"
+    assert result["selftest"]["max_abs"] <= result["selftest"]["tolerance"] == 1e-5
+
+
+def test_a_damaged_bundle(bundle: Path, capsys: Capture) -> None:
+    (bundle / "labels.txt").unlink()
+    assert main(["verify", str(bundle)]) == 7
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error[file-missing]: ")

@@ -1,0 +1,94 @@
+"""The command line: parses and prints, nothing more. The only home of cyclopts and rich.
+
+`main` imports neither: a device that has only ``xxdeploy[edge]`` gets the error that names the pip line.
+
+Results go to stdout, everything else to stderr. With ``--json`` there is one JSON document on stdout, or, where a
+command fails, one object ``{"error": {...}}`` on stderr. The exit status is that of the error's class
+(`xxdeploy.errors`), 1 for a bug, 128 plus the signal's number for one that ended the command: 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from xxdeploy.cli.failure import report, report_bug
+from xxdeploy.errors import XXDeployError
+from xxdeploy.optional import extra
+
+_BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows does not define
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status. Never raises.
+
+    Parameters
+    ----------
+    argv
+        The arguments without the program's name; by default those of the process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = any(word == "--json" or word.startswith("--json=") for word in arguments)
+    try:
+        with _signals_as_exits(), _any_encoding():
+            with extra("cli"):
+                from xxdeploy.cli.app import run
+            status = run(arguments)
+            sys.stdout.flush()  # a reader that is gone shows here, not at the interpreter's end
+            return status
+    except XXDeployError as error:
+        report(error.message, error.hint, code=error.code, as_json=as_json)
+        return error.exit_status
+    except KeyboardInterrupt:
+        report("stopped by Ctrl-C", None, code="interrupted", as_json=as_json)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # `xxdeploy models | head -1`: nobody reads any more, and that is no error. Without the next line the
+        # interpreter would flush at its end, and complain.
+        with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1
+    except Exception as error:  # noqa: BLE001 - the last stop before the user
+        report_bug(error, traceback.format_exc(), as_json=as_json)
+        return 1
+
+
+@contextmanager
+def _signals_as_exits() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that steps remove what they had half made; without it Python just stops."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _any_encoding() -> Iterator[None]:
+    """Print ``?`` for what stdout's encoding does not have, such as a label in a Latin-1 locale, and go on."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    errors = getattr(sys.stdout, "errors", None)
+    if reconfigure is None or errors != "strict":
+        yield
+        return
+    reconfigure(errors="replace")
+    try:
+        yield
+    finally:
+        reconfigure(errors=errors)

@@ -1,0 +1,145 @@
+"""``xxdeploy export``: from a name to a verified bundle."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+from xxdeploy.cli.output import AsJson, print_json, print_line, print_rows, share
+
+if TYPE_CHECKING:
+    from xxdeploy.artifacts import Parity
+    from xxdeploy.pipeline import ExportResult
+
+NAME = "export"
+EXAMPLE = """Examples:
+
+  xxdeploy export mobilenetv2 --int8 --calibration train/ --eval val/
+  xxdeploy export lenet --int8 --weights sample"""
+
+_MODEL = Group("Network", sort_key=1)
+_INT8 = Group("INT8", sort_key=2)
+_PROOF = Group("Proof", sort_key=3)
+_OUTPUT = Group("Output", sort_key=4)
+
+
+def command(
+    model: str,
+    /,
+    *,
+    weights: Annotated[str, Parameter(group=_MODEL)] = "imagenet",
+    alpha: Annotated[float | None, Parameter(group=_MODEL)] = None,
+    input_size: Annotated[int | None, Parameter(group=_MODEL)] = None,
+    classes: Annotated[int | None, Parameter(group=_MODEL)] = None,
+    no_top: Annotated[bool, Parameter(name="--no-top", show_default=False, group=_MODEL)] = False,
+    pooling: Annotated[Literal["avg", "max"] | None, Parameter(group=_MODEL)] = None,
+    labels: Annotated[Path | None, Parameter(group=_MODEL)] = None,
+    preprocess: Annotated[Literal["tf", "caffe", "torch", "none"] | None, Parameter(group=_MODEL)] = None,
+    resize: Annotated[Literal["squash", "crop"] | None, Parameter(group=_MODEL)] = None,
+    int8: Annotated[bool, Parameter(show_default=False, group=_INT8)] = False,
+    calibration: Annotated[Path | None, Parameter(group=_INT8)] = None,
+    samples: Annotated[int | None, Parameter(group=_INT8)] = None,
+    method: Annotated[str | None, Parameter(group=_INT8)] = None,
+    seed: Annotated[int, Parameter(group=_INT8)] = 0,
+    evaluation: Annotated[Path | None, Parameter(name="--eval", group=_PROOF)] = None,
+    max_drop: Annotated[float | None, Parameter(group=_PROOF)] = None,
+    out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
+    force: Annotated[bool, Parameter(show_default=False, group=_OUTPUT)] = False,
+    as_json: Annotated[AsJson, Parameter(group=_OUTPUT)] = False,
+) -> None:
+    """Convert a network, prove that it is still the same, and write a bundle for the device.
+
+    Parameters
+    ----------
+    model
+        A name from `xxdeploy models`, in any spelling.
+    weights
+        imagenet (Keras downloads it once), sample (ships here), none (random, by --seed), or an .h5 file.
+    alpha
+        Width multiplier of MobileNet and MobileNetV2.
+    input_size
+        Height and width of the input, in pixels.
+    classes
+        Outputs of the classifier.
+    no_top
+        Leave the classifier out: the bundle gives features.
+    pooling
+        Pool the features over the image.
+    labels
+        Text file with a class name a line.
+    preprocess
+        How pixels are scaled. By default as the network was trained.
+    resize
+        squash (by default) ignores the aspect ratio; crop cuts the middle out.
+    int8
+        Quantise to 8 bit, calibrated on images.
+    calibration
+        Folder of images like those it will see (no labels needed), or a recipe (.toml).
+    samples
+        How many of them to use. By default as many as the recipe says, or 300 at most.
+    method
+        How ranges are chosen: minmax (by default), or percentile-99.99 (or another number).
+    seed
+        Draws the images, and random weights.
+    evaluation
+        Folder of labelled images: one subfolder a class, or a labels.csv.
+    max_drop
+        Fail when top-1 falls by more points than this.
+    out
+        Folder of the bundle. By default exports/MODEL-PRECISION.
+    force
+        Replace the folder if it exists.
+    """
+    from xxdeploy.cli.progress import ProgressView
+    from xxdeploy.models.catalog import BuildOptions, find
+    from xxdeploy.pipeline import ExportPlan, export
+
+    spec = find(model)
+    plan = ExportPlan(
+        precision="int8" if int8 else "fp32",
+        weights=weights,
+        options=BuildOptions(
+            alpha=alpha, input_size=input_size, classes=classes, include_top=not no_top, pooling=pooling, seed=seed
+        ),
+        calibration=calibration,
+        samples=samples,
+        seed=seed,
+        method=method,
+        evaluation=evaluation,
+        max_drop=max_drop,
+        labels=labels,
+        preprocess=preprocess,
+        resize=resize,
+        force=force,
+    )
+    target = Path("exports") / f"{spec.name}-{plan.precision}" if out is None else out
+    with ProgressView(as_json=as_json) as progress:
+        result = export(spec, plan, target, on_progress=progress)
+    if as_json:
+        print_json(result)
+    else:
+        _show(result, features=no_top)
+
+
+def _show(result: ExportResult, *, features: bool) -> None:
+    print_rows(result.rows)
+    print_line()
+    for parity in result.parities:
+        print_line(_sentence(parity, features=features))
+    for note in result.notes:
+        print_line(f"note: {note}")
+    bundle = shlex.quote(str(result.bundle))
+    print_line()
+    print_line(f"wrote {bundle}")
+    print_line(f"next: xxdeploy bench {bundle}" if features else f"next: xxdeploy predict {bundle} PHOTO.jpg")
+
+
+def _sentence(parity: Parity, *, features: bool) -> str:
+    classes = "" if features else f", same class {share(parity.agreement)} %"
+    return (
+        f"{parity.candidate}: within {parity.max_abs:.1e} of {parity.reference}, cosine {parity.cosine:.4f}{classes} "
+        f"({parity.images} images)"
+    )

@@ -1,0 +1,52 @@
+"""How errors look. Standard library only: this also tells that the other libraries are missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters escaped.
+
+    Messages and tables quote names of files and labels of bundles, which may come from somebody else: an escape
+    sequence in them must not reach the terminal. Line breaks stay.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def report(message: str, hint: str | None, *, code: str, as_json: bool) -> None:
+    """Write an error to stderr: two lines for a person, or one JSON object."""
+    if as_json:
+        _write(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
+        return
+    bold, off = ("\x1b[1;31m", "\x1b[0m") if _colour() else ("", "")
+    _write(f"{bold}error[{code}]:{off} {printable(message)}")
+    if hint is not None:
+        _write(f" hint: {printable(hint)}")
+
+
+def report_bug(error: Exception, trace: str, *, as_json: bool) -> None:
+    """Write an exception that nobody expected to stderr, with its traceback."""
+    message = f"{type(error).__name__}: {error}"
+    hint = "this is a bug in xxdeploy: please report it with its traceback and what `xxdeploy doctor` prints"
+    if as_json:
+        _write(json.dumps({"error": {"code": "bug", "message": message, "hint": hint, "traceback": trace}}))
+        return
+    _write(printable(trace.rstrip()))
+    report(message, hint, code="bug", as_json=False)
+
+
+def _write(line: str) -> None:
+    """Write a line to stderr, which may be closed or full; there is nowhere left to say so."""
+    try:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - the command line prints
+    except (OSError, ValueError, AttributeError):
+        return
+
+
+def _colour() -> bool:
+    """Whether stderr is a terminal that wants colour (https://no-color.org)."""
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    return terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,131 @@
+"""What goes to stdout: tables for people, one JSON document for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from xxdeploy.cli.failure import printable
+
+if TYPE_CHECKING:
+    from xxdeploy.pipeline import TableRow
+
+AsJson = Annotated[
+    bool, Parameter(name="--json", show_default=False, help="Print one JSON document instead of tables.")
+]
+
+_PIPE_WIDTH = 400
+
+
+class _Console(Console):
+    """Rich ends the program when nobody reads any more; `xxdeploy.cli.main` decides that here."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console on today's stdout or stderr that prints text as it is: no markup, no highlighting.
+
+    A pipe has no width, so lines are not folded to a terminal's there.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _PIPE_WIDTH
+    return _Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
+    """Print a table whose first ``left`` columns are text and whose others are figures, which never fold."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    for column, heading in enumerate(headings):
+        if column < left:
+            table.add_column(heading, overflow="fold")
+        else:
+            table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console().print(table)
+
+
+def print_rows(rows: Sequence[TableRow]) -> None:
+    """Print the closing table: what each runner weighs, takes and gets right."""
+    print_table(
+        ("runner", "size", "p50", "top-1", "top-5", "agreement"),
+        [
+            (
+                row.runner,
+                megabytes(row.size_bytes),
+                milliseconds(row.latency_p50_ms),
+                share(row.top1),
+                share(row.top5),
+                share(row.agreement),
+            )
+            for row in rows
+        ],
+    )
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print names and values, one pair a line."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for name, value in facts.items():
+        grid.add_row(Text(printable(name)), Text(printable(value)))
+    console().print(grid)
+
+
+def print_line(line: str = "") -> None:
+    """Print one line of text, folded at words on a terminal."""
+    console().print(Text(printable(line)))
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document. It is pure ASCII, so it passes through any encoding."""
+    sys.stdout.write(json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def plain(value: object) -> Any:
+    """Turn results into what JSON has: dataclasses into objects, paths into strings, NaN and infinity into null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = sorted(value) if isinstance(value, (set, frozenset)) else value
+        return [plain(item) for item in items]
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def share(value: float | None) -> str:
+    """Write a share (0..1) as points: ``79.5``; ``-`` where there is none."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def megabytes(size: int | None) -> str:
+    """Write bytes as ``14.2 MB`` (10^6), or ``3.1 kB`` where that would be nothing; ``-`` where there are none."""
+    if size is None:
+        return "-"
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
+
+
+def milliseconds(value: float | None) -> str:
+    """Write milliseconds with three digits that mean something; ``-`` where there are none."""
+    if value is None:
+        return "-"
+    return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"

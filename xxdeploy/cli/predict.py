@@ -1,0 +1,42 @@
+"""``xxdeploy predict``: what is in the pictures. Needs what a device has, and this command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xxdeploy.cli.output import AsJson, print_json, print_table
+from xxdeploy.optional import extra
+
+NAME = "predict"
+EXAMPLE = "Example:\n\n  xxdeploy predict exports/mobilenetv2-int8 cat.jpg dog.jpg --top 3"
+
+
+def command(bundle: Path, images: list[Path], /, *, top: int = 5, as_json: AsJson = False) -> None:
+    """Name what is in pictures, with a bundle.
+
+    Parameters
+    ----------
+    bundle
+        Folder that `xxdeploy export` wrote.
+    images
+        One picture or more.
+    top
+        How many classes to show for each picture.
+    """
+    with extra("edge"):
+        from xxdeploy import runtime
+    model = runtime.load(bundle)
+    # One picture at a time: memory stays that of one, however many there are.
+    found = [(path, model.predict(path, top=top)) for path in images]
+    if as_json:
+        print_json({"bundle": bundle, "images": [{"image": path, "top": classes} for path, classes in found]})
+        return
+    print_table(
+        ("image", "class", "probability"),
+        [
+            (str(path) if rank == 0 else "", prediction.label, f"{100 * prediction.probability:.1f} %")
+            for path, predictions in found
+            for rank, prediction in enumerate(predictions)
+        ],
+        left=2,
+    )

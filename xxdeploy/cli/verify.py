@@ -1,0 +1,59 @@
+"""``xxdeploy verify``: whether a bundle is what it says it is, on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from xxdeploy.cli.output import AsJson, print_json, print_line, print_rows
+from xxdeploy.optional import extra
+
+if TYPE_CHECKING:
+    from xxdeploy.pipeline import VerifyResult
+
+NAME = "verify"
+EXAMPLE = """Examples:
+
+  xxdeploy verify exports/mobilenetv2-int8
+  xxdeploy verify exports/mobilenetv2-int8 --eval val/"""
+
+
+def command(
+    bundle: Path,
+    /,
+    *,
+    evaluation: Annotated[Path | None, Parameter(name="--eval")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a bundle: the hash of every file, then its golden pairs, which it must reproduce on this processor.
+
+    Parameters
+    ----------
+    bundle
+        Folder that `xxdeploy export` wrote.
+    evaluation
+        Folder of labelled images, to measure top-1 and top-5 on.
+    """
+    with extra("edge"):
+        from xxdeploy.cli.progress import ProgressView
+        from xxdeploy.pipeline import verify_bundle
+    with ProgressView(as_json=as_json) as progress:
+        result = verify_bundle(bundle, evaluation=evaluation, on_progress=progress)
+    if as_json:
+        print_json(result)
+    else:
+        _show(result)
+
+
+def _show(result: VerifyResult) -> None:
+    manifest, test = result.manifest, result.selftest
+    print_line(f"{manifest.name}: {len(manifest.files)} files, every hash right")
+    print_line(
+        f"self-test of {test.variant}: {test.images} images, largest error {test.max_abs:.1e} "
+        f"(allowed {test.tolerance:.1e})"
+    )
+    if result.rows:
+        print_line()
+        print_rows(result.rows)
