@@ -35,6 +35,8 @@ class Observer:
         )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _FATAL
+        # Between two images Python works on the values; threads that spin meanwhile take the processor away from it.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 OnnxModel.join(proto, view.arrays).data, options, providers=["CPUExecutionProvider"]

@@ -1,0 +1,173 @@
+"""INT8 beside its peers: the same float ONNX, the same images, one run.
+
+For each model and each tool: seconds to calibrate and quantise (images decoded beforehand), top-1, and the share of
+images whose class is the float model's. All results run in ONNX Runtime on this machine's CPU.
+
+    python benchmarks/quantize.py --calibration IMAGES --eval LABELLED_IMAGES [--models mobilenetv2 ...] [--tools ...]
+
+A model is a catalog name (ImageNet weights from Keras' cache) or a float .onnx file with the `tf` preprocessing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import Accuracy, OnnxModel
+from xxdeploy.datasets import has_labels, imagenet_labels, open_images
+from xxdeploy.quantize import calibrate, quantize, scheme
+from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.verify import evaluate
+
+HISTOGRAM_IMAGES = 64
+"""onnxruntime's histogram calibrators keep every activation of every image: 300 images of MobileNetV2 take 8 GB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One model, and the images (n, h, w, 3) uint8 to calibrate it on."""
+
+    model: OnnxModel
+    preprocess: Preprocess
+    images: NDArray[np.uint8]
+
+    def batches(self, size: int = 1) -> Iterator[NDArray[np.float32]]:
+        """Yield preprocessed batches."""
+        for first in range(0, len(self.images), size):
+            yield self.preprocess.normalise(self.images[first : first + size])
+
+
+def ours(method: str) -> Callable[[Job], OnnxModel]:
+    """Quantise with xxdeploy."""
+
+    def run(job: Job) -> OnnxModel:
+        ranges = calibrate(job.model, job.batches, method=method, data_digest="benchmark")
+        return quantize(job.model, ranges, scheme("static-w8c-a8"))
+
+    return run
+
+
+def onnxruntime_static(
+    method: str = "MinMax", images: int | None = None, **options: bool
+) -> Callable[[Job], OnnxModel]:
+    """Quantise with ``onnxruntime.quantization.quantize_static``: its defaults, or what is given."""
+
+    def run(job: Job) -> OnnxModel:
+        from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]
+            def __init__(self) -> None:
+                data = Job(job.model, job.preprocess, job.images[:images]).batches()
+                self.feeds = ({job.model.proto().graph.input[0].name: batch} for batch in data)
+
+            def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+                return next(self.feeds, None)
+
+        chosen: dict[str, Any] = {"calibrate_method": CalibrationMethod[method], **options}
+        if options:
+            chosen.update(activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+        with tempfile.TemporaryDirectory() as folder:
+            source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+            source.write_bytes(job.model.data)
+            quantize_static(str(source), str(target), Reader(), **chosen)
+            return OnnxModel(target.read_bytes())
+
+    return run
+
+
+def nncf(job: Job) -> OnnxModel:
+    """Quantise with NNCF's ONNX backend, mixed preset, with its fast bias correction."""
+    library = importlib.import_module("nncf")
+    proto = job.model.proto()
+    dataset = library.Dataset([{proto.graph.input[0].name: batch} for batch in job.batches()])
+    quantised = library.quantize(
+        proto, dataset, preset=library.QuantizationPreset.MIXED, subset_size=len(job.images), fast_bias_correction=True
+    )
+    return OnnxModel.from_proto(quantised)
+
+
+TOOLS: dict[str, Callable[[Job], OnnxModel]] = {
+    "xxdeploy minmax": ours("minmax"),
+    "xxdeploy percentile-99.99": ours("percentile-99.99"),
+    "onnxruntime defaults": onnxruntime_static(),
+    "onnxruntime per channel minmax": onnxruntime_static(per_channel=True),
+    "onnxruntime per channel percentile": onnxruntime_static("Percentile", HISTOGRAM_IMAGES, per_channel=True),
+    "nncf": nncf,
+}
+
+
+def load(name: str) -> tuple[OnnxModel, Preprocess]:
+    """Return the float model and its preprocessing."""
+    if name.endswith(".onnx"):
+        model = OnnxModel(Path(name).read_bytes())
+        height, width = (dim.dim_value for dim in model.proto().graph.input[0].type.tensor_type.shape.dim[1:3])
+        return model, Preprocess(height, width)
+    from xxdeploy.convert.build import build_model
+    from xxdeploy.convert.keras_to_onnx import onnx_from_keras
+    from xxdeploy.graph.optimize import optimize
+    from xxdeploy.models.catalog import find
+
+    spec = find(name)
+    model, _ = optimize(onnx_from_keras(build_model(spec, weights="imagenet")))
+    return model, Preprocess(spec.input_size, spec.input_size, spec.channels, mode=spec.preprocess)
+
+
+def decode(root: Path, preprocess: Preprocess, count: int | None) -> tuple[NDArray[np.uint8], tuple[int, ...] | None]:
+    """Return ``count`` images (n, h, w, 3) uint8 of a folder, and their classes where it has them."""
+    chosen = open_images(root, labels=imagenet_labels(), require_labels=has_labels(root)).sample(count)
+    return np.stack([preprocess.image(path) for path in chosen.files]), chosen.labels
+
+
+def top1(found: Accuracy) -> str:
+    """Return a cell of the table."""
+    return "       -" if found.top1 is None else f"{100 * found.top1:8.2f}"
+
+
+def judge(name: str, model: OnnxModel, data: Job, labels: tuple[int, ...] | None) -> Accuracy:
+    """Run the evaluation images through ``model``."""
+    return evaluate(OrtSession(model.data, name=name), data.batches(8), labels)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["mobilenet", "mobilenetv2"])
+    parser.add_argument("--calibration", type=Path, required=True)
+    parser.add_argument("--eval", type=Path, required=True)
+    parser.add_argument("--samples", type=int, default=300, help="calibration images (default 300)")
+    parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS), metavar="TOOL")
+    asked = parser.parse_args()
+    for name in asked.models:
+        model, preprocess = load(name)
+        job = Job(model, preprocess, decode(asked.calibration, preprocess, asked.samples)[0])
+        images, labels = decode(asked.eval, preprocess, None)
+        data = Job(model, preprocess, images)
+        reference = judge("float", model, data, labels)
+        print(f"\n{name}: {len(job.images)} calibration images, {len(images)} to judge by")
+        print(f"{'tool':36}{'seconds':>9}{'top-1':>8}{'agree':>8}{'MB':>7}")
+        print(f"{'float':36}{'':9}{top1(reference)}{100:8.2f}{model.size / 1e6:7.2f}", flush=True)
+        for tool in asked.tools:
+            if tool == "nncf" and importlib.util.find_spec("nncf") is None:
+                print(f"{tool:36}  not installed")
+                continue
+            start = time.perf_counter()
+            quantised = TOOLS[tool](job)
+            seconds = time.perf_counter() - start
+            found = judge(tool, quantised, data, labels)
+            agreement = 100 * found.agreement(reference)
+            print(f"{tool:36}{seconds:9.1f}{top1(found)}{agreement:8.2f}{quantised.size / 1e6:7.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
