@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xxdeploy.convert.initialise import drawn_by_numpy
 from xxdeploy.convert.libraries import load_keras
 from xxdeploy.convert.weights import check_finite, load_weights
 from xxdeploy.errors import ConversionError, UsageError, XXDeployError
@@ -69,19 +70,19 @@ def build_model(spec: ModelSpec, *, weights: str = "imagenet", options: BuildOpt
             code="no-weights-file",
         )
     load_keras()
-    model = _build(spec, options, "imagenet" if weights == "imagenet" else None)
+    model = _build(spec, options, weights)
     if weights not in ("imagenet", "none"):
         load_weights(model, sample_for(spec).weights if weights == "sample" else Path(weights), spec.title)
     check_finite(model, spec.title)
     return model
 
 
-def _build(spec: ModelSpec, options: BuildOptions, weights: str | None) -> keras.Model:
+def _build(spec: ModelSpec, options: BuildOptions, weights: str) -> keras.Model:
     module, _, function = spec.builder.partition(":")
     builder = getattr(importlib.import_module(module), function)
     size = image_size(spec, options)
     arguments: dict[str, Any] = {
-        "weights": weights,
+        "weights": "imagenet" if weights == "imagenet" else None,
         "input_shape": (size, size, spec.channels),
         "include_top": options.include_top,
         "classes": output_classes(spec, options) or spec.classes,
@@ -90,7 +91,8 @@ def _build(spec: ModelSpec, options: BuildOptions, weights: str | None) -> keras
     if options.alpha is not None:
         arguments["alpha"] = options.alpha
     try:
-        with _seeded(options.seed), _fresh_names(), _careful_download(), warnings.catch_warnings():
+        start = drawn_by_numpy(options.seed if weights == "none" else None)
+        with start, _seeded(options.seed), _fresh_names(), _careful_download(), warnings.catch_warnings():
             # Without a classifier the weights of 224 pixels serve every size, which is what was asked for.
             warnings.filterwarnings("ignore", message="`input_shape` is undefined", category=UserWarning)
             return builder(**arguments)
@@ -107,7 +109,7 @@ def _build(spec: ModelSpec, options: BuildOptions, weights: str | None) -> keras
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed what Keras' initialisers draw from, which is Python's generator, and give the caller's state back."""
+    """Seed Python's generator, from which Keras seeds each layer, and give the caller's state back."""
     state = random.getstate()
     random.seed(seed)
     try:
