@@ -10,6 +10,7 @@ import pytest
 from xxdeploy import pipeline
 from xxdeploy.artifacts import OnProgress, Parity, Progress, StepRecord
 from xxdeploy.cli import main
+from xxdeploy.cli.output import print_rows
 from xxdeploy.errors import VerificationError
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.pipeline import ExportPlan, ExportResult, TableRow
@@ -107,6 +108,14 @@ def test_what_a_person_sees(fake: FakeExport, capsys: Capture) -> None:
         "",
         "wrote 'my bundle'",
         "next: xxdeploy predict 'my bundle' PHOTO.jpg",
+    ]
+
+
+def test_columns_that_were_not_measured_are_left_out(capsys: Capture) -> None:
+    print_rows([TableRow("keras", 14_200_000, 21.9, None, None, None), TableRow("onnx", None, 7.9, None, None, None)])
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[::2]] == [
+        ["runner", "size", "p50"],
+        ["keras", "14.2", "MB", "21.9", "ms"],
     ]
 
 

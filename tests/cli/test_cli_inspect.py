@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 import tiny_bundle
 
+from xxdeploy.bundle.pack import pack
 from xxdeploy.cli import main
+from xxdeploy.runtime.strict_json import JsonValue
 
 Capture = pytest.CaptureFixture[str]
 
@@ -24,6 +27,24 @@ def test_a_bundle(bundle: Path, capsys: Capture) -> None:
         assert text in out
     assert "portable  fp32       float32  -      0.5 kB" in out
     assert "made by a test" in out
+
+
+def test_evidence_is_shown_as_tables_and_lines(tmp_path: Path, capsys: Capture) -> None:
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    evidence: dict[str, JsonValue] = {
+        "accuracy": {"images": 677, "runners": [{"top1": 0.51234, "runner": "keras"}, {"top1": 1, "runner": "int8"}]},
+        "calibration": {"method": "minmax", "images": 300},
+        "notes": [],
+        "words": ["one", "[red]two"],
+    }
+    bundle = pack(dataclasses.replace(manifest, evidence=evidence), parts, tmp_path / "b")
+    assert main(["inspect", str(bundle)]) == 0
+    assert capsys.readouterr().out.split("\n\n", 2)[2] == (
+        "accuracy: images 677\n\n"
+        "accuracy, runners:\nrunner    top1\n──────────────\nkeras   0.5123\nint8         1\n\n"
+        "calibration: images 300, method minmax\n\n"
+        "words: one; [red]two\n"
+    )
 
 
 def test_a_bundle_as_json_is_its_manifest(bundle: Path, capsys: Capture) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -102,6 +103,32 @@ def test_escape_sequences_of_others_do_not_reach_the_terminal(monkeypatch: pytes
     run_fake(monkeypatch, BundleError("label '\x1b[2J\x07'", hint="a\rb", code="c"))
     assert main([]) == 7
     assert capsys.readouterr().err == "error[c]: label '\\x1b[2J\\x07'\n hint: a\\rb\n"
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+
+@pytest.mark.parametrize(("no_color", "head"), [("1", "error[c]:"), ("", "\x1b[1;31merror[c]:\x1b[0m")])
+def test_a_terminal_gets_colour_and_lines_folded_between_words(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, head: str
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((30, 24)))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    run_fake(monkeypatch, UsageError("there are no weights for it", hint="sample|none|" + "x" * 40 + " or a", code="c"))
+    assert main([]) == 2
+    assert terminal.getvalue() == (
+        f"{head} there are no weights\n  for it\n hint:\n       sample|none|{'x' * 40}\n       or a\n"
+    )
 
 
 def test_sigterm_unwinds_the_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -37,10 +37,20 @@ def test_table(bundle: Path, pictures: list[Path], capsys: Capture) -> None:
     assert lines[0].split() == ["image", "class", "probability"]
     for picture, (first, second) in zip(pictures, (lines[2:4], lines[4:6]), strict=True):
         best, next_best = load(bundle).predict(picture, top=2)
-        assert first.split("  ")[0] == str(picture)
+        assert first.split("  ")[0] == picture.name
         assert f"{best.label} " in first
         assert first.endswith(f"{100 * best.probability:.1f} %")
         assert second.split() == [*next_best.label.split(), f"{100 * next_best.probability:.1f}", "%"]
+
+
+def test_pictures_of_one_name_are_told_apart_by_their_paths(
+    bundle: Path, pictures: list[Path], tmp_path: Path, capsys: Capture
+) -> None:
+    twin = tmp_path / "other" / pictures[0].name
+    twin.parent.mkdir()
+    twin.write_bytes(pictures[0].read_bytes())
+    assert main(["predict", str(bundle), str(pictures[0]), str(twin), "--top", "1"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == [str(pictures[0]), str(twin)]
 
 
 def test_json(bundle: Path, pictures: list[Path], capsys: Capture) -> None:

@@ -49,7 +49,7 @@ def test_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_values_that_are_no_numbers_are_named(tmp_path: Path, dtype: type, value: float) -> None:
-    bad = np.array([1, value, 2]).astype(dtype)
+    bad: np.ndarray[tuple[int, ...], np.dtype[np.generic]] = np.array([1, value, 2]).astype(dtype)
     facts = describe_onnx(write(tmp_path / "m.onnx", ("good", np.ones(3, dtype)), ("bad", bad), ("n", np.arange(2))))
     assert facts.non_finite == ("bad",)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 
 
 def printable(text: str) -> str:
@@ -21,10 +22,11 @@ def report(message: str, hint: str | None, *, code: str, as_json: bool) -> None:
     if as_json:
         _write(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
         return
-    bold, off = ("\x1b[1;31m", "\x1b[0m") if _colour() else ("", "")
-    _write(f"{bold}error[{code}]:{off} {printable(message)}")
+    head = f"error[{code}]:"
+    text = _folded(f"{head} {printable(message)}", indent="  ")
+    _write(f"\x1b[1;31m{head}\x1b[0m{text.removeprefix(head)}" if _colour() else text)
     if hint is not None:
-        _write(f" hint: {printable(hint)}")
+        _write(_folded(f" hint: {printable(hint)}", indent="       "))
 
 
 def report_bug(error: Exception, trace: str, *, as_json: bool) -> None:
@@ -44,6 +46,16 @@ def _write(line: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - the command line prints
     except (OSError, ValueError, AttributeError):
         return
+
+
+def _folded(text: str, *, indent: str) -> str:
+    """Break lines between words on a terminal, which would break them anywhere; elsewhere leave them whole."""
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError, AttributeError):
+        return text
+    fold = textwrap.TextWrapper(width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(fold.fill(line) for line in text.split("\n"))
 
 
 def _colour() -> bool:

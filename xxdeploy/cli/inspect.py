@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,9 +53,8 @@ def _bundle(path: Path, *, as_json: bool) -> None:
         ],
         left=4,
     )
-    for title, facts in (("source", manifest.source), ("evidence", manifest.evidence), ("tools", manifest.tools)):
-        print_line()
-        print_facts({f"{title}: {key}": _short(value) for key, value in facts.items()})
+    for name, value in manifest.evidence.items():
+        _show_evidence(name, value)
 
 
 def _facts_of_manifest(manifest: Manifest) -> dict[str, str]:
@@ -65,8 +65,10 @@ def _facts_of_manifest(manifest: Manifest) -> dict[str, str]:
         "input": f"{manifest.input_name} (batch, {p.height}, {p.width}, {p.channels}), {p.mode}, {p.resize}",
         "output": f"{manifest.output_name}, {manifest.classes} classes" if manifest.classes else manifest.output_name,
         "labels": manifest.labels or "-",
-        "self-test": f"within {manifest.golden.tolerance:g}",
+        "self-test": f"within {manifest.golden.tolerance:.3g}",
         "files": f"{len(manifest.files)}, {megabytes(sum(entry.size for entry in manifest.files))}, hashes right",
+        "source": _line(manifest.source),
+        "tools": _line(manifest.tools),
     }
 
 
@@ -74,15 +76,40 @@ def _size(manifest: Manifest, path: str) -> int | None:
     return next((entry.size for entry in manifest.files if entry.path == path), None)
 
 
-def _short(value: object) -> str:
-    """Write a JSON value on one line; what is nested is for ``--json``."""
+def _show_evidence(name: str, value: object) -> None:
+    """Print what the manifest holds under one name: a list of objects as a table, all else on a line."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+        if flat := {key: item for key, item in value.items() if not isinstance(item, (dict, list))}:
+            print_line()
+            print_line(f"{name}: {_line(flat)}")
+        for key in [key for key in value if key not in flat]:
+            _show_evidence(f"{name}, {key}", value[key])
+    elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        headings = sorted({key for item in value for key in item}, key=lambda key: (_is_number(value[0].get(key)), key))
+        words = [heading for heading in headings if not _is_number(value[0].get(heading))]
+        print_line()
+        print_line(f"{name}:")
+        print_table(headings, [[_short(item.get(key)) for key in headings] for item in value], left=len(words))
+    elif value not in (None, [], ""):
+        print_line()
+        print_line(f"{name}: {_short(value)}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _line(value: Mapping[str, object]) -> str:
+    return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+
+
+def _short(value: object) -> str:
+    """Write a JSON value on one line."""
+    if isinstance(value, dict):
+        return f"({_line(value)})"
     if isinstance(value, list):
-        if any(isinstance(item, (dict, list)) for item in value):
-            return "\n".join(_short(item) for item in value)
-        return ", ".join(map(str, value))
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return "; ".join(_short(item) for item in value)
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _onnx(path: Path, *, as_json: bool) -> None:

@@ -31,11 +31,13 @@ def command(bundle: Path, images: list[Path], /, *, top: int = 5, as_json: AsJso
     if as_json:
         print_json({"bundle": bundle, "images": [{"image": path, "top": classes} for path, classes in found]})
         return
+    # Names alone are easier to read than paths, where they tell the pictures apart.
+    names = [path.name for path in images] if len({path.name for path in images}) == len(images) else map(str, images)
     print_table(
         ("image", "class", "probability"),
         [
-            (str(path) if rank == 0 else "", prediction.label, f"{100 * prediction.probability:.1f} %")
-            for path, predictions in found
+            (name if rank == 0 else "", prediction.label, f"{100 * prediction.probability:.1f} %")
+            for name, (_, predictions) in zip(names, found, strict=True)
             for rank, prediction in enumerate(predictions)
         ],
         left=2,
