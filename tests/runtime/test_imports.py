@@ -1,0 +1,37 @@
+"""What the device needs: every module of the runtime, imported in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+import subprocess
+import sys
+
+import xxdeploy.runtime
+
+WORKSTATION = {"tensorflow", "keras", "tf2onnx", "onnx", "cyclopts", "rich", "platformdirs", "h5py", "pytest"}
+
+
+def modules_after(code: str) -> set[str]:
+    program = f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_no_module_of_the_runtime_imports_the_workstation() -> None:
+    names = [info.name for info in pkgutil.walk_packages(xxdeploy.runtime.__path__, "xxdeploy.runtime.")]
+    assert "xxdeploy.runtime.bench" in names
+    loaded = modules_after("\n".join(f"import {name}" for name in names) + "\nimport onnxruntime")
+    assert not loaded & WORKSTATION
+    ours = {name for name in loaded if name.startswith("xxdeploy.") and not name.startswith("xxdeploy.runtime")}
+    assert ours == {"xxdeploy.errors"}
+
+
+def test_importing_the_runtime_does_not_start_onnxruntime() -> None:
+    loaded = modules_after("import xxdeploy.runtime")
+    assert {"numpy", "PIL"} <= loaded
+    assert "onnxruntime" not in loaded
+
+
+def test_the_public_face() -> None:
+    assert sorted(xxdeploy.runtime.__all__) == ["Prediction", "Preprocess", "Runtime", "SelfTest", "load"]

@@ -1,0 +1,193 @@
+"""``load`` and ``Runtime``: the public face on the device."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_bundle
+from numpy.typing import NDArray
+from PIL import Image
+
+from xxdeploy.bundle.golden import golden_images
+from xxdeploy.bundle.pack import pack
+from xxdeploy.errors import BundleError, EngineError, UsageError, VerificationError
+from xxdeploy.runtime import Runtime, load, predictor
+from xxdeploy.runtime.manifest import Variant
+from xxdeploy.runtime.selftest import MAX_BATCH
+
+IMAGES = golden_images(MAX_BATCH * 2 + 3, 8, 8, 3, seed=1)
+
+
+class Fake:
+    """The seam: ten lines stand in for an engine."""
+
+    name = "fake"
+
+    def __init__(self, output: float = 0.1, classes: int = 10) -> None:
+        self.output, self.classes = output, classes
+        self.batches: list[tuple[int, ...]] = []
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.batches.append(batch.shape)
+        return np.full((len(batch), self.classes), self.output, np.float32)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return tiny_bundle.make(tmp_path / "tiny")
+
+
+def test_every_kind_of_image_and_the_shape_of_the_answer(bundle: Path, tmp_path: Path) -> None:
+    runtime = load(str(bundle), threads=1)
+    Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
+    one = runtime.predict(IMAGES[0], top=3)
+    assert [type(p.label) for p in one] == [str] * 3
+    assert one[0].label == f"class {one[0].index}"
+    assert one[0].probability >= one[1].probability >= one[2].probability
+    for same in (tmp_path / "a.png", str(tmp_path / "a.png"), Image.fromarray(IMAGES[0])):
+        assert runtime.predict(same, top=3) == one
+    assert runtime.predict([IMAGES[0]], top=3) == (one,)
+    assert runtime.predict((tmp_path / "a.png", IMAGES[1]), top=3)[0] == one
+    assert len(runtime.predict(IMAGES[0])) == 5
+
+
+def test_probabilities_are_the_engines_and_lists_go_in_chunks(bundle: Path) -> None:
+    rows = load(bundle).probabilities(list(IMAGES))
+    assert rows.shape == (len(IMAGES), 10)
+    assert np.allclose(rows, tiny_bundle.expected(IMAGES, tiny_bundle.model_bytes()), atol=1e-6)
+    assert load(bundle).probabilities(IMAGES[0]).shape == (1, 10)
+    fake = Fake()
+    load(bundle, session=fake).probabilities(list(IMAGES))
+    assert [shape[0] for shape in fake.batches] == [MAX_BATCH, MAX_BATCH, 3]
+
+
+def test_features(tmp_path: Path) -> None:
+    runtime = load(tiny_bundle.make(tmp_path / "f", features=True), selftest=True)
+    assert runtime.features(list(IMAGES)).shape == (len(IMAGES), 3)
+    assert runtime.selftest().agreement is None
+    with pytest.raises(UsageError) as caught:
+        runtime.predict(IMAGES[0])
+    assert caught.value.code == "wrong-task"
+    assert "features()" in caught.value.hint
+
+
+def test_labels_may_be_absent(tmp_path: Path) -> None:
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    del parts["labels.txt"]
+    runtime = load(pack(dataclasses.replace(manifest, labels=None), parts, tmp_path / "b"))
+    assert runtime.predict(IMAGES[0], top=1)[0].label == str(runtime.predict(IMAGES[0], top=1)[0].index)
+
+
+@pytest.mark.parametrize(
+    ("images", "code"),
+    [([], "no-images"), ((), "no-images"), (b"bytes", "image-type"), (3, "image-type"), (IMAGES, "image-array")],
+)
+def test_what_is_no_image(bundle: Path, images: object, code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(bundle).predict(images)  # type: ignore[call-overload]
+    assert caught.value.code == code
+
+
+def test_features_of_a_classifier(bundle: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(bundle).features(IMAGES[0])
+    assert caught.value.code == "wrong-task"
+
+
+@pytest.mark.parametrize("fake", [Fake(float("nan")), Fake(classes=9)])
+def test_an_engine_that_gives_nonsense(bundle: Path, fake: Fake) -> None:
+    with pytest.raises(EngineError) as caught:
+        load(bundle, session=fake).predict(IMAGES[0])
+    assert caught.value.code == "engine-output"
+
+
+@pytest.mark.parametrize("fake", [Fake(float("nan")), Fake(0.1), Fake(classes=9)])
+def test_selftest_catches_another_network(bundle: Path, fake: Fake) -> None:
+    with pytest.raises(VerificationError) as caught:
+        load(bundle, session=fake, selftest=True)
+    assert caught.value.code == "golden-mismatch"
+
+
+def test_selftest_reports_what_it_measured(bundle: Path) -> None:
+    result = load(bundle).selftest()
+    assert (result.variant, result.images, result.agreement) == ("portable", 4, 1.0)
+    assert 0 <= result.max_abs <= result.tolerance == 1e-5
+
+
+def two_variants(out: Path) -> Path:
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    parts["vnni.onnx"] = parts["model.onnx"]
+    vnni = Variant("vnni", "vnni.onnx", "int8", "static-w8c-a8", "golden/portable.npy", ("vnni",))
+    return pack(dataclasses.replace(manifest, variants=(vnni, *manifest.variants)), parts, out)
+
+
+def test_the_variant_follows_the_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = two_variants(tmp_path / "b")
+    for features, name in ((frozenset({"avx2", "vnni"}), "vnni"), (frozenset({"avx2"}), "portable")):
+        monkeypatch.setattr(predictor, "cpu_features", lambda features=features: features)
+        assert load(bundle).variant.name == name
+    assert load(bundle, variant="vnni").session.name == "onnx-int8"
+    with pytest.raises(UsageError) as caught:
+        load(bundle, variant="vnnl")
+    assert caught.value.code == "unknown-variant"
+    assert "vnni" in caught.value.hint
+
+
+def test_no_variant_for_this_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    only = dataclasses.replace(manifest.variants[0], requires=("vnni",))
+    bundle = pack(dataclasses.replace(manifest, variants=(only,)), parts, tmp_path / "b")
+    monkeypatch.setattr(predictor, "cpu_features", frozenset[str])
+    with pytest.raises(BundleError) as caught:
+        load(bundle)
+    assert caught.value.code == "no-variant"
+
+
+def test_names_in_the_manifest_must_be_the_models(tmp_path: Path) -> None:
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    bundle = pack(dataclasses.replace(manifest, output_name="logits"), parts, tmp_path / "b")
+    with pytest.raises(BundleError) as caught:
+        load(bundle)
+    assert caught.value.code == "bundle-signature"
+
+
+def test_nothing_is_parsed_before_everything_is_hashed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last file in the list is damaged: the engine must not have seen the model by then."""
+
+    def never(*args: object, **kwargs: object) -> None:
+        raise AssertionError("parsed too early")
+
+    monkeypatch.setattr(predictor, "OrtSession", never)
+    monkeypatch.setattr(predictor, "labels_from_text", never)
+    for name in ("golden/inputs.npy", "golden/portable.npy", "labels.txt", "model.onnx"):
+        file = bundle / name
+        good = file.read_bytes()
+        file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+        with pytest.raises(BundleError) as caught:
+            load(bundle)
+        assert caught.value.code == "file-hash"
+        file.write_bytes(good)
+
+
+def test_check_false_leaves_out_hashes_but_golden_pairs_are_always_hashed(bundle: Path) -> None:
+    file = bundle / "golden/inputs.npy"
+    good = file.read_bytes()
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    runtime = load(bundle, check=False)
+    assert isinstance(runtime, Runtime)
+    with pytest.raises(BundleError) as caught:
+        runtime.selftest()
+    assert caught.value.code == "file-hash"
+
+
+def test_a_runtime_may_be_used_by_several_threads(bundle: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    runtime = load(bundle, threads=1)
+    alone = runtime.probabilities(IMAGES[0])
+    with ThreadPoolExecutor(4) as pool:
+        for rows in pool.map(runtime.probabilities, [IMAGES[0]] * 16):
+            assert np.array_equal(rows, alone)

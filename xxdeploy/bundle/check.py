@@ -1,0 +1,40 @@
+"""Checks a bundle without running it."""
+
+from __future__ import annotations
+
+import os
+
+from xxdeploy.bundle.output import extra_files
+from xxdeploy.errors import BundleError
+from xxdeploy.runtime.files import check_entry, open_bundle, read_entry
+from xxdeploy.runtime.labels import labels_from_text
+from xxdeploy.runtime.manifest import Manifest
+from xxdeploy.runtime.selftest import read_golden
+
+
+def check_bundle(path: str | os.PathLike[str]) -> Manifest:
+    """Compare every file with its size and hash, then labels and golden pairs with the manifest.
+
+    No engine is needed and no model is parsed. Unlike ``runtime.load`` this also refuses files that the
+    manifest does not list: they are not vouched for.
+
+    Raises
+    ------
+    BundleError
+        As ``runtime.load``; ``file-extra``, ``labels-invalid``, ``golden-invalid``, ``array-invalid``.
+    """
+    root, manifest = open_bundle(path)
+    for entry in manifest.files:
+        check_entry(root, entry)
+    if extras := extra_files(root, manifest):
+        raise BundleError(
+            f"the bundle holds {len(extras)} files that its manifest does not list: {', '.join(extras[:5])[:300]!r}",
+            hint="remove them, or copy the bundle again",
+            code="file-extra",
+        )
+    if manifest.labels is not None:
+        labels = next(entry for entry in manifest.files if entry.path == manifest.labels)
+        labels_from_text(read_entry(root, labels), manifest.classes)
+    for variant in manifest.variants:
+        read_golden(root, manifest, variant)
+    return manifest

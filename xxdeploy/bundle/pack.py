@@ -1,0 +1,186 @@
+"""Writes a bundle, all of it or nothing.
+
+Everything is written and flushed to a temporary folder beside the target, which then takes the
+target's place in one step. A killed process leaves the old bundle or the new one, and at worst a
+temporary folder that the next run removes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from xxdeploy.bundle.output import output_error, output_writable, resolved
+from xxdeploy.runtime.manifest import MANIFEST, FileEntry, Manifest
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+def pack(manifest: Manifest, parts: Mapping[str, bytes], out: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write ``parts`` and the manifest that lists them to the folder ``out``.
+
+    Parameters
+    ----------
+    manifest
+        With ``files`` empty: sizes and hashes are computed here.
+    parts
+        Path inside the bundle to content. Equal parts and manifest give byte-identical bundles.
+    out
+        The folder; missing parents are made.
+    force
+        Replace an existing bundle (or empty folder); nothing else is ever replaced.
+
+    Returns
+    -------
+    ``out``.
+
+    Raises
+    ------
+    UsageError
+        As ``output_writable``; nothing is left behind.
+    BundleError
+        As ``Manifest``, when manifest and parts do not fit each other.
+    """
+    text = _manifest_text(manifest, parts)
+    output_writable(out, force)
+    target = resolved(out)
+    made = _make_parents(target, out)
+    try:
+        _write_and_swap(target, {**parts, MANIFEST: text}, force)
+    except BaseException as error:
+        for folder in made:
+            _remove_if_empty(folder)
+        if isinstance(error, OSError):
+            raise output_error(out, error) from error
+        raise
+    return Path(out)
+
+
+def _manifest_text(manifest: Manifest, parts: Mapping[str, bytes]) -> bytes:
+    if manifest.files:
+        raise ValueError("pack() fills in the files of the manifest")
+    files = tuple(FileEntry(path, hashlib.sha256(data).hexdigest(), len(data)) for path, data in sorted(parts.items()))
+    text = dataclasses.replace(manifest, files=files).to_json().encode()
+    Manifest.from_json(text)  # what is written can be read: nothing unlisted, nothing too large
+    return text
+
+
+def _write_and_swap(target: Path, contents: Mapping[str, bytes], force: bool) -> None:
+    _remove_stale(target)
+    # The bundle grows one level down, so that the temporary folder itself is never taken for one.
+    temporary = target.parent / f"{_prefix(target)}{os.getpid()}-{secrets.token_hex(4)}"
+    fresh, old = temporary / "new", temporary / "old"
+    try:
+        temporary.mkdir()
+        fresh.mkdir()
+        for path, data in contents.items():
+            _write(fresh / path, data)
+        for folder, _, _ in os.walk(fresh, topdown=False):
+            _flush_folder(Path(folder))
+        if not (force and target.exists()):
+            fresh.rename(target)  # fails if somebody else has put files there since output_writable()
+        elif not _exchange(fresh, target):
+            _replace_in_two_steps(fresh, target, old)
+        _flush_folder(target.parent)
+    finally:
+        if not old.exists() or target.exists():  # `old` alone is the bundle that was there: _remove_stale restores it
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make names durable, where folders can be opened (not on Windows)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, if kernel and file system can (Linux, renameat2); else False."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # another libc or system
+        return False
+    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
+
+
+def _replace_in_two_steps(fresh: Path, target: Path, old: Path) -> None:
+    """Where folders cannot be swapped there is a moment without a bundle; a kill in it is undone by the next run."""
+    target.rename(old)
+    try:
+        fresh.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+
+
+def _prefix(target: Path) -> str:
+    """Begin of the names of temporary folders for ``target``: on another host a process number means nothing."""
+    host = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:32]
+    return f".xxdeploy-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-{host}-"
+
+
+def _remove_stale(target: Path) -> None:
+    """Remove what killed runs left beside ``target``, after giving back a bundle that was moved aside."""
+    for folder in target.parent.glob(f"{_prefix(target)}*-*"):
+        process = folder.name.removeprefix(_prefix(target)).partition("-")[0]
+        if not process.isdigit() or _alive(int(process)):
+            continue
+        if (folder / "old" / MANIFEST).exists() and not target.exists():
+            (folder / "old").rename(target)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    """Tell whether another process of that number runs. Our own number is from an earlier life of it (a container)."""
+    if process == os.getpid():
+        return False
+    if os.name != "posix":  # there os.kill(process, 0) is no question but Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
+def _make_parents(target: Path, out: str | os.PathLike[str]) -> list[Path]:
+    """Make the missing folders above ``target``; return them, innermost first."""
+    missing = []
+    folder = target.parent
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(out, error) from error
+    return missing
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return

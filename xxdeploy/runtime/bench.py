@@ -1,0 +1,207 @@
+"""How fast a bundle is on this device: latency, throughput, cold start, peak memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import xxdeploy
+from xxdeploy.errors import EngineError, UsageError
+from xxdeploy.runtime.predictor import Runtime, load
+from xxdeploy.runtime.selftest import MAX_BATCH
+
+MAX_ROUNDS = 100_000
+_WARM_UP = 5
+_CHILD_SECONDS = 600
+
+# VmHWM and not ru_maxrss: on Linux the latter begins at what the parent had when it started the child.
+_CHILD = """
+import json, sys
+import numpy as np
+from xxdeploy.runtime.bench import peak_memory
+from xxdeploy.runtime.predictor import load
+bundle, threads, variant = json.loads(sys.argv[1])
+runtime = load(bundle, threads=threads, variant=variant)
+p = runtime.manifest.preprocess
+image = np.zeros((p.height, p.width, p.channels), np.uint8)
+(runtime.features if runtime.manifest.task == "features" else runtime.probabilities)(image)
+print(json.dumps(peak_memory()), flush=True)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """What was measured for one bundle. Milliseconds, unless a name says otherwise.
+
+    ``p50_ms``, ``p90_ms``, ``p99_ms``: one decoded image (uint8, at input size) to the output, normalising
+    included. ``model_p50_ms``: the engine alone. ``images_per_second``: in batches of ``MAX_BATCH``.
+    ``cold_start_ms``: from starting a Python process to the first answer, hashes checked.
+    ``peak_memory_bytes``: of that process; None where the system does not tell.
+    """
+
+    bundle: str
+    variant: str
+    engine: str
+    threads: int | None
+    rounds: int
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    model_p50_ms: float
+    images_per_second: float
+    cold_start_ms: float
+    peak_memory_bytes: int | None
+
+
+def bench(bundle: str | os.PathLike[str], *, rounds: int = 50, threads: int | None = None) -> BenchResult:
+    """Measure one bundle. Parameters and errors as ``bench_many``."""
+    return bench_many([bundle], rounds=rounds, threads=threads)[0]
+
+
+def bench_many(
+    bundles: Sequence[str | os.PathLike[str]],
+    *,
+    rounds: int = 50,
+    threads: int | None = None,
+    on_round: Callable[[int, int], None] | None = None,
+) -> tuple[BenchResult, ...]:
+    """Measure several bundles in turns, so that a busy moment of the machine hits all of them alike.
+
+    Parameters
+    ----------
+    rounds
+        Timed runs of each, after a warm-up.
+    threads
+        As in ``OrtSession``.
+    on_round
+        Called with (rounds done, rounds) for a progress bar.
+
+    Raises
+    ------
+    UsageError
+        ``rounds-invalid``, ``no-bundles``; else as ``load``.
+    EngineError
+        ``bench-child``: the process that measures the cold start failed.
+    """
+    if not 1 <= rounds <= MAX_ROUNDS:
+        raise UsageError(
+            f"rounds must be 1 to {MAX_ROUNDS}, not {rounds}", hint="50 is a good number", code="rounds-invalid"
+        )
+    if not bundles:
+        raise UsageError("there is no bundle to measure", hint="give at least one folder", code="no-bundles")
+    subjects = [_Subject(load(bundle, threads=threads)) for bundle in bundles]
+    cold = [_cold_start(subject.runtime, threads) for subject in subjects]
+    for subject in subjects:
+        for _ in range(_WARM_UP):
+            subject.round()
+    whole, model, batch = (np.empty((len(subjects), rounds)) for _ in range(3))
+    for number in range(rounds):
+        for row, subject in enumerate(subjects):
+            whole[row, number], model[row, number], batch[row, number] = subject.round()
+        if on_round is not None:
+            on_round(number + 1, rounds)
+    return tuple(
+        _result(subject.runtime, threads, *times, *start)
+        for subject, times, start in zip(subjects, zip(whole, model, batch, strict=True), cold, strict=True)
+    )
+
+
+def peak_memory() -> int | None:
+    """Return the largest resident memory of this process so far in bytes, None where it cannot be known."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+class _Subject:
+    """A loaded bundle and its input, made once: what is timed is the runtime, not the making of pictures."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        p = runtime.manifest.preprocess
+        random = np.random.default_rng(0)
+        self.images: list[NDArray[np.uint8]] = list(
+            random.integers(0, 256, (MAX_BATCH, p.height, p.width, p.channels), np.uint8)
+        )
+        self.batch = p.batch(self.images[:1])
+        self.call = runtime.features if runtime.manifest.task == "features" else runtime.probabilities
+
+    def round(self) -> tuple[float, float, float]:
+        """Time, in seconds, one image through the runtime, one through the engine alone, and one batch."""
+        start = time.perf_counter()
+        self.call(self.images[0])
+        whole = time.perf_counter()
+        self.runtime.session.run(self.batch)
+        model = time.perf_counter()
+        self.call(self.images)
+        return whole - start, model - whole, time.perf_counter() - model
+
+
+def _result(
+    runtime: Runtime,
+    threads: int | None,
+    whole: NDArray[np.float64],
+    model: NDArray[np.float64],
+    batch: NDArray[np.float64],
+    cold_start: float,
+    peak: int | None,
+) -> BenchResult:
+    p50, p90, p99 = (float(value) for value in np.percentile(whole * 1e3, (50, 90, 99)))
+    return BenchResult(
+        bundle=runtime.manifest.name,
+        variant=runtime.variant.name,
+        engine=runtime.session.name,
+        threads=threads,
+        rounds=len(whole),
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        model_p50_ms=float(np.median(model)) * 1e3,
+        images_per_second=MAX_BATCH / float(np.median(batch)),
+        cold_start_ms=cold_start * 1e3,
+        peak_memory_bytes=peak,
+    )
+
+
+def _cold_start(runtime: Runtime, threads: int | None) -> tuple[float, int | None]:
+    """Return seconds from process start to first answer, and the peak memory of that process."""
+    arguments = json.dumps([str(runtime.root), threads, runtime.variant.name])
+    # -P: no module may come from the working directory. The package itself may be a checkout that is not installed.
+    home = str(Path(xxdeploy.__file__).parent.parent)
+    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    start = time.perf_counter()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _CHILD, arguments],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_CHILD_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        output = getattr(error, "stderr", None) or str(error)
+        raise EngineError(
+            f"a fresh process could not run {runtime.manifest.name}: {str(output).strip().splitlines()[-1][:300]}",
+            hint="try `xxdeploy predict` on this bundle",
+            code="bench-child",
+        ) from error
+    seconds = time.perf_counter() - start
+    peak: int | None = json.loads(done.stdout)
+    return seconds, peak

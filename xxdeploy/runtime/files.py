@@ -1,0 +1,121 @@
+"""Reads a bundle's files: inside the folder, regular, of the listed size and hash, before any parser sees them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from xxdeploy.errors import BundleError
+from xxdeploy.runtime.manifest import MANIFEST, FileEntry, Manifest
+from xxdeploy.runtime.strict_json import MAX_BYTES
+
+_BLOCK = 1 << 20
+
+
+def open_bundle(bundle: str | os.PathLike[str]) -> tuple[Path, Manifest]:
+    """Find the folder and read its manifest; no other file is opened.
+
+    Raises
+    ------
+    BundleError
+        ``bundle-not-found``, ``not-a-bundle`` (no ``manifest.json``), and those of ``Manifest.from_json``.
+    """
+    path = Path(bundle)
+    try:
+        root = path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise BundleError(f"there is no bundle {path}", hint="check the path", code="bundle-not-found") from error
+    if not (root / MANIFEST).exists():
+        raise BundleError(
+            f"{path} is not a bundle: it is no folder with a {MANIFEST}",
+            hint="give the folder that `xxdeploy export` wrote",
+            code="not-a-bundle",
+        )
+    return root, Manifest.from_json(b"".join(_blocks(root, MANIFEST, MAX_BYTES + 1)))
+
+
+def read_entry(root: Path, entry: FileEntry, *, check: bool = True) -> bytes:
+    """Return the bytes of one file, once they have the listed size and SHA-256.
+
+    The bytes that were hashed are the bytes returned: nobody can change the file in between.
+    ``check=False`` leaves out the hash, not the rest.
+
+    Raises
+    ------
+    BundleError
+        ``file-missing``, ``file-outside``, ``file-not-regular``, ``file-unreadable``, ``file-size``, ``file-hash``.
+    """
+    data = b"".join(_sized(root, entry))
+    if check:
+        _compare(entry, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def check_entry(root: Path, entry: FileEntry) -> None:
+    """Compare size and SHA-256 of one file without holding it in memory. Errors as ``read_entry``."""
+    digest = hashlib.sha256()
+    for block in _sized(root, entry):
+        digest.update(block)
+    _compare(entry, digest.hexdigest())
+
+
+def _sized(root: Path, entry: FileEntry) -> Iterator[bytes]:
+    size = 0
+    for block in _blocks(root, entry.path, entry.size + 1):
+        size += len(block)
+        yield block
+    if size != entry.size:
+        raise BundleError(
+            f"{entry.path} has {'more' if size > entry.size else size} bytes, the manifest says {entry.size}",
+            hint="the bundle is damaged: copy or export it again",
+            code="file-size",
+        )
+
+
+def _compare(entry: FileEntry, digest: str) -> None:
+    if digest != entry.sha256:
+        raise BundleError(
+            f"{entry.path} is not the file that was exported (SHA-256 {digest[:12]}…, expected {entry.sha256[:12]}…)",
+            hint="the bundle is damaged or was changed: copy or export it again",
+            code="file-hash",
+        )
+
+
+def _blocks(root: Path, name: str, limit: int) -> Iterator[bytes]:
+    """Yield at most ``limit`` bytes of a regular file inside ``root``."""
+    try:
+        path = (root / name).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise BundleError(
+            f"the bundle has no file {name}", hint="copy or export the bundle again", code="file-missing"
+        ) from error
+    if not path.is_relative_to(root):
+        raise BundleError(
+            f"{name} is a link to {path}, outside the bundle",
+            hint="copy the bundle with its files (cp -L), not with links",
+            code="file-outside",
+        )
+    try:
+        # Non-blocking, because opening a pipe that nobody writes to would wait for ever.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise BundleError(
+                    f"{name} is not a regular file", hint="copy or export the bundle again", code="file-not-regular"
+                )
+            while limit > 0 and (block := file.read(min(limit, _BLOCK))):
+                limit -= len(block)
+                yield block
+    except OSError as error:
+        if path.is_dir():  # Python refuses to make a file object of a folder
+            raise BundleError(
+                f"{name} is a folder, not a file", hint="copy or export the bundle again", code="file-not-regular"
+            ) from error
+        raise BundleError(
+            f"{name} cannot be read: {error.strerror or error}",
+            hint="check the permissions and the disk",
+            code="file-unreadable",
+        ) from error

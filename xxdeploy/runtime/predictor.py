@@ -1,0 +1,205 @@
+"""``load`` a bundle, get a ``Runtime``, ask it about pictures."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from xxdeploy.errors import BundleError, EngineError, UsageError
+from xxdeploy.runtime.cpu import cpu_features
+from xxdeploy.runtime.files import check_entry, open_bundle, read_entry
+from xxdeploy.runtime.labels import labels_from_text
+from xxdeploy.runtime.manifest import Manifest, Variant
+from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.runtime.postprocess import Prediction, top_predictions
+from xxdeploy.runtime.preprocess import ImageLike
+from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_selftest
+from xxdeploy.runtime.session import Session
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A loaded bundle. Holds no state between calls; several threads may call it at once.
+
+    ``variant`` is the model file that was picked for this processor.
+    """
+
+    root: Path
+    manifest: Manifest
+    variant: Variant
+    session: Session
+    labels: tuple[str, ...]
+
+    @overload
+    def predict(self, images: ImageLike, top: int = 5) -> tuple[Prediction, ...]: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, images: Sequence[ImageLike], top: int = 5) -> tuple[tuple[Prediction, ...], ...]: ...
+    def predict(
+        self, images: ImageLike | Sequence[ImageLike], top: int = 5
+    ) -> tuple[Prediction, ...] | tuple[tuple[Prediction, ...], ...]:
+        """Name the ``top`` most probable classes, best first: of one image, or of each image of a list.
+
+        Raises
+        ------
+        UsageError
+            ``wrong-task`` for a bundle of features, ``top-invalid``, ``no-images``, and those of ``Preprocess.image``.
+        EngineError
+            The engine failed (``engine-run``) or gave no probabilities (``engine-output``).
+        """
+        one = _is_one(images)
+        rows = self.probabilities(images)
+        answers = tuple(top_predictions(row, self.labels, top) for row in rows)
+        return answers[0] if one else answers
+
+    def probabilities(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+        """Return all classes' probabilities, (n, classes) float32; n is 1 for one image. Errors as ``predict``."""
+        self._check_task("classification", "features()")
+        return self._run(images)
+
+    def features(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+        """Return the features, (n, ...) float32, of a bundle exported with ``--no-top``. Errors as ``predict``."""
+        self._check_task("features", "predict() or probabilities()")
+        return self._run(images)
+
+    def selftest(self) -> SelfTest:
+        """Run the golden pairs. ``VerificationError`` ``golden-mismatch`` if this device computes something else."""
+        return run_selftest(self.session, self.root, self.manifest, self.variant)
+
+    def _check_task(self, task: str, instead: str) -> None:
+        if self.manifest.task != task:
+            raise UsageError(
+                f"{self.manifest.name} is a bundle for {self.manifest.task}, not for {task}",
+                hint=f"call {instead}",
+                code="wrong-task",
+            )
+
+    def _run(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+        sources: Sequence[ImageLike] = [images] if _is_one(images) else images  # type: ignore[list-item,assignment]
+        if not len(sources):
+            raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
+        chunks = (sources[start : start + MAX_BATCH] for start in range(0, len(sources), MAX_BATCH))
+        return np.concatenate([self._run_chunk(chunk) for chunk in chunks])
+
+    def _run_chunk(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
+        output = self.session.run(self.manifest.preprocess.batch(sources))
+        right = output.shape == (len(sources), self.manifest.classes)
+        if self.manifest.task == "features":
+            right = output.ndim >= 2 and len(output) == len(sources)
+        if not right or not np.isfinite(output).all():
+            raise EngineError(
+                f"{self.session.name} gave an output of shape {output.shape}, or values that are no numbers, "
+                f"for {len(sources)} images of {self.manifest.classes} classes",
+                hint="run the self-test: load(..., selftest=True)",
+                code="engine-output",
+            )
+        return output
+
+
+def load(
+    bundle: str | os.PathLike[str],
+    *,
+    session: Session | None = None,
+    check: bool = True,
+    selftest: bool = False,
+    threads: int | None = None,
+    variant: str | None = None,
+) -> Runtime:
+    """Open a bundle and make it ready to predict.
+
+    Parameters
+    ----------
+    bundle
+        The folder.
+    session
+        Another engine (or a fake) in place of ONNX Runtime; the model file is then hashed, not parsed.
+    check
+        Compare every listed file with its hash before anything parses one of them. False reads only
+        what is needed and trusts it: for a file system that is verified already.
+    selftest
+        Run the golden pairs, too.
+    threads
+        As in ``OrtSession``.
+    variant
+        Name of the variant; None picks the first whose required features this processor has.
+
+    Raises
+    ------
+    BundleError
+        It is damaged, incomplete, hostile or of another version; ``no-variant``, ``bundle-signature``.
+    EngineError, MissingDependencyError, VerificationError
+        As ``OrtSession`` and ``Runtime.selftest``.
+    UsageError
+        ``unknown-variant``, ``threads-invalid``.
+    """
+    root, manifest = open_bundle(bundle)
+    picked = pick_variant(manifest, cpu_features()) if variant is None else _named_variant(manifest, variant)
+    _log.debug("bundle %s: variant %s", manifest.name, picked.name)
+    wanted = {manifest.labels} if session is not None else {picked.model, manifest.labels}
+    held: dict[str | None, bytes] = {}
+    for entry in manifest.files:
+        if entry.path in wanted:
+            held[entry.path] = read_entry(root, entry, check=check)
+        elif check:
+            check_entry(root, entry)
+    if manifest.labels is None:
+        labels = tuple(str(index) for index in range(manifest.classes))
+    else:
+        labels = labels_from_text(held[manifest.labels], manifest.classes)
+    if session is None:
+        session = _session(held.pop(picked.model), manifest, picked, threads)
+    runtime = Runtime(root, manifest, picked, session, labels)
+    if selftest:
+        runtime.selftest()
+    return runtime
+
+
+def pick_variant(manifest: Manifest, features: frozenset[str]) -> Variant:
+    """Return the first variant all of whose required features are there (``BundleError`` ``no-variant``)."""
+    for variant in manifest.variants:
+        if features.issuperset(variant.requires):
+            return variant
+    known = ", ".join(sorted(features)) or "nothing known"
+    raise BundleError(
+        f"no variant of {manifest.name} is for this processor (it has: {known})",
+        hint="export again with a portable variant",
+        code="no-variant",
+    )
+
+
+def _named_variant(manifest: Manifest, name: str) -> Variant:
+    for variant in manifest.variants:
+        if variant.name == name:
+            return variant
+    raise UsageError(
+        f"{manifest.name} has no variant {name!r}",
+        hint=f"it has {', '.join(variant.name for variant in manifest.variants)}",
+        code="unknown-variant",
+    )
+
+
+def _session(model: bytes, manifest: Manifest, variant: Variant, threads: int | None) -> OrtSession:
+    session = OrtSession(model, name=f"onnx-{variant.precision}", threads=threads)
+    names = session.input_name, session.output_name
+    if names != (manifest.input_name, manifest.output_name):
+        raise BundleError(
+            f"{variant.model} maps {names[0]} to {names[1]}, "
+            f"the manifest says {manifest.input_name} to {manifest.output_name}",
+            hint="export the bundle again",
+            code="bundle-signature",
+        )
+    return session
+
+
+def _is_one(images: ImageLike | Sequence[ImageLike]) -> bool:
+    """Tell one image from a list; anything that is neither is refused as an image, which says what it must be."""
+    return isinstance(images, str | bytes | os.PathLike | Image.Image | np.ndarray) or not isinstance(images, Sequence)
