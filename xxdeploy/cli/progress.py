@@ -32,13 +32,13 @@ class ProgressView:
             TimeRemainingColumn(compact=True),
             console=self._console,
             transient=True,
-            disable=not self._console.is_terminal,
         )
         self._open: dict[str, tuple[TaskID, float, Progress]] = {}
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> ProgressView:
-        self._stack.enter_context(self._bars)
+        if self._console.is_terminal:
+            self._stack.enter_context(self._bars)
         self._stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         return self
 
