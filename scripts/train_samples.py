@@ -5,7 +5,7 @@ Run in a checkout with ``xxdeploy[export]`` and Debian's package ``dataset-fashi
     python scripts/train_samples.py [lenet] [mobilenetv2] [--source FOLDER] [--out FOLDER] [--epochs N]
 
 Trained on the training split without the images of the calibration set, judged on the whole test split. Seeded, but
-TensorFlow adds in another order when threads run otherwise, so a second run differs in the last digits.
+TensorFlow adds in another order when threads run otherwise, so a second run gives other weights of the same quality.
 """
 
 from __future__ import annotations

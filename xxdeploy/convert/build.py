@@ -90,20 +90,25 @@ def _build(spec: ModelSpec, options: BuildOptions, weights: str) -> keras.Model:
     }
     if options.alpha is not None:
         arguments["alpha"] = options.alpha
+    fetched: list[str] = []
     try:
         start = drawn_by_numpy(options.seed if weights == "none" else None)
-        with start, _seeded(options.seed), _fresh_names(), _careful_download(), warnings.catch_warnings():
+        with start, _seeded(options.seed), _fresh_names(), _careful_download(fetched), warnings.catch_warnings():
             # Without a classifier the weights of 224 pixels serve every size, which is what was asked for.
             warnings.filterwarnings("ignore", message="`input_shape` is undefined", category=UserWarning)
             return builder(**arguments)
     except XXDeployError:
         raise
     except (ValueError, KeyError, TypeError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        if fetched:  # the network was built, so its weights are what failed
+            raise ConversionError(
+                f"the weights {fetched[-1]} cannot be loaded: {reason}",
+                hint="the download may have been cut off: delete the file, and it is fetched again",
+                code="damaged-weights",
+            ) from error
         raise ConversionError(
-            f"Keras cannot build {spec.title}: {' '.join(str(error).split())[:300]}",
-            hint="try the default options; if weights were downloaded, delete the file in Keras' cache "
-            "(KERAS_HOME, else ~/.keras) and fetch it again",
-            code="build-failed",
+            f"Keras cannot build {spec.title}: {reason}", hint="try the default options", code="build-failed"
         ) from error
 
 
@@ -133,8 +138,10 @@ def _fresh_names() -> Iterator[None]:
 
 
 @contextmanager
-def _careful_download() -> Iterator[None]:
+def _careful_download(fetched: list[str]) -> Iterator[None]:
     """Within, Keras' ``get_file`` reads a read-only cache, talks on stderr, times out, and fails with our error.
+
+    The files that it finds are added to ``fetched``.
 
     Keras itself turns away from a ``KERAS_HOME`` that it cannot write to, prints on stdout, waits for ever, and
     raises a bare ``Exception``.
@@ -147,12 +154,14 @@ def _careful_download() -> Iterator[None]:
         home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
         cached = home / rest.get("cache_subdir", "datasets") / fname
         if cached.is_file() and not os.access(home, os.W_OK):
+            fetched.append(str(cached))
             return str(cached)
         timeout = socket.getdefaulttimeout()
         socket.setdefaulttimeout(_TIMEOUT)
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                return original(fname, origin, cache_dir=str(home), **rest)
+                fetched.append(original(fname, origin, cache_dir=str(home), **rest))
+            return fetched[-1]
         except Exception as error:  # Keras raises exactly that
             raise UsageError(
                 f"the weights {fname} are not in {home / 'models'} and cannot be downloaded: {error}",

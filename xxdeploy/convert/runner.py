@@ -57,14 +57,17 @@ class KerasRunner:
         Raises
         ------
         ConversionError
-            ``wrong-batch``: the batch has another shape or dtype than the model's input.
+            ``wrong-batch``: the batch is empty, or has another shape or dtype than the model's input.
         """
-        fits = batch.ndim == len(self._shape) + 1 and all(
-            wanted in (None, given) for wanted, given in zip(self._shape, batch.shape[1:], strict=True)
+        fits = (
+            batch.size
+            and batch.ndim == len(self._shape) + 1
+            and all(wanted in (None, given) for wanted, given in zip(self._shape, batch.shape[1:], strict=True))
         )
         if not fits or batch.dtype != np.float32:
+            sizes = ", ".join("any" if size is None else str(size) for size in self._shape)
             raise ConversionError(
-                f"a batch of {batch.dtype} {batch.shape} does not fit the model's float32 (n, {self._shape})",
+                f"a batch of {batch.dtype} {batch.shape} does not fit the model's float32 (n, {sizes})",
                 hint="preprocess the images with the Preprocess that belongs to the model",
                 code="wrong-batch",
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from xxdeploy.optional import extra
 if TYPE_CHECKING:
     import keras
 
+_log = logging.getLogger(__name__)
 _OURS = "the file must come from the same network and options: compare MODEL, --alpha, --classes and --no-top"
 
 
@@ -63,22 +66,27 @@ def load_weights(model: keras.Model, path: Path, title: str) -> None:
     weights = [weight for weight in model.weights if "seed_generator" not in weight.path]
     expected = sum(int(np.prod(weight.shape)) for weight in weights)
     if (arrays, numbers) != (len(weights), expected):
-        raise ConversionError(
-            f"{path} does not fit {title}: it holds {numbers:,} numbers in {arrays} arrays, "
-            f"the network has {expected:,} in {len(weights)}",
-            hint=_OURS,
-            code="weights-mismatch",
+        raise _mismatch(
+            path,
+            title,
+            f"it holds {numbers:,} numbers in {arrays} arrays, the network has {expected:,} in {len(weights)}",
         )
-    with _named_as_keras_expects(path, ".h5" if legacy else ".weights.h5") as named:
+    with (
+        _named_as_keras_expects(path, ".h5" if legacy else ".weights.h5") as named,
+        warnings.catch_warnings(record=True) as caught,
+    ):
+        warnings.simplefilter("always")
         try:
             model.load_weights(str(named))
         except OSError as error:
             raise _damaged(path, error) from error
         except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ConversionError(
-                f"{path} does not fit {title}: {reason}", hint=_OURS, code="weights-mismatch"
-            ) from error
+            raise _mismatch(path, title, str(error)) from error
+    for warning in caught:
+        # Keras only warns where it leaves a layer at its first, random weights.
+        if "kipping" in str(warning.message):
+            raise _mismatch(path, title, str(warning.message))
+        _log.debug("%s: %s", path, warning.message)
 
 
 def check_finite(model: keras.Model, title: str) -> None:
@@ -136,6 +144,12 @@ def _named_as_keras_expects(path: Path, suffix: str) -> Iterator[Path]:
         except OSError:  # Windows lets only some users make links
             shutil.copyfile(path, named)
         yield named
+
+
+def _mismatch(path: Path, title: str, reason: str) -> ConversionError:
+    return ConversionError(
+        f"{path} does not fit {title}: {' '.join(reason.split())[:300]}", hint=_OURS, code="weights-mismatch"
+    )
 
 
 def _damaged(path: Path, error: Exception) -> ConversionError:

@@ -1,0 +1,83 @@
+"""The Keras reference runner: the numbers of ``model(x, training=False)``, at any batch size."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xxdeploy.convert.build import build_model
+from xxdeploy.convert.libraries import load_keras
+from xxdeploy.convert.runner import KerasRunner
+from xxdeploy.errors import ConversionError
+from xxdeploy.models.catalog import BuildOptions, find
+
+
+@pytest.fixture(scope="module")
+def network() -> object:
+    """MobileNetV2 with batch norms that differ between training and inference."""
+    model = build_model(find("mobilenetv2"), weights="none", options=BuildOptions(0.35, 32, 5))
+    generator = np.random.default_rng(0)
+    for layer in model.layers:
+        if type(layer).__name__ == "BatchNormalization":
+            gamma, beta, mean, variance = layer.get_weights()
+            noise = [generator.uniform(0.5, 1.5, gamma.shape) for _ in range(2)]
+            shift = [generator.normal(0, 0.2, gamma.shape) for _ in range(2)]
+            layer.set_weights([gamma * noise[0], beta + shift[0], mean + shift[1], variance * noise[1]])
+    return model
+
+
+def images(count: int, size: int = 32) -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, (count, size, size, 3)).astype(np.float32)
+
+
+def test_gives_what_the_model_gives_in_inference_mode(network: object) -> None:
+    runner = KerasRunner(network)
+    assert runner.name == "keras"
+    batch = images(17)
+    expected = np.asarray(network(batch, training=False))  # type: ignore[operator]
+    got = runner.run(batch)
+    assert got.dtype == np.float32
+    assert got.shape == (17, 5)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=2e-6)
+    assert not np.allclose(got, np.asarray(network(batch, training=True)), atol=1e-3)  # type: ignore[operator]
+
+
+def test_batches_of_any_size_share_one_trace(network: object) -> None:
+    runner = KerasRunner(network)
+    batch = images(9)
+    whole = runner.run(batch)
+    parts = [runner.run(batch[:1]), runner.run(batch[1:4]), runner.run(batch[4:])]
+    np.testing.assert_allclose(np.concatenate(parts), whole, rtol=0, atol=2e-6)
+
+
+def test_features_keep_their_axes() -> None:
+    options = BuildOptions(alpha=0.35, input_size=64, include_top=False)
+    runner = KerasRunner(build_model(find("mobilenetv2"), weights="none", options=options), name="reference")
+    assert runner.run(images(2, 64)).shape == (2, 2, 2, 1280)
+    assert runner.name == "reference"
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        images(0),
+        images(2, 33),
+        images(2)[..., :1],
+        images(2)[0],
+        images(2).astype(np.float64),
+        images(2).astype(np.uint8),
+    ],
+)
+def test_a_batch_that_does_not_fit(batch: np.ndarray, network: object) -> None:
+    with pytest.raises(ConversionError) as caught:
+        KerasRunner(network).run(batch)
+    assert caught.value.code == "wrong-batch"
+
+
+def test_several_outputs_are_refused() -> None:
+    keras = load_keras()
+    image = keras.Input((4, 4, 3))
+    model = keras.Model(image, [keras.layers.Flatten()(image), keras.layers.GlobalMaxPooling2D()(image)])
+    with pytest.raises(ConversionError, match="2 outputs") as caught:
+        KerasRunner(model)
+    assert caught.value.code == "not-one-output"

@@ -1,0 +1,72 @@
+"""The sample weights and images that ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import xxdeploy.models.samples as module
+from xxdeploy.errors import UsageError
+from xxdeploy.models.catalog import CATALOG, BuildOptions, find
+from xxdeploy.models.samples import FASHION_MNIST, sample_for, sample_options, shipped_folder
+
+WITH_SAMPLE = [spec for spec in CATALOG if "sample" in spec.weights]
+
+
+@pytest.mark.parametrize("spec", WITH_SAMPLE, ids=lambda spec: spec.name)
+def test_everything_that_belongs_to_a_sample_ships(spec: module.ModelSpec) -> None:
+    sample = sample_for(spec)
+    assert sample.weights.is_file()
+    assert sample.labels == FASHION_MNIST
+    assert sample.options.classes == len(sample.labels)
+    assert {path.name for path in sample.calibration.iterdir()} == set(FASHION_MNIST)
+    assert {path.name for path in sample.evaluation.iterdir()} == set(FASHION_MNIST)
+    assert spec.title in sample.statement
+    assert "Fashion-MNIST" in sample.statement
+
+
+def test_the_catalog_and_the_samples_agree() -> None:
+    for spec in CATALOG:
+        if spec not in WITH_SAMPLE:
+            with pytest.raises(UsageError) as caught:
+                sample_for(spec)
+            assert caught.value.code == "no-sample-weights"
+            assert "MobileNetV2 and LeNet" in caught.value.hint
+
+
+def test_options_are_filled_in() -> None:
+    spec = find("mobilenetv2")
+    assert sample_options(spec, BuildOptions()) == BuildOptions(alpha=0.35, input_size=48, classes=10)
+    assert sample_options(spec, BuildOptions(input_size=48, seed=4)).seed == 4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        BuildOptions(alpha=0.5),
+        BuildOptions(input_size=224),
+        BuildOptions(classes=1000),
+        BuildOptions(include_top=False),
+        BuildOptions(pooling="avg"),
+    ],
+)
+def test_other_options_are_refused(options: BuildOptions) -> None:
+    with pytest.raises(UsageError) as caught:
+        sample_options(find("mobilenetv2"), options)
+    assert caught.value.code == "sample-options"
+
+
+def test_the_installed_folder_goes_before_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "xxdeploy"
+    monkeypatch.setattr(module, "_PACKAGE", package)
+    with pytest.raises(UsageError) as caught:
+        shipped_folder()
+    assert caught.value.code == "no-shipped-folder"
+    (tmp_path / "calibration").mkdir()  # of some other package, beside ours in site-packages
+    with pytest.raises(UsageError):
+        shipped_folder()
+    (tmp_path / "calibration" / "sample").mkdir()
+    assert shipped_folder() == tmp_path / "calibration"
+    (package / "_shipped" / "calibration" / "sample").mkdir(parents=True)
+    assert shipped_folder() == package / "_shipped" / "calibration"
