@@ -8,14 +8,14 @@ import pytest
 
 import xxdeploy.models.samples as module
 from xxdeploy.errors import UsageError
-from xxdeploy.models.catalog import CATALOG, BuildOptions, find
+from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec, find
 from xxdeploy.models.samples import FASHION_MNIST, sample_for, sample_options, shipped_folder
 
 WITH_SAMPLE = [spec for spec in CATALOG if "sample" in spec.weights]
 
 
 @pytest.mark.parametrize("spec", WITH_SAMPLE, ids=lambda spec: spec.name)
-def test_everything_that_belongs_to_a_sample_ships(spec: module.ModelSpec) -> None:
+def test_everything_that_belongs_to_a_sample_ships(spec: ModelSpec) -> None:
     sample = sample_for(spec)
     assert sample.weights.is_file()
     assert sample.labels == FASHION_MNIST

@@ -129,7 +129,7 @@ def _read_csv(path: Path, images: Sequence[str]) -> tuple[list[str], list[str]]:
 
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise bad(str(error)) from error
     if not rows:
