@@ -24,7 +24,6 @@ from xxdeploy.models.samples import sample_for
 from xxdeploy.runtime.preprocess import Preprocess
 
 SMALL = BuildOptions(alpha=0.35, input_size=32, classes=5)
-SLOW = ("vgg16", "vgg19", "resnet101", "resnet152", "resnet101v2", "resnet152v2", "inceptionresnetv2", "nasnetlarge")
 
 
 @pytest.fixture(autouse=True)
@@ -54,9 +53,7 @@ def refused(kind: type[XXDeployError], code: str, spec: str, weights: Path | str
     return f"{caught.value.message} {caught.value.hint}"
 
 
-@pytest.mark.parametrize(
-    "spec", [pytest.param(spec, marks=[pytest.mark.slow] * (spec.name in SLOW), id=spec.name) for spec in CATALOG]
-)
+@pytest.mark.parametrize("spec", CATALOG, ids=lambda spec: spec.name)
 def test_parameters_and_shapes_are_those_of_the_catalog(spec: ModelSpec) -> None:
     model = build_model(spec, weights="none")
     assert model.count_params() == spec.parameters
