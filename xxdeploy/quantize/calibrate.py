@@ -63,11 +63,7 @@ def calibrate(
             if on_progress is not None:
                 on_progress(Progress("calibrate", seen))
     if not seen:
-        raise UsageError(
-            "there is not one calibration image",
-            hint="give a folder with a few hundred images of the kind that the model will see",
-            code="no-calibration-images",
-        )
+        raise no_images()
     log.info("calibrated %d tensors on %d images (%s)", len(collectors), seen, method)
     return Ranges(
         method=method,
@@ -75,6 +71,15 @@ def calibrate(
         data_digest=data_digest,
         images=seen,
         ranges={name: each.range() for name, each in collectors.items()},
+    )
+
+
+def no_images() -> UsageError:
+    """Return the error for a set of images that turns out to be empty."""
+    return UsageError(
+        "there is not one calibration image",
+        hint="give a folder with a few hundred images of the kind that the model will see",
+        code="no-calibration-images",
     )
 
 

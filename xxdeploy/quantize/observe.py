@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from xxdeploy.quantize.graph_view import GraphView
 
 with extra("export"):
     import onnxruntime
-    from onnx import ModelProto, TensorProto, helper
+    from onnx import ModelProto, ValueInfoProto
 
 _FATAL = 4  # what goes wrong is raised; a second report on stderr would only disturb a progress bar
 
@@ -30,19 +30,8 @@ class Observer:
         proto = ModelProto()
         proto.CopyFrom(view.proto)
         del proto.graph.output[:]
-        proto.graph.output.extend(
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._fetched
-        )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _FATAL
-        # Between two images Python works on the values; threads that spin meanwhile take the processor away from it.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
-                OnnxModel.join(proto, view.arrays).data, options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's own classes derive from Exception only
-            raise _failed(error) from error
+        proto.graph.output.extend(ValueInfoProto(name=name) for name in self._fetched)
+        self._session = start_session(OnnxModel.join(proto, view.arrays))
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Map a preprocessed batch to the value of each tensor.
@@ -52,16 +41,47 @@ class Observer:
         ConversionError
             ``calibration-run``: the batch does not fit the graph, or ONNX Runtime fails.
         """
-        try:
-            values = self._session.run(self._fetched, {self._input: batch})
-        except Exception as error:  # as above
-            raise _failed(error) from error
+        values = run_session(self._session, self._fetched, {self._input: batch})
         return {self._input: batch, **dict(zip(self._fetched, values, strict=True))}
+
+
+def start_session(model: OnnxModel) -> Any:
+    """Return an ONNX Runtime session on the CPU.
+
+    Raises
+    ------
+    ConversionError
+        ``calibration-run``.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    # Between two images Python works on the values; threads that spin meanwhile take the processor away from it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        # Without enable_fallback=0 a failure is printed to stdout and tried a second time.
+        return onnxruntime.InferenceSession(model.data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except Exception as error:  # onnxruntime's own classes derive from Exception only
+        raise _failed(error) from error
+
+
+def run_session(session: Any, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    """Run a session of :func:`start_session`.
+
+    Raises
+    ------
+    ConversionError
+        ``calibration-run``.
+    """
+    try:
+        values: list[NDArray[Any]] = session.run(list(outputs), dict(feeds))
+    except Exception as error:  # as above
+        raise _failed(error) from error
+    return values
 
 
 def _failed(error: Exception) -> ConversionError:
     return ConversionError(
-        f"ONNX Runtime could not run the float graph on a calibration batch: {str(error).strip().splitlines()[0]}",
+        f"ONNX Runtime could not run the graph on a calibration batch: {str(error).strip().splitlines()[0]}",
         hint="the images must come from this model's own preprocessing (input size, channels)",
         code="calibration-run",
     )

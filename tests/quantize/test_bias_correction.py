@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from quantnets import batches, images, parse, residual, run
+
+from xxdeploy.artifacts import OnnxModel, Progress, Ranges
+from xxdeploy.errors import UsageError
+from xxdeploy.quantize import calibrate, quantize, scheme
+from xxdeploy.quantize.bias_correction import correct_biases, give_biases
+from xxdeploy.quantize.graph_view import GraphView
+from xxdeploy.quantize.observe import Observer
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+U8S8 = scheme("static-w8c-a8")
+U8S7 = scheme("static-w7c-a8")
+LAYERS = ("stem", "wide", "deep", "thin", "grouped", "logits")
+
+
+def channel_means(model: OnnxModel, names: list[str], data: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+    """Return the mean of each named tensor over all but the channels."""
+    values = Observer(GraphView.of(model), names).run(data)
+    return [values[name].astype(np.float64).mean(axis=(0, *range(2, values[name].ndim))) for name in names]
+
+
+@pytest.fixture(scope="module")
+def model() -> OnnxModel:
+    return residual()
+
+
+@pytest.fixture(scope="module")
+def calibrated(model: OnnxModel) -> Ranges:
+    return calibrate(model, batches(images()), data_digest="images")
+
+
+@pytest.fixture(scope="module")
+def corrected(model: OnnxModel, calibrated: Ranges) -> OnnxModel:
+    return correct_biases(model, calibrated, U8S7, batches(images()))
+
+
+def test_layer_means_agree_with_float(model: OnnxModel, calibrated: Ranges, corrected: OnnxModel) -> None:
+    expected = channel_means(model, list(LAYERS), images())
+    before = channel_means(quantize(model, calibrated, U8S7), list(LAYERS), images())
+    after = channel_means(quantize(corrected, calibrated, U8S7), list(LAYERS), images())
+    for name, mean, plain, fixed in zip(LAYERS, expected, before, after, strict=True):
+        assert np.abs(fixed - mean).max() < 0.05 * np.abs(plain - mean).max() + 1e-6, name
+
+
+def test_the_front_gives_what_running_the_whole_network_for_each_layer_gives(
+    model: OnnxModel, calibrated: Ranges, corrected: OnnxModel
+) -> None:
+    """The definition, the slow way: quantise, run everything, correct one layer, and again."""
+    slow = give_biases(model, U8S7)
+    expected = channel_means(model, list(LAYERS), images())
+    for name, mean in zip(LAYERS, expected, strict=True):
+        (seen,) = channel_means(quantize(slow, calibrated, U8S7), [name], images())
+        proto, arrays = slow.split()
+        arrays[f"{name}_bias"] = (arrays[f"{name}_bias"] + mean - seen).astype(np.float32)
+        slow = OnnxModel.join(proto, arrays)
+    _, fast = corrected.split()
+    for name in LAYERS:
+        np.testing.assert_allclose(fast[f"{name}_bias"], slow.split()[1][f"{name}_bias"], atol=2e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["static-w7c-a8", "static-w7c-a8s"])
+def test_outputs_on_other_images_come_closer(name: str) -> None:
+    plain, fixed = 0.0, 0.0
+    for seed in (15, 16, 22, 28):
+        network = residual(seed)
+        ranges = calibrate(network, batches(images()), data_digest="images")
+        better = correct_biases(network, ranges, scheme(name), batches(images()))
+        data = images(64, seed=5)
+        reference = run(network, data)
+        plain += float(np.mean((run(quantize(network, ranges, scheme(name)), data) - reference) ** 2))
+        fixed += float(np.mean((run(quantize(better, ranges, scheme(name)), data) - reference) ** 2))
+    assert fixed < 0.8 * plain
+
+
+def test_only_biases_change(model: OnnxModel, corrected: OnnxModel) -> None:
+    (before, old), (after, new) = model.split(), corrected.split()
+    assert [node.op_type for node in before.graph.node] == [node.op_type for node in after.graph.node]
+    assert before.graph.input == after.graph.input
+    assert before.graph.output == after.graph.output
+    assert {name for name in new if name not in old} == {f"{name}_bias" for name in LAYERS}  # thin had none
+    for name in new.keys() & old.keys():
+        np.testing.assert_array_equal(new[name], old[name])
+
+
+@pytest.mark.parametrize("size", [1, 7, 16])
+def test_batches_do_not_matter(model: OnnxModel, calibrated: Ranges, corrected: OnnxModel, size: int) -> None:
+    again = correct_biases(model, calibrated, U8S7, batches(images(), size)).split()[1]
+    for name, value in corrected.split()[1].items():
+        np.testing.assert_allclose(again[name], value, atol=2e-5)
+
+
+def test_layers_in_float_are_left_alone(model: OnnxModel, calibrated: Ranges) -> None:
+    mixed = replace(U8S7, float_layers=frozenset({"deep"}))
+    result = correct_biases(model, calibrated, mixed, batches(images()))
+    arrays = result.split()[1]
+    np.testing.assert_array_equal(arrays["deep_b"], model.split()[1]["deep_b"])
+    assert "grouped_bias" in arrays
+    quantize(result, calibrated, mixed)
+
+
+def test_a_quantised_output_and_a_shared_bias() -> None:
+    """Features end in a convolution, whose output has the graph's name only behind the pair."""
+    weights = np.random.default_rng(0).uniform(0.2, 1, (4, 4, 3, 3)).astype(np.float32)
+    features = parse(
+        HEAD + "g (float[n, 4, 8, 8] x) => (float[n, 4, 6, 6] y)"
+        "{ a = Conv<pads = [1, 1, 1, 1]>(x, w, b)  r = Relu(a)  y = Conv(r, w, b) }",
+        {"w": weights / 40, "b": np.array([0.1, 0.2, -0.3, 0], np.float32)},
+    )
+    data = np.random.default_rng(1).uniform(0, 1, (24, 4, 8, 8)).astype(np.float32)
+    ranges = calibrate(features, batches(data), data_digest="d")
+    result = correct_biases(features, ranges, U8S7, batches(data))
+    error = [run(quantize(each, ranges, U8S7), data) - run(features, data) for each in (features, result)]
+    assert np.abs(error[1].mean(axis=(0, 2, 3))).max() < 0.3 * np.abs(error[0].mean(axis=(0, 2, 3))).max()
+
+
+def test_progress_and_repetition(model: OnnxModel, calibrated: Ranges, corrected: OnnxModel) -> None:
+    seen: list[Progress] = []
+    again = correct_biases(model, calibrated, U8S7, batches(images()), on_progress=seen.append)
+    assert again == corrected
+    assert [(each.done, each.total) for each in seen] == [(done, 6) for done in range(1, 7)]
+
+
+def test_no_images(model: OnnxModel, calibrated: Ranges) -> None:
+    with pytest.raises(UsageError) as caught:
+        correct_biases(model, calibrated, U8S8, batches(images(0)))
+    assert caught.value.code == "no-calibration-images"

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from quantnets import batches, images, residual
+
+from xxdeploy.quantize import calibrate, quantize, scheme
+from xxdeploy.quantize.graph_view import GraphView
+from xxdeploy.quantize.observe import Observer
+from xxdeploy.quantize.staged import StagedRun
+
+LAYERS = ["stem", "wide", "deep", "thin", "grouped", "logits"]
+
+
+def test_every_layer_is_seen_as_in_one_run_and_the_front_stays_small() -> None:
+    model, data = residual(), images(11)
+    integer = GraphView.of(quantize(model, calibrate(model, batches(data), data_digest="d"), scheme("static-w8c-a8")))
+    whole = Observer(integer, LAYERS).run(data)
+    staged = StagedRun(integer, LAYERS, batches(data)())
+
+    def keep(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return values
+
+    fronts = []
+    for stage, name in enumerate(LAYERS):
+        seen = np.concatenate(staged.advance(stage, integer.constants, keep))
+        np.testing.assert_allclose(seen, whole[name], atol=1e-4, err_msg=name)
+        fronts.append(staged.front)
+    # What a layer still to come reads, and nothing else: integers, one byte a value.
+    assert fronts == [
+        {"nchw_quantized"},
+        {"down_quantized"},
+        {"down_quantized", "wide6_quantized"},
+        {"down_quantized", "deep6_quantized"},
+        {"sum_quantized"},
+        {"flat_quantized"},
+    ]
