@@ -145,7 +145,8 @@ xxdeploy.cli.app.run = run
 sys.exit(main([]))
 """
     done = python(code)
-    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "cleaned up\n", "")
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, "cleaned up\n")
+    assert done.stderr == "error[interrupted]: stopped by SIGTERM\n"
 
 
 def test_the_signal_handler_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:

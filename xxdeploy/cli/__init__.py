@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return _BROKEN_PIPE
     except SystemExit as stop:
+        if stop.code == 128 + signal.SIGTERM:
+            report("stopped by SIGTERM", None, code="interrupted", as_json=as_json)
         return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:  # noqa: BLE001 - the last stop before the user
         report_bug(error, traceback.format_exc(), as_json=as_json)
