@@ -69,6 +69,11 @@ def test_escape_sequences_are_not(capsys: Capture) -> None:
     assert printable("tab\there, line\nbreak, Ü, \u202e") == "tab\\there, line\nbreak, Ü, \\u202e"
 
 
+def test_facts_have_no_trailing_spaces(capsys: Capture) -> None:
+    print_facts({"a": "one\ntwo", "name": "", "b": "three"})
+    assert capsys.readouterr().out == "a     one\n      two\nname\nb     three\n"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,13 +74,14 @@ def print_rows(rows: Sequence[TableRow]) -> None:
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """Print names and values, one pair a line."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, style="bold")
-    grid.add_column(overflow="fold")
+    """Print names and values, one pair a line; long values go on under themselves on a terminal."""
+    out, left = console(), max(map(len, facts)) + 2
     for name, value in facts.items():
-        grid.add_row(Text(printable(name)), Text(printable(value)))
-    console().print(grid)
+        head = name
+        for line in value.splitlines() or [""]:
+            for part in textwrap.wrap(printable(line), max(out.width - left, 20), break_on_hyphens=False) or [""]:
+                out.print(Text(f"{printable(head):<{left}}{part}".rstrip()))
+                head = ""
 
 
 def print_line(line: str = "") -> None:
