@@ -43,7 +43,7 @@ def command(
     calibration: Annotated[Path | None, Parameter(group=_INT8)] = None,
     samples: Annotated[int | None, Parameter(group=_INT8)] = None,
     method: Annotated[str | None, Parameter(group=_INT8)] = None,
-    seed: Annotated[int, Parameter(group=_INT8)] = 0,
+    seed: Annotated[int | None, Parameter(group=_INT8)] = None,
     evaluation: Annotated[Path | None, Parameter(name="--eval", group=_PROOF)] = None,
     max_drop: Annotated[float | None, Parameter(group=_PROOF)] = None,
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
@@ -102,7 +102,7 @@ def command(
         precision="int8" if int8 else "fp32",
         weights=weights,
         options=BuildOptions(
-            alpha=alpha, input_size=input_size, classes=classes, include_top=not no_top, pooling=pooling, seed=seed
+            alpha=alpha, input_size=input_size, classes=classes, include_top=not no_top, pooling=pooling, seed=seed or 0
         ),
         calibration=calibration,
         samples=samples,

@@ -19,6 +19,7 @@ from xxdeploy.pipeline.plan import ExportPlan, Inputs
 from xxdeploy.runtime.manifest import SCHEMA_VERSION, GoldenSpec, Manifest, Variant
 
 GOLDEN_IMAGES = 4
+INT8_SCHEME = "static-w8c-a8"
 GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
 """Relative to the largest golden output: a device may round otherwise, and INT8 in larger steps."""
 _TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
@@ -47,7 +48,7 @@ def bundle_parts(
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Return the manifest (without its list of files) and the files by their path in the bundle."""
     plan, inputs = built.plan, built.inputs
-    scheme = "static-w8c-a8" if plan.precision == "int8" else "float32"
+    scheme = INT8_SCHEME if plan.precision == "int8" else "float32"
     parts = {
         "model.onnx": built.model.data,
         "golden/inputs.npy": _npy(golden),
@@ -113,6 +114,7 @@ def _evidence(
         evidence["calibration"] = {
             "method": built.ranges.method,
             "images": built.ranges.images,
+            "bias_correction": "empirical, arXiv:1906.04721",
             "data_sha256": built.ranges.data_digest,
         }
     if accuracies and built.inputs.evaluation is not None:

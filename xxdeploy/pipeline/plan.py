@@ -33,8 +33,8 @@ class ExportPlan:
     """What to export and how. Nothing is read yet.
 
     ``precision`` is fp32 or int8; ``weights`` imagenet, sample, none or a file; ``calibration`` a folder or a recipe;
-    ``samples`` how many of its images (None: the recipe's number, else at most 300); ``method`` the calibrator;
-    ``evaluation`` a labelled folder; ``max_drop`` the largest allowed loss of top-1 in points; ``preprocess`` tf,
+    ``samples`` how many of its images (None: the recipe's number, else at most 300) and ``seed`` which (None: the
+    recipe's); ``method`` the calibrator; ``evaluation`` a labelled folder; ``max_drop`` the largest allowed loss of top-1 in points; ``preprocess`` tf,
     caffe, torch or none (None: the network's own); ``resize`` squash or crop.
     """
 
@@ -43,7 +43,7 @@ class ExportPlan:
     options: BuildOptions = _DEFAULT_OPTIONS
     calibration: Path | None = None
     samples: int | None = None
-    seed: int = 0
+    seed: int | None = None
     method: str | None = None
     evaluation: Path | None = None
     max_drop: float | None = None
@@ -129,7 +129,7 @@ def _calibration_set(plan: ExportPlan, folder: Path, samples: int | None, seed: 
     wanted = plan.samples if plan.samples is not None else samples
     if wanted is None:
         wanted = min(DEFAULT_SAMPLES, len(images))
-    return images.sample(wanted, plan.seed or seed)
+    return images.sample(wanted, seed if plan.seed is None else plan.seed)
 
 
 def _labels(plan: ExportPlan, classes: int | None, sample: Labels | None, evaluation: Path | None) -> Labels | None:
