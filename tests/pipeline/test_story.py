@@ -1,3 +1,4 @@
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ import pytest
 
 from xxdeploy import verify
 from xxdeploy.artifacts import Accuracy, Progress, Runner
-from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.errors import MissingDependencyError, UsageError, VerificationError
 from xxdeploy.models.catalog import BuildOptions, find
 from xxdeploy.pipeline import ExportPlan, export, prove, verify_bundle
 from xxdeploy.runtime import load
@@ -105,3 +106,12 @@ def test_an_existing_folder_is_refused_before_any_work(plan: ExportPlan, tmp_pat
                 LENET, replace(plan, force=force), tmp_path / "out", on_progress=lambda event: pytest.fail(event.step)
             )
     assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
+
+
+def test_on_a_device_the_export_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name == "onnx" or name.startswith(("xxdeploy.graph", "onnx."))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependencyError) as caught:
+        export(LENET, ExportPlan(weights="none"), tmp_path / "out")
+    assert "xxdeploy[export]" in caught.value.hint

@@ -34,8 +34,8 @@ class ExportPlan:
 
     ``precision`` is fp32 or int8; ``weights`` imagenet, sample, none or a file; ``calibration`` a folder or a recipe;
     ``samples`` how many of its images (None: the recipe's number, else at most 300) and ``seed`` which (None: the
-    recipe's); ``method`` the calibrator; ``evaluation`` a labelled folder; ``max_drop`` the largest allowed loss of top-1 in points; ``preprocess`` tf,
-    caffe, torch or none (None: the network's own); ``resize`` squash or crop.
+    recipe's); ``method`` the calibrator; ``evaluation`` a labelled folder; ``max_drop`` the largest allowed loss of
+    top-1 in points; ``preprocess`` tf, caffe, torch or none (None: the network's own); ``resize`` squash or crop.
     """
 
     precision: str = "fp32"

@@ -12,6 +12,7 @@ from xxdeploy.bundle.golden import golden_images
 from xxdeploy.bundle.output import output_writable
 from xxdeploy.bundle.pack import pack
 from xxdeploy.models.catalog import ModelSpec
+from xxdeploy.optional import extra
 from xxdeploy.pipeline.parts import GOLDEN_IMAGES, INT8_SCHEME, Built, bundle_parts
 from xxdeploy.pipeline.plan import ExportPlan, Inputs, follow
 from xxdeploy.pipeline.prove import (
@@ -53,10 +54,11 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
     steps: list[StepRecord] = []
     timed = _timer(steps, report)
 
-    from xxdeploy.convert.build import build_model
-    from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-    from xxdeploy.convert.runner import KerasRunner
-    from xxdeploy.graph.optimize import optimize
+    with extra("export"):
+        from xxdeploy.convert.build import build_model
+        from xxdeploy.convert.keras_to_onnx import onnx_from_keras
+        from xxdeploy.convert.runner import KerasRunner
+        from xxdeploy.graph.optimize import optimize
 
     with timed("build"):
         model = build_model(spec, weights=plan.weights, options=inputs.options)
@@ -103,8 +105,6 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
 
 
 def _quantised(fp32: OnnxModel, inputs: Inputs, report: OnProgress) -> tuple[OnnxModel, Ranges]:
-    from xxdeploy.optional import extra
-
     with extra("export"):
         from platformdirs import user_cache_path
     from xxdeploy.quantize import CalibrationKey, cached_calibration, calibrate, correct_biases, quantize, scheme
