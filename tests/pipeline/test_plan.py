@@ -23,7 +23,7 @@ def test_the_plan_is_followed_to_images_labels_and_preprocessing(images: Path) -
     assert inputs.labels is not None
     assert inputs.labels.names[3] == "class-3"  # ten folders, ten outputs
     assert (inputs.preprocess.height, inputs.preprocess.channels, inputs.preprocess.resize) == (28, 1, "crop")
-    assert (inputs.task, inputs.method) == ("classification", "minmax")
+    assert (inputs.task, inputs.method) == ("classification", "percentile-99.99")
 
 
 def test_sample_weights_bring_everything(images: Path) -> None:

@@ -81,7 +81,7 @@ def command(
     samples
         How many of them to use. By default as many as the recipe says, or 300 at most.
     method
-        How ranges are chosen: minmax (by default), or percentile-99.99 (or another number).
+        How ranges are chosen: percentile-99.99 (by default, or another number), or minmax.
     seed
         Draws the images, and random weights.
     evaluation

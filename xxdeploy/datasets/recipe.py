@@ -23,8 +23,8 @@ class Recipe:
         How many of them; None takes all.
     seed : int
         Of the choice.
-    method : str
-        Name of the calibrator: ``minmax``, ``percentile-99.99``.
+    method : str | None
+        Name of the calibrator: ``minmax``, ``percentile-99.99``; None as everywhere else in the export.
     resize : str | None
         ``squash`` or ``crop``; None as everywhere else in the export.
     """
@@ -32,7 +32,7 @@ class Recipe:
     folder: Path
     samples: int | None = None
     seed: int = 0
-    method: str = "minmax"
+    method: str | None = None
     resize: str | None = None
 
 

@@ -92,7 +92,9 @@ def _fold(graph: Graph, layer: onnx.NodeProto, operation: str, vector: NDArray[n
         shape = [1] * weight.ndim
         shape[_AXIS[layer.op_type]] = -1
         # New arrays under new names: another layer may share the old ones.
-        layer.input[1] = graph.add_array(f"{layer.name}/weight", weight * vector.reshape(shape))
+        # In C order, so that writing the model need not copy them once more (transposed views would keep theirs).
+        scaled = np.multiply(weight, vector.reshape(shape), order="C")
+        layer.input[1] = graph.add_array(f"{layer.name}/weight", scaled)
         bias = bias * vector
     else:
         bias = bias + vector

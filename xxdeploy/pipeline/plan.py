@@ -24,6 +24,9 @@ from xxdeploy.models.samples import sample_for, sample_options
 from xxdeploy.runtime.preprocess import Preprocess
 
 DEFAULT_SAMPLES = 300
+DEFAULT_METHOD = "percentile-99.99"
+"""Chosen on training images that were not calibrated on: MobileNetV2 gains 1.6 points of agreement over min-max,
+MobileNet nothing."""
 _PRECISIONS = ("fp32", "int8")
 _DEFAULT_OPTIONS = BuildOptions()
 
@@ -120,7 +123,7 @@ def follow(spec: ModelSpec, plan: ExportPlan) -> Inputs:
         images = _calibration_set(plan, recipe.folder, recipe.samples, recipe.seed)
         if labelled is not None:
             _refuse_overlap(images, labelled)
-    method = plan.method or (recipe.method if recipe else "minmax")
+    method = plan.method or (recipe.method if recipe else None) or DEFAULT_METHOD
     return Inputs(options, preprocess, classes, labels, images, method, labelled, tuple(notes))
 
 
