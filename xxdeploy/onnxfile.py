@@ -54,7 +54,7 @@ def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
                     rest += chunk
             head += _tag(_MODEL_GRAPH) + _varint(len(rest)) + rest
         proto = onnx.ModelProto.FromString(bytes(head))
-    except (ValueError, IndexError, TypeError, _decode_error()) as error:
+    except (ValueError, LookupError, TypeError, _decode_error()) as error:
         raise ConversionError(
             f"this is not a readable ONNX model: {error}",
             hint="the file is damaged or of another format; export it again",

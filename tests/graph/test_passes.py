@@ -75,7 +75,7 @@ def test_remove_identity_keeps_the_names_of_outputs() -> None:
 
 def test_batch_norm_folds_into_the_convolution_before_it() -> None:
     body = "c = Conv(x, w) y = BatchNormalization<epsilon=0.001>(c, g, b, m, v)"
-    weights = {"w": (4, 3, 3, 3), "g": (4,), "b": (4,), "m": (4,), "v": np.float32([1, 2, 3, 4])}
+    weights = {"w": (4, 3, 3, 3), "g": (4,), "b": (4,), "m": (4,), "v": np.array([1, 2, 3, 4], np.float32)}
     operators, counts = run(model(NCHW, body, **weights), split_batch_norm, fold_affine)
     assert (operators, counts) == (["Conv"], [1, 2])
 

@@ -59,7 +59,7 @@ def fold_affine(graph: Graph) -> int:
         while source in renamed:
             source = renamed[source]
         layer = producers.get(source)
-        if layer is None or layer.op_type not in _AXIS or len(consumers[data[0]]) != 1 or source in graph.outputs:
+        if layer is None or layer.op_type not in _AXIS or len(consumers[data[0]]) != 1 or source in graph.kept:
             continue
         weight = graph.arrays.get(layer.input[1])
         if weight is None or (layer.op_type == "MatMul" and (node.op_type == "Add" or weight.ndim != 2)):
@@ -71,7 +71,7 @@ def fold_affine(graph: Graph) -> int:
             continue
         if not _fold(graph, layer, node.op_type, vector):
             continue
-        if node.output[0] in graph.outputs:
+        if node.output[0] in graph.kept:
             layer.output[0] = node.output[0]
             producers[node.output[0]] = layer
         else:

@@ -17,7 +17,7 @@ def fuse_clip(graph: Graph) -> int:
             continue
         data, high = _bound(graph, node)
         before = producers.get(data) if data else None
-        if data is None or before is None or high is None or data in graph.outputs or len(consumers[data]) != 1:
+        if data is None or before is None or high is None or data in graph.kept or len(consumers[data]) != 1:
             continue
         source, low = (before.input[0], 0.0) if before.op_type == "Relu" else _bound(graph, before, "Max")
         if source is None or low is None or low > high:
@@ -90,12 +90,7 @@ def fuse_gemm(graph: Graph) -> int:
             if product is None or product.op_type != "MatMul" or bias is None or len(consumers[data]) != 1:
                 continue
             weight = graph.arrays.get(product.input[1])
-            if (
-                weight is None
-                or weight.ndim != 2
-                or len(shapes.get(product.input[0], ())) != 2
-                or data in graph.outputs
-            ):
+            if weight is None or weight.ndim != 2 or len(shapes.get(product.input[0], ())) != 2 or data in graph.kept:
                 continue
             vector = per_channel(bias, weight.shape[1], 2)
             if vector is None:
@@ -119,7 +114,7 @@ def fuse_batch_norm(graph: Graph) -> int:
             continue
         data = next((name for name in node.input if name not in graph.arrays), None)
         scaled = producers.get(data) if data else None
-        if scaled is None or scaled.op_type != "Mul" or data in graph.outputs or len(consumers[data or ""]) != 1:
+        if scaled is None or scaled.op_type != "Mul" or data in graph.kept or len(consumers[data or ""]) != 1:
             continue
         shift, scale = _factor(graph, node, shape[1]), _factor(graph, scaled, shape[1])
         source = next((name for name in scaled.input if name not in graph.arrays), None)

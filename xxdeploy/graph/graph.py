@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ class Graph:
     """An ONNX graph with its weights beside it as numpy arrays.
 
     ``nodes`` stay in topological order; ``arrays`` maps initializer names to read-only values (replace one,
-    never write into it). ``inputs`` and ``outputs`` are names and never change.
+    never write into it). ``inputs`` and ``outputs`` are names and never change. ``kept`` are the names that no
+    pass may take away or give to another value: the outputs, and what the bodies of If, Loop and Scan read from
+    outside. The bodies themselves are left as they are; ``inner`` are the names that they define.
     """
 
     def __init__(self, model: OnnxModel) -> None:
@@ -31,11 +33,14 @@ class Graph:
         self.inputs = tuple(value.name for value in given)
         del self._proto.graph.input[:]
         self._proto.graph.input.extend(given)
-        self._names = {name for node in self.nodes for name in node.output} | set(self.arrays) | set(self.inputs)
+        self.kept: frozenset[str] = frozenset(self.outputs).union(*(captured(node) for node in self.nodes))
+        self.inner = {name for node in self.nodes for body in bodies(node) for name in _written(body)}
+        self._names = {name for node in self.nodes for name in node.output} | self.inner | self.kept
+        self._names |= set(self.arrays) | set(self.inputs)
 
     def to_model(self) -> OnnxModel:
         """Return the graph as a value, with only the initializers that a node reads."""
-        used = {name for node in self.nodes for name in node.input} | set(self.outputs)
+        used = {name for node in self.nodes for name in node.input} | self.kept
         self.arrays = {name: array for name, array in self.arrays.items() if name in used}
         return OnnxModel.join(self.proto(), self.arrays)
 
@@ -90,6 +95,15 @@ class Graph:
         self.arrays[name] = array
         return name
 
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Give tensors and initializers new names, which must be unique; forget what ``value_info`` said of them."""
+        for node in self.nodes:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+        self.arrays = {names.get(name, name): array for name, array in self.arrays.items()}
+        self._names = {names.get(name, name) for name in self._names}
+        del self._proto.graph.value_info[:]
+
     def remove(self, nodes: Iterable[onnx.NodeProto]) -> None:
         """Take nodes out of the graph."""
         gone = {id(node) for node in nodes}
@@ -102,6 +116,32 @@ class Graph:
         for node in self.nodes:
             if any(name in names for name in node.input):
                 node.input[:] = [_follow(name, names) for name in node.input]
+
+
+def captured(node: onnx.NodeProto) -> frozenset[str]:
+    """Return every name that the bodies of a control-flow node mention, so all that they read from outside."""
+    names: set[str] = set()
+    for body in bodies(node):
+        names.update(value.name for value in body.output)
+        for inner in body.node:
+            names.update(name for name in inner.input if name)
+            names |= captured(inner)
+    return frozenset(names)
+
+
+def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the graphs inside a node: the branches of If, the body of Loop or Scan."""
+    kinds = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+    return [graph for item in node.attribute if item.type in kinds for graph in (item.g, *item.graphs)]
+
+
+def _written(body: onnx.GraphProto) -> Iterator[str]:
+    """Yield the names that a body defines, at any depth: the outer graph may not use them again."""
+    yield from (value.name for value in (*body.input, *body.initializer))
+    for node in body.node:
+        yield from node.output
+        for inner in bodies(node):
+            yield from _written(inner)
 
 
 def _follow(name: str, names: Mapping[str, str]) -> str:
@@ -130,11 +170,11 @@ def set_attribute(node: onnx.NodeProto, name: str, value: Any) -> None:
 
 def per_channel(array: NDArray[Any], channels: int, rank: int) -> NDArray[np.float32] | None:
     """Return ``array`` as ``(channels,)`` if it broadcasts over axis 1 of a tensor of ``rank`` only, else None."""
-    if array.dtype != np.float32:
+    if array.dtype != np.float32 or array.ndim > rank:
         return None
     if array.size == 1:
         return np.full(channels, array.reshape(()), np.float32)
     shape = (1,) * (rank - array.ndim) + array.shape
-    if array.ndim > rank or shape != (1, channels) + (1,) * (rank - 2):
+    if shape != (1, channels) + (1,) * (rank - 2):
         return None
     return array.reshape(channels)

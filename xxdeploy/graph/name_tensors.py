@@ -9,26 +9,31 @@ _ROLES = {"Conv": ("", "weight", "bias"), "Gemm": ("", "weight", "bias"), "MatMu
 
 def name_tensors(graph: Graph) -> int:
     """Drop layout suffixes from tensors and name initializers after the node that reads them; return how many."""
+    fixed = graph.kept | set(graph.inputs)
     names: dict[str, str] = {}
-    taken = set(graph.inputs) | set(graph.outputs)
+    taken = set(fixed | graph.inner)
+    nodes: set[str] = set()
+
+    def give(name: str, stem: str) -> None:
+        names[name] = _unique(stem, taken)
+        taken.add(names[name])
+
     for node in graph.nodes:
         for output in node.output:
-            plain = output.removesuffix("/nchw")
-            if output and output not in taken:
-                names[output] = _unique(plain, taken)
-                taken.add(names[output])
+            if output and output not in fixed:
+                give(output, output.removesuffix("/nchw"))
     for node in graph.nodes:
         roles = _ROLES.get(node.op_type, ())
+        node.name = _unique(node.name.removesuffix("/nchw"), nodes)  # a Transpose is called after what it moves
+        nodes.add(node.name)
         for index, name in enumerate(node.input):
-            if name in graph.arrays and name not in names:
+            if name in graph.arrays and name not in fixed and name not in names:
                 role = roles[index] if index < len(roles) else f"constant_{index}"
-                names[name] = _unique(f"{node.name.removesuffix('/nchw')}/{role}", taken)
-                taken.add(names[name])
-    for node in graph.nodes:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-        node.name = node.name.removesuffix("/nchw")
-    graph.arrays = {names.get(name, name): array for name, array in graph.arrays.items()}
+                give(name, f"{node.name}/{role}")
+    for name in graph.arrays:  # what no node reads may not keep a name that was given away
+        if name not in fixed and name not in names:
+            give(name, name)
+    graph.rename(names)
     return sum(old != new for old, new in names.items())
 
 

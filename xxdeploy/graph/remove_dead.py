@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+
 import numpy as np
 import onnx
 
-from xxdeploy.graph.graph import Graph, Shape, attribute
+from xxdeploy.graph.graph import Graph, Shape, attribute, bodies, captured
 
 _STANDARD = ("", "ai.onnx")
 
@@ -16,6 +18,7 @@ def remove_dead(graph: Graph) -> int:
     for node in reversed(graph.nodes):
         if any(name in needed for name in node.output):
             needed.update(name for name in node.input if name)
+            needed |= captured(node)
             kept.append(node)
     count = len(graph.nodes) - len(kept)
     graph.nodes = kept[::-1]
@@ -23,13 +26,20 @@ def remove_dead(graph: Graph) -> int:
     for name in unused:
         del graph.arrays[name]
     proto = graph.proto()
-    domains = {node.domain or "" for node in graph.nodes}
+    domains = set(_domains(graph.nodes))
     imports = [item for item in proto.opset_import if item.domain in _STANDARD or item.domain in domains]
     foreign = len(proto.opset_import) - len(imports)
     del proto.opset_import[:]
     proto.opset_import.extend(imports)
     graph.set_proto(proto)
     return count + len(unused) + foreign
+
+
+def _domains(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    for node in nodes:
+        yield node.domain
+        for body in bodies(node):
+            yield from _domains(body.node)
 
 
 def remove_identity(graph: Graph) -> int:
@@ -40,7 +50,7 @@ def remove_identity(graph: Graph) -> int:
     for node in graph.nodes:
         if not _is_identity(node, graph, shapes):
             continue
-        if node.output[0] not in graph.outputs:
+        if node.output[0] not in graph.kept:
             names[node.output[0]] = node.input[0]
             gone.append(node)
     graph.remove(gone)
@@ -57,7 +67,7 @@ def _absorb_output_identities(graph: Graph) -> int:
             continue
         source = node.input[0]
         maker = producers.get(source)
-        if maker is None or source in graph.outputs or len(consumers[source]) != 1:
+        if maker is None or source in graph.kept or len(consumers[source]) != 1:
             continue
         maker.output[:] = [node.output[0] if name == source else name for name in maker.output]
         gone.append(node)
@@ -65,7 +75,7 @@ def _absorb_output_identities(graph: Graph) -> int:
     return len(gone)
 
 
-def _is_identity(node: onnx.NodeProto, graph: Graph, shapes: dict[str, Shape] | object) -> bool:
+def _is_identity(node: onnx.NodeProto, graph: Graph, shapes: Mapping[str, Shape]) -> bool:
     if node.op_type == "Identity":
         return True
     if node.op_type == "Transpose":
@@ -74,7 +84,7 @@ def _is_identity(node: onnx.NodeProto, graph: Graph, shapes: dict[str, Shape] | 
     if node.op_type == "Pad":
         pads = graph.arrays.get(node.input[1])
         return pads is not None and not np.any(pads)
-    if node.op_type == "Reshape" and isinstance(shapes, dict):
+    if node.op_type == "Reshape":
         # One free axis on each side, all others equal: the same shape.
         before, after = shapes.get(node.input[0]), shapes.get(node.output[0])
         return before is not None and before == after and before.count(None) <= 1
