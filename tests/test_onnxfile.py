@@ -1,14 +1,17 @@
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import onnx.parser
 import pytest
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from xxdeploy import onnxfile
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.errors import ConversionError
 
-ARRAYS = {
+ARRAYS: dict[str, NDArray[Any]] = {
     "f32": np.arange(6, dtype=np.float32).reshape(2, 3),
     "f16": np.ones((2, 1), np.float16),
     "bf16": np.ones(3, ml_dtypes.bfloat16),

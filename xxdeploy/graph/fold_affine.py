@@ -25,7 +25,7 @@ def split_batch_norm(graph: Graph) -> int:
         if (
             node.op_type != "BatchNormalization"
             or attribute(node, "training_mode", 0)
-            or not all(name in graph.arrays for name in node.input[1:])
+            or not all(name in graph.arrays and graph.arrays[name].dtype == np.float32 for name in node.input[1:])
             or node.input[0] not in shapes
         ):
             nodes.append(node)

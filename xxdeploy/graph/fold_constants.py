@@ -15,7 +15,8 @@ from xxdeploy.graph.graph import Graph, attribute
 LIMIT = 64 << 20
 """Bytes. Views (Transpose, Reshape) are folded at any size; a computed result may not grow beyond this."""
 
-_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+_KEPT = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+_KEPT |= {"DequantizeLinear", "QuantizeLinear"}  # else 8-bit weights would become float
 
 
 def fold_constants(graph: Graph) -> int:
@@ -23,7 +24,7 @@ def fold_constants(graph: Graph) -> int:
     opset = graph.proto().opset_import
     folded = []
     for node in graph.nodes:
-        if node.domain or node.op_type in _RANDOM or len(node.output) != 1:
+        if node.domain or node.op_type in _KEPT or len(node.output) != 1:
             continue
         if any(item.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for item in node.attribute):
             continue
@@ -68,6 +69,8 @@ def _compute(node: onnx.NodeProto, values: list[NDArray[Any]], opset: Any) -> ND
     model = onnx.helper.make_model(
         onnx.helper.make_graph([node], "constant", inputs, [output]), opset_imports=list(opset)
     )
-    result = ReferenceEvaluator(model).run(None, dict(zip(names, values, strict=True)))
-    array = np.asarray(next(iter(result)))
+    (result,) = ReferenceEvaluator(model).run(None, dict(zip(names, values, strict=True)))
+    if not isinstance(result, np.ndarray | np.generic):  # a sequence or a map is no initializer
+        return None
+    array = np.asarray(result)
     return array if array.nbytes <= LIMIT else None

@@ -7,10 +7,12 @@ import onnx
 
 from xxdeploy.graph.graph import Graph, attribute, per_channel
 
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+
 
 def fuse_clip(graph: Graph) -> int:
     """Write ``Min(Max(x, a), b)``, ``Min(Relu(x), b)`` and ``Clip(Relu(x), 0, b)`` as one Clip; return how many."""
-    producers, consumers = graph.producers(), graph.consumers()
+    producers, consumers, shapes = graph.producers(), graph.consumers(), graph.shapes()
     gone = []
     for node in graph.nodes:
         if node.op_type not in ("Min", "Clip"):
@@ -22,6 +24,8 @@ def fuse_clip(graph: Graph) -> int:
         source, low = (before.input[0], 0.0) if before.op_type == "Relu" else _bound(graph, before, "Max")
         if source is None or low is None or low > high:
             continue
+        if source not in shapes or len(shapes[source]) != len(shapes.get(node.output[0], ())):
+            continue  # a bound of shape (1, 1, ...) may add axes, which Clip does not
         if node.op_type == "Clip" and (before.op_type != "Relu" or _lower(graph, node) > 0):
             continue
         bounds = [
@@ -41,31 +45,33 @@ def _bound(graph: Graph, node: onnx.NodeProto, kind: str | None = None) -> tuple
         return None, None
     if node.op_type == "Clip":
         array = graph.arrays.get(node.input[2]) if len(node.input) > 2 else None
-        return node.input[0], None if array is None else float(array)
+        return node.input[0], None if array is None or array.dtype != np.float32 else array.item()
     if len(node.input) != 2:
         return None, None
     for data, bound in (tuple(node.input), tuple(reversed(node.input))):
         array = graph.arrays.get(bound)
-        if array is not None and array.size == 1 and data not in graph.arrays:
-            return data, float(array.reshape(()))
+        if array is not None and array.size == 1 and array.dtype == np.float32 and data not in graph.arrays:
+            return data, array.item()
     return None, None
 
 
 def _lower(graph: Graph, node: onnx.NodeProto) -> float:
-    array = graph.arrays.get(node.input[1]) if len(node.input) > 1 and node.input[1] else None
-    return -np.inf if array is None else float(array)
+    if len(node.input) < 2 or not node.input[1]:
+        return -np.inf
+    array = graph.arrays.get(node.input[1])
+    return np.inf if array is None else float(array.item())  # one that is computed may be anything
 
 
 def fuse_global_pool(graph: Graph) -> int:
     """Write a mean (or maximum) over height and width as GlobalAveragePool (GlobalMaxPool); return how many."""
-    shapes = graph.shapes()
+    shapes, kinds = graph.shapes(), graph.kinds()
     count = 0
     nodes: list[onnx.NodeProto] = []
     for node in graph.nodes:
         nodes.append(node)
         if node.op_type not in ("ReduceMean", "ReduceMax") or len(shapes.get(node.input[0], ())) != 4:
             continue
-        if sorted(axis % 4 for axis in attribute(node, "axes", [])) != [2, 3]:
+        if sorted(axis % 4 for axis in attribute(node, "axes", [])) != [2, 3] or kinds[node.input[0]] not in _FLOATS:
             continue
         keep = attribute(node, "keepdims", 1)
         pool = "GlobalAveragePool" if node.op_type == "ReduceMean" else "GlobalMaxPool"
@@ -118,8 +124,8 @@ def fuse_batch_norm(graph: Graph) -> int:
             continue
         shift, scale = _factor(graph, node, shape[1]), _factor(graph, scaled, shape[1])
         source = next((name for name in scaled.input if name not in graph.arrays), None)
-        if shift is None or scale is None or source is None:
-            continue
+        if shift is None or scale is None or source is None or shapes.get(source, ())[1:] != shape[1:]:
+            continue  # (the last: the Mul may spread one channel over many)
         zeros, ones = np.zeros(shape[1], np.float32), np.ones(shape[1], np.float32)
         values = {"scale": scale, "shift": shift, "mean": zeros, "variance": ones}
         names = [graph.add_array(f"{node.name}/{key}", value) for key, value in values.items()]

@@ -58,14 +58,22 @@ class Graph:
 
     def shapes(self) -> Mapping[str, Shape]:
         """Infer the shape of every tensor; None stands for an axis that is free."""
-        inferred = onnx.shape_inference.infer_shapes(skeleton(self.proto(), self.arrays), data_prop=True)
         shapes: dict[str, Shape] = {name: array.shape for name, array in self.arrays.items()}
-        for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        for value in self._infer():
             if value.type.tensor_type.HasField("shape"):
                 shapes[value.name] = tuple(
                     dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim
                 )
         return shapes
+
+    def kinds(self) -> Mapping[str, int]:
+        """Infer the element type of every tensor that a node writes or that is given: an ``onnx.TensorProto.DataType``."""
+        return {value.name: value.type.tensor_type.elem_type for value in self._infer()}
+
+    def _infer(self) -> list[onnx.ValueInfoProto]:
+        small = skeleton(self.proto(), self.arrays)
+        inferred = onnx.shape_inference.infer_shapes(small, data_prop=True).graph
+        return [*inferred.input, *inferred.value_info, *inferred.output]
 
     def producers(self) -> dict[str, onnx.NodeProto]:
         """Map each tensor to the node that writes it."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from xxdeploy.graph.graph import Graph, Shape, attribute, set_attribute
+from xxdeploy.graph.graph import Graph, Shape, attribute, captured, set_attribute
 
 _TO_NCHW, _TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 _AXIS = (0, 2, 3, 1)
@@ -70,7 +70,7 @@ class _Sweep:
             rule = self.rules.get(node.op_type)
             touches = node.op_type == "Transpose" or any(name in self.lazy for name in node.input)
             if rule is None or not touches or not rule(node):
-                for name in node.input:
+                for name in (*node.input, *sorted(captured(node))):
                     self._materialise(name)
                 self.out.append(node)
         for name in self.graph.outputs:
@@ -109,11 +109,12 @@ class _Sweep:
 
     def _transpose(self, node: onnx.NodeProto) -> bool:
         perm, (source,), (target,) = list(attribute(node, "perm", [])), node.input, node.output
-        if perm == _TO_NHWC and target not in self.graph.outputs:
+        if perm == _TO_NHWC:
+            self._materialise(source)  # two such Transposes in a row
             self.twin[target] = source
             self.lazy.add(target)
             return True
-        if perm == _TO_NCHW and source not in self.graph.arrays and target not in self.graph.outputs:
+        if perm == _TO_NCHW and source not in self.graph.arrays and target not in self.graph.kept:
             self.alias[target] = self._twin_of(source)
             return True
         return False
@@ -206,7 +207,7 @@ class _Sweep:
             return False
         if height * width > 1:
             readers = self.consumers.get(node.output[0], [])
-            if node.output[0] in self.graph.outputs or not all(
+            if node.output[0] in self.graph.kept or not all(
                 self._is_dense(reader, node.output[0]) for reader in readers
             ):
                 return False
@@ -217,6 +218,7 @@ class _Sweep:
         return self._emit(node, [self.twin[node.input[0]], node.input[1]], layout=False)
 
     def _is_dense(self, node: onnx.NodeProto, data: str) -> bool:
-        plain = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attribute(node, "transB", 0))
+        turned = attribute(node, "transA", 0) or attribute(node, "transB", 0)
+        plain = node.op_type == "MatMul" or (node.op_type == "Gemm" and not turned)
         weight = self.graph.arrays.get(node.input[1])
         return plain and node.input[0] == data and weight is not None and weight.ndim == 2
