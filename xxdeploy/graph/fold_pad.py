@@ -9,10 +9,10 @@ import onnx
 
 from xxdeploy.graph.graph import Graph, attribute, set_attribute
 
-ALMOST_ZERO = {
-    onnx.TensorProto.FLOAT: np.finfo(np.float32).tiny,
-    onnx.TensorProto.DOUBLE: np.finfo(np.float32).tiny,
-    onnx.TensorProto.FLOAT16: np.finfo(np.float16).smallest_subnormal,
+ALMOST_ZERO: dict[int, float] = {
+    onnx.TensorProto.FLOAT: float(np.finfo(np.float32).tiny),
+    onnx.TensorProto.DOUBLE: float(np.finfo(np.float32).tiny),
+    onnx.TensorProto.FLOAT16: float(np.finfo(np.float16).smallest_subnormal),
 }
 """For each type a pad value that is zero to every sum and every quantiser, but not to ONNX Runtime's PadFusion."""
 
@@ -40,9 +40,12 @@ def fold_pad(graph: Graph) -> int:
         sides = _sides(graph, pad, kinds.get(pad.input[0], 0))
         if sides is None or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
             continue
+        if len(node.output) > 1:
+            continue  # MaxPool's second output counts places in the padded tensor
         own = attribute(node, "pads", [0, 0, 0, 0])
         both = [a + b for a, b in zip(own, sides, strict=True)]
-        if node.op_type != "Conv" and not _pools_alike(node, any(own), both, _not_negative(graph, producers, pad)):
+        allowed = node.op_type == "AveragePool" or _not_negative(graph, producers, pad)
+        if node.op_type != "Conv" and not (allowed and _pools_alike(node, own, both)):
             if node.op_type == "MaxPool" or not _fits(node, both):
                 _guard(graph, pad, kinds[pad.input[0]])
             continue
@@ -84,13 +87,11 @@ def _sides(graph: Graph, pad: onnx.NodeProto, kind: int) -> Sequence[int] | None
     return [values[2], values[3], values[6], values[7]]
 
 
-def _pools_alike(node: onnx.NodeProto, own: bool, pads: Sequence[int], not_negative: bool) -> bool:
-    """Whether the pooling with all of ``pads`` gives what it gives now, behind the Pad."""
-    if attribute(node, "ceil_mode", 0) or len(node.output) > 1 or not _fits(node, pads):
-        return False  # a second output counts places in the padded tensor
-    if node.op_type == "AveragePool":
-        return not own
-    return not_negative and max(attribute(node, "dilations", [1])) == 1
+def _pools_alike(node: onnx.NodeProto, own: Sequence[int], both: Sequence[int]) -> bool:
+    """Whether the pooling with pads ``both`` gives what it gives behind the Pad with pads ``own``."""
+    if attribute(node, "ceil_mode", 0) or not _fits(node, both):
+        return False
+    return not any(own) if node.op_type == "AveragePool" else max(attribute(node, "dilations", [1])) == 1
 
 
 def _fits(node: onnx.NodeProto, pads: Sequence[int]) -> bool:

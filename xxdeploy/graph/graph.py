@@ -67,7 +67,7 @@ class Graph:
         return shapes
 
     def kinds(self) -> Mapping[str, int]:
-        """Infer the element type of every tensor that a node writes or that is given: an ``onnx.TensorProto.DataType``."""
+        """Infer the element type (``onnx.TensorProto.DataType``) of every tensor but the initializers."""
         return {value.name: value.type.tensor_type.elem_type for value in self._infer()}
 
     def _infer(self) -> list[onnx.ValueInfoProto]:
