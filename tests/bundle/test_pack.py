@@ -1,97 +1,273 @@
+"""All or nothing: whatever happens on the way, the old bundle, the new one, or nothing is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
 import os
-import signal
+import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_bundle import parts_and_manifest
+import tiny_bundle
 
 from xxdeploy.bundle import pack as module
 from xxdeploy.bundle.check import check_bundle
 from xxdeploy.bundle.pack import pack
-from xxdeploy.errors import UsageError
-
-TESTS = Path(__file__).parent.parent
-
-
-def contents(bundle: Path) -> dict[str, bytes]:
-    return {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+from xxdeploy.bundle.temporary import prefix, remove_stale
+from xxdeploy.errors import BundleError, UsageError, XXDeployError
 
 
-def write(out: Path, *, seed: int = 0, force: bool = False) -> dict[str, bytes]:
-    parts, manifest = parts_and_manifest(seed=seed)
-    pack(manifest, parts, out, force=force)
-    return contents(out)
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_equal_parts_give_equal_bytes_that_check(tmp_path: Path) -> None:
-    assert write(tmp_path / "a") == write(tmp_path / "deep" / "b")
-    assert check_bundle(tmp_path / "a").name
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "deep"]  # no temporary folder stays
+def test_what_is_written_and_that_it_repeats(tmp_path: Path) -> None:
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    out = pack(manifest, parts, tmp_path / "deep" / "er" / "b")
+    assert out == tmp_path / "deep" / "er" / "b"
+    assert sorted(content(out)) == sorted([*parts, "manifest.json"])
+    again = pack(manifest, dict(reversed(parts.items())), tmp_path / "other")
+    assert content(again) == content(out)
+    assert [entry.path for entry in check_bundle(out).files] == sorted(parts)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "other"]
 
 
-def test_an_existing_bundle_is_replaced_by_force_only(tmp_path: Path) -> None:
-    old = write(tmp_path / "a")
+def test_other_users_may_read_it(tmp_path: Path) -> None:
+    if os.name != "posix":
+        pytest.skip("permission bits of POSIX")
+    old = os.umask(0o022)
+    try:
+        out = tiny_bundle.make(tmp_path / "b")
+    finally:
+        os.umask(old)
+    assert out.stat().st_mode & 0o777 == 0o755
+    assert (out / "manifest.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_force_replaces_a_bundle_whole(tmp_path: Path) -> None:
+    out = tiny_bundle.make(tmp_path / "b", features=False)
+    parts, manifest = tiny_bundle.parts_and_manifest(features=True)
     with pytest.raises(UsageError) as caught:
-        write(tmp_path / "a", seed=1)
+        pack(manifest, parts, out)
     assert caught.value.code == "output-exists"
-    assert contents(tmp_path / "a") == old
-    assert write(tmp_path / "a", seed=1, force=True) != old
+    assert check_bundle(out).task == "classification"
+    pack(manifest, parts, out, force=True)
+    assert check_bundle(out).task == "features"
+    assert not (out / "labels.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_force_replaces_nothing_but_a_bundle(tmp_path: Path) -> None:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    (folder / "cat.jpg").write_bytes(b"precious")
-    with pytest.raises(UsageError) as caught:
-        write(folder, force=True)
-    assert caught.value.code == "output-not-a-bundle"
-    assert contents(folder) == {"cat.jpg": b"precious"}
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    real = tiny_bundle.make(tmp_path / "real")
+    link = tmp_path / "link"
+    link.symlink_to(real)
+    parts, manifest = tiny_bundle.parts_and_manifest(seed=1)
+    pack(manifest, parts, link, force=True)
+    assert link.is_symlink()
+    assert check_bundle(real).name == "tiny-1"
 
 
-def test_an_interrupt_leaves_the_old_bundle_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = write(tmp_path / "a")
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "_exchange", stop)
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "a", seed=1, force=True)
-    assert contents(tmp_path / "a") == old
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+@pytest.mark.parametrize("swap", ["exchange", "two steps"])
+def test_both_ways_of_swapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str) -> None:
+    if swap == "two steps":
+        monkeypatch.setattr(module, "_exchange", lambda *_: False)
+    out = tiny_bundle.make(tmp_path / "b")
+    parts, manifest = tiny_bundle.parts_and_manifest(seed=1)
+    pack(manifest, parts, out, force=True)
+    assert check_bundle(out).name == "tiny-1"
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+def test_parts_and_manifest_must_fit(tmp_path: Path) -> None:
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    for broken in ({**parts, "../escape": b"x"}, {**parts, "manifest.json": b"x"}, {"model.onnx": b"x"}):
+        with pytest.raises(BundleError):
+            pack(manifest, broken, tmp_path / "b")
+    with pytest.raises(BundleError):
+        pack(dataclasses.replace(manifest, evidence={"x": float("nan")}), parts, tmp_path / "b")
+    with pytest.raises(ValueError, match="fills in"):
+        pack(check_bundle(tiny_bundle.make(tmp_path / "made")), parts, tmp_path / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
-    monkeypatch.setattr(module, "_write", full)
-    with pytest.raises(UsageError) as caught:
-        write(tmp_path / "sub" / "a")
-    assert caught.value.code == "disk-full"
-    assert list(tmp_path.iterdir()) == []
+
+class Trouble:
+    """Raises at the n-th call of any function that changes the file system."""
+
+    NAMES = ("os.fsync", "Path.mkdir", "Path.open", "Path.rename", "pack._exchange")
+
+    def __init__(self, at: int, make: Callable[[], BaseException]) -> None:
+        self.left, self.make = at, make
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        for name in self.NAMES:
+            owner: object = {"os": os, "Path": Path, "pack": module}[name.partition(".")[0]]
+            attribute = name.partition(".")[2]
+            patch.setattr(owner, attribute, self.wrapped(getattr(owner, attribute)))
+
+    def wrapped(self, function: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            self.left -= 1
+            if self.left == 0:
+                raise self.make()
+            return function(*args, **kwargs)
+
+        return call
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_a_killed_process_leaves_the_old_or_the_new_bundle(tmp_path: Path) -> None:
-    old, new = write(tmp_path / "a"), write(tmp_path / "b", seed=1)
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from tiny_bundle import parts_and_manifest\nfrom xxdeploy.bundle.pack import pack\n"
-        "pairs = [parts_and_manifest(seed=seed) for seed in (0, 1)]\nprint('ready', flush=True)\n"
-        "for turn in range(100000):\n    parts, manifest = pairs[turn % 2]\n"
-        "    pack(manifest, parts, sys.argv[2], force=True)\n"
-    )
-    for turn in range(5):
-        arguments = [sys.executable, "-c", code, str(TESTS), str(tmp_path / "a")]
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(0.03 + 0.017 * turn)
-            process.send_signal(signal.SIGKILL)
-        assert contents(tmp_path / "a") in (old, new)
-    write(tmp_path / "a", force=True)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]  # what the killed ones left is gone
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("two_steps", [True, False])
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (KeyboardInterrupt, None),
+        (lambda: OSError(errno.ENOSPC, "No space left on device"), "disk-full"),
+        (lambda: OSError(errno.EIO, "Input/output error"), "output-unwritable"),
+    ],
+    ids=["ctrl-c", "disk-full", "io-error"],
+)
+def test_an_interruption_anywhere_leaves_nothing_half_made(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[], BaseException],
+    code: str | None,
+    two_steps: bool,
+    existing: bool,
+) -> None:
+    parts, manifest = tiny_bundle.parts_and_manifest(seed=1)
+    out = tmp_path / "exports" / "b"
+    if existing:
+        tiny_bundle.make(out)
+    points = 0
+    finished = False
+    while not finished:
+        points += 1
+        with monkeypatch.context() as patch:
+            if two_steps:
+                patch.setattr(module, "_exchange", lambda *_: False)
+            Trouble(points, make).install(patch)
+            caught: BaseException | None = None
+            try:
+                pack(manifest, parts, out, force=existing)
+            except (KeyboardInterrupt, XXDeployError) as error:
+                caught = error
+        finished = caught is None
+        assert finished or getattr(caught, "code", None) == code
+        state = sorted(path.name for path in tmp_path.rglob("*") if path.parent.name != "golden" and path.parent != out)
+        if existing:
+            assert state == ["b", "exports"]
+            assert check_bundle(out).name in ("tiny-0", "tiny-1")
+            assert check_bundle(out).name == "tiny-1" or not finished
+            shutil.rmtree(out)
+            tiny_bundle.make(out)
+        elif state:  # complete although the last flush failed, or finished
+            assert state == ["b", "exports"]
+            assert check_bundle(out).name == "tiny-1"
+            shutil.rmtree(tmp_path / "exports")
+    assert points > 15
+
+
+KILLER = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import tiny_bundle
+from xxdeploy.bundle import pack as module
+
+out, at, two_steps = Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "True"
+parts, manifest = tiny_bundle.parts_and_manifest(seed=1)
+
+def child(at):
+    left = at
+    def wrap(owner, name):
+        plain = getattr(owner, name)
+        def call(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(*args, **kwargs)
+        setattr(owner, name, call)
+    if two_steps:
+        module._exchange = lambda *_: False
+    for owner, names in ((os, ("fsync", "unlink", "rmdir", "mkdir", "rename", "open")), (module, ("_exchange",))):
+        for name in names:
+            wrap(owner, name)
+    module.pack(manifest, parts, out, force=True)
+    os._exit(0)
+
+while True:
+    process = os.fork()
+    if not process:
+        child(at)
+    status = os.waitpid(process, 0)[1]
+    print(at, int(os.WIFSIGNALED(status)), flush=True)
+    sys.stdin.readline()
+    at += 1
+"""
+
+
+@pytest.mark.parametrize("two_steps", [False, True])
+def test_kill_9_before_every_system_call(tmp_path: Path, two_steps: bool) -> None:
+    """The process dies before its n-th change of the file system, for every n: old or new, never a mix.
+
+    Where two folders cannot be swapped in one step there is a moment without either; the next run mends it.
+    """
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork on this system")
+    out = tiny_bundle.make(tmp_path / "b")
+    old, seen, leftovers = content(out), set(), 0
+    tests = str(Path(__file__).parent.parent)
+    command = [sys.executable, "-c", KILLER, tests, str(out), "1", str(two_steps)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        points = 0
+        while True:
+            points, killed = map(int, process.stdout.readline().split())
+            leftovers += sum(path.name.startswith(".xxdeploy-") for path in tmp_path.iterdir())
+            if two_steps and not out.exists():
+                seen.add("moved aside")
+                remove_stale(out, tmp_path)
+            seen.add(check_bundle(out).name)
+            # The next run cleans up before it writes; here without writing, so that the state stays to be compared.
+            remove_stale(out, tmp_path)
+            assert [path.name for path in tmp_path.iterdir()] == ["b"]
+            if check_bundle(out).name == "tiny-1":
+                shutil.rmtree(out)
+                tiny_bundle.make(out)
+            assert content(out) == old
+            if not killed:
+                break
+            process.stdin.write("\n")
+            process.stdin.flush()
+        process.kill()
+    assert points > 25
+    assert leftovers > 10
+    assert seen == {"tiny-0", "tiny-1", *({"moved aside"} if two_steps else set())}
+
+
+def test_only_stale_folders_of_ours_are_removed(tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    mine = prefix(out)
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead, alive = int(done.stdout), os.getppid()
+    names = {
+        f"{mine}{dead}-aa": False,
+        f"{mine}{os.getpid()}-bb": False,
+        f"{mine}{alive}-cc": True,
+        f"{mine}x-dd": True,
+        f"{prefix(tmp_path / 'other')}{dead}-ee": True,
+        ".xxdeploy-notes": True,
+    }
+    for name in names:
+        (tmp_path / name / "new").mkdir(parents=True)
+        (tmp_path / name / "new" / "manifest.json").write_text("{")
+        with pytest.raises(BundleError) as caught:
+            check_bundle(tmp_path / name)
+        assert caught.value.code == "not-a-bundle"
+    tiny_bundle.make(out)
+    assert {name: (tmp_path / name).exists() for name in names} == names

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from pathlib import Path
 
+from xxdeploy.bundle.temporary import remove_stale, temporary_path
 from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.files import open_bundle
 from xxdeploy.runtime.manifest import MANIFEST, Manifest
@@ -14,6 +14,8 @@ from xxdeploy.runtime.manifest import MANIFEST, Manifest
 
 def output_writable(out: str | os.PathLike[str], force: bool) -> None:
     """Fail now rather than after minutes of conversion, if ``pack`` could not write to ``out``.
+
+    Leftovers of killed runs are removed.
 
     Raises
     ------
@@ -23,6 +25,10 @@ def output_writable(out: str | os.PathLike[str], force: bool) -> None:
     """
     target = resolved(out)
     try:
+        ancestor = target.parent
+        while not ancestor.exists():
+            ancestor = ancestor.parent
+        remove_stale(target, ancestor)  # first: it may give back a bundle, which then exists
         exists = target.exists()
         if exists and not force:
             raise UsageError(
@@ -30,11 +36,10 @@ def output_writable(out: str | os.PathLike[str], force: bool) -> None:
             )
         if exists:
             _check_replaceable(target)
-        ancestor = target.parent
-        while not ancestor.exists():
-            ancestor = ancestor.parent
         # A real attempt: permission bits say little on network drives, read-only mounts and for root.
-        Path(tempfile.mkdtemp(prefix=".xxdeploy-probe-", dir=ancestor)).rmdir()
+        probe = temporary_path(target, ancestor)
+        probe.mkdir()
+        probe.rmdir()
     except OSError as error:
         raise output_error(out, error) from error
 

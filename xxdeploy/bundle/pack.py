@@ -2,7 +2,7 @@
 
 Everything is written and flushed to a temporary folder beside the target, which then takes the
 target's place in one step. A killed process leaves the old bundle or the new one, and at worst a
-temporary folder that the next run removes.
+temporary folder that the next run removes (``temporary.remove_stale``).
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import ctypes
 import dataclasses
 import hashlib
 import os
-import re
-import secrets
 import shutil
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 
 from xxdeploy.bundle.output import output_error, output_writable, resolved
+from xxdeploy.bundle.temporary import OLD, temporary_path
 from xxdeploy.runtime.manifest import MANIFEST, FileEntry, Manifest
 
 _AT_FDCWD = -100
@@ -75,10 +73,9 @@ def _manifest_text(manifest: Manifest, parts: Mapping[str, bytes]) -> bytes:
 
 
 def _write_and_swap(target: Path, contents: Mapping[str, bytes], force: bool) -> None:
-    _remove_stale(target)
     # The bundle grows one level down, so that the temporary folder itself is never taken for one.
-    temporary = target.parent / f"{_prefix(target)}{os.getpid()}-{secrets.token_hex(4)}"
-    fresh, old = temporary / "new", temporary / "old"
+    temporary = temporary_path(target, target.parent)
+    fresh, old = temporary / "new", temporary / OLD
     try:
         temporary.mkdir()
         fresh.mkdir()
@@ -92,7 +89,9 @@ def _write_and_swap(target: Path, contents: Mapping[str, bytes], force: bool) ->
             _replace_in_two_steps(fresh, target, old)
         _flush_folder(target.parent)
     finally:
-        if not old.exists() or target.exists():  # `old` alone is the bundle that was there: _remove_stale restores it
+        if (
+            not old.exists() or target.exists()
+        ):  # `old` alone is the bundle that was there: remove_stale() gives it back
             shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -131,38 +130,6 @@ def _replace_in_two_steps(fresh: Path, target: Path, old: Path) -> None:
     except BaseException:
         old.rename(target)
         raise
-
-
-def _prefix(target: Path) -> str:
-    """Begin of the names of temporary folders for ``target``: on another host a process number means nothing."""
-    host = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:32]
-    return f".xxdeploy-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-{host}-"
-
-
-def _remove_stale(target: Path) -> None:
-    """Remove what killed runs left beside ``target``, after giving back a bundle that was moved aside."""
-    for folder in target.parent.glob(f"{_prefix(target)}*-*"):
-        process = folder.name.removeprefix(_prefix(target)).partition("-")[0]
-        if not process.isdigit() or _alive(int(process)):
-            continue
-        if (folder / "old" / MANIFEST).exists() and not target.exists():
-            (folder / "old").rename(target)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    """Tell whether another process of that number runs. Our own number is from an earlier life of it (a container)."""
-    if process == os.getpid():
-        return False
-    if os.name != "posix":  # there os.kill(process, 0) is no question but Ctrl-C
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # it is somebody else's
-        return True
-    return True
 
 
 def _make_parents(target: Path, out: str | os.PathLike[str]) -> list[Path]:
