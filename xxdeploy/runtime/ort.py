@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
+from xxdeploy.runtime.external_data import has_external_data
 
 _FATAL = 4  # what goes wrong is raised; a second report on stderr would only disturb a progress bar
 MAX_THREADS = 1024
@@ -41,6 +42,7 @@ class OrtSession:
         onnxruntime is absent (``missing-dependency``) or cannot be loaded (``broken-dependency``).
     EngineError
         ``engine-load``: the model is damaged or uses what this onnxruntime does not know;
+        ``engine-external-data``: bytes that refer to weights in another file;
         ``engine-signature``: it has not exactly one float32 input and one float32 output.
     UsageError
         ``threads-invalid``.
@@ -61,10 +63,14 @@ class OrtSession:
                 hint="leave it out to use every core that this process may use",
                 code="threads-invalid",
             )
+        if isinstance(model, bytes):
+            _check_self_contained(model, name)
         ort = _import_onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = _default_threads() if threads is None else threads
         options.log_severity_level = _FATAL
+        # Else bytes that are ONNX to _check_self_contained() might be another format to onnxruntime.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if not spinning:
@@ -118,6 +124,21 @@ class OrtSession:
                 code="engine-run",
             ) from error
         return result
+
+
+def _check_self_contained(model: bytes, name: str) -> None:
+    try:
+        external = has_external_data(model)
+    except ValueError as error:
+        raise EngineError(
+            f"the model of {name} is damaged: {error}", hint="copy or export it again", code="engine-load"
+        ) from error
+    if external:
+        raise EngineError(
+            f"the model of {name} keeps weights in another file, which nobody has checked",
+            hint="save it as one file (onnx.save_model with save_as_external_data=False)",
+            code="engine-external-data",
+        )
 
 
 def _import_onnxruntime() -> Any:
