@@ -6,7 +6,8 @@ protobuf wire format (https://protobuf.dev/programming-guides/encoding): the wei
 the file's own bytes, and the rest, a few hundred kilobytes, becomes an ordinary ``ModelProto``.
 
 ``join(*split(data)) == data`` for every canonical file: fields are written in the order of their numbers,
-as ``SerializeToString(deterministic=True)`` does, so bytes and digests are the same as from ``onnx``.
+as ``SerializeToString(deterministic=True)`` does, so bytes and digests are the same as from ``onnx``. Canonical
+means: values in ``raw_data``, and no remarks (``doc_string``, ``metadata_props``) on single initializers.
 """
 
 from __future__ import annotations
@@ -28,12 +29,21 @@ Arrays = dict[str, NDArray[Any]]
 # Field numbers of onnx.proto3.
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 
+_PACKED = ("int4", "uint4", "int2", "uint2", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn")
+"""Types of which several share a byte in the file; numpy gives each value a byte of its own."""
+
 
 def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
     """Cut a serialised model into a ``ModelProto`` without initializers and read-only views of their values.
 
-    Initializers that do not keep their values in ``raw_data`` (strings, external files) are refused or
-    converted; external data is refused, since the value would not be in the digest.
+    Values that cannot be viewed (strings, numbers of less than a byte, typed fields such as ``float_data``) are
+    converted.
+
+    Raises
+    ------
+    ConversionError
+        ``unreadable-onnx``: damaged, no ONNX, two initializers of one name, or values in another file, which
+        the digest would not cover.
     """
     with extra("export"):
         import onnx
@@ -49,11 +59,15 @@ def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
                 chunk = memoryview(data)[body + at : body + stop]
                 if inner == _GRAPH_INITIALIZER:
                     name, array = _read_tensor(memoryview(data)[body + inner_body : body + stop])
+                    if name in arrays:
+                        raise ValueError(f"two initializers are called {name!r}")
                     arrays[name] = array
                 else:
                     rest += chunk
             head += _tag(_MODEL_GRAPH) + _varint(len(rest)) + rest
         proto = onnx.ModelProto.FromString(bytes(head))
+        if not proto.HasField("graph"):
+            raise ValueError("it holds no graph")
     except (ValueError, LookupError, TypeError, _decode_error()) as error:
         raise ConversionError(
             f"this is not a readable ONNX model: {error}",
@@ -66,18 +80,18 @@ def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
 def join(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Serialise ``proto`` (which holds no initializers) with ``arrays`` as its initializers, in order."""
     import onnx
+    from onnx import numpy_helper
 
-    graph = proto.graph
-    if graph.initializer:
+    if proto.graph.initializer:
         raise ValueError("the initializers belong into `arrays`")
-    first = onnx.GraphProto(node=graph.node, name=graph.name)
-    last = onnx.GraphProto()
-    last.CopyFrom(graph)
-    del last.node[:]
-    last.ClearField("name")
-    parts: list[bytes | memoryview] = [first.SerializeToString(deterministic=True)]
+    first, last = _around(proto.graph, _GRAPH_INITIALIZER)
+    parts: list[bytes | memoryview] = [first]
     for name, array in arrays.items():
         dense = np.ascontiguousarray(array).reshape(array.shape)
+        if array.dtype.hasobject or array.dtype.name in _PACKED:
+            small = numpy_helper.from_array(dense, name).SerializeToString(deterministic=True)
+            parts.append(_tag(_GRAPH_INITIALIZER) + _varint(len(small)) + small)
+            continue
         tensor = onnx.TensorProto(
             dims=array.shape, data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype), name=name
         )
@@ -86,25 +100,10 @@ def join(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> bytes:
             _tag(_GRAPH_INITIALIZER) + _varint(len(header) + dense.nbytes) + header,
             dense.reshape(-1).view(np.uint8).data,
         ]
-    parts.append(last.SerializeToString(deterministic=True))
-    shell = onnx.ModelProto()
-    shell.CopyFrom(proto)
-    shell.ClearField("graph")
-    before, after = onnx.ModelProto(), onnx.ModelProto()
-    for field, value in shell.ListFields():
-        side = before if field.number < _MODEL_GRAPH else after
-        if field.is_repeated:
-            getattr(side, field.name).extend(value)
-        else:
-            setattr(side, field.name, value)
+    parts.append(last)
+    before, after = _around(proto, _MODEL_GRAPH)
     length = sum(len(part) for part in parts)
-    return b"".join(
-        [
-            before.SerializeToString(deterministic=True) + _tag(_MODEL_GRAPH) + _varint(length),
-            *parts,
-            after.SerializeToString(deterministic=True),
-        ]
-    )
+    return b"".join([before, _tag(_MODEL_GRAPH), _varint(length), *parts, after])
 
 
 def skeleton(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], *, keep: int = 4096) -> onnx.ModelProto:
@@ -129,6 +128,20 @@ def skeleton(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], *, keep
     return copy
 
 
+def _around(message: Any, number: int) -> tuple[bytes, bytes]:
+    """Serialise the fields of a message before field ``number``, and those after it."""
+    before, after = type(message)(), type(message)()
+    before.CopyFrom(message)
+    before.DiscardUnknownFields()  # they go to the end, once
+    after.CopyFrom(message)
+    for field in message.DESCRIPTOR.fields:
+        if field.number >= number:
+            before.ClearField(field.name)
+        if field.number <= number:
+            after.ClearField(field.name)
+    return before.SerializeToString(deterministic=True), after.SerializeToString(deterministic=True)
+
+
 def _read_tensor(view: memoryview) -> tuple[str, NDArray[Any]]:
     """Return name and value of one ``TensorProto``; the value is a view where it is raw."""
     import onnx
@@ -144,14 +157,24 @@ def _read_tensor(view: memoryview) -> tuple[str, NDArray[Any]]:
     tensor = onnx.TensorProto.FromString(bytes(head))
     if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise ValueError(f"initializer {tensor.name!r} keeps its data in another file")
+    if isinstance(tensor.name, bytes):  # protobuf's way to hand out a string that is not UTF-8
+        raise ValueError(f"an initializer is called {tensor.name!r}")
     if raw is None:
         return tensor.name, numpy_helper.to_array(tensor)
+    if tensor.dims and min(tensor.dims) < 0:
+        raise ValueError(f"initializer {tensor.name!r} has the shape {tuple(tensor.dims)}")
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    if kind.name in _PACKED:
+        tensor.raw_data = bytes(raw)
+        return tensor.name, numpy_helper.to_array(tensor)
     return tensor.name, np.frombuffer(raw, kind).reshape(tuple(tensor.dims))
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (field number, start of the tag, start of the body, end) of each field in ``view``."""
+    """Yield (field number, start of the tag, start of the body, end) of each field in ``view``.
+
+    The number is 0 where the field is no string of bytes: whatever it is, it is not what we look for.
+    """
     at = 0
     while at < len(view):
         start = at
@@ -168,7 +191,7 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
             raise ValueError(f"wire type {kind}")
         if at > len(view):
             raise ValueError("the file ends in the middle of a field")
-        yield tag >> 3, start, body, at
+        yield tag >> 3 if kind == 2 else 0, start, body, at
 
 
 def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
