@@ -18,7 +18,7 @@ def test_the_message() -> None:
     assert caught.value.exit_status == 6
     assert caught.value.render() == (
         "error[accuracy-drop]: top-1 fell 2.4 points (79.5 -> 77.1, 677 images), more than --max-drop 1.0\n"
-        " hint: try more --samples, or --method percentile-99.99, or --max-drop 2.4 to accept it"
+        " hint: try more --samples, or --method minmax, or --max-drop 2.4 to accept it"
     )
 
 

@@ -37,7 +37,7 @@ class Tolerance:
 
 
 _EXACT = "this is a fault of the conversion, not of your data: report it with the model's name and options"
-_INT8 = "calibrate on images like those it will see, try more --samples or --method percentile-99.99"
+_INT8 = "calibrate on images like those it will see, try more --samples or --method minmax"
 
 EXACT_PROBABILITIES = Tolerance(_EXACT, max_abs=1e-5)
 """Float stages with probabilities. Both sides compute in float32 and differ in the order of the sums only: 3e-6 for
