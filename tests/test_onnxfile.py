@@ -31,7 +31,7 @@ ARRAYS: dict[str, NDArray[Any]] = {
     "i64": np.array(-5),
     "u64": np.array([2**64 - 1], np.uint64),
     "flags": np.array([True, False]),
-    "scalar": np.float32(2.5).reshape(()),
+    "scalar": np.array(2.5, np.float32),
     "none": np.zeros((0, 4), np.float32),
     "complex": np.array([1 + 2j], np.complex64),
     "words": np.array(["", "zwölf"], object),

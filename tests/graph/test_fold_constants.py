@@ -102,7 +102,8 @@ def test_branches_are_not_entered() -> None:
 
 def test_strings_survive() -> None:
     proto = parse("g (float[n] x) => (float[n] y) { y = Relu(x) }").proto()
-    proto.graph.initializer.append(onnx.helper.make_tensor("words", onnx.TensorProto.STRING, [2], [b"a", b"bc"]))
+    words = onnx.TensorProto(name="words", data_type=onnx.TensorProto.STRING, dims=[2], string_data=[b"a", b"bc"])
+    proto.graph.initializer.append(words)
     proto.graph.node.append(onnx.helper.make_node("Identity", ["words"], ["same"]))
     proto.graph.node.append(onnx.helper.make_node("Identity", ["same"], ["out"]))
     proto.graph.output.append(onnx.helper.make_tensor_value_info("out", onnx.TensorProto.STRING, [2]))
