@@ -6,7 +6,9 @@ import contextlib
 import copy
 import dataclasses
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -268,3 +270,11 @@ def test_fuzz_bytes(noise: bytes, at: int) -> None:
     text = good().to_json().encode()
     with contextlib.suppress(BundleError):
         Manifest.from_json(text[:at] + noise + text[at + len(noise) :])
+
+
+def test_the_example_in_the_documents_is_a_manifest() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bundle-format.md").read_text(encoding="utf-8")
+    text = re.sub(r'"([0-9a-f]{8})…"', lambda match: f'"{match[1] * 8}"', page.split("```json")[1].split("```")[0])
+    manifest = Manifest.from_json(text)
+    assert manifest.name == "mobilenetv2-int8"
+    assert all(f"`{field.name}`" in page for field in dataclasses.fields(Manifest))
