@@ -202,6 +202,12 @@ def test_a_dense_layer_behind_flatten_reads_nchw_through_permuted_rows() -> None
     assert run(graph, push_transposes)[0].count("Transpose") == 1
 
 
+def test_an_activation_behind_flatten_keeps_the_order_of_nhwc() -> None:
+    body = f"xt = {TO}(x) c = Conv(xt, w) a = {BACK}(c) f = Reshape(a, flat) y = Relu(f)"
+    graph = model("(float[n,6,6,3] x) => (float[n,64] y)", body, w=(4, 3, 3, 3), flat=np.array([-1, 64]))
+    assert run(graph, push_transposes)[0].count("Transpose") == 2
+
+
 def test_names_come_from_nodes_and_nothing_else_changes() -> None:
     graph = model(NCHW, "[conv1] c = Conv(x, w) y = Relu(c)", w=(4, 3, 3, 3))
     run(graph, name_tensors)

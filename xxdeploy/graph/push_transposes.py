@@ -220,5 +220,5 @@ class _Sweep:
     def _is_dense(self, node: onnx.NodeProto, data: str) -> bool:
         turned = attribute(node, "transA", 0) or attribute(node, "transB", 0)
         plain = node.op_type == "MatMul" or (node.op_type == "Gemm" and not turned)
-        weight = self.graph.arrays.get(node.input[1])
+        weight = self.graph.arrays.get(node.input[1]) if plain else None  # an activation has no second input
         return plain and node.input[0] == data and weight is not None and weight.ndim == 2
