@@ -1,6 +1,8 @@
 """Parity, accuracy and statistics: measure, then judge."""
 
 from xxdeploy.verify.accuracy import evaluate
+from xxdeploy.verify.comparison import Comparison, Reference, compare_with, judge_paired, record_reference
+from xxdeploy.verify.evidence import comparison_facts, comparison_sentence
 from xxdeploy.verify.judge import check_drop
 from xxdeploy.verify.parity import (
     EXACT_FEATURES,
@@ -10,6 +12,13 @@ from xxdeploy.verify.parity import (
     Tolerance,
     check,
     compare,
+)
+from xxdeploy.verify.promise import (
+    Verdict,
+    agreement_verdict,
+    check_max_drop,
+    check_min_agreement,
+    drop_verdict,
 )
 from xxdeploy.verify.statistics import (
     Interval,
@@ -27,17 +36,29 @@ __all__ = [
     "EXACT_PROBABILITIES",
     "INT8_FEATURES",
     "INT8_PROBABILITIES",
+    "Comparison",
     "Interval",
     "PairedChange",
+    "Reference",
     "Tolerance",
+    "Verdict",
     "agreement_interval",
+    "agreement_verdict",
     "check",
     "check_drop",
+    "check_max_drop",
+    "check_min_agreement",
     "compare",
+    "compare_with",
+    "comparison_facts",
+    "comparison_sentence",
+    "drop_verdict",
     "evaluate",
     "images_needed",
+    "judge_paired",
     "mcnemar_exact",
     "paired_change",
     "paired_difference_interval",
+    "record_reference",
     "wilson_interval",
 ]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.artifacts import Accuracy, OnProgress, Progress, Runner
 from xxdeploy.errors import UsageError
-from xxdeploy.verify.outputs import run_finite
+from xxdeploy.verify.outputs import labels_of_batch, run_finite
 
 
 def evaluate(
@@ -60,7 +60,7 @@ def evaluate(
         # Stable: of equal scores the lowest index comes first.
         ranks = np.argsort(-scores, axis=1, kind="stable")[:, :5]
         if labels is not None:
-            truth = _labels_of_batch(labels, len(classes), len(batch), scores.shape[1])
+            truth = labels_of_batch(labels, len(classes), len(batch), scores.shape[1])
             top1 += int(np.count_nonzero(ranks[:, 0] == truth))
             top5 += int(np.count_nonzero((ranks == truth[:, None]).any(axis=1)))
         classes.extend(int(best) for best in ranks[:, 0])
@@ -75,18 +75,3 @@ def evaluate(
     if len(labels) != len(classes):
         raise ValueError(f"{len(labels)} labels for {len(classes)} images")
     return Accuracy(runner.name, top1 / len(classes), top5 / len(classes), tuple(classes))
-
-
-def _labels_of_batch(labels: Sequence[int], first: int, images: int, classes: int) -> NDArray[np.int64]:
-    """Labels of ``images`` images from position ``first``: ``(images,)`` int64, each a class of the model."""
-    truth = np.asarray(labels[first : first + images], dtype=np.int64)
-    if len(truth) != images:
-        raise ValueError(f"{len(labels)} labels for at least {first + images} images")
-    wrong = np.flatnonzero((truth < 0) | (truth >= classes))
-    if len(wrong):
-        raise UsageError(
-            f"image {first + int(wrong[0]) + 1} has class {int(truth[wrong[0]])}, but the model has {classes} classes",
-            hint="evaluate on images of the classes that the model was trained on, or give their names with --labels",
-            code="label-range",
-        )
-    return truth

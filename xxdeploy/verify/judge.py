@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from xxdeploy.artifacts import Accuracy
-from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.errors import VerificationError
+from xxdeploy.verify.promise import check_max_drop, no_labels
 
 
 def check_drop(reference: Accuracy, candidate: Accuracy, max_drop: float) -> None:
@@ -27,20 +28,11 @@ def check_drop(reference: Accuracy, candidate: Accuracy, max_drop: float) -> Non
     ValueError
         The two runs saw different numbers of images.
     """
-    if not (math.isfinite(max_drop) and max_drop >= 0):
-        raise UsageError(
-            f"--max-drop {max_drop:g} is not a loss in points",
-            hint="give 0 or more: --max-drop 1.0 allows one image in a hundred",
-            code="max-drop",
-        )
+    check_max_drop(max_drop)
     if reference.images != candidate.images:
         raise ValueError(f"{reference.images} and {candidate.images} images: not the same set")
     if reference.top1 is None or candidate.top1 is None:
-        raise UsageError(
-            "--max-drop needs labelled images, and these have no labels",
-            hint="give --eval a folder with one subfolder a class, or with a labels.csv",
-            code="no-labels",
-        )
+        raise no_labels()
     # Whole images are compared: a share is not exact in binary, 0.8 - 0.79 is more than 0.01.
     lost = round(reference.top1 * reference.images) - round(candidate.top1 * candidate.images)
     if lost * 100 <= max_drop * reference.images:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.artifacts import Runner
-from xxdeploy.errors import VerificationError
+from xxdeploy.errors import UsageError, VerificationError
 
 
 def run_finite(runner: Runner, batch: NDArray[np.float32], first: int) -> NDArray[np.float32]:
@@ -49,3 +51,26 @@ def run_finite(runner: Runner, batch: NDArray[np.float32], first: int) -> NDArra
             code="non-finite-output",
         )
     return rows
+
+
+def labels_of_batch(labels: Sequence[int], first: int, images: int, classes: int) -> NDArray[np.int64]:
+    """Return the labels of ``images`` images from position ``first``: ``(images,)`` int64, each a class of the model.
+
+    Raises
+    ------
+    UsageError
+        ``label-range``.
+    ValueError
+        There are not so many labels.
+    """
+    truth = np.asarray(labels[first : first + images], dtype=np.int64)
+    if len(truth) != images:
+        raise ValueError(f"{len(labels)} labels for at least {first + images} images")
+    wrong = np.flatnonzero((truth < 0) | (truth >= classes))
+    if len(wrong):
+        raise UsageError(
+            f"image {first + int(wrong[0]) + 1} has class {int(truth[wrong[0]])}, but the model has {classes} classes",
+            hint="evaluate on images of the classes that the model was trained on, or give their names with --labels",
+            code="label-range",
+        )
+    return truth

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.artifacts import OnProgress, Parity, Progress, Runner
 from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.verify.divergence import cosines
 from xxdeploy.verify.outputs import run_finite
 
 
@@ -74,12 +75,7 @@ class _Sums:
         self.sum_abs += float(difference.sum())
         self.largest = max(self.largest, float(np.abs(left).max()))
         self.agreeing += int(np.count_nonzero(left.argmax(axis=1) == right.argmax(axis=1)))
-        norms = np.linalg.norm(left, axis=1), np.linalg.norm(right, axis=1)
-        product = norms[0] * norms[1]
-        # Two zero rows are the same, a zero row and another are not; both would divide by zero.
-        zero = np.where((norms[0] == 0) & (norms[1] == 0), 1.0, 0.0)
-        cosine = np.divide((left * right).sum(axis=1), product, out=zero, where=product > 0)
-        self.cosine = min(self.cosine, float(cosine.min()))
+        self.cosine = min(self.cosine, float(cosines(reference, candidate).min()))
 
 
 def compare(

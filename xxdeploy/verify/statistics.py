@@ -115,12 +115,17 @@ def paired_change(
     truth = np.asarray(labels)
     before, after = np.asarray(reference.classes) == truth, np.asarray(candidate.classes) == truth
     gained, lost = int(np.count_nonzero(after & ~before)), int(np.count_nonzero(before & ~after))
+    return change_from_counts(gained, lost, len(labels), confidence=confidence)
+
+
+def change_from_counts(gained: int, lost: int, images: int, *, confidence: float = 0.95) -> PairedChange:
+    """Change of top-1 where ``gained`` of ``images`` images are right with the candidate only, ``lost`` before only."""
     return PairedChange(
-        images=len(labels),
+        images=images,
         gained=gained,
         lost=lost,
-        change=(gained - lost) / len(labels),
-        interval=paired_difference_interval(gained, lost, len(labels), confidence=confidence),
+        change=(gained - lost) / images,
+        interval=paired_difference_interval(gained, lost, images, confidence=confidence),
         p_value=mcnemar_exact(gained, lost),
     )
 
@@ -151,6 +156,20 @@ def images_needed(
         )
     z = _z(confidence) + NormalDist().inv_cdf(power)
     return max(1, math.ceil(z**2 * (discordance - expected_drop**2) / (max_drop - expected_drop) ** 2))
+
+
+def images_needed_for_share(limit: float, expected: float, *, power: float = 0.8, confidence: float = 0.95) -> int:
+    """How many images can show that a share is at least ``limit`` if it is ``expected``; no labels are needed.
+
+    ``n = (z_confidence sqrt(limit (1 - limit)) + z_power sqrt(expected (1 - expected)))^2 / (expected - limit)^2``
+    (Fleiss, Levin and Paik 2003, "Statistical methods for rates and proportions", 3rd ed., section 2.5), with the
+    two-sided quantile of the interval. Both are shares, 0..1, and ``limit`` is the smaller.
+    """
+    if not 0 <= limit < expected <= 1:
+        raise ValueError(f"cannot plan for a share of {expected} that is to be shown to be at least {limit}")
+    width = _z(confidence) * math.sqrt(limit * (1 - limit))
+    width += NormalDist().inv_cdf(power) * math.sqrt(expected * (1 - expected))
+    return max(1, math.ceil((width / (expected - limit)) ** 2))
 
 
 def _z(confidence: float) -> float:

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import Progress
+from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.verify import (
+    compare_with,
+    comparison_facts,
+    comparison_sentence,
+    judge_paired,
+    mcnemar_exact,
+    paired_difference_interval,
+    record_reference,
+    wilson_interval,
+)
+
+Floats = NDArray[np.float32]
+
+
+class Table:
+    """A runner that looks its outputs up: image ``i`` is filled with the number ``i``."""
+
+    def __init__(self, name: str, outputs: Floats) -> None:
+        self.name, self.outputs = name, outputs
+        self.widest = 0
+
+    def run(self, batch: Floats) -> Floats:
+        self.widest = max(self.widest, len(batch))
+        rows: Floats = self.outputs[batch[:, 0, 0, 0].astype(int)]
+        return rows
+
+
+def images(count: int, batch: int = 4) -> list[Floats]:
+    data = np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, 2, 2, 3))
+    return [data[start : start + batch] for start in range(0, count, batch)]
+
+
+def probabilities(seed: int, count: int = 23, classes: int = 6) -> Floats:
+    values = np.random.default_rng(seed).gamma(0.5, size=(count, classes))
+    shares: Floats = (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def brute_kl(p: Floats, q: Floats) -> float:
+    rows = [
+        sum(float(a) * math.log(float(a) / float(b)) for a, b in zip(x, y, strict=True) if a > 0)
+        for x, y in zip(p, q, strict=True)
+    ]
+    return sum(rows) / len(rows)
+
+
+def test_every_figure_against_a_slow_count() -> None:
+    p, q = probabilities(1), probabilities(2)
+    labels = np.random.default_rng(3).integers(0, 6, 23).tolist()
+    found = judge_paired(p, q, labels, names=("keras", "int8"))
+
+    before = [int(np.argmax(row)) for row in p]
+    after = [int(np.argmax(row)) for row in q]
+    gained = sum(a != t == b for a, b, t in zip(before, after, labels, strict=True))
+    lost = sum(a == t != b for a, b, t in zip(before, after, labels, strict=True))
+    right = sum(a == t for a, t in zip(before, labels, strict=True))
+    agreeing = sum(a == b for a, b in zip(before, after, strict=True))
+    assert gained > 0
+    assert lost > 0
+    assert (found.reference, found.candidate, found.images) == ("keras", "int8", 23)
+    assert (found.agreeing, found.right) == (agreeing, (right, right + gained - lost))
+    assert found.agreement == agreeing / 23
+    assert found.agreement_interval == wilson_interval(agreeing, 23)
+    assert found.change is not None
+    assert (found.change.gained, found.change.lost) == (gained, lost)
+    assert found.change.interval == paired_difference_interval(gained, lost, 23)
+    assert found.change.p_value == mcnemar_exact(gained, lost)
+    assert found.kl_mean == pytest.approx(brute_kl(p, q), rel=1e-5)
+    noise = float(((p.astype(float) - q) ** 2).sum())
+    assert found.sqnr_db == pytest.approx(10 * math.log10(float((p.astype(float) ** 2).sum()) / noise))
+    cosine = min(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in zip(p, q, strict=True))
+    assert found.cosine == pytest.approx(cosine, abs=1e-6)
+
+
+def test_kl_by_hand() -> None:
+    p = np.array([[0.5, 0.5], [1.0, 0.0]], np.float32)
+    q = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    # 0.5 ln 2 + 0.5 ln(2/3), and ln 2: a class that the reference excludes adds nothing.
+    expected = (0.5 * math.log(2) + 0.5 * math.log(2 / 3) + math.log(2)) / 2
+    assert judge_paired(p, q).kl_mean == pytest.approx(expected, rel=1e-6)
+    excluded = judge_paired(q[1:], p[1:]).kl_mean  # the candidate is certain and wrong by half: bounded, not infinite
+    assert excluded is not None
+    assert 30 < excluded < 50
+    assert judge_paired(p, p).kl_mean == 0.0
+
+
+def test_streaming_gives_the_same_as_all_at_once_whatever_the_batches() -> None:
+    p, q = probabilities(4), probabilities(5)
+    labels = [index % 6 for index in range(23)]
+    reference = record_reference(Table("float", p), images(23, 8))
+    candidate = Table("int8", q)
+    reports: list[Progress] = []
+    found = compare_with(reference, candidate, images(23, 3), labels, on_progress=reports.append)
+    whole = judge_paired(p, q, labels, names=("float", "int8"))
+    assert candidate.widest == 3
+    assert found.kl_mean == pytest.approx(whole.kl_mean, rel=1e-12)
+    assert found.sqnr_db == pytest.approx(whole.sqnr_db, rel=1e-12)
+    assert (found.change, found.agreeing, found.right) == (whole.change, whole.agreeing, whole.right)
+    assert reports[-1] == Progress("compare int8", 23, 23)
+    np.testing.assert_array_equal(reference.outputs, p)
+
+
+def test_without_labels_there_is_no_change() -> None:
+    found = judge_paired(probabilities(1), probabilities(2))
+    assert found.change is None
+    assert found.right is None
+    assert found.top1 is None
+    assert found.agreement is not None
+
+
+def test_features_have_no_classes() -> None:
+    left = np.array([[3.0, -4.0], [0.0, 1.0]], np.float32)
+    found = judge_paired(left, left * np.float32(0.9), classes=False)
+    assert (found.agreement, found.agreement_interval, found.kl_mean, found.change) == (None,) * 4
+    assert found.sqnr_db == pytest.approx(20, abs=1e-4)
+    assert found.cosine == pytest.approx(1)
+    with pytest.raises(ValueError, match="no classes"):
+        judge_paired(left, left, [0, 1], classes=False)
+
+
+def test_scores_that_are_no_probabilities_have_no_divergence() -> None:
+    logits = np.array([[3.0, -4.0], [0.0, 1.0]], np.float32)
+    found = judge_paired(logits, logits[:, ::-1].copy())
+    assert found.kl_mean is None
+    assert found.agreement == 0.0
+
+
+def test_one_batch_of_other_scores_ends_the_divergence() -> None:
+    p = probabilities(1, count=8)
+    wrong = p.copy()
+    wrong[1] *= 3
+    reference = record_reference(Table("a", p), images(8))
+    assert compare_with(reference, Table("b", wrong), images(8)).kl_mean is None
+
+
+def test_equal_and_dead_outputs() -> None:
+    p = probabilities(1)
+    assert judge_paired(p, p).sqnr_db == 200.0
+    zero = np.zeros((2, 3), np.float32)
+    found = judge_paired(zero, zero, classes=False)
+    assert (found.sqnr_db, found.cosine) == (None, 1.0)
+    found = judge_paired(zero, zero + 1, classes=False)
+    assert (found.sqnr_db, found.cosine) == (-200.0, 0.0)
+
+
+def test_what_does_not_fit() -> None:
+    p = probabilities(1, count=8)
+    reference = record_reference(Table("a", p), images(8))
+    with pytest.raises(ValueError, match="did not see the images"):
+        compare_with(reference, Table("b", p), images(8)[::-1])
+    with pytest.raises(ValueError, match="more than the 8 images"):
+        compare_with(reference, Table("b", np.tile(p, (2, 1))), images(12))
+    with pytest.raises(ValueError, match="did not see the images"):
+        compare_with(reference, Table("b", p), images(4))
+    with pytest.raises(ValueError, match="7 labels for 8 images"):
+        compare_with(reference, Table("b", p), images(8), [0] * 7)
+    with pytest.raises(VerificationError) as shape:
+        compare_with(reference, Table("b", p[:, :5]), images(8))
+    assert shape.value.code == "output-shape"
+    with pytest.raises(VerificationError) as nan:
+        compare_with(reference, Table("b", p * np.float32("nan")), images(8))
+    assert nan.value.code == "non-finite-output"
+    with pytest.raises(UsageError) as label:
+        compare_with(reference, Table("b", p), images(8), [0] * 7 + [6])
+    assert label.value.code == "label-range"
+    with pytest.raises(UsageError) as empty:
+        record_reference(Table("a", p), [])
+    assert empty.value.code == "no-images"
+    with pytest.raises(ValueError, match="saw 4 images, reference 8"):
+        judge_paired(p, p[:4])
+
+
+def test_the_sentence_and_the_facts() -> None:
+    p = np.tile(np.array([[0.5, 0.25, 0.25]], np.float32), (10, 1))
+    q = p.copy()
+    q[0], q[1] = [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]
+    found = judge_paired(p, q, [1, 0, *([0] * 6), 2, 2], names=("keras", "onnx-int8"))
+    assert comparison_sentence(found) == (
+        "top-1 70.0 -> 70.0 (+0.0 points, 95 % -32.7..+32.7, McNemar p 1.00), same class on 80.0 % (49.0..94.3), "
+        "KL 0.035 (10 images)"
+    )
+    assert comparison_facts(found) == {
+        "reference": "keras", "candidate": "onnx-int8", "images": 10, "sqnr_db": 11.8, "cosine": 0.8333,
+        "agreement": 0.8, "agreement_interval": [0.4902, 0.9433], "kl_nats": 0.0347, "top1": [0.7, 0.7],
+        "change": 0.0, "change_interval": [-0.3267, 0.3267], "gained": 1, "lost": 1, "mcnemar_p": 1.0,
+    }  # fmt: skip
+
+
+def test_the_sentence_of_features() -> None:
+    left = np.array([[3.0, -4.0]], np.float32)
+    found = judge_paired(left, left * np.float32(0.9), classes=False)
+    assert comparison_sentence(found) == "SQNR 20.0 dB, lowest cosine 1.0000 (1 image)"
+    assert set(comparison_facts(found)) == {"reference", "candidate", "images", "sqnr_db", "cosine"}

@@ -1,0 +1,236 @@
+"""A candidate beside its reference on the same images: class by class, and how sure each figure is.
+
+The reference runs once and its outputs are kept, 4 kB an image with 1,000 classes; any number of candidates is then
+compared with it, each in one pass of its own with one batch in memory.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import OnProgress, Progress, Runner
+from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.verify.divergence import are_probabilities, cosines, decibels, kl_divergence
+from xxdeploy.verify.outputs import labels_of_batch, run_finite
+from xxdeploy.verify.statistics import Interval, PairedChange, change_from_counts, wilson_interval
+
+Batches = Iterable[NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """What a reference gave to a set of images.
+
+    ``outputs`` is (images, classes) or (images, features) float32; ``classes`` tells which of the two; ``checksum`` is
+    that of the images as preprocessed, so that a candidate cannot be compared on others by mistake.
+    """
+
+    name: str
+    outputs: NDArray[np.float32] = field(repr=False)
+    classes: bool
+    checksum: int
+
+    @property
+    def images(self) -> int:
+        """How many images were seen."""
+        return len(self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a candidate differs from a reference on the same images.
+
+    ``sqnr_db`` is ``10 log10(sum reference^2 / sum (reference - candidate)^2)`` over all outputs, 200 for no difference
+    and None for outputs of zero; ``cosine`` the lowest of any image. For classifiers ``agreeing`` counts the images
+    with the same class (else None), and ``kl_mean`` is the mean of KL(reference || candidate) in nats (None where the
+    outputs are no probabilities). With labels, ``right`` counts the images that each gets right, and ``change`` holds
+    the gains, the losses, their 95 % interval and McNemar's p-value (else None).
+    """
+
+    reference: str
+    candidate: str
+    images: int
+    sqnr_db: float | None
+    cosine: float
+    agreeing: int | None
+    kl_mean: float | None
+    right: tuple[int, int] | None
+    change: PairedChange | None
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the images (0..1) with the same class; None for features."""
+        return None if self.agreeing is None else self.agreeing / self.images
+
+    @property
+    def agreement_interval(self) -> Interval | None:
+        """95 % Wilson interval of :attr:`agreement`; None for features."""
+        return None if self.agreeing is None else wilson_interval(self.agreeing, self.images)
+
+    @property
+    def top1(self) -> tuple[float, float] | None:
+        """Top-1 (0..1) of the reference and of the candidate; None without labels."""
+        return None if self.right is None else (self.right[0] / self.images, self.right[1] / self.images)
+
+
+def record_reference(
+    runner: Runner,
+    batches: Batches,
+    *,
+    classes: bool = True,
+    on_progress: OnProgress | None = None,
+    total: int | None = None,
+) -> Reference:
+    """Run ``runner`` over preprocessed batches (n, h, w, c) float32 and keep its outputs.
+
+    ``classes`` tells whether an output is a score for each class, or features. ``on_progress`` gets the images done as
+    step ``reference RUNNER``, ``total`` is their number if known.
+
+    Raises
+    ------
+    UsageError
+        ``no-images``.
+    VerificationError
+        ``non-finite-output``, ``output-shape``.
+    """
+    parts: list[NDArray[np.float32]] = []
+    checksum = images = 0
+    for batch in batches:
+        if not len(batch):
+            continue
+        parts.append(run_finite(runner, batch, images))
+        checksum, images = _checksum(batch, checksum), images + len(batch)
+        if on_progress is not None:
+            on_progress(Progress(f"reference {runner.name}", images, total))
+    if not parts:
+        raise _no_images(runner.name)
+    return Reference(runner.name, np.concatenate(parts), classes, checksum)
+
+
+def compare_with(
+    reference: Reference,
+    runner: Runner,
+    batches: Batches,
+    labels: Sequence[int] | None = None,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Comparison:
+    """Run a candidate over the reference's images, in the same order and in batches of any size, and compare.
+
+    ``labels`` holds the class index of each image, or is None. ``on_progress`` gets the images done as step ``compare
+    CANDIDATE``.
+
+    Raises
+    ------
+    UsageError
+        ``label-range``: a label is no class of the model.
+    VerificationError
+        ``non-finite-output``, and ``output-shape``: also where the two have different numbers of outputs.
+    ValueError
+        Not the images of the reference, not as many labels as images, or labels for features.
+    """
+    tally = _Tally(reference, labels)
+    checksum = 0
+    for batch in batches:
+        if not len(batch):
+            continue
+        tally.add(run_finite(runner, batch, tally.images), runner.name)
+        checksum = _checksum(batch, checksum)
+        if on_progress is not None:
+            on_progress(Progress(f"compare {runner.name}", tally.images, reference.images))
+    if checksum != reference.checksum:
+        raise ValueError(f"{runner.name} did not see the images of {reference.name}: other images, order or pixels")
+    return tally.comparison(runner.name)
+
+
+def judge_paired(
+    reference: NDArray[np.float32],
+    candidate: NDArray[np.float32],
+    labels: Sequence[int] | None = None,
+    *,
+    classes: bool = True,
+    names: tuple[str, str] = ("reference", "candidate"),
+) -> Comparison:
+    """Compare outputs (images, classes) float32 that were computed before; see :func:`compare_with`."""
+    if not len(reference):
+        raise _no_images(names[0])
+    tally = _Tally(Reference(names[0], reference, classes, 0), labels)
+    tally.add(candidate, names[1])
+    return tally.comparison(names[1])
+
+
+class _Tally:
+    """Running sums over images: memory does not grow with their number."""
+
+    def __init__(self, reference: Reference, labels: Sequence[int] | None) -> None:
+        if labels is not None and len(labels) != reference.images:
+            raise ValueError(f"{len(labels)} labels for {reference.images} images")
+        if labels is not None and not reference.classes:
+            raise ValueError("features have no classes that labels could name")
+        self._reference, self._labels = reference, labels
+        self.images = self._agreeing = self._gained = self._lost = self._right = 0
+        self._signal = self._noise = self._kl = 0.0
+        self._cosine, self._probabilities = 1.0, reference.classes
+
+    def add(self, candidate: NDArray[np.float32], name: str) -> None:
+        """Count the next rows of a candidate, (n, values)."""
+        expected = self._reference.outputs[self.images : self.images + len(candidate)]
+        if len(expected) != len(candidate):
+            raise ValueError(f"{name} gave outputs for more than the {self._reference.images} images of the reference")
+        if expected.shape != candidate.shape:
+            raise VerificationError(
+                f"{self._reference.name} gives {expected.shape[1]} values an image, {name} gives {candidate.shape[1]}",
+                hint="the two are not the same model: compare a bundle with the model that it was made from",
+                code="output-shape",
+            )
+        left = expected.astype(np.float64)
+        self._signal += float(np.square(left).sum())
+        self._noise += float(np.square(left - candidate).sum())
+        self._cosine = min(self._cosine, float(cosines(expected, candidate).min()))
+        if self._reference.classes:
+            self._add_classes(expected, candidate)
+        self.images += len(candidate)
+
+    def _add_classes(self, expected: NDArray[np.float32], candidate: NDArray[np.float32]) -> None:
+        before, after = expected.argmax(axis=1), candidate.argmax(axis=1)
+        self._agreeing += int(np.count_nonzero(before == after))
+        self._probabilities &= are_probabilities(expected) and are_probabilities(candidate)
+        if self._probabilities:
+            self._kl += float(kl_divergence(expected, candidate).sum())
+        if self._labels is not None:
+            truth = labels_of_batch(self._labels, self.images, len(candidate), candidate.shape[1])
+            was, now = before == truth, after == truth
+            self._right += int(np.count_nonzero(was))
+            self._gained += int(np.count_nonzero(now & ~was))
+            self._lost += int(np.count_nonzero(was & ~now))
+
+    def comparison(self, name: str) -> Comparison:
+        """Return the figures, once every image is counted."""
+        if self.images != self._reference.images:
+            raise ValueError(f"{name} saw {self.images} images, {self._reference.name} {self._reference.images}")
+        labelled = self._labels is not None
+        return Comparison(
+            reference=self._reference.name,
+            candidate=name,
+            images=self.images,
+            sqnr_db=decibels(self._signal, self._noise),
+            cosine=self._cosine,
+            agreeing=self._agreeing if self._reference.classes else None,
+            kl_mean=self._kl / self.images if self._probabilities else None,
+            right=(self._right, self._right + self._gained - self._lost) if labelled else None,
+            change=change_from_counts(self._gained, self._lost, self.images) if labelled else None,
+        )
+
+
+def _checksum(batch: NDArray[np.float32], before: int) -> int:
+    """Checksum of all images so far: the same however they are cut into batches. 1 GB/s or more."""
+    return zlib.crc32(np.ascontiguousarray(batch).reshape(-1).view(np.uint8).data, before)
+
+
+def _no_images(name: str) -> UsageError:
+    return UsageError(f"no images to compare with {name} on", hint="give a folder that holds images", code="no-images")

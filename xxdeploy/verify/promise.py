@@ -1,0 +1,180 @@
+"""Whether a promise is kept, and whether the images are enough to say so.
+
+Kept is what was measured; supported is what the measurement can prove. A candidate that loses nothing on 50 images
+keeps ``max_drop`` 0.3, but 50 images cannot tell it from one that loses 3 points.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from xxdeploy.errors import UsageError
+from xxdeploy.verify.comparison import Comparison
+from xxdeploy.verify.statistics import PairedChange, images_needed, images_needed_for_share
+
+_TOO_MANY = 10_000_000
+"""Nobody has a set of so many images: a figure above says "none"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be said about a promise.
+
+    ``kept``: the measured value is within the limit. ``supported``: the whole 95 % interval is. ``images_needed``: how
+    many images could show it if the measured value is the true one, as a power of 80 %; None where the promise is
+    supported or broken, or where no set of images could. ``message`` is one sentence.
+    """
+
+    kept: bool
+    supported: bool
+    images_needed: int | None
+    message: str
+
+
+def drop_verdict(comparison: Comparison, max_drop: float) -> Verdict:
+    """Judge the loss of top-1 against ``max_drop`` points (percent of the images); the limit itself is allowed.
+
+    Raises
+    ------
+    UsageError
+        ``max-drop``: the limit is negative or not a number; ``no-labels``: the comparison had none.
+    """
+    check_max_drop(max_drop)
+    change, top1 = comparison.change, comparison.top1
+    if change is None or top1 is None:
+        raise no_labels()
+    images, lost = change.images, change.lost - change.gained
+    # Whole images are compared: a share is not exact in binary, 0.8 - 0.79 is more than 0.01.
+    kept = lost * 100 <= max_drop * images
+    low, high = -100 * change.interval.high, -100 * change.interval.low
+    digits = _digits(max_drop, 100 * lost / images, high)
+    supported = kept and high <= max_drop
+    size, ends = f"{100 * lost / images:.{digits}f}", f"{_signed(low, digits)}..{_signed(high, digits)}, 95 %"
+    if not kept:
+        before, after = (f"{100 * share:.{digits}f}" for share in top1)
+        message = f"top-1 fell {size} points ({ends}; {before} -> {after}, {images} images), more than the {max_drop:g} promised"
+        return Verdict(False, False, None, message)
+    drop = f"{size} ({ends})"
+    if supported:
+        return Verdict(
+            True, True, None, f"a drop of at most {max_drop:g} points is kept: it is {drop}, {images} images"
+        )
+    needed = _images_for_drop(change, max_drop / 100)
+    message = f"{images} images cannot support {max_drop:g} points: the drop is {drop}; {_enough(needed)}"
+    return Verdict(True, False, needed, message)
+
+
+def agreement_verdict(comparison: Comparison, min_agreement: float) -> Verdict:
+    """Judge the share of images with the same class against ``min_agreement`` percent; needs no labels.
+
+    Raises
+    ------
+    UsageError
+        ``min-agreement``: the limit is not in 0..100.
+    ValueError
+        The comparison is one of features, which have no classes.
+    """
+    check_min_agreement(min_agreement)
+    agreeing, interval, images = comparison.agreeing, comparison.agreement_interval, comparison.images
+    if agreeing is None or interval is None:
+        raise ValueError("features have no classes to agree on")
+    kept = agreeing * 100 >= min_agreement * images
+    supported = kept and 100 * interval.low >= min_agreement
+    digits = _digits(min_agreement, 100 * agreeing / images, 100 * interval.low)
+    share = (
+        f"{100 * agreeing / images:.{digits}f} % "
+        f"({100 * interval.low:.{digits}f}..{100 * interval.high:.{digits}f}, 95 %)"
+    )
+    if not kept:
+        message = f"the same class on {share} of {images} images, less than the {min_agreement:g} % promised"
+        return Verdict(False, False, None, message)
+    if supported:
+        message = f"an agreement of at least {min_agreement:g} % is kept: it is {share}, {images} images"
+        return Verdict(True, True, None, message)
+    needed = _images_for_share(agreeing / images, min_agreement / 100, images)
+    message = f"{images} images cannot support {min_agreement:g} % agreement: it is {share}; {_enough(needed)}"
+    return Verdict(True, False, needed, message)
+
+
+def check_max_drop(max_drop: float) -> None:
+    """Refuse a limit that is no loss in points.
+
+    Raises
+    ------
+    UsageError
+        ``max-drop``.
+    """
+    if not (math.isfinite(max_drop) and max_drop >= 0):
+        raise UsageError(
+            f"--max-drop {max_drop:g} is not a loss in points",
+            hint="give 0 or more: --max-drop 1.0 allows one image in a hundred",
+            code="max-drop",
+        )
+
+
+def check_min_agreement(min_agreement: float) -> None:
+    """Refuse a limit that is no share in percent.
+
+    Raises
+    ------
+    UsageError
+        ``min-agreement``.
+    """
+    if not 0 <= min_agreement <= 100:
+        raise UsageError(
+            f"an agreement of {min_agreement:g} % cannot be promised",
+            hint="give 0 to 100: 98 lets two images in a hundred change their class",
+            code="min-agreement",
+        )
+
+
+def no_labels() -> UsageError:
+    """Return the error for a limit on top-1 where the images have no labels."""
+    return UsageError(
+        "--max-drop needs labelled images, and these have no labels",
+        hint="give --eval a folder with one subfolder a class, or with a labels.csv",
+        code="no-labels",
+    )
+
+
+def _images_for_drop(change: PairedChange, limit: float) -> int | None:
+    """Return how many images show a drop of at most ``limit`` (a share) if the measured one is the true one."""
+    expected = max(0.0, -change.change)
+    if not expected < limit:
+        return None
+    # One gain and one loss are added as in the interval: few images that never differ do not prove that none does.
+    differ = (change.gained + change.lost + 2) / (change.images + 2)
+    needed = images_needed(min(1.0, limit), min(1.0, max(differ, expected)), expected_drop=expected)
+    return _sensible(max(needed, change.images + 1))
+
+
+def _images_for_share(expected: float, limit: float, images: int) -> int | None:
+    return _sensible(max(images_needed_for_share(limit, expected), images + 1)) if limit < expected else None
+
+
+def _sensible(images: int) -> int | None:
+    return images if images <= _TOO_MANY else None
+
+
+def _enough(images: int | None) -> str:
+    """Round up to two digits: the figure is an estimate."""
+    if images is None:
+        return "no set of images could: it is too near the limit"
+    unit = 10 ** max(0, len(str(images)) - 2)
+    return f"about {math.ceil(images / unit) * unit:,} images could"
+
+
+def _signed(value: float, digits: int) -> str:
+    """Write a number with its sign; a zero is +0.0 also where it was rounded from below."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
+def _digits(limit: float, *values: float) -> int:
+    """Return the fewest digits, 1 to 3, with which each value is still seen on its own side of ``limit``."""
+
+    def seen(value: float, digits: int) -> bool:
+        shown = round(value, digits)
+        return (shown > limit, shown < limit) == (value > limit, value < limit)
+
+    return next((digits for digits in (1, 2) if all(seen(value, digits) for value in values)), 3)
