@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy import onnxfile
-from xxdeploy.errors import ConversionError
+from xxdeploy.errors import BundleError, ConversionError
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
@@ -183,6 +183,61 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerNoise:
+    """What quantisation does to one layer, as signal-to-noise ratios in dB at its output; see :func:`decibels`.
+
+    ``layer`` is the Keras layer, ``operator`` the ONNX one. ``sqnr_db``: everything of this layer alone is quantised
+    (inputs, weights, bias, output) and reads the float network. ``weights_db``: its weights and bias only, None for a
+    layer without. ``activations_db``: its inputs and output only. ``accumulated_db``: the whole INT8 network up to
+    here. A ratio is None where the layer gives zeros, in float as in integers.
+    """
+
+    layer: str
+    operator: str
+    sqnr_db: float | None
+    weights_db: float | None
+    activations_db: float | None
+    accumulated_db: float | None
+
+
+def noise_to_json(layers: Sequence[LayerNoise]) -> str:
+    """Serialise, in the order given; :func:`noise_from_json` gives the same values back."""
+    return json.dumps({"layers": [asdict(layer) for layer in layers]}, indent=1, allow_nan=False)
+
+
+def noise_from_json(text: str | bytes) -> tuple[LayerNoise, ...]:
+    """Read what :func:`noise_to_json` wrote.
+
+    Raises
+    ------
+    BundleError
+        ``damaged-sensitivity``: not JSON, no layer, a field missing, unknown, of another type or out of range.
+    """
+    names = {field.name for field in fields(LayerNoise)}
+    try:
+        value = json.loads(text)
+        if set(value) != {"layers"} or not value["layers"]:
+            raise ValueError("it lists no layers")
+        for entry in value["layers"]:
+            if set(entry) != names:
+                raise ValueError(f"a layer must have {', '.join(sorted(names))}")
+            for name, item in entry.items():
+                if name in ("layer", "operator"):
+                    right = isinstance(item, str) and item.isprintable()
+                else:
+                    right = item is None or (type(item) in (int, float) and abs(item) <= CEILING_DB)
+                if not right:
+                    raise ValueError(f"{name} is {str(item)[:80]!r}")
+        return tuple(LayerNoise(**entry) for entry in value["layers"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BundleError(
+            f"the record of what each layer loses cannot be read: {error}",
+            hint="copy or export the bundle again",
+            code="damaged-sensitivity",
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
 class StepRecord:
     """What one step did: its name, what it counted or changed, and the seconds it took.
 
@@ -205,3 +260,18 @@ class Progress:
 
 OnProgress = Callable[[Progress], None]
 """What a long step calls as it goes. The command line draws it; the library never prints."""
+
+CEILING_DB = 200.0
+"""Where decibels end on both sides. float32 has 144 dB; more is no difference at all, and JSON has no infinity."""
+
+
+def decibels(signal: float, noise: float) -> float | None:
+    """Return ``10 log10(signal / noise)`` of two sums of squares, held within -200..200.
+
+    None where both are zero: a dead tensor that stayed dead has no quality.
+    """
+    if signal == noise == 0:
+        return None
+    if noise == 0 or signal == 0:
+        return CEILING_DB if noise == 0 else -CEILING_DB
+    return max(-CEILING_DB, min(CEILING_DB, 10 * (math.log10(signal) - math.log10(noise))))

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import OnProgress, Progress, Runner
+from xxdeploy.artifacts import OnProgress, Progress, Runner, decibels
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.verify.divergence import are_probabilities, cosines, decibels, kl_divergence
+from xxdeploy.verify.divergence import are_probabilities, cosines, kl_divergence
 from xxdeploy.verify.outputs import labels_of_batch, run_finite
 from xxdeploy.verify.statistics import Interval, PairedChange, change_from_counts, wilson_interval
 

@@ -1,8 +1,6 @@
-"""Distances between two sets of outputs: Kullback-Leibler divergence, signal to noise, cosine. All in float64."""
+"""Distances between two sets of outputs: Kullback-Leibler divergence, cosine. All in float64."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +9,6 @@ _FLOOR = float(np.finfo(np.float32).tiny)
 """A float32 softmax ends here: no probability is taken for less, so one image costs at most 87 nats."""
 
 _SUM_TOLERANCE = 1e-3
-
-CEILING_DB = 200.0
-"""Where decibels end on both sides. float32 has 144 dB; more is no difference at all, and JSON has no infinity."""
 
 
 def are_probabilities(rows: NDArray[np.float32]) -> bool:
@@ -34,18 +29,6 @@ def kl_divergence(reference: NDArray[np.float32], candidate: NDArray[np.float32]
     p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
     terms = np.where(p > 0, p * (np.log(np.maximum(p, _FLOOR)) - np.log(np.maximum(q, _FLOOR))), 0.0)
     return np.asarray(np.maximum(terms.sum(axis=1), 0.0))
-
-
-def decibels(signal: float, noise: float) -> float | None:
-    """Return ``10 log10(signal / noise)`` of two sums of squares, held within -200..200.
-
-    None where both are zero: a dead tensor that stayed dead has no quality.
-    """
-    if signal == noise == 0:
-        return None
-    if noise == 0 or signal == 0:
-        return CEILING_DB if noise == 0 else -CEILING_DB
-    return max(-CEILING_DB, min(CEILING_DB, 10 * (math.log10(signal) - math.log10(noise))))
 
 
 def cosines(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArray[np.float64]:

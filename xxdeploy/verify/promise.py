@@ -52,8 +52,8 @@ def drop_verdict(comparison: Comparison, max_drop: float) -> Verdict:
     supported = kept and high <= max_drop
     size, ends = f"{100 * lost / images:.{digits}f}", f"{_signed(low, digits)}..{_signed(high, digits)}, 95 %"
     if not kept:
-        before, after = (f"{100 * share:.{digits}f}" for share in top1)
-        message = f"top-1 fell {size} points ({ends}; {before} -> {after}, {images} images), more than the {max_drop:g} promised"
+        shares = " -> ".join(f"{100 * share:.{digits}f}" for share in top1)
+        message = f"top-1 fell {size} points ({ends}; {shares}, {images} images), more than the {max_drop:g} promised"
         return Verdict(False, False, None, message)
     drop = f"{size} ({ends})"
     if supported:
