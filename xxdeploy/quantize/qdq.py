@@ -16,9 +16,10 @@ from xxdeploy.artifacts import OnnxModel, Ranges
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxfile import skeleton
 from xxdeploy.optional import extra
-from xxdeploy.quantize.graph_view import GraphView
+from xxdeploy.quantize.graph_view import GraphView, layer_name
 from xxdeploy.quantize.integers import Grid, activation_grid, integer_weights
 from xxdeploy.quantize.layout import Layout, plan_layout
+from xxdeploy.quantize.pairs import adds_pairs
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.quantize.support import CPU, Role, role, weight_axis
 
@@ -160,12 +161,14 @@ class _Writer:
         """Exchange weights and bias of a layer for integers that are dequantised in front of it."""
         weight, axis = node.input[1], weight_axis(node)
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
+        values = self.view.constants[weight]
         integers = integer_weights(
-            self.view.constants[weight],
+            values,
             axis,
             self.scheme,
             bias=None if bias is None else self.view.constants[bias].reshape(-1),
             input_scale=float(self.grids[self.layout.scale_of[node.input[0]]].scale),
+            narrow=self.scheme.is_narrow(layer_name(node), node.output[0]) and adds_pairs(node, values.shape),
         )
         zeros = np.zeros(integers.scale.shape, np.int8)
         new.input[1] = self._constant(weight, integers.values, integers.scale, zeros, axis)

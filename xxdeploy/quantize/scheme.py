@@ -13,7 +13,8 @@ The grammar, and how to decode a name::
     └───────────── ranges are fixed when the model is made, from calibration images
 
 Seven-bit weights are for x86 processors without VNNI, whose ``vpmaddubsw`` adds two uint8 x int8 products into 16 bits
-with saturation: 2 * 255 * 64 = 32640 still fits, 2 * 255 * 127 does not.
+with saturation: 2 * 255 * 64 = 32640 still fits, 2 * 255 * 127 does not. Narrow layers are the better way out: only
+where two weights meet whose sum is too large does a channel lose precision, see :mod:`xxdeploy.quantize.pairs`.
 """
 
 from __future__ import annotations
@@ -34,14 +35,16 @@ class Scheme:
     """How weights and activations become integers, and which layers do not.
 
     ``weight_bits`` is 8 or 7. ``signed`` makes activations int8 instead of uint8; ``symmetric`` fixes their zero point
-    at 0 and needs ``signed``. ``float_layers`` names nodes (by node name or by output tensor) that stay in float; it is
-    not part of :attr:`name`.
+    at 0 and needs ``signed``. ``float_layers`` names nodes (by node name or by output tensor) that stay in float,
+    ``narrow_layers`` those whose weights cannot saturate 16-bit sums (``{"all"}``: every layer); neither is part of
+    :attr:`name`.
     """
 
     weight_bits: int = 8
     signed: bool = False
     symmetric: bool = False
     float_layers: frozenset[str] = frozenset()
+    narrow_layers: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.weight_bits not in (7, 8):
@@ -51,8 +54,12 @@ class Scheme:
 
     @property
     def name(self) -> str:
-        """The readable name, which :func:`scheme` parses back (without ``float_layers``)."""
+        """The readable name, which :func:`scheme` parses back (without the layers)."""
         return f"static-w{self.weight_bits}c-a8{'s' if self.symmetric else 'i' if self.signed else ''}"
+
+    def is_narrow(self, *names: str) -> bool:
+        """Tell whether a layer with these names is one of ``narrow_layers``."""
+        return not self.narrow_layers.isdisjoint((*names, "all"))
 
     @property
     def weight_max(self) -> int:

@@ -1,0 +1,335 @@
+"""What an INT8 graph computes on an x86 processor without VNNI, written as a graph that computes it anywhere.
+
+There the kernels add two products into 16 bits with saturation (:mod:`xxdeploy.quantize.pairs`), and a model that is
+right on VNNI can be wrong. Of the pairs of a layer only a few can overflow, and what an overflow loses is known::
+
+    lost = max(s - 32767, 0) - max(-32768 - s, 0)        with s = x0 * w0 + x1 * w1
+
+So a layer becomes: its sum over integers (held in float, exact up to 2^24), less a small convolution that computes
+``lost`` for the pairs that can overflow, then the same scaling and rounding that ONNX Runtime does. Layers without such
+pairs are left as they are. The result equals execution on an emulated Haswell, integer for integer
+(``tests/quantize/test_saturation_executed.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.quantize.graph_view import GraphView, attributes, layer_name
+from xxdeploy.quantize.pairs import adds_pairs, pair_rows, risky_pairs, weights_from_rows
+from xxdeploy.quantize.support import weight_axis
+
+with extra("export"):
+    from onnx import ModelProto, NodeProto, TensorProto, helper
+
+_CLIP_SLACK = 1.2e-7
+"""ONNX Runtime takes a Clip for redundant if the quantiser clips at the same place to within this."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerLayer:
+    """A layer that ONNX Runtime runs on integers, as it stands in a Q/DQ graph.
+
+    ``source`` is the quantised input with ``input_scale`` and ``input_zero``; ``values`` int8 the weights with channels
+    along ``axis``, ``weight_scale`` float32 (channels,), ``weight_zero`` (channels,); ``bias`` float64 (channels,) in
+    units of the sum. ``quantizer`` is the QuantizeLinear behind it and ``between`` the activations that it makes free;
+    None where the layer writes float. ``name`` is what the layer is called in the float graph, too.
+    """
+
+    name: str
+    node: NodeProto
+    source: str
+    input_scale: np.float32
+    input_zero: NDArray[Any]
+    values: NDArray[np.int8]
+    axis: int
+    weight_scale: NDArray[np.float32]
+    weight_zero: NDArray[Any]
+    bias: NDArray[np.float64]
+    quantizer: NodeProto | None
+    between: tuple[NodeProto, ...] = field(repr=False)
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether processors without VNNI add this layer's products in 16 bits."""
+        return adds_pairs(self.node, self.values.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """Tensors that tell of one layer of an emulation.
+
+    ``hits`` is 0 where no pair overflowed; ``lost`` is what overflowing took from the output, in real units; ``output``
+    is the layer's output, quantised where ``step`` is the real value of one of its integer steps, float where it is
+    None. ``pairs`` is how many pairs can overflow.
+    """
+
+    layer: IntegerLayer
+    pairs: int
+    hits: str
+    lost: str
+    output: str
+    step: float | None
+
+
+def emulate_avx2(int8: OnnxModel) -> OnnxModel:
+    """Return a graph that computes on any processor what ``int8`` computes on x86 with AVX2 and no VNNI.
+
+    Same input and output. It is several times slower than ``int8``, and ``int8`` itself where no weights can overflow.
+
+    Raises
+    ------
+    ConversionError
+        ``unreadable-onnx``.
+    """
+    view = GraphView.of(int8)
+    risky = {layer.node.output[0]: layer for layer in integer_layers(view) if count_risky_pairs(layer)}
+    if not risky:
+        return int8
+    return rewrite(view, risky)[0]
+
+
+def count_risky_pairs(layer: IntegerLayer) -> int:
+    """Return how many pairs of weights can overflow 16 bits for some input; 0 if the layer is exact everywhere."""
+    return len(risky_pairs(layer.values, layer.axis)[0]) if layer.in_pairs else 0
+
+
+def integer_layers(view: GraphView) -> tuple[IntegerLayer, ...]:
+    """Return the Conv, Gemm and MatMul of a Q/DQ graph that run on integers with int8 weights, in graph order."""
+    found = (_integer_layer(view, node) for node in view.nodes if node.op_type in ("Conv", "Gemm", "MatMul"))
+    return tuple(layer for layer in found if layer is not None)
+
+
+def _integer_layer(view: GraphView, node: NodeProto) -> IntegerLayer | None:
+    """Read one layer; None where an operand or what follows makes ONNX Runtime run it in float."""
+    operands = [_dequantized(view, name) for name in node.input if name]
+    if len(operands) < 2 or any(operand is None for operand in operands):
+        return None
+    (source, scale, zero), (weights, weight_scale, weight_zero), *rest = [each for each in operands if each is not None]
+    values = view.constants.get(weights)
+    if source in view.constants or scale.size != 1 or values is None or values.dtype != np.int8:
+        return None
+    if node.op_type == "MatMul" and values.ndim != 2:
+        return None
+    axis = weight_axis(node)
+    channels = values.shape[axis]
+    bias = np.zeros(channels)
+    if rest:
+        if rest[0][0] not in view.constants or node.op_type == "MatMul":
+            return None
+        bias = np.broadcast_to(view.constants[rest[0][0]].astype(np.float64).reshape(-1), (channels,))
+    quantizer, between = _quantizer(view, node)
+    if quantizer is None and node.op_type == "Conv":
+        return None
+    end = view.only_consumer(quantizer.output[0]) if quantizer is not None else None
+    ends = end is not None and node.output[0] == f"{end.output[0]}_float"
+    return IntegerLayer(
+        name=node.name or (end.output[0] if ends and end is not None else layer_name(node)),
+        node=node,
+        source=source,
+        input_scale=np.float32(scale.reshape(())),
+        input_zero=zero.reshape(()),
+        values=values,
+        axis=axis,
+        weight_scale=np.broadcast_to(weight_scale.reshape(-1), (channels,)),
+        weight_zero=np.broadcast_to(weight_zero.reshape(-1), (channels,)),
+        bias=bias,
+        quantizer=quantizer,
+        between=between,
+    )
+
+
+def _dequantized(view: GraphView, name: str) -> tuple[str, NDArray[Any], NDArray[Any]] | None:
+    """Return the integer tensor behind ``name``, its scale and its zero point; None where there is none."""
+    node = view.producers.get(name)
+    if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in view.constants:
+        return None
+    scale = view.constants[node.input[1]]
+    if len(node.input) < 3 or not node.input[2]:
+        return node.input[0], scale, np.zeros(scale.shape, np.uint8)
+    zero = view.constants.get(node.input[2])
+    return None if zero is None else (node.input[0], scale, zero)
+
+
+def _quantizer(view: GraphView, node: NodeProto) -> tuple[NodeProto | None, tuple[NodeProto, ...]]:
+    """Return the quantiser that a layer's kernel takes in, and the activations in between, which it makes redundant."""
+    between: list[NodeProto] = []
+    reader = view.only_consumer(node.output[0])
+    while reader is not None and reader.op_type in ("Relu", "Clip"):
+        between.append(reader)
+        reader = view.only_consumer(reader.output[0])
+    if reader is None or reader.op_type != "QuantizeLinear":
+        return None, ()
+    if any(name not in view.constants for name in reader.input[1:]) or len(reader.input) < 3:
+        return None, ()
+    scale, zero = (view.constants[name] for name in reader.input[1:3])
+    info = np.iinfo(zero.dtype)
+    low, high = ((edge - int(zero.reshape(()))) * float(scale.reshape(())) for edge in (info.min, info.max))
+    if any(not _redundant(view, activation, low, high) for activation in between):
+        return None, ()
+    return reader, tuple(between)
+
+
+def _redundant(view: GraphView, node: NodeProto, low: float, high: float) -> bool:
+    """Tell whether an activation changes nothing that a quantiser over ``low..high`` does not."""
+    if node.op_type == "Relu":
+        return low >= 0
+    bounds = [view.constants.get(name) if name else None for name in (*node.input[1:], "", "")]
+    least = -np.inf if bounds[0] is None else float(bounds[0].reshape(()))
+    most = np.inf if bounds[1] is None else float(bounds[1].reshape(()))
+    return least <= low + _CLIP_SLACK and high <= most + _CLIP_SLACK
+
+
+def rewrite(
+    view: GraphView, risky: Mapping[str, IntegerLayer], *, tapped: bool = False
+) -> tuple[OnnxModel, tuple[Tap, ...]]:
+    """Exchange the layers ``risky``, by their output, for their emulation.
+
+    The taps, one a layer, name tensors of the graph only if ``tapped``; they are not outputs of it.
+    """
+    writer = _Writer(dict(view.arrays))
+    replaced = {id(node) for layer in risky.values() for node in (*layer.between, layer.quantizer) if node is not None}
+    for node in view.nodes:
+        if node.output[0] in risky:
+            writer.layer(risky[node.output[0]], view)
+        elif id(node) not in replaced:
+            writer.nodes.append(node)
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    del proto.graph.node[:]
+    wanted = {name for tap in writer.taps for name in (tap.hits, tap.lost)} if tapped else set()
+    kept = _alive(writer.nodes, wanted.union(view.outputs))
+    proto.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    model = OnnxModel.join(proto, {name: value for name, value in writer.arrays.items() if name in used})
+    return model, tuple(writer.taps)
+
+
+def _alive(nodes: list[NodeProto], wanted: set[str]) -> list[NodeProto]:
+    """Return the nodes that lead to ``wanted``."""
+    kept = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]
+
+
+class _Writer:
+    """Collects the nodes and initialisers of an emulation."""
+
+    def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.arrays = arrays
+        self.nodes: list[NodeProto] = []
+        self.taps: list[Tap] = []
+
+    def layer(self, layer: IntegerLayer, view: GraphView) -> None:
+        """Write one layer: exact sum, less what overflows, scaled as ONNX Runtime scales it."""
+        stem = f"{layer.node.output[0]}_avx2"
+        zero = self._array(f"{stem}_zero", np.float32(layer.input_zero))
+        number = self._add("Cast", [layer.source], f"{stem}_stored", to=TensorProto.FLOAT)
+        centred = self._add("Sub", [number, zero], f"{stem}_centred")
+        weights = layer.values.astype(np.float32) - self._along(layer, layer.weight_zero.astype(np.float32))
+        total = self._product(layer, centred, weights, layer.bias, f"{stem}_sum")
+        firsts, kernels, limits, signs = _pair_kernels(layer)
+        over = self._product(layer, centred, kernels, -limits, f"{stem}_over", dense=True)
+        over = self._add("Relu", [over], f"{stem}_lost_by_pair")
+        by_channel = np.zeros((layer.values.shape[layer.axis], len(signs)), np.float32)
+        by_channel[firsts, np.arange(len(signs))] = signs
+        lost = self._mix(layer, over, by_channel, f"{stem}_lost")
+        left = self._add("Sub", [total, lost], f"{stem}_saturated")
+        step, factor = None, layer.input_scale * layer.weight_scale
+        output = layer.node.output[0]
+        if layer.quantizer is None:
+            self._add("Mul", [left, self._factor(layer, factor, f"{stem}_factor")], output)
+        else:
+            scale, zero_point = layer.quantizer.input[1:3]
+            step = float(view.constants[scale].reshape(()))
+            requantized = (factor / np.float32(step)).astype(np.float32)
+            steps = self._add("Mul", [left, self._factor(layer, requantized, f"{stem}_factor")], f"{stem}_steps")
+            one = self._array(f"{stem}_one", np.float32(1))
+            output = layer.quantizer.output[0]
+            self._add("QuantizeLinear", [steps, one, zero_point], output)
+        hits = self._mix(layer, over, np.abs(by_channel), f"{stem}_hits")
+        real = self._add("Mul", [lost, self._factor(layer, factor, f"{stem}_unit")], f"{stem}_lost_real")
+        self.taps.append(Tap(layer, len(signs), hits, real, output, step))
+
+    def _product(
+        self,
+        layer: IntegerLayer,
+        source: str,
+        weights: NDArray[np.float32],
+        bias: NDArray[np.float64],
+        output: str,
+        *,
+        dense: bool = False,
+    ) -> str:
+        """Multiply as ``layer`` does; ``dense`` weights see the inputs of all groups."""
+        operand = self._array(f"{output}_weights", weights)
+        offset = self._array(f"{output}_bias", bias.astype(np.float32))
+        if layer.node.op_type == "Conv":
+            settings = attributes(layer.node) | ({"group": 1} if dense else {})
+            return self._add("Conv", [source, operand, offset], output, **settings)
+        if layer.node.op_type == "Gemm":
+            return self._add("Gemm", [source, operand, offset], output, transB=int(layer.axis == 0))
+        product = self._add("MatMul", [source, operand], f"{output}_product")
+        return self._add("Add", [product, offset], output)
+
+    def _mix(self, layer: IntegerLayer, source: str, weights: NDArray[np.float32], output: str) -> str:
+        """Sum channels with ``weights`` (channels, pairs)."""
+        if layer.node.op_type == "Conv":
+            kernel = weights.reshape(*weights.shape, *[1] * (layer.values.ndim - 2))
+            return self._add("Conv", [source, self._array(f"{output}_weights", kernel)], output)
+        return self._add("MatMul", [source, self._array(f"{output}_weights", np.ascontiguousarray(weights.T))], output)
+
+    def _factor(self, layer: IntegerLayer, factor: NDArray[np.float32], name: str) -> str:
+        """Store a factor (channels,) so that it multiplies the layer's output."""
+        shape = (-1, *[1] * (layer.values.ndim - 2)) if layer.node.op_type == "Conv" else (-1,)
+        return self._array(name, factor.astype(np.float32).reshape(shape))
+
+    @staticmethod
+    def _along(layer: IntegerLayer, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+        return channels.reshape([-1 if index == layer.axis else 1 for index in range(layer.values.ndim)])
+
+    def _array(self, name: str, value: Any) -> str:
+        self.arrays[name] = np.ascontiguousarray(value, np.float32).reshape(np.shape(value))
+        return name
+
+    def _add(self, op: str, inputs: Iterable[str], output: str, **settings: Any) -> str:
+        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **settings))
+        return output
+
+
+def _pair_kernels(
+    layer: IntegerLayer,
+) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+    """Return for each pair that can overflow: its channel, weights that give its sum, the bound less offset, its sign.
+
+    The weights are positive, for both signs: ``sign * s - bound`` is what is lost where it is positive. They are laid
+    out as the layer's own, with the inputs of all groups. ``s`` counts from 0, the graph from the zero point.
+    """
+    channels, firsts = risky_pairs(layer.values, layer.axis)
+    rows = pair_rows(layer.values, layer.axis).astype(np.float32)
+    pairs = np.arange(len(channels))
+    sparse = np.zeros((len(channels), rows.shape[1]), np.float32)
+    for k in (firsts, firsts + 1):
+        sparse[pairs, k] = np.abs(rows[channels, k])
+    signs = np.sign(rows[channels, firsts])
+    offset = float(layer.input_zero) + (128 if layer.input_zero.dtype == np.int8 else 0)
+    bounds = np.where(signs > 0, 32767.0, 32768.0) - offset * sparse.sum(axis=1)
+    shape = list(layer.values.shape)
+    shape[layer.axis] = len(channels)
+    kernels = weights_from_rows(sparse, layer.axis, tuple(shape))
+    groups = attributes(layer.node).get("group", 1) if layer.node.op_type == "Conv" else 1
+    if groups > 1:
+        wide = np.zeros((shape[0], groups, *shape[1:]), np.float32)
+        wide[pairs, channels // (layer.values.shape[0] // groups)] = kernels
+        kernels = wide.reshape(shape[0], groups * shape[1], *shape[2:])
+    return channels, kernels, bounds, signs
