@@ -1,50 +1,77 @@
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from xxdeploy.quantize.collect import BINS, SAMPLE, Histogram, MinMax, Percentile
+from xxdeploy.quantize.collect import BINS, DECAY, SAMPLE, Distribution, measure
 
 
-def test_minmax_remembers_nan() -> None:
-    collector = MinMax()
-    for value in (1.0, float("nan"), 2.0):
-        collector.add(np.array([value], np.float32))
-    assert np.isnan(collector.range()).all()
+def merged(parts: list[NDArray[np.float32]]) -> Distribution:
+    return reduce(Distribution.merged, map(measure, parts))
+
+
+def parts() -> list[NDArray[np.float32]]:
+    rng = np.random.default_rng(0)
+    return [(rng.standard_normal(1000) * scale).astype(np.float32) for scale in (1e-6, 3.0, 0.1, 700.0)]
 
 
 def test_bins_grow_without_losing_a_count() -> None:
-    rng = np.random.default_rng(0)
-    parts = [rng.standard_normal(1000) * scale for scale in (1e-6, 3.0, 0.1, 700.0)]
-    histogram = Histogram()
-    for part in parts:
-        histogram.add(part.astype(np.float32))
-    everything = np.concatenate(parts).astype(np.float32)
-    edges = (np.arange(2 * BINS + 1) - BINS) * histogram.width
-    np.testing.assert_array_equal(histogram.counts, np.histogram(everything, edges)[0])
-    assert histogram.extremes.range() == (everything.min(), everything.max())
+    found, everything = merged(parts()), np.concatenate(parts())
+    np.testing.assert_array_equal(found.counts, np.histogram(everything, found.edges)[0])
+    assert (found.low, found.high, found.images) == (everything.min(), everything.max(), 4)
 
 
-def test_half_of_the_bins_are_used() -> None:
-    for largest in (0.51, 1.0, 6.0, 1e-20, 3e20):
-        histogram = Histogram()
-        histogram.add(np.array([0.0, largest], np.float32))
-        assert BINS // 2 <= np.flatnonzero(histogram.counts).max() - BINS < BINS
+def test_counts_do_not_depend_on_the_order() -> None:
+    forwards, backwards = merged(parts()), merged(parts()[::-1])
+    np.testing.assert_array_equal(forwards.counts, backwards.counts)
+    assert (forwards.width, forwards.low, forwards.high) == (backwards.width, backwards.low, backwards.high)
+
+
+@pytest.mark.parametrize("largest", [0.51, 1.0, 6.0, 1e-20, 3e20, 3e38, 1e-44])
+def test_half_of_the_bins_are_used_on_the_longer_side(largest: float) -> None:
+    for sign in (1, -1):
+        found = measure(np.array([0.0, sign * largest], np.float32))
+        filled = np.flatnonzero(found.counts) - BINS
+        assert found.counts.sum() == 2
+        if largest > 1e-30:  # denormals share a bin with zero
+            assert BINS // 2 <= np.abs(filled).max() <= BINS
+
+
+def test_values_on_edges_belong_to_the_bin_above() -> None:
+    found = measure(np.array([-1, -0.5, 0, 0.5, 1], np.float32))
+    assert (found.width, found.zeros) == (2 / BINS, 1)
+    np.testing.assert_array_equal(np.flatnonzero(found.counts), BINS + np.arange(-2, 3) * BINS // 4)
 
 
 def test_large_tensors_are_sampled_evenly() -> None:
-    histogram = Histogram()
-    values = np.linspace(-1, 1, 50 * SAMPLE, dtype=np.float32)
-    histogram.add(values)
-    assert SAMPLE / 2 < histogram.counts.sum() <= SAMPLE
-    for share in (0.001, 0.25, 0.9):
-        assert histogram.quantile(share) == pytest.approx(2 * share - 1, abs=2e-3)
+    found = measure(np.linspace(-1, 1, 50 * SAMPLE, dtype=np.float32).reshape(2, 5, 5, -1))
+    assert SAMPLE / 2 < found.counts.sum() <= SAMPLE
+    below = np.cumsum(found.counts) / found.counts.sum()
+    np.testing.assert_allclose(below, np.clip(found.edges[1:] / 2 + 0.5, 0, 1), atol=2e-3)
 
 
-def test_a_percentile_ignores_what_is_rare() -> None:
-    values = np.concatenate([np.random.default_rng(0).uniform(0, 1, 20000), [1000.0]]).astype(np.float32)
-    low, high = MinMax(), Percentile(99.9)
-    low.add(values)
-    high.add(values)
-    assert low.range()[1] == 1000
-    assert high.range()[1] == pytest.approx(1.0, abs=0.5)  # one bin of a range of 1000 is 0.25 wide
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_broken_values_show_and_stay(value: float) -> None:
+    broken = measure(np.array([1.0, value, 2.0], np.float32))
+    good = measure(np.array([1.0, 3.0], np.float32))
+    assert good.finite
+    assert not broken.finite
+    assert not good.merged(broken).merged(good).finite
+
+
+def test_the_moving_average_weighs_later_images_more() -> None:
+    lows, highs = np.random.default_rng(0).uniform((-2, 1), (-1, 5), (30, 2)).astype(np.float32).T
+    found = merged([np.array(pair, np.float32) for pair in zip(lows, highs, strict=True)])
+    weights = DECAY ** np.arange(29, -1, -1.0)
+    assert found.moving_low == pytest.approx(np.average(lows, weights=weights))
+    assert found.moving_high == pytest.approx(np.average(highs, weights=weights))
+
+
+def test_merging_is_associative() -> None:
+    first, second, third = (measure(part) for part in parts()[:3])
+    left, right = first.merged(second).merged(third), first.merged(second.merged(third))
+    assert left.moving_high == pytest.approx(right.moving_high)
+    np.testing.assert_array_equal(left.counts, right.counts)

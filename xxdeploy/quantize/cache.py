@@ -11,11 +11,12 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from xxdeploy.artifacts import Ranges
 from xxdeploy.errors import ConversionError
+from xxdeploy.quantize.histograms import Histograms
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,43 @@ def cached_calibration(folder: Path, key: CalibrationKey, compute: Callable[[], 
     return ranges
 
 
+def cached_histograms(folder: Path, key: CalibrationKey, compute: Callable[[], Histograms]) -> Histograms:
+    """Return the kept histograms for ``key``, whatever its method, or ``compute`` them and keep them.
+
+    A file that is damaged or does not match, and a folder that cannot be written, are only warned about.
+    """
+    key = replace(key, method="histograms")
+    path = key.path(folder).with_suffix(".bin")
+    try:
+        found = Histograms.from_bytes(path.read_bytes())
+        if key == CalibrationKey(found.model_digest, found.data_digest, key.method, found.images):
+            log.info("histograms taken from %s", path)
+            return found
+        log.warning("%s holds the histograms of something else; calibrating again", path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ConversionError) as error:
+        log.warning("%s is not usable (%s); calibrating again", path, error)
+    found = compute()
+    try:
+        write_whole(path, found.to_bytes())
+    except OSError as error:
+        log.warning("the histograms could not be kept: %s", error)
+    return found
+
+
 def save_ranges(ranges: Ranges, path: Path) -> None:
     """Write ``ranges`` as JSON, whole or not at all; missing folders are made.
+
+    Raises
+    ------
+    OSError
+    """
+    write_whole(path, ranges.to_json().encode())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; missing folders are made.
 
     Raises
     ------
@@ -74,8 +110,8 @@ def save_ranges(ranges: Ranges, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(ranges.to_json())
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)

@@ -1,32 +1,40 @@
 """Calibration: find the range that each tensor takes on real images.
 
 Streaming: images go through the float graph one by one, whatever the caller's batches are, and of every tensor only a
-collector of fixed size stays behind. Memory depends on the network, not on the number of images.
+distribution of fixed size stays behind. Memory depends on the network and the processor's cores, not on the number of
+images. One pass serves every calibrator.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Iterable
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.artifacts import OnnxModel, OnProgress, Progress, Ranges
-from xxdeploy.errors import UsageError
-from xxdeploy.quantize.collect import Collector, MinMax, Percentile
+from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.quantize.calibrators import METHODS, calibrator
+from xxdeploy.quantize.checkpoint import Checkpoint, Keeper
+from xxdeploy.quantize.collect import Distribution, measure
 from xxdeploy.quantize.graph_view import GraphView
+from xxdeploy.quantize.histograms import Histograms, choose_ranges
 from xxdeploy.quantize.layout import plan_layout
 from xxdeploy.quantize.observe import Observer
 from xxdeploy.quantize.qdq import check_float_graph
 from xxdeploy.quantize.scheme import Scheme
 
+__all__ = ["METHODS", "Batches", "calibrate", "no_images", "observe_histograms"]
+
 log = logging.getLogger(__name__)
 
 Batches = Callable[[], Iterable[NDArray[np.float32]]]
 """Gives preprocessed batches (n, h, w, c) float32, each of any n, from the first image on at every call."""
-
-METHODS = "minmax, percentile-P (P from 50 to 100, such as percentile-99.99)"
 
 
 def calibrate(
@@ -35,43 +43,68 @@ def calibrate(
     *,
     method: str = "minmax",
     data_digest: str,
+    total: int | None = None,
+    checkpoint: Checkpoint | None = None,
     on_progress: OnProgress | None = None,
 ) -> Ranges:
     """Run ``images`` through the float ``model`` and return the range of each tensor that INT8 needs.
 
-    ``method`` is one of :data:`METHODS`. ``data_digest`` names the images and their preprocessing in the result.
+    ``method`` is one of :data:`METHODS`. To try several, call :func:`observe_histograms` once and
+    :func:`xxdeploy.quantize.histograms.choose_ranges` for each. The other arguments and the errors are those of
+    :func:`observe_histograms`, and ``unknown-calibrator`` (UsageError).
+    """
+    calibrator(method)  # an unknown one is refused before the work
+    found = observe_histograms(
+        model, images, data_digest=data_digest, total=total, checkpoint=checkpoint, on_progress=on_progress
+    )
+    return choose_ranges(found, method)
+
+
+def observe_histograms(
+    model: OnnxModel,
+    images: Batches,
+    *,
+    data_digest: str,
+    total: int | None = None,
+    checkpoint: Checkpoint | None = None,
+    on_progress: OnProgress | None = None,
+) -> Histograms:
+    """Run ``images`` through the float ``model`` and return the distribution of each tensor that INT8 needs.
+
+    Images are spread over the cores that the process may use, and taken in order: the result does not depend on how
+    many there are. ``data_digest`` names the images and their preprocessing; ``total`` is how many there are, for
+    whoever draws the progress. With a ``checkpoint`` a run that was killed goes on, and ends with the very same bits;
+    the images that it had seen are read again, but not run.
 
     Raises
     ------
     UsageError
-        ``unknown-calibrator``, ``no-calibration-images``, ``already-quantized``.
+        ``no-calibration-images``, ``already-quantized``.
     ConversionError
         ``non-finite-weights``, ``non-finite-range``, ``calibration-run``, ``nothing-to-quantize``, ``opset-too-old``.
     """
-    collector = _collector(method)
     view = GraphView.of(model)
     check_float_graph(view)
-    observer = Observer(view, plan_layout(view, Scheme()).measured)
-    collectors = {name: collector() for name in observer.tensors}
-    seen = 0
-    for batch in images():
-        for index in range(len(batch)):
-            values = observer.run(batch[index : index + 1])
-            for name, each in collectors.items():
-                each.add(values[name])
-            seen += 1
-            if on_progress is not None:
-                on_progress(Progress("calibrate", seen))
+    names = plan_layout(view, Scheme()).measured
+    digest = model.digest
+    keeper = None if checkpoint is None else Keeper(checkpoint, digest, data_digest, names)
+    kept = None if keeper is None else keeper.load()
+    seen, tensors = (0, {}) if kept is None else (kept.images, dict(kept.tensors))
+    singles = (batch[index : index + 1] for batch in images() for index in range(len(batch)))
+    for found in _measured(Observer(view, names, threads=1), itertools.islice(singles, seen, None)):
+        for name, values in found.items():
+            tensors[name] = tensors[name].merged(values) if name in tensors else values
+        seen += 1
+        if keeper is not None:
+            keeper.keep(Histograms(digest, data_digest, seen, tensors))
+        if on_progress is not None:
+            on_progress(Progress("calibrate", seen, total))
     if not seen:
         raise no_images()
-    log.info("calibrated %d tensors on %d images (%s)", len(collectors), seen, method)
-    return Ranges(
-        method=method,
-        model_digest=model.digest,
-        data_digest=data_digest,
-        images=seen,
-        ranges={name: each.range() for name, each in collectors.items()},
-    )
+    log.info("saw %d tensors on %d images", len(tensors), seen)
+    if keeper is not None:
+        keeper.drop()
+    return Histograms(digest, data_digest, seen, tensors)
 
 
 def no_images() -> UsageError:
@@ -83,16 +116,32 @@ def no_images() -> UsageError:
     )
 
 
-def _collector(method: str) -> Callable[[], Collector]:
-    """Return what makes a fresh collector for ``method``."""
-    kind, _, parameter = method.partition("-")
-    if method == "minmax":
-        return MinMax
-    if kind == "percentile":
+def _measured(observer: Observer, images: Iterable[NDArray[np.float32]]) -> Iterator[Mapping[str, Distribution]]:
+    """Yield what each image does to each tensor, in order; a few images are under way at a time."""
+
+    def look(image: NDArray[np.float32]) -> dict[str, Distribution]:
+        return {name: _finite(name, measure(values)) for name, values in observer.run(image).items()}
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    waiting: deque[Future[dict[str, Distribution]]] = deque()
+    with ThreadPoolExecutor(cores, "calibrate") as pool:
         try:
-            percent = float(parameter)
-        except ValueError:
-            percent = -1.0
-        if 50 < percent <= 100:
-            return lambda: Percentile(percent)
-    raise UsageError(f"unknown calibration method {method!r}", hint=f"methods: {METHODS}", code="unknown-calibrator")
+            for image in images:
+                if len(waiting) > cores:
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(look, image))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _finite(name: str, values: Distribution) -> Distribution:
+    """Refuse NaN and infinity at the first image that has them."""
+    if not values.finite:
+        raise ConversionError(
+            f"calibration saw a non-finite value in tensor {name!r}: {values.low}..{values.high}",
+            hint="look for NaN or infinity in the weights (`xxdeploy inspect`) and in the images",
+            code="non-finite-range",
+        )
+    return values

@@ -1,9 +1,13 @@
-"""What calibration keeps of a tensor while the images stream by, and the range it makes of that."""
+"""What calibration keeps of a tensor: a distribution of fixed size, whatever the number of images.
+
+Each image gives one, and two of them merge into one. Every calibrator is a function of the result, so one pass over
+the images serves them all.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,100 +15,95 @@ from numpy.typing import NDArray
 BINS = 4096
 """Bins on each side of zero. At least half are used on the longer side, so one is 1/2048 of the range or less."""
 
-SAMPLE = 32768
-"""Values of one tensor and image that a histogram takes in: every n-th, n odd so as not to run along with rows."""
+SAMPLE = 16384
+"""Values of one tensor and image that are counted: every n-th, n odd so as not to run along with rows."""
+
+DECAY = 0.99
+"""How much of the moving average one more image leaves."""
+
+_SMALLEST = 2.0**-100
 
 
-class Collector(Protocol):
-    """Takes the values of one tensor, image by image, and gives the range to quantise it over."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Distribution:
+    """The values that a tensor took in ``images`` images.
 
-    def add(self, values: NDArray[np.float32]) -> None:
-        """Take in the values of one image, in any shape."""
-        ...
+    Bins have one width, a power of two, and an edge lies on zero. ``counts`` is int64 (2 * BINS,): bin ``i`` holds
+    ``width * (i - BINS) <= value < width * (i + 1 - BINS)``. Widening merges whole bins, so counts do not depend on the
+    order of the images. ``zeros`` of the counted values are exactly zero, as half of what a Relu writes is: the
+    integer grid holds those exactly. ``low`` and ``high`` are exact, over all values and not only the counted ones.
 
-    def range(self) -> tuple[float, float]:
-        """Return (low, high). NaN and infinity that were seen are in it, for ``Ranges`` to refuse."""
-        ...
-
-
-class MinMax:
-    """The smallest and the largest value."""
-
-    def __init__(self) -> None:
-        self.low, self.high = math.inf, -math.inf
-
-    def add(self, values: NDArray[np.float32]) -> None:
-        """Take in the values of one image; NaN stays once it was there."""
-        self.low = float(np.minimum(self.low, values.min()))
-        self.high = float(np.maximum(self.high, values.max()))
-
-    def range(self) -> tuple[float, float]:
-        """Return (low, high)."""
-        return self.low, self.high
-
-
-class Histogram:
-    """Counts in bins whose width doubles as values grow, so that one pass is enough and memory is fixed.
-
-    Widths are powers of two and an edge lies on zero: doubling merges whole bins, and the result does not depend on the
-    order of the images. ``counts`` is int64 (2 * BINS,), bin ``i`` holds ``width * (i - BINS) <= value < width * (i + 1
-    - BINS)``; ``extremes`` are exact, over all values and not only the counted ones.
+    ``moving_low`` and ``moving_high`` are the moving averages of each image's extremes, later images weighing more.
     """
 
-    def __init__(self) -> None:
-        self.counts = np.zeros(2 * BINS, np.int64)
-        self.width = 0.0
-        self.extremes = MinMax()
+    images: int
+    low: float
+    high: float
+    moving_low: float
+    moving_high: float
+    width: float
+    zeros: int
+    counts: NDArray[np.int64] = field(repr=False)
 
-    def add(self, values: NDArray[np.float32]) -> None:
-        """Count (a sample of) the values of one image."""
-        self.extremes.add(values)
-        low, high = self.extremes.range()
-        if not (math.isfinite(low) and math.isfinite(high)):
-            return
-        self._fit(max(-low, high))
-        flat = values.reshape(-1)
-        step = -(-flat.size // SAMPLE) | 1
-        bins = np.floor(flat[::step].astype(np.float64) / self.width).astype(np.intp) + BINS
-        self.counts += np.bincount(bins, minlength=2 * BINS)
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        """The 2 * BINS + 1 edges of the bins."""
+        return np.arange(-BINS, BINS + 1, dtype=np.float64) * np.float64(self.width)
 
-    def range(self) -> tuple[float, float]:
-        """Return the extremes."""
-        return self.extremes.range()
+    @property
+    def finite(self) -> bool:
+        """Whether no NaN and no infinity was among the values."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
-    def quantile(self, share: float) -> float:
-        """Return the value below which ``share`` (0..1) of the counted values lie, linear inside a bin."""
-        below = np.concatenate([[0], np.cumsum(self.counts)])
-        edges = (np.arange(2 * BINS + 1) - BINS) * self.width
-        filled = np.flatnonzero(self.counts)
-        target = share * below[-1]
-        bin_ = filled[min(int(np.searchsorted(below[filled + 1], target)), filled.size - 1)]
-        inside = (target - below[bin_]) / self.counts[bin_]
-        return float(np.clip(edges[bin_] + inside * self.width, *self.extremes.range()))
+    def merged(self, later: Distribution) -> Distribution:
+        """Return the distribution over these images and then ``later`` ones."""
+        width = max(self.width, later.width)
+        before, after = _weight(self.images), _weight(later.images)
+        faded = before * DECAY**later.images
 
-    def _fit(self, largest: float) -> None:
-        """Widen the bins until ``largest`` lies inside."""
-        needed = 2.0 ** (math.floor(math.log2(max(largest, 2.0**-100))) + 1) / BINS
-        if self.width == 0.0:
-            self.width = needed
-        while self.width < needed:
-            pairs = self.counts.reshape(-1, 2).sum(axis=1)
-            self.counts[:] = 0
-            self.counts[BINS // 2 : BINS + BINS // 2] = pairs
-            self.width *= 2
+        def average(old: float, new: float) -> float:
+            return (old * faded + new * after) / (faded + after)
+
+        return Distribution(
+            images=self.images + later.images,
+            low=float(np.minimum(self.low, later.low)),
+            high=float(np.maximum(self.high, later.high)),
+            moving_low=average(self.moving_low, later.moving_low),
+            moving_high=average(self.moving_high, later.moving_high),
+            width=width,
+            zeros=self.zeros + later.zeros,
+            counts=_widened(self, width) + _widened(later, width),
+        )
 
 
-class Percentile(Histogram):
-    """The range that holds ``percent`` of the values, the same share left out on either side."""
+def measure(values: NDArray[np.float32]) -> Distribution:
+    """Return the distribution of one image's tensor, in any shape. NaN and infinity show in ``low`` and ``high``."""
+    low, high = float(values.min()), float(values.max())
+    largest = max(-low, high, _SMALLEST)
+    if not math.isfinite(largest):
+        return Distribution(1, low, high, low, high, _SMALLEST, 0, np.zeros(2 * BINS, np.int64))
+    exponent = math.frexp(largest)[1]  # largest < 2 ** exponent
+    flat = values.reshape(-1)
+    sample = flat[:: -(-flat.size // SAMPLE) | 1]
+    zeros = sample.size - int(np.count_nonzero(sample))
+    # A power of two times a float32 is exact, so this is as good as float64.
+    bins = sample * np.float32(math.ldexp(BINS, -exponent))
+    np.floor(bins, out=bins)
+    counts = np.bincount(bins.astype(np.intp) + BINS, minlength=2 * BINS)
+    return Distribution(1, low, high, low, high, math.ldexp(1 / BINS, exponent), zeros, counts)
 
-    def __init__(self, percent: float) -> None:
-        super().__init__()
-        self.percent = percent
 
-    def range(self) -> tuple[float, float]:
-        """Return (low, high)."""
-        low, high = self.extremes.range()
-        if not (math.isfinite(low) and math.isfinite(high)):
-            return low, high
-        outside = (1 - self.percent / 100) / 2
-        return self.quantile(outside), self.quantile(1 - outside)
+def _weight(images: int) -> float:
+    """Return what a moving average over so many images weighs: the sum of DECAY ** i."""
+    return (1 - DECAY**images) / (1 - DECAY)
+
+
+def _widened(distribution: Distribution, width: float) -> NDArray[np.int64]:
+    """Return the counts in bins of ``width``, which is the own width times a power of two."""
+    counts, own = distribution.counts, distribution.width
+    while own < width:
+        pairs = counts.reshape(-1, 2).sum(axis=1)
+        counts = np.zeros_like(counts)
+        counts[BINS // 2 : BINS + BINS // 2] = pairs
+        own *= 2
+    return counts

@@ -21,9 +21,12 @@ _FATAL = 4  # what goes wrong is raised; a second report on stderr would only di
 
 
 class Observer:
-    """A session that returns chosen tensors of a one-input graph instead of its output."""
+    """A session that returns chosen tensors of a one-input graph instead of its output.
 
-    def __init__(self, view: GraphView, tensors: Iterable[str]) -> None:
+    ``threads`` is how many work on one image, 0 for one a core. :meth:`run` may be called from several threads.
+    """
+
+    def __init__(self, view: GraphView, tensors: Iterable[str], *, threads: int = 0) -> None:
         self.tensors = tuple(tensors)
         self._input = view.inputs[0]
         self._fetched = [name for name in self.tensors if name != self._input]
@@ -31,7 +34,7 @@ class Observer:
         proto.CopyFrom(view.proto)
         del proto.graph.output[:]
         proto.graph.output.extend(ValueInfoProto(name=name) for name in self._fetched)
-        self._session = start_session(OnnxModel.join(proto, view.arrays))
+        self._session = start_session(OnnxModel.join(proto, view.arrays), threads)
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Map a preprocessed batch to the value of each tensor.
@@ -45,8 +48,8 @@ class Observer:
         return {self._input: batch, **dict(zip(self._fetched, values, strict=True))}
 
 
-def start_session(model: OnnxModel) -> Any:
-    """Return an ONNX Runtime session on the CPU.
+def start_session(model: OnnxModel, threads: int = 0) -> Any:
+    """Return an ONNX Runtime session on the CPU, with one thread a core where ``threads`` is 0.
 
     Raises
     ------
@@ -55,6 +58,7 @@ def start_session(model: OnnxModel) -> Any:
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
+    options.intra_op_num_threads = threads
     # Between two images Python works on the values; threads that spin meanwhile take the processor away from it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
