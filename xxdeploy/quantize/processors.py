@@ -124,7 +124,7 @@ def _measure(
     """Yield (share of values that are off, largest error in steps) of each tap's layer."""
     session = start_session(_with_summaries(model, taps))
     source = session.get_inputs()[0].name
-    outputs = [f"{tap.hits}_{what}" for tap in taps for what in ("share", "worst", "low", "high")]
+    outputs = [f"{tap.lost}_{what}" for tap in taps for what in ("share", "worst", "low", "high")]
     images, shares = 0, np.zeros(len(taps))
     worst, low, high = np.zeros(len(taps)), np.full(len(taps), math.inf), np.full(len(taps), -math.inf)
     for batch in batches():
@@ -145,16 +145,14 @@ def _measure(
 def _with_summaries(model: OnnxModel, taps: tuple[Tap, ...]) -> OnnxModel:
     """Let the graph return four numbers for each tap instead of its outputs."""
     proto, arrays = model.split()
-    arrays["avx2_nothing"] = np.zeros((), np.float32)
     del proto.graph.output[:]
     for tap in taps:
-        stem = tap.hits
+        stem = tap.lost
         proto.graph.node.extend(
             [
-                helper.make_node("Greater", [tap.hits, "avx2_nothing"], [f"{stem}_hit"]),
-                helper.make_node("Cast", [f"{stem}_hit"], [f"{stem}_flag"], to=1),
-                helper.make_node("ReduceMean", [f"{stem}_flag"], [f"{stem}_share"], keepdims=0),
                 helper.make_node("Abs", [tap.lost], [f"{stem}_size"]),
+                helper.make_node("Sign", [f"{stem}_size"], [f"{stem}_off"]),
+                helper.make_node("ReduceMean", [f"{stem}_off"], [f"{stem}_share"], keepdims=0),
                 helper.make_node("ReduceMax", [f"{stem}_size"], [f"{stem}_worst"], keepdims=0),
                 helper.make_node("ReduceMin", [tap.output], [f"{stem}_low"], keepdims=0),
                 helper.make_node("ReduceMax", [tap.output], [f"{stem}_high"], keepdims=0),

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.quantize.graph_view import GraphView, attributes, layer_name
-from xxdeploy.quantize.pairs import adds_pairs, pair_rows, risky_pairs, weights_from_rows
+from xxdeploy.quantize.pairs import adds_pairs, pair_rows, risky_pairs
 from xxdeploy.quantize.support import weight_axis
 
 with extra("export"):
@@ -66,14 +66,13 @@ class IntegerLayer:
 class Tap:
     """Tensors that tell of one layer of an emulation.
 
-    ``hits`` is 0 where no pair overflowed; ``lost`` is what overflowing took from the output, in real units; ``output``
-    is the layer's output, quantised where ``step`` is the real value of one of its integer steps, float where it is
-    None. ``pairs`` is how many pairs can overflow.
+    ``lost`` is what overflowing took from the output, in real units; ``output`` is the layer's output, quantised where
+    ``step`` is the real value of one of its integer steps, float where it is None. ``pairs`` is how many pairs can
+    overflow.
     """
 
     layer: IntegerLayer
     pairs: int
-    hits: str
     lost: str
     output: str
     step: float | None
@@ -204,7 +203,7 @@ def rewrite(
     proto = ModelProto()
     proto.CopyFrom(view.proto)
     del proto.graph.node[:]
-    wanted = {name for tap in writer.taps for name in (tap.hits, tap.lost)} if tapped else set()
+    wanted = {tap.lost for tap in writer.taps} if tapped else set()
     kept = _alive(writer.nodes, wanted.union(view.outputs))
     proto.graph.node.extend(kept)
     used = {name for node in kept for name in node.input}
@@ -233,73 +232,69 @@ class _Writer:
     def layer(self, layer: IntegerLayer, view: GraphView) -> None:
         """Write one layer: exact sum, less what overflows, scaled as ONNX Runtime scales it."""
         stem = f"{layer.node.output[0]}_avx2"
-        zero = self._array(f"{stem}_zero", np.float32(layer.input_zero))
         number = self._add("Cast", [layer.source], f"{stem}_stored", to=TensorProto.FLOAT)
+        zero = self._array(f"{stem}_zero", np.asarray(layer.input_zero, np.float32))
         centred = self._add("Sub", [number, zero], f"{stem}_centred")
-        weights = layer.values.astype(np.float32) - self._along(layer, layer.weight_zero.astype(np.float32))
-        total = self._product(layer, centred, weights, layer.bias, f"{stem}_sum")
-        firsts, kernels, limits, signs = _pair_kernels(layer)
-        over = self._product(layer, centred, kernels, -limits, f"{stem}_over", dense=True)
-        over = self._add("Relu", [over], f"{stem}_lost_by_pair")
-        by_channel = np.zeros((layer.values.shape[layer.axis], len(signs)), np.float32)
-        by_channel[firsts, np.arange(len(signs))] = signs
-        lost = self._mix(layer, over, by_channel, f"{stem}_lost")
-        left = self._add("Sub", [total, lost], f"{stem}_saturated")
-        step, factor = None, layer.input_scale * layer.weight_scale
-        output = layer.node.output[0]
+        pairs = _Pairs.of(layer)
+        over = self._pair_sums(layer, pairs, centred, stem)
+        signed = self._add("Mul", [over, self._channels(layer, f"{stem}_signs", pairs.signs)], f"{stem}_signed")
+        lost = self._by_channel(layer, pairs, signed, f"{stem}_lost")
+        left = self._add("Sub", [self._sum(layer, centred, stem), lost], f"{stem}_saturated")
+        step, output, factor = None, layer.node.output[0], layer.input_scale * layer.weight_scale
         if layer.quantizer is None:
-            self._add("Mul", [left, self._factor(layer, factor, f"{stem}_factor")], output)
+            self._add("Mul", [left, self._channels(layer, f"{stem}_factor", factor)], output)
         else:
-            scale, zero_point = layer.quantizer.input[1:3]
-            step = float(view.constants[scale].reshape(()))
-            requantized = (factor / np.float32(step)).astype(np.float32)
-            steps = self._add("Mul", [left, self._factor(layer, requantized, f"{stem}_factor")], f"{stem}_steps")
-            one = self._array(f"{stem}_one", np.float32(1))
-            output = layer.quantizer.output[0]
-            self._add("QuantizeLinear", [steps, one, zero_point], output)
-        hits = self._mix(layer, over, np.abs(by_channel), f"{stem}_hits")
-        real = self._add("Mul", [lost, self._factor(layer, factor, f"{stem}_unit")], f"{stem}_lost_real")
-        self.taps.append(Tap(layer, len(signs), hits, real, output, step))
+            step, output = view.constants[layer.quantizer.input[1]].reshape(()), layer.quantizer.output[0]
+            steps = self._add("Mul", [left, self._channels(layer, f"{stem}_factor", factor / step)], f"{stem}_steps")
+            one = self._array(f"{stem}_one", np.ones((), np.float32))
+            self._add("QuantizeLinear", [steps, one, layer.quantizer.input[2]], output)
+        real = self._add("Mul", [lost, self._channels(layer, f"{stem}_unit", factor)], f"{stem}_lost_real")
+        self.taps.append(Tap(layer, len(pairs.signs) - 1, real, output, None if step is None else float(step)))
 
-    def _product(
-        self,
-        layer: IntegerLayer,
-        source: str,
-        weights: NDArray[np.float32],
-        bias: NDArray[np.float64],
-        output: str,
-        *,
-        dense: bool = False,
-    ) -> str:
-        """Multiply as ``layer`` does; ``dense`` weights see the inputs of all groups."""
-        operand = self._array(f"{output}_weights", weights)
-        offset = self._array(f"{output}_bias", bias.astype(np.float32))
+    def _sum(self, layer: IntegerLayer, centred: str, stem: str) -> str:
+        """Multiply and add as the layer does, exactly."""
+        along = [-1 if index == layer.axis else 1 for index in range(layer.values.ndim)]
+        weights = layer.values.astype(np.float32) - layer.weight_zero.astype(np.float32).reshape(along)
+        operands = [centred, self._array(f"{stem}_weights", weights)]
+        bias = self._array(f"{stem}_bias", layer.bias.astype(np.float32))
+        if layer.node.op_type == "MatMul":
+            return self._add("Add", [self._add("MatMul", operands, f"{stem}_product"), bias], f"{stem}_sum")
+        return self._add(layer.node.op_type, [*operands, bias], f"{stem}_sum", **attributes(layer.node))
+
+    def _pair_sums(self, layer: IntegerLayer, pairs: _Pairs, centred: str, stem: str) -> str:
+        """Return what each pair loses, without sign: its own two inputs, a convolution of its own, a threshold."""
+        bounds = self._array(f"{stem}_bounds", -pairs.bounds)
         if layer.node.op_type == "Conv":
-            settings = attributes(layer.node) | ({"group": 1} if dense else {})
-            return self._add("Conv", [source, operand, offset], output, **settings)
-        if layer.node.op_type == "Gemm":
-            return self._add("Gemm", [source, operand, offset], output, transB=int(layer.axis == 0))
-        product = self._add("MatMul", [source, operand], f"{output}_product")
-        return self._add("Add", [product, offset], output)
+            picked = self._array(f"{stem}_picked", pairs.inputs.reshape(-1))
+            inputs = self._add("Gather", [centred, picked], f"{stem}_inputs", axis=1)
+            weights = self._array(f"{stem}_pair_weights", pairs.weights)
+            settings = attributes(layer.node) | {"group": len(pairs.signs)}
+            over = self._add("Conv", [inputs, weights, bounds], f"{stem}_over", **settings)
+        else:
+            over = bounds
+            for side in (0, 1):
+                picked = self._array(f"{stem}_picked_{side}", pairs.inputs[:, side])
+                inputs = self._add("Gather", [centred, picked], f"{stem}_inputs_{side}", axis=-1)
+                weights = self._array(f"{stem}_pair_weights_{side}", pairs.weights[:, side])
+                product = self._add("Mul", [inputs, weights], f"{stem}_product_{side}")
+                over = self._add("Add", [product, over], f"{stem}_over_{side}")
+        return self._add("Relu", [over], f"{stem}_lost_by_pair")
 
-    def _mix(self, layer: IntegerLayer, source: str, weights: NDArray[np.float32], output: str) -> str:
-        """Sum channels with ``weights`` (channels, pairs)."""
-        if layer.node.op_type == "Conv":
-            kernel = weights.reshape(*weights.shape, *[1] * (layer.values.ndim - 2))
-            return self._add("Conv", [source, self._array(f"{output}_weights", kernel)], output)
-        return self._add("MatMul", [source, self._array(f"{output}_weights", np.ascontiguousarray(weights.T))], output)
+    def _by_channel(self, layer: IntegerLayer, pairs: _Pairs, source: str, output: str) -> str:
+        """Sum the pairs of each output channel, by a table (slots, channels) that is filled up with the last pair."""
+        table = self._array(f"{output}_table", pairs.table)
+        gathered, summed = (1, 1) if layer.node.op_type == "Conv" else (-1, -2)
+        slots = self._add("Gather", [source, table], f"{output}_slots", axis=gathered)
+        axes = self._array(f"{output}_axis", np.array([summed], np.int64))
+        return self._add("ReduceSum", [slots, axes], output, keepdims=0)
 
-    def _factor(self, layer: IntegerLayer, factor: NDArray[np.float32], name: str) -> str:
-        """Store a factor (channels,) so that it multiplies the layer's output."""
+    def _channels(self, layer: IntegerLayer, name: str, values: NDArray[np.float32]) -> str:
+        """Store one number a channel so that it multiplies a tensor of channels."""
         shape = (-1, *[1] * (layer.values.ndim - 2)) if layer.node.op_type == "Conv" else (-1,)
-        return self._array(name, factor.astype(np.float32).reshape(shape))
+        return self._array(name, values.astype(np.float32).reshape(shape))
 
-    @staticmethod
-    def _along(layer: IntegerLayer, channels: NDArray[np.float32]) -> NDArray[np.float32]:
-        return channels.reshape([-1 if index == layer.axis else 1 for index in range(layer.values.ndim)])
-
-    def _array(self, name: str, value: Any) -> str:
-        self.arrays[name] = np.ascontiguousarray(value, np.float32).reshape(np.shape(value))
+    def _array(self, name: str, value: NDArray[Any]) -> str:
+        self.arrays[name] = value
         return name
 
     def _add(self, op: str, inputs: Iterable[str], output: str, **settings: Any) -> str:
@@ -307,29 +302,42 @@ class _Writer:
         return output
 
 
-def _pair_kernels(
-    layer: IntegerLayer,
-) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
-    """Return for each pair that can overflow: its channel, weights that give its sum, the bound less offset, its sign.
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """The pairs of a layer that can overflow, and a last one of zeros that never does.
 
-    The weights are positive, for both signs: ``sign * s - bound`` is what is lost where it is positive. They are laid
-    out as the layer's own, with the inputs of all groups. ``s`` counts from 0, the graph from the zero point.
+    ``inputs`` int64 (pairs, 2) are input channels; ``weights`` float32 (pairs, 2, *kernel) for a convolution with a
+    group for each pair, (pairs, 2) for a matrix; both signs of pair are made positive, so that ``weights * input -
+    bounds`` is what is lost where it is positive, and ``signs`` float32 (pairs,) +1 or -1. ``bounds`` float32 (pairs,)
+    count from the zero point, as the graph does, where the kernels count from 0. ``table`` int64 (slots, channels)
+    lists the pairs of each output channel.
     """
-    channels, firsts = risky_pairs(layer.values, layer.axis)
-    rows = pair_rows(layer.values, layer.axis).astype(np.float32)
-    pairs = np.arange(len(channels))
-    sparse = np.zeros((len(channels), rows.shape[1]), np.float32)
-    for k in (firsts, firsts + 1):
-        sparse[pairs, k] = np.abs(rows[channels, k])
-    signs = np.sign(rows[channels, firsts])
-    offset = float(layer.input_zero) + (128 if layer.input_zero.dtype == np.int8 else 0)
-    bounds = np.where(signs > 0, 32767.0, 32768.0) - offset * sparse.sum(axis=1)
-    shape = list(layer.values.shape)
-    shape[layer.axis] = len(channels)
-    kernels = weights_from_rows(sparse, layer.axis, tuple(shape))
-    groups = attributes(layer.node).get("group", 1) if layer.node.op_type == "Conv" else 1
-    if groups > 1:
-        wide = np.zeros((shape[0], groups, *shape[1:]), np.float32)
-        wide[pairs, channels // (layer.values.shape[0] // groups)] = kernels
-        kernels = wide.reshape(shape[0], groups * shape[1], *shape[2:])
-    return channels, kernels, bounds, signs
+
+    inputs: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    bounds: NDArray[np.float32]
+    signs: NDArray[np.float32]
+    table: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, layer: IntegerLayer) -> _Pairs:
+        channels, firsts = risky_pairs(layer.values, layer.axis)
+        rows = pair_rows(layer.values, layer.axis).astype(np.float32)
+        count, each = len(channels), np.arange(len(channels))
+        conv = layer.node.op_type == "Conv"
+        width = layer.values.shape[1] if conv else rows.shape[1]  # input channels at one position of the kernel
+        groups = attributes(layer.node).get("group", 1) if conv else 1
+        first_input = channels // (len(rows) // groups) * width
+        inputs = np.zeros((count + 1, 2), np.int64)
+        weights = np.zeros((count + 1, 2, rows.shape[1] // width), np.float32)
+        for side, k in enumerate((firsts, firsts + 1)):
+            inputs[:count, side] = first_input + k % width
+            weights[each, side, k // width] = np.abs(rows[channels, k])
+        signs = np.append(np.sign(rows[channels, firsts]), np.float32(1))
+        offset = float(layer.input_zero) + (128 if layer.input_zero.dtype == np.int8 else 0)
+        bounds = np.where(signs > 0, 32767.0, 32768.0) - offset * weights.sum(axis=(1, 2), dtype=np.float64)
+        slot = each - np.searchsorted(channels, channels)
+        table = np.full((int(slot.max(initial=0)) + 1, len(rows)), count, np.int64)
+        table[slot, channels] = each
+        shape = (count + 1, 2, *(layer.values.shape[2:] if conv else ()))
+        return cls(inputs, weights.reshape(shape), bounds.astype(np.float32), signs.astype(np.float32), table)
