@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.artifacts import OnnxModel, OnProgress, Progress, Ranges
-from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.errors import UsageError
 from xxdeploy.quantize.calibrators import METHODS, calibrator
 from xxdeploy.quantize.checkpoint import Checkpoint, Keeper
 from xxdeploy.quantize.collect import Distribution, measure
 from xxdeploy.quantize.graph_view import GraphView
 from xxdeploy.quantize.histograms import Histograms, choose_ranges
 from xxdeploy.quantize.layout import plan_layout
-from xxdeploy.quantize.observe import Observer
+from xxdeploy.quantize.map_images import check_finite, map_images
+from xxdeploy.quantize.observe import Observer, Tensors
 from xxdeploy.quantize.qdq import check_float_graph
 from xxdeploy.quantize.scheme import Scheme
 
@@ -91,7 +89,8 @@ def observe_histograms(
     kept = None if keeper is None else keeper.load()
     seen, tensors = (0, {}) if kept is None else (kept.images, dict(kept.tensors))
     singles = (batch[index : index + 1] for batch in images() for index in range(len(batch)))
-    for found in _measured(Observer(view, names, threads=1), itertools.islice(singles, seen, None)):
+    unseen = itertools.islice(singles, seen, None)
+    for found in map_images(Observer(view, names, threads=1), unseen, _measure):
         for name, values in found.items():
             tensors[name] = tensors[name].merged(values) if name in tensors else values
         seen += 1
@@ -116,32 +115,8 @@ def no_images() -> UsageError:
     )
 
 
-def _measured(observer: Observer, images: Iterable[NDArray[np.float32]]) -> Iterator[Mapping[str, Distribution]]:
-    """Yield what each image does to each tensor, in order; a few images are under way at a time."""
-
-    def look(image: NDArray[np.float32]) -> dict[str, Distribution]:
-        return {name: _finite(name, measure(values)) for name, values in observer.run(image).items()}
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    waiting: deque[Future[dict[str, Distribution]]] = deque()
-    with ThreadPoolExecutor(cores, "calibrate") as pool:
-        try:
-            for image in images:
-                if len(waiting) > cores:
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(look, image))
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _finite(name: str, values: Distribution) -> Distribution:
-    """Refuse NaN and infinity at the first image that has them."""
-    if not values.finite:
-        raise ConversionError(
-            f"calibration saw a non-finite value in tensor {name!r}: {values.low}..{values.high}",
-            hint="look for NaN or infinity in the weights (`xxdeploy inspect`) and in the images",
-            code="non-finite-range",
-        )
-    return values
+def _measure(tensors: Tensors) -> dict[str, Distribution]:
+    found = {name: measure(values) for name, values in tensors.items()}
+    for name, each in found.items():
+        check_finite(name, each.low, each.high)
+    return found

@@ -50,11 +50,6 @@ class Distribution:
         """The 2 * BINS + 1 edges of the bins."""
         return np.arange(-BINS, BINS + 1, dtype=np.float64) * np.float64(self.width)
 
-    @property
-    def finite(self) -> bool:
-        """Whether no NaN and no infinity was among the values."""
-        return math.isfinite(self.low) and math.isfinite(self.high)
-
     def merged(self, later: Distribution) -> Distribution:
         """Return the distribution over these images and then ``later`` ones."""
         width = max(self.width, later.width)

@@ -17,6 +17,8 @@ with extra("export"):
     import onnxruntime
     from onnx import ModelProto, ValueInfoProto
 
+Tensors = dict[str, NDArray[np.float32]]
+
 _FATAL = 4  # what goes wrong is raised; a second report on stderr would only disturb a progress bar
 
 
@@ -36,7 +38,7 @@ class Observer:
         proto.graph.output.extend(ValueInfoProto(name=name) for name in self._fetched)
         self._session = start_session(OnnxModel.join(proto, view.arrays), threads)
 
-    def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def run(self, batch: NDArray[np.float32]) -> Tensors:
         """Map a preprocessed batch to the value of each tensor.
 
         Raises
@@ -48,8 +50,10 @@ class Observer:
         return {self._input: batch, **dict(zip(self._fetched, values, strict=True))}
 
 
-def start_session(model: OnnxModel, threads: int = 0) -> Any:
+def start_session(model: OnnxModel, threads: int = 0, *, optimise: bool = True) -> Any:
     """Return an ONNX Runtime session on the CPU, with one thread a core where ``threads`` is 0.
+
+    Without ``optimise`` it runs the graph node by node, as written.
 
     Raises
     ------
@@ -59,6 +63,8 @@ def start_session(model: OnnxModel, threads: int = 0) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Between two images Python works on the values; threads that spin meanwhile take the processor away from it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
