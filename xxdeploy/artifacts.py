@@ -186,17 +186,19 @@ class Accuracy:
 class LayerNoise:
     """What quantisation does to one layer, as signal-to-noise ratios in dB at its output; see :func:`decibels`.
 
-    ``layer`` is the Keras layer, ``operator`` the ONNX one. ``sqnr_db``: everything of this layer alone is quantised
-    (inputs, weights, bias, output) and reads the float network. ``weights_db``: its weights and bias only, None for a
-    layer without. ``activations_db``: its inputs and output only. ``accumulated_db``: the whole INT8 network up to
-    here. A ratio is None where the layer gives zeros, in float as in integers.
+    ``layer`` is the node's name, which begins with the Keras layer's; ``operator`` is the ONNX one. ``sqnr_db``: this
+    layer alone is quantised and reads the float network. That has three parts, each measured by itself: ``weights_db``,
+    its weights and bias are rounded (None for a layer without), ``input_db``, what it reads is, and ``output_db``, what
+    it writes is (None where it writes float). ``accumulated_db``: the whole INT8 network up to here. Any ratio is None
+    where the layer gives zeros, in float as in integers.
     """
 
     layer: str
     operator: str
     sqnr_db: float | None
     weights_db: float | None
-    activations_db: float | None
+    input_db: float | None
+    output_db: float | None
     accumulated_db: float | None
 
 
