@@ -75,17 +75,18 @@ def pair_excess(values: NDArray[np.int8], axis: int) -> NDArray[np.int16]:
 def fit_pairs(values: NDArray[np.int8], axis: int, steps: NDArray[np.floating[Any]] | None = None) -> NDArray[np.int8]:
     """Return ``values`` with weights moved towards zero until :func:`pair_excess` is 0 everywhere.
 
-    ``steps``, in the same layout, are the values before rounding: they decide which weight of a pair moves, so that
-    the two stay close to them. Without, the larger one moves.
+    ``steps``, in the same layout, are the values before rounding: what has to go is shared out so that the two weights
+    of a pair stay as close to them as they can, in the sense of squares. Without, both move alike.
     """
     rows = pair_rows(values, axis).astype(np.int16)
     wanted = (rows if steps is None else pair_rows(steps, axis)).astype(np.float64)
     for k in np.flatnonzero(_relevant(values.shape, rows) & _excess(rows).any(axis=0)):
-        while (over := np.flatnonzero(_excess(rows[:, k : k + 2])[:, 0])).size:
-            error = np.abs(rows[over, k : k + 2]) - np.abs(wanted[over, k : k + 2])
-            # Least harm: the weight that was rounded up most; of two equals, the larger.
-            moved = k + np.lexsort((np.abs(rows[over, k : k + 2]), error), axis=1)[:, -1]
-            rows[over, moved] -= np.sign(rows[over, moved])
+        excess = _excess(rows[:, k : k + 2])[:, 0]
+        size = np.abs(rows[:, k : k + 2])
+        above = size - np.abs(wanted[:, k : k + 2])
+        first = np.floor((excess + above[:, 0] - above[:, 1]) / 2 + 0.5)
+        first = np.clip(first, np.maximum(excess - size[:, 1], 0), np.minimum(excess, size[:, 0])).astype(np.int16)
+        rows[:, k : k + 2] -= np.sign(rows[:, k : k + 2]) * np.stack([first, excess - first], axis=1)
     return weights_from_rows(rows.astype(np.int8), axis, values.shape)
 
 

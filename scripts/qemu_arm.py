@@ -1,0 +1,104 @@
+"""Run a bundle on an emulated ARM processor, with the very wheels that an ARM device would install.
+
+    python scripts/qemu_arm.py prepare FOLDER
+    python scripts/qemu_arm.py run FOLDER SOURCE IMAGES [--images 60] [--variant NAME] [--float MODEL.onnx]
+
+`prepare` fills FOLDER (about 250 MB) with Debian's arm64 Python, unpacked and not installed, and the aarch64 wheels of
+numpy, pillow and onnxruntime; it needs Debian 12 or a relative of it (apt-get, dpkg) and a package index. `run` starts
+that Python under qemu-aarch64 with `xxdeploy.runtime`, prints the class of each image, and compares with this machine.
+SOURCE is a bundle, or an .onnx file with the `tf` preprocessing. About half a second an image.
+
+onnxruntime 1.24.1 works under Debian 12's qemu 7.2; 1.31 and 1.32 crash at import there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from qemu_run import ROOT, compare, execute, find_images, require, run_here
+
+PYTHON = "3.11"
+PACKAGES = (
+    f"python{PYTHON}-minimal", f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib", "libc6", "libcrypt1",
+    "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libssl3", "libffi8", "libbz2-1.0", "liblzma5", "libuuid1",
+)  # fmt: skip
+WHEELS = ("numpy", "pillow", "onnxruntime==1.24.1")
+PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+
+
+def prepare(folder: Path) -> None:
+    """Fetch and unpack the ARM Python and its wheels; the machine's own packages are not touched."""
+    for program in ("apt-get", "dpkg"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"error: {program} is absent\n hint: prepare the folder on Debian 12 and copy it here")
+    root, site, apt = (folder.resolve() / name for name in ("root", "site", "apt"))
+    for each in (root, site, apt / "lists" / "partial", apt / "cache" / "archives" / "partial"):
+        each.mkdir(parents=True, exist_ok=True)
+    options = ["APT::Architecture=arm64", "APT::Architectures=arm64", "Dir::State::status=/dev/null"]
+    options += [f"Dir::State::Lists={apt / 'lists'}", f"Dir::Cache={apt / 'cache'}", "APT::Sandbox::User=root"]
+    apt_get = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
+    _call([*apt_get, "update"], apt)
+    _call([*apt_get, "download", *PACKAGES], apt)
+    for package in sorted(apt.glob("*.deb")):
+        _call(["dpkg", "-x", str(package), str(root)], apt)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--target", str(site), "--no-deps"]
+    pip += ["--only-binary=:all:", "--implementation", "cp", "--python-version", PYTHON]
+    _call([*pip, *(word for name in PLATFORMS for word in ("--platform", name)), *WHEELS], apt)
+    print(f"{folder} is ready")
+
+
+def arm_python(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the words that start the ARM Python, and the environment that it needs."""
+    root = folder.resolve() / "root"
+    python = root / "usr" / "bin" / f"python{PYTHON}"
+    if not python.is_file():
+        raise SystemExit(f"error: there is no {python}\n hint: python scripts/qemu_arm.py prepare {folder}")
+    words = [require("qemu-aarch64"), "-cpu", "max", "-L", str(root), str(python)]
+    return words, {"PYTHONPATH": f"{folder.resolve() / 'site'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run(asked: argparse.Namespace) -> None:
+    """Run the images on ARM and here, and compare."""
+    words, environment = arm_python(asked.folder)
+    images = find_images(asked.images_folder, asked.images)
+    arm = execute(words, asked.source, images, variant=asked.variant, environment=environment)
+    print(f"{arm.variant} on qemu-aarch64 ({arm.features})")
+    print("classes:", *arm.classes)
+    compare("arm against native", arm, run_here(asked.source, images, arm.variant if asked.source.is_dir() else None))
+    if asked.float is not None:
+        compare("float against arm", run_here(asked.float, images, None), arm)
+
+
+def _call(command: Sequence[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"error: {' '.join(command[:2])} ... ended with {done.returncode}\n{done.stderr[-2000:]}")
+
+
+def main() -> None:
+    """Parse and do."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    first = commands.add_parser("prepare", help="fetch the ARM Python and its wheels")
+    second = commands.add_parser("run", help="run a bundle or model on ARM")
+    for command in (first, second):
+        command.add_argument("folder", type=Path, help="where the ARM Python is, or will be")
+    second.add_argument("source", type=Path, help="bundle folder or .onnx file")
+    second.add_argument("images_folder", type=Path, metavar="IMAGES", help="folder of images")
+    second.add_argument("--images", type=int, default=60, help="how many (default 60)")
+    second.add_argument("--variant", help="variant of the bundle (default: the one that ARM picks)")
+    second.add_argument("--float", type=Path, help="float .onnx file or bundle to compare with")
+    asked = parser.parse_args()
+    if asked.command == "prepare":
+        prepare(asked.folder)
+    else:
+        run(asked)
+
+
+if __name__ == "__main__":
+    main()
