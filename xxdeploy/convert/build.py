@@ -82,6 +82,7 @@ def _build(spec: ModelSpec, options: BuildOptions, weights: str) -> keras.Model:
     builder = getattr(importlib.import_module(module), function)
     size = image_size(spec, options)
     arguments: dict[str, Any] = {
+        **dict(spec.arguments),
         "weights": "imagenet" if weights == "imagenet" else None,
         "input_shape": (size, size, spec.channels),
         "include_top": options.include_top,

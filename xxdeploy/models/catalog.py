@@ -1,7 +1,15 @@
 """The networks that xxdeploy knows by name. Imports no framework.
 
-Parameters, size, depth and accuracy are those of https://keras.io/api/applications (ImageNet
-validation set, one view an image); a test builds every network and compares its parameters.
+For the networks of Keras the figures are those of https://keras.io/api/applications (ImageNet validation set, one
+view an image). For the others accuracy is, where it was published for exactly this network:
+
+- ResNet18, ResNet34, ResNet50 v1.5, DenseNet161: PyTorch's weights (torchvision, ``IMAGENET1K_V1``), one view.
+- ResNeXt50 and ResNeXt101: the weights that keras-applications once had, one view.
+- GoogLeNet: Caffe's (``bvlc_googlenet``), one view.
+- VGG11, VGG11-LRN, VGG13, VGG16-C: table 3 of their paper, one scale, densely over the image.
+- Inception-v4, Inception-ResNet-v1: table 2 of their paper, one view, without the blacklisted images.
+
+A test builds every network and compares parameters, depth and shapes.
 """
 
 from __future__ import annotations
@@ -9,11 +17,14 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from xxdeploy.errors import UsageError
 
 _COMMON = frozenset({"input_size", "classes", "include_top", "pooling"})
 _WIDTH = _COMMON | {"alpha"}
+
+Arguments: TypeAlias = tuple[tuple[str, int | tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +34,19 @@ class ModelSpec:
     Attributes
     ----------
     name : str
-        Keras' name in lower case: ``mobilenetv2``.
+        The title in lower case: ``mobilenetv2``.
     title : str
         The name as its authors write it: ``MobileNetV2``.
     builder : str
         ``module:function`` that gives the ``keras.Model``.
+    arguments : tuple[tuple[str, int | tuple[int, ...]], ...]
+        What the function is given besides the user's options: ``(("growth", 12),)``.
     parameters : int
         Weights of the whole network at its default options, batch norm statistics included.
     size_mb : float
         Those weights as float32, in the megabytes of Keras' own table.
     depth : int
-        Keras' topological depth: activations and batch norm count where Keras counts them.
+        Layers with weights, batch norm among them, as Keras counts.
     top1, top5 : float | None
         Published accuracy on ImageNet's validation set (0..1); None where there is none.
     input_size : int
@@ -67,6 +80,7 @@ class ModelSpec:
     options: frozenset[str] = _COMMON
     min_size: int = 32
     weights: tuple[str, ...] = ("imagenet", "none")
+    arguments: Arguments = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +143,77 @@ def _keras(
     )
 
 
+def _own(
+    title: str,
+    builder: str,
+    parameters: int,
+    depth: int,
+    top1: float | None = None,
+    top5: float | None = None,
+    *,
+    preprocess: str = "torch",
+    input_size: int = 224,
+    min_size: int = 32,
+    classes: int = 1000,
+    arguments: Arguments = (),
+) -> ModelSpec:
+    megabytes = parameters * 4 / 2**20
+    return ModelSpec(
+        name=title.lower(),
+        title=title,
+        builder=f"xxdeploy.models.{builder}",
+        parameters=parameters,
+        size_mb=round(megabytes) if megabytes >= 10 else round(megabytes, 1),
+        depth=depth,
+        top1=top1,
+        top5=top5,
+        input_size=input_size,
+        classes=classes,
+        preprocess=preprocess,
+        min_size=min_size,
+        weights=("none",),
+        arguments=arguments,
+    )
+
+
+def check_densenet_bc(depth: int, growth: int) -> None:
+    """Refuse (``unknown-model``) what three equal blocks of layer pairs cannot have: ``depth`` is ``6 * n + 4``."""
+    if depth < 10 or (depth - 4) % 6 or growth < 1:
+        raise UsageError(
+            f"there is no DenseNet-BC with {depth} layers and growth rate {growth}",
+            hint="40, 100, 190 or any 6n + 4 layers, growth rate 12, 24, 40 or any other: densenet-bc-100-12",
+            code="unknown-model",
+        )
+
+
+def _densenet_bc(depth: int, growth: int) -> ModelSpec:
+    """Return the row of DenseNet-BC with L = ``depth`` and k = ``growth``; its parameters by table 1's layout."""
+    pairs = (depth - 4) // 6  # of layers in each of the three blocks
+    channels = 2 * growth
+    parameters = 3 * 3 * 3 * channels
+    for block in range(3):
+        for _ in range(pairs):  # batch norm has four numbers a channel
+            parameters += 4 * channels + channels * 4 * growth
+            parameters += 4 * 4 * growth + 9 * 4 * growth * growth
+            channels += growth
+        parameters += 4 * channels
+        if block < 2:
+            parameters += channels * (channels // 2)
+            channels //= 2
+    return _own(
+        f"DenseNet-BC-{depth}-{growth}",
+        "densenet:densenet_bc",
+        parameters + (channels + 1) * 10,
+        12 * pairs + 7,
+        input_size=32,
+        min_size=4,
+        classes=10,
+        arguments=(("depth", depth), ("growth", growth)),
+    )
+
+
+_LRN: Arguments = (("lrn", True),)
+
 CATALOG: tuple[ModelSpec, ...] = (
     _keras("Xception", "xception", 22_910_480, 88, 81, 0.790, 0.945, input_size=299, min_size=71),
     _keras("VGG16", "vgg16", 138_357_544, 528, 16, 0.713, 0.901, preprocess="caffe"),
@@ -173,21 +258,97 @@ CATALOG: tuple[ModelSpec, ...] = (
         min_size=16,
         weights=("sample", "none"),
     ),
+    _own("AlexNet", "alexnet:alexnet", 62_378_344, 8, preprocess="caffe", input_size=227, min_size=67),
+    _own(
+        "AlexNet-LRN", "alexnet:alexnet", 62_378_344, 8, preprocess="caffe", input_size=227, min_size=67, arguments=_LRN
+    ),
+    _own("ZFNet", "zfnet:zfnet", 62_357_608, 8, preprocess="caffe", min_size=53),
+    _own("ZFNet-LRN", "zfnet:zfnet", 62_357_608, 8, preprocess="caffe", min_size=53, arguments=_LRN),
+    _own(
+        "ZFNet-512",
+        "zfnet:zfnet",
+        107_627_624,
+        8,
+        preprocess="caffe",
+        min_size=53,
+        arguments=(("maps", (512, 1024, 512)),),
+    ),
+    _own("VGG11", "vgg:vgg11", 132_863_336, 11, 0.704, 0.896, preprocess="caffe"),
+    _own("VGG11-LRN", "vgg:vgg11", 132_863_336, 11, 0.703, 0.895, preprocess="caffe", arguments=_LRN),
+    _own("VGG13", "vgg:vgg13", 133_047_848, 13, 0.713, 0.901, preprocess="caffe"),
+    _own("VGG16-C", "vgg:vgg16c", 133_638_952, 16, 0.719, 0.906, preprocess="caffe"),
+    _own("GoogLeNet", "googlenet:googlenet", 6_998_552, 58, 0.687, 0.889, preprocess="caffe"),
+    _own(
+        "InceptionV4",
+        "inception:inceptionv4",
+        42_711_400,
+        299,
+        0.800,
+        0.950,
+        preprocess="tf",
+        input_size=299,
+        min_size=75,
+    ),
+    _own(
+        "InceptionResNetV1",
+        "inception:inceptionresnetv1",
+        22_769_848,
+        235,
+        0.787,
+        0.945,
+        preprocess="tf",
+        input_size=299,
+        min_size=75,
+    ),
+    _own("ResNet18", "resnet:resnet18", 11_699_112, 41, 0.698, 0.891),
+    _own("ResNet34", "resnet:resnet34", 21_814_696, 73, 0.733, 0.914),
+    _own("ResNet50V1.5", "resnet:resnet50v15", 25_610_152, 107, 0.761, 0.929),
+    _own("ResNeXt50", "resnet:resnext50", 25_097_128, 107, 0.777, 0.938),
+    _own("ResNeXt101", "resnet:resnext101", 44_315_560, 209, 0.787, 0.943),
+    _densenet_bc(40, 12),
+    _densenet_bc(100, 12),
+    _densenet_bc(190, 40),
+    _own("DenseNet161", "densenet:densenet161", 28_900_936, 322, 0.771, 0.936),
 )
 
 _SPELLING = re.compile(r"[\s_\-.()/]+")
+_ALSO = {
+    "inceptionv1": "googlenet",
+    "resnext5032x4d": "resnext50",
+    "resnext10132x4d": "resnext101",
+    "zfnet5121024512": "zfnet-512",
+    "vgga": "vgg11",
+    "vggalrn": "vgg11-lrn",
+    "vggb": "vgg13",
+    "vggc": "vgg16-c",
+    "vggd": "vgg16",
+    "vgge": "vgg19",
+    "densenetbc": "densenet-bc-100-12",
+}
+"""Other names, without separators."""
+_DENSENET_BC = re.compile(
+    r"densenet[\s_-]*bc[\s_(-]*(?:l\s*=\s*)?(\d{1,3})[\s_,-]+(?:k\s*=\s*)?(\d{1,3})\)?", re.IGNORECASE
+)
 
 
 def find(name: str) -> ModelSpec:
     """Return the network called ``name``, in any spelling: case, spaces, ``-`` and ``_`` do not matter.
+
+    ``densenet-bc-L-k`` is DenseNet-BC of any depth and growth rate, not only of those in the catalog.
 
     Raises
     ------
     UsageError
         ``unknown-model``, with the closest names as its hint.
     """
-    key = _SPELLING.sub("", name).lower()
-    by_name = {spec.name: spec for spec in CATALOG}
+    if match := _DENSENET_BC.fullmatch(name.strip()):
+        depth, growth = (int(number) for number in match.groups())
+        check_densenet_bc(depth, growth)
+        return _densenet_bc(depth, growth)
+    key = _key(name)
+    by_name = {_key(spec.name): spec for spec in CATALOG}
+    if key in _ALSO:
+        key = _key(_ALSO[key])
     if key in by_name:
         return by_name[key]
     close = difflib.get_close_matches(key, by_name, n=3, cutoff=0.6)
@@ -197,3 +358,7 @@ def find(name: str) -> ModelSpec:
         hint=f"did you mean {titles}?" if close else "`xxdeploy models` lists them",
         code="unknown-model",
     )
+
+
+def _key(name: str) -> str:
+    return _SPELLING.sub("", name).lower()

@@ -1,0 +1,111 @@
+"""What all families share: the options, the image at one end, classifier or features at the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+
+from xxdeploy.errors import UsageError
+from xxdeploy.optional import extra
+
+if TYPE_CHECKING:
+    import keras
+
+Tensor: TypeAlias = Any
+"""A symbolic ``keras.KerasTensor``, ``(n, h, w, c)`` or ``(n, c)``."""
+
+
+class FamilyOptions(TypedDict, total=False):
+    """The arguments of every builder, which are those of ``keras.applications``; see :class:`Frame`."""
+
+    weights: None
+    input_shape: tuple[int, int, int] | None
+    classes: int
+    include_top: bool
+    pooling: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The two ends of a network.
+
+    Attributes
+    ----------
+    name : str
+        Of the ``keras.Model``.
+    size : int
+        Height and width in pixels of the published network.
+    weights : None
+        There are none that Keras could fetch: the network begins with random ones.
+    input_shape : tuple[int, int, int] | None
+        Height, width and channels; None is ``(size, size, 3)``.
+    classes : int
+        Outputs of the classifier.
+    include_top : bool
+        False leaves the classifier out: the model gives features, ``(n, h, w, c)``.
+    pooling : str | None
+        Without the classifier: ``avg`` or ``max`` over height and width, ``(n, c)``.
+
+    Raises
+    ------
+    UsageError
+        ``no-such-weights``, ``bad-pooling``.
+    """
+
+    name: str
+    size: int
+    weights: None = None
+    input_shape: tuple[int, int, int] | None = None
+    classes: int = 1000
+    include_top: bool = True
+    pooling: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights is not None:
+            raise UsageError(
+                f"there are no {self.weights} weights for {self.name}",
+                hint="build it without, and call load_weights(FILE)",
+                code="no-such-weights",
+            )
+        if self.pooling not in (None, "avg", "max"):
+            raise UsageError(f"there is no pooling called {self.pooling!r}", hint="avg or max", code="bad-pooling")
+
+    def model(self, body: Callable[[Tensor], Tensor], classifier: Callable[[Tensor, int], Tensor]) -> keras.Model:
+        """Return image -> ``body`` -> ``classifier`` (given its number of classes), pooled features or features.
+
+        The image is ``(n, h, w, c)`` float32, channels last.
+        """
+        with extra("export"):
+            from keras import Input, Model, layers
+
+        image = Input(self.input_shape or (self.size, self.size, 3), name="image")
+        x = body(image)
+        if self.include_top:
+            x = classifier(x, self.classes)
+        elif self.pooling == "avg":
+            x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        elif self.pooling == "max":
+            x = layers.GlobalMaxPooling2D(name="max_pool")(x)
+        return Model(image, x, name=self.name)
+
+
+def average_and_classify(x: Tensor, classes: int, *, dropout: float = 0.0) -> Tensor:
+    """Global average pooling and one dense layer with softmax, the classifier of networks since 2013 (Lin et al.)."""
+    from keras import layers
+
+    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="dropout")(x)
+    return layers.Dense(classes, activation="softmax", name="predictions")(x)
+
+
+def two_dense_and_classify(x: Tensor, classes: int) -> Tensor:
+    """Two dense layers of 4096 with dropout before the softmax, the classifier of AlexNet, ZFNet and VGG."""
+    from keras import layers
+
+    x = layers.Flatten(name="flatten")(x)
+    for name in ("fc1", "fc2"):
+        x = layers.Dense(4096, activation="relu", name=name)(x)
+        x = layers.Dropout(0.5, name=f"{name}_dropout")(x)
+    return layers.Dense(classes, activation="softmax", name="predictions")(x)
