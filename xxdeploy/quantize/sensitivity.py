@@ -117,7 +117,7 @@ class _SideBySide:
     def add_layer(self, node: NodeProto) -> None:
         """Put the copies of a layer of the float network beside it."""
         view, output = self._view, node.output[0]
-        activations, end = activations_behind(view, node)
+        activations, end = _activations_behind(view, node)
         # The output of a graph keeps its name at the end of its pair, see `qdq`.
         written = f"{output}_float" if f"{output}_float" in self._integer.producers else output
         quantized = self._integer.producers[written]
@@ -210,7 +210,7 @@ class _SideBySide:
         self._sums[total] = output, kind
 
 
-def activations_behind(view: GraphView, node: NodeProto) -> tuple[list[NodeProto], str]:
+def _activations_behind(view: GraphView, node: NodeProto) -> tuple[list[NodeProto], str]:
     """Return the activations that belong to a layer, and the tensor that the last one writes; see ``layout``."""
     nodes, end = list[NodeProto](), str(node.output[0])
     while (reader := view.only_consumer(end)) is not None and role(view, reader) is Role.ACTIVATION:
