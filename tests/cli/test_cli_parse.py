@@ -89,7 +89,9 @@ COMMANDS = {
     "verify": ("--eval", "--json"),
     "predict": ("--top", "--json"),
     "bench": ("--json",),
-    "inspect": ("--json",),
+    "inspect": (
+        *("--sensitivity", "--calibration", "--samples", "--method", "--preprocess", "--resize", "--top", "--json"),
+    ),
     "doctor": ("--json",),
 }
 

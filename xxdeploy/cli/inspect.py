@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Group, Parameter
 
 from xxdeploy.cli.output import AsJson, megabytes, plain, print_facts, print_json, print_line, print_table
+from xxdeploy.cli.sensitivity import show_sensitivity
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 
@@ -15,18 +18,71 @@ if TYPE_CHECKING:
     from xxdeploy.verify.describe import OnnxFacts
 
 NAME = "inspect"
-EXAMPLE = "Examples:\n\n  xxdeploy inspect exports/mobilenetv2-int8\n  xxdeploy inspect model.onnx --json"
+EXAMPLE = """Examples:
+
+  xxdeploy inspect exports/mobilenetv2-int8
+  xxdeploy inspect model.onnx --json
+  xxdeploy inspect exports/mobilenetv2-fp32 --sensitivity --calibration train/"""
+
+_SENSITIVITY = Group("Which layer hurts", sort_key=1)
+_TOP = 20
 
 
-def command(path: Path, /, *, as_json: AsJson = False) -> None:
-    """Say what is in an ONNX file or a bundle, without running it.
+def command(
+    path: Path,
+    /,
+    *,
+    as_json: AsJson = False,
+    sensitivity: Annotated[bool, Parameter(show_default=False, group=_SENSITIVITY)] = False,
+    calibration: Annotated[Path | None, Parameter(group=_SENSITIVITY)] = None,
+    samples: Annotated[int | None, Parameter(group=_SENSITIVITY)] = None,
+    method: Annotated[str | None, Parameter(group=_SENSITIVITY)] = None,
+    preprocess: Annotated[Literal["tf", "caffe", "torch", "none"] | None, Parameter(group=_SENSITIVITY)] = None,
+    resize: Annotated[Literal["squash", "crop"] | None, Parameter(group=_SENSITIVITY)] = None,
+    top: Annotated[int | None, Parameter(group=_SENSITIVITY)] = None,
+) -> None:
+    """Say what is in an ONNX file or a bundle; with --sensitivity, what INT8 does to each layer.
 
     Parameters
     ----------
     path
         An .onnx file, or the folder of a bundle. For a bundle the hashes are checked.
+    sensitivity
+        Signal to quantisation noise of each layer: of a float network on images, of an INT8 bundle as recorded.
+    calibration
+        Folder of images like those it will see (no labels needed), or a recipe (.toml).
+    samples
+        How many of them to use. By default as many as the recipe says, or 100 at most.
+    method
+        How ranges are chosen, as in `xxdeploy export`.
+    preprocess
+        How pixels become the input of an .onnx file. A bundle says so itself.
+    resize
+        squash (by default) or crop, for an .onnx file.
+    top
+        How many layers the table shows, 20 by default. JSON has them all.
     """
-    if path.is_dir():
+    options = (calibration, samples, method, preprocess, resize, top)
+    if not sensitivity and any(option is not None for option in options):
+        raise UsageError(
+            "these options ask which layer hurts, but --sensitivity is not given",
+            hint="add --sensitivity, or leave them out",
+            code="sensitivity-options",
+        )
+    if top is not None and top < 1:
+        raise UsageError(f"--top {top} shows nothing", hint="1 or more", code="sensitivity-options")
+    if sensitivity and path.exists():
+        show_sensitivity(
+            path,
+            calibration=calibration,
+            samples=samples,
+            method=method,
+            preprocess=preprocess,
+            resize=resize,
+            top=top or _TOP,
+            as_json=as_json,
+        )
+    elif path.is_dir():
         _bundle(path, as_json=as_json)
     elif path.is_file():
         _onnx(path, as_json=as_json)
