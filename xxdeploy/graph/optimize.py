@@ -13,7 +13,9 @@ from xxdeploy.graph.fold_pad import fold_pad
 from xxdeploy.graph.fold_reshape import fold_reshape
 from xxdeploy.graph.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool
 from xxdeploy.graph.graph import Graph
+from xxdeploy.graph.hoist_relu import hoist_relu
 from xxdeploy.graph.infer_shapes import infer_shapes
+from xxdeploy.graph.merge_duplicates import merge_duplicates
 from xxdeploy.graph.name_tensors import name_tensors
 from xxdeploy.graph.push_transposes import push_transposes
 from xxdeploy.graph.remove_dead import remove_dead, remove_identity
@@ -35,6 +37,9 @@ DEFAULT: tuple[Pass, ...] = (
     fuse_global_pool,
     fuse_batch_norm,  # whatever found nothing to fold into
     remove_identity,
+    merge_duplicates,
+    hoist_relu,
+    merge_duplicates,  # a Relu that moved may stand beside its like
     remove_dead,
     name_tensors,
     infer_shapes,

@@ -6,7 +6,12 @@ The rules, each because ONNX Runtime needs it to find an integer kernel, or beca
   without a quantiser of its own: the quantiser behind it clips at the same place, and the activation becomes free.
 - Gemm and MatMul may write float, and do where nothing integer reads them: a classifier's logits keep their precision.
 - Operators that only move or pick values (MaxPool, Reshape, Transpose, ...) keep the input's scale, so nothing is
-  rounded twice. They join where an integer layer reads what they make.
+  rounded twice. They join where an integer layer reads what they make. A Relu of a tensor that is quantised for others
+  too is one of them.
+- What only a Concat reads takes the Concat's scale: it is rounded once, and the Concat copies integers
+  (openvinotoolkit/nncf#2199). A tensor that others read as well keeps its own.
+- An Add stays in float where one of its operands is made in float and would be rounded for it alone (NASNet adds what
+  average pools make).
 - A tensor is quantised once, for all that read it.
 """
 
@@ -54,12 +59,7 @@ def plan_layout(view: GraphView, scheme: Scheme, table: Mapping[str, Role] = CPU
     """
     roles = {id(node): role(view, node, table) for node in view.nodes}
     passes = [node for node in view.nodes if roles[id(node)] is Role.PASS]
-    layers = [
-        node
-        for node in view.nodes
-        if roles[id(node)] in (Role.COMPUTE, Role.ARITHMETIC)
-        and not {layer_name(node), node.output[0]} & scheme.float_layers
-    ]
+    layers = _integer_layers(view, roles, scheme)
     if not any(roles[id(node)] is Role.COMPUTE for node in layers):
         raise ConversionError(
             "the graph has no convolution or matrix product that could become INT8",
@@ -71,17 +71,48 @@ def plan_layout(view: GraphView, scheme: Scheme, table: Mapping[str, Role] = CPU
         if node.output[0] in wanted:
             wanted.add(node.input[0])
     ends = {_end(view, node, roles): node for node in layers}
-    written = {end for end, node in ends.items() if node.op_type not in ("Gemm", "MatMul")}
-    owner = {node.output[0]: node.input[0] for node in passes if node.output[0] in wanted}
-    scale_of: dict[str, str] = {}
-    for name in (*view.inputs, *(output for node in view.nodes for output in node.output)):
-        if name in wanted or name in written:
-            scale_of[name] = scale_of[owner[name]] if name in owner else name
+    quantised = wanted | {end for end, node in ends.items() if node.op_type not in ("Gemm", "MatMul")}
+    groups = _Groups(view, quantised)
+    for node in view.nodes:
+        kind, end = roles[id(node)], node.output[0]
+        if kind in (Role.PASS, Role.ACTIVATION) and end in wanted and node.input[0] in quantised:
+            # A Relu is measured all the same: it has a scale of its own where its input's layer goes back to float.
+            groups.join(node.input[0], end, silent=kind is Role.PASS)
+    for end, node in ends.items():
+        if node.op_type == "Concat":
+            for name in dict.fromkeys(node.input):
+                if view.only_consumer(name) is node and not groups.shared(name):
+                    groups.join(end, name)
     return Layout(
         layers=frozenset(node.output[0] for node in layers),
-        scale_of=scale_of,
-        sources={root: (root,) for root in scale_of.values()},
+        scale_of=groups.scale_of(),
+        sources=groups.sources(),
     )
+
+
+def _integer_layers(view: GraphView, roles: Mapping[int, Role], scheme: Scheme) -> list[NodeProto]:
+    """Return the nodes that compute in integers, in graph order."""
+    layers = []
+    floats: set[str] = set()
+    for node in view.nodes:
+        kind = roles[id(node)]
+        if kind in (Role.PASS, Role.ACTIVATION):
+            floats |= {node.output[0]} if node.input[0] in floats else set()
+            continue
+        asked = kind is not Role.FLOAT and not {layer_name(node), node.output[0]} & scheme.float_layers
+        rounded_for_it = node.op_type == "Add" and any(
+            _for_adds(view, name) for name in floats.intersection(node.input)
+        )
+        if asked and not rounded_for_it:
+            layers.append(node)
+        else:
+            floats |= set(node.output)
+    return layers
+
+
+def _for_adds(view: GraphView, name: str) -> bool:
+    """Tell whether nothing but Add reads a tensor: then no convolution needs it in integers anyway."""
+    return all(reader.op_type == "Add" for reader in view.consumers.get(name, ()))
 
 
 def _end(view: GraphView, node: NodeProto, roles: Mapping[int, Role]) -> str:
@@ -90,3 +121,38 @@ def _end(view: GraphView, node: NodeProto, roles: Mapping[int, Role]) -> str:
     while (reader := view.only_consumer(end)) is not None and roles[id(reader)] is Role.ACTIVATION:
         end = reader.output[0]
     return str(end)
+
+
+class _Groups:
+    """Quantised tensors that have one scale together, named by the first of them in graph order."""
+
+    def __init__(self, view: GraphView, quantised: set[str]) -> None:
+        every = (*view.inputs, *(output for node in view.nodes for output in node.output))
+        self._order = [name for name in every if name in quantised]
+        self._group = {name: [name] for name in self._order}
+        self._silent: set[str] = set()
+
+    def join(self, one: str, other: str, *, silent: bool = False) -> None:
+        """Give both groups one scale; a ``silent`` other need not be measured, as it holds values of the first."""
+        merged = list(dict.fromkeys([*self._group[one], *self._group[other]]))
+        for name in merged:
+            self._group[name] = merged
+        if silent:
+            self._silent.add(other)
+
+    def shared(self, name: str) -> bool:
+        """Tell whether ``name`` has a scale together with another tensor already."""
+        return len(self._group[name]) > 1
+
+    def scale_of(self) -> dict[str, str]:
+        """Map each tensor to the first of its group."""
+        rank = {name: index for index, name in enumerate(self._order)}
+        return {name: min(self._group[name], key=rank.__getitem__) for name in self._order}
+
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """Map each group's name to the tensors whose ranges make its scale, in graph order."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, root in self.scale_of().items():
+            if name not in self._silent:
+                found[root] = (*found.get(root, ()), name)
+        return found

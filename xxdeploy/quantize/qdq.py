@@ -6,7 +6,7 @@ Precision then belongs to the graph, and every engine reads it from there. Names
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,13 @@ OPSET = 13
 """First opset whose DequantizeLinear has an axis, which scales per channel need."""
 
 
-def quantize(model: OnnxModel, ranges: Ranges, scheme: Scheme) -> OnnxModel:
+def quantize(
+    model: OnnxModel, ranges: Ranges, scheme: Scheme, *, rounding: Mapping[str, NDArray[np.int8]] | None = None
+) -> OnnxModel:
     """Return ``model`` in INT8 after ``scheme``, activations laid out over ``ranges``.
+
+    ``rounding`` holds the integers of layers (by first output, in the weights' layout) whose weights are not to be
+    rounded to the nearest: see :mod:`xxdeploy.quantize.rounding`. Scales do not depend on it.
 
     ``ranges`` may come from another model with the same tensor names: a bias correction keeps the ranges it was made
     for. The same arguments give the same bytes.
@@ -48,7 +53,7 @@ def quantize(model: OnnxModel, ranges: Ranges, scheme: Scheme) -> OnnxModel:
     view = GraphView.of(model)
     check_float_graph(view)
     layout = plan_layout(view, scheme)
-    writer = _Writer(view, layout, activation_grids(layout, ranges, scheme), scheme)
+    writer = _Writer(view, layout, activation_grids(layout, ranges, scheme), scheme, rounding)
     return _checked(*writer.write())
 
 
@@ -103,8 +108,16 @@ def check_float_graph(view: GraphView) -> None:
 class _Writer:
     """One pass over the graph that collects the new nodes and initialisers."""
 
-    def __init__(self, view: GraphView, layout: Layout, grids: dict[str, Grid], scheme: Scheme) -> None:
+    def __init__(
+        self,
+        view: GraphView,
+        layout: Layout,
+        grids: dict[str, Grid],
+        scheme: Scheme,
+        rounding: Mapping[str, NDArray[np.int8]] | None = None,
+    ) -> None:
         self.view, self.layout, self.grids, self.scheme = view, layout, grids, scheme
+        self.rounding = rounding or {}
         self.nodes: list[NodeProto] = []
         self.arrays: dict[str, NDArray[Any]] = dict(view.arrays)
 
@@ -171,7 +184,8 @@ class _Writer:
             narrow=self.scheme.is_narrow(layer_name(node), node.output[0]) and adds_pairs(node, values.shape),
         )
         zeros = np.zeros(integers.scale.shape, np.int8)
-        new.input[1] = self._constant(weight, integers.values, integers.scale, zeros, axis)
+        rounded = self.rounding.get(node.output[0], integers.values)
+        new.input[1] = self._constant(weight, rounded, integers.scale, zeros, axis)
         if bias is not None and integers.bias is not None:
             new.input[2] = self._constant(bias, integers.bias, integers.bias_scale, None, 0)
 

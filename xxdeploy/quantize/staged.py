@@ -42,26 +42,32 @@ class StagedRun:
         self._fronts: Iterable[dict[str, NDArray[Any]]] = ({view.inputs[0]: chunk} for chunk in chunks)
 
     def advance(
-        self, stage: int, constants: Mapping[str, NDArray[Any]], look: Callable[[NDArray[np.float32]], T]
+        self,
+        stage: int,
+        constants: Mapping[str, NDArray[Any]],
+        look: Callable[..., T],
+        also: Sequence[str] = (),
     ) -> list[T]:
         """Move the front on by one stage and return ``look`` at the output of layer ``stage``, chunk by chunk.
 
-        To be called for every stage in turn, with the graph's ``constants`` as they are then.
+        ``look`` gets the output and the tensors ``also``, which the layer reads. To be called for every stage in turn,
+        with the graph's ``constants`` as they are then.
         """
         layer = self._layers[stage]
         kept = [name for name, at in self._stage.items() if at == stage and self._last.get(name, -1) > stage]
         kept = [name for name in kept if name != self._view.inputs[0]]
+        fetched = [*kept, layer, *also]
         session = None
         seen: list[T] = []
         fronts: list[dict[str, NDArray[Any]]] = []
         for front in self._fronts:
             if session is None:
-                part, reads = self._part([*kept, layer], front)
-                session = start_session(_model(self._view, part, front, reads, [*kept, layer], constants))
-            values = run_session(session, [*kept, layer], {name: front[name] for name in reads})
-            seen.append(look(values.pop()))
+                part, reads = self._part(fetched, front)
+                session = start_session(_model(self._view, part, front, reads, fetched, constants))
+            values = run_session(session, fetched, {name: front[name] for name in reads})
+            seen.append(look(*values[len(kept) :]))
             alive = {name: value for name, value in front.items() if self._last[name] > stage}
-            fronts.append({**alive, **dict(zip(kept, values, strict=True))})
+            fronts.append({**alive, **dict(zip(kept, values, strict=False))})
         self._fronts = fronts
         return seen
 
