@@ -21,15 +21,20 @@ def plan(text: str, float_layers: tuple[str, ...] = (), **arrays: np.ndarray) ->
 def test_the_residual_network() -> None:
     layout = plan_layout(GraphView.of(residual()), Scheme())
     assert layout.layers == {
-        "stem", "wide", "deep", "thin", "sum", "grouped", "both", "pooled", "mean", "logits",
+        "stem", "wide", "deep", "thin", "sum", "grouped", "both", "mean", "logits",
     }  # fmt: skip
+    # pooled is made in float, and rounded for what reads it
     assert dict(layout.scale_of) == {
         "image": "image", "nchw": "image", "stem6": "stem6", "down": "stem6", "wide6": "wide6", "deep6": "deep6",
-        "thin": "thin", "sum": "sum", "grouped": "grouped", "both": "both", "pooled": "pooled", "padded": "pooled",
+        "thin": "thin", "sum": "sum", "grouped": "grouped", "both": "grouped", "pooled": "pooled", "padded": "pooled",
         "mean": "mean", "flat": "mean",
     }  # fmt: skip
     assert "logits" not in layout.scale_of  # nothing integer reads them
-    assert layout.measured == tuple(dict.fromkeys(layout.scale_of.values()))
+    assert layout.sources["grouped"] == ("grouped", "both")  # only the Concat reads grouped
+    assert all(names == (root,) for root, names in layout.sources.items() if root != "grouped")
+    assert layout.measured == (
+        "image", "stem6", "wide6", "deep6", "thin", "sum", "grouped", "both", "pooled", "mean",
+    )  # fmt: skip
 
 
 def test_an_activation_that_shares_its_input_is_not_swallowed() -> None:
@@ -39,6 +44,8 @@ def test_an_activation_that_shares_its_input_is_not_swallowed() -> None:
         w=W,
     )
     assert set(layout.scale_of) == {"x", "a", "r", "b", "y"}
+    assert layout.scale_of["r"] == "a"  # a is rounded already: what Relu keeps of it are integers of that scale
+    assert layout.sources["a"] == ("a", "r")  # r is measured for when a goes back to float
 
 
 def test_integers_stop_before_softmax_and_float_operators() -> None:
@@ -55,7 +62,7 @@ def test_integers_stop_before_softmax_and_float_operators() -> None:
 def test_constant_operands() -> None:
     layout = plan(
         """g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y)
-        { a = Conv(x, w)  b = Mul(a, half)  c = Add(b, vector)  d = Add(c, half)  y = Add(d, b) }""",
+        { a = Conv(x, w)  b = Mul(a, half)  c = Mul(b, vector)  d = Mul(c, half)  y = Add(d, b) }""",
         w=W,
         half=np.array([0.5], np.float32),
         vector=np.ones((4, 1, 1), np.float32),
@@ -105,10 +112,87 @@ def test_named_layers_stay_in_float() -> None:
     assert not layout.layers & {"deep", "both"}
     assert "wide6" in layout.scale_of  # its producer is an integer layer
     assert "deep6" in layout.scale_of  # its reader is one
-    assert "pooled" in layout.layers
+    assert "mean" in layout.layers
 
 
 def test_nothing_to_quantise() -> None:
     with pytest.raises(ConversionError) as caught:
         plan("g (float[n, 4] x) => (float[n, 4] y) { a = Add(x, x)  y = Softmax(a) }")
     assert caught.value.code == "nothing-to-quantize"
+
+
+def test_what_only_a_concat_reads_shares_its_scale() -> None:
+    layout = plan(
+        """g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y)
+        { a = Conv(x, w)  b = Conv(x, w)  br = Relu(b)  c = Conv(x, w)  m = MaxPool<kernel_shape = [1, 1]>(x)
+          both = Concat<axis = 1>(a, br, c, m, m)  d = Conv(c, w)  y = Conv(both, wide) }""",
+        w=W,
+        wide=np.ones((4, 20, 1, 1), np.float32),
+    )
+    scales = layout.scale_of
+    assert scales["a"] == scales["br"] == scales["both"] == "a"
+    assert layout.sources["a"] == ("a", "br", "both")
+    assert scales["c"] == "c"  # d reads it as well
+    assert scales["m"] == "x"  # it has its input's scale already
+    assert layout.sources["x"] == ("x",)
+
+
+def test_a_concat_behind_a_concat() -> None:
+    layout = plan(
+        """g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y)
+        { a = Conv(x, w)  b = Conv(x, w)  c = Conv(x, w)  inner = Concat<axis = 1>(a, b)
+          outer = Concat<axis = 1>(inner, c)  y = Conv(outer, wide) }""",
+        w=W,
+        wide=np.ones((4, 12, 1, 1), np.float32),
+    )
+    assert layout.scale_of["b"] == layout.scale_of["inner"] == "a"
+    assert layout.scale_of["outer"] == layout.scale_of["c"] == "c"
+    assert layout.sources == {
+        "x": ("x",), "a": ("a", "b", "inner"), "c": ("c", "outer"), "y": ("y",),
+    }  # fmt: skip
+
+
+def test_a_concat_with_an_activation_or_a_constant() -> None:
+    clipped = plan(
+        """g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y)
+        { a = Conv(x, w)  b = Conv(x, w)  both = Concat<axis = 1>(a, b)  c = Clip(both, zero, six)  y = Conv(c, v) }""",
+        w=W,
+        v=np.ones((4, 8, 1, 1), np.float32),
+        zero=np.zeros((), np.float32),
+        six=np.full((), 6, np.float32),
+    )
+    assert clipped.sources["c"] == ("c",)  # a and b may reach far beyond 0..6
+    constant = plan(
+        "g (float[1, 4, 1, 1] x) => (float[1, 5, 1, 1] y) { a = Conv(x, w)  y = Concat<axis = 1>(a, one) }",
+        w=W,
+        one=np.ones((1, 1, 1, 1), np.float32),
+    )
+    assert dict(constant.scale_of) == {"x": "x", "a": "a", "y": "a"}
+
+
+def test_an_add_beside_an_average_pool_stays_in_float() -> None:
+    layout = plan(
+        """g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y)
+        { a = Conv(x, w)  p = AveragePool<kernel_shape = [1, 1]>(a)  r = Relu(p)  s = Add(a, r)  t = Add(s, s)
+          y = Conv(t, w) }""",
+        w=W,
+    )
+    assert layout.layers == {"a", "y"}  # t adds what an Add made in float
+    assert set(layout.scale_of) == {"x", "a", "t", "y"}
+
+
+def test_an_add_of_what_a_convolution_reads_too_is_an_integer_layer() -> None:
+    layout = plan(
+        """g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y)
+        { a = Conv(x, w)  p = AveragePool<kernel_shape = [1, 1]>(a)  b = Conv(p, w)  y = Add(p, b) }""",
+        w=W,
+    )
+    assert layout.layers == {"a", "b", "y"}
+    assert "p" in layout.scale_of  # b needs it in integers: the Add reads the same ones
+
+
+def test_a_layer_in_float_takes_the_add_behind_it_along() -> None:
+    text = """g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y)
+        { a = Conv(x, w)  b = Conv(a, w)  s = Add(a, b)  y = Conv(s, w) }"""
+    assert plan(text, w=W).layers == {"a", "b", "s", "y"}
+    assert plan(text, ("b",), w=W).layers == {"a", "y"}

@@ -14,6 +14,14 @@ def hoist_relu(graph: Graph) -> int:
     behind an Add or a convolution is free, since the quantiser there clips at zero anyway. The nodes of NASNet's cells
     end in a Concat that all cells behind it read through a Relu.
     """
+    count = 0
+    while moved := _hoist(graph):  # a Relu that moved may stand behind another Concat
+        count += moved
+    return count
+
+
+def _hoist(graph: Graph) -> int:
+    """Move each Relu by one Concat."""
     consumers = graph.consumers()
     count = 0
     nodes: list[onnx.NodeProto] = []

@@ -82,12 +82,6 @@ def give_biases(model: OnnxModel, scheme: Scheme) -> OnnxModel:
     return OnnxModel.join(proto, {name: array for name, array in arrays.items() if name in used})
 
 
-def _layers(view: GraphView, scheme: Scheme) -> list[NodeProto]:
-    """Return the integer layers that can have a bias, in graph order."""
-    integer = plan_layout(view, scheme).layers
-    return [node for node in view.nodes if node.op_type in ("Conv", "Gemm") and node.output[0] in integer]
-
-
 def biased_layers(view: GraphView, scheme: Scheme) -> list[NodeProto]:
     """Return the integer layers that can have a bias, in graph order."""
     integer = plan_layout(view, scheme).layers

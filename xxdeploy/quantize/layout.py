@@ -79,8 +79,8 @@ def plan_layout(view: GraphView, scheme: Scheme, table: Mapping[str, Role] = CPU
             # A Relu is measured all the same: it has a scale of its own where its input's layer goes back to float.
             groups.join(node.input[0], end, silent=kind is Role.PASS)
     for end, node in ends.items():
-        if node.op_type == "Concat":
-            for name in dict.fromkeys(node.input):
+        if node.op_type == "Concat" and end == node.output[0]:  # a Clip behind it makes a narrower range
+            for name in dict.fromkeys(view.activations(node)):
                 if view.only_consumer(name) is node and not groups.shared(name):
                     groups.join(end, name)
     return Layout(
