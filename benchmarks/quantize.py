@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from xxdeploy.artifacts import Accuracy, OnnxModel
 from xxdeploy.datasets import has_labels, imagenet_labels, open_images
 from xxdeploy.quantize import calibrate, correct_biases, quantize, scheme
+from xxdeploy.quantize.equalize import equalize
 from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.runtime.preprocess import Preprocess
 from xxdeploy.verify import evaluate
@@ -50,14 +51,15 @@ class Job:
             yield self.preprocess.normalise(self.images[first : first + size])
 
 
-def ours(method: str, corrected_on: int = 0) -> Callable[[Job], OnnxModel]:
-    """Quantise with xxdeploy, biases corrected on the first ``corrected_on`` images."""
+def ours(method: str, corrected_on: int = 0, *, equalized: bool = False) -> Callable[[Job], OnnxModel]:
+    """Quantise with xxdeploy, channels equalized and biases corrected on the first ``corrected_on`` images."""
 
     def run(job: Job) -> OnnxModel:
         asked = scheme("static-w8c-a8")
-        ranges = calibrate(job.model, job.batches, method=method, data_digest="benchmark")
         some = replace(job, images=job.images[:corrected_on])
-        model = correct_biases(job.model, ranges, asked, some.batches) if corrected_on else job.model
+        model = equalize(job.model, some.batches) if equalized else job.model
+        ranges = calibrate(model, job.batches, method=method, data_digest="benchmark")
+        model = correct_biases(model, ranges, asked, some.batches) if corrected_on else model
         return quantize(model, ranges, asked)
 
     return run
@@ -105,7 +107,11 @@ def nncf(job: Job) -> OnnxModel:
 TOOLS: dict[str, Callable[[Job], OnnxModel]] = {
     "xxdeploy minmax": ours("minmax"),
     "xxdeploy percentile-99.99": ours("percentile-99.99"),
+    "xxdeploy entropy": ours("entropy"),
+    "xxdeploy mse": ours("mse"),
     "xxdeploy percentile, bias correction": ours("percentile-99.99", CORRECTION_IMAGES),
+    "xxdeploy mse, bias correction": ours("mse", CORRECTION_IMAGES),
+    "xxdeploy mse, equalized, bias correction": ours("mse", CORRECTION_IMAGES, equalized=True),
     "onnxruntime defaults": onnxruntime_static(),
     "onnxruntime per channel minmax": onnxruntime_static(per_channel=True),
     "onnxruntime per channel percentile": onnxruntime_static("Percentile", HISTOGRAM_IMAGES, per_channel=True),
@@ -161,18 +167,18 @@ def main() -> None:
         data = Job(model, preprocess, images)
         reference = judge("float", model, data, labels)
         print(f"\n{name}: {len(job.images)} calibration images, {len(images)} to judge by")
-        print(f"{'tool':38}{'seconds':>9}{'top-1':>8}{'agree':>8}{'MB':>7}")
-        print(f"{'float':38}{'':9}{top1(reference)}{100:8.2f}{model.size / 1e6:7.2f}", flush=True)
+        print(f"{'tool':42}{'seconds':>9}{'top-1':>8}{'agree':>8}{'MB':>7}")
+        print(f"{'float':42}{'':9}{top1(reference)}{100:8.2f}{model.size / 1e6:7.2f}", flush=True)
         for tool in asked.tools:
             if tool == "nncf" and importlib.util.find_spec("nncf") is None:
-                print(f"{tool:38}  not installed")
+                print(f"{tool:42}  not installed")
                 continue
             start = time.perf_counter()
             quantised = TOOLS[tool](job)
             seconds = time.perf_counter() - start
             found = judge(tool, quantised, data, labels)
             agreement = 100 * found.agreement(reference)
-            print(f"{tool:38}{seconds:9.1f}{top1(found)}{agreement:8.2f}{quantised.size / 1e6:7.2f}", flush=True)
+            print(f"{tool:42}{seconds:9.1f}{top1(found)}{agreement:8.2f}{quantised.size / 1e6:7.2f}", flush=True)
 
 
 if __name__ == "__main__":
