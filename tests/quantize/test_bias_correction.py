@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,12 +21,13 @@ U8S7 = scheme("static-w7c-a8")
 LAYERS = ("stem", "wide", "deep", "thin", "grouped", "logits")
 
 
-def image_means(model: OnnxModel, names: Iterable[str], data: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+def image_means(model: OnnxModel, names: Sequence[str], data: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     """Return the mean of each named tensor over its positions, image by image (images, channels)."""
     values = Observer(GraphView.of(model), names).run(data)
     return {
-        name: values[name].reshape(*values[name].shape[:2], -1).mean(axis=2, dtype=np.float64)  # fmt: skip
-        for name in names
+        name: value.reshape(*value.shape[:2], -1).mean(axis=2, dtype=np.float64)
+        for name, value in values.items()
+        if name in names
     }
 
 
