@@ -20,6 +20,9 @@ POSITIONS = 24
 LARGEST = 4608
 """Most taps (inputs times kernel) of a layer: the matrix grows with their square."""
 
+CONSTANT = 1e-5
+"""Share of its mean square below which the variance of a tap is taken for the rounding noise of float32 sums."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
@@ -40,9 +43,11 @@ class Moments:
 
     @property
     def covariance(self) -> NDArray[np.float32]:
-        """Covariance of the inputs, (groups, taps, taps)."""
-        mean = self.first / np.float32(self.count)
-        return self.second / np.float32(self.count) - mean[:, :, None] * mean[:, None, :]
+        """Covariance of the inputs, (groups, taps, taps); 0 where an input never changes."""
+        mean, square = self.first / np.float32(self.count), self.second / np.float32(self.count)
+        covariance = square - mean[:, :, None] * mean[:, None, :]
+        moves = np.einsum("gtt->gt", covariance) > CONSTANT * np.einsum("gtt->gt", square)
+        return np.asarray(covariance * (moves[:, :, None] & moves[:, None, :]), np.float32)
 
 
 def taps_of(node: NodeProto, weights: NDArray[np.float32]) -> tuple[int, int, int]:
@@ -52,6 +57,11 @@ def taps_of(node: NodeProto, weights: NDArray[np.float32]) -> tuple[int, int, in
         return groups, weights.shape[0] // groups, int(np.prod(weights.shape[1:]))
     rows, columns = weights.shape if attributes(node).get("transB", 0) else weights.shape[::-1]
     return 1, rows, columns
+
+
+def has_moments(weights: NDArray[np.float32], taps: int) -> bool:
+    """Tell whether :func:`measure_moments` can look at a layer: a matrix or a flat convolution, not too large."""
+    return weights.ndim in (2, 4) and taps <= LARGEST
 
 
 def measure_moments(node: NodeProto, weights: NDArray[np.float32], values: NDArray[np.float32], seed: int) -> Moments:

@@ -21,7 +21,7 @@ from xxdeploy.quantize.bias_correction import biased_layers, give_biases, mean_s
 from xxdeploy.quantize.calibrate import Batches, no_images
 from xxdeploy.quantize.graph_view import GraphView, layer_name
 from xxdeploy.quantize.map_images import map_images
-from xxdeploy.quantize.moments import LARGEST, Moments, measure_moments, taps_of
+from xxdeploy.quantize.moments import Moments, has_moments, measure_moments, taps_of
 from xxdeploy.quantize.observe import Observer, Tensors
 from xxdeploy.quantize.pairs import adds_pairs, fit_pairs
 from xxdeploy.quantize.qdq import quantize
@@ -61,7 +61,7 @@ def reconstruct(
     """Correct the bias of every integer layer, and with ``rounding`` choose how its weights are rounded.
 
     ``batches`` gives about a hundred calibration images. Layers with more than 4,608 inputs to one output are rounded
-    to the nearest: the matrix of their moments would be too large.
+    to the nearest: the matrix of their moments would be too large. So are convolutions over one or three axes.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def reconstruct(
     for stage, node in enumerate(layers):
         written = integer.producers[outputs[stage]]
         weights = view.constants[node.input[1]]
-        if rounding and taps_of(node, weights)[2] <= LARGEST:
+        if rounding and has_moments(weights, taps_of(node, weights)[2]):
             means, moments = _inspect(staged, stage, constants, node, weights, written.input[0])
             values, moved = _round(node, weights, moments, constants, integer.producers[written.input[1]], scheme)
             rounded[node.output[0]] = values
