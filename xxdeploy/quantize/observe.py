@@ -46,7 +46,8 @@ class Observer:
         ConversionError
             ``calibration-run``: the batch does not fit the graph, or ONNX Runtime fails.
         """
-        values = run_session(self._session, self._fetched, {self._input: batch})
+        # A single Gemm reads the input and writes float: nothing else is measured.
+        values = run_session(self._session, self._fetched, {self._input: batch}) if self._fetched else []
         return {self._input: batch, **dict(zip(self._fetched, values, strict=True))}
 
 
