@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
-from xxdeploy.cli.output import AsJson, print_json, print_line, print_rows, share
+from xxdeploy.cli.output import AsJson, milliseconds, print_json, print_line, print_rows, print_table, share
 
 if TYPE_CHECKING:
     from xxdeploy.artifacts import Parity
     from xxdeploy.pipeline import ExportResult
+    from xxdeploy.pipeline.results import RungRow
 
 NAME = "export"
 EXAMPLE = """Examples:
@@ -44,8 +46,11 @@ def command(
     samples: Annotated[int | None, Parameter(group=_INT8)] = None,
     method: Annotated[str | None, Parameter(group=_INT8)] = None,
     seed: Annotated[int | None, Parameter(group=_INT8)] = None,
+    recipe: Annotated[str | None, Parameter(group=_INT8)] = None,
+    cpu: Annotated[Literal["vnni", "avx2", "arm"] | None, Parameter(group=_INT8)] = None,
     evaluation: Annotated[Path | None, Parameter(name="--eval", group=_PROOF)] = None,
     max_drop: Annotated[float | None, Parameter(group=_PROOF)] = None,
+    min_agreement: Annotated[float | None, Parameter(group=_PROOF)] = None,
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     force: Annotated[bool, Parameter(show_default=False, group=_OUTPUT)] = False,
     as_json: Annotated[AsJson, Parameter(group=_OUTPUT)] = False,
@@ -79,15 +84,22 @@ def command(
     calibration
         Folder of images like those it will see (no labels needed), or a recipe (.toml).
     samples
-        How many of them to use. By default as many as the recipe says, or 300 at most.
+        How many of them to use. By default as many as the recipe says, or 300 at most. Others of the same folder, or
+        a quarter of these, judge the result while it is made.
     method
-        How ranges are chosen: percentile-99.99 (by default, or another number), or minmax.
+        How ranges are chosen: percentile-P (such as 99.99), minmax, moving-average, mse, entropy.
     seed
         Draws the images, and random weights.
+    recipe
+        How to quantise, in a file or by the name of a recipe that ships; auto climbs the ladder from the first rung.
+    cpu
+        The one kind of processor to export for. By default the bundle serves all.
     evaluation
         Folder of labelled images: one subfolder a class, or a labels.csv.
     max_drop
-        Fail when top-1 falls by more points than this.
+        Promise: fail when top-1 falls by more points than this.
+    min_agreement
+        Promise: fail when fewer images than this, in percent, keep the class that Keras gives. Needs no labels.
     out
         Folder of the bundle. By default exports/MODEL-PRECISION.
     force
@@ -110,6 +122,9 @@ def command(
         method=method,
         evaluation=evaluation,
         max_drop=max_drop,
+        min_agreement=min_agreement,
+        recipe=recipe,
+        cpu=cpu,
         labels=labels,
         preprocess=preprocess,
         resize=resize,
@@ -125,16 +140,41 @@ def command(
 
 
 def _show(result: ExportResult, *, features: bool) -> None:
+    if result.rungs:
+        _show_rungs(result.rungs)
     print_rows(result.rows)
     print_line()
     for parity in result.parities:
         print_line(_sentence(parity, features=features))
+    for sentence in (*result.sentences, *result.processors):
+        print_line(sentence)
     for note in result.notes:
         print_line(f"note: {note}")
     bundle = shlex.quote(str(result.bundle))
     print_line()
     print_line(f"wrote {bundle}")
     print_line(f"next: xxdeploy bench {bundle}" if features else f"next: xxdeploy predict {bundle} PHOTO.jpg")
+
+
+def _show_rungs(rungs: Sequence[RungRow]) -> None:
+    """Print the ladder: what each rung gave on the selection images, and what it costs on the device."""
+    features = rungs[0].agreement is None
+    headings = ("rung", "", "SQNR" if features else "agreement", "KL", "drop", "p50", "made in")
+    table = [
+        (
+            row.rung,
+            "taken" if row.taken else "left",
+            (f"{row.sqnr_db:.1f} dB" if row.sqnr_db is not None else "-") if features else share(row.agreement),
+            "-" if row.kl_nats is None else f"{row.kl_nats:.4f}",
+            share(row.drop),
+            f"{milliseconds(row.latency_p50_ms)} ({row.latency_p50_ms / row.float_latency_p50_ms:.2f}x float)",
+            f"{row.seconds:.0f} s",
+        )
+        for row in rungs
+    ]
+    kept = [index for index in range(len(headings)) if {row[index] for row in table} != {"-"}]
+    print_table([headings[index] for index in kept], [[row[index] for index in kept] for row in table], left=2)
+    print_line()
 
 
 def _sentence(parity: Parity, *, features: bool) -> str:

@@ -112,6 +112,15 @@ class ImageSet:
             None if self.labels is None else tuple(self.labels[index] for index in chosen),
         )
 
+    def apart_from(self, used: ImageSet) -> ImageSet | None:
+        """Return the images that are not in ``used``, neither by path nor by content; None if none is left."""
+        taken = {path for _, path in overlap(used, self)}
+        kept = [index for index, path in enumerate(self.files) if path not in taken]
+        if not kept:
+            return None
+        labels = None if self.labels is None else tuple(self.labels[index] for index in kept)
+        return ImageSet(self.root, tuple(self.files[index] for index in kept), labels)
+
     def batches(self, preprocess: Preprocess, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield preprocessed batches ``(n, h, w, c)`` float32, ``n`` = ``size`` but for the last; one in memory.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -16,49 +15,70 @@ from xxdeploy import __version__
 from xxdeploy.artifacts import Accuracy, OnnxModel, Parity, Ranges, StepRecord
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.pipeline.plan import ExportPlan, Inputs
+from xxdeploy.runtime.labels import text_from_labels
 from xxdeploy.runtime.manifest import SCHEMA_VERSION, GoldenSpec, Manifest, Variant
+from xxdeploy.runtime.npy import npy_from_array
 
 GOLDEN_IMAGES = 4
-INT8_SCHEME = "static-w8c-a8"
 GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
 """Relative to the largest golden output: a device may round otherwise, and INT8 in larger steps."""
 _TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A model file for the bundle: how it is called and written, and the golden outputs expected of it."""
+
+    variant: str
+    model: OnnxModel
+    scheme: str
+    requires: tuple[str, ...]
+    expected: NDArray[np.float32]
+
+    @property
+    def suffix(self) -> str:
+        """What tells its files from those of the first variant: ``-avx2`` of ``int8-avx2``."""
+        return self.variant[len("int8") :] if self.variant.startswith("int8") else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
-    """A model that is ready to be packed, and where it came from."""
+    """Models that are ready to be packed, and where they came from. ``found`` is evidence that INT8 adds."""
 
     spec: ModelSpec
     plan: ExportPlan
     inputs: Inputs
     keras_name: str
-    model: OnnxModel
+    parts: tuple[Part, ...]
     fp32_digest: str
     ranges: Ranges | None
+    records: Mapping[str, bytes]
+    found: Mapping[str, Any]
 
 
 def bundle_parts(
     built: Built,
     golden: NDArray[np.uint8],
-    expected: NDArray[np.float32],
     parities: Sequence[Parity],
     accuracies: Sequence[Accuracy],
     passes: Sequence[StepRecord],
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Return the manifest (without its list of files) and the files by their path in the bundle."""
     plan, inputs = built.plan, built.inputs
-    scheme = INT8_SCHEME if plan.precision == "int8" else "float32"
-    parts = {
-        "model.onnx": built.model.data,
-        "golden/inputs.npy": _npy(golden),
-        "golden/outputs.npy": _npy(expected),
-    }
+    files = {"golden/inputs.npy": npy_from_array(golden), **built.records}
+    variants = []
+    outputs: dict[bytes, str] = {}
+    for part in built.parts:
+        expected = npy_from_array(part.expected)
+        path = outputs.setdefault(expected, f"golden/outputs{part.suffix}.npy")
+        model = f"model{part.suffix}.onnx"
+        files |= {model: part.model.data, path: expected}
+        variants.append(Variant(part.variant, model, plan.precision, part.scheme, path, part.requires))
     if inputs.labels is not None:
-        parts["labels.txt"] = "".join(f"{name}\n" for name in inputs.labels.names).encode()
+        files["labels.txt"] = text_from_labels(inputs.labels.names)
     if built.ranges is not None:
-        parts["calibration.json"] = built.ranges.to_json().encode()
-    largest = float(np.abs(expected).max()) or 1.0
+        files["calibration.json"] = built.ranges.to_json().encode()
+    largest = max(float(np.abs(part.expected).max()) for part in built.parts) or 1.0
     manifest = Manifest(
         schema=SCHEMA_VERSION,
         name=f"{built.spec.name}-{plan.precision}",
@@ -68,14 +88,14 @@ def bundle_parts(
         preprocess=inputs.preprocess,
         classes=inputs.classes or 0,
         labels="labels.txt" if inputs.labels is not None else None,
-        variants=(Variant(plan.precision, "model.onnx", plan.precision, scheme, "golden/outputs.npy"),),
+        variants=tuple(variants),
         golden=GoldenSpec("golden/inputs.npy", GOLDEN_TOLERANCE[plan.precision] * largest),
         files=(),
         tools=tool_versions(),
         source=_source(built),
         evidence=_evidence(built, parities, accuracies, passes),
     )
-    return manifest, parts
+    return manifest, files
 
 
 def tool_versions() -> dict[str, str]:
@@ -114,9 +134,9 @@ def _evidence(
         evidence["calibration"] = {
             "method": built.ranges.method,
             "images": built.ranges.images,
-            "bias_correction": "empirical, arXiv:1906.04721",
             "data_sha256": built.ranges.data_digest,
         }
+    evidence |= built.found
     if accuracies and built.inputs.evaluation is not None:
         evidence["accuracy"] = {
             "images": accuracies[0].images,
@@ -137,9 +157,3 @@ def _evidence(
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Keep three digits: the last bits of a difference of rounding errors say nothing."""
     return {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in values.items()}
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-    return buffer.getvalue()

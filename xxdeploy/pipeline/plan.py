@@ -10,6 +10,8 @@ from pathlib import Path
 from xxdeploy.datasets import (
     ImageSet,
     Labels,
+    Recipe,
+    has_labels,
     imagenet_labels,
     labels_from_folders,
     load_labels,
@@ -22,11 +24,17 @@ from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
 from xxdeploy.models.samples import sample_for, sample_options
 from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.verify import check_max_drop, check_min_agreement
 
 DEFAULT_SAMPLES = 300
+SELECTION = 256
+"""Images that the ladder judges its rungs by, at most."""
+_FEWEST = 16
+"""Fewer than this say nothing about a rung: then the calibration images themselves have to do."""
 DEFAULT_METHOD = "percentile-99.99"
 """Chosen on training images that were not calibrated on: MobileNetV2 gains 1.6 points of agreement over min-max,
 MobileNet nothing."""
+CPUS = ("vnni", "avx2", "arm")
 _PRECISIONS = ("fp32", "int8")
 _DEFAULT_OPTIONS = BuildOptions()
 
@@ -38,7 +46,10 @@ class ExportPlan:
     ``precision`` is fp32 or int8; ``weights`` imagenet, sample, none or a file; ``calibration`` a folder or a recipe;
     ``samples`` how many of its images (None: the recipe's number, else at most 300) and ``seed`` which (None: the
     recipe's); ``method`` the calibrator; ``evaluation`` a labelled folder; ``max_drop`` the largest allowed loss of
-    top-1 in points; ``preprocess`` tf, caffe, torch or none (None: the network's own); ``resize`` squash or crop.
+    top-1 in points; ``min_agreement`` the smallest share of images, in percent, that keep Keras' class; ``recipe`` a
+    quantisation recipe to pin (a file, or the name of one that ships; ``auto`` climbs from the first rung); ``cpu`` the
+    one kind of processor to export for (None: all); ``preprocess`` tf, caffe, torch or none (None: the network's own);
+    ``resize`` squash or crop.
     """
 
     precision: str = "fp32"
@@ -50,6 +61,9 @@ class ExportPlan:
     method: str | None = None
     evaluation: Path | None = None
     max_drop: float | None = None
+    min_agreement: float | None = None
+    recipe: str | None = None
+    cpu: str | None = None
     labels: Path | None = None
     preprocess: str | None = None
     resize: str | None = None
@@ -60,18 +74,37 @@ class ExportPlan:
             raise UsageError(
                 f"there is no precision {self.precision!r}", hint=" or ".join(_PRECISIONS), code="unknown-precision"
             )
+        if self.cpu is not None and self.cpu not in CPUS:
+            raise UsageError(
+                f"there is no kind of processor {self.cpu!r}", hint=f"--cpu {'|'.join(CPUS)}", code="unknown-cpu"
+            )
+        if self.precision != "int8" and (self.cpu, self.recipe) != (None, None):
+            raise UsageError(
+                "--cpu and --recipe say how to quantise, and nothing is quantised",
+                hint="add --int8, or leave them out",
+                code="int8-only",
+            )
+        if self.max_drop is not None:
+            check_max_drop(self.max_drop)
+        if self.min_agreement is not None:
+            check_min_agreement(self.min_agreement)
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """A plan whose names were followed: everything that can be wrong with them has been looked at."""
+    """A plan whose names were followed: everything that can be wrong with them has been looked at.
+
+    ``selection`` are images that the ladder judges its rungs by; ``method`` is the calibrator that was asked for. The
+    three sets of images are disjoint.
+    """
 
     options: BuildOptions
     preprocess: Preprocess
     classes: int | None
     labels: Labels | None
     calibration: ImageSet | None
-    method: str
+    selection: ImageSet | None
+    method: str | None
     evaluation: ImageSet | None
     notes: tuple[str, ...]
 
@@ -112,7 +145,7 @@ def follow(spec: ModelSpec, plan: ExportPlan) -> Inputs:
     _check_evaluation(plan, classes)
 
     labelled = open_images(evaluation, labels=labels, require_labels=True) if evaluation and classes else None
-    images = None
+    images = selection = None
     if plan.precision == "int8":
         if recipe is None:
             raise UsageError(
@@ -120,19 +153,43 @@ def follow(spec: ModelSpec, plan: ExportPlan) -> Inputs:
                 hint="--calibration FOLDER with a few hundred images of the kind that it will see (no labels needed)",
                 code="calibration-missing",
             )
-        images = _calibration_set(plan, recipe.folder, recipe.samples, recipe.seed)
-        if labelled is not None:
-            _refuse_overlap(images, labelled)
-    method = plan.method or (recipe.method if recipe else None) or DEFAULT_METHOD
-    return Inputs(options, preprocess, classes, labels, images, method, labelled, tuple(notes))
+        images, selection = _calibration_sets(plan, recipe, labels)
+        if selection is None:
+            notes.append(
+                f"{len(images)} calibration images are too few to hold any back: rungs are judged on them, too"
+            )
+        for used in (images, selection):
+            if labelled is not None and used is not None:
+                _refuse_overlap(used, labelled)
+    method = plan.method or (recipe.method if recipe else None)
+    return Inputs(options, preprocess, classes, labels, images, selection, method, labelled, tuple(notes))
 
 
-def _calibration_set(plan: ExportPlan, folder: Path, samples: int | None, seed: int) -> ImageSet:
-    images = open_images(folder)
-    wanted = plan.samples if plan.samples is not None else samples
+def _calibration_sets(plan: ExportPlan, recipe: Recipe, labels: Labels | None) -> tuple[ImageSet, ImageSet | None]:
+    """Return the images to calibrate on, and others of the same folder to judge by."""
+    every = _open_calibration(recipe.folder, labels)
+    wanted = plan.samples if plan.samples is not None else recipe.samples
     if wanted is None:
-        wanted = min(DEFAULT_SAMPLES, len(images))
-    return images.sample(wanted, seed if plan.seed is None else plan.seed)
+        wanted = min(DEFAULT_SAMPLES, len(every))
+    seed = recipe.seed if plan.seed is None else plan.seed
+    images = every.sample(wanted, seed)
+    rest = every.apart_from(images)
+    if rest is not None and len(rest) >= max(_FEWEST, min(SELECTION, len(images) // 4)):
+        return images, rest.sample(min(SELECTION, len(rest)), seed)
+    # The folder has not enough besides: a quarter of the sample is held back.
+    held = images.sample(max(1, len(images) // 4), seed + 1)
+    kept = images.apart_from(held)
+    return (kept, held) if kept is not None and len(held) >= _FEWEST else (images, None)
+
+
+def _open_calibration(folder: Path, labels: Labels | None) -> ImageSet:
+    """Open the folder with its classes where it has them: rungs can be judged by top-1 then."""
+    if labels is not None and has_labels(folder):
+        try:
+            return open_images(folder, labels=labels, require_labels=True)
+        except UsageError:
+            pass  # subfolders of another kind; calibration needs no classes
+    return open_images(folder)
 
 
 def _labels(plan: ExportPlan, classes: int | None, sample: Labels | None, evaluation: Path | None) -> Labels | None:
@@ -165,7 +222,7 @@ def _check_evaluation(plan: ExportPlan, classes: int | None) -> None:
     if plan.max_drop is not None and plan.evaluation is None and plan.weights != "sample":
         raise UsageError(
             "--max-drop cannot be checked without labelled images",
-            hint="add --eval FOLDER, one subfolder a class",
+            hint="add --eval FOLDER, one subfolder a class; or promise --min-agreement 98, which needs no labels",
             code="max-drop-without-eval",
         )
 

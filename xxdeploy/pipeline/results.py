@@ -27,14 +27,39 @@ class TableRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RungRow:
+    """One rung of the ladder. Shares are 0..1, ``drop`` is a loss of top-1; None where it was not measured.
+
+    ``agreement``, ``kl_nats``, ``sqnr_db`` and ``drop`` are against the float model, on the selection images;
+    ``latency_p50_ms`` is interleaved with the float model's; ``taken`` tells whether the rung is in the bundle.
+    """
+
+    rung: str
+    agreement: float | None
+    drop: float | None
+    kl_nats: float | None
+    sqnr_db: float | None
+    latency_p50_ms: float
+    float_latency_p50_ms: float
+    seconds: float
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ExportResult:
-    """A bundle that was written, and what was measured on the way."""
+    """A bundle that was written, and what was measured on the way.
+
+    ``sentences`` say what the evaluation shows and how sure it is, ``processors`` what each kind of processor gets.
+    """
 
     bundle: Path
     rows: tuple[TableRow, ...]
     parities: tuple[Parity, ...]
     steps: tuple[StepRecord, ...]
     notes: tuple[str, ...]
+    rungs: tuple[RungRow, ...] = ()
+    sentences: tuple[str, ...] = ()
+    processors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from xxdeploy.artifacts import OnnxModel, OnProgress, Progress, Ranges, Runner, StepRecord
+from xxdeploy.artifacts import LayerNoise, OnnxModel, OnProgress, Progress, Runner, StepRecord
 from xxdeploy.bundle.golden import golden_images
 from xxdeploy.bundle.output import output_writable
 from xxdeploy.bundle.pack import pack
+from xxdeploy.errors import VerificationError
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.optional import extra
-from xxdeploy.pipeline.parts import GOLDEN_IMAGES, INT8_SCHEME, Built, bundle_parts
-from xxdeploy.pipeline.plan import ExportPlan, Inputs, follow
+from xxdeploy.pipeline.parts import GOLDEN_IMAGES, Built, Part, bundle_parts
+from xxdeploy.pipeline.plan import ExportPlan, follow
 from xxdeploy.pipeline.prove import (
     EXACT_IMAGES,
     INT8_IMAGES,
@@ -29,11 +30,7 @@ from xxdeploy.pipeline.prove import (
 )
 from xxdeploy.pipeline.results import ExportResult
 from xxdeploy.runtime.ort import OrtSession
-from xxdeploy.verify import check_drop
-
-CALIBRATION_BATCH = 8
-CORRECTION_IMAGES = 96
-"""Bias correction averages over every position of every image: more images change nothing that can be measured."""
+from xxdeploy.verify import Comparison, agreement_verdict, comparison_facts, comparison_sentence, drop_verdict
 
 
 def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgress | None = None) -> ExportResult:
@@ -58,6 +55,7 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
         from xxdeploy.convert.build import build_model
         from xxdeploy.convert.keras_to_onnx import onnx_from_keras
         from xxdeploy.convert.runner import KerasRunner
+        from xxdeploy.convert.statistics import batch_norm_statistics
         from xxdeploy.graph.optimize import optimize
 
     with timed("build"):
@@ -81,55 +79,97 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
         parities = prove_stage(keras, fp32, "onnx-fp32", few, tolerance_for(inputs.task, "fp32", trained=trained))
 
     stages: dict[str, OnnxModel] = {"onnx-fp32": fp32}
-    ranges = None
+    parts: list[tuple[str, OnnxModel, str, tuple[str, ...], OnnxModel]] = [("fp32", fp32, "float32", (), fp32)]
+    int8 = None
     if plan.precision == "int8":
+        from xxdeploy.pipeline.int8 import make_int8
+
         with timed("quantise"):
-            int8, ranges = _quantised(fp32, inputs, report)
-        stages["onnx-int8"] = int8
+            int8 = make_int8(spec, plan, inputs, fp32, batch_norm_statistics(model), report)
+        built = int8.variants.built
+        parts = [(each.name, each.model, each.scheme, each.requires, each.answers) for each in built]
+        for each in built:
+            # What an ARM file computes is known from the file that it shares its integers with.
+            if all(each.answers is not stage for stage in stages.values()):
+                stages[f"onnx-{each.name}"] = each.answers
         with timed("parity int8"):
             tolerance = tolerance_for(inputs.task, "int8", trained=trained)
-            parities += prove_stage(keras, int8, "onnx-int8", batches, tolerance)
+            for name, stage in list(stages.items())[1:]:
+                parities += prove_stage(keras, stage, name, batches, tolerance)
 
-    runners: list[Runner] = [reference, *(OrtSession(stage.data, name=name) for name, stage in stages.items())]
+    runners: list[Runner] = [reference]
+    runners += [OrtSession(stage.data, name=name, exact=True) for name, stage in stages.items()]
+    accuracies, comparisons = measure_accuracy(runners, inputs, report)
+    sentences = _judge(plan, comparisons[1:], int8.climbed.comparison if int8 else None, int8.noise if int8 else ())
+    timing: list[Runner] = [reference, *(OrtSession(stage.data, name=name) for name, stage in stages.items())]
     sizes = [4 * model.count_params(), *(stage.size for stage in stages.values())]
-    accuracies = measure_accuracy(runners, inputs, report)
-    if plan.max_drop is not None:
-        check_drop(accuracies[0], accuracies[-1], plan.max_drop)
-    rows = closing_rows(runners, sizes, measure_latency(runners, normal[:1], report), accuracies)
+    rows = closing_rows(runners, sizes, measure_latency(timing, normal[:1], report), accuracies)
 
-    built = Built(spec, plan, inputs, model.name, list(stages.values())[-1], fp32.digest, ranges)
-    manifest, parts = bundle_parts(built, golden, runners[-1].run(normal), parities, accuracies, records)
-    with timed("write"):
-        pack(manifest, parts, out, force=plan.force)
-    return ExportResult(out, rows, parities, tuple(steps), inputs.notes)
-
-
-def _quantised(fp32: OnnxModel, inputs: Inputs, report: OnProgress) -> tuple[OnnxModel, Ranges]:
-    with extra("export"):
-        from platformdirs import user_cache_path
-    from xxdeploy.quantize import CalibrationKey, cached_calibration, calibrate, correct_biases, quantize, scheme
-
-    images = inputs.calibration
-    assert images is not None  # follow() has seen to it
-    digest, total = inputs.data_digest(images), len(images)
-    few = images.sample(min(CORRECTION_IMAGES, total))
-
-    def compute() -> Ranges:
-        return calibrate(
-            fp32,
-            lambda: images.batches(inputs.preprocess, CALIBRATION_BATCH),
-            method=inputs.method,
-            data_digest=digest,
-            on_progress=lambda progress: report(Progress(progress.step, progress.done, total)),
-        )
-
-    key = CalibrationKey(fp32.digest, digest, inputs.method, total)
-    ranges = cached_calibration(user_cache_path("xxdeploy") / "calibration", key, compute)
-    asked = scheme(INT8_SCHEME)
-    corrected = correct_biases(
-        fp32, ranges, asked, lambda: few.batches(inputs.preprocess, CALIBRATION_BATCH), on_progress=report
+    answers: dict[str, OnnxModel] = {name: answer for name, _, _, _, answer in parts}
+    expected = {name: OrtSession(answer.data, exact=True).run(normal) for name, answer in answers.items()}
+    found = int8.facts if int8 else {}
+    if comparisons:
+        found = {**found, "comparison": [comparison_facts(each) for each in comparisons]}
+    made = Built(
+        spec=spec,
+        plan=plan,
+        inputs=inputs,
+        keras_name=model.name,
+        parts=tuple(Part(name, file, scheme, needs, expected[name]) for name, file, scheme, needs, _ in parts),
+        fp32_digest=fp32.digest,
+        ranges=int8.ranges if int8 else None,
+        records=int8.records if int8 else {},
+        found=found,
     )
-    return quantize(corrected, ranges, asked), ranges
+    manifest, files = bundle_parts(made, golden, parities, accuracies, records)
+    with timed("write"):
+        pack(manifest, files, out, force=plan.force)
+    return ExportResult(
+        bundle=out,
+        rows=rows,
+        parities=parities,
+        steps=tuple(steps),
+        notes=inputs.notes,
+        rungs=int8.rungs if int8 else (),
+        sentences=sentences,
+        processors=int8.variants.sentences if int8 else (),
+    )
+
+
+def _judge(
+    plan: ExportPlan,
+    comparisons: Sequence[Comparison],
+    selection: Comparison | None,
+    noise: Sequence[LayerNoise],
+) -> tuple[str, ...]:
+    """Say what the evaluation shows of each INT8 model; raise where a promise is broken.
+
+    Without an evaluation set the promise of agreement is held to the selection images.
+    """
+    judged = list(comparisons) or ([selection] if selection is not None else [])
+    sentences = [f"{each.candidate}: {comparison_sentence(each)}" for each in judged]
+    for each in judged:
+        verdicts = []
+        if plan.min_agreement is not None and each.agreement is not None:
+            verdicts.append(agreement_verdict(each, plan.min_agreement))
+        if plan.max_drop is not None and each.change is not None and each is not selection:
+            verdicts.append(drop_verdict(each, plan.max_drop))
+        for verdict in verdicts:
+            if not verdict.kept:
+                raise VerificationError(
+                    f"{each.candidate}: {verdict.message}", hint=_what_helps(noise), code="accuracy-drop"
+                )
+            sentences.append(f"{each.candidate}: {verdict.message}")
+    return tuple(sentences)
+
+
+def _what_helps(noise: Sequence[LayerNoise]) -> str:
+    """Name the layers that lose most, and what a person can do."""
+    ways = "more calibration images (--samples), or another promise"
+    worst = ", ".join(each.layer for each in noise[:3])
+    return (
+        f"the most sensitive layers are {worst}; leave them in float by a --recipe, {ways}" if worst else f"try {ways}"
+    )
 
 
 def _timer(steps: list[StepRecord], report: OnProgress) -> Callable[[str], AbstractContextManager[None]]:

@@ -29,6 +29,9 @@ class OrtSession:
         Threads inside one operator. None: one for each core that this process may use.
     optimise
         False turns ONNX Runtime's graph optimisations off, to compare with them (onnxruntime#11576).
+    exact
+        True adds 8-bit products in 32 bits also on x86 processors without VNNI, which is slower there: for whoever
+        judges a model that is meant for other processors.
     spinning
         False lets idle threads sleep. On small or shared processors spinning can double the latency.
 
@@ -56,6 +59,7 @@ class OrtSession:
         threads: int | None = None,
         optimise: bool = True,
         spinning: bool = True,
+        exact: bool = False,
     ) -> None:
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise UsageError(
@@ -73,6 +77,8 @@ class OrtSession:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if exact:
+            options.add_session_config_entry("session.x64quantprecision", "1")
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

@@ -1,0 +1,180 @@
+"""The INT8 half of an export: climb, judge what came out on every kind of processor, and say which layer hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xxdeploy.artifacts import LayerNoise, OnnxModel, OnProgress, Progress, Ranges, noise_to_json
+from xxdeploy.errors import UsageError
+from xxdeploy.models.catalog import ModelSpec
+from xxdeploy.models.samples import shipped_folder
+from xxdeploy.optional import extra
+from xxdeploy.pipeline.ladder import Climb, Goal, Rung, climb
+from xxdeploy.pipeline.plan import ExportPlan, Inputs
+from xxdeploy.pipeline.prove import EVALUATION_BATCH, measure_latency
+from xxdeploy.pipeline.results import RungRow
+from xxdeploy.pipeline.variants import Variants, int8_variants
+from xxdeploy.pipeline.workshop import Workshop
+from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.verify import Comparison, compare_with, comparison_facts, record_reference
+
+with extra("export"):
+    from xxdeploy.quantize.recipe import Recipe, load_quantization
+    from xxdeploy.quantize.sensitivity import layer_noise
+
+SENSITIVITY_IMAGES = 16
+_EMULATED_IMAGES = 96
+"""Emulating 16-bit sums takes several times as long as running the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Int8:
+    """What came of it: the models, the ranges they share, the noise of each layer, and evidence for the manifest."""
+
+    climbed: Climb
+    variants: Variants
+    ranges: Ranges
+    noise: tuple[LayerNoise, ...]
+
+    @property
+    def rungs(self) -> tuple[RungRow, ...]:
+        """The ladder as rows of a table."""
+        return tuple(_row(rung) for rung in self.climbed.rungs)
+
+    @property
+    def records(self) -> Mapping[str, bytes]:
+        """Files for the bundle."""
+        return {"sensitivity.json": noise_to_json(self.noise).encode()}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Reproducible facts for the manifest: no milliseconds."""
+        return {
+            "recipe": self.climbed.recipe.to_json(),
+            "ladder": [
+                {"rung": rung.name, "taken": rung.taken, **comparison_facts(rung.comparison)}
+                for rung in self.climbed.rungs
+            ],
+            "processors": [
+                {key: value for key, value in asdict(verdict).items() if value not in (None, ())}
+                for verdict in self.variants.verdicts
+            ],
+        }
+
+
+def make_int8(
+    spec: ModelSpec,
+    plan: ExportPlan,
+    inputs: Inputs,
+    fp32: OnnxModel,
+    statistics: Mapping[str, Any],
+    report: OnProgress,
+) -> Int8:
+    """Quantise ``fp32`` as ``plan`` asks.
+
+    With random weights there is nothing to judge by: the first rung, or the pinned recipe, is taken as it is.
+    """
+    workshop = Workshop(fp32, inputs, report, statistics)
+    start, name, pinned = starting_recipe(spec, plan, inputs)
+    trained = plan.weights != "none"
+    reference = OrtSession(fp32.data, name="onnx-fp32")
+    images = inputs.selection or inputs.calibration
+    assert images is not None  # follow() has seen to it
+    few = images.sample(min(_EMULATED_IMAGES, len(images)))
+    first = next(iter(few.batches(inputs.preprocess, 1)))
+
+    def judge_on(chosen: Any) -> Any:
+        kept = record_reference(
+            reference,
+            chosen.batches(inputs.preprocess, EVALUATION_BATCH),
+            classes=inputs.task == "classification",
+            on_progress=lambda progress: report(replace(progress, step="reference")),
+            total=len(chosen),
+        )
+
+        def judge(model: OnnxModel) -> Comparison:
+            session = OrtSession(model.data, name="onnx-int8", exact=True)
+            return compare_with(kept, session, chosen.batches(inputs.preprocess, EVALUATION_BATCH), chosen.labels)
+
+        return judge
+
+    def clock(model: OnnxModel) -> tuple[float, float]:
+        ours, floats = measure_latency([OrtSession(model.data, name="onnx-int8"), reference], first, lambda _: None)
+        return ours, floats
+
+    climbed = climb(
+        workshop,
+        judge_on(images),
+        clock,
+        Goal(
+            None if plan.min_agreement is None else plan.min_agreement / 100,
+            None if plan.max_drop is None else plan.max_drop / 100,
+        ),
+        start=start,
+        name=name,
+        pinned=pinned or not trained,
+        report=report,
+    )
+    variants = int8_variants(
+        workshop, climbed.recipe, climbed.model, cpu=plan.cpu, judge=judge_on(few) if trained else None, report=report
+    )
+    report(Progress("sensitivity", 0, 1))
+    noise = layer_noise(
+        workshop.float_model(climbed.recipe),
+        workshop.ranges(climbed.recipe),
+        workshop.scheme(climbed.recipe),
+        workshop.some(SENSITIVITY_IMAGES),
+        integer=climbed.model,
+    )
+    report(Progress("sensitivity", 1, 1))
+    return Int8(climbed, variants, workshop.ranges(climbed.recipe), noise)
+
+
+def starting_recipe(spec: ModelSpec, plan: ExportPlan, inputs: Inputs) -> tuple[Recipe, str, bool]:
+    """Return the first rung's recipe, what it is called, and whether it is pinned.
+
+    A network whose recipe ships starts there, and climbs on where that does not hold.
+    """
+    folder = shipped_folder() / "recipes"
+    shipped = folder / f"{spec.name}.toml"
+    if plan.recipe not in (None, "auto"):
+        path = _recipe_path(str(plan.recipe), folder)
+        recipe, name, pinned = load_quantization(path), f"recipe {path.stem}", True
+    elif plan.recipe is None and plan.weights != "none" and shipped.is_file() and inputs.task == "classification":
+        recipe, name, pinned = load_quantization(shipped), f"recipe {shipped.stem}", False
+    else:
+        recipe, name, pinned = Recipe(), "plain", False
+    if inputs.method is not None:
+        recipe = replace(recipe, calibrator=inputs.method)
+    return recipe, name, pinned
+
+
+def _recipe_path(asked: str, folder: Path) -> Path:
+    """Return the file that ``--recipe`` names: a path, or a shipped recipe's name."""
+    named = folder / f"{asked}.toml"
+    if not Path(asked).is_file() and "/" not in asked and not named.is_file():
+        names = ", ".join(sorted(path.stem for path in folder.glob("*.toml")))
+        raise UsageError(
+            f"there is no quantisation recipe {asked!r}",
+            hint=f"--recipe takes a file, auto, or one of {names}",
+            code="no-quantization-recipe",
+        )
+    return Path(asked) if Path(asked).is_file() or not named.is_file() else named
+
+
+def _row(rung: Rung) -> RungRow:
+    found = rung.comparison
+    return RungRow(
+        rung=rung.name,
+        agreement=found.agreement,
+        drop=None if found.change is None else 0.0 - found.change.change,
+        kl_nats=found.kl_mean,
+        sqnr_db=found.sqnr_db,
+        latency_p50_ms=rung.milliseconds,
+        float_latency_p50_ms=rung.float_milliseconds,
+        seconds=rung.seconds,
+        taken=rung.taken,
+    )

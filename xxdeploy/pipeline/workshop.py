@@ -1,0 +1,149 @@
+"""Makes INT8 models after recipes, and remembers the steps that several recipes share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from xxdeploy.artifacts import OnnxModel, OnProgress, Progress, Ranges
+from xxdeploy.datasets import ImageSet
+from xxdeploy.errors import UsageError
+from xxdeploy.optional import extra
+from xxdeploy.pipeline.plan import Inputs
+
+with extra("export"):
+    from platformdirs import user_cache_path
+
+    from xxdeploy.quantize import (
+        Batches,
+        CalibrationKey,
+        Checkpoint,
+        Histograms,
+        Scheme,
+        cached_histograms,
+        choose_ranges,
+        observe_histograms,
+        quantize,
+    )
+    from xxdeploy.quantize.bias_statistics import correct_biases_from_statistics
+    from xxdeploy.quantize.equalize import equalize
+    from xxdeploy.quantize.graph_view import GraphView, layer_name
+    from xxdeploy.quantize.layout import plan_layout
+    from xxdeploy.quantize.recipe import Recipe
+    from xxdeploy.quantize.reconstruct import Reconstruction, reconstruct
+
+BATCH = 8
+CORRECTION_IMAGES = 96
+"""Bias correction averages over every position of every image: more images change nothing that can be measured."""
+EQUALIZATION_IMAGES = 50
+
+
+class Workshop:
+    """A float model, calibration images, and every INT8 model that can be made of the two.
+
+    ``statistics`` are those of the batch normalisations (``convert.statistics``); empty where there are none.
+    """
+
+    def __init__(
+        self, fp32: OnnxModel, inputs: Inputs, report: OnProgress, statistics: Mapping[str, Any] | None = None
+    ) -> None:
+        assert inputs.calibration is not None  # follow() has seen to it
+        self.fp32, self._inputs, self._report = fp32, inputs, report
+        self._images: ImageSet = inputs.calibration
+        self._statistics = statistics or {}
+        self._digest = inputs.data_digest(inputs.calibration)
+        self._folder = user_cache_path("xxdeploy") / "calibration"
+        self._equalised: OnnxModel | None = None
+        self._histograms: dict[str, Histograms] = {}
+        self._tuned: dict[tuple[object, ...], Reconstruction] = {}
+
+    def float_model(self, recipe: Recipe) -> OnnxModel:
+        """Return the float model that ``recipe`` starts from."""
+        if not recipe.equalization:
+            return self.fp32
+        if self._equalised is None:
+            self._equalised = equalize(self.fp32, self.some(EQUALIZATION_IMAGES), on_progress=self._report)
+        return self._equalised
+
+    def ranges(self, recipe: Recipe) -> Ranges:
+        """Return the ranges that ``recipe`` quantises over; the images are looked at once for each float model."""
+        model = self.float_model(recipe)
+        if model.digest not in self._histograms:
+            self._histograms[model.digest] = self._observed(model)
+        return choose_ranges(self._histograms[model.digest], recipe.calibrator)
+
+    def scheme(self, recipe: Recipe, narrow: frozenset[str] = frozenset()) -> Scheme:
+        """Return the scheme of ``recipe`` with its float layers as nodes of the graph.
+
+        Raises
+        ------
+        UsageError
+            ``recipe-layers``: the network has no such layer.
+        """
+        floats = _nodes(self.fp32, recipe.float_layers)
+        return replace(recipe.asked(), float_layers=floats, narrow_layers=narrow)
+
+    def build(self, recipe: Recipe, *, narrow: frozenset[str] = frozenset(), signed: bool = False) -> OnnxModel:
+        """Return the INT8 model: for ``narrow`` layers without 16-bit overflow, or with ``signed`` activations.
+
+        Signed activations round as unsigned ones do, so both share their biases and their rounding.
+        """
+        model, ranges, asked = self.float_model(recipe), self.ranges(recipe), self.scheme(recipe, narrow)
+        target = replace(asked, signed=True) if signed else asked
+        if recipe.bias_correction == "statistics":
+            return quantize(correct_biases_from_statistics(model, ranges, asked, self._statistics), ranges, target)
+        if recipe.bias_correction == "none":
+            return quantize(model, ranges, target)
+        key = (recipe, narrow)
+        if key not in self._tuned:
+            adaptive = recipe.rounding == "adaptive"
+            self._tuned[key] = reconstruct(
+                model, ranges, asked, self.some(CORRECTION_IMAGES), rounding=adaptive, on_progress=self._report
+            )
+        tuned = self._tuned[key]
+        return quantize(tuned.model, ranges, target, rounding=tuned.rounding)
+
+    def some(self, count: int) -> Batches:
+        """Return ``count`` of the calibration images, or all if there are fewer."""
+        few = self._images.sample(min(count, len(self._images)))
+        return lambda: few.batches(self._inputs.preprocess, BATCH)
+
+    def _observed(self, model: OnnxModel) -> Histograms:
+        total = len(self._images)
+
+        def compute() -> Histograms:
+            return observe_histograms(
+                model,
+                lambda: self._images.batches(self._inputs.preprocess, BATCH),
+                data_digest=self._digest,
+                total=total,
+                checkpoint=Checkpoint(self._folder),
+                on_progress=self._report,
+            )
+
+        key = CalibrationKey(model.digest, self._digest, "histograms", total)
+        found = cached_histograms(self._folder, key, compute)
+        # What is measured depends on the layout's rules, too: an older xxdeploy may have left a tensor out.
+        if set(plan_layout(GraphView.of(model), Scheme()).measured) - set(found.tensors):
+            found = compute()
+        self._report(Progress("calibrate", total, total))
+        return found
+
+
+def _nodes(model: OnnxModel, names: tuple[str, ...]) -> frozenset[str]:
+    """Return the nodes that ``names`` stand for: their own name, their output, or the Keras layer they belong to."""
+    if not names:
+        return frozenset()
+    nodes = [(layer_name(node), str(node.output[0])) for node in GraphView.of(model).nodes]
+    found: set[str] = set()
+    for name in names:
+        own = {node for node, output in nodes if name in (node, output) or node.startswith(f"{name}/")}
+        if not own:
+            raise UsageError(
+                f"the recipe leaves layer {name!r} in float, but the network has none of that name",
+                hint="`xxdeploy inspect --sensitivity` lists the layers",
+                code="recipe-layers",
+            )
+        found |= own
+    return frozenset(found)

@@ -1,0 +1,136 @@
+"""How a network is quantised, as a value and as a file that can be read.
+
+A recipe pins every choice that the ladder of ``xxdeploy export --int8`` would make, in TOML::
+
+    scheme = "static-w8c-a8"            # numbers: see xxdeploy/quantize/scheme.py
+    calibrator = "percentile-99.99"     # minmax, moving-average, percentile-P, entropy, mse
+    equalization = true                 # cross-layer equalization, arXiv:1906.04721
+    bias-correction = "empirical"       # none, empirical, statistics
+    rounding = "adaptive"               # nearest, adaptive (AdaRound's objective, arXiv:2004.10568)
+    float-layers = []                   # Keras layers that stay in float
+
+What is left out is as in :class:`Recipe`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xxdeploy.errors import UsageError, XXDeployError
+from xxdeploy.quantize.calibrators import calibrator
+from xxdeploy.quantize.scheme import Scheme, scheme
+
+BIAS_CORRECTIONS = ("none", "empirical", "statistics")
+ROUNDINGS = ("nearest", "adaptive")
+LARGEST_FILE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All choices of a quantisation; the defaults are the ladder's first rung.
+
+    Adaptive rounding moves the mean of outputs on purpose, so it needs the empirical bias correction. ``float_layers``
+    are node names of the float graph, or Keras layer names, which stand for all nodes below them.
+    """
+
+    scheme: str = "static-w8c-a8"
+    calibrator: str = "percentile-99.99"
+    equalization: bool = False
+    bias_correction: str = "none"
+    rounding: str = "nearest"
+    float_layers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.asked()
+        calibrator(self.calibrator)
+        if self.bias_correction not in BIAS_CORRECTIONS:
+            raise _bad(f"bias-correction must be one of {', '.join(BIAS_CORRECTIONS)}, not {self.bias_correction!r}")
+        if self.rounding not in ROUNDINGS:
+            raise _bad(f"rounding must be one of {', '.join(ROUNDINGS)}, not {self.rounding!r}")
+        if self.rounding == "adaptive" and self.bias_correction != "empirical":
+            raise _bad('rounding = "adaptive" needs bias-correction = "empirical"')
+
+    def asked(self) -> Scheme:
+        """Return the scheme, without the layers that stay in float."""
+        return scheme(self.scheme)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the file's keys and values."""
+        return {
+            "scheme": self.scheme,
+            "calibrator": self.calibrator,
+            "equalization": self.equalization,
+            "bias-correction": self.bias_correction,
+            "rounding": self.rounding,
+            "float-layers": list(self.float_layers),
+        }
+
+
+_TYPES: dict[str, type] = {
+    "scheme": str,
+    "calibrator": str,
+    "equalization": bool,
+    "bias-correction": str,
+    "rounding": str,
+    "float-layers": list,
+}
+
+
+def load_quantization(path: Path) -> Recipe:
+    """Read a recipe file.
+
+    Raises
+    ------
+    UsageError
+        ``no-quantization-recipe``: it cannot be read. ``bad-quantization-recipe``: too large, not TOML, an unknown key,
+        a value of the wrong type or that does not exist.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise UsageError(
+            f"there is no quantisation recipe {path}: {error.strerror}",
+            hint="--recipe takes a file, or the name of one that ships: see calibration/recipes",
+            code="no-quantization-recipe",
+        ) from error
+    try:
+        if len(text) > LARGEST_FILE:
+            raise _bad("is larger than 1 MB")
+        values = tomllib.loads(text.decode())
+        _check_types(values)
+        layers = tuple(values.pop("float-layers", ()))
+        return Recipe(float_layers=layers, **{key.replace("-", "_"): value for key, value in values.items()})
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _bad(f"is not TOML: {error}", path) from error
+    except RecursionError as error:
+        raise _bad("is nested too deeply", path) from error
+    except XXDeployError as error:
+        raise _bad(error.message, path) from error
+
+
+def with_float_layers(recipe: Recipe, layers: frozenset[str]) -> Recipe:
+    """Return ``recipe`` with more layers in float."""
+    return replace(recipe, float_layers=tuple(dict.fromkeys((*recipe.float_layers, *sorted(layers)))))
+
+
+def _check_types(values: dict[str, Any]) -> None:
+    unknown = sorted(set(values) - set(_TYPES))
+    if unknown:
+        raise _bad(f"unknown keys: {', '.join(unknown)}")
+    for key, value in values.items():
+        if type(value) is not _TYPES[key]:
+            raise _bad(f"{key} must be {_TYPES[key].__name__}, not {value!r}")
+    if any(type(name) is not str for name in values.get("float-layers", ())):
+        raise _bad("float-layers must be names")
+
+
+def _bad(problem: str, path: Path | None = None) -> UsageError:
+    return UsageError(
+        f"quantisation recipe {path}: {problem}" if path else problem,
+        hint=f"its keys are {', '.join(_TYPES)}; see calibration/README.md",
+        code="bad-quantization-recipe",
+    )
