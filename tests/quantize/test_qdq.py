@@ -88,6 +88,37 @@ def test_float_layers_stay_float(model: OnnxModel, calibrated: Ranges, tmp_path:
     assert (count["QLinearConv"], count["Conv"]) == (4, 1)  # without a shield onnxruntime makes it 5 and 0
 
 
+def test_rounding_is_written_and_scales_stay(model: OnnxModel, calibrated: Ranges) -> None:
+    plain = quantize(model, calibrated, U8S8)
+    before = plain.split()[1]
+    rng = np.random.default_rng(0)
+    rounding = {
+        layer: np.clip(
+            before[f"{weight}_quantized"] + rng.integers(-1, 2, before[f"{weight}_quantized"].shape), -127, 127
+        ).astype(np.int8)
+        for layer, weight in {"deep": "deep_w", "logits": "head_w", "thin": "thin_w"}.items()
+    }
+    rounded = quantize(model, calibrated, U8S8, rounding=rounding)
+    after = rounded.split()[1]
+    assert after.keys() == before.keys()
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"deep_w_quantized", "head_w_quantized", "thin_w_quantized"}
+    for layer, weight in {"deep": "deep_w", "logits": "head_w", "thin": "thin_w"}.items():
+        np.testing.assert_array_equal(after[f"{weight}_quantized"], rounding[layer])
+        assert after[f"{weight}_quantized"].dtype == np.int8
+    assert rounded.proto().graph.node == plain.proto().graph.node
+    assert quantize(model, calibrated, U8S8, rounding={}) == plain
+
+
+def test_rounding_of_weights_that_two_layers_share() -> None:
+    text = HEAD + "g (float[n, 2, 8, 8] x) => (float[n, 2, 8, 8] y) { a = Conv(x, w)  y = Conv(a, w) }"
+    shared = parse(text, {"w": np.full((2, 2, 1, 1), 0.5, np.float32)})
+    other = np.full((2, 2, 1, 1), 126, np.int8)
+    arrays = quantize(shared, ranges(x=(-1, 1), a=(-1, 1), y=(-1, 1)), U8S8, rounding={"y": other}).split()[1]
+    assert (arrays["w_quantized"] == 127).all()
+    assert (arrays["w_2_quantized"] == 126).all()
+
+
 def test_a_quantised_output_keeps_its_name(tmp_path: Path) -> None:
     features = parse(
         HEAD + "g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y) { a = Conv(x, w)  y = Relu(a) }",

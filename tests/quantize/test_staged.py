@@ -35,3 +35,21 @@ def test_every_layer_is_seen_as_in_one_run_and_the_front_stays_small() -> None:
         {"sum_quantized"},
         {"flat_quantized"},
     ]
+
+
+def test_what_a_layer_reads_is_seen_beside_its_output() -> None:
+    model, data = residual(), images(11)
+    integer = GraphView.of(quantize(model, calibrate(model, batches(data), data_digest="d"), scheme("static-w8c-a8")))
+    reads = [integer.producers[name].input[0] for name in LAYERS]
+    whole = Observer(integer, [*LAYERS, *reads]).run(data)
+    staged, alone = (StagedRun(integer, LAYERS, batches(data)()) for _ in range(2))
+
+    def both(output: NDArray[np.float32], values: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        return output, values
+
+    for stage, (name, read) in enumerate(zip(LAYERS, reads, strict=True)):
+        seen = staged.advance(stage, integer.constants, both, [read])
+        np.testing.assert_allclose(np.concatenate([output for output, _ in seen]), whole[name], atol=1e-4)
+        np.testing.assert_array_equal(np.concatenate([values for _, values in seen]), whole[read], err_msg=read)
+        alone.advance(stage, integer.constants, lambda output: output)
+        assert staged.front == alone.front  # it is looked at, not kept
