@@ -156,7 +156,7 @@ def test_networks_with_branches_stay_close_to_float(build: type, tmp_path: Path)
     assert decibels(wanted, run(better, unseen)) > decibels(wanted, run(quantised, unseen)) - 1
     kernels = optimised_ops(quantised, tmp_path)
     assert kernels["QLinearConv"] == ops(model)["Conv"]
-    assert not kernels.keys() & {"Conv", "FusedConv", "Gemm"}
+    assert not kernels.keys() & {"Conv", "FusedConv", "Gemm", "QLinearAveragePool"}
 
 
 def test_inception_copies_integers(tmp_path: Path) -> None:
@@ -222,5 +222,5 @@ def test_random_networks_keep_their_outputs(raw: OnnxModel) -> None:
     np.testing.assert_allclose(run(model, data, optimise=False), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
     quantised = quantize(model, calibrate(model, batches(data), data_digest="d"), U8S8)
     onnx.checker.check_model(quantised.proto(), full_check=True)
-    assert decibels(wanted, run(quantised, data, optimise=False)) > 20
-    assert decibels(wanted, run(quantised, data)) > 20
+    assert decibels(wanted, run(quantised, data, optimise=False)) > 25
+    assert decibels(wanted, run(quantised, data)) > 25

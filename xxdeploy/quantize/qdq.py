@@ -144,7 +144,7 @@ class _Writer:
                 self._weights(node, new)
             else:
                 new.input[:] = [self._scalar(name) if name in self.view.constants else name for name in new.input]
-        elif CPU.get(node.op_type) is Role.COMPUTE and node.input[0] in self.layout.scale_of:
+        elif node.input[0] in self.layout.scale_of and self._needs_shield(node):
             new.input[0] = self._shield(new.input[0], f"{node.output[0]}_shield")
         for index, name in enumerate(node.output):
             if name in self.layout.scale_of and name in self.view.outputs:
@@ -217,12 +217,22 @@ class _Writer:
         self._add("DequantizeLinear", inputs, f"{stem}_dequantized", axis)
         return f"{stem}_dequantized"
 
+    def _needs_shield(self, node: NodeProto) -> bool:
+        """Tell whether ONNX Runtime would make integers of a float layer behind a DequantizeLinear."""
+        if CPU.get(node.op_type) is Role.COMPUTE:
+            return True
+        end = node.output[0]
+        while (reader := self.view.only_consumer(end)) is not None and CPU.get(reader.op_type) is Role.ACTIVATION:
+            end = reader.output[0]
+        return node.op_type == "AveragePool" and end in self.layout.scale_of
+
     def _shield(self, name: str, shield: str) -> str:
         """Put a copy in front of a layer that stays in float.
 
         Between a DequantizeLinear and a QuantizeLinear, ONNX Runtime would round the layer's float weights to integers
-        by itself, one scale for all channels (its WeightBiasQuantization). A Sum of one operand stops that; Identity
-        would not, as it is removed first.
+        by itself, one scale for all channels (its WeightBiasQuantization), and run an AveragePool in integers, which
+        takes four to ten times as long as in float with the copy. A Sum of one operand stops that; Identity would not,
+        as it is removed first.
         """
         self.nodes.append(helper.make_node("Sum", [name], [shield], name=shield))
         return shield
