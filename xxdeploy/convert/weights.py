@@ -72,7 +72,7 @@ def load_weights(model: keras.Model, path: Path, title: str) -> None:
             f"it holds {numbers:,} numbers in {arrays} arrays, the network has {expected:,} in {len(weights)}",
         )
     with (
-        _named_as_keras_expects(path, ".h5" if legacy else ".weights.h5") as named,
+        named_as_keras_expects(path, ".h5" if legacy else ".weights.h5") as named,
         warnings.catch_warnings(record=True) as caught,
     ):
         warnings.simplefilter("always")
@@ -132,7 +132,7 @@ def _contents(file: Any, path: Path) -> tuple[bool, int, int]:
 
 
 @contextmanager
-def _named_as_keras_expects(path: Path, suffix: str) -> Iterator[Path]:
+def named_as_keras_expects(path: Path, suffix: str) -> Iterator[Path]:
     """Give ``path`` under a name with ``suffix``: Keras takes the layout from the name, not from the file."""
     if path.name.endswith(suffix) and (suffix == ".weights.h5" or not path.name.endswith(".weights.h5")):
         yield path

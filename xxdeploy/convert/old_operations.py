@@ -1,0 +1,154 @@
+"""Operations as Keras 2 wrote them (``TFOpLambda``: ``tf.math.truediv`` and so on) as operations of Keras 3.
+
+They stand in every model whose author called ``keras.applications.*.preprocess_input`` on its input, as the guide to
+transfer learning does, or wrote ``x * 2``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from xxdeploy.errors import UsageError
+
+Config = dict[str, Any]
+_Rule = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+"""Module, class, tensors beside the first, options of the constructor: ``new`` or ``new=old``."""
+
+_RULES: dict[str, _Rule] = {
+    "math.add": ("numpy", "Add", ("y",), ()),
+    "__operators__.add": ("numpy", "Add", ("y",), ()),
+    "math.subtract": ("numpy", "Subtract", ("y",), ()),
+    "math.multiply": ("numpy", "Multiply", ("y",), ()),
+    "math.truediv": ("numpy", "TrueDivide", ("y",), ()),
+    "math.divide": ("numpy", "Divide", ("y",), ()),
+    "math.maximum": ("numpy", "Maximum", ("y",), ()),
+    "math.minimum": ("numpy", "Minimum", ("y",), ()),
+    "math.pow": ("numpy", "Power", ("y",), ()),
+    "nn.bias_add": ("numpy", "Add", ("bias",), ()),
+    "math.negative": ("numpy", "Negative", (), ()),
+    "math.sqrt": ("numpy", "Sqrt", (), ()),
+    "math.square": ("numpy", "Square", (), ()),
+    "math.abs": ("numpy", "Absolute", (), ()),
+    "math.exp": ("numpy", "Exp", (), ()),
+    "math.tanh": ("numpy", "Tanh", (), ()),
+    "math.sigmoid": ("nn", "Sigmoid", (), ()),
+    "nn.sigmoid": ("nn", "Sigmoid", (), ()),
+    "nn.relu": ("nn", "Relu", (), ()),
+    "nn.relu6": ("nn", "Relu6", (), ()),
+    "nn.elu": ("nn", "Elu", (), ()),
+    "nn.silu": ("nn", "Silu", (), ()),
+    "nn.swish": ("nn", "Silu", (), ()),
+    "nn.softplus": ("nn", "Softplus", (), ()),
+    "nn.softmax": ("nn", "Softmax", (), ("axis",)),
+    "nn.softmax_v2": ("nn", "Softmax", (), ("axis",)),
+    "math.reduce_mean": ("numpy", "Mean", (), ("axis", "keepdims")),
+    "math.reduce_max": ("numpy", "Max", (), ("axis", "keepdims")),
+    "math.reduce_sum": ("numpy", "Sum", (), ("axis", "keepdims")),
+    "clip_by_value": ("numpy", "Clip", (), ("x_min=clip_value_min", "x_max=clip_value_max")),
+    "reshape": ("numpy", "Reshape", (), ("newshape=shape",)),
+    "expand_dims": ("numpy", "ExpandDims", (), ("axis",)),
+    "squeeze": ("numpy", "Squeeze", (), ("axis",)),
+    "concat": ("numpy", "Concatenate", (), ("axis",)),
+    "stack": ("numpy", "Stack", (), ("axis",)),
+    "cast": ("core", "Cast", (), ("dtype",)),
+}
+_DEFAULTS = {"Softmax": {"axis": -1}}
+_IGNORED = {"name", "data_format"}
+
+
+def modern_operation(item: Mapping[str, Any]) -> Config:
+    """Return a ``TFOpLambda`` or ``SlicingOpLambda`` with its nodes as an operation of Keras 3.
+
+    Raises
+    ------
+    UsageError
+        ``old-operation``: there is no rule for it, or it is called in another way.
+    """
+    config = item["config"]
+    function, name = str(config.get("function")), str(config.get("name"))
+    nodes = item.get("inbound_nodes", [])
+    if function in ("__operators__.getitem", "slice") and item["class_name"] == "SlicingOpLambda":
+        calls = [{"args": [_argument(node), _slices(node[3])], "kwargs": {}} for node in nodes]
+        return _written("numpy", "GetItem", {"name": _plain(name)}, name, calls)
+    if function not in _RULES:
+        raise _unknown(function, name)
+    module, kind, tensors, options = _RULES[function]
+    calls, chosen = [], dict(_DEFAULTS.get(kind, {}))
+    for node in nodes:
+        # A list of tensors (concat) is written as several entries of one node.
+        several = bool(node) and isinstance(node[0], list)
+        given = dict((node[0][3] if several else node[3]) or {})
+        first: Any = [_argument(entry) for entry in node] if several else _argument(node)
+        others = [_value(given.pop(key)) for key in tensors if key in given]
+        for option in options:
+            new, _, old = option.partition("=")
+            if (value := given.pop(old or new, None)) is not None:
+                chosen[new] = value
+        if len(others) != len(tensors) or any(value not in (None, False) for value in _rest(given)):
+            raise _unknown(function, name)
+        calls.append({"args": [first, *others], "kwargs": {}})
+    return _written(module, kind, {"name": _plain(name), **chosen}, name, calls)
+
+
+def _rest(given: Mapping[str, Any]) -> list[Any]:
+    return [value for key, value in given.items() if key not in _IGNORED]
+
+
+def _written(module: str, kind: str, config: Config, name: str, calls: Sequence[Config]) -> Config:
+    return {
+        "module": f"keras.src.ops.{module}",
+        "class_name": kind,
+        "config": config,
+        "registered_name": kind,
+        "name": name,
+        "inbound_nodes": list(calls),
+    }
+
+
+def _plain(name: str) -> str:
+    return name.replace("/", "_")
+
+
+def _argument(entry: Sequence[Any]) -> Any:
+    """Return the first argument of a node: a tensor, or a constant."""
+    if entry[0] == "_CONSTANT_VALUE":
+        return _value(entry[2])
+    return tensor_config(entry)
+
+
+def _value(value: Any) -> Any:
+    """Return a number, an array, or a reference ``[layer, node, index]`` as Keras 3 writes it."""
+    if isinstance(value, list):
+        if len(value) == 3 and isinstance(value[0], str):
+            return tensor_config(value)
+        return {"class_name": "__numpy__", "config": {"value": value, "dtype": "float32"}}
+    return value
+
+
+def tensor_config(entry: Sequence[Any]) -> Config:
+    """Return the reference ``[layer, node, index, ...]`` as Keras 3 writes it; its shape is not looked at."""
+    history = list(entry[:3])
+    return {"class_name": "__keras_tensor__", "config": {"shape": [], "dtype": "float32", "keras_history": history}}
+
+
+def _slices(given: Mapping[str, Any]) -> list[Any]:
+    read: Callable[[Any], Any] = _slice
+    specs = given["slice_spec"]
+    return [read(spec) for spec in (specs if isinstance(specs, list) else [specs])]
+
+
+def _slice(spec: Any) -> Any:
+    if isinstance(spec, dict) and "class_name" in spec:
+        return {"class_name": "__ellipsis__", "config": {}}
+    if isinstance(spec, dict):
+        return {"class_name": "__slice__", "config": {key: spec.get(key) for key in ("start", "stop", "step")}}
+    return spec
+
+
+def _unknown(function: str, name: str) -> UsageError:
+    return UsageError(
+        f"the model calls tf.{function} ({name}), which this version cannot read from a file of Keras 2",
+        hint="load it where it was trained, replace the call by a layer, and save it again",
+        code="old-operation",
+    )

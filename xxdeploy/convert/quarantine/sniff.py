@@ -1,0 +1,105 @@
+"""What a file really is, from its first bytes: names lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from xxdeploy.errors import UsageError
+
+Kind = Literal["keras", "h5"]
+
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_SUFFIXES: dict[str, Kind] = {".keras": "keras", ".h5": "h5", ".hdf5": "h5"}
+_NAMES = {"keras": "a .keras archive (zip)", "h5": "an HDF5 file"}
+_OTHERS = (
+    (b"\x80\x02", "a Python pickle"),
+    (b"\x80\x03", "a Python pickle"),
+    (b"\x80\x04", "a Python pickle"),
+    (b"\x80\x05", "a Python pickle"),
+    (b"\x93NUMPY", "a numpy array"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ", "an xz archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ", "a program"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"<", "a web page: the download failed"),
+    (b"{", "JSON text"),
+    (b"version https://git-lfs", "a Git LFS pointer: `git lfs pull` fetches the file itself"),
+)
+
+
+def sniff(path: Path) -> Kind:
+    """Return what ``path`` is by its content, and insist that its name agrees.
+
+    Raises
+    ------
+    UsageError
+        ``no-model-file``: absent, a folder, a device, unreadable. ``not-a-model``: neither zip nor HDF5.
+        ``wrong-extension``: the one under the name of the other.
+    """
+    if path.is_dir():
+        saved = (path / "saved_model.pb").is_file()
+        raise UsageError(
+            f"{path} is {'a SavedModel folder' if saved else 'a folder'}, no model file",
+            hint="load it where it was trained and save it with model.save('NAME.keras')",
+            code="no-model-file",
+        )
+    try:
+        if not path.is_file():
+            raise FileNotFoundError(2, "there is no such file")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(64)
+            kind = _kind(file, head, size)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UsageError(
+            f"the model file {path} cannot be read: {getattr(error, 'strerror', None) or error}",
+            hint="check the path; a network of the catalog is named without extension, see `xxdeploy models`",
+            code="no-model-file",
+        ) from error
+    if kind is None:
+        raise UsageError(
+            f"{path} is no Keras model but {_other(head, size)}",
+            hint="save the model with model.save('NAME.keras')",
+            code="not-a-model",
+        )
+    wanted = _SUFFIXES.get(path.suffix.lower())
+    if wanted != kind:
+        right = ".keras" if kind == "keras" else ".h5"
+        raise UsageError(
+            f"{path.name} is {_NAMES[kind]}, which its name does not say",
+            hint=f"if it is what you think, rename it to {path.stem}{right}",
+            code="wrong-extension",
+        )
+    return kind
+
+
+def _kind(file: BinaryIO, head: bytes, size: int) -> Kind | None:
+    if head.startswith(_ZIP):
+        return "keras"
+    offset = 0  # HDF5 may begin behind a user block of 512, 1024, 2048, ... bytes
+    while offset < size and offset <= 1 << 20:
+        file.seek(offset)
+        if file.read(8) == HDF5_MAGIC:
+            return "h5"
+        offset = offset * 2 or 512
+    return None
+
+
+def _other(head: bytes, size: int) -> str:
+    if not size:
+        return "an empty file"
+    if head[4:8] == b"TFL3":
+        return "a TensorFlow Lite model"
+    known = next((what for magic, what in _OTHERS if head.lstrip().startswith(magic)), None)
+    if known:
+        return known
+    if head[:1] == b"\x08" and head[2:3] == b"\x12":  # ir_version, producer_name
+        return "an ONNX model"
+    return "something else (not a zip archive, not HDF5)"
