@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from xxdeploy.cli.output import AsJson, megabytes, plain, print_facts, print_json, print_line, print_table
-from xxdeploy.cli.sensitivity import show_sensitivity
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 
@@ -72,6 +71,8 @@ def command(
     if top is not None and top < 1:
         raise UsageError(f"--top {top} shows nothing", hint="1 or more", code="sensitivity-options")
     if sensitivity and path.exists():
+        from xxdeploy.cli.sensitivity import show_sensitivity
+
         show_sensitivity(
             path,
             calibration=calibration,

@@ -6,13 +6,16 @@ import contextlib
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from xxdeploy.artifacts import Progress
 from xxdeploy.cli.failure import printable
 from xxdeploy.cli.output import console
+
+if TYPE_CHECKING:
+    from xxdeploy.artifacts import Progress
 
 
 class ProgressView:

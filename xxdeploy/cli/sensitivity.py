@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xxdeploy.artifacts import LayerNoise
 from xxdeploy.cli.output import plain, print_json, print_line, print_table
 from xxdeploy.cli.progress import ProgressView
 from xxdeploy.optional import extra
+
+if TYPE_CHECKING:
+    from xxdeploy.artifacts import LayerNoise
 
 
 def show_sensitivity(
