@@ -1,7 +1,7 @@
 """From a picture to the network's input: the one implementation for calibration, evaluation and the device.
 
 ``Preprocess.image`` decodes to uint8; ``Preprocess.normalise`` is the arithmetic of
-``keras.applications.imagenet_utils.preprocess_input``, bit for bit.
+``keras.applications.imagenet_utils.preprocess_input``, bit for bit, or a ``Scaling`` of one's own.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from PIL import Image
 
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.picture import MAX_PIXELS, ImageLike, check_pixels, open_picture
+from xxdeploy.runtime.scaling import Scaling
+from xxdeploy.runtime.scaling import invalid as _invalid
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "MODES", "RESIZES", "ImageLike", "Preprocess"]
+__all__ = ["CUSTOM", "MAX_PIXELS", "MAX_SIDE", "MODES", "RESIZES", "ImageLike", "Preprocess"]
 
 MODES = ("tf", "caffe", "torch", "none")
+CUSTOM = "custom"
+"""The mode of a ``Preprocess`` with a ``Scaling``."""
 RESIZES = ("squash", "crop")
 MAX_SIDE = 4096
 
@@ -40,15 +44,18 @@ class Preprocess:
         3 (RGB) or 1 (grey, ITU-R 601 luma).
     mode
         ``tf``: x / 127.5 - 1. ``caffe``: RGB to BGR, minus the ImageNet means. ``torch``: x / 255,
-        minus the ImageNet means, over the deviations. ``none``: 0..255 as float32.
+        minus the ImageNet means, over the deviations. ``none``: 0..255 as float32. ``custom``: ``scaling``.
     resize
         ``squash``: bilinear to (height, width), whatever the aspect ratio: as Keras' own example does.
         ``crop``: bilinear, so that the picture just covers round(size / 0.875), then the centre.
+    scaling
+        For mode ``custom``, with one value a channel, and for no other mode.
 
     Raises
     ------
     UsageError
-        ``preprocess-invalid``: a value outside those above, or ``caffe``/``torch`` on one channel.
+        ``preprocess-invalid``: a value outside those above, ``caffe``/``torch`` on one channel, or a scaling that
+        does not fit the mode or the channels.
     """
 
     height: int
@@ -56,6 +63,7 @@ class Preprocess:
     channels: int = 3
     mode: str = "tf"
     resize: str = "squash"
+    scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "channels"):
@@ -65,8 +73,12 @@ class Preprocess:
             raise _invalid(f"the input size must be 1 to {MAX_SIDE} pixels, not {self.height} x {self.width}")
         if self.channels not in (1, 3):
             raise _invalid(f"channels must be 1 or 3, not {self.channels}")
-        if self.mode not in MODES:
-            raise _invalid(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
+        if self.mode not in (*MODES, CUSTOM):
+            raise _invalid(f"mode must be one of {', '.join((*MODES, CUSTOM))}, not {self.mode!r}")
+        if (self.mode == CUSTOM) != (self.scaling is not None):
+            raise _invalid(f"mode {self.mode!r} {'needs a' if self.mode == CUSTOM else 'has no'} scaling")
+        if self.scaling is not None and len(self.scaling.mean) != self.channels:
+            raise _invalid(f"the scaling has {len(self.scaling.mean)} values, the picture {self.channels} channels")
         if self.resize not in RESIZES:
             raise _invalid(f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}")
         if self.channels == 1 and self.mode in ("caffe", "torch"):
@@ -94,7 +106,7 @@ class Preprocess:
         """Turn (n, height, width, channels) uint8 into the network's input, same shape, float32.
 
         Bit-exact with ``keras.applications.imagenet_utils.preprocess_input(x, mode=mode)``: the same
-        operations in the same order, all in float32.
+        operations in the same order, all in float32. For ``custom``, see ``Scaling.apply``.
 
         Raises
         ------
@@ -108,6 +120,8 @@ class Preprocess:
                 hint="let Preprocess.batch() or .image() make it",
                 code="batch-shape",
             )
+        if self.scaling is not None:
+            return self.scaling.apply(images)
         if self.mode == "caffe":
             images = images[..., ::-1]
         x = images.astype(np.float32, order="C")
@@ -134,23 +148,28 @@ class Preprocess:
             raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
         return self.normalise(np.stack([self.image(source) for source in sources]))
 
-    def to_json(self) -> dict[str, int | str]:
-        """Return the five fields as plain values."""
-        return {
+    def to_json(self) -> dict[str, object]:
+        """Return the five fields as plain values, and ``scaling`` if there is one."""
+        fields: dict[str, object] = {
             "height": self.height,
             "width": self.width,
             "channels": self.channels,
             "mode": self.mode,
             "resize": self.resize,
         }
+        return fields if self.scaling is None else {**fields, "scaling": self.scaling.to_json()}
 
     @classmethod
     def from_json(cls, value: object) -> Preprocess:
         """Read what ``to_json`` wrote. ``UsageError`` ``preprocess-invalid`` on unknown or missing keys."""
         fields = {"height", "width", "channels", "mode", "resize"}
+        if isinstance(value, dict) and value.get("mode") == CUSTOM:
+            fields = fields | {"scaling"}
         if not isinstance(value, dict) or set(value) != fields:
             raise _invalid(f"it must be an object with exactly the keys {', '.join(sorted(fields))}")
-        return cls(**value)
+        if "scaling" not in value:
+            return cls(**value)
+        return cls(**{**value, "scaling": Scaling.from_json(value["scaling"])})
 
     def _fit(self, picture: Image.Image, name: str) -> NDArray[np.uint8]:
         if self.resize == "crop":
@@ -168,11 +187,3 @@ class Preprocess:
             picture = picture.resize(size, Image.Resampling.BILINEAR)
         left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
         return picture.crop((left, top, left + self.width, top + self.height))
-
-
-def _invalid(message: str) -> UsageError:
-    return UsageError(
-        f"preprocessing: {message}",
-        hint="see docs/bundle-format.md for the five keys and their values",
-        code="preprocess-invalid",
-    )

@@ -93,6 +93,8 @@ def check_classes(config: Mapping[str, Any], path: Path, *, custom: Collection[s
                 raise _stranger(path, layer, registered, module)
             if not is_known(name, module):
                 raise _stranger(path, layer, name, module)
+        if any(isinstance(node, dict) and node and not _reads_tensor(node) for node in _nodes(item)):
+            raise unsafe(path, f"the layer {layer!r} is called on constants, which would compute while it is loaded")
     for activation, layer in _activations(config):
         if activation not in ACTIVATIONS and activation not in custom:
             raise _stranger(path, layer, activation, None)
@@ -112,6 +114,15 @@ def _objects(config: Any) -> Iterator[tuple[dict[str, Any], str]]:
             stack.extend((item, layer) for item in value.values())
         elif isinstance(value, list):
             stack.extend((item, layer) for item in value)
+
+
+def _nodes(item: Mapping[str, Any]) -> list[Any]:
+    nodes = item.get("inbound_nodes")
+    return nodes if isinstance(nodes, list) else []
+
+
+def _reads_tensor(node: Any) -> bool:
+    return any(item["class_name"] == "__keras_tensor__" for item, _ in _objects(node))
 
 
 def _activations(config: Any) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,91 @@
+"""Scaling of pixels that is none of the four of keras.applications: ``(x * scale - mean) / std`` for each channel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.errors import UsageError
+
+ORDERS = ("rgb", "bgr")
+_LARGEST = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """What a network was trained with.
+
+    Parameters
+    ----------
+    scale
+        Factor of the pixels (0..255) before anything else, such as 1 / 255.
+    mean, std
+        One value a channel, in the order of the channels after ``order``; ``std`` is positive.
+    order
+        ``rgb``, or ``bgr`` (which needs three channels).
+
+    Raises
+    ------
+    UsageError
+        ``preprocess-invalid``: a value that is not finite, out of range or of the wrong type, or lists of different
+        lengths.
+    """
+
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    order: str = "rgb"
+
+    def __post_init__(self) -> None:
+        if type(self.mean) is not tuple or type(self.std) is not tuple:
+            raise invalid("mean and std must be lists of numbers")
+        for value in (self.scale, *self.mean, *self.std):
+            if type(value) is not float or not math.isfinite(value) or abs(value) > _LARGEST:
+                raise invalid(f"scale, mean and std must be numbers up to {_LARGEST:.0f}, not {value!r}")
+        if min(self.scale, *self.std) < 1 / _LARGEST:
+            raise invalid(f"scale and std must be positive, at least {1 / _LARGEST:g}")
+        if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+            raise invalid(f"mean and std must have one value a channel, not {len(self.mean)} and {len(self.std)}")
+        if self.order not in ORDERS or (self.order == "bgr" and len(self.mean) != 3):
+            raise invalid(f"order must be rgb, or bgr with three channels, not {self.order!r}")
+
+    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scale (n, height, width, channels) uint8: float32, three operations in the order of the formula."""
+        if self.order == "bgr":
+            images = images[..., ::-1]
+        x = images.astype(np.float32, order="C")
+        x *= np.float32(self.scale)
+        x -= np.array(self.mean, np.float32)
+        x /= np.array(self.std, np.float32)
+        return x
+
+    def to_json(self) -> dict[str, float | str | list[float]]:
+        """Return the four fields as plain values."""
+        return {"scale": self.scale, "mean": list(self.mean), "std": list(self.std), "order": self.order}
+
+    @classmethod
+    def from_json(cls, value: object) -> Scaling:
+        """Read what ``to_json`` wrote. ``UsageError`` ``preprocess-invalid`` on unknown or missing keys."""
+        if not isinstance(value, dict) or set(value) != {"scale", "mean", "std", "order"}:
+            raise invalid("scaling must be an object with exactly the keys mean, order, scale, std")
+        if not isinstance(value["mean"], list) or not isinstance(value["std"], list):
+            raise invalid("mean and std must be lists of numbers")
+        mean, std = (tuple(_number(item) for item in value[key]) for key in ("mean", "std"))
+        return cls(_number(value["scale"]), mean, std, value["order"])
+
+
+def _number(value: object) -> float:
+    """Return a JSON number as float: ``0`` and ``1`` are written without a point."""
+    return float(value) if type(value) is int and abs(value) <= _LARGEST else value  # type: ignore[return-value]
+
+
+def invalid(message: str) -> UsageError:
+    """Make the error for preprocessing that cannot be."""
+    return UsageError(
+        f"preprocessing: {message}",
+        hint="see docs/bundle-format.md for the keys and their values",
+        code="preprocess-invalid",
+    )
