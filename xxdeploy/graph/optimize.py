@@ -17,6 +17,7 @@ from xxdeploy.graph.hoist_relu import hoist_relu
 from xxdeploy.graph.infer_shapes import infer_shapes
 from xxdeploy.graph.merge_duplicates import merge_duplicates
 from xxdeploy.graph.name_tensors import name_tensors
+from xxdeploy.graph.pooled_gemm import fuse_pooled_gemm
 from xxdeploy.graph.push_transposes import push_transposes
 from xxdeploy.graph.remove_dead import remove_dead, remove_identity
 
@@ -35,6 +36,7 @@ DEFAULT: tuple[Pass, ...] = (
     fuse_clip,
     fold_pad,
     fuse_global_pool,
+    fuse_pooled_gemm,
     fuse_batch_norm,  # whatever found nothing to fold into
     remove_identity,
     merge_duplicates,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from xxdeploy.artifacts import OnnxModel, OnProgress, Progress, Ranges
+from xxdeploy.artifacts import OnnxModel, OnProgress, Ranges
 from xxdeploy.datasets import ImageSet
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
@@ -36,7 +36,7 @@ with extra("export"):
 BATCH = 8
 CORRECTION_IMAGES = 96
 """Bias correction averages over every position of every image: more images change nothing that can be measured."""
-EQUALIZATION_IMAGES = 50
+EQUALIZATION_IMAGES = 200
 
 
 class Workshop:
@@ -127,7 +127,6 @@ class Workshop:
         # What is measured depends on the layout's rules, too: an older xxdeploy may have left a tensor out.
         if set(plan_layout(GraphView.of(model), Scheme()).measured) - set(found.tensors):
             found = compute()
-        self._report(Progress("calibrate", total, total))
         return found
 
 

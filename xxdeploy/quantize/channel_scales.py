@@ -40,7 +40,7 @@ EXPONENTS = tuple((a, b) for a in (0.0, 0.25, 0.5, 1.0) for b in (0.0, 0.25, 0.5
 OUTPUTS = 128
 """Outputs of a layer, evenly chosen, on which rules are compared: each is a sample of the same kind."""
 
-HEADROOM = 0.8
+HEADROOM = 1.0
 """Share of the tensor's range that a channel may reach by scaling."""
 
 BOUNDS = (4.0, 16.0, 64.0, 256.0)

@@ -44,7 +44,7 @@ HOMOGENEOUS = frozenset({"Relu", "MaxPool"})
 An average does not: scaled by their means, channels with rare peaks would widen the tensor in front of the pool.
 """
 
-MARGIN = 0.95
+MARGIN = 0.99
 """Share of a Clip's ceiling that a channel may reach by scaling: other images go a little further."""
 
 _Sums = Mapping[str, tuple[Vector, Vector, Vector, int]]

@@ -64,7 +64,9 @@ def has_moments(weights: NDArray[np.float32], taps: int) -> bool:
     return weights.ndim in (2, 4) and taps <= LARGEST
 
 
-def measure_moments(node: NodeProto, weights: NDArray[np.float32], values: NDArray[np.float32], seed: int) -> Moments:
+def measure_moments(
+    node: NodeProto, weights: NDArray[np.float32], values: NDArray[np.float32], seed: int | tuple[int, ...]
+) -> Moments:
     """Look at the patches of a batch ``values`` (n, channels, ...) that ``node`` multiplies its ``weights`` with.
 
     Of a convolution a sample of output positions is taken, the same number of each image, padding included.
@@ -80,7 +82,12 @@ def measure_moments(node: NodeProto, weights: NDArray[np.float32], values: NDArr
 
 
 def _patches(
-    node: NodeProto, weights: NDArray[np.float32], values: NDArray[np.float32], groups: int, taps: int, seed: int
+    node: NodeProto,
+    weights: NDArray[np.float32],
+    values: NDArray[np.float32],
+    groups: int,
+    taps: int,
+    seed: int | tuple[int, ...],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the mean patch of each image (n, groups, taps), and a sample of patches (positions, groups, taps)."""
     options = attributes(node)

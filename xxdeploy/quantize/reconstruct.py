@@ -8,7 +8,7 @@ layers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,11 +57,14 @@ def reconstruct(
     *,
     rounding: bool = False,
     on_progress: OnProgress | None = None,
+    quantizer: Callable[[OnnxModel, Ranges, Scheme], OnnxModel] = quantize,
 ) -> Reconstruction:
     """Correct the bias of every integer layer, and with ``rounding`` choose how its weights are rounded.
 
     ``batches`` gives about a hundred calibration images. Layers with more than 4,608 inputs to one output are rounded
     to the nearest: the matrix of their moments would be too large. So are convolutions over one or three axes.
+    ``quantizer`` writes the layout that is tuned: the CPU's, or
+    :func:`xxdeploy.quantize.tensorrt_layout.quantize_for_tensorrt`.
 
     Raises
     ------
@@ -74,7 +77,7 @@ def reconstruct(
     view = GraphView.of(model)
     layers = biased_layers(view, scheme)
     expected = _float_means(view, [node.output[0] for node in layers], batches)
-    integer = GraphView.of(quantize(model, ranges, scheme))
+    integer = GraphView.of(quantizer(model, ranges, scheme))
     constants = dict(integer.constants)
     outputs = [_output(integer, node) for node in layers]
     staged = StagedRun(integer, outputs, batches())
@@ -93,9 +96,12 @@ def reconstruct(
         shift = mean_shift(expected[node.output[0]] - means)
         bias = (view.constants[node.input[2]] + shift).astype(np.float32)
         biases[node.input[2]] = bias
-        pair = integer.producers[written.input[2]]
-        steps = np.rint(bias / constants[pair.input[1]].astype(np.float64))
-        constants[pair.input[0]] = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
+        pair = integer.producers.get(written.input[2])
+        if pair is None:  # TensorRT's bias stays float
+            constants[written.input[2]] = bias
+        else:
+            steps = np.rint(bias / constants[pair.input[1]].astype(np.float64))
+            constants[pair.input[0]] = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
         log.debug("bias of %s: mean shift %.4g", node.output[0], float(np.abs(shift).mean()))
         if on_progress is not None:
             step = "round weights, correct biases" if rounding else "correct biases"
@@ -112,15 +118,15 @@ def _inspect(
     reads: str,
 ) -> tuple[Means, Moments]:
     """Advance, and return the layer's output means of each image and the moments of its input."""
+    total: list[Moments] = []  # the sum so far: a matrix for each chunk would be 1 GB in ResNet50's widest layers
 
-    def look(output: NDArray[np.float32], values: NDArray[np.float32]) -> tuple[Means, Moments]:
-        return _channel_means(output), measure_moments(node, weights, values, seed=stage)
+    def look(output: NDArray[np.float32], values: NDArray[np.float32]) -> Means:
+        found = measure_moments(node, weights, values, seed=(stage, len(total[0].means) if total else 0))
+        total[:] = [total[0] + found if total else found]
+        return _channel_means(output)
 
-    seen = staged.advance(stage, constants, look, [reads])
-    moments = seen[0][1]
-    for _, each in seen[1:]:
-        moments = moments + each
-    return np.concatenate([means for means, _ in seen]), moments
+    means = staged.advance(stage, constants, look, [reads])
+    return np.concatenate(means), total[0]
 
 
 def _round(

@@ -9,6 +9,9 @@ output is ``e . x``, and what is to be made small is equation 13::
 AdaRound relaxes this and descends a gradient. Here it is solved as the binary quadratic problem that it is, by flipping
 one weight at a time for as long as that helps (coordinate descent, all output channels at once). Where the bias is
 corrected afterwards, ``H`` is the covariance, since the mean of the error goes into the bias.
+
+Flipping stops where no single flip helps. So it starts twice, from the nearest integers and from those of error
+feedback (GPTQ, Frantar et al. 2022, arXiv:2210.17323), and each output channel keeps the better end.
 """
 
 from __future__ import annotations
@@ -32,13 +35,20 @@ def round_weights(steps: Floats, moments: Floats, limit: int) -> NDArray[np.int8
     group's inputs; its unit does not matter. ``limit`` is the largest magnitude. Each result is one of the two
     neighbours of its step, and the quadratic form is never larger than that of rounding to the nearest.
     """
-    low = np.floor(steps)
-    rounded = np.clip(np.rint(steps), -limit, limit)
-    error = (steps - rounded).astype(np.float32)
+    steps = np.asarray(steps, np.float32)
     damped = moments + DAMPING * np.trace(moments, axis1=1, axis2=2)[:, None, None] / moments.shape[1] * np.eye(
         moments.shape[1], dtype=np.float32
     )
-    slope = error @ damped
+    nearest = _descended(steps, np.clip(np.rint(steps), -limit, limit), damped, limit)
+    feedback = _descended(steps, _fed_back(steps, damped, limit), damped, limit)
+    better = (_form(steps - feedback, damped) < _form(steps - nearest, damped))[:, :, None]
+    return np.where(better, feedback, nearest).astype(np.int8)
+
+
+def _descended(steps: Floats, rounded: Floats, damped: Floats, limit: int) -> Floats:
+    """Flip one weight at a time, from ``rounded`` on, for as long as that helps."""
+    low, rounded = np.floor(steps), rounded.copy()
+    slope = (steps - rounded) @ damped
     diagonal = np.diagonal(damped, axis1=1, axis2=2)
     for _ in range(SWEEPS):
         flips = 0
@@ -56,4 +66,30 @@ def round_weights(steps: Floats, moments: Floats, limit: int) -> NDArray[np.int8
                 flips += group.size
         if not flips:
             break
-    return rounded.astype(np.int8)
+    return rounded
+
+
+def _fed_back(steps: Floats, damped: Floats, limit: int) -> Floats:
+    """Round weight after weight, and let those that follow make up for each error (GPTQ, arXiv:2210.17323, section 3).
+
+    Where moments are too flat to be inverted, the result is what rounding to the nearest gives.
+    """
+    low, high = np.maximum(np.floor(steps), -limit), np.minimum(np.ceil(steps), limit)
+    rounded = np.clip(np.rint(steps), -limit, limit)
+    try:
+        inverse = np.linalg.inv(damped.astype(np.float64))
+        upper = np.linalg.cholesky(inverse).swapaxes(1, 2).astype(np.float32)
+    except np.linalg.LinAlgError:
+        return rounded
+    wanted = steps.copy()
+    for tap in range(steps.shape[2]):
+        rounded[:, :, tap] = np.clip(np.rint(wanted[:, :, tap]), low[:, :, tap], high[:, :, tap])
+        error = (wanted[:, :, tap] - rounded[:, :, tap]) / upper[:, tap, tap, None]
+        wanted[:, :, tap:] -= error[:, :, None] * upper[:, None, tap, tap:]
+    return rounded
+
+
+def _form(error: Floats, damped: Floats) -> Floats:
+    """Return ``e^T H e`` of each output, (groups, outputs)."""
+    form: Floats = np.einsum("got,got->go", error @ damped, error)
+    return form
