@@ -23,13 +23,18 @@ def test_the_plan_is_followed_to_images_labels_and_preprocessing(images: Path) -
     assert inputs.labels is not None
     assert inputs.labels.names[3] == "class-3"  # ten folders, ten outputs
     assert (inputs.preprocess.height, inputs.preprocess.channels, inputs.preprocess.resize) == (28, 1, "crop")
-    assert (inputs.task, inputs.method) == ("classification", "percentile-99.99")
+    assert (inputs.task, inputs.method) == ("classification", None)  # the recipe or the ladder chooses
+    assert inputs.selection is None  # a quarter of 20 says nothing
+    assert "too few" in inputs.notes[0]
 
 
 def test_sample_weights_bring_everything(images: Path) -> None:
     inputs = follow(find("mobilenetv2"), ExportPlan("int8", "sample"))
     assert inputs.calibration is not None
     assert inputs.evaluation is not None
+    assert inputs.selection is not None
+    assert (len(inputs.calibration), len(inputs.selection)) == (150, 50)  # a quarter is held back
+    assert inputs.selection.labels is not None  # its folders name the network's classes
     assert (inputs.options.alpha, inputs.preprocess.height, inputs.classes) == (0.35, 48, 10)
     assert "Fashion-MNIST" in inputs.notes[0]
 
