@@ -29,10 +29,12 @@ def drawn_by_numpy(seed: int | None) -> Iterator[None]:
     original = random_initializers.random
     draw = _Draw(None if seed is None else np.random.Generator(np.random.SFC64(seed)))
     random_initializers.random = SimpleNamespace(
-        uniform=draw.uniform,
-        normal=draw.normal,
-        truncated_normal=draw.truncated_normal,
-        make_default_seed=original.make_default_seed,
+        **{
+            **vars(original),  # seeds and their generators
+            "uniform": draw.uniform,
+            "normal": draw.normal,
+            "truncated_normal": draw.truncated_normal,
+        }
     )
     try:
         yield

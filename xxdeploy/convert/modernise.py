@@ -117,8 +117,8 @@ def _operation_module(name: str, item: Mapping[str, Any]) -> str | None:
     if isinstance(module, str):
         return module if module.startswith("keras.src.ops.") else None
     inner = item["config"]
-    if "inbound_nodes" not in item or "dtype" in inner or "trainable" in inner or "layers" in inner:
-        return None
+    if "inbound_nodes" not in item or "trainable" in inner or "layers" in inner:
+        return None  # every layer says whether it is trainable, and no operation does
     return next((f"keras.src.ops.{place}" for place, names in OPERATIONS.items() if name in names), None)
 
 

@@ -5,13 +5,16 @@ optimiser, in the ``GraphDef``, and in each of its own passes: VGG16 is killed a
 that is converted holds no weight at all. Each variable is a placeholder; its array joins the ONNX graph
 afterwards, once (see ``keras_to_onnx``).
 
-Two Keras layers are traced in a simpler form:
+Some Keras layers are traced in a simpler form:
 
 - Batch normalisation in inference is one scale and one shift,
   ``y = x * s + b`` with ``s = gamma / sqrt(variance + epsilon)``, ``b = beta - mean * s``
   (Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 2, step 11), computed here in float64.
 - A grouped convolution on the CPU is wrapped by Keras in a jit-compiled inner function, which tf2onnx
   copies into the ONNX graph as an unknown ``StatefulPartitionedCall``. It is traced as ``tf.nn.conv2d``.
+- The exact GELU, ``x * erfc(-x / sqrt(2)) / 2`` in TensorFlow, is written with ``erf``, which ONNX has
+  (Hendrycks & Gimpel 2016, arXiv:1606.08415).
+- Rescaling without an offset does not add its zero.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ def trace(model: Any) -> Trace:
     """Trace ``model`` (a built ``keras.Model``) for inference with a free batch axis."""
     keras = load_keras()
     import tensorflow as tf
+    from tensorflow.python.framework.func_graph import FuncGraph
 
     norms = [layer for layer in model._flatten_layers() if type(layer) is keras.layers.BatchNormalization]
     folded = {id(variable) for layer in norms for variable in layer.variables}
@@ -53,7 +57,8 @@ def trace(model: Any) -> Trace:
     arrays = [_view(variable) for variable in variables]  # while TensorFlow is still eager
 
     weights: dict[str, NDArray[Any]] = {}
-    with tf.Graph().as_default() as graph:
+    # A plain graph refuses arrays that a layer keeps as eager tensors (Normalization); this kind writes them down.
+    with FuncGraph("trace", capture_by_value=True).as_default() as graph:
 
         def placeholder(array: NDArray[Any]) -> Any:
             tensor = tf.compat.v1.placeholder(array.dtype, array.shape, name=f"weight_{len(weights)}")
@@ -97,8 +102,8 @@ def _lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> I
     """Replace, while the trace runs, how batch normalisation and grouped convolution are called."""
     from keras.src.backend.tensorflow import nn
 
-    norm = keras.layers.BatchNormalization
-    norm_call, conv = norm.call, nn.conv
+    norm, rescaling = keras.layers.BatchNormalization, keras.layers.Rescaling
+    norm_call, rescaling_call, conv, gelu, celu = norm.call, rescaling.call, nn.conv, nn.gelu, nn.celu
 
     def lean_norm(self: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if id(self) not in pairs or mask is not None:
@@ -124,8 +129,22 @@ def _lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> I
             return tf.nn.conv2d(inputs, kernel, strides, padding.upper(), dilations=dilation_rate)
         return conv(inputs, kernel, strides, padding, data_format, dilation_rate)
 
-    norm.call, nn.conv = lean_norm, lean_conv
+    def lean_gelu(x: Any, approximate: bool = True) -> Any:
+        x = tf.convert_to_tensor(x)
+        return gelu(x, approximate=True) if approximate else 0.5 * x * (1.0 + tf.math.erf(x * 0.5**0.5))
+
+    def lean_celu(x: Any, alpha: float = 1.0) -> Any:
+        return tf.maximum(x, 0.0) + alpha * (tf.exp(tf.minimum(x, 0.0) / alpha) - 1.0)  # ONNX has no Expm1
+
+    def lean_rescaling(self: Any, inputs: Any) -> Any:
+        if isinstance(self.offset, (int, float)) and isinstance(self.scale, (int, float)) and not self.offset:
+            return tf.cast(inputs, self.compute_dtype) * tf.cast(self.scale, self.compute_dtype)
+        return rescaling_call(self, inputs)
+
+    norm.call, rescaling.call = lean_norm, lean_rescaling
+    nn.conv, nn.gelu, nn.celu = lean_conv, lean_gelu, lean_celu
     try:
         yield
     finally:
-        norm.call, nn.conv = norm_call, conv
+        norm.call, rescaling.call = norm_call, rescaling_call
+        nn.conv, nn.gelu, nn.celu = conv, gelu, celu

@@ -70,7 +70,7 @@ ACTIVATIONS = _words(
     """
     celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear
     log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign
-    sparse_plus sparse_sigmoid squareplus swish tanh tanh_shrink threshold
+    sparse_plus sparse_sigmoid squareplus swish tanh tanh_shrink
 """
 )
 
