@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from xxdeploy.artifacts import LayerNoise, OnnxModel, OnProgress, Progress, Ranges, noise_to_json
+from xxdeploy.datasets import ImageSet
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.optional import extra
-from xxdeploy.pipeline.ladder import Climb, Goal, Rung, climb
+from xxdeploy.pipeline.ladder import Climb, Goal, Judge, Rung, climb
 from xxdeploy.pipeline.plan import ExportPlan, Inputs
 from xxdeploy.pipeline.prove import EVALUATION_BATCH, measure_latency
 from xxdeploy.pipeline.results import RungRow
@@ -28,6 +29,8 @@ with extra("export"):
 SENSITIVITY_IMAGES = 16
 _EMULATED_IMAGES = 96
 """Emulating 16-bit sums takes several times as long as running the model."""
+_EMULATED_BATCH = 1
+"""And several times the memory, for each image in a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +89,10 @@ def make_int8(
     few = images.sample(min(_EMULATED_IMAGES, len(images)))
     first = next(iter(few.batches(inputs.preprocess, 1)))
 
-    def judge_on(chosen: Any) -> Any:
+    def judge_on(chosen: ImageSet, batch: int) -> Judge:
         kept = record_reference(
             reference,
-            chosen.batches(inputs.preprocess, EVALUATION_BATCH),
+            chosen.batches(inputs.preprocess, batch),
             classes=inputs.task == "classification",
             on_progress=lambda progress: report(replace(progress, step="reference")),
             total=len(chosen),
@@ -97,7 +100,7 @@ def make_int8(
 
         def judge(model: OnnxModel) -> Comparison:
             session = OrtSession(model.data, name="onnx-int8", exact=True)
-            return compare_with(kept, session, chosen.batches(inputs.preprocess, EVALUATION_BATCH), chosen.labels)
+            return compare_with(kept, session, chosen.batches(inputs.preprocess, batch), chosen.labels)
 
         return judge
 
@@ -107,7 +110,7 @@ def make_int8(
 
     climbed = climb(
         workshop,
-        judge_on(images),
+        judge_on(images, EVALUATION_BATCH),
         clock,
         Goal(
             None if plan.min_agreement is None else plan.min_agreement / 100,
@@ -119,7 +122,12 @@ def make_int8(
         report=report,
     )
     variants = int8_variants(
-        workshop, climbed.recipe, climbed.model, cpu=plan.cpu, judge=judge_on(few) if trained else None, report=report
+        workshop,
+        climbed.recipe,
+        climbed.model,
+        cpu=plan.cpu,
+        judge=judge_on(few, _EMULATED_BATCH) if trained else None,
+        report=report,
     )
     report(Progress("sensitivity", 0, 1))
     noise = layer_noise(
