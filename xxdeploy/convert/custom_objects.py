@@ -15,6 +15,7 @@ from xxdeploy.errors import UsageError
 _PAIR = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)", re.ASCII)
 OURS = {"LocalResponseNormalization": "xxdeploy.models.local_response"}
 """Layers of the networks of the catalog, which every file may name."""
+_TRANSLATIONS = {"hard_sigmoid_of_keras2": "xxdeploy.convert.old_activations"}
 
 
 def custom_names(given: Sequence[str]) -> frozenset[str]:
@@ -54,7 +55,7 @@ def import_custom_objects(given: Sequence[str]) -> dict[str, Any]:
             found[getattr(value, "__name__", name)] = value
     from keras.saving import get_registered_name
 
-    for name, module in OURS.items():
+    for name, module in {**OURS, **_TRANSLATIONS}.items():
         if name not in found:
             found[name] = getattr(importlib.import_module(module), name)
     for value in tuple(found.values()):

@@ -84,7 +84,7 @@ def load_model_file(
 
 def _adapted(found: ModelFile, input_size: int | tuple[int, int] | None) -> tuple[dict[str, Any], tuple[str, ...]]:
     try:
-        config, notes = in_float32(modernise(found.config))
+        config, notes = in_float32(modernise(found.config, old=(found.keras_version or "").startswith(("1.", "2."))))
         notes += with_free_batch(config)
         if input_size is not None:
             with_input_size(config, input_size)
@@ -115,7 +115,7 @@ def _built(
     except XXDeployError:
         raise
     except Exception as error:  # a custom layer may raise anything, and so does Keras on hostile configurations
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {_reason(error)}"
         if resized:
             raise UsageError(
                 f"{found.path} cannot take pictures of that --input-size: {reason}",
@@ -155,12 +155,17 @@ def _fill(model: keras.Model, found: ModelFile) -> None:
             code="damaged-model",
         ) from error
     except Exception as error:  # as for building
-        raise _mismatch(found.path, " ".join(str(error).split())[:300]) from error
+        raise _mismatch(found.path, _reason(error)) from error
     missing = [
         weight.path for weight in model.weights if id(weight) not in assigned and "seed_generator" not in weight.path
     ]
     if missing:
         raise _mismatch(found.path, f"there are none for {', '.join(missing[:3])}")
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong: Keras puts whole configurations in front of it."""
+    return " ".join(str(error).rpartition("Exception encountered: ")[2].split())[:300]
 
 
 def _mismatch(path: Path, reason: str) -> ConversionError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from xxdeploy.convert.old_activations import OLD_ACTIVATIONS, old_activation
 from xxdeploy.convert.old_operations import modern_operation, tensor_config
 from xxdeploy.convert.quarantine.known import (
     INITIALIZERS,
@@ -29,22 +30,29 @@ _DROPPED = {
     "DepthwiseConv2D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint", "filters"),
     "SeparableConv2D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
     "Softmax": ("mask",),
+    "SpatialDropout1D": ("trainable", "noise_shape"),
+    "SpatialDropout2D": ("trainable", "noise_shape"),
+    "SpatialDropout3D": ("trainable", "noise_shape"),
 }
 """Options that Keras 2 wrote and Keras 3 does not take; each says what is the case anyway, or matters in training."""
 _DROPPED_EVERYWHERE = ("batch_input_shape", "rng_type", "force_generator", "ragged", "sparse")
 
 
-def modernise(config: Mapping[str, Any]) -> Config:
+def modernise(config: Mapping[str, Any], *, old: bool = False) -> Config:
     """Return ``config`` (from ``quarantine``) as Keras 3 writes it in a ``.keras`` file.
+
+    ``old``: Keras 2 wrote it, to which some words meant something else.
 
     Raises
     ------
     UsageError
         ``old-operation``: an operation of Keras 2 that has no translation here.
     """
-    modern = _modern(config)
+    modern = _modern(_with_old_meanings(config) if old else config)
     assert isinstance(modern, dict)
-    return modern
+    names = _layer_names(modern)
+    renamed = {name: _without_slash(name, names) for name in names if "/" in name}
+    return _replaced(modern, renamed) if renamed else modern
 
 
 def _modern(value: Any) -> Any:
@@ -111,6 +119,22 @@ def _is_old_node(node: Any) -> bool:
     return isinstance(node, list) and bool(node)
 
 
+def _with_old_meanings(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_old_meanings(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    changed = {key: _with_old_meanings(item) for key, item in value.items()}
+    for key in ("activation", "recurrent_activation"):
+        if isinstance(changed.get(key), str) and changed[key] in OLD_ACTIVATIONS:
+            changed[key] = old_activation(changed[key])
+    if changed.get("class_name") == "RandomCrop" and isinstance(changed.get("config"), dict):
+        # In inference Keras 2 cut to the aspect ratio and resized; Keras 3 only cuts.
+        kept = {key: item for key, item in changed["config"].items() if key in ("name", "height", "width")}
+        return {**changed, "class_name": "Resizing", "config": {**kept, "crop_to_aspect_ratio": True}}
+    return changed
+
+
 def _operation_module(name: str, item: Mapping[str, Any]) -> str | None:
     """Return the module of an operation; None for a layer, whose configuration says its number format."""
     module = item.get("module")
@@ -159,3 +183,29 @@ def _node(node: Any) -> Any:
     options: Config = next((tensor[3] for tensor in tensors if len(tensor) > 3 and tensor[3]), {})
     arguments = [tensor_config(tensor) for tensor in tensors]
     return {"args": [arguments[0] if len(arguments) == 1 else arguments], "kwargs": dict(options)}
+
+
+def _layer_names(value: Any) -> set[str]:
+    if isinstance(value, list):
+        return set().union(*map(_layer_names, value))
+    if not isinstance(value, dict):
+        return set()
+    inner = value.get("config")
+    own = inner.get("name") if isinstance(inner, dict) and "class_name" in value else None
+    return set().union({own} if isinstance(own, str) else (), *map(_layer_names, value.values()))
+
+
+def _without_slash(name: str, taken: set[str]) -> str:
+    """Return a name that Keras 3 takes: DenseNet's layers of Keras 2 are called ``conv1/conv``."""
+    name = name.replace("/", "_")
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _replaced(value: Any, renamed: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _replaced(item, renamed) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, renamed) for item in value]
+    return renamed.get(value, value) if isinstance(value, str) else value

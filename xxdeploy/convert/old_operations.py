@@ -49,6 +49,9 @@ _RULES: dict[str, _Rule] = {
     "reshape": ("numpy", "Reshape", (), ("newshape=shape",)),
     "expand_dims": ("numpy", "ExpandDims", (), ("axis",)),
     "squeeze": ("numpy", "Squeeze", (), ("axis",)),
+    "compat.v1.squeeze": ("numpy", "Squeeze", (), ("axis",)),
+    "compat.v1.transpose": ("numpy", "Transpose", (), ("axes=perm",)),
+    "transpose": ("numpy", "Transpose", (), ("axes=perm",)),
     "concat": ("numpy", "Concatenate", (), ("axis",)),
     "stack": ("numpy", "Stack", (), ("axis",)),
     "cast": ("core", "Cast", (), ("dtype",)),
@@ -70,7 +73,7 @@ def modern_operation(item: Mapping[str, Any]) -> Config:
     nodes = item.get("inbound_nodes", [])
     if function in ("__operators__.getitem", "slice") and item["class_name"] == "SlicingOpLambda":
         calls = [{"args": [_argument(node), _slices(node[3])], "kwargs": {}} for node in nodes]
-        return _written("numpy", "GetItem", {"name": _plain(name)}, name, calls)
+        return _written("numpy", "GetItem", {"name": name}, name, calls)
     if function not in _RULES:
         raise _unknown(function, name)
     module, kind, tensors, options = _RULES[function]
@@ -88,7 +91,7 @@ def modern_operation(item: Mapping[str, Any]) -> Config:
         if len(others) != len(tensors) or any(value not in (None, False) for value in _rest(given)):
             raise _unknown(function, name)
         calls.append({"args": [first, *others], "kwargs": {}})
-    return _written(module, kind, {"name": _plain(name), **chosen}, name, calls)
+    return _written(module, kind, {"name": name, **chosen}, name, calls)
 
 
 def _rest(given: Mapping[str, Any]) -> list[Any]:
@@ -104,10 +107,6 @@ def _written(module: str, kind: str, config: Config, name: str, calls: Sequence[
         "name": name,
         "inbound_nodes": list(calls),
     }
-
-
-def _plain(name: str) -> str:
-    return name.replace("/", "_")
 
 
 def _argument(entry: Sequence[Any]) -> Any:
