@@ -113,15 +113,20 @@ def climb(
     """Climb from ``start`` (called ``name``) until ``goal`` holds; a ``pinned`` recipe is only measured."""
     rungs: list[Rung] = []
 
+    def rank(found: Comparison) -> tuple[bool, float]:
+        return not goal.holds(found), loss(found)
+
     def measure(rung: str, recipes: Sequence[Recipe]) -> tuple[Recipe, OnnxModel, Comparison]:
         """Make and judge ``recipes``, note the best as a rung, and return it."""
         report(Progress(f"rung {rung}", 0, 1))
         began = time.perf_counter()
-        tried = []
-        for recipe in recipes:
+        best = None
+        for recipe in recipes:  # of all that are tried only the best stays in memory
             model = workshop.build(recipe)
-            tried.append((recipe, model, judge(model)))
-        best = min(tried, key=lambda each: loss(each[2]))
+            found = judge(model)
+            if best is None or rank(found) < rank(best[2]):
+                best = recipe, model, found
+        assert best is not None
         ours, floats = clock(best[1])
         rungs.append(Rung(rung, best[0], best[2], ours, floats, time.perf_counter() - began, True))
         report(Progress(f"rung {rung}", 1, 1))
@@ -133,7 +138,7 @@ def climb(
         if goal.holds(now[2]) or not recipes:
             continue
         found = measure(rung, recipes)
-        if loss(found[2]) < _BETTER * loss(now[2]):
+        if goal.holds(found[2]) or loss(found[2]) < _BETTER * loss(now[2]):
             now = found
         else:
             rungs[-1] = replace(rungs[-1], taken=False)
@@ -168,7 +173,9 @@ def proposals(rung: str, now: Recipe) -> list[Recipe]:
     if rung == "calibrator":
         return [replace(now, calibrator=each) for each in CALIBRATORS if plain and each != now.calibrator]
     if rung == "equalization":
-        return [] if now.equalization else [replace(now, equalization=True)]
+        # Other ranges may ask for another calibrator: what was chosen before made the best of an outlier.
+        calibrators = dict.fromkeys((now.calibrator, *CALIBRATORS) if plain else (now.calibrator,))
+        return [] if now.equalization else [replace(now, equalization=True, calibrator=each) for each in calibrators]
     if rung == "bias correction":
         return [replace(now, bias_correction="empirical")] if plain else []
     done = now.rounding == "adaptive"
