@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ _FLOOR = 2.0**-60
 
 _BIAS_LIMIT = 2.0**30
 """Largest quantised bias. Half of int32 is left for the sum of products that is added to it."""
+
+_BLOCK = 1 << 20
+"""Values that are rounded at a time, in float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,23 +81,33 @@ def integer_weights(
     without VNNI add in 16 bits would be too large together, so that no input can saturate that sum.
     """
     rest = tuple(i for i in range(weights.ndim) if i != axis)
-    largest = np.max(np.abs(weights.astype(np.float64)), axis=rest)
+    largest = np.maximum(weights.max(axis=rest), -weights.min(axis=rest)).astype(np.float64)
     living = largest[largest > 0]
     largest[largest == 0] = living.min() if living.size else 1.0
     scale = np.maximum(largest / scheme.weight_max, _FLOOR)
+    blocks = list(_blocks(weights.shape, axis))
     if narrow:
-        scale = np.maximum(scale, narrow_scale(weights, axis))
+        scale = np.maximum(scale, np.concatenate([narrow_scale(weights[block], axis) for block in blocks]))
     if bias is not None:
         scale = np.maximum(scale, np.abs(bias.astype(np.float64)) / (input_scale * _BIAS_LIMIT))
     scale32 = scale.astype(np.float32)
-    shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
-    steps = weights / scale32.astype(np.float64).reshape(shape)
-    values = np.clip(np.rint(steps), -scheme.weight_max, scheme.weight_max).astype(np.int8)
-    if narrow:
-        values = fit_pairs(values, axis, steps)
+    along = scale32.astype(np.float64).reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
+    values = np.empty(weights.shape, np.int8)
+    for block in blocks:
+        steps = weights[block] / along[block[: axis + 1]]
+        rounded = np.clip(np.rint(steps), -scheme.weight_max, scheme.weight_max).astype(np.int8)
+        values[block] = fit_pairs(rounded, axis, steps) if narrow else rounded
     bias_scale = (np.float32(input_scale) * scale32).astype(np.float32)
     integer_bias = None if bias is None else np.rint(bias / bias_scale.astype(np.float64)).astype(np.int32)
     return IntegerWeights(values, scale32, integer_bias, bias_scale)
+
+
+def _blocks(shape: tuple[int, ...], axis: int) -> Iterator[tuple[slice, ...]]:
+    """Yield the parts of an array that hold a million values or a channel: VGG's first Dense has a hundred million."""
+    channels = shape[axis]
+    size = max(1, _BLOCK * channels // max(1, int(np.prod(shape))))
+    for first in range(0, channels, size):
+        yield (*[slice(None)] * axis, slice(first, first + size))
 
 
 def _at_most(width: float, steps: int) -> NDArray[np.float32]:
