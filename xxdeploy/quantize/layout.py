@@ -101,7 +101,7 @@ def _integer_layers(view: GraphView, roles: Mapping[int, Role], scheme: Scheme) 
             continue
         asked = kind is not Role.FLOAT and not {layer_name(node), node.output[0]} & scheme.float_layers
         rounded_for_it = node.op_type == "Add" and any(
-            _for_adds(view, name) for name in floats.intersection(node.input)
+            _for_floats(view, name) for name in floats.intersection(node.input)
         )
         if asked and not rounded_for_it:
             layers.append(node)
@@ -110,9 +110,9 @@ def _integer_layers(view: GraphView, roles: Mapping[int, Role], scheme: Scheme) 
     return layers
 
 
-def _for_adds(view: GraphView, name: str) -> bool:
-    """Tell whether nothing but Add reads a tensor: then no convolution needs it in integers anyway."""
-    return all(reader.op_type == "Add" for reader in view.consumers.get(name, ()))
+def _for_floats(view: GraphView, name: str) -> bool:
+    """Tell whether no layer reads a tensor in integers: what an activation or a pool makes of it is rounded by itself."""
+    return all(reader.op_type in ("Add", "Relu", "Clip", "AveragePool") for reader in view.consumers.get(name, ()))
 
 
 def _end(view: GraphView, node: NodeProto, roles: Mapping[int, Role]) -> str:
