@@ -12,8 +12,8 @@ from typing import IO
 from xxdeploy.errors import ConversionError, UsageError
 
 CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-MAX_CONFIG = 16 << 20
-"""Bytes of a configuration; the largest of keras.applications has 1.1 million."""
+MAX_CONFIG = 8 << 20
+"""Bytes of a configuration; the largest of keras.applications, NASNetLarge, has 1.03 million."""
 _MAX_ENTRIES = 256
 _MAX_INDEX = 64 << 10
 _FLOOR, _MAX_RATIO = 16 << 20, 20  # Keras stores weights as they are, and floats hardly shrink

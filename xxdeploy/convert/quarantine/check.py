@@ -14,6 +14,7 @@ from xxdeploy.convert.quarantine.known import ACTIVATIONS, is_known
 from xxdeploy.errors import ConversionError, UsageError
 
 _MAX_DEPTH = 120
+_MAX_VALUES = 1_000_000  # NASNetLarge has 64 thousand
 _VALUES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"})
 _FUNCTION_PLACES = frozenset({None, "builtins", "keras.activations", "keras.ops", "keras.src.activations.activations"})
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
@@ -26,17 +27,19 @@ def read_config(text: bytes, path: Path) -> dict[str, Any]:
     Raises
     ------
     ConversionError
-        ``damaged-model``: no JSON object with a class and its configuration. ``unsafe-model``: nested too deep.
+        ``damaged-model``: no JSON object with a class and its configuration. ``unsafe-model``: nested too deep,
+        or too many values.
     """
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _no_model(path, str(error)) from error
-    stack = [(config, 0)]
+    stack, values = [(config, 0)], 0
     while stack:
         value, depth = stack.pop()
-        if depth > _MAX_DEPTH:
-            raise unsafe(path, f"its configuration is nested more than {_MAX_DEPTH} times")
+        values += 1
+        if depth > _MAX_DEPTH or values > _MAX_VALUES:
+            raise unsafe(path, f"its configuration is nested more than {_MAX_DEPTH} times, or has a million values")
         if isinstance(value, dict):
             stack.extend((item, depth + 1) for item in value.values())
         elif isinstance(value, list):
@@ -187,9 +190,12 @@ def _stranger(path: Path, layer: str, name: str, module: str | None) -> UsageErr
             code="unsupported-layer",
         )
     own = name.rpartition(">")[2]
-    if root in sys.stdlib_module_names - {"__main__"} | {"builtins"} or not _IDENTIFIER.fullmatch(own):
+    known = root in sys.stdlib_module_names - {"__main__"} and not (root == "builtins" and ">" in name)
+    if known or not _IDENTIFIER.fullmatch(own):
         return unsafe(path, f"it asks Keras to import {shown[:120]!r} (layer {layer!r}), which is no layer")
-    place = module if module and module != "__main__" and _MODULE.fullmatch(module) else "MODULE"
+    place = (
+        module if module and root not in ("__main__", "builtins", "keras") and _MODULE.fullmatch(module) else "MODULE"
+    )
     return UsageError(
         f"{path} names {shown[:120]} (layer {layer!r}), which is not part of Keras",
         hint=f"if it is yours, say where it is: --custom-objects {place}:{own}",

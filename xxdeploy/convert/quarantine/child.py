@@ -5,6 +5,7 @@ Request and answer are JSON; an error is part of the answer.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from contextlib import suppress
@@ -66,6 +67,7 @@ def _limit_memory() -> None:
 def main() -> None:
     """Read the request, answer it."""
     request = json.load(sys.stdin)
+    gc.disable()  # a configuration of a million lists would be searched for cycles again and again
     _limit_memory()
     path = Path(request["path"])
     answer: dict[str, Any]
