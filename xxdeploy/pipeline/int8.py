@@ -17,7 +17,7 @@ from xxdeploy.pipeline.ladder import Climb, Goal, Judge, Rung, climb
 from xxdeploy.pipeline.plan import ExportPlan, Inputs
 from xxdeploy.pipeline.prove import EVALUATION_BATCH, measure_latency
 from xxdeploy.pipeline.results import RungRow
-from xxdeploy.pipeline.variants import Variants, int8_variants
+from xxdeploy.pipeline.variants import Judges, Variants, int8_variants
 from xxdeploy.pipeline.workshop import Workshop
 from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.verify import Comparison, compare_with, comparison_facts, record_reference
@@ -53,6 +53,12 @@ class Int8:
         return {"sensitivity.json": noise_to_json(self.noise).encode()}
 
     @property
+    def judged(self) -> tuple[Comparison, ...]:
+        """How each model that computes something of its own compares with the float one, on the selection images."""
+        others = (each.comparison for each in self.variants.built)
+        return self.climbed.comparison, *(each for each in others if each is not None)
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Reproducible facts for the manifest: no milliseconds."""
         return {
@@ -61,8 +67,9 @@ class Int8:
                 {"rung": rung.name, "taken": rung.taken, **comparison_facts(rung.comparison)}
                 for rung in self.climbed.rungs
             ],
+            "selection": [comparison_facts(found) for found in self.judged],
             "processors": [
-                {key: value for key, value in asdict(verdict).items() if value not in (None, ())}
+                {key: value for key, value in asdict(verdict).items() if value or value is False}
                 for verdict in self.variants.verdicts
             ],
         }
@@ -83,7 +90,6 @@ def make_int8(
     workshop = Workshop(fp32, inputs, report, statistics)
     start, name, pinned = starting_recipe(spec, plan, inputs)
     trained = plan.weights != "none"
-    reference = OrtSession(fp32.data, name="onnx-fp32")
     images = inputs.selection or inputs.calibration
     assert images is not None  # follow() has seen to it
     few = images.sample(min(_EMULATED_IMAGES, len(images)))
@@ -91,7 +97,7 @@ def make_int8(
 
     def judge_on(chosen: ImageSet, batch: int) -> Judge:
         kept = record_reference(
-            reference,
+            OrtSession(fp32.data, name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
             chosen.batches(inputs.preprocess, batch),
             classes=inputs.task == "classification",
             on_progress=lambda progress: report(replace(progress, step="reference")),
@@ -105,12 +111,14 @@ def make_int8(
         return judge
 
     def clock(model: OnnxModel) -> tuple[float, float]:
-        ours, floats = measure_latency([OrtSession(model.data, name="onnx-int8"), reference], first, lambda _: None)
+        sessions = [OrtSession(model.data, name="onnx-int8"), OrtSession(fp32.data, name="onnx-fp32")]
+        ours, floats = measure_latency(sessions, first, lambda _: None)
         return ours, floats
 
+    judge = judge_on(images, EVALUATION_BATCH)
     climbed = climb(
         workshop,
-        judge_on(images, EVALUATION_BATCH),
+        judge,
         clock,
         Goal(
             None if plan.min_agreement is None else plan.min_agreement / 100,
@@ -126,7 +134,7 @@ def make_int8(
         climbed.recipe,
         climbed.model,
         cpu=plan.cpu,
-        judge=judge_on(few, _EMULATED_BATCH) if trained else None,
+        judges=Judges(judge, judge_on(few, _EMULATED_BATCH)) if trained else None,
         report=report,
     )
     report(Progress("sensitivity", 0, 1))

@@ -68,9 +68,11 @@ def bundle_parts(
     files = {"golden/inputs.npy": npy_from_array(golden), **built.records}
     variants = []
     outputs: dict[bytes, str] = {}
+    for part in sorted(built.parts, key=lambda each: each.suffix):  # what several share is called after the first
+        outputs.setdefault(npy_from_array(part.expected), f"golden/outputs{part.suffix}.npy")
     for part in built.parts:
         expected = npy_from_array(part.expected)
-        path = outputs.setdefault(expected, f"golden/outputs{part.suffix}.npy")
+        path = outputs[expected]
         model = f"model{part.suffix}.onnx"
         files |= {model: part.model.data, path: expected}
         variants.append(Variant(part.variant, model, plan.precision, part.scheme, path, part.requires))

@@ -78,9 +78,9 @@ class ExportPlan:
             raise UsageError(
                 f"there is no kind of processor {self.cpu!r}", hint=f"--cpu {'|'.join(CPUS)}", code="unknown-cpu"
             )
-        if self.precision != "int8" and (self.cpu, self.recipe) != (None, None):
+        if self.precision != "int8" and (self.cpu, self.recipe, self.min_agreement) != (None, None, None):
             raise UsageError(
-                "--cpu and --recipe say how to quantise, and nothing is quantised",
+                "--cpu, --recipe and --min-agreement are about INT8, and nothing is quantised",
                 hint="add --int8, or leave them out",
                 code="int8-only",
             )
@@ -215,9 +215,11 @@ def _labels(plan: ExportPlan, classes: int | None, sample: Labels | None, evalua
 
 
 def _check_evaluation(plan: ExportPlan, classes: int | None) -> None:
-    if plan.evaluation is not None and classes is None:
+    if classes is None and (plan.evaluation, plan.max_drop, plan.min_agreement) != (None, None, None):
         raise UsageError(
-            "features have no classes to evaluate", hint="leave --eval or --no-top out", code="features-evaluation"
+            "features have no classes to evaluate, and to promise anything about",
+            hint="leave --eval, --max-drop and --min-agreement out, or --no-top",
+            code="features-evaluation",
         )
     if plan.max_drop is not None and plan.evaluation is None and plan.weights != "sample":
         raise UsageError(

@@ -66,6 +66,7 @@ def prove_stage(
             model.data, name=name if optimise else f"{name}, unoptimised", optimise=optimise, exact=True
         )
         parity = compare(reference, session, batches)
+        del session  # two of one model would take its weights three or four times
         check(parity, tolerance)
         parities.append(parity)
     return tuple(parities)
@@ -104,16 +105,18 @@ class _Recorder:
 
 
 def measure_accuracy(
-    runners: Sequence[Runner], inputs: Inputs, on_progress: OnProgress
+    runners: Iterable[Runner], inputs: Inputs, on_progress: OnProgress
 ) -> tuple[tuple[Accuracy, ...], tuple[Comparison, ...]]:
     """Evaluate each runner on the evaluation images, and compare each but the first with the first.
 
-    Nothing where there are no images. Two runners' outputs are in memory at a time, 4 kB an image for 1,000 classes.
+    Nothing where there are no images. ``runners`` may make each as it is asked for, so that one is in memory at a time,
+    and the outputs of two, 4 kB an image for 1,000 classes.
     """
     images = inputs.evaluation
     if images is None:
         return (), ()
-    accuracies, comparisons = [], []
+    accuracies: list[Accuracy] = []
+    comparisons: list[Comparison] = []
     reference = None
     for runner in runners:
         recorder = _Recorder(runner)
@@ -122,7 +125,7 @@ def measure_accuracy(
         if reference is None:
             reference = recorder.outputs
         else:
-            names = (runners[0].name, runner.name)
+            names = (accuracies[0].runner, runner.name)
             comparisons.append(judge_paired(reference, recorder.outputs, images.labels, names=names))
     return tuple(accuracies), tuple(comparisons)
 

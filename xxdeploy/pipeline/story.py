@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 
 from xxdeploy.artifacts import LayerNoise, OnnxModel, OnProgress, Progress, Runner, StepRecord
@@ -97,13 +98,15 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
             for name, stage in list(stages.items())[1:]:
                 parities += prove_stage(keras, stage, name, batches, tolerance)
 
-    runners: list[Runner] = [reference]
-    runners += [OrtSession(stage.data, name=name, exact=True) for name, stage in stages.items()]
-    accuracies, comparisons = measure_accuracy(runners, inputs, report)
-    sentences = _judge(plan, comparisons[1:], int8.climbed.comparison if int8 else None, int8.noise if int8 else ())
+    exact = (OrtSession(stage.data, name=name, exact=True) for name, stage in stages.items())
+    accuracies, comparisons = measure_accuracy(chain([reference], exact), inputs, report)
+    if int8 is None:
+        _judge(plan, comparisons)
+    sentences = _judge(plan, comparisons[1:], int8.judged, int8.noise) if int8 else ()
     timing: list[Runner] = [reference, *(OrtSession(stage.data, name=name) for name, stage in stages.items())]
     sizes = [4 * model.count_params(), *(stage.size for stage in stages.values())]
-    rows = closing_rows(runners, sizes, measure_latency(timing, normal[:1], report), accuracies)
+    rows = closing_rows(timing, sizes, measure_latency(timing, normal[:1], report), accuracies)
+    del timing
 
     answers: dict[str, OnnxModel] = {name: answer for name, _, _, _, answer in parts}
     expected = {name: OrtSession(answer.data, exact=True).run(normal) for name, answer in answers.items()}
@@ -139,20 +142,20 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
 def _judge(
     plan: ExportPlan,
     comparisons: Sequence[Comparison],
-    selection: Comparison | None,
-    noise: Sequence[LayerNoise],
+    selection: Sequence[Comparison] = (),
+    noise: Sequence[LayerNoise] = (),
 ) -> tuple[str, ...]:
-    """Say what the evaluation shows of each INT8 model; raise where a promise is broken.
+    """Say what the evaluation shows of each model; raise where a promise is broken.
 
     Without an evaluation set the promise of agreement is held to the selection images.
     """
-    judged = list(comparisons) or ([selection] if selection is not None else [])
-    sentences = [f"{each.candidate}: {comparison_sentence(each)}" for each in judged]
-    for each in judged:
+    sentences = []
+    for each in comparisons or selection:
+        sentences.append(f"{each.candidate}: {comparison_sentence(each)}")
         verdicts = []
         if plan.min_agreement is not None and each.agreement is not None:
             verdicts.append(agreement_verdict(each, plan.min_agreement))
-        if plan.max_drop is not None and each.change is not None and each is not selection:
+        if plan.max_drop is not None and comparisons:
             verdicts.append(drop_verdict(each, plan.max_drop))
         for verdict in verdicts:
             if not verdict.kept:

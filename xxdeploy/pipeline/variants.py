@@ -8,12 +8,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xxdeploy.artifacts import OnnxModel, OnProgress
 from xxdeploy.optional import extra
-from xxdeploy.pipeline.ladder import loss
+from xxdeploy.pipeline.ladder import Judge, loss
 from xxdeploy.pipeline.workshop import Workshop
 from xxdeploy.verify import Comparison
 
@@ -26,14 +26,13 @@ SATURATION_IMAGES = 32
 _BEARABLE = 0.005
 """Loss of agreement by 16-bit sums that is left alone: half a point."""
 
-Judge = Callable[[OnnxModel], Comparison]
-
 
 @dataclass(frozen=True, slots=True)
 class BuiltVariant:
     """A model file: its ``name`` in the manifest, the processor features it ``requires``, and how it is written.
 
     ``answers`` is the model that computes, on this machine, what this one computes on its own processor.
+    ``comparison`` is with the float model on the selection images, None where the ladder's is right for it.
     """
 
     name: str
@@ -41,6 +40,7 @@ class BuiltVariant:
     scheme: str
     requires: tuple[str, ...]
     answers: OnnxModel
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,53 +52,74 @@ class Variants:
     sentences: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """What compares a model with the float one: on all selection images, and on a few, one by one, for slow models."""
+
+    many: Judge
+    few: Judge
+
+
 def int8_variants(
     workshop: Workshop,
     recipe: Recipe,
     model: OnnxModel,
     *,
     cpu: str | None,
-    judge: Judge | None,
+    judges: Judges | None,
     report: OnProgress,
 ) -> Variants:
     """Return the files for the processor ``cpu``, or for all kinds.
 
-    ``judge`` compares a model with the float one on images; without it (random weights) every layer whose sums could
-    overflow for some input counts as broken.
+    Without ``judges`` (random weights) every layer whose sums could overflow for some input counts as broken.
     """
     sentences: list[str] = []
     built: list[BuiltVariant] = []
     name = recipe.asked().name
     overflows, verdicts = False, judge_processors({})
-    if cpu in (None, "vnni", "avx2") and any(risky_layers(model).values()):
+    risky = {layer: pairs for layer, pairs in risky_layers(model).items() if pairs} if cpu != "arm" else {}
+    if risky and judges is None:
+        worst = max(risky, key=risky.__getitem__)
+        verdicts = tuple(
+            ProcessorVerdict("avx2", False, tuple(risky), worst) if each.cpu == "avx2" else each for each in verdicts
+        )
+        overflows = True
+        sentences.append(f"avx2: 16-bit sums can overflow in {_layers(len(risky))}")
+    elif risky and judges is not None:
         found = observe_saturation(model, workshop.some(SATURATION_IMAGES), on_progress=report)
         verdicts = judge_processors(found)
-        overflows, sentence = _is_broken(model, verdicts, judge)
+        overflows, sentence = _is_broken(model, verdicts, judges.few)
         sentences.append(sentence)
     if cpu in (None, "vnni"):
         # Where nothing overflows, the file is right everywhere.
         built.append(BuiltVariant("int8", model, name, ("vnni",) if overflows else (), model))
     if cpu in (None, "arm"):
         arm = workshop.build(recipe, signed=True)
-        built.append(BuiltVariant("int8-arm", arm, f"{name}i", ("arm",), model))
-        sentences.append("arm: S8S8, the same integers shifted by 128, so the same answers")
+        built.append(BuiltVariant("int8-arm", arm, replace(recipe.asked(), signed=True).name, ("arm",), model))
+        sentences.append("arm: int8-arm holds the same integers, shifted by 128 (S8S8), and gives the same answers")
     if cpu == "avx2" or (cpu is None and overflows):
-        narrow = _narrow(workshop, recipe, judge)
-        built.append(BuiltVariant("int8-avx2", narrow, name, (), narrow))
+        narrow, comparison = _narrow(workshop, recipe, judges)
+        built.append(BuiltVariant("int8-avx2", narrow, name, (), narrow, comparison))
+        sentences.append(f"avx2: int8-avx2 cannot overflow{_kept(comparison)}")
     return Variants(_ordered(built), verdicts, tuple(sentences))
 
 
-def _narrow(workshop: Workshop, recipe: Recipe, judge: Judge | None) -> OnnxModel:
+def _narrow(workshop: Workshop, recipe: Recipe, judges: Judges | None) -> tuple[OnnxModel, Comparison | None]:
     """Return the model whose weights cannot overflow, tuned if that helps: they are rounded to larger steps.
 
     Weights that lie on an 8-bit grid, and lose nothing on other processors, lose here.
     """
-    tuned = replace(recipe, bias_correction="empirical", rounding="adaptive")
-    recipes = [recipe] if judge is None else list(dict.fromkeys([recipe, tuned]))
-    models = [workshop.build(each, narrow=frozenset({"all"})) for each in recipes]
-    if judge is None or len(models) == 1:
-        return models[0]
-    return min(models, key=lambda each: loss(judge(each)))
+    all_layers = frozenset({"all"})
+    if judges is None:
+        return workshop.build(recipe, narrow=all_layers), None
+    best: tuple[OnnxModel, Comparison] | None = None
+    for each in dict.fromkeys([recipe, replace(recipe, bias_correction="empirical", rounding="adaptive")]):
+        model = workshop.build(each, narrow=all_layers)
+        found = replace(judges.many(model), candidate="onnx-int8-avx2")
+        if best is None or loss(found) < loss(best[1]):
+            best = model, found
+    assert best is not None
+    return best
 
 
 def _ordered(built: Sequence[BuiltVariant]) -> tuple[BuiltVariant, ...]:
@@ -106,21 +127,31 @@ def _ordered(built: Sequence[BuiltVariant]) -> tuple[BuiltVariant, ...]:
     return tuple(sorted(built, key=lambda each: not each.requires))
 
 
-def _is_broken(model: OnnxModel, verdicts: Sequence[ProcessorVerdict], judge: Judge | None) -> tuple[bool, str]:
+def _is_broken(model: OnnxModel, verdicts: Sequence[ProcessorVerdict], judge: Judge) -> tuple[bool, str]:
     """Tell whether 16-bit sums change what the model says, and say so."""
     verdict = next(each for each in verdicts if each.cpu == "avx2")
     if verdict.exact:
-        return judge is None, "avx2: 16-bit sums could overflow, but did not on any image seen"
+        return False, "avx2: 16-bit sums could overflow, and did not on any image seen"
     where = (
-        f"avx2: 16-bit sums overflow in {len(verdict.saturating_layers)} layers, worst in {verdict.worst_layer} "
-        f"({100 * verdict.worst_share:.2g} % of its values, by up to {verdict.worst_steps:.0f} steps)"
+        f"avx2: 16-bit sums overflow in {_layers(len(verdict.saturating_layers))}, by up to "
+        f"{verdict.worst_steps:.0f} steps in {verdict.worst_layer}"
     )
-    if judge is None:
-        return True, where
     exact, saturated = judge(model), judge(emulate_avx2(model))
     if exact.agreement is None or saturated.agreement is None:
         worse = (exact.sqnr_db or 0) - (saturated.sqnr_db or 0)
         return worse > 1, f"{where}: {worse:.1f} dB lost"
     lost = exact.agreement - saturated.agreement
-    shares = f"{100 * exact.agreement:.1f} -> {100 * saturated.agreement:.1f} % agreement ({exact.images} images)"
+    shares = f"agreement {100 * exact.agreement:.1f} -> {100 * saturated.agreement:.1f} % ({exact.images} images)"
     return lost > _BEARABLE, f"{where}: {shares}"
+
+
+def _kept(found: Comparison | None) -> str:
+    if found is None:
+        return ""
+    if found.agreement is None:
+        return f": SQNR {found.sqnr_db or 0:.1f} dB"
+    return f": agreement {100 * found.agreement:.1f} % ({found.images} images)"
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'' if count == 1 else 's'}"
