@@ -1,0 +1,155 @@
+"""Models after recipes, also of broken networks and poor images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hardnets import PREPROCESS, Weights, draw, inputs, network, outlier_channel, weights
+from PIL import Image
+
+from xxdeploy.artifacts import OnnxModel, Progress
+from xxdeploy.datasets import ImageSet, open_images
+from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.pipeline.ladder import Goal, climb
+from xxdeploy.pipeline.workshop import Workshop
+from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.verify import Comparison, compare_with, record_reference
+
+TUNED = Recipe(equalization=True, bias_correction="empirical", rounding="adaptive")
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    return draw(tmp_path_factory.mktemp("colours"), 24, 0)
+
+
+def convolutions_in_float(model: OnnxModel) -> set[str]:
+    """Return the layers that read float weights."""
+    proto = model.proto()
+    producers = {name: node.op_type for node in proto.graph.node for name in node.output}
+    return {
+        node.name
+        for node in proto.graph.node
+        if node.op_type in ("Conv", "Gemm") and producers.get(node.input[1]) != "DequantizeLinear"
+    }
+
+
+def test_float_layers_are_named_by_node_or_by_keras_layer(colours: ImageSet) -> None:
+    workshop = Workshop(network(weights()), inputs(colours), lambda _: None)
+    for names, expected in (
+        ((), set()),
+        (("stem",), {"stem/Conv"}),  # the part before the slash is the Keras layer
+        (("stem/Conv", "raw"), {"stem/Conv", "raw/Gemm"}),
+    ):
+        assert convolutions_in_float(workshop.build(Recipe(float_layers=names))) == expected
+    for wrong in ("ste", "Conv", "stem/", ""):
+        with pytest.raises(UsageError) as caught:
+            workshop.build(Recipe(float_layers=("wide", wrong)))
+        assert caught.value.code == "recipe-layers"
+        assert repr(wrong) in caught.value.message
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), TUNED], ids=["plain", "tuned"])
+def test_the_same_recipe_gives_the_same_bytes(colours: ImageSet, recipe: Recipe) -> None:
+    model = network(outlier_channel(30))
+    one = Workshop(model, inputs(colours), lambda _: None)
+    first = one.build(recipe)
+    assert first.data == one.build(recipe).data
+    seen: list[Progress] = []
+    assert first.data == Workshop(model, inputs(colours), seen.append).build(recipe).data
+    assert "calibrate" not in {event.step for event in seen}  # it was kept in the cache
+
+
+def test_images_are_looked_at_once_for_all_calibrators(colours: ImageSet) -> None:
+    seen: list[Progress] = []
+    workshop = Workshop(network(weights()), inputs(colours), seen.append)
+    models = [workshop.build(Recipe(calibrator=name)).data for name in ("minmax", "mse", "percentile-99")]
+    assert len(set(models)) == 3
+    assert Counter(event.step for event in seen)["calibrate"] == len(colours)
+
+
+def test_signed_activations_give_the_same_answers(colours: ImageSet) -> None:
+    workshop = Workshop(network(weights()), inputs(colours), lambda _: None)
+    batch = next(colours.batches(PREPROCESS, 8))
+    for recipe in (Recipe(), TUNED):
+        unsigned, signed = workshop.build(recipe), workshop.build(recipe, signed=True)
+        outputs = [OrtSession(model.data, optimise=False).run(batch) for model in (unsigned, signed)]
+        np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(equalization=True)], ids=["plain", "equalized"])
+def test_weights_that_are_no_numbers(colours: ImageSet, value: float, recipe: Recipe) -> None:
+    broken = weights()
+    # `network` runs it once: the broken weight is put in behind that.
+    proto, arrays = network(broken).split()
+    values = np.array(arrays["wide_w"])
+    values[2, 3] = value
+    workshop = Workshop(OnnxModel.join(proto, {**arrays, "wide_w": values}), inputs(colours), lambda _: None)
+    with pytest.raises(ConversionError) as caught:
+        workshop.build(recipe)
+    assert caught.value.code == "non-finite-weights"
+    assert "wide_w" in caught.value.message
+
+
+def test_activations_that_overflow(colours: ImageSet) -> None:
+    proto, arrays = network(weights()).split()
+    huge = np.array(arrays["wide_w"]) * np.float32(1e38)
+    workshop = Workshop(OnnxModel.join(proto, {**arrays, "wide_w": huge}), inputs(colours), lambda _: None)
+    with pytest.raises(ConversionError) as caught:
+        workshop.build(Recipe())
+    assert caught.value.code == "non-finite-range"
+
+
+def poor(folder: Path, count: int) -> ImageSet:
+    """Images without content: all of one grey."""
+    folder.mkdir()
+    for index in range(count):
+        Image.new("RGB", (16, 16), (127, 127, 127)).save(folder / f"{index}.png")
+    return open_images(folder)
+
+
+def dead_channels() -> Weights:
+    """A quarter of the first layer's channels never fire, one output of the second has no weights at all."""
+    made = weights()
+    made["stem_w"][::4] = 0
+    made["stem_b"][::4] = -1
+    made["wide_w"][5] = 0
+    made["wide_b"][5] = 0
+    return made
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(calibrator="entropy"), Recipe(calibrator="mse"), TUNED], ids=str)
+@pytest.mark.parametrize("kind", ["constant", "one", "dead"])
+def test_poor_images_and_dead_channels_still_give_a_network_that_runs(
+    tmp_path: Path, colours: ImageSet, recipe: Recipe, kind: str
+) -> None:
+    images = {"constant": lambda: poor(tmp_path / "grey", 5), "one": lambda: draw(tmp_path / "one", 1, 3)}
+    calibration = images.get(kind, lambda: colours)()
+    model = network(dead_channels() if kind == "dead" else weights())
+    int8 = Workshop(model, inputs(calibration), lambda _: None).build(recipe)
+    kept = record_reference(OrtSession(model.data), colours.batches(PREPROCESS, 8))
+    found = compare_with(kept, OrtSession(int8.data, exact=True), colours.batches(PREPROCESS, 8))
+    assert found.agreement is not None  # and no NaN came out, which would have raised
+    if kind == "dead":
+        assert found.agreement >= 0.95
+
+
+def test_the_ladder_on_one_image_ends(tmp_path: Path, colours: ImageSet) -> None:
+    """Ranges of one image say little of others: all rungs are tried, and what came of it is told."""
+    model = network(outlier_channel(300))
+    one = draw(tmp_path / "one", 1, 3)
+    kept = record_reference(OrtSession(model.data), colours.batches(PREPROCESS, 8))
+
+    def judge(int8: OnnxModel) -> Comparison:
+        return compare_with(kept, OrtSession(int8.data, exact=True), colours.batches(PREPROCESS, 8))
+
+    workshop = Workshop(model, inputs(one), lambda _: None)
+    result = climb(workshop, judge, lambda _: (1.0, 1.0), Goal(), start=Recipe(), name="plain")
+    assert result.rungs[0].comparison.agreement is not None
+    assert result.comparison.agreement is not None
+    assert result.comparison.agreement >= result.rungs[0].comparison.agreement
