@@ -164,3 +164,21 @@ def test_the_sample_sets_are_disjoint() -> None:
     )
     pixels = [Image.open(path).tobytes() for path in (*calibration.files, *evaluation.files)]
     assert len(set(pixels)) == len(pixels)
+
+
+def test_what_is_left_of_a_set_shares_no_content_with_the_part_that_was_taken(images: ImageSet) -> None:
+    (images.root / "copy.png").write_bytes(images.files[0].read_bytes())
+    whole = open_images(images.root)
+    taken = ImageSet(images.root, images.files[:2])
+    rest = whole.apart_from(taken)
+    assert rest is not None
+    assert rest.names == ("2.png", "3.png", "4.png")
+    assert whole.apart_from(whole) is None
+    assert rest.apart_from(taken) == rest
+
+
+def test_what_is_left_keeps_its_labels(images: ImageSet) -> None:
+    labelled = ImageSet(images.root, images.files, (4, 3, 2, 1, 0))
+    rest = labelled.apart_from(ImageSet(images.root, images.files[1:3]))
+    assert rest is not None
+    assert rest.labels == (4, 1, 0)

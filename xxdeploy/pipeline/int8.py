@@ -29,6 +29,8 @@ with extra("export"):
 SENSITIVITY_IMAGES = 16
 _EMULATED_IMAGES = 96
 """Emulating 16-bit sums takes several times as long as running the model."""
+_UNTRAINED_IMAGES = 16
+"""Random weights keep no class: a few images show that the network runs."""
 _EMULATED_BATCH = 1
 """And several times the memory, for each image in a batch."""
 
@@ -92,6 +94,8 @@ def make_int8(
     trained = plan.weights != "none"
     images = inputs.selection or inputs.calibration
     assert images is not None  # follow() has seen to it
+    if not trained:
+        images = images.sample(min(_UNTRAINED_IMAGES, len(images)))
     few = images.sample(min(_EMULATED_IMAGES, len(images)))
     first = next(iter(few.batches(inputs.preprocess, 1)))
 
