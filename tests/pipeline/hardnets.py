@@ -119,6 +119,30 @@ def small_differences() -> Weights:
     return made
 
 
+def saturating() -> Weights:
+    """Large weights of one sign side by side, and inputs near the top of their range: 16-bit sums overflow."""
+    made = weights()
+    made["stem_b"][:] = 3
+    rng = np.random.default_rng(11)
+    pairs = np.repeat(rng.choice([-1.0, 1.0], (32, 16)), 2, axis=1)
+    made["wide_w"] = (pairs * rng.uniform(0.8, 1, (32, 32))).astype(np.float32).reshape(32, 32, 1, 1)
+    made["head_w"] /= 8
+    return made
+
+
+def harmless_overflow() -> Weights:
+    """Neighbours have different signs, but for two weights that read channels which are always zero."""
+    made = weights()
+    signs = (-1.0) ** np.arange(32)
+    made["stem_w"] = np.abs(made["stem_w"]) * signs[:27].reshape(3, 3, 3).transpose(2, 0, 1)
+    made["stem_w"][::3] *= -1
+    made["stem_w"][6:8] = made["stem_b"][6:8] = 0
+    made["wide_w"] = np.abs(made["wide_w"]) * signs.reshape(32, 1, 1)
+    made["wide_w"][9, 6:8] = 1
+    made["head_w"] = np.abs(made["head_w"]) * signs
+    return {name: value.astype(np.float32) for name, value in made.items()}
+
+
 def draw(folder: Path, count: int, seed: int, *, white: int = 0) -> ImageSet:
     """Save images of eight colours, each under some noise; in ``white`` of them one pixel is white."""
     folder.mkdir(parents=True, exist_ok=True)
