@@ -54,7 +54,7 @@ def quantize(
     check_float_graph(view)
     layout = plan_layout(view, scheme)
     writer = _Writer(view, layout, activation_grids(layout, ranges, scheme), scheme, rounding)
-    return _checked(*writer.write())
+    return checked(*writer.write())
 
 
 def activation_grids(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str, Grid]:
@@ -248,7 +248,7 @@ class _Writer:
         self.nodes.append(node)
 
 
-def _checked(proto: ModelProto, arrays: dict[str, NDArray[Any]]) -> OnnxModel:
+def checked(proto: ModelProto, arrays: dict[str, NDArray[Any]]) -> OnnxModel:
     """Serialise, once ONNX's checker and its strict shape inference have passed the graph."""
     try:
         onnx.checker.check_model(skeleton(proto, arrays), full_check=True)

@@ -1,0 +1,19 @@
+"""TensorRT engines: one path for TensorRT 10, 11 and TensorRT for RTX, and the proof of their precision.
+
+The only home of ``tensorrt`` and ``tensorrt_rtx``, beside ``runtime.trt``; both are imported when they are needed.
+"""
+
+from xxdeploy.engine.build import build_engine
+from xxdeploy.engine.library import explain, load_library
+from xxdeploy.engine.options import Batch, Engine, EngineOptions, parse_batch, parse_gpus
+
+__all__ = [
+    "Batch",
+    "Engine",
+    "EngineOptions",
+    "build_engine",
+    "explain",
+    "load_library",
+    "parse_batch",
+    "parse_gpus",
+]

@@ -1,0 +1,144 @@
+"""TensorRT and TensorRT for RTX behind one name. The only importer of either, with ``runtime.trt``; imported late.
+
+Both have the same Python interface under two module names. Precision belongs to the graph: a network is always
+strongly typed, which TensorRT 10 has to be asked for, and 11 and RTX do without. What cannot be strongly typed is refused:
+there the precision would be a flag, and a flag that is silently ignored gives a float32 engine (rf-detr#1453).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import logging
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from xxdeploy.errors import MissingDependencyError, UsageError
+from xxdeploy.optional import extra
+
+log = logging.getLogger(__name__)
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""The targets, and the module that builds for each. The extra is called as the target is."""
+
+OLDEST = {"tensorrt": 10, "tensorrt-rtx": 1}
+"""The first major version with strongly typed networks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A loaded library: ``target`` is a key of :data:`MODULES`, ``module`` what was imported."""
+
+    target: str
+    module: ModuleType
+    version: str
+
+    @property
+    def is_rtx(self) -> bool:
+        """Tell whether it is TensorRT for RTX, which builds for processors that are not there."""
+        return self.target == "tensorrt-rtx"
+
+    def logger(self) -> Any:
+        """Return a logger that hands everything to :mod:`logging`, errors as warnings: what fails is raised."""
+        trt = self.module
+        levels = {
+            trt.Logger.INTERNAL_ERROR: logging.WARNING,
+            trt.Logger.ERROR: logging.WARNING,
+            trt.Logger.WARNING: logging.INFO,
+            trt.Logger.INFO: logging.DEBUG,
+            trt.Logger.VERBOSE: logging.DEBUG,
+        }
+
+        class Forward(trt.ILogger):  # type: ignore[misc, name-defined]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+                self.errors: list[str] = []
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity in (trt.Logger.INTERNAL_ERROR, trt.Logger.ERROR):
+                    self.errors.append(message.strip())
+                log.log(levels.get(severity, logging.DEBUG), "%s: %s", trt.__name__, message.strip())
+
+        return Forward()
+
+
+def load_library(target: str) -> Library:
+    """Import the library for ``target`` (``tensorrt`` or ``tensorrt-rtx``).
+
+    Raises
+    ------
+    UsageError
+        ``unknown-target``.
+    MissingDependencyError
+        ``missing-dependency``: absent; ``broken-dependency``: present, but a shared library of it cannot be loaded;
+        ``tensorrt-version``: too old for strongly typed networks.
+    """
+    if target not in MODULES:
+        raise UsageError(f"unknown target {target!r}", hint=f"one of {', '.join(MODULES)}", code="unknown-target")
+    name = MODULES[target]
+    with extra(target):
+        try:
+            module = importlib.import_module(name)
+        except (OSError, RuntimeError, AttributeError) as error:  # a shared library that is not there, or fails to start
+            raise ImportError(f"{name}: {error}", name=name) from error
+        if not hasattr(module, "Builder"):
+            # The package's own import swallows a missing shared library, or only a folder of that name is there.
+            raise ImportError("its shared libraries are missing", name=name)
+    version = str(module.__version__)
+    major = version.partition(".")[0]
+    if not major.isdigit() or int(major) < OLDEST[target]:
+        raise MissingDependencyError(
+            f"{name} {version} has no strongly typed networks, so nothing proves what precision it builds",
+            hint=f"pip install --upgrade 'xxdeploy[{target}]' (version {OLDEST[target]} or later)",
+            code="tensorrt-version",
+        )
+    return Library(target, module, version)
+
+
+def driver_problem(library: Library) -> str | None:
+    """Return why engines cannot be run here (no GPU, no driver or one that is too old); None if they can.
+
+    Building for RTX needs no GPU. TensorRT proper measures kernels on one, so without it nothing is built.
+    """
+    cuda = _cuda_error()
+    if cuda is not None:
+        return cuda
+    logger = library.logger()
+    runtime = library.module.Runtime(logger)
+    return None if runtime is not None and not logger.errors else "; ".join(logger.errors[:1]) or "no runtime"
+
+
+def explain(target: str) -> str:
+    """Say in a sentence whether ``target`` can build and run here: for ``xxdeploy doctor``. Never raises."""
+    try:
+        library = load_library(target)
+    except (MissingDependencyError, UsageError) as error:
+        return f"{error.message}: {error.hint}"
+    try:
+        problem = driver_problem(library)
+    except Exception as error:  # noqa: BLE001 - a doctor who faints helps nobody
+        problem = f"{type(error).__name__}: {error}"
+    if problem is None:
+        return f"{target} {library.version} builds and runs engines here"
+    if library.is_rtx:
+        return f"{target} {library.version} builds engines here for the cards that --gpu names, and runs none: {problem}"
+    return f"{target} {library.version} is installed and cannot be used: {problem}"
+
+
+def _cuda_error() -> str | None:
+    """Ask the CUDA driver itself: it is the first thing that is missing, and the libraries only give its number."""
+    import ctypes
+    import sys
+
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+    except OSError:
+        return f"there is no CUDA driver ({name} is not found)"
+    status = int(driver.cuInit(0))
+    if status:
+        return f"the CUDA driver does not start (error {status}); is a GPU there?"
+    count = ctypes.c_int()
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    return None if count.value else "the CUDA driver finds no GPU"

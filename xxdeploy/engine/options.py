@@ -1,0 +1,156 @@
+"""What is asked of an engine, and what was built."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from xxdeploy.errors import EngineError, UsageError
+
+TARGETS = ("tensorrt", "tensorrt-rtx")
+PRECISIONS = ("fp32", "fp16", "int8")
+GPUS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+"""Compute capabilities that TensorRT for RTX 1.7 builds for: Turing, Ampere (twice), Ada, Blackwell (twice)."""
+MAX_BATCH = 1024
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Batch sizes of the optimisation profile: everything from ``min`` to ``max`` runs, ``opt`` is what it is tuned for."""
+
+    min: int = 1
+    opt: int = 1
+    max: int = 8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max <= MAX_BATCH:
+            raise _bad_batch(f"{self.min},{self.opt},{self.max}")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How an engine is built.
+
+    ``precision`` is what the graph must prove to be in. ``gpus`` names compute capabilities (``sm86``), for
+    TensorRT for RTX only; empty: the card that is here. ``workspace`` is the builder's scratch memory in bytes, None for no limit. ``any_version``
+    makes a plan that later versions of the library load; ``any_gpu`` (TensorRT only) one that runs on every card since Ampere, somewhat
+    slower. ``strip`` leaves the weights out, to be filled in from the ONNX on the device; ``refit`` lets weights be exchanged. ``timing_cache``
+    is the content of one (TensorRT only).
+    """
+
+    target: str = "tensorrt-rtx"
+    precision: str = "fp32"
+    gpus: tuple[str, ...] = ()
+    batch: Batch = Batch()
+    workspace: int | None = None
+    any_version: bool = False
+    any_gpu: bool = False
+    strip: bool = False
+    refit: bool = False
+
+    def __post_init__(self) -> None:
+        if self.target not in TARGETS:
+            raise UsageError(
+                f"unknown target {self.target!r}", hint=f"one of {', '.join(TARGETS)}", code="unknown-target"
+            )
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
+        unknown = [gpu for gpu in self.gpus if gpu not in GPUS]
+        if unknown or len(set(self.gpus)) != len(self.gpus):
+            raise UsageError(
+                f"unknown or repeated GPU {(unknown or self.gpus)[0][:40]!r}",
+                hint=f"compute capabilities, with commas between them: {', '.join(GPUS)}",
+                code="unknown-gpu",
+            )
+        if self.gpus and self.target != "tensorrt-rtx":
+            raise UsageError(
+                "TensorRT builds for the GPU of this machine only",
+                hint="leave --gpu out, or take --target tensorrt-rtx",
+                code="gpu-without-rtx",
+            )
+        if self.any_gpu and self.target == "tensorrt-rtx":
+            raise UsageError(
+                "TensorRT for RTX takes a list of cards instead",
+                hint=f"--gpu {','.join(GPUS)}",
+                code="gpu-without-rtx",
+            )
+        if self.workspace is not None and self.workspace < _MIB:
+            raise UsageError(
+                f"{self.workspace} bytes are too little for the builder",
+                hint="1 MiB or more; a few hundred are usual",
+                code="bad-workspace",
+            )
+
+    def to_json(self) -> dict[str, object]:
+        """Return what the engine was asked for, as it goes into its record."""
+        return {
+            "target": self.target,
+            "precision": self.precision,
+            "gpus": list(self.gpus),
+            "batch": [self.batch.min, self.batch.opt, self.batch.max],
+            "workspace": self.workspace,
+            "any_version": self.any_version,
+            "any_gpu": self.any_gpu,
+            "strip": self.strip,
+            "refit": self.refit,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A serialised plan. ``facts`` says how it was built and what was proved of it; reproducible but for the plan."""
+
+    data: bytes = field(repr=False)
+    options: EngineOptions
+    version: str
+    model_digest: str
+    facts: Mapping[str, object] = field(repr=False)
+    timing_cache: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise EngineError("the engine is empty", hint="build it again", code="engine-build")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the plan, in hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+
+def parse_gpus(text: str) -> tuple[str, ...]:
+    """Read ``sm86,sm89`` (also ``86``, ``8.6``, capitals); ``UsageError`` ``unknown-gpu`` is up to `EngineOptions`."""
+    words = [word.strip().lower().replace(".", "") for word in text.split(",")]
+    return tuple(word if word.startswith("sm") else f"sm{word}" for word in words if word)
+
+
+def parse_batch(text: str) -> Batch:
+    """Read ``--batch``: ``8`` (1 to 8, tuned for 8), ``4,8`` (4 to 8, tuned for 8) or ``1,4,8`` (min, opt, max).
+
+    Raises
+    ------
+    UsageError
+        ``bad-batch``.
+    """
+    if not re.fullmatch(r"\d{1,4}(,\d{1,4}){0,2}", text, re.ASCII):
+        raise _bad_batch(text)
+    sizes = [int(word) for word in text.split(",")]
+    if len(sizes) == 1:
+        sizes = [1, *sizes]
+    return Batch(sizes[0], sizes[1] if len(sizes) == 3 else sizes[-1], sizes[-1])
+
+
+def _bad_batch(text: str) -> UsageError:
+    return UsageError(
+        f"batch sizes {text[:40]!r} make no profile",
+        hint=f"min,opt,max in rising order, from 1 to {MAX_BATCH}: --batch 1,4,8",
+        code="bad-batch",
+    )
