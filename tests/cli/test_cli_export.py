@@ -14,6 +14,7 @@ from xxdeploy.cli.output import print_rows
 from xxdeploy.errors import VerificationError
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.pipeline import ExportPlan, ExportResult, TableRow
+from xxdeploy.pipeline.results import RungRow
 
 Capture = pytest.CaptureFixture[str]
 
@@ -24,6 +25,7 @@ class FakeExport:
     def __init__(self) -> None:
         self.calls: list[tuple[str, ExportPlan, Path]] = []
         self.error: Exception | None = None
+        self.changes: dict[str, Any] = {}
 
     def __call__(
         self, spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgress | None = None
@@ -34,16 +36,20 @@ class FakeExport:
         on_progress(Progress("convert", 1, 1))
         if self.error is not None:
             raise self.error
-        return ExportResult(
+        result = ExportResult(
             bundle=out,
             rows=(
                 TableRow("keras", None, 45.21, 0.795, 0.945, None),
                 TableRow("onnx-int8", 3_700_000, 3.617, 0.791, None, 0.9852),
             ),
-            parities=(Parity("keras", "onnx-fp32", 32, 3.14e-7, 1e-9, 1e-6, 0.9999999, 1.0),),
+            parities=(
+                Parity("keras", "onnx-fp32, unoptimised", 32, 3.14e-7, 1e-9, 1e-6, 0.9999999, 1.0),
+                Parity("keras", "onnx-fp32", 32, 4.2e-7, 1e-9, 1e-6, 1.0, 1.0),
+            ),
             steps=(StepRecord("convert", {"nodes": 100}, 1.5),),
             notes=("the sample weights know clothes only",),
         )
+        return dataclasses.replace(result, **self.changes)
 
 
 @pytest.fixture
@@ -67,6 +73,10 @@ def test_the_plan_of_a_bare_command_is_the_default(fake: FakeExport) -> None:
         ("--calibration train", {"calibration": Path("train")}),
         ("--samples 512", {"samples": 512}),
         ("--method percentile", {"method": "percentile"}),
+        ("--int8 --recipe mobilenet", {"precision": "int8", "recipe": "mobilenet"}),
+        ("--int8 --recipe my/own.toml", {"precision": "int8", "recipe": "my/own.toml"}),
+        ("--int8 --cpu avx2", {"precision": "int8", "cpu": "avx2"}),
+        ("--int8 --min-agreement 98", {"precision": "int8", "min_agreement": 98.0}),
         ("--seed 7", {"seed": 7, "options": BuildOptions(seed=7)}),
         ("--eval val", {"evaluation": Path("val")}),
         ("--max-drop 0.5", {"max_drop": 0.5}),
@@ -103,11 +113,59 @@ def test_what_a_person_sees(fake: FakeExport, capsys: Capture) -> None:
         "keras           -  45.2 ms   79.5   94.5          -",
         "onnx-int8  3.7 MB  3.62 ms   79.1      -       98.5",
         "",
-        "onnx-fp32: within 3.1e-07 of keras, cosine 1.0000, same class 100.0 % (32 images)",
+        "beside keras  images  largest difference  cosine  agreement",
+        "───────────────────────────────────────────────────────────",
+        "onnx-fp32         32             4.2e-07  1.0000      100.0",
+        "",
         "note: the sample weights know clothes only",
         "",
         "wrote 'my bundle'",
         "next: xxdeploy predict 'my bundle' PHOTO.jpg",
+    ]
+
+
+def test_the_ladder_sentences_and_processors_have_their_place(fake: FakeExport, capsys: Capture) -> None:
+    fake.changes = {
+        "rungs": (
+            RungRow("plain", 256, 0.9883, 0.004, 0.0037, 21.0, 3.87, 7.96, 8.2, True),
+            RungRow("calibrator", 256, 0.9766, -0.004, 0.0038, 20.0, 3.9, 7.8, 28.1, False),
+        ),
+        "sentences": ("onnx-int8: same class on 98.8 %",),
+        "processors": ("int8, for x86: exact", "int8-arm, for ARM: the same"),
+    }
+    assert main(["export", "mobilenetv2", "--int8"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[:6] == [
+        "INT8 beside float on 256 images:",
+        "rung               agreement      KL  drop      p50  of float  made in",
+        "──────────────────────────────────────────────────────────────────────",
+        "plain       taken       98.8  0.0037   0.4  3.87 ms     0.49x      8 s",
+        "calibrator  left        97.7  0.0038  -0.4  3.90 ms     0.50x     28 s",
+        "",
+    ]
+    assert (
+        out[-9:]
+        == [
+            "",
+            "onnx-int8: same class on 98.8 %",
+            "",
+            "int8, for x86: exact",
+            "int8-arm, for ARM: the same",
+            "",
+            "note: the sample weights know clothes only",
+            "",
+            "wrote exports/mobilenetv2-int8",
+            "next: xxdeploy predict exports/mobilenetv2-int8 PHOTO.jpg",
+        ][-9:]
+    )
+
+
+def test_rungs_of_features_and_without_labels(fake: FakeExport, capsys: Capture) -> None:
+    fake.changes = {"rungs": (RungRow("plain", 20, None, None, None, 31.26, 3.87, 7.96, 8.2, True),)}
+    assert main(["export", "mobilenetv2", "--int8", "--no-top"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:4:2] == [
+        "rung             SQNR      p50  of float  made in",
+        "plain  taken  31.3 dB  3.87 ms     0.49x      8 s",
     ]
 
 
@@ -122,7 +180,7 @@ def test_columns_that_were_not_measured_are_left_out(capsys: Capture) -> None:
 def test_features_are_not_predicted(fake: FakeExport, capsys: Capture) -> None:
     assert main(["export", "mobilenetv2", "--no-top"]) == 0
     out = capsys.readouterr().out
-    assert "cosine 1.0000 (32 images)\n" in out
+    assert "beside keras  images  largest difference  cosine\n" in out
     assert out.endswith("next: xxdeploy bench exports/mobilenetv2-fp32\n")
 
 
@@ -132,7 +190,7 @@ def test_json_is_all_there_is(fake: FakeExport, capsys: Capture) -> None:
     result = json.loads(out)
     assert result["bundle"] == "exports/mobilenetv2-int8"
     assert result["rows"][1]["agreement"] == 0.9852
-    assert result["parities"][0]["max_abs"] == 3.14e-7
+    assert [parity["max_abs"] for parity in result["parities"]] == [3.14e-7, 4.2e-7]
     assert result["steps"] == [{"step": "convert", "facts": {"nodes": 100}, "seconds": 1.5}]
     assert err == "Downloading data\n"
 

@@ -1,3 +1,4 @@
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,13 @@ import pytest
 
 from xxdeploy import verify
 from xxdeploy.artifacts import Progress
-from xxdeploy.errors import MissingDependencyError, UsageError, VerificationError
+from xxdeploy.errors import BundleError, MissingDependencyError, UsageError, VerificationError
 from xxdeploy.models.catalog import BuildOptions, find
-from xxdeploy.pipeline import ExportPlan, export, prove, verify_bundle
+from xxdeploy.pipeline import ExportPlan, export, prove, story, verify_bundle
+from xxdeploy.pipeline.plan import follow
+from xxdeploy.quantize.recipe import Recipe
 from xxdeploy.runtime import load
+from xxdeploy.runtime.predictor import pick_variant
 from xxdeploy.verify import Comparison, Tolerance
 from xxdeploy.verify.statistics import change_from_counts
 
@@ -59,6 +63,88 @@ def test_an_export_is_proven_complete_and_repeatable(plan: ExportPlan, images: P
     assert verified.rows[0].top1 == rows[f"onnx-{picked}"].top1
     picture = next((images / "plain").iterdir())
     assert len(load(result.bundle).predict(picture)) == 5
+
+
+def test_every_processor_picks_its_file_and_every_file_passes_its_golden_pairs(
+    plan: ExportPlan, tmp_path: Path
+) -> None:
+    bundle = export(LENET, plan, tmp_path / "all").bundle
+    manifest = load(bundle).manifest
+    for features, name in (
+        ({"vnni", "avx2"}, "int8"),
+        ({"avx2"}, "int8-avx2"),
+        ({"arm"}, "int8-arm"),
+        ({"arm", "dotprod"}, "int8-arm"),
+        (set(), "int8-avx2"),
+    ):
+        assert pick_variant(manifest, frozenset(features)).name == name
+    assert {variant.name: variant.scheme for variant in manifest.variants} == {
+        "int8": "static-w8c-a8", "int8-arm": "static-w8c-a8i", "int8-avx2": "static-w8c-a8",
+    }  # fmt: skip
+    golden = {variant.name: variant.golden for variant in manifest.variants}
+    assert golden["int8"] == golden["int8-arm"] == "golden/outputs.npy"  # the same integers, the same answers
+    assert golden["int8-avx2"] == "golden/outputs-avx2.npy"
+    for variant in manifest.variants:
+        assert load(bundle, variant=variant.name, selftest=True).variant == variant
+
+
+@pytest.mark.parametrize(("cpu", "name"), [("vnni", "int8"), ("avx2", "int8-avx2"), ("arm", "int8-arm")])
+def test_a_bundle_for_one_kind_of_processor(plan: ExportPlan, tmp_path: Path, cpu: str, name: str) -> None:
+    bundle = export(LENET, replace(plan, cpu=cpu, evaluation=None), tmp_path / cpu).bundle
+    manifest = load(bundle, variant=name, selftest=True).manifest
+    assert [variant.name for variant in manifest.variants] == [name]
+    if cpu != "avx2":
+        with pytest.raises(BundleError) as caught:
+            pick_variant(manifest, frozenset({"avx2"}))
+        assert caught.value.code == "no-variant"
+
+
+def test_the_sample_export_is_honest_and_repeatable(tmp_path: Path) -> None:
+    plan = ExportPlan("int8", "sample", max_drop=2.0, min_agreement=95.0)
+    result = export(LENET, plan, tmp_path / "one")
+    assert [(rung.rung, rung.images) for rung in result.rungs] == [("plain", 50)]
+    kept = [sentence for sentence in result.sentences if "is kept" in sentence or "cannot support" in sentence]
+    assert len(kept) == 2 * len(result.rows[2:])  # both promises, for each model of its own
+    export(LENET, plan, tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    evidence = json.loads((tmp_path / "one" / "manifest.json").read_text())["evidence"]
+    assert evidence["recipe"] == Recipe().to_json()
+    assert [each["cpu"] for each in evidence["processors"]] == ["vnni", "avx2", "arm"]
+    assert [each["rung"] for each in evidence["ladder"]] == ["plain"]
+
+
+def test_a_promise_that_is_broken_says_what_helps_and_writes_nothing(tmp_path: Path, images: Path) -> None:
+    """Ranges of noise, pinned: classes change, and no promise of none is kept."""
+    plan = ExportPlan("int8", "sample", calibration=images / "plain", cpu="vnni", recipe=str(tmp_path / "worst.toml"))
+    (tmp_path / "worst.toml").write_text('calibrator = "percentile-60"')
+    export(LENET, plan, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    drop, agreement = replace(plan, force=True, max_drop=0.0), replace(plan, force=True, min_agreement=100.0)
+    for promised, word in (drop, "top-1 fell"), (agreement, "less than the 100 % promised"):
+        for out in ("new", "out"):
+            with pytest.raises(VerificationError) as caught:
+                export(LENET, promised, tmp_path / out)
+            assert caught.value.code == "accuracy-drop"
+            assert word in caught.value.message
+            assert "most sensitive layers" in caught.value.hint
+    assert not (tmp_path / "new").exists()
+    assert contents(tmp_path / "out") == before
+
+
+def test_without_labels_the_promise_is_held_to_images_held_back(tmp_path: Path) -> None:
+    """The AVX2 file is another model, and has to keep it, too."""
+    plan = ExportPlan("int8", "sample", min_agreement=100.0, recipe=str(tmp_path / "coarse.toml"))
+    (tmp_path / "coarse.toml").write_text('calibrator = "percentile-90"')
+    inputs = replace(follow(LENET, plan), evaluation=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(story, "follow", lambda *_: inputs)
+        with pytest.raises(VerificationError) as caught:
+            export(LENET, plan, tmp_path / "out")
+        assert "of 50 images" in caught.value.message
+        result = export(LENET, replace(plan, min_agreement=20.0), tmp_path / "out")
+    assert [sentence.partition(":")[0] for sentence in result.sentences] == [
+        "onnx-int8", "onnx-int8", "onnx-int8-avx2", "onnx-int8-avx2",
+    ]  # fmt: skip
 
 
 def test_the_second_export_reuses_the_calibration(plan: ExportPlan, tmp_path: Path) -> None:

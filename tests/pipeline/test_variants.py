@@ -83,7 +83,7 @@ def test_where_overflow_changes_nothing_one_file_serves_all_of_x86(sets: tuple[I
     found = made(sets, HARMLESS)
     assert risky_layers(found.built[-1].model) == {"stem/Conv": 0, "wide/Conv": 1, "raw/Gemm": 0}
     assert [(each.name, each.requires) for each in found.built] == [("int8-arm", ("arm",)), ("int8", ())]
-    assert found.sentences[0] == "avx2: 16-bit sums could overflow, and did not on any image seen"
+    assert found.sentences[0] == "int8, for x86: 16-bit sums could overflow without VNNI, and did not on any image seen"
 
 
 @pytest.mark.parametrize(

@@ -144,12 +144,12 @@ def _show(result: ExportResult, *, features: bool) -> None:
         _show_rungs(result.rungs)
     print_rows(result.rows)
     print_line()
-    for parity in result.parities:
-        print_line(_sentence(parity, features=features))
-    for sentence in (*result.sentences, *result.processors):
-        print_line(sentence)
-    for note in result.notes:
-        print_line(f"note: {note}")
+    _show_parities(result.parities, features=features)
+    for group in (result.sentences, result.processors, [f"note: {note}" for note in result.notes]):
+        if group:
+            print_line()
+        for sentence in group:
+            print_line(sentence, hang=2)
     bundle = shlex.quote(str(result.bundle))
     print_line()
     print_line(f"wrote {bundle}")
@@ -159,7 +159,7 @@ def _show(result: ExportResult, *, features: bool) -> None:
 def _show_rungs(rungs: Sequence[RungRow]) -> None:
     """Print the ladder: what each rung gave on the selection images, and what it costs on the device."""
     features = rungs[0].agreement is None
-    headings = ("rung", "", "SQNR" if features else "agreement", "KL", "drop", "p50", "made in")
+    headings = ("rung", "", "SQNR" if features else "agreement", "KL", "drop", "p50", "of float", "made in")
     table = [
         (
             row.rung,
@@ -167,19 +167,37 @@ def _show_rungs(rungs: Sequence[RungRow]) -> None:
             (f"{row.sqnr_db:.1f} dB" if row.sqnr_db is not None else "-") if features else share(row.agreement),
             "-" if row.kl_nats is None else f"{row.kl_nats:.4f}",
             share(row.drop),
-            f"{milliseconds(row.latency_p50_ms)} ({row.latency_p50_ms / row.float_latency_p50_ms:.2f}x float)",
+            milliseconds(row.latency_p50_ms),
+            f"{row.latency_p50_ms / row.float_latency_p50_ms:.2f}x",
             f"{row.seconds:.0f} s",
         )
         for row in rungs
     ]
-    kept = [index for index in range(len(headings)) if {row[index] for row in table} != {"-"}]
-    print_table([headings[index] for index in kept], [[row[index] for index in kept] for row in table], left=2)
+    print_line(f"INT8 beside float on {rungs[0].images} images:")
+    print_table(*_measured(headings, table), left=2)
     print_line()
 
 
-def _sentence(parity: Parity, *, features: bool) -> str:
-    classes = "" if features else f", same class {share(parity.agreement)} %"
-    return (
-        f"{parity.candidate}: within {parity.max_abs:.1e} of {parity.reference}, cosine {parity.cosine:.4f}{classes} "
-        f"({parity.images} images)"
-    )
+def _show_parities(parities: Sequence[Parity], *, features: bool) -> None:
+    """Print how far each stage is from Keras: of ONNX Runtime's optimisations off and on, the worse."""
+    stages: dict[str, list[Parity]] = {}
+    for parity in parities:
+        stages.setdefault(parity.candidate.partition(", ")[0], []).append(parity)
+    headings = (f"beside {parities[0].reference}", "images", "largest difference", "cosine", "agreement")
+    table = [
+        (
+            stage,
+            str(found[0].images),
+            f"{max(each.max_abs for each in found):.1e}",
+            f"{min(each.cosine for each in found):.4f}",
+            "-" if features else share(min(each.agreement for each in found)),
+        )
+        for stage, found in stages.items()
+    ]
+    print_table(*_measured(headings, table))
+
+
+def _measured(headings: Sequence[str], table: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Leave out the columns in which there is nothing."""
+    kept = [index for index in range(len(headings)) if {row[index] for row in table} != {"-"}]
+    return [headings[index] for index in kept], [[row[index] for index in kept] for row in table]

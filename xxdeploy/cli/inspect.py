@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -98,7 +99,7 @@ def _bundle(path: Path, *, as_json: bool) -> None:
         from xxdeploy.bundle.check import check_bundle
     manifest = check_bundle(path)
     if as_json:
-        print_json(manifest)
+        print_json(json.loads(manifest.to_json()))  # as it is in the file, which leaves out what is not set
         return
     print_facts(_facts_of_manifest(manifest))
     print_line()

@@ -84,9 +84,12 @@ def print_facts(facts: Mapping[str, str]) -> None:
                 head = ""
 
 
-def print_line(line: str = "") -> None:
-    """Print one line of text, folded at words on a terminal."""
-    console().print(Text(printable(line)))
+def print_line(line: str = "", *, hang: int = 0) -> None:
+    """Print one line of text, folded at words on a terminal; what goes on below is set in by ``hang``."""
+    out = console()
+    parts = textwrap.wrap(printable(line), out.width, subsequent_indent=" " * hang, break_on_hyphens=False)
+    for part in parts or [""]:
+        out.print(Text(part))
 
 
 def print_json(value: object) -> None:

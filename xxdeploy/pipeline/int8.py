@@ -189,6 +189,7 @@ def _row(rung: Rung) -> RungRow:
     found = rung.comparison
     return RungRow(
         rung=rung.name,
+        images=found.images,
         agreement=found.agreement,
         drop=None if found.change is None else 0.0 - found.change.change,
         kl_nats=found.kl_mean,

@@ -30,11 +30,12 @@ class TableRow:
 class RungRow:
     """One rung of the ladder. Shares are 0..1, ``drop`` is a loss of top-1; None where it was not measured.
 
-    ``agreement``, ``kl_nats``, ``sqnr_db`` and ``drop`` are against the float model, on the selection images;
+    ``agreement``, ``kl_nats``, ``sqnr_db`` and ``drop`` are against the float model, on ``images`` selection images;
     ``latency_p50_ms`` is interleaved with the float model's; ``taken`` tells whether the rung is in the bundle.
     """
 
     rung: str
+    images: int
     agreement: float | None
     drop: float | None
     kl_nats: float | None

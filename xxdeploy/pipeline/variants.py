@@ -73,34 +73,33 @@ def int8_variants(
 
     Without ``judges`` (random weights) every layer whose sums could overflow for some input counts as broken.
     """
-    sentences: list[str] = []
     built: list[BuiltVariant] = []
     name = recipe.asked().name
-    overflows, verdicts = False, judge_processors({})
+    overflows, verdicts, why = False, judge_processors({}), "exact on every processor"
     risky = {layer: pairs for layer, pairs in risky_layers(model).items() if pairs} if cpu != "arm" else {}
     if risky and judges is None:
         worst = max(risky, key=risky.__getitem__)
         verdicts = tuple(
             ProcessorVerdict("avx2", False, tuple(risky), worst) if each.cpu == "avx2" else each for each in verdicts
         )
-        overflows = True
-        sentences.append(f"avx2: 16-bit sums can overflow in {_layers(len(risky))}")
+        overflows, why = True, f"16-bit sums can overflow without VNNI, in {_layers(len(risky))}"
     elif risky and judges is not None:
         found = observe_saturation(model, workshop.some(SATURATION_IMAGES), on_progress=report)
         verdicts = judge_processors(found)
-        overflows, sentence = _is_broken(model, verdicts, judges.few)
-        sentences.append(sentence)
+        overflows, why = _is_broken(model, verdicts, judges.few)
+    sentences = []
     if cpu in (None, "vnni"):
         # Where nothing overflows, the file is right everywhere.
         built.append(BuiltVariant("int8", model, name, ("vnni",) if overflows else (), model))
+        sentences.append(f"int8, for x86{' with VNNI' if overflows else ''}: {why}")
     if cpu in (None, "arm"):
         arm = workshop.build(recipe, signed=True)
         built.append(BuiltVariant("int8-arm", arm, replace(recipe.asked(), signed=True).name, ("arm",), model))
-        sentences.append("arm: int8-arm holds the same integers, shifted by 128 (S8S8), and gives the same answers")
+        sentences.append("int8-arm, for ARM: the same integers shifted by 128 (S8S8), so the same answers")
     if cpu == "avx2" or (cpu is None and overflows):
         narrow, comparison = _narrow(workshop, recipe, judges)
         built.append(BuiltVariant("int8-avx2", narrow, name, (), narrow, comparison))
-        sentences.append(f"avx2: int8-avx2 cannot overflow{_kept(comparison)}")
+        sentences.append(f"int8-avx2, for x86 without VNNI: no sum can overflow{_kept(comparison)}")
     return Variants(_ordered(built), verdicts, tuple(sentences))
 
 
@@ -131,10 +130,10 @@ def _is_broken(model: OnnxModel, verdicts: Sequence[ProcessorVerdict], judge: Ju
     """Tell whether 16-bit sums change what the model says, and say so."""
     verdict = next(each for each in verdicts if each.cpu == "avx2")
     if verdict.exact:
-        return False, "avx2: 16-bit sums could overflow, and did not on any image seen"
+        return False, "16-bit sums could overflow without VNNI, and did not on any image seen"
     where = (
-        f"avx2: 16-bit sums overflow in {_layers(len(verdict.saturating_layers))}, by up to "
-        f"{verdict.worst_steps:.0f} steps in {verdict.worst_layer}"
+        f"16-bit sums overflow without VNNI, in {_layers(len(verdict.saturating_layers))}, "
+        f"worst in {verdict.worst_layer} (up to {verdict.worst_steps:.0f} steps)"
     )
     exact, saturated = judge(model), judge(emulate_avx2(model))
     if exact.agreement is None or saturated.agreement is None:
@@ -149,8 +148,8 @@ def _kept(found: Comparison | None) -> str:
     if found is None:
         return ""
     if found.agreement is None:
-        return f": SQNR {found.sqnr_db or 0:.1f} dB"
-    return f": agreement {100 * found.agreement:.1f} % ({found.images} images)"
+        return f", SQNR {found.sqnr_db or 0:.1f} dB"
+    return f", agreement {100 * found.agreement:.1f} % ({found.images} images)"
 
 
 def _layers(count: int) -> str:
