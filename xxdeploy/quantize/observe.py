@@ -70,9 +70,14 @@ def start_session(model: OnnxModel, threads: int = 0, *, optimise: bool = True) 
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         # Without enable_fallback=0 a failure is printed to stdout and tried a second time.
-        return onnxruntime.InferenceSession(model.data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+        session = onnxruntime.InferenceSession(
+            model.data, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
     except Exception as error:  # onnxruntime's own classes derive from Exception only
         raise _failed(error) from error
+    # It keeps the serialised model for a change of providers, which never comes: the weights a second time.
+    session._model_bytes = None
+    return session
 
 
 def run_session(session: Any, outputs: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
