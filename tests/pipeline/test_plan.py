@@ -78,6 +78,8 @@ def test_what_cannot_be_done_is_said_before_any_work(images: Path, tmp_path: Pat
     assert code_of(ExportPlan(weights="none", max_drop=1.0)) == "max-drop-without-eval"
     features = BuildOptions(include_top=False)
     assert code_of(ExportPlan(weights="none", options=features, evaluation=labelled)) == "features-evaluation"
+    assert code_of(ExportPlan("int8", "none", features, plain, min_agreement=98.0)) == "features-evaluation"
+    assert code_of(ExportPlan("int8", "none", features, plain, max_drop=1.0)) == "features-evaluation"
     assert code_of(ExportPlan("int8", "none", calibration=tmp_path / "absent")) == "no-recipe"
     with pytest.raises(UsageError, match="fp64"):
         ExportPlan("fp64")
