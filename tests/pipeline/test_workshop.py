@@ -15,7 +15,9 @@ from xxdeploy.datasets import ImageSet, open_images
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.pipeline.ladder import Goal, climb
 from xxdeploy.pipeline.workshop import Workshop
+from xxdeploy.quantize import quantize
 from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.quantize.reconstruct import reconstruct
 from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.verify import Comparison, compare_with, record_reference
 
@@ -153,3 +155,16 @@ def test_the_ladder_on_one_image_ends(tmp_path: Path, colours: ImageSet) -> None
     assert result.rungs[0].comparison.agreement is not None
     assert result.comparison.agreement is not None
     assert result.comparison.agreement >= result.rungs[0].comparison.agreement
+
+
+def test_what_is_remembered_of_a_tuned_network_is_what_was_tuned(colours: ImageSet) -> None:
+    """Half a gigabyte of weights is not kept for each recipe; what comes out is the same to the byte."""
+    model = network(weights())
+    workshop = Workshop(model, inputs(colours), lambda _: None)
+    for recipe in (Recipe(bias_correction="empirical"), TUNED):
+        floats, ranges, asked = workshop.float_model(recipe), workshop.ranges(recipe), workshop.scheme(recipe)
+        found = reconstruct(floats, ranges, asked, workshop.some(96), rounding=recipe.rounding == "adaptive")
+        expected = quantize(found.model, ranges, asked, rounding=found.rounding)
+        assert workshop.build(recipe).data == workshop.build(recipe).data == expected.data
+    kept = sum(array.nbytes for tuned in workshop._tuned.values() for array in tuned.changed.values())
+    assert kept < model.size / 10

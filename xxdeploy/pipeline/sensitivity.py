@@ -99,7 +99,13 @@ def _recorded(path: Path, manifest: Manifest) -> Sensitivity | None:
     if entry is not None:
         # The file for ARM, which holds the same integers, stands before the one that serves all.
         schemes = [variant.scheme for variant in manifest.variants if variant.precision == "int8"]
-        return Sensitivity(schemes[-1] if schemes else SCHEME, None, None, None, noise_from_json(read_entry(open_bundle(path)[0], entry)))
+        return Sensitivity(
+            schemes[-1] if schemes else SCHEME,
+            None,
+            None,
+            None,
+            noise_from_json(read_entry(open_bundle(path)[0], entry)),
+        )
     if _float_variant(manifest) is None:
         raise _no_float_network(manifest)
     return None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xxdeploy.artifacts import OnnxModel, OnProgress, Ranges
 from xxdeploy.datasets import ImageSet
@@ -13,6 +16,7 @@ from xxdeploy.optional import extra
 from xxdeploy.pipeline.plan import Inputs
 
 with extra("export"):
+    from onnx import ModelProto
     from platformdirs import user_cache_path
 
     from xxdeploy.quantize import (
@@ -34,7 +38,7 @@ with extra("export"):
     from xxdeploy.quantize.reconstruct import Reconstruction, reconstruct
 
 BATCH = 8
-CORRECTION_IMAGES = 96
+CORRECTION_IMAGES = 192
 """Bias correction averages over every position of every image: more images change nothing that can be measured."""
 EQUALIZATION_IMAGES = 200
 
@@ -55,8 +59,8 @@ class Workshop:
         self._digest = inputs.data_digest(inputs.calibration)
         self._folder = user_cache_path("xxdeploy") / "calibration"
         self._equalised: OnnxModel | None = None
-        self._histograms: dict[str, Histograms] = {}
-        self._tuned: dict[tuple[object, ...], Reconstruction] = {}
+        self._histograms: dict[bool, Histograms] = {}
+        self._tuned: dict[tuple[object, ...], _Tuned] = {}
 
     def float_model(self, recipe: Recipe) -> OnnxModel:
         """Return the float model that ``recipe`` starts from."""
@@ -68,10 +72,9 @@ class Workshop:
 
     def ranges(self, recipe: Recipe) -> Ranges:
         """Return the ranges that ``recipe`` quantises over; the images are looked at once for each float model."""
-        model = self.float_model(recipe)
-        if model.digest not in self._histograms:
-            self._histograms[model.digest] = self._observed(model)
-        return choose_ranges(self._histograms[model.digest], recipe.calibrator)
+        if recipe.equalization not in self._histograms:
+            self._histograms[recipe.equalization] = self._observed(self.float_model(recipe))
+        return choose_ranges(self._histograms[recipe.equalization], recipe.calibrator)
 
     def scheme(self, recipe: Recipe, narrow: frozenset[str] = frozenset()) -> Scheme:
         """Return the scheme of ``recipe`` with its float layers as nodes of the graph.
@@ -98,11 +101,13 @@ class Workshop:
         key = (recipe, narrow)
         if key not in self._tuned:
             adaptive = recipe.rounding == "adaptive"
-            self._tuned[key] = reconstruct(
+            found = reconstruct(
                 model, ranges, asked, self.some(CORRECTION_IMAGES), rounding=adaptive, on_progress=self._report
             )
+            self._tuned[key] = _Tuned.of(model, found)
+            del found
         tuned = self._tuned[key]
-        return quantize(tuned.model, ranges, target, rounding=tuned.rounding)
+        return quantize(tuned.model(model), ranges, target, rounding=tuned.rounding)
 
     def some(self, count: int) -> Batches:
         """Return ``count`` of the calibration images, or all if there are fewer."""
@@ -128,6 +133,35 @@ class Workshop:
         if set(plan_layout(GraphView.of(model), Scheme()).measured) - set(found.tensors):
             found = compute()
         return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tuned:
+    """A reconstruction without the weights that it shares with its float model, which are half a gigabyte for VGG16.
+
+    ``names`` are the initialisers in their order, ``changed`` those that the float model does not have like that.
+    """
+
+    proto: ModelProto
+    names: tuple[str, ...]
+    changed: Mapping[str, NDArray[Any]]
+    rounding: Mapping[str, NDArray[np.int8]]
+
+    @classmethod
+    def of(cls, model: OnnxModel, found: Reconstruction) -> _Tuned:
+        proto, arrays = found.model.split()
+        same = model.split()[1]
+        changed = {
+            name: array.copy()
+            for name, array in arrays.items()
+            if name not in same or array.dtype != same[name].dtype or not np.array_equal(array, same[name])
+        }
+        return cls(proto, tuple(arrays), changed, found.rounding)
+
+    def model(self, model: OnnxModel) -> OnnxModel:
+        """Return the reconstruction's float model, given the one that it started from."""
+        arrays = {**model.split()[1], **self.changed}
+        return OnnxModel.join(self.proto, {name: arrays[name] for name in self.names})
 
 
 def _nodes(model: OnnxModel, names: tuple[str, ...]) -> frozenset[str]:
