@@ -19,6 +19,12 @@ def graph(model: Any) -> Any:
     return getattr(model, "_functional", None) or model
 
 
+def single_input(model: Any) -> Any:
+    """Return the input of a model as ``keras.Model`` wants it: one tensor stands alone, not in a list of one."""
+    inputs = graph(model).inputs
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
 def calls(model: keras.Model) -> Iterator[Any]:
     """Yield each Keras ``Node`` of ``model``, inputs first: ``operation``, ``input_tensors``, ``output_tensors``."""
     by_depth = graph(model)._nodes_by_depth

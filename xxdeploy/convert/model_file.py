@@ -75,9 +75,18 @@ def load_model_file(
         config, notes = _adapted(found, input_size)
         load_keras()
         objects = import_custom_objects(custom_objects)
-        model = _built(config, found, objects, unsafe_lambda, resized=input_size is not None)
-        check_activations(model, path)
-        _fill(model, found)
+        try:
+            model = _built(config, found, objects, unsafe_lambda)
+            check_activations(model, path)
+            _fill(model, found)
+        except ConversionError as error:
+            if input_size is None or error.code not in ("build-failed", "weights-mismatch"):
+                raise
+            raise UsageError(
+                f"{path} cannot take pictures of that --input-size: {error.message}",
+                hint="leave --input-size out: layers of the model depend on the size that it was trained with",
+                code="bad-input-size",
+            ) from error
     check_finite(model, path.name)
     return LoadedModel(model, notes)
 
@@ -97,9 +106,7 @@ def _adapted(found: ModelFile, input_size: int | tuple[int, int] | None) -> tupl
     return config, notes
 
 
-def _built(
-    config: dict[str, Any], found: ModelFile, objects: dict[str, Any], unsafe_lambda: bool, *, resized: bool
-) -> keras.Model:
+def _built(config: dict[str, Any], found: ModelFile, objects: dict[str, Any], unsafe_lambda: bool) -> keras.Model:
     import keras
     from keras.src.saving.serialization_lib import ObjectSharingScope
 
@@ -116,12 +123,6 @@ def _built(
         raise
     except Exception as error:  # a custom layer may raise anything, and so does Keras on hostile configurations
         reason = f"{type(error).__name__}: {_reason(error)}"
-        if resized:
-            raise UsageError(
-                f"{found.path} cannot take pictures of that --input-size: {reason}",
-                hint="leave --input-size out: it has layers whose weights depend on the size",
-                code="bad-input-size",
-            ) from error
         raise ConversionError(
             f"Keras {keras.__version__} cannot build the model of {found.path}: {reason}",
             hint=f"it was saved by Keras {found.keras_version or 'of an unknown version'}"

@@ -75,6 +75,9 @@ def _modern(value: Any) -> Any:
         item["registered_name"] = name
     if operation is None and name in LAYERS:
         _modernise_layer(name, inner)
+    if name == "Lambda":  # refused by now, unless it is allowed
+        item["module"] = "keras.layers"
+        _modernise_lambda(inner)
     if "inbound_nodes" in item:
         item["inbound_nodes"] = [_node(node) for node in item["inbound_nodes"]]
     return item
@@ -173,6 +176,19 @@ def _modernise_layer(name: str, inner: Config) -> None:
     axis = inner.get("axis")
     if name == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
         inner["axis"] = axis[0]
+
+
+def _modernise_lambda(inner: Config) -> None:
+    """Write the function of a Lambda layer of Keras 2, a list of code or a name, as Keras 3 does."""
+    for key in ("module", "function_type", "output_shape_type", "output_shape_module"):
+        inner.pop(key, None)
+    for key in ("function", "output_shape", "mask"):
+        given = inner.get(key)
+        if isinstance(given, str):
+            inner[key] = {"module": "builtins", "class_name": "function", "config": given, "registered_name": given}
+        elif isinstance(given, list) and len(given) == 3 and isinstance(given[0], str):
+            code = dict(zip(("code", "defaults", "closure"), given, strict=True))
+            inner[key] = {"class_name": "__lambda__", "config": code}
 
 
 def _node(node: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from xxdeploy.convert.layers import graph, is_model
+from xxdeploy.convert.layers import graph, is_model, single_input
 from xxdeploy.convert.own_model import OwnModel, describe_own_model, last_activation
 from xxdeploy.convert.select_output import select_output
 from xxdeploy.errors import UsageError
@@ -81,11 +81,19 @@ def prepare_own_model(
 
 
 def _with_graph(model: Any) -> Any:
-    """Return a model with a graph: one that is written as a class is called on a symbolic input."""
+    """Return a model with a graph that takes and gives plain tensors, not lists or dictionaries of one.
+
+    A model that is written as a class is called on a symbolic input.
+    """
     import keras
 
     if is_model(model):
-        return model
+        inner = graph(model)
+        plain = all(isinstance(part, keras.KerasTensor) for part in (inner._inputs_struct, inner._outputs_struct))
+        if plain or len(inner.inputs) != 1:
+            return model
+        outputs = inner.outputs[0] if len(inner.outputs) == 1 else inner.outputs
+        return keras.Model(inner.inputs[0], outputs, name=model.name)
     shapes = getattr(model, "_build_shapes_dict", None) or {}
     shape = next(iter(shapes.values()), None)
     if len(shapes) != 1 or not isinstance(shape, (tuple, list)) or len(shape) != 4:
@@ -102,7 +110,7 @@ def _append(model: Any, last: Any) -> Any:
     import keras
 
     tensor = graph(model).outputs[0]
-    return keras.Model(graph(model).inputs, last(keras, tensor), name=model.name)
+    return keras.Model(single_input(model), last(keras, tensor), name=model.name)
 
 
 def _softmax(keras: Any, tensor: Any) -> Any:

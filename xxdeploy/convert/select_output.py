@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from xxdeploy.convert.layers import calls, graph, is_model, layer_paths
+from xxdeploy.convert.layers import calls, graph, is_model, layer_paths, single_input
 from xxdeploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def _cut(model: Any, path: list[str], asked: str) -> Any:
         )
     call = found[0]
     if len(path) == 1:
-        return keras.Model(graph(model).inputs, call.output_tensors[0], name=model.name)
+        return keras.Model(single_input(model), call.output_tensors[0], name=model.name)
     assert is_model(call.operation)
     inner = _cut(call.operation, path[1:], asked)
     tensors = call.input_tensors
-    return keras.Model(graph(model).inputs, inner(tensors[0] if len(tensors) == 1 else tensors), name=model.name)
+    return keras.Model(single_input(model), inner(tensors[0] if len(tensors) == 1 else tensors), name=model.name)

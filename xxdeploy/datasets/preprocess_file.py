@@ -54,7 +54,7 @@ def load_scaling(path: Path, channels: int) -> Scaling:
         )
     except UsageError as error:
         raise _bad(path, error.message) from error
-    except (ValueError, TypeError, RecursionError) as error:  # bad TOML, JSON and UTF-8 are ValueErrors
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # bad TOML, JSON, UTF-8: ValueError
         raise _bad(path, str(error)) from error
 
 

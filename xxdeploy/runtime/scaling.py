@@ -45,7 +45,7 @@ class Scaling:
         for value in (self.scale, *self.mean, *self.std):
             if type(value) is not float or not math.isfinite(value) or abs(value) > _LARGEST:
                 raise invalid(f"scale, mean and std must be numbers up to {_LARGEST:.0f}, not {value!r}")
-        if min(self.scale, *self.std) < 1 / _LARGEST:
+        if min((self.scale, *self.std)) < 1 / _LARGEST:
             raise invalid(f"scale and std must be positive, at least {1 / _LARGEST:g}")
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
             raise invalid(f"mean and std must have one value a channel, not {len(self.mean)} and {len(self.std)}")

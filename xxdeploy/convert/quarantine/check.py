@@ -14,7 +14,7 @@ from xxdeploy.convert.quarantine.known import ACTIVATIONS, is_known
 from xxdeploy.errors import ConversionError, UsageError
 
 _MAX_DEPTH = 120
-_MAX_VALUES = 1_000_000  # NASNetLarge has 64 thousand
+_MAX_VALUES = 1_000_000  # NASNetLarge has 62 thousand
 _VALUES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"})
 _FUNCTION_PLACES = frozenset({None, "builtins", "keras.activations", "keras.ops", "keras.src.activations.activations"})
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
@@ -149,6 +149,8 @@ def _calls_custom(item: Mapping[str, Any], custom: Collection[str]) -> bool:
     """Tell whether a Lambda layer only calls a function that the user gives."""
     inner = item.get("config")
     function = inner.get("function") if isinstance(inner, dict) else None
+    if isinstance(function, str):  # as Keras 2 names it
+        function = {"class_name": "function", "config": function}
     if not isinstance(inner, dict) or not isinstance(function, dict) or function.get("class_name") != "function":
         return False
     others = (inner.get("output_shape"), inner.get("mask"))

@@ -27,13 +27,13 @@ def inspect(
     """Look at everything in a file that Keras would; ``inspect.inspect_model_file`` says what comes back."""
     if kind == "keras":
         text, metadata, weights = read_archive(path, folder)
-        configured, _, numbers = read_hdf5(weights)
+        configured, _, numbers = read_hdf5(weights, path)
         version = _version(metadata)
         if configured is not None:
             raise unsafe(path, "its weights are a second model")
     else:
         weights = path
-        configured, saved, numbers = read_hdf5(path)
+        configured, saved, numbers = read_hdf5(path, path)
         version = saved.decode(errors="replace") if saved else None
         if configured is None:
             raise UsageError(

@@ -18,8 +18,10 @@ _TOTAL_FLOOR, _TOTAL_RATIO = 256 << 20, 4  # all of them, beside the file: float
 _FILTERS = frozenset({1, 2, 3, 32000})  # deflate, shuffle, fletcher32, lzf: others are loaded from shared libraries
 
 
-def read_hdf5(path: Path) -> tuple[bytes | None, bytes | None, int]:
+def read_hdf5(data: Path, path: Path) -> tuple[bytes | None, bytes | None, int]:
     """Return the model's configuration (None: weights only), Keras' version, and how many numbers the file holds.
+
+    ``data`` is the HDF5 file, ``path`` what to call it in messages: the archive that it came out of.
 
     Raises
     ------
@@ -30,8 +32,8 @@ def read_hdf5(path: Path) -> tuple[bytes | None, bytes | None, int]:
     with extra("export"):
         import h5py
     try:
-        with h5py.File(path, "r") as file:
-            numbers = _count(h5py, file, path)
+        with h5py.File(data, "r") as file:
+            numbers = _count(h5py, file, path, data.stat().st_size)
             return _text(file, "model_config", path), _text(file, "keras_version", path), numbers
     except ConversionError:
         raise
@@ -39,7 +41,7 @@ def read_hdf5(path: Path) -> tuple[bytes | None, bytes | None, int]:
         raise damaged(path, str(error)) from error
 
 
-def _count(h5py: Any, file: Any, path: Path) -> int:
+def _count(h5py: Any, file: Any, path: Path, size: int) -> int:
     numbers = declared = attributes = 0
     for place, item in _walk(h5py, file, path):
         attributes += _attribute_bytes(item, place, path)
@@ -48,8 +50,8 @@ def _count(h5py: Any, file: Any, path: Path) -> int:
         if isinstance(item, h5py.Dataset):
             declared += _check_array(item, place, path)
             numbers += math.prod(item.shape)
-    if declared > _TOTAL_FLOOR and declared > _TOTAL_RATIO * path.stat().st_size:
-        raise unsafe(path, f"its arrays claim {declared:,} bytes, the file has {path.stat().st_size:,}")
+    if declared > _TOTAL_FLOOR and declared > _TOTAL_RATIO * size:
+        raise unsafe(path, f"its arrays claim {declared:,} bytes, the file has {size:,}")
     return numbers
 
 

@@ -121,6 +121,6 @@ def is_known(name: str, module: str | None) -> bool:
     root, _, rest = module.partition(".")
     if root not in ("keras", "tf_keras") or not rest.startswith(("src.", "engine.", "layers.", "models.")):
         return False
-    if rest.startswith("src.ops."):
+    if rest.startswith("src.ops"):
         return name in OPERATIONS.get(rest.removeprefix("src.ops."), ())
     return name in MODELS | LAYERS | INITIALIZERS | OTHERS | OLD_OPERATIONS
