@@ -116,6 +116,25 @@ def test_what_holds_is_kept_although_the_divergence_is_the_same() -> None:
     assert taken(result)[-1] == ("equalization", True)
 
 
+def test_a_class_more_is_chance_where_the_divergence_is_worse_unless_a_promise_hangs_on_it() -> None:
+    def figures(recipe: Recipe) -> Comparison:
+        lucky = {"mse": found(99, 0.12), "entropy": found(98, 0.11)}
+        return lucky.get(recipe.calibrator, found(98, 0.1 + 0.01 * (recipe != Recipe())))
+
+    free, _ = climbed(figures)
+    assert [name for name, kept in taken(free) if kept] == ["plain"]
+    assert free.rungs[1].recipe.calibrator != "mse"
+    promised, _ = climbed(figures, Goal(agreement=0.985))
+    assert taken(promised) == [("plain", True), ("calibrator", True)]
+    assert promised.recipe.calibrator == "mse"
+
+
+def test_no_rung_breaks_a_promise_that_was_kept_before() -> None:
+    result, _ = climbed(lambda recipe: found(*((97, 0.05) if recipe.equalization else (98, 0.1))), Goal(agreement=0.98))
+    assert ("equalization", False) in taken(result)
+    assert result.holds
+
+
 def test_a_pinned_recipe_is_only_measured() -> None:
     result, workshop = climbed(lambda _: found(10, 5.0), Goal(agreement=0.9), start=ROUNDED, pinned=True)
     assert taken(result) == [("plain", True)]

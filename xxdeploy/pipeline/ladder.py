@@ -51,6 +51,18 @@ class Goal:
         enough = max(self.agreement or 0.0, FREE_AGREEMENT)
         return found.agreement >= enough and not self.is_broken(found)
 
+    def prefers(self, found: Comparison, before: Comparison) -> bool:
+        """Tell whether a rung helps: by its divergence, or as it holds where what came before did not.
+
+        One class of some hundred more or less is chance, and of several calibrators one has it: so the divergence must
+        not be worse then, unless a promise is broken without the rung. Nothing helps that breaks one.
+        """
+        if self.is_broken(found) and not self.is_broken(before):
+            return False
+        if loss(found) < _BETTER * loss(before):
+            return True
+        return self.holds(found) and (self.is_broken(before) or loss(found) <= loss(before))
+
     def is_broken(self, found: Comparison) -> bool:
         """Tell whether what was promised in words is measurably not kept.
 
@@ -113,11 +125,14 @@ def climb(
     """Climb from ``start`` (called ``name``) until ``goal`` holds; a ``pinned`` recipe is only measured."""
     rungs: list[Rung] = []
 
-    def rank(found: Comparison) -> tuple[bool, float]:
-        return not goal.holds(found), loss(found)
-
-    def measure(rung: str, recipes: Sequence[Recipe]) -> tuple[Recipe, OnnxModel, Comparison]:
+    def measure(
+        rung: str, recipes: Sequence[Recipe], before: Comparison | None = None
+    ) -> tuple[Recipe, OnnxModel, Comparison]:
         """Make and judge ``recipes``, note the best as a rung, and return it."""
+
+        def rank(found: Comparison) -> tuple[bool, float]:
+            return not (goal.holds(found) and (before is None or goal.prefers(found, before))), loss(found)
+
         report(Progress(f"rung {rung}", 0, 1))
         began = time.perf_counter()
         best = None
@@ -137,8 +152,8 @@ def climb(
         recipes = proposals(rung, now[0])
         if goal.holds(now[2]) or not recipes:
             continue
-        found = measure(rung, recipes)
-        if goal.holds(found[2]) or loss(found[2]) < _BETTER * loss(now[2]):
+        found = measure(rung, recipes, now[2])
+        if goal.prefers(found[2], now[2]):
             now = found
         else:
             rungs[-1] = replace(rungs[-1], taken=False)
