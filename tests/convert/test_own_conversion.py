@@ -199,10 +199,12 @@ def test_features(pooling: str, tmp_path: Path) -> None:
     exported(own_nets.shaken(keras.Model(image, x)), tmp_path)
 
 
-def test_rescaling_without_offset_is_one_multiplication(tmp_path: Path) -> None:
-    onnx = exported(net(lambda layers, x: conv(layers, layers.Rescaling(1 / 255)(x))), tmp_path)
+@pytest.mark.parametrize("offset", [0, -1])
+def test_rescaling_goes_into_the_first_convolution(tmp_path: Path, offset: int) -> None:
+    model = net(lambda layers, x: conv(layers, layers.Rescaling(1 / 127.5, offset)(x)), end="linear")
+    onnx = exported(model, tmp_path)
     found = Counter(node.op_type for node in onnx.proto().graph.node)
-    assert (found["Mul"], found["Add"], found["Transpose"]) == (1, 0, 1)
+    assert (found["Mul"], found["Add"], found["Transpose"]) == (0, abs(offset), 1)
 
 
 def test_several_outputs_have_their_own_names() -> None:

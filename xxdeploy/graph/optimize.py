@@ -11,6 +11,7 @@ from xxdeploy.graph.fold_affine import fold_affine, split_batch_norm
 from xxdeploy.graph.fold_constants import fold_constants
 from xxdeploy.graph.fold_pad import fold_pad
 from xxdeploy.graph.fold_reshape import fold_reshape
+from xxdeploy.graph.fold_scale import fold_scale
 from xxdeploy.graph.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool
 from xxdeploy.graph.graph import Graph
 from xxdeploy.graph.hoist_relu import hoist_relu
@@ -35,6 +36,7 @@ DEFAULT: tuple[Pass, ...] = (
     fuse_gemm,
     fuse_clip,
     fold_pad,
+    fold_scale,
     fuse_global_pool,
     fuse_pooled_gemm,
     fuse_batch_norm,  # whatever found nothing to fold into
