@@ -17,7 +17,7 @@ Capture = pytest.CaptureFixture[str]
             "zzz",
             "unknown-command",
             "there is no command 'zzz'",
-            "the commands are models, export, verify, predict, bench, inspect, doctor",
+            "the commands are models, export, verify, predict, bench, build, inspect, doctor",
         ),
         ("export m --int9", "unknown-option", "unknown option --int9", "did you mean --int8?"),
         ("export m --smaples 3", "unknown-option", "unknown option --smaples", "did you mean --samples?"),
@@ -46,10 +46,10 @@ Capture = pytest.CaptureFixture[str]
             "`xxdeploy export --help` shows how it is used",
         ),
         (
-            "export m n",
+            "verify m n",
             "extra-argument",
-            "`xxdeploy export` has no use for 'n'",
-            "`xxdeploy export --help` shows how it is used",
+            "`xxdeploy verify` has no use for 'n'",
+            "`xxdeploy verify --help` shows how it is used",
         ),
         ("export m --samples 3 --samples 4", "repeated-option", "--samples is given twice", "give it once"),
         (
@@ -89,6 +89,7 @@ COMMANDS = {
     "verify": ("--eval", "--json"),
     "predict": ("--top", "--json"),
     "bench": ("--json",),
+    "build": ("--gpu", "--batch", "--json"),
     "inspect": (
         *("--sensitivity", "--calibration", "--samples", "--method", "--preprocess", "--resize", "--top", "--json"),
     ),

@@ -31,7 +31,7 @@ def build_engine(
     Raises
     ------
     MissingDependencyError
-        As :func:`~xxdeploy.engine.library.load_library`, and ``no-gpu``: TensorRT needs one to build.
+        As :func:`~xxdeploy.engine.library.load_library`, and ``no-gpu``: the library needs one for what is asked.
     UsageError
         ``gpu-needed``: neither ``--gpu`` nor a GPU that is here; ``batch-fixed``: the graph has one batch size only.
     EngineError
@@ -56,7 +56,7 @@ def build_engine(
         raise EngineError(
             f"{library.target} {library.version} cannot build the engine: "
             f"{'; '.join(parsed.logger.errors[:2])[:400] or 'no reason given'}",
-            hint="`--verbose` shows its log; with less memory than it wants, raise --workspace",
+            hint="leave out the GPU or the option that it names; --workspace, if it lacks memory",
             code="engine-build",
         )
     data = bytes(plan)
@@ -89,11 +89,18 @@ def proof_facts(proof: PrecisionProof, size: int) -> dict[str, object]:
 
 def _check_machine(library: Library, options: EngineOptions) -> None:
     """Refuse now what would fail after minutes: a build for a GPU that is not here."""
-    if options.gpus:
+    needs = "weights that can be exchanged" if options.strip or options.refit else None
+    if options.gpus and needs is None:
         return
     problem = driver_problem(library)
     if problem is None:
         return
+    if options.gpus:
+        raise MissingDependencyError(
+            f"{library.target} {library.version} makes engines with {needs} on a GPU only: {problem}",
+            hint="leave --strip and --refit out, or build on the device (`xxdeploy build BUNDLE`)",
+            code="no-gpu",
+        )
     if library.is_rtx:
         raise UsageError(
             f"there is no GPU to build for: {problem}",
@@ -102,7 +109,7 @@ def _check_machine(library: Library, options: EngineOptions) -> None:
         )
     raise MissingDependencyError(
         f"TensorRT {library.version} is installed, but builds on a GPU only: {problem}",
-        hint="build on the device (`xxdeploy build BUNDLE`), or take --target tensorrt-rtx, which needs no GPU to build",
+        hint="build on the device (`xxdeploy build BUNDLE`); --target tensorrt-rtx builds without a GPU",
         code="no-gpu",
     )
 
@@ -145,7 +152,7 @@ def _set_profile(parsed: ParsedNetwork, config: Any, options: EngineOptions) -> 
         if shape[0] != options.batch.opt or options.batch.min != options.batch.max:
             raise UsageError(
                 f"the graph takes batches of {shape[0]} only",
-                hint=f"--batch {shape[0]},{shape[0]},{shape[0]}, or export it with xxdeploy, which leaves the batch free",
+                hint=f"--batch {shape[0]},{shape[0]},{shape[0]}, or export it with xxdeploy: the batch is free then",
                 code="batch-fixed",
             )
         return

@@ -1,15 +1,16 @@
 """TensorRT and TensorRT for RTX behind one name. The only importer of either, with ``runtime.trt``; imported late.
 
 Both have the same Python interface under two module names. Precision belongs to the graph: a network is always
-strongly typed, which TensorRT 10 has to be asked for, and 11 and RTX do without. What cannot be strongly typed is refused:
-there the precision would be a flag, and a flag that is silently ignored gives a float32 engine (rf-detr#1453).
+strongly typed, which TensorRT 10 has to be asked for. What cannot be strongly typed is refused: there the precision
+would be a flag, and a flag that is silently ignored gives a float32 engine (rf-detr#1453).
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
-import importlib.metadata
 import logging
+import sys
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -40,11 +41,11 @@ class Library:
         return self.target == "tensorrt-rtx"
 
     def logger(self) -> Any:
-        """Return a logger that hands everything to :mod:`logging`, errors as warnings: what fails is raised."""
+        """Return a logger that hands everything to :mod:`logging`; errors only inform, since what fails is raised."""
         trt = self.module
         levels = {
-            trt.Logger.INTERNAL_ERROR: logging.WARNING,
-            trt.Logger.ERROR: logging.WARNING,
+            trt.Logger.INTERNAL_ERROR: logging.INFO,
+            trt.Logger.ERROR: logging.INFO,
             trt.Logger.WARNING: logging.INFO,
             trt.Logger.INFO: logging.DEBUG,
             trt.Logger.VERBOSE: logging.DEBUG,
@@ -80,7 +81,11 @@ def load_library(target: str) -> Library:
     with extra(target):
         try:
             module = importlib.import_module(name)
-        except (OSError, RuntimeError, AttributeError) as error:  # a shared library that is not there, or fails to start
+        except (
+            OSError,
+            RuntimeError,
+            AttributeError,
+        ) as error:  # a shared library that is not there, or fails to start
             raise ImportError(f"{name}: {error}", name=name) from error
         if not hasattr(module, "Builder"):
             # The package's own import swallows a missing shared library, or only a folder of that name is there.
@@ -122,23 +127,42 @@ def explain(target: str) -> str:
     if problem is None:
         return f"{target} {library.version} builds and runs engines here"
     if library.is_rtx:
-        return f"{target} {library.version} builds engines here for the cards that --gpu names, and runs none: {problem}"
+        return (
+            f"{target} {library.version} builds engines here for the cards that --gpu names, and runs none: {problem}"
+        )
     return f"{target} {library.version} is installed and cannot be used: {problem}"
+
+
+def gpu_name() -> str:
+    """Return the name and compute capability of the first GPU: the key of what was measured on it. Empty for none."""
+    driver = _driver()
+    if driver is None or driver.cuInit(0):
+        return ""
+    name, device, numbers = ctypes.create_string_buffer(256), ctypes.c_int(), []
+    if driver.cuDeviceGet(ctypes.byref(device), 0) or driver.cuDeviceGetName(name, 256, device):
+        return ""
+    for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+        number = ctypes.c_int()
+        driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+        numbers.append(str(number.value))
+    return f"{name.value.decode(errors='replace')} {'.'.join(numbers)}"
 
 
 def _cuda_error() -> str | None:
     """Ask the CUDA driver itself: it is the first thing that is missing, and the libraries only give its number."""
-    import ctypes
-    import sys
-
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-    try:
-        driver = ctypes.CDLL(name)
-    except OSError:
-        return f"there is no CUDA driver ({name} is not found)"
+    driver = _driver()
+    if driver is None:
+        return "there is no CUDA driver"
     status = int(driver.cuInit(0))
     if status:
-        return f"the CUDA driver does not start (error {status}); is a GPU there?"
+        return f"the CUDA driver does not start (status {status}); is a GPU there?"
     count = ctypes.c_int()
     driver.cuDeviceGetCount(ctypes.byref(count))
     return None if count.value else "the CUDA driver finds no GPU"
+
+
+def _driver() -> Any:
+    try:
+        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return None

@@ -20,7 +20,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Batch sizes of the optimisation profile: everything from ``min`` to ``max`` runs, ``opt`` is what it is tuned for."""
+    """Batch sizes of the optimisation profile: all from ``min`` to ``max`` run, ``opt`` is what it is tuned for."""
 
     min: int = 1
     opt: int = 1
@@ -35,11 +35,11 @@ class Batch:
 class EngineOptions:
     """How an engine is built.
 
-    ``precision`` is what the graph must prove to be in. ``gpus`` names compute capabilities (``sm86``), for
-    TensorRT for RTX only; empty: the card that is here. ``workspace`` is the builder's scratch memory in bytes, None for no limit. ``any_version``
-    makes a plan that later versions of the library load; ``any_gpu`` (TensorRT only) one that runs on every card since Ampere, somewhat
-    slower. ``strip`` leaves the weights out, to be filled in from the ONNX on the device; ``refit`` lets weights be exchanged. ``timing_cache``
-    is the content of one (TensorRT only).
+    ``precision`` is what the graph must prove to be in. ``gpus`` names compute capabilities (``sm86``), for RTX only;
+    empty: the card that is here. ``workspace`` is the builder's scratch memory in bytes, None for no limit.
+    ``any_version`` makes a plan that later versions of the library load; ``any_gpu`` (TensorRT only) one that runs on
+    every card since Ampere, somewhat slower. ``strip`` leaves the weights out, to be filled in on the device; ``refit``
+    lets weights be exchanged.
     """
 
     target: str = "tensorrt-rtx"

@@ -26,14 +26,23 @@ HEADROOM = 2.0
 OPSET = 13
 
 HALF_OPERATORS = frozenset(
-    """Add AveragePool BatchNormalization Clip Concat Conv ConvTranspose DepthToSpace Expand Flatten Gather Gemm
-    GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity LeakyRelu MatMul Max MaxPool Min Mul PRelu Pad Relu
-    Reshape Sigmoid Slice SpaceToDepth Split Squeeze Sub Tanh Tile Transpose Unsqueeze""".split()
+    (
+        *("Add", "AveragePool", "BatchNormalization", "Clip", "Concat", "Conv", "ConvTranspose", "DepthToSpace"),
+        *("Expand", "Flatten", "Gather", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid"),
+        *("HardSwish", "Identity", "LeakyRelu", "MatMul", "Max", "MaxPool", "Min", "Mul", "PRelu", "Pad"),
+        *("Relu", "Reshape", "Sigmoid", "Slice", "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Tile"),
+        *("Transpose", "Unsqueeze"),
+    )
 )
 """Operators that keep their precision in float16, since they multiply, add few numbers, or only move values. Engines
 add the many products of Conv, Gemm and MatMul in float32."""
 
-_MOVES = frozenset("Concat Flatten Identity MaxPool Pad Reshape Slice Split Squeeze Transpose Unsqueeze Gather".split())
+_MOVES = frozenset(
+    (
+        *("Concat", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze"),
+        *("Transpose", "Unsqueeze"),
+    )
+)
 """These compute nothing: they take the type in which their input comes."""
 
 _FLOAT, _HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16

@@ -6,8 +6,8 @@ Types", TensorRT developer guide, and Wu et al. 2020, arXiv:2004.09602):
 - in front of the data of every Conv, Gemm and MatMul, and behind their weights: one scale for each output channel;
 - never between a layer and its activation, nor behind a layer for its own sake: Conv, bias, Relu and the next pair's
   quantiser become one kernel;
-- in front of one operand of an Add, the residual one. The other is what a convolution writes, to which the Add is fused.
-  Where two convolutions meet, the later one is fused, and the shortcut's is quantised;
+- in front of one operand of an Add, the residual one. The other is what a convolution writes, and the Add becomes part
+  of that. Where two convolutions meet, the later one is fused, and the shortcut's is quantised;
 - symmetric throughout: zero points are 0, and the bias stays float.
 
 The scales are those of :func:`xxdeploy.quantize.layout.plan_layout`, so what calibration measured for one layout serves
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from xxdeploy.artifacts import OnnxModel, Ranges
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
-from xxdeploy.quantize.graph_view import GraphView, layer_name
+from xxdeploy.quantize.graph_view import GraphView
 from xxdeploy.quantize.integers import integer_weights
 from xxdeploy.quantize.layout import Layout, plan_layout
 from xxdeploy.quantize.qdq import activation_grids, check_float_graph, checked
@@ -59,7 +59,7 @@ def quantize_for_tensorrt(
 
 
 def residuals(view: GraphView, layout: Layout) -> dict[str, str]:
-    """Map the output of each Add that a convolution's kernel takes over to its residual operand, if that has a scale."""
+    """Map the output of each Add that becomes part of a convolution to its residual operand, where that has a scale."""
     order = {node.output[0]: index for index, node in enumerate(view.nodes)}
     found = {}
     for node in view.nodes:

@@ -1,0 +1,90 @@
+"""An engine as files: the plan, and the record that ``runtime.engine_file`` reads on the device."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from xxdeploy.engine.options import Engine
+from xxdeploy.errors import UsageError
+from xxdeploy.runtime.engine_file import PLAN, RECORD, SCHEMA
+
+
+def engine_files(engine: Engine) -> Mapping[str, bytes]:
+    """Return the files of ``engine``, by their name."""
+    record = {
+        "schema": SCHEMA,
+        "plan": {"sha256": engine.digest, "size": engine.size},
+        "model_sha256": engine.model_digest,
+        "target": engine.options.target,
+        "version": engine.version,
+        "options": engine.options.to_json(),
+        "proof": dict(engine.facts),
+    }
+    return {PLAN: engine.data, RECORD: (json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()}
+
+
+def write_engine(engine: Engine, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write ``engine`` to ``folder``, each file at once; a run that is killed leaves no half a file under its name.
+
+    The record comes last and holds the plan's hash, so a plan without its own record is never loaded.
+
+    Raises
+    ------
+    UsageError
+        As :func:`engine_writable`.
+    """
+    root = engine_writable(folder, force=force)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        for name, data in engine_files(engine).items():
+            temporary = root / f".{name}-{secrets.token_hex(4)}"
+            try:
+                with temporary.open("xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(root / name)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return root
+
+
+def engine_writable(folder: str | os.PathLike[str], *, force: bool) -> Path:
+    """Fail before the build where :func:`write_engine` would after it.
+
+    Raises
+    ------
+    UsageError
+        ``output-exists``: an engine is there, and ``force`` is not given; ``output-not-an-engine``: other files are;
+        ``output-unwritable``.
+    """
+    root = Path(folder)
+    try:
+        names = {path.name for path in root.iterdir()} if root.exists() else set()
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    if names - {PLAN, RECORD}:
+        raise UsageError(
+            f"{folder} holds other files than an engine: {sorted(names - {PLAN, RECORD})[0]!r}",
+            hint="choose another --out",
+            code="output-not-an-engine",
+        )
+    if names and not force:
+        raise UsageError(
+            f"{folder} already exists", hint="choose another --out, or replace it with --force", code="output-exists"
+        )
+    return root
+
+
+def _unwritable(folder: str | os.PathLike[str], error: OSError) -> UsageError:
+    return UsageError(
+        f"{folder} cannot be written: {error.strerror or error}",
+        hint="choose another --out, or check the permissions of its folder",
+        code="output-unwritable",
+    )
