@@ -26,12 +26,11 @@ _MODEL = Group("Network", sort_key=1)
 _INT8 = Group("INT8", sort_key=2)
 _PROOF = Group("Proof", sort_key=3)
 _OUTPUT = Group("Output", sort_key=4)
+_MATRIX = Group("Many at once", sort_key=5)
 
 
 def command(
-    model: str,
-    /,
-    *,
+    *models: Annotated[str, Parameter(name="MODEL")],
     weights: Annotated[str, Parameter(group=_MODEL)] = "imagenet",
     alpha: Annotated[float | None, Parameter(group=_MODEL)] = None,
     input_size: Annotated[int | None, Parameter(group=_MODEL)] = None,
@@ -54,13 +53,20 @@ def command(
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     force: Annotated[bool, Parameter(show_default=False, group=_OUTPUT)] = False,
     as_json: Annotated[AsJson, Parameter(group=_OUTPUT)] = False,
+    every: Annotated[bool, Parameter(name="--all", show_default=False, group=_MATRIX)] = False,
+    precisions: Annotated[str | None, Parameter(group=_MATRIX)] = None,
+    jobs: Annotated[int | None, Parameter(group=_MATRIX)] = None,
+    memory: Annotated[float | None, Parameter(group=_MATRIX)] = None,
+    cell_memory: Annotated[float | None, Parameter(name="--memory-per-cell", group=_MATRIX)] = None,
+    timeout: Annotated[float | None, Parameter(group=_MATRIX)] = None,
+    cluster: Annotated[str | None, Parameter(group=_MATRIX)] = None,
 ) -> None:
     """Convert a network, prove that it is still the same, and write a bundle for the device.
 
     Parameters
     ----------
-    model
-        A name from `xxdeploy models`, in any spelling.
+    models
+        A name from `xxdeploy models`, in any spelling. Several, or a matrix in a file (.toml), are made one by one.
     weights
         imagenet (Keras downloads it once), sample (ships here), none (random, by --seed), or an .h5 file.
     alpha
@@ -103,13 +109,33 @@ def command(
     out
         Folder of the bundle. By default exports/MODEL-PRECISION.
     force
-        Replace the folder if it exists.
+        Replace the folder if it exists. Of many, repeat those that are done.
+    every
+        Every network of the catalog.
+    precisions
+        Of each network, such as fp32,int8.
+    jobs
+        How many at once. By default half as many as there are processors.
+    memory
+        GB for all of them together. By default most of what is free.
+    cell_memory
+        GB for each. By default by its number of weights.
+    timeout
+        Seconds for each, 3600 by default.
+    cluster
+        Address of a Dask scheduler to run them on.
     """
+    given = dict(locals())  # first of all: what else is named here is no argument
+    from xxdeploy.cli.matrix import export_matrix, is_matrix
+
+    if is_matrix(given):
+        export_matrix(given)
+        return
     from xxdeploy.cli.progress import ProgressView
     from xxdeploy.models.catalog import BuildOptions, find
     from xxdeploy.pipeline import ExportPlan, export
 
-    spec = find(model)
+    spec = find(models[0])
     plan = ExportPlan(
         precision="int8" if int8 else "fp32",
         weights=weights,
