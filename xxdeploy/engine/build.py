@@ -118,7 +118,9 @@ def _configure(parsed: ParsedNetwork, config: Any, options: EngineOptions) -> No
     trt = parsed.library.module
     if options.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
-    asked = {"VERSION_COMPATIBLE": options.any_version, "STRIP_PLAN": options.strip, "REFIT": options.refit}
+    # A plan that works in every version usually brings a runtime of its own, code that would be run on loading it.
+    asked = {"VERSION_COMPATIBLE": options.any_version, "EXCLUDE_LEAN_RUNTIME": options.any_version}
+    asked |= {"STRIP_PLAN": options.strip, "REFIT": options.refit}
     for name, wanted in asked.items():
         if wanted:
             config.set_flag(_known(parsed, trt.BuilderFlag, name))

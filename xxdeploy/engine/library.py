@@ -81,11 +81,9 @@ def load_library(target: str) -> Library:
     with extra(target):
         try:
             module = importlib.import_module(name)
-        except (
-            OSError,
-            RuntimeError,
-            AttributeError,
-        ) as error:  # a shared library that is not there, or fails to start
+        except ModuleNotFoundError:
+            raise
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
             raise ImportError(f"{name}: {error}", name=name) from error
         if not hasattr(module, "Builder"):
             # The package's own import swallows a missing shared library, or only a folder of that name is there.
