@@ -12,6 +12,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pytest
+
+from xxdeploy.convert.quarantine.child import inspect
+from xxdeploy.convert.quarantine.sniff import sniff
+from xxdeploy.errors import XXDeployError
 
 Config = dict[str, Any]
 
@@ -115,3 +120,17 @@ def _without_modules(value: Any) -> Any:
         elif isinstance(item, list):
             stack.extend(item)
     return value
+
+
+def refused(path: Path, tmp_path: Path, **options: Any) -> XXDeployError:
+    """Return the error of looking at ``path`` in this process, which is where the child does it, too."""
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    with pytest.raises(XXDeployError) as caught:
+        inspect(path, sniff(path), folder, **options)
+    assert caught.value.hint
+    return caught.value
+
+
+def code_of(path: Path, tmp_path: Path, **options: Any) -> str:
+    return refused(path, tmp_path, **options).code
