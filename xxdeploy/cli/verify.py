@@ -25,6 +25,7 @@ def command(
     /,
     *,
     evaluation: Annotated[Path | None, Parameter(name="--eval")] = None,
+    cluster: str | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Check a bundle: the hash of every file, then its golden pairs, which it must reproduce on this processor.
@@ -35,12 +36,14 @@ def command(
         Folder that `xxdeploy export` wrote.
     evaluation
         Folder of labelled images, to measure top-1 and top-5 on.
+    cluster
+        Address of a Dask scheduler, to measure on its workers.
     """
     with extra("edge"):
         from xxdeploy.cli.progress import ProgressView
         from xxdeploy.pipeline import verify_bundle
     with ProgressView(as_json=as_json) as progress:
-        result = verify_bundle(bundle, evaluation=evaluation, on_progress=progress)
+        result = verify_bundle(bundle, evaluation=evaluation, on_progress=progress, cluster=cluster)
     if as_json:
         print_json(result)
     else:

@@ -147,7 +147,8 @@ def evaluate_sharded(
     digest = manifest_digest(bundle)
     futures = {}
     for start in range(0, len(images), size):
-        part = ImageSet(images.root, images.files[start : start + size], images.labels[start : start + size])
+        files = tuple(path.absolute() for path in images.files[start : start + size])
+        part = ImageSet(images.root.absolute(), files, images.labels[start : start + size])
         futures[_submit(client, bundle.resolve(), digest, part)] = start
     found: dict[int, tuple[str, Accuracy]] = {}
     try:

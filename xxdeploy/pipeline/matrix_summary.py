@@ -103,8 +103,9 @@ def html_from_records(records: Sequence[CellRecord]) -> str:
                 f'<tr class="{kind}"><td class="why" colspan="{len(HEADINGS)}">{escape(row.problem)}{hint}</td></tr>'
             )
     failed = sum(record.state != "done" for record in records)
+    bundles = f"{len(records)} bundle{'s' if len(records) != 1 else ''}"
     return Template(_PAGE).substitute(
-        total=f"{len(records)} bundles, {failed} failed" if failed else f"{len(records)} bundles, all right",
+        total=f"{bundles}, {failed} failed" if failed else f"{bundles}, all right",
         headings="".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS),
         rows="\n".join(rows),
     )

@@ -15,33 +15,53 @@ from xxdeploy.verify import evaluate
 
 
 def verify_bundle(
-    bundle: Path, *, evaluation: Path | None = None, on_progress: OnProgress | None = None
+    bundle: Path,
+    *,
+    evaluation: Path | None = None,
+    on_progress: OnProgress | None = None,
+    cluster: str | None = None,
 ) -> VerifyResult:
     """Check hashes and structure, run the golden pairs, and measure accuracy if labelled images are given.
+
+    ``cluster`` is the address of a Dask scheduler to measure accuracy on; all else happens here.
 
     Raises
     ------
     BundleError, VerificationError, EngineError
         As ``check_bundle`` and ``runtime.load``.
     UsageError
-        Those of ``open_images``; ``features-evaluation``, ``labels-missing``.
+        Those of ``open_images``; ``features-evaluation``, ``labels-missing``; ``cluster-without-eval``.
+    XXDeployError
+        As ``pipeline.cluster``.
     """
+    if cluster is not None and evaluation is None:
+        raise UsageError(
+            "a cluster measures accuracy, and no images are given",
+            hint="add --eval FOLDER, or leave --cluster out",
+            code="cluster-without-eval",
+        )
     manifest = check_bundle(bundle)
     runtime = load(bundle)
     selftest = runtime.selftest()
     rows: tuple[TableRow, ...] = ()
     if evaluation is not None:
-        rows = (_accuracy(runtime, evaluation, on_progress),)
+        rows = (_accuracy(runtime, evaluation, on_progress, cluster),)
     return VerifyResult(manifest, selftest, rows)
 
 
-def _accuracy(runtime: Runtime, folder: Path, on_progress: OnProgress | None) -> TableRow:
+def _accuracy(runtime: Runtime, folder: Path, on_progress: OnProgress | None, address: str | None) -> TableRow:
     manifest = runtime.manifest
     if manifest.task != "classification":
         raise UsageError("features have no classes to evaluate", hint="leave --eval out", code="features-evaluation")
     images = open_images(folder, labels=_labels(runtime), require_labels=True)
-    batches = images.batches(manifest.preprocess, EVALUATION_BATCH)
-    found = evaluate(runtime.session, batches, images.labels, on_progress=on_progress)
+    if address is None:
+        batches = images.batches(manifest.preprocess, EVALUATION_BATCH)
+        found = evaluate(runtime.session, batches, images.labels, on_progress=on_progress)
+    else:
+        from xxdeploy.pipeline.cluster import cluster, evaluate_sharded
+
+        with cluster(address) as client:
+            found = evaluate_sharded(client, runtime.root, images, on_progress=on_progress)
     size = next(entry.size for entry in manifest.files if entry.path == runtime.variant.model)
     return TableRow(found.runner, size, None, found.top1, found.top5, None)
 
