@@ -12,7 +12,6 @@ from xxdeploy.artifacts import Progress
 from xxdeploy.errors import BundleError, MissingDependencyError, UsageError, VerificationError
 from xxdeploy.models.catalog import BuildOptions, find
 from xxdeploy.pipeline import ExportPlan, export, prove, story, verify_bundle
-from xxdeploy.pipeline.plan import follow
 from xxdeploy.quantize.recipe import Recipe
 from xxdeploy.runtime import load
 from xxdeploy.runtime.predictor import pick_variant
@@ -100,7 +99,7 @@ def test_a_bundle_for_one_kind_of_processor(plan: ExportPlan, tmp_path: Path, cp
 
 
 def test_the_sample_export_is_honest_and_repeatable(tmp_path: Path) -> None:
-    plan = ExportPlan("int8", "sample", max_drop=2.0, min_agreement=95.0)
+    plan = ExportPlan("int8", "sample", cpu="vnni", max_drop=2.0, min_agreement=95.0)
     result = export(LENET, plan, tmp_path / "one")
     assert [(rung.rung, rung.images) for rung in result.rungs] == [("plain", 50)]
     kept = [sentence for sentence in result.sentences if "is kept" in sentence or "cannot support" in sentence]
@@ -131,20 +130,26 @@ def test_a_promise_that_is_broken_says_what_helps_and_writes_nothing(tmp_path: P
     assert contents(tmp_path / "out") == before
 
 
-def test_without_labels_the_promise_is_held_to_images_held_back(tmp_path: Path) -> None:
+def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
     """The AVX2 file is another model, and has to keep it, too."""
-    plan = ExportPlan("int8", "sample", min_agreement=100.0, recipe=str(tmp_path / "coarse.toml"))
-    (tmp_path / "coarse.toml").write_text('calibrator = "percentile-90"')
-    inputs = replace(follow(LENET, plan), evaluation=None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(story, "follow", lambda *_: inputs)
-        with pytest.raises(VerificationError) as caught:
-            export(LENET, plan, tmp_path / "out")
-        assert "of 50 images" in caught.value.message
-        result = export(LENET, replace(plan, min_agreement=20.0), tmp_path / "out")
-    assert [sentence.partition(":")[0] for sentence in result.sentences] == [
+    scores = np.eye(10, dtype=np.float32)[np.arange(50) % 10]
+    worse = np.roll(scores, 1, axis=1)
+    worse[5:] = scores[5:]
+    good, bad = (
+        verify.judge_paired(scores, other, names=("onnx-fp32", name))
+        for name, other in (("onnx-int8", scores), ("onnx-int8-avx2", worse))
+    )
+    plan = ExportPlan("int8", min_agreement=90.0)
+    sentences = story._judge(plan, (), (good, bad))
+    assert [sentence.partition(":")[0] for sentence in sentences] == [
         "onnx-int8", "onnx-int8", "onnx-int8-avx2", "onnx-int8-avx2",
     ]  # fmt: skip
+    assert all("50 images" in sentence for sentence in sentences)
+    for asked in (95.0, 100.0):
+        with pytest.raises(VerificationError) as caught:
+            story._judge(replace(plan, min_agreement=asked), (), (good, bad))
+        assert caught.value.code == "accuracy-drop"
+        assert caught.value.message.startswith("onnx-int8-avx2: the same class on 90.0 %")
 
 
 def test_the_second_export_reuses_the_calibration(plan: ExportPlan, tmp_path: Path) -> None:
