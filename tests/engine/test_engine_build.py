@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import onnx
 import pytest
@@ -151,7 +149,7 @@ def test_without_a_gpu_the_cards_must_be_named(no_gpu: Library) -> None:
 
 @pytest.mark.parametrize("option", ["strip", "refit"])
 def test_exchangeable_weights_need_a_gpu(no_gpu: Library, option: str) -> None:
-    options = dataclasses.replace(EngineOptions(gpus=CARDS), **{option: True})
+    options = EngineOptions(gpus=CARDS, strip=option == "strip", refit=option == "refit")
     with pytest.raises(XXDeployError) as caught:
         build_engine(small(), options)
     assert caught.value.code == "no-gpu"

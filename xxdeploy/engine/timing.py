@@ -5,6 +5,7 @@ TensorRT for RTX has none: it compiles its kernels on the card that runs them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import secrets
@@ -40,4 +41,5 @@ def save_timing(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         log.warning("the timing cache %s cannot be written: %s", path, error)
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,73 @@
+"""Networks of the catalog as engines for two cards, in each precision, random weights. `pytest -s` shows the shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from enginenets import rtx
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import OnnxModel
+from xxdeploy.engine import EngineOptions
+from xxdeploy.engine.proof import LEAST
+from xxdeploy.errors import ConversionError
+from xxdeploy.graph.cast_fp16 import cast_fp16
+from xxdeploy.graph.optimize import optimize
+from xxdeploy.models.catalog import find
+from xxdeploy.pipeline.engines import make_engine
+from xxdeploy.quantize import calibrate, quantize, scheme
+from xxdeploy.quantize.tensorrt_layout import quantize_for_tensorrt
+
+pytestmark = [rtx, pytest.mark.slow]
+
+# Millions of multiplications for one image, of convolutions and dense layers.
+NETWORKS = {
+    "mobilenet": 569,
+    "mobilenetv2": 301,
+    "nasnetmobile": 564,
+    "resnet50": 3857,
+    "densenet121": 2834,
+    "inceptionv3": 5713,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_precision_is_built_and_proved(name: str) -> None:
+    from xxdeploy.convert.build import build_model
+    from xxdeploy.convert.keras_to_onnx import onnx_from_keras
+
+    keras_model = build_model(find(name), weights="none")
+    model, _ = optimize(onnx_from_keras(keras_model, outputs=("probabilities",)))
+    side = keras_model.input_shape[1]
+
+    def noise() -> Iterator[NDArray[np.float32]]:
+        yield np.random.default_rng(0).uniform(-1, 1, (1, side, side, 3)).astype(np.float32)
+
+    found = calibrate(model, noise, data_digest="noise")
+    made = {
+        "fp32": model,
+        # Without the ranges: random weights let the signal die down to what float16 cannot hold, and the cast says so.
+        "fp16": cast_fp16(model).model,
+        "int8": quantize_for_tensorrt(model, found, scheme("static-w8c-a8s")),
+    }
+    for precision, each in made.items():
+        engine = make_engine(each, EngineOptions(precision=precision, gpus=("sm86", "sm89")))
+        facts = engine.facts
+        print(f"\n{name} {precision}: {facts['shares']}, {engine.size / 1e6:.1f} MB", end="")  # noqa: T201
+        shares = facts["shares"]
+        assert isinstance(shares, dict)
+        assert shares[precision] >= LEAST
+        assert facts["macs"] == pytest.approx(NETWORKS[name] * 1e6, rel=0.002)
+    with pytest.raises(ConversionError, match="zero point"):
+        make_engine(quantize(model, found, scheme("static-w8c-a8")), EngineOptions(precision="int8", gpus=("sm86",)))
+
+
+def test_a_float_graph_is_no_int8_engine() -> None:
+    from enginenets import small
+
+    from xxdeploy.errors import EngineError
+
+    with pytest.raises(EngineError, match=r"only 0\.0 % of the work is int8"):
+        make_engine(OnnxModel(small().data), EngineOptions(precision="int8", gpus=("sm86",)))
