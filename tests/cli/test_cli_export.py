@@ -178,6 +178,7 @@ def test_columns_that_were_not_measured_are_left_out(capsys: Capture) -> None:
 
 
 def test_features_are_not_predicted(fake: FakeExport, capsys: Capture) -> None:
+    fake.changes["task"] = "features"
     assert main(["export", "mobilenetv2", "--no-top"]) == 0
     out = capsys.readouterr().out
     assert "beside keras  images  largest difference  cosine\n" in out

@@ -38,8 +38,11 @@ def command(
     no_top: Annotated[bool, Parameter(name="--no-top", show_default=False, group=_MODEL)] = False,
     pooling: Annotated[Literal["avg", "max"] | None, Parameter(group=_MODEL)] = None,
     labels: Annotated[Path | None, Parameter(group=_MODEL)] = None,
-    preprocess: Annotated[Literal["tf", "caffe", "torch", "none"] | None, Parameter(group=_MODEL)] = None,
+    preprocess: Annotated[str | None, Parameter(group=_MODEL)] = None,
     resize: Annotated[Literal["squash", "crop"] | None, Parameter(group=_MODEL)] = None,
+    output_layer: Annotated[str | None, Parameter(group=_MODEL)] = None,
+    custom_objects: Annotated[tuple[str, ...], Parameter(group=_MODEL, negative=())] = (),
+    unsafe_lambda: Annotated[bool, Parameter(name="--unsafe-lambda", show_default=False, group=_MODEL)] = False,
     int8: Annotated[bool, Parameter(show_default=False, group=_INT8)] = False,
     calibration: Annotated[Path | None, Parameter(group=_INT8)] = None,
     samples: Annotated[int | None, Parameter(group=_INT8)] = None,
@@ -66,7 +69,8 @@ def command(
     Parameters
     ----------
     models
-        A name from `xxdeploy models`, in any spelling. Several, or a matrix in a file (.toml), are made one by one.
+        A name from `xxdeploy models`, in any spelling, or a model file of your own (.keras, .h5). Several, or a matrix
+        in a file (.toml), are made one by one.
     weights
         imagenet (Keras downloads it once), sample (ships here), none (random, by --seed), or an .h5 file.
     alpha
@@ -82,9 +86,16 @@ def command(
     labels
         Text file with a class name a line.
     preprocess
-        How pixels are scaled. By default as the network was trained.
+        How pixels are scaled: tf, caffe, torch, none, or a file with mean and std. By default as the network was
+        trained; of a model file, as a layer in it does.
     resize
         squash (by default) ignores the aspect ratio; crop cuts the middle out.
+    output_layer
+        Of a model file: the layer whose result is wanted.
+    custom_objects
+        Of a model file: a layer or function of yours that it is made of, as module:name.
+    unsafe_lambda
+        Of a model file: run the code in its Lambda layers, which can do anything that you can.
     int8
         Quantise to 8 bit, calibrated on images.
     calibration
@@ -134,8 +145,10 @@ def command(
     from xxdeploy.cli.progress import ProgressView
     from xxdeploy.models.catalog import BuildOptions, find
     from xxdeploy.pipeline import ExportPlan, export
+    from xxdeploy.pipeline.source import SUFFIXES, name_of
 
-    spec = find(models[0])
+    own = Path(models[0])
+    source = own if own.suffix.lower() in SUFFIXES or own.is_file() else find(models[0])
     plan = ExportPlan(
         precision="int8" if int8 else "fp32",
         weights=weights,
@@ -154,18 +167,22 @@ def command(
         labels=labels,
         preprocess=preprocess,
         resize=resize,
+        output_layer=output_layer,
+        custom_objects=custom_objects,
+        unsafe_lambda=unsafe_lambda,
         force=force,
     )
-    target = Path("exports") / f"{spec.name}-{plan.precision}" if out is None else out
+    target = Path("exports") / f"{name_of(source)}-{plan.precision}" if out is None else out
     with ProgressView(as_json=as_json) as progress:
-        result = export(spec, plan, target, on_progress=progress)
+        result = export(source, plan, target, on_progress=progress)
     if as_json:
         print_json(result)
     else:
-        _show(result, features=no_top)
+        _show(result)
 
 
-def _show(result: ExportResult, *, features: bool) -> None:
+def _show(result: ExportResult) -> None:
+    features = result.task == "features"
     if result.rungs:
         _show_rungs(result.rungs)
     print_rows(result.rows)

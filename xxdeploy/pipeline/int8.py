@@ -10,15 +10,15 @@ from typing import Any
 from xxdeploy.artifacts import LayerNoise, OnnxModel, OnProgress, Progress, Ranges, noise_to_json
 from xxdeploy.datasets import ImageSet
 from xxdeploy.errors import UsageError
-from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.ladder import Climb, Goal, Judge, Rung, climb
-from xxdeploy.pipeline.plan import ExportPlan, Inputs
+from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.prove import EVALUATION_BATCH, measure_latency
 from xxdeploy.pipeline.results import RungRow
+from xxdeploy.pipeline.source import Source
 from xxdeploy.pipeline.variants import Judges, Variants, int8_variants
-from xxdeploy.pipeline.workshop import Workshop
+from xxdeploy.pipeline.workshop import Workshop, has_layer
 from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.verify import Comparison, compare_with, comparison_facts, record_reference
 
@@ -78,9 +78,8 @@ class Int8:
 
 
 def make_int8(
-    spec: ModelSpec,
+    source: Source,
     plan: ExportPlan,
-    inputs: Inputs,
     fp32: OnnxModel,
     statistics: Mapping[str, Any],
     report: OnProgress,
@@ -89,9 +88,9 @@ def make_int8(
 
     With random weights there is nothing to judge by: the first rung, or the pinned recipe, is taken as it is.
     """
+    inputs, trained = source.inputs, source.trained
     workshop = Workshop(fp32, inputs, report, statistics)
-    start, name, pinned = starting_recipe(spec, plan, inputs)
-    trained = plan.weights != "none"
+    start, name, pinned = starting_recipe(source, plan, fp32)
     images = inputs.selection or inputs.calibration
     assert images is not None  # follow() has seen to it
     if not trained:
@@ -153,18 +152,22 @@ def make_int8(
     return Int8(climbed, variants, workshop.ranges(climbed.recipe), noise)
 
 
-def starting_recipe(spec: ModelSpec, plan: ExportPlan, inputs: Inputs) -> tuple[Recipe, str, bool]:
+def starting_recipe(source: Source, plan: ExportPlan, fp32: OnnxModel) -> tuple[Recipe, str, bool]:
     """Return the first rung's recipe, what it is called, and whether it is pinned.
 
-    A network whose recipe ships starts there, and climbs on where that does not hold.
+    A network whose recipe ships starts there, and so does a model made from one, without the layers that it does not
+    have; both climb on where that does not hold.
     """
+    inputs = source.inputs
     folder = shipped_folder() / "recipes"
-    shipped = folder / f"{spec.name}.toml"
+    shipped = folder / f"{source.family}.toml"
     if plan.recipe not in (None, "auto"):
         path = _recipe_path(str(plan.recipe), folder)
         recipe, name, pinned = load_quantization(path), f"recipe {path.stem}", True
-    elif plan.recipe is None and plan.weights != "none" and shipped.is_file() and inputs.task == "classification":
+    elif plan.recipe is None and source.trained and shipped.is_file() and inputs.task == "classification":
         recipe, name, pinned = load_quantization(shipped), f"recipe {shipped.stem}", False
+        known = tuple(layer for layer in recipe.float_layers if has_layer(fp32, layer))
+        recipe = replace(recipe, float_layers=known)
     else:
         recipe, name, pinned = Recipe(), "plain", False
     if inputs.method is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 
 from xxdeploy import __version__
 from xxdeploy.artifacts import Accuracy, OnnxModel, Parity, Ranges, StepRecord
-from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.pipeline.plan import ExportPlan, Inputs
 from xxdeploy.runtime.labels import text_from_labels
 from xxdeploy.runtime.manifest import SCHEMA_VERSION, GoldenSpec, Manifest, Variant
@@ -45,7 +43,8 @@ class Part:
 class Built:
     """Models that are ready to be packed, and where they came from. ``found`` is evidence that INT8 adds."""
 
-    spec: ModelSpec
+    name: str
+    source: Mapping[str, Any]
     plan: ExportPlan
     inputs: Inputs
     keras_name: str
@@ -83,7 +82,7 @@ def bundle_parts(
     largest = max(float(np.abs(part.expected).max()) for part in built.parts) or 1.0
     manifest = Manifest(
         schema=SCHEMA_VERSION,
-        name=f"{built.spec.name}-{plan.precision}",
+        name=f"{built.name}-{plan.precision}",
         task=inputs.task,
         input_name="image",
         output_name="features" if inputs.task == "features" else "probabilities",
@@ -94,7 +93,7 @@ def bundle_parts(
         golden=GoldenSpec("golden/inputs.npy", GOLDEN_TOLERANCE[plan.precision] * largest),
         files=(),
         tools=tool_versions(),
-        source=_source(built),
+        source={**built.source, "keras_name": built.keras_name, "fp32_sha256": built.fp32_digest},
         evidence=_evidence(built, parities, accuracies, passes),
     )
     return manifest, files
@@ -109,19 +108,6 @@ def tool_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _source(built: Built) -> dict[str, Any]:
-    weights = built.plan.weights
-    if weights not in ("imagenet", "sample", "none"):
-        weights = Path(weights).name  # a bundle says nothing about the folders of the machine that made it
-    return {
-        "model": built.spec.name,
-        "keras_name": built.keras_name,
-        "weights": weights,
-        "options": {key: value for key, value in asdict(built.inputs.options).items() if value is not None},
-        "fp32_sha256": built.fp32_digest,
-    }
 
 
 def _evidence(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xxdeploy.datasets import (
@@ -19,11 +19,12 @@ from xxdeploy.datasets import (
     overlap,
     recipe_from,
 )
+from xxdeploy.datasets.preprocess_file import load_scaling
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
 from xxdeploy.models.samples import sample_for, sample_options
-from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.runtime.preprocess import CUSTOM, MODES, Preprocess
 from xxdeploy.verify import check_max_drop, check_min_agreement
 
 DEFAULT_SAMPLES = 300
@@ -49,7 +50,8 @@ class ExportPlan:
     top-1 in points; ``min_agreement`` the smallest share of images, in percent, that keep Keras' class; ``recipe`` a
     quantisation recipe to pin (a file, or the name of one that ships; ``auto`` climbs from the first rung); ``cpu`` the
     one kind of processor to export for (None: all); ``preprocess`` tf, caffe, torch or none (None: the network's own);
-    ``resize`` squash or crop.
+    ``resize`` squash or crop. The last three are for a model file: ``output_layer`` whose result is wanted,
+    ``custom_objects`` (``module:name``) that it is made of, ``unsafe_lambda`` to run the code in it.
     """
 
     precision: str = "fp32"
@@ -66,6 +68,9 @@ class ExportPlan:
     cpu: str | None = None
     labels: Path | None = None
     preprocess: str | None = None
+    output_layer: str | None = None
+    custom_objects: tuple[str, ...] = ()
+    unsafe_lambda: bool = False
     resize: str | None = None
     force: bool = False
 
@@ -137,11 +142,47 @@ def follow(spec: ModelSpec, plan: ExportPlan) -> Inputs:
         evaluation = evaluation or sample.evaluation
         calibration = calibration or sample.calibration
     check_options(spec, options, weights=plan.weights)
-    classes, size = output_classes(spec, options), image_size(spec, options)
-    recipe = None if plan.precision == "fp32" or calibration is None else recipe_from(calibration)
-    resize = plan.resize or (recipe.resize if recipe else None) or "squash"
-    preprocess = Preprocess(size, size, spec.channels, plan.preprocess or spec.preprocess, resize)
-    labels = _labels(plan, classes, Labels(sample.labels) if sample else None, evaluation)
+    if (plan.output_layer, plan.custom_objects, plan.unsafe_lambda) != (None, (), False):
+        raise UsageError(
+            "--output-layer, --custom-objects and --unsafe-lambda are about a model file",
+            hint=f"save keras.applications.{spec.title}, or your own model, as a .keras file, and export that",
+            code="model-file-only",
+        )
+    size = image_size(spec, options)
+    recipe = _recipe(plan, calibration)
+    mode = plan.preprocess or spec.preprocess
+    if mode not in MODES:
+        scaling = load_scaling(Path(mode), spec.channels)
+        preprocess = Preprocess(size, size, spec.channels, CUSTOM, resize_of(plan, recipe), scaling)
+    else:
+        preprocess = Preprocess(size, size, spec.channels, mode, resize_of(plan, recipe))
+    labels = Labels(sample.labels) if sample else None
+    gathered = replace(plan, calibration=calibration, evaluation=evaluation)
+    return gather(gathered, preprocess, output_classes(spec, options), options, notes, recipe=recipe, labels=labels)
+
+
+def resize_of(plan: ExportPlan, recipe: Recipe | None = None) -> str:
+    """Return how pictures are brought to size: as asked, as the calibration recipe says, or squashed."""
+    return plan.resize or (recipe.resize if recipe else None) or "squash"
+
+
+def gather(
+    plan: ExportPlan,
+    preprocess: Preprocess,
+    classes: int | None,
+    options: BuildOptions,
+    notes: list[str],
+    *,
+    recipe: Recipe | None = None,
+    labels: Labels | None = None,
+) -> Inputs:
+    """Open the images and labels that ``plan`` names, for a model whose input and classes are known.
+
+    ``labels`` are the classes' names where the weights bring them. Errors as :func:`follow`.
+    """
+    calibration, evaluation = plan.calibration, plan.evaluation
+    recipe = recipe or _recipe(plan, calibration)
+    labels = _labels(plan, classes, labels, evaluation)
     _check_evaluation(plan, classes)
 
     labelled = open_images(evaluation, labels=labels, require_labels=True) if evaluation and classes else None
@@ -163,6 +204,10 @@ def follow(spec: ModelSpec, plan: ExportPlan) -> Inputs:
                 _refuse_overlap(used, labelled)
     method = plan.method or (recipe.method if recipe else None)
     return Inputs(options, preprocess, classes, labels, images, selection, method, labelled, tuple(notes))
+
+
+def _recipe(plan: ExportPlan, calibration: Path | None) -> Recipe | None:
+    return None if plan.precision == "fp32" or calibration is None else recipe_from(calibration)
 
 
 def _calibration_sets(plan: ExportPlan, recipe: Recipe, labels: Labels | None) -> tuple[ImageSet, ImageSet | None]:

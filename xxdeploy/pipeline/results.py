@@ -50,7 +50,8 @@ class RungRow:
 class ExportResult:
     """A bundle that was written, and what was measured on the way.
 
-    ``sentences`` say what the evaluation shows and how sure it is, ``processors`` what each kind of processor gets.
+    ``task`` is classification or features; ``sentences`` say what the evaluation shows and how sure it is,
+    ``processors`` what each kind of processor gets.
     """
 
     bundle: Path
@@ -58,6 +59,7 @@ class ExportResult:
     parities: tuple[Parity, ...]
     steps: tuple[StepRecord, ...]
     notes: tuple[str, ...]
+    task: str = "classification"
     rungs: tuple[RungRow, ...] = ()
     sentences: tuple[str, ...] = ()
     processors: tuple[str, ...] = ()

@@ -16,7 +16,7 @@ from xxdeploy.errors import VerificationError
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.parts import GOLDEN_IMAGES, Built, Part, bundle_parts
-from xxdeploy.pipeline.plan import ExportPlan, follow
+from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.prove import (
     EXACT_IMAGES,
     INT8_IMAGES,
@@ -30,11 +30,14 @@ from xxdeploy.pipeline.prove import (
     uneven_batches,
 )
 from xxdeploy.pipeline.results import ExportResult
+from xxdeploy.pipeline.source import open_source
 from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.verify import Comparison, agreement_verdict, comparison_facts, comparison_sentence, drop_verdict
 
 
-def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgress | None = None) -> ExportResult:
+def export(
+    source: ModelSpec | Path, plan: ExportPlan, out: Path, *, on_progress: OnProgress | None = None
+) -> ExportResult:
     """Build, convert, tune, quantise, prove, and write a bundle to ``out``.
 
     Everything that can be refused is refused before TensorFlow is imported. A stage that is not the same model as
@@ -48,19 +51,16 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
     """
     report = on_progress or (lambda _: None)
     output_writable(out, plan.force)
-    inputs = follow(spec, plan)
     steps: list[StepRecord] = []
     timed = _timer(steps, report)
 
+    origin = open_source(source, plan, timed)
+    model, inputs, trained = origin.model, origin.inputs, origin.trained
     with extra("export"):
-        from xxdeploy.convert.build import build_model
         from xxdeploy.convert.keras_to_onnx import onnx_from_keras
         from xxdeploy.convert.runner import KerasRunner
         from xxdeploy.convert.statistics import batch_norm_statistics
         from xxdeploy.graph.optimize import optimize
-
-    with timed("build"):
-        model = build_model(spec, weights=plan.weights, options=inputs.options)
     with timed("convert"):
         raw = onnx_from_keras(model, outputs=("features" if inputs.task == "features" else "probabilities",))
     with timed("optimise"):
@@ -68,8 +68,7 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
         del raw
     steps.extend(records)
 
-    trained = plan.weights != "none"
-    golden = golden_images(GOLDEN_IMAGES, inputs.preprocess.height, inputs.preprocess.width, spec.channels)
+    golden = golden_images(GOLDEN_IMAGES, inputs.preprocess.height, inputs.preprocess.width, inputs.preprocess.channels)
     normal = inputs.preprocess.normalise(golden)
     count = EXACT_IMAGES if plan.precision == "fp32" else INT8_IMAGES
     reference = KerasRunner(model)
@@ -86,7 +85,7 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
         from xxdeploy.pipeline.int8 import make_int8
 
         with timed("quantise"):
-            int8 = make_int8(spec, plan, inputs, fp32, batch_norm_statistics(model), report)
+            int8 = make_int8(origin, plan, fp32, batch_norm_statistics(model), report)
         built = int8.variants.built
         parts = [(each.name, each.model, each.scheme, each.requires, each.answers) for each in built]
         for each in built:
@@ -114,7 +113,8 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
     if comparisons:
         found = {**found, "comparison": [comparison_facts(each) for each in comparisons]}
     made = Built(
-        spec=spec,
+        name=origin.name,
+        source=origin.facts,
         plan=plan,
         inputs=inputs,
         keras_name=model.name,
@@ -133,6 +133,7 @@ def export(spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgr
         parities=parities,
         steps=tuple(steps),
         notes=inputs.notes,
+        task=inputs.task,
         rungs=int8.rungs if int8 else (),
         sentences=sentences,
         processors=int8.variants.sentences if int8 else (),

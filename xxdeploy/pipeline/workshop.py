@@ -164,6 +164,14 @@ class _Tuned:
         return OnnxModel.join(self.proto, {name: arrays[name] for name in self.names})
 
 
+def has_layer(model: OnnxModel, name: str) -> bool:
+    """Tell whether a recipe may name ``name``: a node, its output, or the Keras layer that nodes belong to."""
+    return any(
+        name in (layer_name(node), node.output[0]) or layer_name(node).startswith(f"{name}/")
+        for node in GraphView.of(model).nodes
+    )
+
+
 def _nodes(model: OnnxModel, names: tuple[str, ...]) -> frozenset[str]:
     """Return the nodes that ``names`` stand for: their own name, their output, or the Keras layer they belong to."""
     if not names:
