@@ -4,23 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
+from hardnets import network, weights
 
 from xxdeploy.errors import UsageError
-from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.models.catalog import BuildOptions
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.pipeline.int8 import starting_recipe
 from xxdeploy.pipeline.plan import ExportPlan, Inputs
+from xxdeploy.pipeline.source import Source
 from xxdeploy.quantize.recipe import Recipe, load_quantization
 from xxdeploy.runtime.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import keras
 
 MOBILENET = load_quantization(shipped_folder() / "recipes" / "mobilenet.toml")
 
 
 def start(plan: ExportPlan, name: str = "mobilenet", **changes: object) -> tuple[Recipe, str, bool]:
     inputs = Inputs(BuildOptions(), Preprocess(224, 224), 1000, None, None, None, None, None, ())
-    return starting_recipe(find(name), plan, replace(inputs, **changes))  # type: ignore[arg-type]
+    inputs = replace(inputs, **changes)  # type: ignore[arg-type]
+    source = Source(name, name, plan.weights != "none", cast("keras.Model", None), inputs, {})
+    return starting_recipe(source, plan, network(weights()))
 
 
 def test_a_network_starts_from_its_own_recipe_and_may_climb() -> None:
@@ -51,6 +59,14 @@ def test_a_file_here_goes_before_a_name_that_ships(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mobilenet").write_text('calibrator = "entropy"')
     assert start(ExportPlan("int8", recipe="mobilenet"))[0] == Recipe(calibrator="entropy")
+
+
+def test_layers_that_the_network_does_not_have_are_left_out_of_what_ships_but_not_of_what_is_asked() -> None:
+    shipped = load_quantization(shipped_folder() / "recipes" / "nasnetmobile.toml")
+    assert shipped.float_layers
+    recipe, _, pinned = start(ExportPlan("int8"), "nasnetmobile")
+    assert (recipe, pinned) == (replace(shipped, float_layers=()), False)
+    assert start(ExportPlan("int8", recipe="nasnetmobile"))[0] == shipped
 
 
 def test_the_method_of_the_command_line_goes_before_the_recipes() -> None:
