@@ -7,7 +7,7 @@ import pytest
 from xxdeploy.cli.app import run
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, find
-from xxdeploy.pipeline.matrix import Cell, all_models, cell_from, cells_from
+from xxdeploy.pipeline.matrix import Cell, Option, all_models, cell_from, cells_from
 
 
 def test_every_network_in_every_precision() -> None:
@@ -29,9 +29,21 @@ def test_a_cell_is_a_command(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_an_option_can_have_several_values(tmp_path: Path) -> None:
+    words = cell_from("lenet", "fp32", {"custom-objects": ("a:b", "c:d")}).arguments(tmp_path)
+    assert words[1:3] == ["--custom-objects=a:b", "--custom-objects=c:d"]
+
+
 def test_the_command_line_understands_a_cell(tmp_path: Path) -> None:
     """Up to the network, which does not exist: every word before it was understood."""
-    options = {"alpha": 0.35, "no-top": True, "samples": 20, "seed": 3, "weights": "none", "input-size": 64}
+    options: dict[str, Option] = {
+        "alpha": 0.35,
+        "no-top": True,
+        "samples": 20,
+        "seed": 3,
+        "weights": "none",
+        "input-size": 64,
+    }
     words = Cell("x-int8", "no-such-network", "int8", options).arguments(tmp_path)
     with pytest.raises(UsageError) as caught:
         run(words)
@@ -45,7 +57,7 @@ def test_a_name_cannot_become_an_option(tmp_path: Path) -> None:
 
 
 def test_what_is_about_int8_stays_with_int8() -> None:
-    options = {"weights": "none", "calibration": "train", "samples": 9, "cpu": "arm", "seed": 1}
+    options: dict[str, Option] = {"weights": "none", "calibration": "train", "samples": 9, "cpu": "arm", "seed": 1}
     fp32, int8 = cells_from(["lenet"], ("fp32", "int8"), options)
     assert dict(fp32.options) == {"weights": "none", "seed": 1}
     assert dict(int8.options) == options

@@ -57,7 +57,7 @@ def test_a_card_holds_what_can_be_reproduced(tmp_path: Path) -> None:
 
 
 def test_accuracy_is_there_for_trained_weights_only(tmp_path: Path) -> None:
-    parity = {"parity": []}
+    parity: dict[str, Any] = {"parity": []}
     source = {"weights": "sample", "options": {}}
     card = made(tmp_path / "a", evidence={**parity, "accuracy": ACCURACY}, source=source)
     assert card["accuracy"] == {

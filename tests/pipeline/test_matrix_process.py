@@ -95,7 +95,7 @@ def test_an_interruption_ends_it(fake: FakeExports, monkeypatch: pytest.MonkeyPa
             raise once
         original(seconds)
 
-    monkeypatch.setattr(matrix_process.time, "sleep", interrupt)
+    monkeypatch.setattr(time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         ended(fake, "sleep60")
     assert not alive(fake.processes[0])

@@ -16,7 +16,6 @@ import pytest
 from matrix_parts import CHILD, LIMITS, FakeExports, cell
 
 from xxdeploy.errors import UsageError
-from xxdeploy.pipeline import matrix_run
 from xxdeploy.pipeline.matrix import Cell
 from xxdeploy.pipeline.matrix_process import Ended
 from xxdeploy.pipeline.matrix_records import CellRecord
@@ -157,7 +156,7 @@ def test_no_more_at_once_than_jobs_and_memory(fake: FakeExports, limits: Limits,
     began: list[int] = []
 
     def executing(todo: Sequence[Cell], out: Path, logs: Path, given: Limits) -> Iterator[tuple[Cell, Ended]]:
-        original = matrix_run.time.sleep
+        original = time.sleep
 
         def sleep(seconds: float) -> None:
             if len(fake.calls) >= most and not go.exists():
@@ -167,7 +166,7 @@ def test_no_more_at_once_than_jobs_and_memory(fake: FakeExports, limits: Limits,
             original(0.02)
 
         patch = pytest.MonkeyPatch()
-        patch.setattr(matrix_run.time, "sleep", sleep)
+        patch.setattr(time, "sleep", sleep)
         try:
             yield from fake(todo, out, logs, given)
         finally:

@@ -121,7 +121,8 @@ def _options(given: Mapping[str, Any]) -> dict[str, Option]:
     """Return the options for each cell under their names on the command line, without those that are not given."""
     found: dict[str, Option] = {}
     for name, value in given.items():
-        if name in _OWN or value is None or value is False or (name, value) == ("weights", "imagenet"):
+        absent = value is None or value is False or value == ()
+        if name in _OWN or absent or (name, value) == ("weights", "imagenet"):
             continue  # the last is the default, and must not go before what a file says
         found[_NAMES.get(name, name.replace("_", "-"))] = str(value) if isinstance(value, Path) else value
     return found

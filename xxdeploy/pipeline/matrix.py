@@ -20,7 +20,7 @@ from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, find
 from xxdeploy.pipeline.parts import tool_versions
 
-Option: TypeAlias = str | int | float | bool
+Option: TypeAlias = str | int | float | bool | tuple[str, ...]
 
 PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "int8": ("--int8",)}
 """The flags that ask for each."""
@@ -76,7 +76,8 @@ class Cell:
             if value is True:
                 words.append(f"--{option}")
             elif value is not False:
-                words.append(f"--{option}={value}")
+                values = value if isinstance(value, tuple) else (value,)
+                words += [f"--{option}={each}" for each in values]
         return [*words, f"--out={out}", "--force", "--json", "--", self.model]
 
     @property

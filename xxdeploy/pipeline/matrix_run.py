@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 from xxdeploy.errors import UsageError, XXDeployError
 from xxdeploy.pipeline.matrix import Cell
@@ -51,11 +51,8 @@ class Limits:
         return min(self.cell_memory or cell.memory, self.memory)
 
 
-class Executor(Protocol):
-    """Runs cells somewhere, and yields each with how it ended, in any order."""
-
-    def __call__(self, cells: Sequence[Cell], out: Path, logs: Path, limits: Limits) -> Iterator[tuple[Cell, Ended]]:
-        """Yield every cell once."""
+Executor: TypeAlias = Callable[[Sequence[Cell], Path, Path, Limits], Iterator[tuple[Cell, Ended]]]
+"""Runs cells somewhere, given the folder of bundles and that of logs; yields each with how it ended, in any order."""
 
 
 def default_limits(
