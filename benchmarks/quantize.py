@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from xxdeploy.artifacts import Accuracy, OnnxModel
 from xxdeploy.datasets import has_labels, imagenet_labels, open_images
-from xxdeploy.quantize import calibrate, correct_biases, quantize, scheme
+from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.equalize import equalize
+from xxdeploy.quantize.reconstruct import reconstruct
 from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.runtime.preprocess import Preprocess
 from xxdeploy.verify import evaluate
@@ -51,16 +52,20 @@ class Job:
             yield self.preprocess.normalise(self.images[first : first + size])
 
 
-def ours(method: str, corrected_on: int = 0, *, equalized: bool = False) -> Callable[[Job], OnnxModel]:
-    """Quantise with xxdeploy, channels equalized and biases corrected on the first ``corrected_on`` images."""
+def ours(
+    method: str, corrected_on: int = 0, *, equalized: bool = False, adaptive: bool = False
+) -> Callable[[Job], OnnxModel]:
+    """Quantise with xxdeploy: channels equalized, biases corrected and weights rounded on ``corrected_on`` images."""
 
     def run(job: Job) -> OnnxModel:
         asked = scheme("static-w8c-a8")
         some = replace(job, images=job.images[:corrected_on])
         model = equalize(job.model, some.batches) if equalized else job.model
         ranges = calibrate(model, job.batches, method=method, data_digest="benchmark")
-        model = correct_biases(model, ranges, asked, some.batches) if corrected_on else model
-        return quantize(model, ranges, asked)
+        if not corrected_on:
+            return quantize(model, ranges, asked)
+        tuned = reconstruct(model, ranges, asked, some.batches, rounding=adaptive)
+        return quantize(tuned.model, ranges, asked, rounding=tuned.rounding)
 
     return run
 
@@ -112,6 +117,7 @@ TOOLS: dict[str, Callable[[Job], OnnxModel]] = {
     "xxdeploy percentile, bias correction": ours("percentile-99.99", CORRECTION_IMAGES),
     "xxdeploy mse, bias correction": ours("mse", CORRECTION_IMAGES),
     "xxdeploy mse, equalized, bias correction": ours("mse", CORRECTION_IMAGES, equalized=True),
+    "xxdeploy mse, equalized, adaptive rounding": ours("mse", 192, equalized=True, adaptive=True),
     "onnxruntime defaults": onnxruntime_static(),
     "onnxruntime per channel minmax": onnxruntime_static(per_channel=True),
     "onnxruntime per channel percentile": onnxruntime_static("Percentile", HISTOGRAM_IMAGES, per_channel=True),
