@@ -108,9 +108,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     name = f"own_layers_{tmp_path.name}"
     (tmp_path / f"{name}.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
+    registered = load_keras().saving.get_custom_objects()
+    before = dict(registered)
     yield name
     sys.modules.pop(name, None)
-    load_keras().saving.get_custom_objects().clear()
+    registered.clear()
+    registered.update(before)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -344,7 +344,8 @@ def find(name: str) -> ModelSpec:
     if match := _DENSENET_BC.fullmatch(name.strip()):
         depth, growth = (int(number) for number in match.groups())
         check_densenet_bc(depth, growth)
-        return _densenet_bc(depth, growth)
+        made = _densenet_bc(depth, growth)
+        return next((spec for spec in CATALOG if spec.name == made.name), made)
     key = _key(name)
     by_name = {_key(spec.name): spec for spec in CATALOG}
     if key in _ALSO:

@@ -74,7 +74,7 @@ def _fed_back(steps: Floats, damped: Floats, limit: int) -> Floats:
 
     Where moments are too flat to be inverted, the result is what rounding to the nearest gives.
     """
-    low, high = np.maximum(np.floor(steps), -limit), np.minimum(np.ceil(steps), limit)
+    low, high = (np.clip(neighbour(steps), -limit, limit) for neighbour in (np.floor, np.ceil))
     rounded = np.clip(np.rint(steps), -limit, limit)
     try:
         inverse = np.linalg.inv(damped.astype(np.float64))
