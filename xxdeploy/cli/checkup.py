@@ -52,7 +52,11 @@ class Warning:
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """All that was found. ``weights`` are the files of weights in Keras' cache, ``keras_home``."""
+    """All that was found.
+
+    ``engines`` has a sentence on each kind of TensorRT; ``weights`` are the files of weights in Keras' cache,
+    ``keras_home``.
+    """
 
     xxdeploy: str
     python: str
@@ -61,6 +65,7 @@ class Checkup:
     cpu_features: tuple[str, ...]
     libraries: tuple[Library, ...]
     providers: tuple[str, ...]
+    engines: tuple[str, ...]
     keras_home: Path
     weights: tuple[str, ...]
     warnings: tuple[Warning, ...]
@@ -83,6 +88,7 @@ def check_up() -> Checkup:
         cpu_features=_cpu_features(),
         libraries=libraries,
         providers=tuple(str(provider) for provider in providers) if isinstance(providers, list) else (),
+        engines=_engines(),
         keras_home=keras_home,
         weights=_weights(keras_home),
         warnings=tuple(_warnings(libraries, keras_home)),
@@ -129,6 +135,24 @@ def _facts(line: str) -> dict[str, object] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) and "module" in value and "error" in value else None
+
+
+def _engines() -> tuple[str, ...]:
+    """Let a child process say what TensorRT can do here: a driver of the wrong version may end it."""
+    code = "from xxdeploy.engine.library import MODULES, explain\nfor target in MODULES: print(explain(target))"
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except (subprocess.TimeoutExpired, OSError) as error:
+        return (f"unknown: {error}",)
+    lines = tuple(line for line in child.stdout.splitlines() if line)
+    return lines if child.returncode == 0 else (*lines, f"Python died with status {child.returncode} while asking")
 
 
 def _cpu_features() -> tuple[str, ...]:

@@ -31,7 +31,7 @@ INT8_ONLY = frozenset({"calibration", "samples", "method", "recipe", "cpu", "min
 MODEL_FILES = (".keras", ".h5", ".hdf5")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_BASE, _BASE_INT8 = 1_000_000_000, 1_500_000_000
+_BASE, _BASE_INT8 = 1_500_000_000, 2_000_000_000
 _TIMES_WEIGHTS, _TIMES_WEIGHTS_INT8 = 6, 8
 _UNKNOWN = 4_000_000_000
 

@@ -88,8 +88,8 @@ def export(
             int8 = make_int8(origin, plan, fp32, batch_norm_statistics(model), report)
         built = int8.variants.built
         parts = [(each.name, each.model, each.scheme, each.requires, each.answers) for each in built]
-        for each in built:
-            # What an ARM file computes is known from the file that it shares its integers with.
+        # What an ARM file computes is known from the file that it shares its integers with, which names the stage.
+        for each in sorted(built, key=lambda each: each.answers is not each.model):
             if all(each.answers is not stage for stage in stages.values()):
                 stages[f"onnx-{each.name}"] = each.answers
         with timed("parity int8"):
