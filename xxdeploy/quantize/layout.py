@@ -111,7 +111,7 @@ def _integer_layers(view: GraphView, roles: Mapping[int, Role], scheme: Scheme) 
 
 
 def _for_floats(view: GraphView, name: str) -> bool:
-    """Tell whether no layer reads a tensor in integers: what an activation or a pool makes of it is rounded by itself."""
+    """Tell whether no layer reads a tensor in integers: what activations and pools make of it is rounded by itself."""
     return all(reader.op_type in ("Add", "Relu", "Clip", "AveragePool") for reader in view.consumers.get(name, ()))
 
 
