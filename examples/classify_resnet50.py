@@ -1,0 +1,41 @@
+"""Classify pictures with ResNet50, first on the workstation, then as the device does.
+
+    python examples/classify_resnet50.py cat.jpg dog.jpg
+
+The export builds the Keras network, converts it to ONNX, compares the two, and writes a bundle. What follows it needs
+numpy, pillow and onnxruntime only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.pipeline import ExportPlan, export
+from xxdeploy.runtime import load
+
+
+def main() -> None:
+    """Export, then predict."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path, nargs="+")
+    parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="none: random ones")
+    parser.add_argument("--input-size", type=int, help="pixels; another than 224 goes with --weights none")
+    parser.add_argument("--out", type=Path, default=Path("exports/resnet50-fp32"))
+    arguments = parser.parse_args()
+
+    plan = ExportPlan(weights=arguments.weights, options=BuildOptions(input_size=arguments.input_size), force=True)
+    result = export(find("resnet50"), plan, arguments.out)
+    for parity in result.parities:
+        print(f"{parity.candidate}: within {parity.max_abs:.1e} of {parity.reference}")
+
+    runtime = load(result.bundle)
+    for image, predictions in zip(arguments.images, runtime.predict(arguments.images, top=3), strict=True):
+        print(image.name)
+        for prediction in predictions:
+            print(f"  {prediction.probability:.3f}  {prediction.label}")
+
+
+if __name__ == "__main__":
+    main()

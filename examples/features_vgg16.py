@@ -1,0 +1,41 @@
+"""Compare pictures by the features that VGG16 sees in them.
+
+    python examples/features_vgg16.py query.jpg album/*.jpg
+
+Without its classifier VGG16 says what is in a picture by 512 numbers; pictures of like things have like numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.pipeline import ExportPlan, export
+from xxdeploy.runtime import load
+
+
+def main() -> None:
+    """Export the feature extractor, then rank the pictures by their likeness to the first."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path, nargs="+", help="two or more: the first is compared with the others")
+    parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="none: random ones")
+    parser.add_argument("--input-size", type=int, default=224, help="pixels, 32 or more")
+    parser.add_argument("--out", type=Path, default=Path("exports/vgg16-features-fp32"))
+    arguments = parser.parse_args()
+
+    options = BuildOptions(include_top=False, pooling="avg", input_size=arguments.input_size)
+    result = export(find("vgg16"), ExportPlan(weights=arguments.weights, options=options, force=True), arguments.out)
+
+    features = load(result.bundle).features(arguments.images)
+    print(f"{features.shape[1]} features of each of {features.shape[0]} pictures")
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    likeness = features[1:] @ features[0]  # the cosine: 1 is the same
+    for index in np.argsort(-likeness, kind="stable"):
+        print(f"  {likeness[index]:.4f}  {arguments.images[1 + index].name}")
+
+
+if __name__ == "__main__":
+    main()
