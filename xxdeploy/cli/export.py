@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Group, Parameter
 
 from xxdeploy.cli.output import AsJson, milliseconds, print_json, print_line, print_rows, print_table, share
+from xxdeploy.errors import UsageError
 
 if TYPE_CHECKING:
     from xxdeploy.artifacts import Parity
+    from xxdeploy.engine import EngineOptions
     from xxdeploy.pipeline import ExportResult
     from xxdeploy.pipeline.results import RungRow
 
@@ -20,13 +22,15 @@ NAME = "export"
 EXAMPLE = """Examples:
 
   xxdeploy export mobilenetv2 --int8 --calibration train/ --eval val/
+  xxdeploy export mobilenet --int8 --calibration train/ --target tensorrt-rtx --gpu sm86,sm89
   xxdeploy export lenet --int8 --weights sample"""
 
 _MODEL = Group("Network", sort_key=1)
-_INT8 = Group("INT8", sort_key=2)
-_PROOF = Group("Proof", sort_key=3)
-_OUTPUT = Group("Output", sort_key=4)
-_MATRIX = Group("Many at once", sort_key=5)
+_INT8 = Group("Precision", sort_key=2)
+_GPU = Group("GPU", sort_key=3)
+_PROOF = Group("Proof", sort_key=4)
+_OUTPUT = Group("Output", sort_key=5)
+_MATRIX = Group("Many at once", sort_key=6)
 
 
 def command(
@@ -44,12 +48,16 @@ def command(
     custom_objects: Annotated[tuple[str, ...], Parameter(group=_MODEL, negative=())] = (),
     unsafe_lambda: Annotated[bool, Parameter(name="--unsafe-lambda", show_default=False, group=_MODEL)] = False,
     int8: Annotated[bool, Parameter(show_default=False, group=_INT8)] = False,
+    fp16: Annotated[bool, Parameter(show_default=False, group=_INT8)] = False,
     calibration: Annotated[Path | None, Parameter(group=_INT8)] = None,
     samples: Annotated[int | None, Parameter(group=_INT8)] = None,
     method: Annotated[str | None, Parameter(group=_INT8)] = None,
     seed: Annotated[int | None, Parameter(group=_INT8)] = None,
     recipe: Annotated[str | None, Parameter(group=_INT8)] = None,
     cpu: Annotated[Literal["vnni", "avx2", "arm"] | None, Parameter(group=_INT8)] = None,
+    target: Annotated[Literal["cpu", "tensorrt", "tensorrt-rtx"], Parameter(group=_GPU)] = "cpu",
+    gpu: Annotated[str | None, Parameter(group=_GPU)] = None,
+    batch: Annotated[str | None, Parameter(group=_GPU)] = None,
     evaluation: Annotated[Path | None, Parameter(name="--eval", group=_PROOF)] = None,
     max_drop: Annotated[float | None, Parameter(group=_PROOF)] = None,
     min_agreement: Annotated[float | None, Parameter(group=_PROOF)] = None,
@@ -98,6 +106,8 @@ def command(
         Of a model file: run the code in its Lambda layers, which can do anything that you can.
     int8
         Quantise to 8 bit, calibrated on images.
+    fp16
+        Cast to 16-bit floats; layers whose values leave them stay in 32. Of calibration images, if given, the values.
     calibration
         Folder of images like those it will see (no labels needed), or a recipe (.toml).
     samples
@@ -111,6 +121,13 @@ def command(
         How to quantise, in a file or by the name of a recipe that ships; auto climbs the ladder from the first rung.
     cpu
         The one kind of processor to export for. By default the bundle serves all.
+    target
+        tensorrt or tensorrt-rtx: the bundle carries an engine, whose precision is proved, and the ONNX that it was
+        built from, which a processor runs, too.
+    gpu
+        Cards to build for (tensorrt-rtx): sm75, sm80, sm86, sm89, sm120, sm121. By default the one that is here.
+    batch
+        Smallest, usual and largest batch of the engine, 1,1,8 by default.
     evaluation
         Folder of labelled images: one subfolder a class, or a labels.csv.
     max_drop
@@ -145,12 +162,13 @@ def command(
     from xxdeploy.cli.progress import ProgressView
     from xxdeploy.models.catalog import BuildOptions, find
     from xxdeploy.pipeline import ExportPlan, export
+    from xxdeploy.pipeline.parts import bundle_name
     from xxdeploy.pipeline.source import SUFFIXES, name_of
 
     own = Path(models[0])
     source = own if own.suffix.lower() in SUFFIXES or own.is_file() else find(models[0])
     plan = ExportPlan(
-        precision="int8" if int8 else "fp32",
+        precision=_precision(int8=int8, fp16=fp16),
         weights=weights,
         options=BuildOptions(
             alpha=alpha, input_size=input_size, classes=classes, include_top=not no_top, pooling=pooling, seed=seed or 0
@@ -171,14 +189,42 @@ def command(
         custom_objects=custom_objects,
         unsafe_lambda=unsafe_lambda,
         force=force,
+        engine=_engine(target, gpu, batch),
     )
-    target = Path("exports") / f"{name_of(source)}-{plan.precision}" if out is None else out
+    folder = Path("exports") / bundle_name(name_of(source), plan) if out is None else out
     with ProgressView(as_json=as_json) as progress:
-        result = export(source, plan, target, on_progress=progress)
+        result = export(source, plan, folder, on_progress=progress)
     if as_json:
         print_json(result)
     else:
         _show(result)
+
+
+def _precision(*, int8: bool, fp16: bool) -> str:
+    """Return what the flags ask for; a bundle has one precision."""
+    if int8 and fp16:
+        raise UsageError(
+            "--int8 and --fp16 are given",
+            hint="leave one of them out, or --precisions fp16,int8",
+            code="two-precisions",
+        )
+    return "int8" if int8 else "fp16" if fp16 else "fp32"
+
+
+def _engine(target: str, gpu: str | None, batch: str | None) -> EngineOptions | None:
+    """Return the engine that is asked for, None for none."""
+    from xxdeploy.engine.options import Batch, EngineOptions, parse_batch, parse_gpus
+
+    if target == "cpu":
+        if (gpu, batch) != (None, None):
+            raise UsageError(
+                "--gpu and --batch are about an engine, and none is built",
+                hint="add --target tensorrt-rtx or --target tensorrt, or leave them out",
+                code="target-missing",
+            )
+        return None
+    cards = () if gpu is None else parse_gpus(gpu)
+    return EngineOptions(target=target, gpus=cards, batch=Batch() if batch is None else parse_batch(batch))
 
 
 def _show(result: ExportResult) -> None:

@@ -122,8 +122,8 @@ def _options(given: Mapping[str, Any]) -> dict[str, Option]:
     found: dict[str, Option] = {}
     for name, value in given.items():
         absent = value is None or value is False or value == ()
-        if name in _OWN or absent or (name, value) == ("weights", "imagenet"):
-            continue  # the last is the default, and must not go before what a file says
+        if name in _OWN or absent or (name, value) in (("weights", "imagenet"), ("target", "cpu")):
+            continue  # the last are defaults, and must not go before what a file says
         found[_NAMES.get(name, name.replace("_", "-"))] = str(value) if isinstance(value, Path) else value
     return found
 

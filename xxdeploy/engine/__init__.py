@@ -3,7 +3,7 @@
 The only home of ``tensorrt`` and ``tensorrt_rtx``, beside ``runtime.trt``; both are imported when they are needed.
 """
 
-from xxdeploy.engine.build import build_engine
+from xxdeploy.engine.build import build_engine, check_engine_options
 from xxdeploy.engine.library import explain, load_library
 from xxdeploy.engine.options import Batch, Engine, EngineOptions, parse_batch, parse_gpus
 
@@ -12,6 +12,7 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "build_engine",
+    "check_engine_options",
     "explain",
     "load_library",
     "parse_batch",

@@ -37,8 +37,7 @@ def build_engine(
     EngineError
         ``engine-parse``, ``engine-precision``, ``engine-build``.
     """
-    library = load_library(options.target)
-    _check_machine(library, options)
+    library = check_engine_options(options)
     parsed = parse_network(library, model)
     proof = prove_precision(parsed)
     check_precision(proof, options.precision)
@@ -87,14 +86,21 @@ def proof_facts(proof: PrecisionProof, size: int) -> dict[str, object]:
     }
 
 
-def _check_machine(library: Library, options: EngineOptions) -> None:
-    """Refuse now what would fail after minutes: a build for a GPU that is not here."""
+def check_engine_options(options: EngineOptions) -> Library:
+    """Return the library that builds for ``options``; refuse now what would fail after minutes of other work.
+
+    Raises
+    ------
+    MissingDependencyError, UsageError
+        As :func:`build_engine`: the library is absent or too old, or needs a GPU for what is asked.
+    """
+    library = load_library(options.target)
     needs = "weights that can be exchanged" if options.strip or options.refit else None
     if options.gpus and needs is None:
-        return
+        return library
     problem = driver_problem(library)
     if problem is None:
-        return
+        return library
     if options.gpus:
         raise MissingDependencyError(
             f"{library.target} {library.version} makes engines with {needs} on a GPU only: {problem}",

@@ -17,7 +17,7 @@ from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.prove import EVALUATION_BATCH, measure_latency
 from xxdeploy.pipeline.results import RungRow
 from xxdeploy.pipeline.source import Source
-from xxdeploy.pipeline.variants import Judges, Variants, int8_variants
+from xxdeploy.pipeline.variants import BuiltVariant, Judges, Variants, int8_variants
 from xxdeploy.pipeline.workshop import Workshop, has_layer
 from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.verify import Comparison, compare_with, comparison_facts, record_reference
@@ -89,7 +89,7 @@ def make_int8(
     With random weights there is nothing to judge by: the first rung, or the pinned recipe, is taken as it is.
     """
     inputs, trained = source.inputs, source.trained
-    workshop = Workshop(fp32, inputs, report, statistics)
+    workshop = Workshop(fp32, inputs, report, statistics, tensorrt=plan.engine is not None)
     start, name, pinned = starting_recipe(source, plan, fp32)
     images = inputs.selection or inputs.calibration
     assert images is not None  # follow() has seen to it
@@ -132,14 +132,19 @@ def make_int8(
         pinned=pinned or not trained,
         report=report,
     )
-    variants = int8_variants(
-        workshop,
-        climbed.recipe,
-        climbed.model,
-        cpu=plan.cpu,
-        judges=Judges(judge, judge_on(few, _EMULATED_BATCH)) if trained else None,
-        report=report,
-    )
+    if plan.engine is not None:
+        variants = Variants(
+            (BuiltVariant("int8", climbed.model, climbed.recipe.asked().name, (), climbed.model),), (), ()
+        )
+    else:
+        variants = int8_variants(
+            workshop,
+            climbed.recipe,
+            climbed.model,
+            cpu=plan.cpu,
+            judges=Judges(judge, judge_on(few, _EMULATED_BATCH)) if trained else None,
+            report=report,
+        )
     report(Progress("sensitivity", 0, 1))
     noise = layer_noise(
         workshop.float_model(climbed.recipe),
@@ -156,28 +161,36 @@ def starting_recipe(source: Source, plan: ExportPlan, fp32: OnnxModel) -> tuple[
     """Return the first rung's recipe, what it is called, and whether it is pinned.
 
     A network whose recipe ships starts there, and so does a model made from one, without the layers that it does not
-    have; both climb on where that does not hold.
+    have; both climb on where that does not hold. TensorRT's layout is another, so it has recipes of its own.
     """
     inputs = source.inputs
     folder = shipped_folder() / "recipes"
-    shipped = folder / f"{source.family}.toml"
+    suffix, plain = ("", Recipe()) if plan.engine is None else ("-tensorrt", Recipe(scheme="static-w8c-a8s"))
+    shipped = folder / f"{source.family}{suffix}.toml"
     if plan.recipe not in (None, "auto"):
-        path = _recipe_path(str(plan.recipe), folder)
+        path = _recipe_path(str(plan.recipe), folder, suffix)
         recipe, name, pinned = load_quantization(path), f"recipe {path.stem}", True
     elif plan.recipe is None and source.trained and shipped.is_file() and inputs.task == "classification":
         recipe, name, pinned = load_quantization(shipped), f"recipe {shipped.stem}", False
         known = tuple(layer for layer in recipe.float_layers if has_layer(fp32, layer))
         recipe = replace(recipe, float_layers=known)
     else:
-        recipe, name, pinned = Recipe(), "plain", False
+        recipe, name, pinned = plain, "plain", False
+    if plan.engine is not None and not recipe.asked().symmetric:
+        raise UsageError(
+            f"{name} asks for {recipe.scheme}, and TensorRT's INT8 is symmetric",
+            hint='write scheme = "static-w8c-a8s" in it',
+            code="tensorrt-scheme",
+        )
     if inputs.method is not None:
         recipe = replace(recipe, calibrator=inputs.method)
     return recipe, name, pinned
 
 
-def _recipe_path(asked: str, folder: Path) -> Path:
-    """Return the file that ``--recipe`` names: a path, or a shipped recipe's name."""
-    named = folder / f"{asked}.toml"
+def _recipe_path(asked: str, folder: Path, suffix: str) -> Path:
+    """Return the file that ``--recipe`` names: a path, or the name of one that ships, ``suffix`` left out or not."""
+    own = folder / f"{asked}{suffix}.toml"
+    named = own if own.is_file() else folder / f"{asked}.toml"
     if not Path(asked).is_file() and "/" not in asked and not named.is_file():
         names = ", ".join(sorted(path.stem for path in folder.glob("*.toml")))
         raise UsageError(

@@ -200,8 +200,13 @@ def proposals(rung: str, now: Recipe) -> list[Recipe]:
 def _worst_layers(workshop: Workshop, recipe: Recipe, report: OnProgress) -> frozenset[str]:
     """Return the layers whose return to float helps most, for what they are; nothing where none helps."""
     plain = replace(recipe, bias_correction="none", rounding="nearest")  # a correction is right for one choice only
-    asked = workshop.scheme(plain)
+    model, ranges = workshop.float_model(plain), workshop.ranges(plain)
     found = rank_layers(
-        workshop.float_model(plain), workshop.ranges(plain), asked, workshop.some(2 * BATCH), on_progress=report
+        model,
+        ranges,
+        workshop.scheme(plain),
+        workshop.some(2 * BATCH),
+        build=lambda asked: workshop.write(model, ranges, asked),
+        on_progress=report,
     )
     return frozenset(found[0].layers) if found else frozenset()

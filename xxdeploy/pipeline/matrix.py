@@ -22,12 +22,17 @@ from xxdeploy.pipeline.parts import tool_versions
 
 Option: TypeAlias = str | int | float | bool | tuple[str, ...]
 
-PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "int8": ("--int8",)}
+PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("--fp16",), "int8": ("--int8",)}
 """The flags that ask for each."""
 PATHS = frozenset({"calibration", "eval", "labels"})
 """Options that name a file or folder; ``weights``, ``recipe`` and ``preprocess`` may, too."""
-INT8_ONLY = frozenset({"calibration", "samples", "method", "recipe", "cpu", "min-agreement"})
-"""Options that belong to the quantised cells of a matrix; the others of the same network go without them."""
+_INT8_ONLY = frozenset({"method", "recipe", "cpu"})
+LEFT_OUT = {
+    "fp32": _INT8_ONLY | {"calibration", "samples", "min-agreement"},
+    "fp16": _INT8_ONLY,
+    "int8": frozenset[str](),
+}
+"""Options that mean nothing in a precision: cells of the same network go without them."""
 MODEL_FILES = (".keras", ".h5", ".hdf5")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -140,8 +145,10 @@ def cell_from(model: str, precision: str, options: Mapping[str, Option], name: s
     """Return one cell; its bundle is called as ``xxdeploy export`` would call it."""
     known = model if is_model_file(model) else find(model).name
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).stem).strip("-.") if is_model_file(model) else known
-    kept = {key: value for key, value in options.items() if precision == "int8" or key not in INT8_ONLY}
-    return Cell(f"{name or stem}-{precision}", known, precision, kept)
+    kept = {key: value for key, value in options.items() if key not in LEFT_OUT.get(precision, ())}
+    target = options.get("target", "cpu")
+    suffix = "" if target == "cpu" else f"-{target}"
+    return Cell(f"{name or stem}-{precision}{suffix}", known, precision, kept)
 
 
 def all_models() -> tuple[str, ...]:

@@ -24,9 +24,9 @@ Card = dict[str, Any]
 
 PARITY_SLACK = 4.0
 """A largest difference may be so many times the card's before it counts: another processor adds in another order."""
-PARITY_FLOOR = {"fp32": 1e-5, "int8": 0.0}
+PARITY_FLOOR = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.0}
 """What is allowed whatever the card says: the tolerance that every FP32 stage is held to."""
-SHARE_SLACK = {"fp32": 0.002, "int8": 0.01}
+SHARE_SLACK = {"fp32": 0.002, "fp16": 0.005, "int8": 0.01}
 """Top-1, top-5 and agreement may differ so much: another processor rounds an image or two to another class."""
 SIZE_SLACK = 0.001
 """Sizes are equal but for names and versions that tools write into a file."""
@@ -116,7 +116,7 @@ def card_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> t
         if now is None:
             problems.append(f"parity of {stage} is missing")
             continue
-        precision = "int8" if "int8" in stage else "fp32"
+        precision = next((each for each in ("int8", "fp16") if each in stage), "fp32")
         most = max(PARITY_SLACK * bound["max_abs"], PARITY_FLOOR[precision])
         if now["max_abs"] > most:
             problems.append(f"{stage}: largest difference {now['max_abs']:.1e}, at most {most:.1e} by the card")

@@ -18,8 +18,9 @@ from xxdeploy.runtime.manifest import SCHEMA_VERSION, GoldenSpec, Manifest, Vari
 from xxdeploy.runtime.npy import npy_from_array
 
 GOLDEN_IMAGES = 4
-GOLDEN_TOLERANCE = {"fp32": 1e-3, "int8": 0.1}
-"""Relative to the largest golden output: a device may round otherwise, and INT8 in larger steps."""
+GOLDEN_TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.1}
+"""Relative to the largest golden output: a device may round otherwise, and INT8 in larger steps. A processor without
+float16 computes an FP16 graph in float32, a GPU rounds between layers."""
 _TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
 
 
@@ -82,7 +83,7 @@ def bundle_parts(
     largest = max(float(np.abs(part.expected).max()) for part in built.parts) or 1.0
     manifest = Manifest(
         schema=SCHEMA_VERSION,
-        name=f"{built.name}-{plan.precision}",
+        name=bundle_name(built.name, plan),
         task=inputs.task,
         input_name="image",
         output_name="features" if inputs.task == "features" else "probabilities",
@@ -97,6 +98,11 @@ def bundle_parts(
         evidence=_evidence(built, parities, accuracies, passes),
     )
     return manifest, files
+
+
+def bundle_name(model: str, plan: ExportPlan) -> str:
+    """Return what the bundle of a model is called, and by default its folder."""
+    return f"{model}-{plan.precision}" if plan.engine is None else f"{model}-{plan.precision}-{plan.target}"
 
 
 def tool_versions() -> dict[str, str]:

@@ -20,6 +20,7 @@ from xxdeploy.datasets import (
     recipe_from,
 )
 from xxdeploy.datasets.preprocess_file import load_scaling
+from xxdeploy.engine.options import EngineOptions
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
@@ -36,7 +37,7 @@ DEFAULT_METHOD = "percentile-99.99"
 """Chosen on training images that were not calibrated on: MobileNetV2 gains 1.6 points of agreement over min-max,
 MobileNet nothing."""
 CPUS = ("vnni", "avx2", "arm")
-_PRECISIONS = ("fp32", "int8")
+_PRECISIONS = ("fp32", "fp16", "int8")
 _DEFAULT_OPTIONS = BuildOptions()
 
 
@@ -44,13 +45,14 @@ _DEFAULT_OPTIONS = BuildOptions()
 class ExportPlan:
     """What to export and how. Nothing is read yet.
 
-    ``precision`` is fp32 or int8; ``weights`` imagenet, sample, none or a file; ``calibration`` a folder or a recipe;
-    ``samples`` how many of its images (None: the recipe's number, else at most 300) and ``seed`` which (None: the
-    recipe's); ``method`` the calibrator; ``evaluation`` a labelled folder; ``max_drop`` the largest allowed loss of
+    ``precision`` is fp32, fp16 or int8; ``weights`` imagenet, sample, none or a file; ``calibration`` a folder or a
+    recipe; ``samples`` how many of its images (None: the recipe's number, else at most 300) and ``seed`` which (None:
+    the recipe's); ``method`` the calibrator; ``evaluation`` a labelled folder; ``max_drop`` the largest allowed loss of
     top-1 in points; ``min_agreement`` the smallest share of images, in percent, that keep Keras' class; ``recipe`` a
     quantisation recipe to pin (a file, or the name of one that ships; ``auto`` climbs from the first rung); ``cpu`` the
-    one kind of processor to export for (None: all); ``preprocess`` tf, caffe, torch or none (None: the network's own);
-    ``resize`` squash or crop. The last three are for a model file: ``output_layer`` whose result is wanted,
+    one kind of processor to export for (None: all); ``engine`` the TensorRT engine that the bundle is for and carries,
+    in the plan's precision (None: a bundle for processors); ``preprocess`` tf, caffe, torch or none (None: the
+    network's own); ``resize`` squash or crop. Three are for a model file: ``output_layer`` whose result is wanted,
     ``custom_objects`` (``module:name``) that it is made of, ``unsafe_lambda`` to run the code in it.
     """
 
@@ -73,6 +75,7 @@ class ExportPlan:
     unsafe_lambda: bool = False
     resize: str | None = None
     force: bool = False
+    engine: EngineOptions | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in _PRECISIONS:
@@ -83,16 +86,33 @@ class ExportPlan:
             raise UsageError(
                 f"there is no kind of processor {self.cpu!r}", hint=f"--cpu {'|'.join(CPUS)}", code="unknown-cpu"
             )
-        if self.precision != "int8" and (self.cpu, self.recipe, self.min_agreement) != (None, None, None):
+        if self.precision != "int8" and (self.cpu, self.recipe) != (None, None):
             raise UsageError(
-                "--cpu, --recipe and --min-agreement are about INT8, and nothing is quantised",
+                "--cpu and --recipe are about INT8, and nothing is quantised",
                 hint="add --int8, or leave them out",
                 code="int8-only",
+            )
+        if self.precision == "fp32" and self.min_agreement is not None:
+            raise UsageError(
+                "--min-agreement is about INT8 and FP16, and nothing is rounded",
+                hint="add --int8 or --fp16, or leave it out",
+                code="int8-only",
+            )
+        if self.cpu is not None and self.engine is not None:
+            raise UsageError(
+                f"--cpu {self.cpu} is about processors, and --target {self.engine.target} about a GPU",
+                hint="leave one of them out, and export twice for both",
+                code="cpu-and-target",
             )
         if self.max_drop is not None:
             check_max_drop(self.max_drop)
         if self.min_agreement is not None:
             check_min_agreement(self.min_agreement)
+
+    @property
+    def target(self) -> str:
+        """Return what the bundle is for: ``cpu``, ``tensorrt`` or ``tensorrt-rtx``."""
+        return "cpu" if self.engine is None else self.engine.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +219,11 @@ def gather(
             notes.append(
                 f"{len(images)} calibration images are too few to hold any back: rungs are judged on them, too"
             )
-        for used in (images, selection):
-            if labelled is not None and used is not None:
-                _refuse_overlap(used, labelled)
+    elif recipe is not None:
+        images = _calibration_sample(plan, recipe, None)[1]
+    for used in (images, selection):
+        if labelled is not None and used is not None:
+            _refuse_overlap(used, labelled)
     method = plan.method or (recipe.method if recipe else None)
     return Inputs(options, preprocess, classes, labels, images, selection, method, labelled, tuple(notes))
 
@@ -212,12 +234,7 @@ def _recipe(plan: ExportPlan, calibration: Path | None) -> Recipe | None:
 
 def _calibration_sets(plan: ExportPlan, recipe: Recipe, labels: Labels | None) -> tuple[ImageSet, ImageSet | None]:
     """Return the images to calibrate on, and others of the same folder to judge by."""
-    every = _open_calibration(recipe.folder, labels)
-    wanted = plan.samples if plan.samples is not None else recipe.samples
-    if wanted is None:
-        wanted = min(DEFAULT_SAMPLES, len(every))
-    seed = recipe.seed if plan.seed is None else plan.seed
-    images = every.sample(wanted, seed)
+    every, images, seed = _calibration_sample(plan, recipe, labels)
     rest = every.apart_from(images)
     if rest is not None and len(rest) >= max(_FEWEST, min(SELECTION, len(images) // 4)):
         return images, rest.sample(min(SELECTION, len(rest)), seed)
@@ -225,6 +242,16 @@ def _calibration_sets(plan: ExportPlan, recipe: Recipe, labels: Labels | None) -
     held = images.sample(max(1, len(images) // 4), seed + 1)
     kept = images.apart_from(held)
     return (kept, held) if kept is not None and len(held) >= _FEWEST else (images, None)
+
+
+def _calibration_sample(plan: ExportPlan, recipe: Recipe, labels: Labels | None) -> tuple[ImageSet, ImageSet, int]:
+    """Return all images of the folder, those that are asked for, and the seed that drew them."""
+    every = _open_calibration(recipe.folder, labels)
+    wanted = plan.samples if plan.samples is not None else recipe.samples
+    if wanted is None:
+        wanted = min(DEFAULT_SAMPLES, len(every))
+    seed = recipe.seed if plan.seed is None else plan.seed
+    return every, every.sample(wanted, seed), seed
 
 
 def _open_calibration(folder: Path, labels: Labels | None) -> ImageSet:
@@ -265,6 +292,12 @@ def _check_evaluation(plan: ExportPlan, classes: int | None) -> None:
             "features have no classes to evaluate, and to promise anything about",
             hint="leave --eval, --max-drop and --min-agreement out, or --no-top",
             code="features-evaluation",
+        )
+    if plan.precision == "fp16" and plan.min_agreement is not None and plan.evaluation is None:
+        raise UsageError(
+            "--min-agreement cannot be checked without images",
+            hint="add --eval FOLDER, one subfolder a class",
+            code="min-agreement-without-eval",
         )
     if plan.max_drop is not None and plan.evaluation is None and plan.weights != "sample":
         raise UsageError(

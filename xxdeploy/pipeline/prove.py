@@ -17,6 +17,8 @@ from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.verify import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,
+    FP16_FEATURES,
+    FP16_PROBABILITIES,
     INT8_FEATURES,
     INT8_PROBABILITIES,
     Comparison,
@@ -76,7 +78,9 @@ def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:
     """Return what a stage is held to. Random weights give every class the same score: agreement means nothing then."""
     if precision == "fp32":
         return EXACT_FEATURES if task == "features" else EXACT_PROBABILITIES
-    return INT8_PROBABILITIES if task == "classification" and trained else INT8_FEATURES
+    if task == "classification" and trained:
+        return FP16_PROBABILITIES if precision == "fp16" else INT8_PROBABILITIES
+    return FP16_FEATURES if precision == "fp16" else INT8_FEATURES
 
 
 def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:

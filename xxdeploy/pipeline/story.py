@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 
-from xxdeploy.artifacts import LayerNoise, OnnxModel, OnProgress, Progress, Runner, StepRecord
+from xxdeploy.artifacts import LayerNoise, OnProgress, Progress, Runner, StepRecord
 from xxdeploy.bundle.golden import golden_images
 from xxdeploy.bundle.output import output_writable
 from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import VerificationError
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.optional import extra
+from xxdeploy.pipeline.device import bundled_engine, check_engine, engine_sentence, export_engine, prove_engine
+from xxdeploy.pipeline.lower import lower
 from xxdeploy.pipeline.parts import GOLDEN_IMAGES, Built, Part, bundle_parts
 from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.prove import (
@@ -51,6 +53,7 @@ def export(
     """
     report = on_progress or (lambda _: None)
     output_writable(out, plan.force)
+    check_engine(plan)
     steps: list[StepRecord] = []
     timed = _timer(steps, report)
 
@@ -78,38 +81,36 @@ def export(
         few = batches[:2]
         parities = prove_stage(keras, fp32, "onnx-fp32", few, tolerance_for(inputs.task, "fp32", trained=trained))
 
-    stages: dict[str, OnnxModel] = {"onnx-fp32": fp32}
-    parts: list[tuple[str, OnnxModel, str, tuple[str, ...], OnnxModel]] = [("fp32", fp32, "float32", (), fp32)]
-    int8 = None
-    if plan.precision == "int8":
-        from xxdeploy.pipeline.int8 import make_int8
-
-        with timed("quantise"):
-            int8 = make_int8(origin, plan, fp32, batch_norm_statistics(model), report)
-        built = int8.variants.built
-        parts = [(each.name, each.model, each.scheme, each.requires, each.answers) for each in built]
-        # What an ARM file computes is known from the file that it shares its integers with, which names the stage.
-        for each in sorted(built, key=lambda each: each.answers is not each.model):
-            if all(each.answers is not stage for stage in stages.values()):
-                stages[f"onnx-{each.name}"] = each.answers
-        with timed("parity int8"):
-            tolerance = tolerance_for(inputs.task, "int8", trained=trained)
+    step = {"fp32": "keep", "fp16": "cast", "int8": "quantise"}[plan.precision]
+    with timed(step):
+        lowered = lower(origin, plan, fp32, statistics=batch_norm_statistics(model), made_up=normal, report=report)
+    stages = lowered.stages(fp32)
+    tolerance = tolerance_for(inputs.task, plan.precision, trained=trained)
+    if len(stages) > 1:
+        with timed(f"parity {plan.precision}"):
             for name, stage in list(stages.items())[1:]:
                 parities += prove_stage(keras, stage, name, batches, tolerance)
+    with timed("engine") if plan.engine else nullcontext():
+        engine, device = export_engine(plan, lowered.files[0].model, report)
+        parities += prove_engine(keras, device, batches, tolerance)
 
     exact = (OrtSession(stage.data, name=name, exact=True) for name, stage in stages.items())
-    accuracies, comparisons = measure_accuracy(chain([reference], exact), inputs, report)
-    if int8 is None:
-        _judge(plan, comparisons)
-    sentences = _judge(plan, comparisons[1:], int8.judged, int8.noise) if int8 else ()
-    timing: list[Runner] = [reference, *(OrtSession(stage.data, name=name) for name, stage in stages.items())]
+    accuracies, comparisons = measure_accuracy(chain([reference], exact, device), inputs, report)
+    judged = comparisons if plan.precision == "fp32" else comparisons[1:]
+    sentences = _judge(plan, judged, lowered.judged, lowered.noise)
+    timing: list[Runner] = [reference, *(OrtSession(stage.data, name=name) for name, stage in stages.items()), *device]
     sizes = [4 * model.count_params(), *(stage.size for stage in stages.values())]
+    sizes += [engine.size for _ in device if engine]
     rows = closing_rows(timing, sizes, measure_latency(timing, normal[:1], report), accuracies)
     del timing
 
-    answers: dict[str, OnnxModel] = {name: answer for name, _, _, _, answer in parts}
-    expected = {name: OrtSession(answer.data, exact=True).run(normal) for name, answer in answers.items()}
-    found = int8.facts if int8 else {}
+    parts = tuple(
+        Part(each.name, each.model, each.scheme, each.requires, OrtSession(each.answers.data, exact=True).run(normal))
+        for each in lowered.files
+    )
+    found = dict(lowered.facts)
+    if engine:
+        found["engine"] = dict(engine.facts)
     if comparisons:
         found = {**found, "comparison": [comparison_facts(each) for each in comparisons]}
     made = Built(
@@ -118,10 +119,10 @@ def export(
         plan=plan,
         inputs=inputs,
         keras_name=model.name,
-        parts=tuple(Part(name, file, scheme, needs, expected[name]) for name, file, scheme, needs, _ in parts),
+        parts=parts,
         fp32_digest=fp32.digest,
-        ranges=int8.ranges if int8 else None,
-        records=int8.records if int8 else {},
+        ranges=lowered.ranges,
+        records={**lowered.records, **bundled_engine(engine)},
         found=found,
     )
     manifest, files = bundle_parts(made, golden, parities, accuracies, records)
@@ -134,9 +135,9 @@ def export(
         steps=tuple(steps),
         notes=inputs.notes,
         task=inputs.task,
-        rungs=int8.rungs if int8 else (),
-        sentences=sentences,
-        processors=int8.variants.sentences if int8 else (),
+        rungs=lowered.rungs,
+        sentences=(*sentences, *lowered.sentences, *((engine_sentence(engine),) if engine else ())),
+        processors=lowered.processors,
     )
 
 

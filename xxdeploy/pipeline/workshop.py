@@ -36,6 +36,7 @@ with extra("export"):
     from xxdeploy.quantize.layout import plan_layout
     from xxdeploy.quantize.recipe import Recipe
     from xxdeploy.quantize.reconstruct import Reconstruction, reconstruct
+    from xxdeploy.quantize.tensorrt_layout import quantize_for_tensorrt
 
 BATCH = 8
 CORRECTION_IMAGES = 192
@@ -47,10 +48,17 @@ class Workshop:
     """A float model, calibration images, and every INT8 model that can be made of the two.
 
     ``statistics`` are those of the batch normalisations (``convert.statistics``); empty where there are none.
+    ``tensorrt`` writes the pairs where TensorRT wants them, instead of ONNX Runtime's integer kernels.
     """
 
     def __init__(
-        self, fp32: OnnxModel, inputs: Inputs, report: OnProgress, statistics: Mapping[str, Any] | None = None
+        self,
+        fp32: OnnxModel,
+        inputs: Inputs,
+        report: OnProgress,
+        statistics: Mapping[str, Any] | None = None,
+        *,
+        tensorrt: bool = False,
     ) -> None:
         assert inputs.calibration is not None  # follow() has seen to it
         self.fp32, self._inputs, self._report = fp32, inputs, report
@@ -58,6 +66,8 @@ class Workshop:
         self._statistics = statistics or {}
         self._digest = inputs.data_digest(inputs.calibration)
         self._folder = user_cache_path("xxdeploy") / "calibration"
+        self.write = quantize_for_tensorrt if tensorrt else quantize
+        """Writes the INT8 model: arguments as ``quantize``."""
         self._equalised: OnnxModel | None = None
         self._histograms: dict[bool, Histograms] = {}
         self._tuned: dict[tuple[object, ...], _Tuned] = {}
@@ -95,19 +105,25 @@ class Workshop:
         model, ranges, asked = self.float_model(recipe), self.ranges(recipe), self.scheme(recipe, narrow)
         target = replace(asked, signed=True) if signed else asked
         if recipe.bias_correction == "statistics":
-            return quantize(correct_biases_from_statistics(model, ranges, asked, self._statistics), ranges, target)
+            return self.write(correct_biases_from_statistics(model, ranges, asked, self._statistics), ranges, target)
         if recipe.bias_correction == "none":
-            return quantize(model, ranges, target)
+            return self.write(model, ranges, target)
         key = (recipe, narrow)
         if key not in self._tuned:
             adaptive = recipe.rounding == "adaptive"
             found = reconstruct(
-                model, ranges, asked, self.some(CORRECTION_IMAGES), rounding=adaptive, on_progress=self._report
+                model,
+                ranges,
+                asked,
+                self.some(CORRECTION_IMAGES),
+                rounding=adaptive,
+                quantizer=self.write,
+                on_progress=self._report,
             )
             self._tuned[key] = _Tuned.of(model, found)
             del found
         tuned = self._tuned[key]
-        return quantize(tuned.model(model), ranges, target, rounding=tuned.rounding)
+        return self.write(tuned.model(model), ranges, target, rounding=tuned.rounding)
 
     def some(self, count: int) -> Batches:
         """Return ``count`` of the calibration images, or all if there are fewer."""

@@ -20,6 +20,8 @@ from xxdeploy.runtime.manifest import FileEntry
 from xxdeploy.runtime.strict_json import JsonValue, as_object, as_record, parse, typed, wrong_value
 
 RECORD, PLAN = "engine.json", "engine.plan"
+FOLDER, BUILT = "engine", "-engine"
+"""Where a bundle that carries an engine holds it, and what ``xxdeploy build`` adds to the bundle's name."""
 SCHEMA = 1
 TARGETS = ("tensorrt", "tensorrt-rtx")
 _KEYS = ("schema", "plan", "model_sha256", "target", "version", "options", "proof")
@@ -52,12 +54,17 @@ def read_engine(folder: str | os.PathLike[str], *, model_sha256: str | None = No
         raise BundleError(f"{folder} holds no engine", hint="build one: xxdeploy build BUNDLE", code="no-engine")
     record = record_from_json(read_small(root, RECORD))
     if model_sha256 is not None and record.model_sha256 != model_sha256:
-        raise BundleError(
-            f"the engine in {folder} was built from another model ({record.model_sha256[:12]}…)",
-            hint="build it again: xxdeploy build BUNDLE",
-            code="engine-of-another-model",
-        )
+        raise engine_of_another_model(folder, record.model_sha256)
     return record, read_entry(root, record.plan)
+
+
+def engine_of_another_model(folder: str | os.PathLike[str], digest: str) -> BundleError:
+    """Return the error of an engine that does not belong to the bundle."""
+    return BundleError(
+        f"the engine in {folder} was built from another model ({digest[:12]}…)",
+        hint="build it again: xxdeploy build BUNDLE",
+        code="engine-of-another-model",
+    )
 
 
 def record_from_json(text: str | bytes) -> EngineRecord:

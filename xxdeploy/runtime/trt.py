@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import BundleError, EngineError, MissingDependencyError
 from xxdeploy.runtime.cuda import CudaDevice
-from xxdeploy.runtime.engine_file import read_engine
+from xxdeploy.runtime.engine_file import (
+    BUILT,
+    FOLDER,
+    RECORD,
+    EngineRecord,
+    engine_of_another_model,
+    read_engine,
+)
+from xxdeploy.runtime.files import open_bundle
 
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
@@ -106,6 +115,12 @@ class TrtSession:
             As :func:`xxdeploy.runtime.engine_file.read_engine`, and ``engine-stripped``: its weights were left out.
         """
         record, plan = read_engine(folder, model_sha256=model_sha256)
+        return cls._of(record, plan, folder, cuda_graph=cuda_graph)
+
+    @classmethod
+    def _of(
+        cls, record: EngineRecord, plan: bytes, folder: str | os.PathLike[str], *, cuda_graph: bool
+    ) -> TrtSession:
         if record.options.get("strip"):
             raise BundleError(
                 f"the engine in {folder} was built without its weights",
@@ -113,6 +128,31 @@ class TrtSession:
                 code="engine-stripped",
             )
         return cls(plan, target=record.target, name=f"{record.target} {record.version}", cuda_graph=cuda_graph)
+
+    @classmethod
+    def from_bundle(
+        cls, bundle: str | os.PathLike[str], *, folder: str | os.PathLike[str] | None = None, cuda_graph: bool = False
+    ) -> TrtSession:
+        """Load the engine of a bundle: of ``folder``, or else what ``xxdeploy build`` wrote beside it, or its own.
+
+        The manifest is read first, so the engine must belong to a model file that the bundle lists::
+
+            load(bundle, session=TrtSession.from_bundle(bundle))
+
+        Raises
+        ------
+        BundleError
+            As :meth:`from_folder`, and those of an unreadable manifest.
+        """
+        root, manifest = open_bundle(bundle)
+        built = root.with_name(f"{root.name}{BUILT}")
+        where = Path(folder) if folder is not None else built if (built / RECORD).is_file() else root / FOLDER
+        models = {variant.model for variant in manifest.variants}
+        record, plan = read_engine(where)
+        digests = {entry.sha256 for entry in manifest.files if entry.path in models}
+        if record.model_sha256 not in digests:
+            raise engine_of_another_model(where, record.model_sha256)
+        return cls._of(record, plan, where, cuda_graph=cuda_graph)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map a preprocessed batch (n, h, w, c) float32 to the output (n, ...) float32.

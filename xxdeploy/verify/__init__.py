@@ -7,6 +7,8 @@ from xxdeploy.verify.judge import check_drop
 from xxdeploy.verify.parity import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,
+    FP16_FEATURES,
+    FP16_PROBABILITIES,
     INT8_FEATURES,
     INT8_PROBABILITIES,
     Tolerance,
@@ -34,6 +36,8 @@ from xxdeploy.verify.statistics import (
 __all__ = [
     "EXACT_FEATURES",
     "EXACT_PROBABILITIES",
+    "FP16_FEATURES",
+    "FP16_PROBABILITIES",
     "INT8_FEATURES",
     "INT8_PROBABILITIES",
     "Comparison",

@@ -57,6 +57,16 @@ INT8_FEATURES = Tolerance(_INT8, cosine=0.8)
 """INT8 against float where there are no classes to agree on."""
 
 
+_FP16 = "layers can stay in float32; give --calibration images like those it will see, so that their ranges are checked"
+
+FP16_PROBABILITIES = Tolerance(_FP16, max_abs=0.15, agreement=0.9)
+"""FP16 against float: 11 bits keep all but the closest decisions (99.6 % of 677 images for MobileNetV2). A class that
+flips there was as probable as the next, so no probability may move far. What overflows gives NaN, and fails before."""
+
+FP16_FEATURES = Tolerance(_FP16, cosine=0.99)
+"""FP16 against float where there are no classes, or random weights that tell none apart."""
+
+
 class _Sums:
     """Running sums over images: memory does not grow with their number."""
 

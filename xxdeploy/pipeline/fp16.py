@@ -1,0 +1,73 @@
+"""The FP16 half of an export: look at the ranges of all tensors, then cast what fits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import OnnxModel, OnProgress, Ranges
+from xxdeploy.optional import extra
+from xxdeploy.pipeline.plan import Inputs
+
+with extra("export"):
+    from xxdeploy.graph.cast_fp16 import Fp16, cast_fp16
+    from xxdeploy.quantize.extremes import observe_extremes
+
+BATCH = 8
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Half:
+    """The cast ``model``, the ranges that it was checked with, evidence for the manifest, sentences for a person."""
+
+    model: OnnxModel
+    ranges: Ranges
+    facts: dict[str, Any]
+    sentences: tuple[str, ...]
+
+
+def make_fp16(inputs: Inputs, fp32: OnnxModel, made_up: NDArray[np.float32], report: OnProgress) -> Half:
+    """Cast ``fp32`` to float16 where its values fit, by the calibration images.
+
+    Without any, the ``made_up`` pictures (n, h, w, c) have to do, and it says so: they show a network whose values
+    leave float16 anyway, but not one that does so on a few photographs.
+
+    Raises
+    ------
+    ConversionError
+        As ``observe_extremes`` and ``cast_fp16``.
+    """
+    images = inputs.calibration
+    if images is None:
+        ranges = observe_extremes(fp32, lambda: iter([made_up]), on_progress=report)
+        seen = "made-up pictures only: give --calibration to check it on yours"
+    else:
+        ranges = observe_extremes(
+            fp32,
+            lambda: images.batches(inputs.preprocess, BATCH),
+            data_digest=inputs.data_digest(images),
+            total=len(images),
+            on_progress=report,
+        )
+        seen = f"{len(images)} calibration images"
+    cast = cast_fp16(fp32, ranges)
+    largest = max(max(abs(low), abs(high)) for low, high in ranges.ranges.values())
+    said = [f"fp16: values up to {largest:.3g} (float16 holds 65504), seen on {seen}", *_kept(cast)]
+    facts = {"kept": {each.layer: each.reason for each in cast.kept}, "largest": float(f"{largest:.3g}")}
+    return Half(cast.model, ranges, {"fp16": facts}, tuple(said))
+
+
+def _kept(cast: Fp16) -> list[str]:
+    """Say which layers stay in float32, those with one reason together."""
+    if not cast.kept:
+        return ["fp16: every layer fits; input, output and Softmax stay float32"]
+    kinds = Counter(each.reason.partition(" ")[0] for each in cast.kept)
+    some = [f"{each.layer} ({each.reason})" for each in cast.kept[:_NAMED]]
+    more = len(cast.kept) - len(some)
+    what = " and ".join(f"{count} for their {kind}" for kind, count in sorted(kinds.items()))
+    return [f"fp16: layers that stay float32, {what}: {', '.join(some)}{f' and {more} more' if more else ''}"]
