@@ -54,8 +54,8 @@ class Warning:
 class Checkup:
     """All that was found.
 
-    ``engines`` has a sentence on each kind of TensorRT; ``weights`` are the files of weights in Keras' cache,
-    ``keras_home``.
+    ``engines`` has a sentence on each kind of TensorRT, ``providers`` on what ONNX Runtime runs on; ``weights`` are
+    the files of weights in Keras' cache, ``keras_home``.
     """
 
     xxdeploy: str
@@ -79,7 +79,6 @@ def check_up() -> Checkup:
         Library(name, str(found[name].get("version", "")), str(found[name]["error"] or "ok"), extra)
         for name, extra in LIBRARIES.items()
     )
-    providers = found["onnxruntime"].get("providers", [])
     return Checkup(
         xxdeploy=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
@@ -87,7 +86,7 @@ def check_up() -> Checkup:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         cpu_features=_cpu_features(),
         libraries=libraries,
-        providers=tuple(str(provider) for provider in providers) if isinstance(providers, list) else (),
+        providers=("cpu: works", *_providers()) if found["onnxruntime"]["error"] is None else (),
         engines=_engines(),
         keras_home=keras_home,
         weights=_weights(keras_home),
@@ -139,7 +138,20 @@ def _facts(line: str) -> dict[str, object] | None:
 
 def _engines() -> tuple[str, ...]:
     """Let a child process say what TensorRT can do here: a driver of the wrong version may end it."""
-    code = "from xxdeploy.engine.library import MODULES, explain\nfor target in MODULES: print(explain(target))"
+    return _asked("from xxdeploy.engine.library import MODULES, explain\nfor target in MODULES: print(explain(target))")
+
+
+def _providers() -> tuple[str, ...]:
+    """Let a child process try ONNX Runtime's providers for GPUs: what a wheel lists need not work."""
+    return _asked(
+        "import onnxruntime\n"
+        "from xxdeploy.runtime.providers import probe_providers\n"
+        "for each in probe_providers(onnxruntime): print(f'{each.name}: {each.problem or \"works\"}')"
+    )
+
+
+def _asked(code: str) -> tuple[str, ...]:
+    """Return the lines that a child process prints."""
     try:
         child = subprocess.run(
             [sys.executable, "-P", "-c", code],

@@ -43,7 +43,7 @@ def _show(checkup: Checkup) -> None:
             "Python": checkup.python,
             "platform": checkup.platform,
             "processor": f"{checkup.cores} cores, {' '.join(checkup.cpu_features) or 'no INT8 instructions known'}",
-            "providers": ", ".join(checkup.providers) or "-",
+            "providers": "\n".join(checkup.providers) or "-",
             "engines": "\n".join(checkup.engines),
             "Keras' cache": str(checkup.keras_home),
             "weights there": "\n".join(checkup.weights) or "none",

@@ -15,12 +15,10 @@ from types import ModuleType
 
 
 def probe(name: str) -> dict[str, object]:
-    """Import a module; return its name, version, and error (None if it works), and what onnxruntime can run on."""
+    """Import a module; return its name, version, and error (None if it works)."""
     try:
         module = importlib.import_module(name)
         facts: dict[str, object] = {"module": name, "version": _version(name, module), "error": None}
-        if name == "onnxruntime":
-            facts["providers"] = list(module.get_available_providers())
     except ModuleNotFoundError as error:
         return {"module": name, "error": "missing" if error.name == name else f"needs {error.name}, which is missing"}
     except BaseException as error:  # noqa: BLE001 - whatever a broken library raises, the doctor lives on

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
 from xxdeploy.runtime.external_data import has_external_data
+from xxdeploy.runtime.providers import CPU, session_in
 
 _FATAL = 4  # what goes wrong is raised; a second report on stderr would only disturb a progress bar
 MAX_THREADS = 1024
@@ -34,6 +35,9 @@ class OrtSession:
         judges a model that is meant for other processors.
     spinning
         False lets idle threads sleep. On small or shared processors spinning can double the latency.
+    provider
+        A GPU's execution provider (``cuda``, ``tensorrt``, ``tensorrt-rtx``) for every node that it knows. None: the
+        processor. One that does not work here is an error, never a quiet step back.
 
     Attributes
     ----------
@@ -46,7 +50,8 @@ class OrtSession:
     EngineError
         ``engine-load``: the model is damaged or uses what this onnxruntime does not know;
         ``engine-external-data``: bytes that refer to weights in another file;
-        ``engine-signature``: it has not exactly one float32 input and one float32 output.
+        ``engine-signature``: it has not exactly one float32 input and one float32 output;
+        ``provider-unusable``.
     UsageError
         ``threads-invalid``.
     """
@@ -60,6 +65,7 @@ class OrtSession:
         optimise: bool = True,
         spinning: bool = True,
         exact: bool = False,
+        provider: str | None = None,
     ) -> None:
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise UsageError(
@@ -83,12 +89,13 @@ class OrtSession:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             # Without enable_fallback=0 a failure is printed to stdout and tried a second time.
-            session = ort.InferenceSession(
-                model if isinstance(model, bytes) else str(model),
-                options,
-                providers=["CPUExecutionProvider"],
-                enable_fallback=0,
-            )
+            source = model if isinstance(model, bytes) else str(model)
+            if provider is None:
+                session = ort.InferenceSession(source, options, providers=[CPU], enable_fallback=0)
+            else:
+                session = session_in(ort, source, options, provider)
+        except EngineError:
+            raise
         except Exception as error:  # onnxruntime's own classes derive from Exception only
             raise EngineError(
                 f"onnxruntime {ort.__version__} cannot load the model of {name}: {_first_line(error)}",

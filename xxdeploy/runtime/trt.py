@@ -118,9 +118,7 @@ class TrtSession:
         return cls._of(record, plan, folder, cuda_graph=cuda_graph)
 
     @classmethod
-    def _of(
-        cls, record: EngineRecord, plan: bytes, folder: str | os.PathLike[str], *, cuda_graph: bool
-    ) -> TrtSession:
+    def _of(cls, record: EngineRecord, plan: bytes, folder: str | os.PathLike[str], *, cuda_graph: bool) -> TrtSession:
         if record.options.get("strip"):
             raise BundleError(
                 f"the engine in {folder} was built without its weights",
