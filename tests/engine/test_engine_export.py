@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from faketrt import Device, library
 from faketrt import Engine as FakeEngine
 from numpy.typing import NDArray
 
+from xxdeploy.artifacts import Ranges
 from xxdeploy.cli import main
 from xxdeploy.engine import Batch, EngineOptions
 from xxdeploy.errors import BundleError, MissingDependencyError, UsageError
@@ -83,6 +86,23 @@ def test_an_asymmetric_recipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         export(LENET, replace(PLAN, recipe=str(recipe)), tmp_path / "b")
     assert caught.value.code == "tensorrt-scheme"
+
+
+@rtx
+def test_a_cache_of_an_older_tensorrt_gives_the_ranges(tmp_path: Path) -> None:
+    first = export(LENET, PLAN, tmp_path / "a").bundle
+    ranges = Ranges.from_json((first / "calibration.json").read_text()).ranges
+    lines = [f"{name}: {struct.pack('>f', max(-low, high) / 127).hex()}" for name, (low, high) in ranges.items()]
+    cache = tmp_path / "calibration.cache"
+    cache.write_text("\n".join(["TRT-8501-EntropyCalibration2", *lines, ""]))
+    second = export(LENET, replace(PLAN, ranges=cache), tmp_path / "b").bundle
+    record = json.loads((second / "calibration.json").read_text())
+    assert (record["method"], record["images"]) == ("tensorrt-EntropyCalibration2", 0)
+    outputs = [load(each).session.run(np.ones((1, 28, 28, 1), np.float32)) for each in (first, second)]
+    np.testing.assert_allclose(*outputs, atol=0.01)  # one unit in the last place of a step may be another integer
+    with pytest.raises(UsageError) as caught:
+        replace(PLAN, ranges=cache, method="minmax")
+    assert caught.value.code == "ranges-given"
 
 
 class Loaded:

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from xxdeploy.artifacts import OnnxModel, Progress
+from xxdeploy.artifacts import OnnxModel, Progress, Ranges
 from xxdeploy.pipeline import ladder
 from xxdeploy.pipeline.ladder import CALIBRATORS, Climb, Goal, climb, loss, proposals
 from xxdeploy.pipeline.workshop import Workshop
@@ -30,8 +30,9 @@ def found(agreeing: int | None = 100, kl: float | None = 0.1, *, lost: int = 0, 
 class FakeWorkshop:
     """Makes a model of a recipe by writing the recipe down."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: Ranges | None = None) -> None:
         self.built: list[Recipe] = []
+        self.given = given
 
     def build(self, recipe: Recipe) -> OnnxModel:
         self.built.append(recipe)
@@ -56,9 +57,10 @@ def climbed(
     *,
     start: Recipe = Recipe(),  # noqa: B008
     pinned: bool = False,
+    given: Ranges | None = None,
 ) -> tuple[Climb, FakeWorkshop]:
     """Climb where ``figures`` tells what each recipe gives."""
-    workshop = FakeWorkshop()
+    workshop = FakeWorkshop(given)
     known: dict[bytes, Recipe] = {}
 
     def judge(model: OnnxModel) -> Comparison:
@@ -231,3 +233,10 @@ def test_proposals_leave_out_what_is_there() -> None:
     assert proposals("rounding", ROUNDED) == []
     assert proposals("equalization", Recipe(equalization=True)) == []
     assert {recipe.calibrator for recipe in proposals("equalization", Recipe())} == set(CALIBRATORS)
+
+
+def test_ranges_that_are_given_are_not_swept() -> None:
+    """Other calibrators would be measured in vain, and equalization changes what the ranges are of."""
+    given = Ranges("tensorrt-EntropyCalibration2", "0" * 64, "0" * 64, 0, {})
+    result, _ = climbed(lambda _: found(90), given=given)
+    assert [rung.name for rung in result.rungs] == ["plain", "bias correction", "rounding"]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.printer
 import onnxruntime
 import pytest
 
@@ -21,7 +20,8 @@ from xxdeploy.runtime.providers import DOUBLING, PROVIDERS, probe_providers, ses
 def test_the_graph_is_what_its_comment_says() -> None:
     text = '<ir_version: 8, opset_import: ["" : 13]> g (float[n, 1] x) => (float[n, 1] y) { y = Add(x, x) }'
     written = onnx.parser.parse_model(text)
-    assert onnx.printer.to_text(written) == onnx.printer.to_text(onnx.load_from_string(DOUBLING))
+    written.graph.node[0].name = ""  # the parser gives one
+    assert written.SerializeToString() == DOUBLING
 
 
 def test_the_real_library_is_asked(capfd: pytest.CaptureFixture[str]) -> None:

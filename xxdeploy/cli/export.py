@@ -54,6 +54,7 @@ def command(
     method: Annotated[str | None, Parameter(group=_INT8)] = None,
     seed: Annotated[int | None, Parameter(group=_INT8)] = None,
     recipe: Annotated[str | None, Parameter(group=_INT8)] = None,
+    ranges: Annotated[Path | None, Parameter(group=_INT8)] = None,
     cpu: Annotated[Literal["vnni", "avx2", "arm"] | None, Parameter(group=_INT8)] = None,
     target: Annotated[Literal["cpu", "tensorrt", "tensorrt-rtx"], Parameter(group=_GPU)] = "cpu",
     gpu: Annotated[str | None, Parameter(group=_GPU)] = None,
@@ -119,6 +120,9 @@ def command(
         Draws the images, and random weights.
     recipe
         How to quantise, in a file or by the name of a recipe that ships; auto climbs the ladder from the first rung.
+    ranges
+        File of ranges to take instead of measuring them: TensorRT's calibration cache, or a bundle's calibration.json.
+        Calibration images then correct and judge only.
     cpu
         The one kind of processor to export for. By default the bundle serves all.
     target
@@ -181,6 +185,7 @@ def command(
         max_drop=max_drop,
         min_agreement=min_agreement,
         recipe=recipe,
+        ranges=ranges,
         cpu=cpu,
         labels=labels,
         preprocess=preprocess,

@@ -89,7 +89,7 @@ def make_int8(
     With random weights there is nothing to judge by: the first rung, or the pinned recipe, is taken as it is.
     """
     inputs, trained = source.inputs, source.trained
-    workshop = Workshop(fp32, inputs, report, statistics, tensorrt=plan.engine is not None)
+    workshop = Workshop(fp32, inputs, report, statistics, tensorrt=plan.engine is not None, given=plan.ranges)
     start, name, pinned = starting_recipe(source, plan, fp32)
     images = inputs.selection or inputs.calibration
     assert images is not None  # follow() has seen to it
@@ -182,6 +182,8 @@ def starting_recipe(source: Source, plan: ExportPlan, fp32: OnnxModel) -> tuple[
             hint='write scheme = "static-w8c-a8s" in it',
             code="tensorrt-scheme",
         )
+    if plan.ranges is not None and recipe.equalization:
+        recipe = replace(recipe, equalization=False)  # what was measured is right for the float model as it is
     if inputs.method is not None:
         recipe = replace(recipe, calibrator=inputs.method)
     return recipe, name, pinned

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 CALIBRATORS = ("percentile-99.99", "percentile-99.999", "percentile-99.9", "minmax", "mse", "entropy", "moving-average")
 RUNGS = ("calibrator", "equalization", "bias correction", "rounding")
 """The rungs that cost nothing on the device, in the order in which they are climbed."""
+CHANGE_RANGES = frozenset(("calibrator", "equalization"))
+"""Of these, those that mean nothing where the ranges are given."""
 FREE_AGREEMENT = 0.99
 """Agreement at which climbing stops where no promise asks for more."""
 FEATURES_DB = 30.0
@@ -149,7 +151,8 @@ def climb(
 
     now = measure(name, [start])
     for rung in () if pinned else RUNGS:
-        recipes = proposals(rung, now[0])
+        fixed = workshop.given is not None and rung in CHANGE_RANGES
+        recipes = [] if fixed else proposals(rung, now[0])
         if goal.holds(now[2]) or not recipes:
             continue
         found = measure(rung, recipes, now[2])

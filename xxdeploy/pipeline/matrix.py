@@ -26,7 +26,7 @@ PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("--fp16",), "int8
 """The flags that ask for each."""
 PATHS = frozenset({"calibration", "eval", "labels"})
 """Options that name a file or folder; ``weights``, ``recipe`` and ``preprocess`` may, too."""
-_INT8_ONLY = frozenset({"method", "recipe", "cpu"})
+_INT8_ONLY = frozenset({"method", "recipe", "ranges", "cpu"})
 LEFT_OUT = {
     "fp32": _INT8_ONLY | {"calibration", "samples", "min-agreement"},
     "fp16": _INT8_ONLY,

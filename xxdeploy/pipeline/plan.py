@@ -49,8 +49,9 @@ class ExportPlan:
     recipe; ``samples`` how many of its images (None: the recipe's number, else at most 300) and ``seed`` which (None:
     the recipe's); ``method`` the calibrator; ``evaluation`` a labelled folder; ``max_drop`` the largest allowed loss of
     top-1 in points; ``min_agreement`` the smallest share of images, in percent, that keep Keras' class; ``recipe`` a
-    quantisation recipe to pin (a file, or the name of one that ships; ``auto`` climbs from the first rung); ``cpu`` the
-    one kind of processor to export for (None: all); ``engine`` the TensorRT engine that the bundle is for and carries,
+    quantisation recipe to pin (a file, or the name of one that ships; ``auto`` climbs from the first rung); ``ranges``
+    a file of ranges that stand for those of calibration, whose images then judge and correct only; ``cpu`` the one kind
+    of processor to export for (None: all); ``engine`` the TensorRT engine that the bundle is for and carries,
     in the plan's precision (None: a bundle for processors); ``preprocess`` tf, caffe, torch or none (None: the
     network's own); ``resize`` squash or crop. Three are for a model file: ``output_layer`` whose result is wanted,
     ``custom_objects`` (``module:name``) that it is made of, ``unsafe_lambda`` to run the code in it.
@@ -67,6 +68,7 @@ class ExportPlan:
     max_drop: float | None = None
     min_agreement: float | None = None
     recipe: str | None = None
+    ranges: Path | None = None
     cpu: str | None = None
     labels: Path | None = None
     preprocess: str | None = None
@@ -86,9 +88,9 @@ class ExportPlan:
             raise UsageError(
                 f"there is no kind of processor {self.cpu!r}", hint=f"--cpu {'|'.join(CPUS)}", code="unknown-cpu"
             )
-        if self.precision != "int8" and (self.cpu, self.recipe) != (None, None):
+        if self.precision != "int8" and (self.cpu, self.recipe, self.ranges) != (None, None, None):
             raise UsageError(
-                "--cpu and --recipe are about INT8, and nothing is quantised",
+                "--cpu, --recipe and --ranges are about INT8, and nothing is quantised",
                 hint="add --int8, or leave them out",
                 code="int8-only",
             )
@@ -97,6 +99,12 @@ class ExportPlan:
                 "--min-agreement is about INT8 and FP16, and nothing is rounded",
                 hint="add --int8 or --fp16, or leave it out",
                 code="int8-only",
+            )
+        if self.ranges is not None and self.method is not None:
+            raise UsageError(
+                f"--method {self.method} chooses ranges, and --ranges {self.ranges} gives them",
+                hint="leave one of them out",
+                code="ranges-given",
             )
         if self.cpu is not None and self.engine is not None:
             raise UsageError(

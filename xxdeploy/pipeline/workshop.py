@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ with extra("export"):
     )
     from xxdeploy.quantize.bias_statistics import correct_biases_from_statistics
     from xxdeploy.quantize.equalize import equalize
+    from xxdeploy.quantize.given_ranges import given_ranges
     from xxdeploy.quantize.graph_view import GraphView, layer_name
     from xxdeploy.quantize.layout import plan_layout
     from xxdeploy.quantize.recipe import Recipe
@@ -47,8 +49,9 @@ EQUALIZATION_IMAGES = 200
 class Workshop:
     """A float model, calibration images, and every INT8 model that can be made of the two.
 
-    ``statistics`` are those of the batch normalisations (``convert.statistics``); empty where there are none.
-    ``tensorrt`` writes the pairs where TensorRT wants them, instead of ONNX Runtime's integer kernels.
+    ``statistics`` are those of the batch normalisations (``convert.statistics``); empty where there are none. ``given``
+    is a file of ranges to take instead of measuring them. ``tensorrt`` writes the pairs where TensorRT wants them,
+    instead of ONNX Runtime's integer kernels.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Workshop:
         statistics: Mapping[str, Any] | None = None,
         *,
         tensorrt: bool = False,
+        given: Path | None = None,
     ) -> None:
         assert inputs.calibration is not None  # follow() has seen to it
         self.fp32, self._inputs, self._report = fp32, inputs, report
@@ -66,6 +70,8 @@ class Workshop:
         self._statistics = statistics or {}
         self._digest = inputs.data_digest(inputs.calibration)
         self._folder = user_cache_path("xxdeploy") / "calibration"
+        self.given = None if given is None else given_ranges(given, fp32)
+        """Ranges that are not to be measured, from a file: they are right for this float model only."""
         self.write = quantize_for_tensorrt if tensorrt else quantize
         """Writes the INT8 model: arguments as ``quantize``."""
         self._equalised: OnnxModel | None = None
@@ -82,6 +88,8 @@ class Workshop:
 
     def ranges(self, recipe: Recipe) -> Ranges:
         """Return the ranges that ``recipe`` quantises over; the images are looked at once for each float model."""
+        if self.given is not None:
+            return self.given
         if recipe.equalization not in self._histograms:
             self._histograms[recipe.equalization] = self._observed(self.float_model(recipe))
         return choose_ranges(self._histograms[recipe.equalization], recipe.calibrator)
