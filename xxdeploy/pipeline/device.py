@@ -77,7 +77,10 @@ def engine_sentence(engine: Engine) -> str:
     assert isinstance(shares, Mapping)
     said = ", ".join(f"{100 * share:.1f} % {name}" for name, share in shares.items())
     cards = ", ".join(options.gpus) or "this machine's GPU"
-    depth = "of the parsed network; the built layers can be looked at on a GPU only"
+    depth = (
+        "of the parsed network; the built layers can be looked at on a GPU only, and the times above are those of its "
+        "ONNX on this processor"
+    )
     if facts["depth"] == "engine":
         depth = "of the parsed network, and the built layers were looked at"
     return (
