@@ -17,7 +17,7 @@ Capture = pytest.CaptureFixture[str]
             "zzz",
             "unknown-command",
             "there is no command 'zzz'",
-            "the commands are models, export, verify, predict, bench, build, inspect, doctor",
+            "the commands are models, export, verify, predict, bench, build, inspect, keygen, sign, doctor",
         ),
         ("export m --int9", "unknown-option", "unknown option --int9", "did you mean --int8?"),
         ("export m --smaples 3", "unknown-option", "unknown option --smaples", "did you mean --samples?"),

@@ -10,20 +10,21 @@ from xxdeploy.runtime.files import check_entry, open_bundle, read_entry
 from xxdeploy.runtime.labels import labels_from_text
 from xxdeploy.runtime.manifest import Manifest
 from xxdeploy.runtime.selftest import read_golden
+from xxdeploy.runtime.signature import Trust
 
 
-def check_bundle(path: str | os.PathLike[str]) -> Manifest:
+def check_bundle(path: str | os.PathLike[str], trust: Trust | None = None) -> Manifest:
     """Compare every file with its size and hash, then labels and golden pairs with the manifest.
 
     No engine is needed and no model is parsed. Unlike ``runtime.load`` this also refuses files that the
-    manifest does not list: they are not vouched for.
+    manifest does not list: they are not vouched for. The signature that ``trust`` asks for comes first.
 
     Raises
     ------
     BundleError
         As ``runtime.load``; ``file-extra``, ``labels-invalid``, ``golden-invalid``, ``array-invalid``.
     """
-    root, manifest = open_bundle(path)
+    root, manifest = open_bundle(path, trust)
     for entry in manifest.files:
         check_entry(root, entry)
     if extras := extra_files(root, manifest):

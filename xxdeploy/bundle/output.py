@@ -10,6 +10,7 @@ from xxdeploy.bundle.temporary import remove_stale, temporary_path
 from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.files import open_bundle
 from xxdeploy.runtime.manifest import MANIFEST, Manifest
+from xxdeploy.runtime.signature import SIGNATURES
 
 
 def output_writable(out: str | os.PathLike[str], force: bool) -> None:
@@ -66,8 +67,8 @@ def output_error(out: str | os.PathLike[str], error: OSError) -> UsageError:
 
 
 def extra_files(root: Path, manifest: Manifest) -> list[str]:
-    """Return the files and links below ``root`` that the manifest does not list, sorted."""
-    listed = {MANIFEST, *(entry.path for entry in manifest.files)}
+    """Return the files and links below ``root`` that the manifest does not list, sorted; its signature is none."""
+    listed = {MANIFEST, SIGNATURES[MANIFEST], *(entry.path for entry in manifest.files)}
     found: set[str] = set()
     for folder, folders, files in os.walk(root):
         links = [name for name in folders if Path(folder, name).is_symlink()]

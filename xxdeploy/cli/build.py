@@ -35,6 +35,8 @@ def command(
     strip: bool = False,
     refit: bool = False,
     force: bool = False,
+    key: Path | None = None,
+    min_version: int = 0,
     as_json: AsJson = False,
 ) -> None:
     """Build an engine from a bundle's ONNX model. Its precision is proved first; without the proof nothing is written.
@@ -65,6 +67,10 @@ def command(
         Let weights be exchanged later.
     force
         Replace an engine.
+    key
+        Public key (.pub) with which the bundle must be signed.
+    min_version
+        Refuse a bundle that was signed as an older version.
     """
     with extra("export"):
         from xxdeploy.cli.progress import ProgressView
@@ -83,7 +89,16 @@ def command(
     # resolve(): "." and "folder/" have no name of their own
     folder = bundle.resolve().with_name(f"{bundle.resolve().name}-engine") if out is None else out
     with ProgressView(as_json=as_json) as progress:
-        built = build_from_bundle(bundle, options, folder, variant=variant, force=force, on_progress=progress)
+        built = build_from_bundle(
+            bundle,
+            options,
+            folder,
+            variant=variant,
+            force=force,
+            on_progress=progress,
+            key=key,
+            min_version=min_version,
+        )
     if as_json:
         print_json({"engine": str(built.folder), "variant": built.variant, **built.facts})
     else:

@@ -11,7 +11,16 @@ NAME = "predict"
 EXAMPLE = "Example:\n\n  xxdeploy predict exports/mobilenetv2-int8 cat.jpg dog.jpg --top 3"
 
 
-def command(bundle: Path, images: list[Path], /, *, top: int = 5, as_json: AsJson = False) -> None:
+def command(
+    bundle: Path,
+    images: list[Path],
+    /,
+    *,
+    top: int = 5,
+    key: Path | None = None,
+    min_version: int = 0,
+    as_json: AsJson = False,
+) -> None:
     """Name what is in pictures, with a bundle.
 
     Parameters
@@ -22,10 +31,14 @@ def command(bundle: Path, images: list[Path], /, *, top: int = 5, as_json: AsJso
         One picture or more.
     top
         How many classes to show for each picture.
+    key
+        Public key (.pub) with which the bundle must be signed.
+    min_version
+        Refuse a bundle that was signed as an older version.
     """
     with extra("edge"):
         from xxdeploy import runtime
-    model = runtime.load(bundle)
+    model = runtime.load(bundle, key=key, min_version=min_version)
     # One picture at a time: memory stays that of one, however many there are.
     found = [(path, model.predict(path, top=top)) for path in images]
     if as_json:

@@ -11,6 +11,9 @@ from pathlib import Path
 from xxdeploy.engine.options import Engine
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.engine_file import PLAN, RECORD, SCHEMA
+from xxdeploy.runtime.signature import SIGNATURES
+
+SIGNATURE = SIGNATURES[RECORD]
 
 
 def engine_files(engine: Engine) -> Mapping[str, bytes]:
@@ -40,6 +43,7 @@ def write_engine(engine: Engine, folder: str | os.PathLike[str], *, force: bool 
     root = engine_writable(folder, force=force)
     try:
         root.mkdir(parents=True, exist_ok=True)
+        (root / SIGNATURE).unlink(missing_ok=True)  # it was the old engine's
         for name, data in engine_files(engine).items():
             temporary = root / f".{name}-{secrets.token_hex(4)}"
             try:
@@ -69,9 +73,9 @@ def engine_writable(folder: str | os.PathLike[str], *, force: bool) -> Path:
         names = {path.name for path in root.iterdir()} if root.exists() else set()
     except OSError as error:
         raise _unwritable(folder, error) from error
-    if names - {PLAN, RECORD}:
+    if names - {PLAN, RECORD, SIGNATURE}:
         raise UsageError(
-            f"{folder} holds other files than an engine: {sorted(names - {PLAN, RECORD})[0]!r}",
+            f"{folder} holds other files than an engine: {sorted(names - {PLAN, RECORD, SIGNATURE})[0]!r}",
             hint="choose another --out",
             code="output-not-an-engine",
         )

@@ -17,6 +17,7 @@ from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.optional import extra
 from xxdeploy.runtime.files import open_bundle, read_entry
 from xxdeploy.runtime.manifest import Manifest, Variant
+from xxdeploy.runtime.signature import KeyLike, trust
 
 with extra("export"):
     from platformdirs import user_cache_path
@@ -80,11 +81,13 @@ def build_from_bundle(
     variant: str | None = None,
     force: bool = False,
     on_progress: OnProgress | None = None,
+    key: KeyLike | None = None,
+    min_version: int = 0,
 ) -> BuiltEngine:
     """Build an engine from the ONNX in ``bundle`` and write it to the folder ``out``.
 
     ``options.precision`` is that of the variant, whatever it says. Without ``variant``: the best that TensorRT runs,
-    INT8 before FP16 before FP32.
+    INT8 before FP16 before FP32. ``key`` and ``min_version`` as in ``runtime.load``.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def build_from_bundle(
         As :func:`make_engine`.
     """
     engine_writable(out, force=force)
-    root, manifest = open_bundle(bundle)
+    root, manifest = open_bundle(bundle, trust(key, min_version))
     entries = {entry.path: entry for entry in manifest.files}
 
     def read(each: Variant) -> OnnxModel:

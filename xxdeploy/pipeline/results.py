@@ -67,8 +67,12 @@ class ExportResult:
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """A bundle that was checked: its manifest, the self-test, and a row if there were labelled images."""
+    """A bundle that was checked: its manifest, the self-test, and a row if there were labelled images.
+
+    ``version`` is what it was signed as, None where no key was given.
+    """
 
     manifest: Manifest
     selftest: SelfTest
     rows: tuple[TableRow, ...]
+    version: int | None = None

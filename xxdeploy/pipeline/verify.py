@@ -11,6 +11,7 @@ from xxdeploy.errors import UsageError
 from xxdeploy.pipeline.prove import EVALUATION_BATCH
 from xxdeploy.pipeline.results import TableRow, VerifyResult
 from xxdeploy.runtime import Runtime, load
+from xxdeploy.runtime.signature import KeyLike, trust
 from xxdeploy.verify import evaluate
 
 
@@ -20,10 +21,13 @@ def verify_bundle(
     evaluation: Path | None = None,
     on_progress: OnProgress | None = None,
     cluster: str | None = None,
+    key: KeyLike | None = None,
+    min_version: int = 0,
 ) -> VerifyResult:
     """Check hashes and structure, run the golden pairs, and measure accuracy if labelled images are given.
 
     ``cluster`` is the address of a Dask scheduler to measure accuracy on; all else happens here.
+    ``key`` and ``min_version`` are those of ``runtime.load``.
 
     Raises
     ------
@@ -40,13 +44,13 @@ def verify_bundle(
             hint="add --eval FOLDER, or leave --cluster out",
             code="cluster-without-eval",
         )
-    manifest = check_bundle(bundle)
-    runtime = load(bundle)
+    manifest = check_bundle(bundle, trust(key, min_version))
+    runtime = load(bundle, key=key, min_version=min_version)
     selftest = runtime.selftest()
     rows: tuple[TableRow, ...] = ()
     if evaluation is not None:
         rows = (_accuracy(runtime, evaluation, on_progress, cluster),)
-    return VerifyResult(manifest, selftest, rows)
+    return VerifyResult(manifest, selftest, rows, runtime.version)
 
 
 def _accuracy(runtime: Runtime, folder: Path, on_progress: OnProgress | None, address: str | None) -> TableRow:

@@ -5,6 +5,7 @@
     ENGINE/engine.json   schema, the plan's SHA-256 and size, the SHA-256 of the ONNX that it was built from, target,
                          version of the library, options, and what was proved of its precision
     ENGINE/engine.plan
+    ENGINE/engine.sig    if it is signed: the signature of engine.json (``runtime.signature``)
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from xxdeploy.errors import BundleError
-from xxdeploy.runtime.files import read_entry, read_small
-from xxdeploy.runtime.manifest import FileEntry
+from xxdeploy.runtime.files import read_entry, read_signed
+from xxdeploy.runtime.manifest import FileEntry, Manifest
+from xxdeploy.runtime.signature import Trust
 from xxdeploy.runtime.strict_json import JsonValue, as_object, as_record, parse, typed, wrong_value
 
 RECORD, PLAN = "engine.json", "engine.plan"
@@ -39,23 +41,47 @@ class EngineRecord:
     proof: Mapping[str, JsonValue] = field(repr=False)
 
 
-def read_engine(folder: str | os.PathLike[str], *, model_sha256: str | None = None) -> tuple[EngineRecord, bytes]:
-    """Return the record and the plan, once its hash is right.
+def read_engine(
+    folder: str | os.PathLike[str], *, model_sha256: str | None = None, trust: Trust | None = None
+) -> tuple[EngineRecord, bytes]:
+    """Return the record and the plan, once the signature that ``trust`` asks for and the plan's hash are right.
 
     ``model_sha256`` is the ONNX that the engine must have been built from.
 
     Raises
     ------
     BundleError
-        ``no-engine``: there is none in ``folder``; ``engine-of-another-model``; ``file-*`` and ``manifest-*``: damaged.
+        ``no-engine``: there is none in ``folder``; ``engine-of-another-model``; ``signature-*``; ``file-*`` and
+        ``manifest-*``: damaged.
     """
     root = Path(folder).resolve()
     if not (root / RECORD).is_file():
         raise BundleError(f"{folder} holds no engine", hint="build one: xxdeploy build BUNDLE", code="no-engine")
-    record = record_from_json(read_small(root, RECORD))
+    record = record_from_json(read_signed(root, RECORD, trust)[0])
     if model_sha256 is not None and record.model_sha256 != model_sha256:
         raise engine_of_another_model(folder, record.model_sha256)
     return record, read_entry(root, record.plan)
+
+
+def read_own_engine(root: Path, manifest: Manifest) -> tuple[EngineRecord, bytes]:
+    """Return the engine inside a bundle, both files as the manifest lists them: its signature vouches for them, too.
+
+    Raises
+    ------
+    BundleError
+        ``manifest-unlisted``; ``file-*``.
+    """
+    listed = {entry.path: entry for entry in manifest.files}
+    try:
+        entries = [listed[f"{FOLDER}/{name}"] for name in (RECORD, PLAN)]
+    except KeyError as error:
+        raise BundleError(
+            f"the manifest does not list {error.args[0]}, so nothing vouches for it",
+            hint="export the bundle again",
+            code="manifest-unlisted",
+        ) from error
+    record, plan = (read_entry(root, entry) for entry in entries)
+    return record_from_json(record), plan
 
 
 def engine_of_another_model(folder: str | os.PathLike[str], digest: str) -> BundleError:

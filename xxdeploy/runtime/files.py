@@ -10,18 +10,29 @@ from pathlib import Path
 
 from xxdeploy.errors import BundleError
 from xxdeploy.runtime.manifest import MANIFEST, FileEntry, Manifest
+from xxdeploy.runtime.signature import MAX_SIGNATURE_BYTES, SIGNATURES, Trust
 from xxdeploy.runtime.strict_json import MAX_BYTES
 
 _BLOCK = 1 << 20
 
 
-def open_bundle(bundle: str | os.PathLike[str]) -> tuple[Path, Manifest]:
-    """Find the folder and read its manifest; no other file is opened.
+def open_bundle(bundle: str | os.PathLike[str], trust: Trust | None = None) -> tuple[Path, Manifest]:
+    """As ``open_signed``, for whom the version is of no interest."""
+    return open_signed(bundle, trust)[:2]
+
+
+def open_signed(bundle: str | os.PathLike[str], trust: Trust | None) -> tuple[Path, Manifest, int | None]:
+    """Find the folder, check the signature if ``trust`` asks for one, then read the manifest. No other file is opened.
+
+    Returns
+    -------
+    The folder, the manifest, and the version that was signed (None without ``trust``).
 
     Raises
     ------
     BundleError
-        ``bundle-not-found``, ``not-a-bundle`` (no ``manifest.json``), and those of ``Manifest.from_json``.
+        ``bundle-not-found``, ``not-a-bundle`` (no ``manifest.json``), ``signature-*`` (see ``Trust.version_of``), and
+        those of ``Manifest.from_json``.
     """
     path = Path(bundle)
     try:
@@ -34,7 +45,21 @@ def open_bundle(bundle: str | os.PathLike[str]) -> tuple[Path, Manifest]:
             hint="give the folder that `xxdeploy export` wrote",
             code="not-a-bundle",
         )
-    return root, Manifest.from_json(read_small(root, MANIFEST))
+    data, version = read_signed(root, MANIFEST, trust)
+    return root, Manifest.from_json(data), version
+
+
+def read_signed(root: Path, name: str, trust: Trust | None) -> tuple[bytes, int | None]:
+    """Return the bytes of a record, once its signature is right, and the version that was signed (None without trust).
+
+    The bytes that were checked are the bytes returned. Raises as ``Trust.version_of``.
+    """
+    data = read_small(root, name)
+    if trust is None:
+        return data, None
+    other = SIGNATURES[name]
+    signature = b"".join(_blocks(root, other, MAX_SIGNATURE_BYTES)) if os.path.lexists(root / other) else None
+    return data, trust.version_of(data, name, signature)
 
 
 def read_small(root: Path, name: str) -> bytes:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.runtime.signature import SIGNATURES
 from xxdeploy.runtime.strict_json import JsonValue, as_object, as_record, parse, typed, wrong_value
 
 SCHEMA_VERSION = 1
@@ -256,10 +257,10 @@ def _check_path(path: str) -> None:
             hint="paths are relative, of letters, digits and . _ -, inside the bundle",
             code="manifest-path",
         )
-    if path.casefold() == MANIFEST:
+    if path.casefold() in (MANIFEST, SIGNATURES[MANIFEST]):  # their hashes would depend on themselves
         raise BundleError(
-            "the manifest lists itself", hint="list every other file", code="manifest-path"
-        )  # its hash would depend on itself
+            "the manifest lists itself or its signature", hint="list every other file", code="manifest-path"
+        )
 
 
 def _check_word(word: str, where: str) -> None:

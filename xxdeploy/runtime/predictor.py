@@ -15,7 +15,7 @@ from PIL import Image
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.runtime.cpu import cpu_features
-from xxdeploy.runtime.files import check_entry, open_bundle, read_entry
+from xxdeploy.runtime.files import check_entry, open_signed, read_entry
 from xxdeploy.runtime.labels import labels_from_text
 from xxdeploy.runtime.manifest import Manifest, Variant
 from xxdeploy.runtime.ort import OrtSession
@@ -23,6 +23,7 @@ from xxdeploy.runtime.postprocess import Prediction, top_predictions
 from xxdeploy.runtime.preprocess import ImageLike
 from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_selftest
 from xxdeploy.runtime.session import Session
+from xxdeploy.runtime.signature import KeyLike, trust
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ _log = logging.getLogger(__name__)
 class Runtime:
     """A loaded bundle. Holds no state between calls; several threads may call it at once.
 
-    ``variant`` is the model file that was picked for this processor.
+    ``variant`` is the model file that was picked for this processor; ``version`` what the bundle was signed as, None
+    where no key was given.
     """
 
     root: Path
@@ -39,6 +41,7 @@ class Runtime:
     variant: Variant
     session: Session
     labels: tuple[str, ...]
+    version: int | None = None
 
     @overload
     def predict(self, images: ImageLike, top: int = 5) -> tuple[Prediction, ...]: ...  # type: ignore[overload-overlap]
@@ -113,6 +116,8 @@ def load(
     selftest: bool = False,
     threads: int | None = None,
     variant: str | None = None,
+    key: KeyLike | None = None,
+    min_version: int = 0,
 ) -> Runtime:
     """Open a bundle and make it ready to predict.
 
@@ -131,17 +136,30 @@ def load(
         As in ``OrtSession``.
     variant
         Name of the variant; None picks the first whose required features this processor has.
+    key
+        Public key (a PEM file, or its bytes) whose signature the bundle must carry, checked before anything is parsed.
+        One file may hold several keys. Needs ``xxdeploy[sign]``.
+    min_version
+        Refuse a bundle that was signed as an older version.
 
     Raises
     ------
     BundleError
-        It is damaged, incomplete, hostile or of another version; ``no-variant``, ``bundle-signature``.
+        It is damaged, incomplete, hostile or of another version; ``no-variant``, ``bundle-signature``;
+        ``signature-*`` where a key is given.
     EngineError, MissingDependencyError, VerificationError
         As ``OrtSession`` and ``Runtime.selftest``.
     UsageError
-        ``unknown-variant``, ``threads-invalid``.
+        ``unknown-variant``, ``threads-invalid``; ``key-invalid``, ``min-version-without-key``, ``version-invalid``.
     """
-    root, manifest = open_bundle(bundle)
+    asked = trust(key, min_version)
+    if asked is not None and not check:
+        raise UsageError(
+            "check=False with a key would trust files that nobody has compared with what was signed",
+            hint="leave check=False out",
+            code="key-without-check",
+        )
+    root, manifest, version = open_signed(bundle, asked)
     picked = pick_variant(manifest, cpu_features()) if variant is None else _named_variant(manifest, variant)
     _log.debug("bundle %s: variant %s", manifest.name, picked.name)
     wanted = {manifest.labels} if session is not None else {picked.model, manifest.labels}
@@ -157,7 +175,7 @@ def load(
         labels = labels_from_text(held[manifest.labels], manifest.classes)
     if session is None:
         session = _session(held.pop(picked.model), manifest, picked, threads)
-    runtime = Runtime(root, manifest, picked, session, labels)
+    runtime = Runtime(root, manifest, picked, session, labels, version)
     if selftest:
         runtime.selftest()
     return runtime

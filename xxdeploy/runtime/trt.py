@@ -24,8 +24,10 @@ from xxdeploy.runtime.engine_file import (
     EngineRecord,
     engine_of_another_model,
     read_engine,
+    read_own_engine,
 )
 from xxdeploy.runtime.files import open_bundle
+from xxdeploy.runtime.signature import KeyLike, trust
 
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
@@ -106,15 +108,25 @@ class TrtSession:
             self._context.set_tensor_address(each, address)
 
     @classmethod
-    def from_folder(cls, folder: str | os.PathLike[str], *, model_sha256: str, cuda_graph: bool = False) -> TrtSession:
+    def from_folder(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        model_sha256: str,
+        cuda_graph: bool = False,
+        key: KeyLike | None = None,
+        min_version: int = 0,
+    ) -> TrtSession:
         """Load what ``xxdeploy build`` wrote, once its hash is right and it belongs to the model of that hash.
+
+        With ``key``, also only what was signed with it, as ``min_version`` or later (:func:`xxdeploy.runtime.load`).
 
         Raises
         ------
         BundleError
             As :func:`xxdeploy.runtime.engine_file.read_engine`, and ``engine-stripped``: its weights were left out.
         """
-        record, plan = read_engine(folder, model_sha256=model_sha256)
+        record, plan = read_engine(folder, model_sha256=model_sha256, trust=trust(key, min_version))
         return cls._of(record, plan, folder, cuda_graph=cuda_graph)
 
     @classmethod
@@ -129,7 +141,13 @@ class TrtSession:
 
     @classmethod
     def from_bundle(
-        cls, bundle: str | os.PathLike[str], *, folder: str | os.PathLike[str] | None = None, cuda_graph: bool = False
+        cls,
+        bundle: str | os.PathLike[str],
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        cuda_graph: bool = False,
+        key: KeyLike | None = None,
+        min_version: int = 0,
     ) -> TrtSession:
         """Load the engine of a bundle: of ``folder``, or else what ``xxdeploy build`` wrote beside it, or its own.
 
@@ -137,16 +155,23 @@ class TrtSession:
 
             load(bundle, session=TrtSession.from_bundle(bundle))
 
+        With ``key`` the bundle must be signed with it, as ``min_version`` or later. An engine inside the bundle is then
+        vouched for by the manifest, which lists it; one outside needs a signature of its own.
+
         Raises
         ------
         BundleError
             As :meth:`from_folder`, and those of an unreadable manifest.
         """
-        root, manifest = open_bundle(bundle)
+        asked = trust(key, min_version)
+        root, manifest = open_bundle(bundle, asked)
         built = root.with_name(f"{root.name}{BUILT}")
         where = Path(folder) if folder is not None else built if (built / RECORD).is_file() else root / FOLDER
         models = {variant.model for variant in manifest.variants}
-        record, plan = read_engine(where)
+        if where == root / FOLDER and (where / RECORD).is_file():
+            record, plan = read_own_engine(root, manifest)
+        else:
+            record, plan = read_engine(where, trust=asked)
         digests = {entry.sha256 for entry in manifest.files if entry.path in models}
         if record.model_sha256 not in digests:
             raise engine_of_another_model(where, record.model_sha256)

@@ -1,0 +1,94 @@
+"""An engine is code: with a key, only a signed one is loaded, whether it lies in the bundle or beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import tiny_bundle
+
+from xxdeploy.bundle.pack import pack
+from xxdeploy.bundle.sign import generate_key, sign
+from xxdeploy.errors import BundleError
+from xxdeploy.runtime.engine_file import PLAN, RECORD, read_engine
+from xxdeploy.runtime.signature import trust
+from xxdeploy.runtime.trt import TrtSession
+
+
+def engine_of(model: bytes, plan: bytes = b"a plan") -> dict[str, bytes]:
+    record = {
+        "schema": 1,
+        "plan": {"sha256": hashlib.sha256(plan).hexdigest(), "size": len(plan)},
+        "model_sha256": hashlib.sha256(model).hexdigest(),
+        "target": "tensorrt-rtx",
+        "version": "1",
+        "options": {"strip": True},  # so that TrtSession stops there, after every check of the files
+        "proof": {},
+    }
+    return {RECORD: json.dumps(record).encode(), PLAN: plan}
+
+
+def code_of(bundle: Path, key: Path, **options: int) -> str:
+    with pytest.raises(BundleError) as caught:
+        TrtSession.from_bundle(bundle, key=key, **options)  # type: ignore[arg-type]
+    return caught.value.code
+
+
+def test_beside_the_bundle(tmp_path: Path) -> None:
+    pair = generate_key(tmp_path / "k")
+    bundle, folder = tiny_bundle.make(tmp_path / "b"), tmp_path / "b-engine"
+    folder.mkdir()
+    for name, data in engine_of((bundle / "model.onnx").read_bytes()).items():
+        (folder / name).write_bytes(data)
+    assert code_of(bundle, pair.public) == "signature-missing"
+    sign(bundle, pair.private, version=2)
+    assert code_of(bundle, pair.public) == "signature-missing", "the bundle's signature does not cover the engine"
+    sign(folder, pair.private, version=2)
+    assert code_of(bundle, pair.public, min_version=2) == "engine-stripped"
+    assert code_of(bundle, pair.public, min_version=3) == "signature-old"
+    read_engine(folder, trust=trust(pair.public))
+    (folder / PLAN).write_bytes(b"A plan")
+    assert code_of(bundle, pair.public) == "file-hash"
+    (folder / RECORD).write_bytes((folder / RECORD).read_bytes() + b" ")
+    assert code_of(bundle, pair.public) == "signature-wrong"
+    # The signature of a manifest says nothing of an engine.
+    (folder / RECORD).write_bytes((bundle / "manifest.json").read_bytes())
+    (folder / "engine.sig").write_bytes((bundle / "manifest.sig").read_bytes())
+    assert code_of(bundle, pair.public) == "signature-wrong"
+
+
+def test_a_damaged_engine_is_not_signed(tmp_path: Path) -> None:
+    pair = generate_key(tmp_path / "k")
+    for name, data in engine_of(b"model").items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / PLAN).write_bytes(b"A plan")
+    with pytest.raises(BundleError) as caught:
+        sign(tmp_path, pair.private, version=1)
+    assert caught.value.code == "file-hash"
+
+
+def test_inside_the_bundle_the_manifest_vouches_for_it(tmp_path: Path) -> None:
+    pair = generate_key(tmp_path / "k")
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    engine = {f"engine/{name}": data for name, data in engine_of(parts["model.onnx"]).items()}
+    bundle = pack(manifest, {**parts, **engine}, tmp_path / "b")
+    sign(bundle, pair.private, version=1)
+    assert code_of(bundle, pair.public) == "engine-stripped"
+    changed = engine_of(parts["model.onnx"], b"B plan")  # right in itself, but not what the manifest lists
+    for name, data in changed.items():
+        (bundle / "engine" / name).write_bytes(data)
+    assert code_of(bundle, pair.public) == "file-hash"
+
+
+def test_an_engine_that_the_manifest_does_not_list(tmp_path: Path) -> None:
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    bundle = pack(dataclasses.replace(manifest), parts, tmp_path / "b")
+    (bundle / "engine").mkdir()
+    for name, data in engine_of(parts["model.onnx"]).items():
+        (bundle / "engine" / name).write_bytes(data)
+    with pytest.raises(BundleError) as caught:
+        TrtSession.from_bundle(bundle)
+    assert caught.value.code == "manifest-unlisted"

@@ -1,0 +1,181 @@
+"""Makes keys and signs: the workstation's side of ``runtime.signature``."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from xxdeploy.bundle.check import check_bundle
+from xxdeploy.errors import UsageError
+from xxdeploy.optional import extra
+from xxdeploy.runtime.engine_file import RECORD, read_engine
+from xxdeploy.runtime.files import read_small
+from xxdeploy.runtime.manifest import MANIFEST
+from xxdeploy.runtime.signature import (
+    MAX_KEY_BYTES,
+    MAX_VERSION,
+    SIGNATURES,
+    Signature,
+    Trust,
+    fingerprint,
+    key_error,
+    message,
+)
+
+with extra("sign"):
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+_PARTIAL = ".signature-"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """Two files: ``private`` signs and stays at home, ``public`` goes onto the devices. ``name``: the fingerprint."""
+
+    private: Path
+    public: Path
+    name: str
+
+
+def generate_key(name: str | os.PathLike[str], *, passphrase: bytes | None = None) -> KeyPair:
+    """Make an Ed25519 key: ``NAME.key`` (PKCS 8, readable by its owner only) and ``NAME.pub``, both PEM.
+
+    Parameters
+    ----------
+    passphrase
+        Encrypts the private key; None writes it as it is.
+
+    Raises
+    ------
+    UsageError
+        ``key-exists``: a key is never replaced; ``key-unwritable``; ``key-passphrase`` for an empty one.
+    """
+    if passphrase is not None and not passphrase:
+        raise _passphrase("the passphrase is empty")
+    private, public = Path(f"{os.fspath(name)}.key"), Path(f"{os.fspath(name)}.pub")
+    key = Ed25519PrivateKey.generate()
+    lock = serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
+    shown = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    try:
+        for path in (private, public):
+            if os.path.lexists(path):
+                raise FileExistsError(path)
+        private.parent.mkdir(parents=True, exist_ok=True)
+        _write_new(private, secret, 0o600)
+        _write_new(public, shown, 0o644)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{error.filename or error} already exists", hint="choose another name", code="key-exists"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the key {private} cannot be written: {getattr(error, 'strerror', None) or error}",
+            hint="choose another folder",
+            code="key-unwritable",
+        ) from error
+    return KeyPair(private, public, fingerprint(_raw(key)))
+
+
+def sign(
+    folder: str | os.PathLike[str],
+    key: str | os.PathLike[str],
+    *,
+    version: int,
+    passphrase: bytes | None = None,
+) -> Signature:
+    """Sign a bundle, or the folder of an engine, once it is found whole.
+
+    Parameters
+    ----------
+    key
+        The private key's file.
+    version
+        Which release this is, 1 or more; devices can refuse older ones. An earlier signature is replaced.
+
+    Raises
+    ------
+    BundleError
+        As ``check_bundle`` or ``read_engine``: what is damaged is not signed.
+    UsageError
+        ``version-invalid``, ``key-invalid``, ``key-passphrase``, ``signature-unwritable``.
+    """
+    if isinstance(version, bool) or not 1 <= version <= MAX_VERSION:
+        raise UsageError(
+            f"the version of a signature is 1 or more, not {version}",
+            hint="count up by one with each release",
+            code="version-invalid",
+        )
+    secret = _private_key(key, passphrase)
+    root = Path(folder)
+    name = RECORD if (root / RECORD).is_file() and not (root / MANIFEST).exists() else MANIFEST
+    if root.is_dir():
+        for leftover in root.glob(f"{_PARTIAL}*"):  # of a killed run; it would count as a file that nobody listed
+            leftover.unlink(missing_ok=True)
+    # Read once before and once after the check: what is signed is what was checked.
+    before = read_small(root.resolve(), name) if (root / name).is_file() else b""
+    if name == MANIFEST:
+        check_bundle(root)
+    else:
+        read_engine(root)
+    public = _raw(secret)
+    made = Signature(version, fingerprint(public), secret.sign(message(before, name, version)))
+    Trust((public,)).version_of(read_small(root.resolve(), name), name, made.to_bytes())
+    _replace(root / SIGNATURES[name], made.to_bytes())
+    return made
+
+
+def _private_key(path: str | os.PathLike[str], passphrase: bytes | None) -> Ed25519PrivateKey:
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_KEY_BYTES)
+    except (OSError, ValueError) as error:
+        raise key_error(str(path), str(getattr(error, "strerror", None) or error), "check the path") from error
+    locked = b"ENCRYPTED PRIVATE KEY" in data
+    if locked and passphrase is None:
+        raise _passphrase(f"{path} is encrypted")
+    try:
+        key = serialization.load_pem_private_key(data, passphrase if locked else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if locked:
+            raise _passphrase(f"{path} does not open with this passphrase, or is damaged") from error
+        raise key_error(str(path), "it is no private key, or damaged", "give the file that ends in .key") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise key_error(str(path), "it is no Ed25519 key", "make one with `xxdeploy keygen`")
+    return key
+
+
+def _raw(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def _passphrase(why: str) -> UsageError:
+    return UsageError(why, hint="--passphrase FILE, whose first line it is", code="key-passphrase")
+
+
+def _write_new(path: Path, data: bytes, mode: int) -> None:
+    # Created with its mode: there is no moment in which others could read the private key.
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f"{_PARTIAL}{secrets.token_hex(4)}")
+    try:
+        _write_new(temporary, data, 0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="check the permissions and the disk",
+            code="signature-unwritable",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
