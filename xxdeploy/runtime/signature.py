@@ -8,8 +8,9 @@ every other file. It is four lines of ASCII, so that the one thing read before t
     key 1f0c5b6d2a...            which key: the first 128 bits of the SHA-256 of the public key
     signature 64 bytes in hexadecimal
 
-What is signed is a head of three lines (``xxdeploy-signature 1``, the record's name, ``version N``) and then the record's
-bytes, so neither the version nor the kind of record can be exchanged. Ed25519: RFC 8032, with the library ``cryptography``, imported when a key is given.
+What is signed is a head of three lines (``xxdeploy-signature 1``, the record's name, ``version N``) and then the bytes
+of the record, so neither the version nor the kind of record can be exchanged. Ed25519: RFC 8032, with the library
+``cryptography``, imported when a key is given.
 """
 
 from __future__ import annotations
