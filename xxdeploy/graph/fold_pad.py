@@ -37,7 +37,7 @@ def fold_pad(graph: Graph) -> int:
         pad = producers.get(node.input[0]) if node.input else None
         if pad is None or pad.op_type != "Pad" or node.op_type not in ("Conv", "AveragePool", "MaxPool"):
             continue
-        sides = _sides(graph, pad, kinds.get(pad.input[0], 0))
+        sides = zero_sides(graph, pad, kinds.get(pad.input[0], 0))
         if sides is None or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
             continue
         if len(node.output) > 1:
@@ -70,7 +70,7 @@ def _guard(graph: Graph, pad: onnx.NodeProto, kind: int) -> None:
     pad.input[:] = [*pad.input[:2], value]
 
 
-def _sides(graph: Graph, pad: onnx.NodeProto, kind: int) -> Sequence[int] | None:
+def zero_sides(graph: Graph, pad: onnx.NodeProto, kind: int) -> Sequence[int] | None:
     """Return (top, left, bottom, right) of a foldable Pad of an NCHW tensor of type ``kind``."""
     pads = graph.arrays.get(pad.input[1])
     if kind not in ALMOST_ZERO or pads is None or pads.size != 8:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
 from xxdeploy.artifacts import OnnxModel, StepRecord
+from xxdeploy.graph.align_channels import align_channels
 from xxdeploy.graph.fold_affine import fold_affine, split_batch_norm
 from xxdeploy.graph.fold_constants import fold_constants
+from xxdeploy.graph.fold_factorized import fold_factorized
 from xxdeploy.graph.fold_pad import fold_pad
 from xxdeploy.graph.fold_reshape import fold_reshape
 from xxdeploy.graph.fold_scale import fold_scale
@@ -31,6 +33,7 @@ DEFAULT: tuple[Pass, ...] = (
     remove_dead,  # a dead Shape would insist on NHWC
     push_transposes,
     fold_constants,  # on the constants that were moved to NCHW
+    fold_factorized,
     split_batch_norm,
     fold_affine,
     fuse_gemm,
@@ -44,6 +47,7 @@ DEFAULT: tuple[Pass, ...] = (
     merge_duplicates,
     hoist_relu,
     merge_duplicates,  # a Relu that moved may stand beside its like
+    align_channels,
     remove_dead,
     name_tensors,
     infer_shapes,
