@@ -1,8 +1,9 @@
 """Where the time of an ONNX file goes, and which of several files is faster.
 
-Latency first: the files take turns, round by round, one thread and one image, so what else the machine does hits all of
-them alike; the ratio to the first file is the median over the rounds. Then ONNX Runtime's profiler: milliseconds by
-operator as it runs them after its own fusions (`--nodes` lists the slowest nodes).
+Latency first: the files take turns, run by run, one thread and one image, so what else the machine does hits all of
+them alike. The best of each round of runs counts; milliseconds and the ratio to the first file are medians over the
+rounds, with the 10th and 90th percentile of the ratio, and the best of all. Then ONNX Runtime's profiler: milliseconds
+by operator as it runs them after its own fusions (`--nodes` lists the slowest nodes).
 
     python benchmarks/profile_graph.py BEFORE.onnx AFTER.onnx [--rounds 30] [--nodes 10] [--no-profile]
 """
@@ -22,7 +23,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 _KINDS = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
-RUNS_A_ROUND = 5
+RUNS_A_ROUND = 6
 
 
 def session(path: Path, profile: str | None = None) -> ort.InferenceSession:
@@ -51,14 +52,15 @@ def race(paths: list[Path], rounds: int) -> list[list[float]]:
     feeds = [feed(runner) for runner in runners]
     times: list[list[float]] = [[] for _ in paths]
     for turn in range(rounds + 2):
-        for runner, given, found in zip(runners, feeds, times, strict=True):
-            best = float("inf")
-            for _ in range(RUNS_A_ROUND):
+        best = [float("inf")] * len(paths)
+        for _ in range(RUNS_A_ROUND):
+            for index, (runner, given) in enumerate(zip(runners, feeds, strict=True)):
                 start = time.perf_counter()
                 runner.run(None, given)
-                best = min(best, time.perf_counter() - start)
-            if turn >= 2:  # the first rounds warm up
-                found.append(1000 * best)
+                best[index] = min(best[index], time.perf_counter() - start)
+        if turn >= 2:  # the first rounds warm up
+            for found, seconds in zip(times, best, strict=True):
+                found.append(1000 * seconds)
     return times
 
 
@@ -93,14 +95,15 @@ def main() -> None:
     for path, found in zip(asked.files, times, strict=True):
         ratios = sorted(own / first for own, first in zip(found, times[0], strict=True))
         low, middle, high = (ratios[len(ratios) * share // 100] for share in (10, 50, 90))
-        print(f"{path.name:44}{statistics.median(found):8.2f} ms   x {middle:.3f} ({low:.3f} to {high:.3f})")
+        ratio = f"x {middle:.3f} ({low:.3f}-{high:.3f})"
+        print(f"{path.name:44}{statistics.median(found):8.2f} ms  {ratio}  best {min(found):.2f}")
     if asked.no_profile:
         return
     profiles = [profile(path, asked.rounds) for path in asked.files]
     kinds: Counter[str] = Counter()
     for spent, _ in profiles:
         for (kind, _node), milliseconds in spent.items():
-            kinds[kind] += milliseconds  # type: ignore[assignment]
+            kinds[kind] += milliseconds
     print(f"\n{'ms by operator (nodes)':28}" + "".join(f"{path.stem[-20:]:>22}" for path in asked.files))
     for kind, _ in kinds.most_common():
         cells = ""

@@ -254,3 +254,16 @@ def test_mobilenet_stays_the_same_network(shared_data: Path) -> None:
     data = np.concatenate(list(seen.batches(Preprocess(224, 224), 8)))
     scaled = equalize(model, batches(data))
     assert relative(run(model, data), run(scaled, data)) < 1e-4
+
+
+def test_channels_that_are_always_zero_stay_zero() -> None:
+    proto, arrays = mobile().split()
+    zeros = {name: array.copy() for name, array in arrays.items()}
+    for name in ("wa", "ba", "wb", "bb"):
+        zeros[name][9:] = 0
+    zeros["wc"][:, 9:] = 0
+    model = OnnxModel.join(proto, zeros)
+    equal = equalize(model, batches(pictures()))
+    for array in equal.split()[1].values():
+        assert np.isfinite(array).all()
+    np.testing.assert_allclose(run(equal, pictures(1)), run(model, pictures(1)), rtol=1e-4, atol=1e-5)

@@ -70,3 +70,18 @@ def test_through_a_graph() -> None:
 def test_nothing_follows_from_half_of_a_sum() -> None:
     found = propagate(graph(), {"b": moments(2, 3)})
     assert found.keys() == {"b/Conv_2"}
+
+
+def test_a_layer_that_was_widened_with_zeros() -> None:
+    model = parse(
+        HEAD
+        + """g (float[n, 2, 8, 8] image) => (float[n, 4, 8, 8] out) {
+          "a/Conv" = Conv(image, w)
+          out = Relu("a/Conv")
+        }""",
+        {"w": np.concatenate([np.ones((2, 2, 1, 1)), np.zeros((2, 2, 1, 1))]).astype(np.float32)},
+    )
+    mean, deviation = propagate(GraphView.of(model), {"a": moments(1, -5)})["out"]
+    np.testing.assert_allclose(mean[2:], 0, atol=1e-9)
+    np.testing.assert_allclose(deviation[2:], 0, atol=1e-6)
+    assert mean[0] > 1

@@ -64,8 +64,17 @@ def _starts(view: GraphView, statistics: Mapping[str, Moments]) -> dict[str, Mom
     for node in view.nodes:
         layer = layer_name(node).rpartition("/")[0]
         if node.op_type in _KNOWN and layer in statistics:
-            last[layer] = node.output[0], statistics[layer]
+            last[layer] = node.output[0], _widened(view, node, statistics[layer])
     return dict(last.values())
+
+
+def _widened(view: GraphView, node: NodeProto, moments: Moments) -> Moments:
+    """Add the channels that are always zero, which a layer got so as to have whole blocks of them."""
+    weights, known = view.constants.get(node.input[1]), moments[0].size
+    if node.op_type != "Conv" or weights is None or len(weights) <= known or weights[known:].any():
+        return moments
+    more = len(weights) - known
+    return np.pad(moments[0], (0, more)), np.pad(moments[1], (0, more))
 
 
 def _through(view: GraphView, node: NodeProto, found: Mapping[str, Moments]) -> Moments | None:
