@@ -16,7 +16,7 @@ from xxdeploy.artifacts import OnnxModel, Ranges
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxfile import skeleton
 from xxdeploy.optional import extra
-from xxdeploy.quantize.graph_view import GraphView, layer_name
+from xxdeploy.quantize.graph_view import GraphView, attributes, layer_name
 from xxdeploy.quantize.integers import Grid, activation_grid, integer_weights
 from xxdeploy.quantize.layout import Layout, plan_layout
 from xxdeploy.quantize.pairs import adds_pairs
@@ -136,6 +136,9 @@ class _Writer:
 
     def _node(self, node: NodeProto) -> None:
         """Write ``node`` with its operands exchanged, and a pair behind each output that is quantised."""
+        if self._moves_integers(node):
+            self._integers(node)
+            return
         new = NodeProto()
         new.CopyFrom(node)
         new.input[:] = [self._reads(name) for name in node.input]
@@ -168,7 +171,40 @@ class _Writer:
         parameters = [self._array(f"{root}_scale", grid.scale), self._array(f"{root}_zero_point", grid.zero_point)]
         quantized = f"{name}_quantized"
         self._add("QuantizeLinear", [written, *parameters], quantized)
-        self._add("DequantizeLinear", [quantized, *parameters], self._reads(name))
+        readers = self.view.consumers.get(name, ())
+        if not readers or name in self.view.outputs or not all(self._moves_integers(node) for node in readers):
+            self._add("DequantizeLinear", [quantized, *parameters], self._reads(name))
+
+    def _moves_integers(self, node: NodeProto) -> bool:
+        """Tell whether a Relu or a Pad makes integers of integers of the same scale.
+
+        Not those in int8: on x86 ONNX Runtime exchanges them for uint8, pair by pair, and trips over one that is apart.
+        """
+        if self.scheme.signed:
+            return False
+        scales, ends = self.layout.scale_of, (node.input[0], node.output[0])
+        if node.op_type not in ("Relu", "Pad") or any(name in self.view.outputs or name not in scales for name in ends):
+            return False
+        return scales[ends[0]] == scales[ends[1]] and (node.op_type == "Relu" or len(node.input) < 4)
+
+    def _integers(self, node: NodeProto) -> None:
+        """Write a Relu or a Pad over the integers themselves, where zero is the zero point.
+
+        ONNX Runtime has no integer kernel to put in place of a pair, the float one, and a pair, and would run all three.
+        """
+        source, output = f"{node.input[0]}_quantized", node.output[0]
+        root, made = self.layout.scale_of[output], f"{output}_quantized"
+        zero, new = f"{root}_zero_point", NodeProto()
+        new.CopyFrom(node)
+        if node.op_type == "Relu":
+            new.op_type = "Clip"
+            new.input[:] = [source, zero]
+        else:
+            value = [zero] if attributes(node).get("mode", b"constant") == b"constant" else []
+            new.input[:] = [source, node.input[1], *value]
+        new.output[:] = [made]
+        self.nodes.append(new)
+        self._add("DequantizeLinear", [made, f"{root}_scale", zero], self._reads(output))
 
     def _weights(self, node: NodeProto, new: NodeProto) -> None:
         """Exchange weights and bias of a layer for integers that are dequantised in front of it."""

@@ -87,9 +87,13 @@ def _has_exact_operands(view: GraphView, node: NodeProto) -> bool:
 
 
 def _keeps_range(view: GraphView, node: NodeProto) -> bool:
-    """Padding brings no value that the input's range does not hold: zero, or copies of the input."""
+    """Padding brings no value that the input's range does not hold: copies of the input, or zero.
+
+    The smallest number is zero, too: the float graph pads with it where ONNX Runtime would do something wrong with zero.
+    """
     if node.op_type != "Pad" or attributes(node).get("mode", b"constant") != b"constant":
         return True
     if len(node.input) < 3 or not node.input[2]:
         return True
-    return node.input[2] in view.constants and not np.any(view.constants[node.input[2]])
+    value = view.constants.get(node.input[2])
+    return value is not None and bool(np.all(np.abs(value) <= np.finfo(np.float32).tiny))
