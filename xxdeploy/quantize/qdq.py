@@ -190,7 +190,7 @@ class _Writer:
     def _integers(self, node: NodeProto) -> None:
         """Write a Relu or a Pad over the integers themselves, where zero is the zero point.
 
-        ONNX Runtime has no integer kernel to put in place of a pair, the float one, and a pair, and would run all three.
+        ONNX Runtime has no integer kernels for a Pad or a Relu between pairs, and would run them on floats.
         """
         source, output = f"{node.input[0]}_quantized", node.output[0]
         root, made = self.layout.scale_of[output], f"{output}_quantized"

@@ -89,7 +89,7 @@ def _has_exact_operands(view: GraphView, node: NodeProto) -> bool:
 def _keeps_range(view: GraphView, node: NodeProto) -> bool:
     """Padding brings no value that the input's range does not hold: copies of the input, or zero.
 
-    The smallest number is zero, too: the float graph pads with it where ONNX Runtime would do something wrong with zero.
+    The smallest number is zero, too: the float graph pads with it where ONNX Runtime would do wrong with zero.
     """
     if node.op_type != "Pad" or attributes(node).get("mode", b"constant") != b"constant":
         return True
