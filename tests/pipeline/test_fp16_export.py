@@ -40,7 +40,11 @@ def test_a_sample_keeps_its_classes_in_half_the_size(tmp_path: Path) -> None:
 
 def test_without_images_the_message_says_so(tmp_path: Path) -> None:
     result = export(LENET, ExportPlan("fp16", "none"), tmp_path / "b")
-    assert any("made-up pictures only" in sentence for sentence in result.sentences)
+    assert any("no ranges were checked" in sentence for sentence in result.sentences)
+    assert not (result.bundle / "calibration.json").exists()
+    inputs = replace(follow(LENET, ExportPlan("fp16", "none")), calibration=None)
+    half = make_fp16(inputs, scaled(), np.ones((1, 28, 28, 1), np.float32), lambda _: None)
+    assert "made-up pictures only" in half.sentences[0]
 
 
 def test_the_calibration_set_may_not_be_the_evaluation_set(images: Path) -> None:
@@ -63,7 +67,7 @@ def test_an_agreement_that_nothing_can_be_held_to(images: Path) -> None:
         assert caught.value.code == code
 
 
-def test_a_layer_that_would_overflow_is_named(images: Path) -> None:
+def scaled() -> OnnxModel:
     """A scale of 1e6 between two layers, which the next takes away again."""
     proto = onnx.parser.parse_model("""
         <ir_version: 8, opset_import: ["" : 17]>
@@ -78,7 +82,11 @@ def test_a_layer_that_would_overflow_is_named(images: Path) -> None:
     """)
     for node in proto.graph.node:
         node.name = node.output[0]
-    fp32 = OnnxModel(proto.SerializeToString())
+    return OnnxModel(proto.SerializeToString())
+
+
+def test_a_layer_that_would_overflow_is_named(images: Path) -> None:
+    fp32 = scaled()
     inputs: Inputs = follow(LENET, ExportPlan("fp16", "none", calibration=images / "plain"))
     half = make_fp16(inputs, fp32, np.ones((1, 28, 28, 1), np.float32), lambda _: None)
     assert set(half.facts["fp16"]["kept"]) >= {"two", "three"}

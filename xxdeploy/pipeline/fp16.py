@@ -23,19 +23,22 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """The cast ``model``, the ranges that it was checked with, evidence for the manifest, sentences for a person."""
+    """The cast ``model``, the ranges that it was checked with (None: weights only), evidence for the manifest, sentences for a person."""
 
     model: OnnxModel
-    ranges: Ranges
+    ranges: Ranges | None
     facts: dict[str, Any]
     sentences: tuple[str, ...]
 
 
-def make_fp16(inputs: Inputs, fp32: OnnxModel, made_up: NDArray[np.float32], report: OnProgress) -> Half:
+def make_fp16(
+    inputs: Inputs, fp32: OnnxModel, made_up: NDArray[np.float32], report: OnProgress, *, trained: bool = True
+) -> Half:
     """Cast ``fp32`` to float16 where its values fit, by the calibration images.
 
     Without any, the ``made_up`` pictures (n, h, w, c) have to do, and it says so: they show a network whose values
-    leave float16 anyway, but not one that does so on a few photographs.
+    leave float16 anyway, but not one that does so on a few photographs. Random weights that are not ``trained`` let
+    values fade to nothing from layer to layer, as those of no real network do: only weights are checked then.
 
     Raises
     ------
@@ -43,6 +46,10 @@ def make_fp16(inputs: Inputs, fp32: OnnxModel, made_up: NDArray[np.float32], rep
         As ``observe_extremes`` and ``cast_fp16``.
     """
     images = inputs.calibration
+    if not trained:
+        cast = cast_fp16(fp32)
+        said = ("fp16: random weights, so no ranges were checked", *_kept(cast))
+        return Half(cast.model, None, {"fp16": _facts(cast)}, said)
     if images is None:
         ranges = observe_extremes(fp32, lambda: iter([made_up]), on_progress=report)
         seen = "made-up pictures only: give --calibration to check it on yours"
@@ -58,8 +65,11 @@ def make_fp16(inputs: Inputs, fp32: OnnxModel, made_up: NDArray[np.float32], rep
     cast = cast_fp16(fp32, ranges)
     largest = max(max(abs(low), abs(high)) for low, high in ranges.ranges.values())
     said = [f"fp16: values up to {largest:.3g} (float16 holds 65504), seen on {seen}", *_kept(cast)]
-    facts = {"kept": {each.layer: each.reason for each in cast.kept}, "largest": float(f"{largest:.3g}")}
-    return Half(cast.model, ranges, {"fp16": facts}, tuple(said))
+    return Half(cast.model, ranges, {"fp16": {**_facts(cast), "largest": float(f"{largest:.3g}")}}, tuple(said))
+
+
+def _facts(cast: Fp16) -> dict[str, Any]:
+    return {"kept": {each.layer: each.reason for each in cast.kept}}
 
 
 def _kept(cast: Fp16) -> list[str]:

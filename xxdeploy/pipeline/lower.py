@@ -82,7 +82,7 @@ def lower(
     if plan.precision == "fp16":
         from xxdeploy.pipeline.fp16 import make_fp16
 
-        half = make_fp16(source.inputs, fp32, made_up, report)
+        half = make_fp16(source.inputs, fp32, made_up, report, trained=source.trained)
         return Lowered(
             (ModelFile("fp16", half.model, "float16", (), half.model),),
             ranges=half.ranges,
