@@ -23,7 +23,7 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """The cast ``model``, the ranges that it was checked with (None: weights only), evidence for the manifest, sentences for a person."""
+    """The cast ``model``, the ranges that it was checked with (None: only its weights were), evidence, and sentences."""
 
     model: OnnxModel
     ranges: Ranges | None
@@ -48,8 +48,8 @@ def make_fp16(
     images = inputs.calibration
     if not trained:
         cast = cast_fp16(fp32)
-        said = ("fp16: random weights, so no ranges were checked", *_kept(cast))
-        return Half(cast.model, None, {"fp16": _facts(cast)}, said)
+        words = ("fp16: random weights, so no ranges were checked", *_kept(cast))
+        return Half(cast.model, None, {"fp16": _facts(cast)}, words)
     if images is None:
         ranges = observe_extremes(fp32, lambda: iter([made_up]), on_progress=report)
         seen = "made-up pictures only: give --calibration to check it on yours"
