@@ -23,7 +23,7 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Half:
-    """The cast ``model``, the ranges that it was checked with (None: only its weights were), evidence, and sentences."""
+    """The cast ``model``, the ranges that it was checked with (None: only its weights), evidence, and sentences."""
 
     model: OnnxModel
     ranges: Ranges | None
