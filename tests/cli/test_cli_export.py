@@ -119,7 +119,7 @@ def test_what_a_person_sees(fake: FakeExport, capsys: Capture) -> None:
         "",
         "note: the sample weights know clothes only",
         "",
-        "wrote 'my bundle'",
+        "wrote 'my bundle', with report.html",
         "next: xxdeploy predict 'my bundle' PHOTO.jpg",
     ]
 
@@ -154,7 +154,7 @@ def test_the_ladder_sentences_and_processors_have_their_place(fake: FakeExport, 
             "",
             "note: the sample weights know clothes only",
             "",
-            "wrote exports/mobilenetv2-int8",
+            "wrote exports/mobilenetv2-int8, with report.html",
             "next: xxdeploy predict exports/mobilenetv2-int8 PHOTO.jpg",
         ][-9:]
     )

@@ -99,7 +99,9 @@ def test_a_cache_of_an_older_tensorrt_gives_the_ranges(tmp_path: Path) -> None:
     record = json.loads((second / "calibration.json").read_text())
     assert (record["method"], record["images"]) == ("tensorrt-EntropyCalibration2", 0)
     outputs = [load(each).session.run(np.ones((1, 28, 28, 1), np.float32)) for each in (first, second)]
-    np.testing.assert_allclose(*outputs, atol=0.01)  # one unit in the last place of a step may be another integer
+    np.testing.assert_allclose(
+        outputs[0], outputs[1], atol=0.01
+    )  # one unit in the last place of a step may be another integer
     with pytest.raises(UsageError) as caught:
         replace(PLAN, ranges=cache, method="minmax")
     assert caught.value.code == "ranges-given"

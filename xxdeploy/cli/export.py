@@ -64,6 +64,7 @@ def command(
     min_agreement: Annotated[float | None, Parameter(group=_PROOF)] = None,
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     force: Annotated[bool, Parameter(show_default=False, group=_OUTPUT)] = False,
+    no_pictures: Annotated[bool, Parameter(name="--no-pictures", show_default=False, group=_OUTPUT)] = False,
     as_json: Annotated[AsJson, Parameter(group=_OUTPUT)] = False,
     every: Annotated[bool, Parameter(name="--all", show_default=False, group=_MATRIX)] = False,
     precisions: Annotated[str | None, Parameter(group=_MATRIX)] = None,
@@ -142,6 +143,9 @@ def command(
         Folder of the bundle. By default exports/MODEL-PRECISION.
     force
         Replace the folder if it exists. Of many, repeat those that are done.
+    no_pictures
+        Leave photographs out of the report: by default it shows some that it was calibrated on, and those whose class
+        changed.
     every
         Every network of the catalog.
     precisions
@@ -194,6 +198,7 @@ def command(
         custom_objects=custom_objects,
         unsafe_lambda=unsafe_lambda,
         force=force,
+        pictures=not no_pictures,
         engine=_engine(target, gpu, batch),
     )
     folder = Path("exports") / bundle_name(name_of(source), plan) if out is None else out
@@ -246,7 +251,7 @@ def _show(result: ExportResult) -> None:
             print_line(sentence, hang=2)
     bundle = shlex.quote(str(result.bundle))
     print_line()
-    print_line(f"wrote {bundle}")
+    print_line(f"wrote {bundle}, with report.html")
     print_line(f"next: xxdeploy bench {bundle}" if features else f"next: xxdeploy predict {bundle} PHOTO.jpg")
 
 

@@ -38,6 +38,8 @@ MODEL_FILES = (".keras", ".h5", ".hdf5")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BASE, _BASE_INT8 = 1_500_000_000, 2_000_000_000
 _TIMES_WEIGHTS, _TIMES_WEIGHTS_INT8 = 6, 8
+_ENGINE = 1_000_000_000
+"""What TensorRT's builder takes besides."""
 _UNKNOWN = 4_000_000_000
 
 
@@ -110,9 +112,10 @@ class Cell:
         weights = self.weight_bytes
         if weights is None:
             return _UNKNOWN
+        besides = _ENGINE if self.options.get("target", "cpu") != "cpu" else 0
         if self.precision == "int8":
-            return _BASE_INT8 + _TIMES_WEIGHTS_INT8 * weights
-        return _BASE + _TIMES_WEIGHTS * weights
+            return _BASE_INT8 + _TIMES_WEIGHTS_INT8 * weights + besides
+        return _BASE + _TIMES_WEIGHTS * weights + besides
 
     @property
     def weight_bytes(self) -> int | None:

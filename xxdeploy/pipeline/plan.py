@@ -55,6 +55,7 @@ class ExportPlan:
     in the plan's precision (None: a bundle for processors); ``preprocess`` tf, caffe, torch or none (None: the
     network's own); ``resize`` squash or crop. Three are for a model file: ``output_layer`` whose result is wanted,
     ``custom_objects`` (``module:name``) that it is made of, ``unsafe_lambda`` to run the code in it.
+    ``pictures`` lets the report show some of the images that the bundle was made with.
     """
 
     precision: str = "fp32"
@@ -77,6 +78,7 @@ class ExportPlan:
     unsafe_lambda: bool = False
     resize: str | None = None
     force: bool = False
+    pictures: bool = True
     engine: EngineOptions | None = None
 
     def __post_init__(self) -> None:

@@ -136,6 +136,11 @@ def measure_accuracy(
 
 def measure_latency(runners: Sequence[Runner], batch: Batch, on_progress: OnProgress) -> list[float]:
     """Return the median milliseconds of one image in each runner, measured in turn so that noise hits all alike."""
+    return [statistics.median(each) for each in latency_samples(runners, batch, on_progress)]
+
+
+def latency_samples(runners: Sequence[Runner], batch: Batch, on_progress: OnProgress) -> list[list[float]]:
+    """Return the milliseconds of each run of one image in each runner, in turn."""
     times: list[list[float]] = [[] for _ in runners]
     rounds = _WARM_UP + _LATENCY_ROUNDS
     for turn in range(rounds):
@@ -145,7 +150,7 @@ def measure_latency(runners: Sequence[Runner], batch: Batch, on_progress: OnProg
             if turn >= _WARM_UP:
                 times[index].append(1000 * (time.perf_counter() - start))
         on_progress(Progress("latency", turn + 1, rounds))
-    return [statistics.median(each) for each in times]
+    return times
 
 
 def closing_rows(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
+from statistics import median
 
 from xxdeploy.artifacts import LayerNoise, OnProgress, Progress, Runner, StepRecord
 from xxdeploy.bundle.golden import golden_images
@@ -24,15 +25,17 @@ from xxdeploy.pipeline.prove import (
     INT8_IMAGES,
     Remembered,
     closing_rows,
+    latency_samples,
     measure_accuracy,
-    measure_latency,
     pictures,
     prove_stage,
     tolerance_for,
     uneven_batches,
 )
+from xxdeploy.pipeline.reporting import measured
 from xxdeploy.pipeline.results import ExportResult
 from xxdeploy.pipeline.source import open_source
+from xxdeploy.report import REPORT, Timing, render_report
 from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.verify import Comparison, agreement_verdict, comparison_facts, comparison_sentence, drop_verdict
 
@@ -101,7 +104,9 @@ def export(
     timing: list[Runner] = [reference, *(OrtSession(stage.data, name=name) for name, stage in stages.items()), *device]
     sizes = [4 * model.count_params(), *(stage.size for stage in stages.values())]
     sizes += [engine.size for _ in device if engine]
-    rows = closing_rows(timing, sizes, measure_latency(timing, normal[:1], report), accuracies)
+    times = latency_samples(timing, normal[:1], report)
+    timings = [Timing(each.name, *pair) for each, *pair in zip(timing, sizes, map(tuple, times), strict=True)]
+    rows = closing_rows(timing, sizes, [median(each) for each in times], accuracies)
     del timing
 
     parts = tuple(
@@ -126,6 +131,19 @@ def export(
         found=found,
     )
     manifest, files = bundle_parts(made, golden, parities, accuracies, records)
+    words = (*sentences, *lowered.sentences, *((engine_sentence(engine),) if engine else ()))
+    with timed("report"):
+        seen = measured(
+            source.name,
+            plan,
+            inputs,
+            lowered,
+            timings=timings,
+            accuracies=accuracies,
+            steps=steps,
+            sentences=words,
+        )
+        files[REPORT] = render_report(manifest, lowered.noise, seen).encode()
     with timed("write"):
         pack(manifest, files, out, force=plan.force)
     return ExportResult(
@@ -136,7 +154,7 @@ def export(
         notes=inputs.notes,
         task=inputs.task,
         rungs=lowered.rungs,
-        sentences=(*sentences, *lowered.sentences, *((engine_sentence(engine),) if engine else ())),
+        sentences=words,
         processors=lowered.processors,
     )
 
