@@ -57,7 +57,7 @@ def _accuracy(runtime: Runtime, folder: Path, on_progress: OnProgress | None, ad
     manifest = runtime.manifest
     if manifest.task != "classification":
         raise UsageError("features have no classes to evaluate", hint="leave --eval out", code="features-evaluation")
-    images = open_images(folder, labels=_labels(runtime), require_labels=True)
+    images = open_images(folder, labels=labels_of(runtime), require_labels=True)
     if address is None:
         batches = images.batches(manifest.preprocess, EVALUATION_BATCH)
         found = evaluate(runtime.session, batches, images.labels, on_progress=on_progress)
@@ -70,7 +70,7 @@ def _accuracy(runtime: Runtime, folder: Path, on_progress: OnProgress | None, ad
     return TableRow(found.runner, size, None, found.top1, found.top5, None)
 
 
-def _labels(runtime: Runtime) -> Labels | None:
+def labels_of(runtime: Runtime) -> Labels | None:
     """ImageNet's names stand for WordNet ids, too: its folders are called by them."""
     if runtime.manifest.labels is None:
         return None

@@ -1,0 +1,289 @@
+"""Which stage of a bundle goes wrong first, and in which layer: preprocess, labels, onnx-fp32, each model file.
+
+The truth is the Keras model, built again or loaded from the user's file. The float graph is converted from it afresh, so
+what is compared is what this xxdeploy would make today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import OnnxModel, Parity
+from xxdeploy.datasets import Labels
+from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.optional import extra
+from xxdeploy.pipeline.plan import ExportPlan
+from xxdeploy.pipeline.prove import Remembered, prove_stage, tolerance_for
+from xxdeploy.pipeline.source import SUFFIXES, open_source
+from xxdeploy.runtime.files import read_entry
+from xxdeploy.runtime.labels import labels_from_text
+from xxdeploy.runtime.manifest import Manifest, Variant
+from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.verify import Tolerance
+
+if TYPE_CHECKING:
+    from xxdeploy.verify.bisect import Piece, WeightFault
+
+Batches = Sequence[NDArray[np.float32]]
+
+EXACT_DB = 90.0
+"""A float piece fed with the right values has 130 dB; where the epsilon of one batch normalisation is wrong, some 60."""
+PHOTO_DB, DRAWN_DB = 15.0, 6.0
+"""An 8-bit piece has 25 dB and more on images like those of calibration; golden pairs are drawn, and clip (14 dB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a bundle was made from. ``preprocess`` and ``labels`` are None where only the exporter's user knew them."""
+
+    name: str
+    keras: Any
+    fp32: OnnxModel
+    preprocess: Preprocess | None
+    labels: Labels | None
+    trained: bool
+
+
+def open_truth(manifest: Manifest, model: str | None = None, weights: str | None = None) -> Truth:
+    """Build or load the Keras model of a bundle, and convert it.
+
+    Parameters
+    ----------
+    model
+        A name of the catalog or a model file; None: what the manifest says.
+    weights
+        As for ``xxdeploy export``; None: what the manifest says.
+
+    Raises
+    ------
+    UsageError
+        ``another-model-file``: the file is not the one that was exported; ``model-unknown``: the manifest names a file,
+        and none is given; those of ``open_source``.
+    """
+    source = manifest.source
+    named = str(source.get("model")) if model is None else model
+    options = source.get("options")
+    is_file = named.lower().endswith(SUFFIXES)
+    if model is None and is_file:
+        raise UsageError(
+            f"{manifest.name} was made from the file {named}",
+            hint="say where it is: --xxdeploy-model FILE",
+            code="model-unknown",
+        )
+    given = {key: value for key, value in options.items() if key in BuildOptions.__dataclass_fields__} if isinstance(
+        options, dict
+    ) else {}
+    asked = weights or str(source.get("weights", "imagenet"))
+    plan = (
+        ExportPlan(output_layer=_text(source.get("output_layer")))
+        if is_file
+        else ExportPlan(weights=asked, options=BuildOptions(**given))
+    )
+    origin = open_source(Path(named) if is_file else find(named), plan, lambda _: nullcontext())
+    if is_file and origin.facts["sha256"] != source.get("sha256", origin.facts["sha256"]):
+        raise UsageError(
+            f"{named} is not the file that {manifest.name} was made from (SHA-256 {origin.facts['sha256'][:12]}…, "
+            f"expected {str(source.get('sha256'))[:12]}…)",
+            hint="give the model file that was exported, or export this one",
+            code="another-model-file",
+        )
+    with extra("export"):
+        from xxdeploy.convert.keras_to_onnx import onnx_from_keras
+        from xxdeploy.graph.optimize import optimize
+    name = "features" if manifest.task == "features" else "probabilities"
+    fp32 = optimize(onnx_from_keras(origin.model, outputs=(name,)))[0]
+    known = not is_file and asked in ("sample", "imagenet")
+    return Truth(
+        origin.name,
+        origin.model,
+        fp32,
+        origin.inputs.preprocess if known else None,
+        origin.inputs.labels if known else None,
+        origin.trained,
+    )
+
+
+def check_places(
+    root: Path, manifest: Manifest, truth: Truth, batches: Batches, *, drawn: bool
+) -> tuple[Parity, ...]:
+    """Compare every stage with Keras in turn, and name the first that is wrong with its layer.
+
+    Parameters
+    ----------
+    batches
+        Preprocessed as the truth asks (``truth.preprocess``, else the manifest's).
+    drawn
+        The images are not of the kind that was calibrated on, so ranges may clip them.
+
+    Raises
+    ------
+    VerificationError
+        ``wrong-preprocess``, ``wrong-labels``, ``wrong-weight``, ``wrong-layer``; ``parity`` where an output is wrong
+        and every layer is right in itself.
+    BundleError
+        As ``read_entry``.
+    """
+    _check_preprocess(manifest, truth)
+    _check_labels(root, manifest, truth)
+    from xxdeploy.convert.runner import KerasRunner
+
+    reference = Remembered(KerasRunner(truth.keras))
+    few = batches[:2]
+    exact = tolerance_for(manifest.task, "fp32", trained=truth.trained)
+    parities = _prove(reference, truth.fp32, "onnx-fp32", few, exact, partial(_check_float, truth, truth.fp32, few))
+    entries = {entry.path: entry for entry in manifest.files}
+    for variant in manifest.variants:
+        model = OnnxModel(read_entry(root, entries[variant.model]))
+        stage = f"onnx-{variant.name} ({variant.model})"
+        if variant.precision == "fp32":
+            if model.digest != truth.fp32.digest:
+                explain = partial(_check_float, truth, model, few)
+                parities += _prove(reference, model, stage, few, exact, explain)
+                _check_pieces(truth, model, stage, few, EXACT_DB)
+            continue
+        if variant.precision == "int8" and not _equalised(manifest):
+            _check_pieces(truth, model, stage, batches, DRAWN_DB if drawn else PHOTO_DB)
+        if _runs_here(variant):
+            tolerance = tolerance_for(manifest.task, variant.precision, trained=truth.trained and not drawn)
+            parities += prove_stage(reference, model, stage, batches, tolerance)
+    return parities
+
+
+def _prove(
+    reference: Remembered,
+    model: OnnxModel,
+    name: str,
+    batches: Batches,
+    tolerance: Tolerance,
+    explain: Callable[[], None],
+) -> tuple[Parity, ...]:
+    try:
+        return prove_stage(reference, model, name, batches, tolerance)
+    except VerificationError as error:
+        try:
+            explain()
+        except VerificationError as found:
+            raise VerificationError(f"{name}: {found.message}; {error.message}", hint=found.hint, code=found.code) from error
+        raise
+
+
+def _check_preprocess(manifest: Manifest, truth: Truth) -> None:
+    if truth.preprocess is None:
+        return
+    wanted, found = truth.preprocess.to_json(), manifest.preprocess.to_json()
+    for key in ("height", "width", "channels", "mode"):
+        if wanted[key] != found[key]:
+            raise VerificationError(
+                f"preprocess: {key} is {found[key]!r}, and {truth.name} was trained with {wanted[key]!r}",
+                hint="export the bundle again",
+                code="wrong-preprocess",
+            )
+
+
+def _check_labels(root: Path, manifest: Manifest, truth: Truth) -> None:
+    if truth.labels is None or manifest.labels is None:
+        return
+    entry = next(entry for entry in manifest.files if entry.path == manifest.labels)
+    found = labels_from_text(read_entry(root, entry), manifest.classes)
+    for number, (wanted, name) in enumerate(zip(truth.labels.names, found, strict=False)):
+        if wanted != name and sorted(found) == sorted(truth.labels.names):
+            raise VerificationError(
+                f"labels: {manifest.labels} calls class {number} {name!r}, and the weights' class {number} is {wanted!r}",
+                hint="the names are in another order than the outputs: export the bundle again",
+                code="wrong-labels",
+            )
+
+
+def _check_float(truth: Truth, model: OnnxModel, batches: Batches) -> None:
+    """Keras against a float graph, layer by layer, then weight by weight."""
+    from xxdeploy.convert.layer_values import LayerValues
+    from xxdeploy.verify.bisect import Watch, measure_pieces, weight_faults
+
+    layers, watch = LayerValues(truth.keras, truth.fp32), Watch(truth.fp32)
+    rights = [layers.run(batch, watch.run(batch)) for batch in batches]
+    faults = {each.tensor: each for each in weight_faults(truth.fp32, model)} if model is not truth.fp32 else {}
+    pieces = measure_pieces(model, rights, rights[0].keys() - {watch.input})
+    _judge(truth, model, pieces, EXACT_DB, faults, where=layers.tensors)
+
+
+def _check_pieces(truth: Truth, model: OnnxModel, stage: str, batches: Batches, least: float) -> None:
+    """The float graph against a file of the bundle, tensor by tensor and weight by weight."""
+    from xxdeploy.verify.bisect import Watch, measure_pieces, weight_faults
+
+    watch = Watch(truth.fp32)
+    rights: Iterator[Any] = (watch.run(batch) for batch in batches)
+    faults = {each.tensor: each for each in weight_faults(truth.fp32, model)}
+    try:
+        _judge(truth, model, measure_pieces(model, rights, watch.tensors), least, faults)
+    except VerificationError as error:
+        raise VerificationError(f"{stage}: {error.message}", hint=error.hint, code=error.code) from error
+
+
+def _judge(
+
+    truth: Truth,
+    model: OnnxModel,
+    pieces: Sequence[Piece],
+    least: float,
+    faults: Mapping[str, WeightFault],
+    where: Mapping[str, str] | None = None,
+) -> None:
+    from xxdeploy.verify.structure import structure_faults
+
+    wrong = next((each for each in pieces if not each.right or (each.sqnr_db is not None and each.sqnr_db < least)), None)
+    if wrong is not None:
+        layer = (where or {}).get(wrong.tensor) or wrong.layer.rpartition("/")[0] or wrong.layer
+        shown = "another shape" if not wrong.right else f"{wrong.sqnr_db:.1f} dB signal to noise (at least {least:.0f})"
+        what = "rounding its values costs too much" if wrong.what == "rounding" else "it is computed wrongly"
+        why = [each for name, each in structure_faults(truth.fp32, model).items() if _near(name, wrong, truth.fp32)]
+        why += [_weight_text(each) for name, each in faults.items() if name.startswith(wrong.layer)]
+        raise VerificationError(
+            f"the first layer that goes wrong is {layer} ({wrong.operator} {wrong.tensor}): {what}, {shown}"
+            + "".join(f"; {each}" for each in why[:2]),
+            hint="everything before it is right: look at how this layer was converted, folded or calibrated",
+            code="wrong-layer",
+        )
+    if faults:
+        name, fault = next(iter(faults.items()))
+        raise VerificationError(
+            f"layer {name.rpartition('/')[0].rpartition('/')[0] or name}: {_weight_text(fault)}",
+            hint="the file was changed after it was made, or made from other weights: export it again",
+            code="wrong-weight",
+        )
+
+
+def _near(name: str, wrong: Piece, fp32: OnnxModel) -> bool:
+    """Whether a node is the wrong one, or one of those that it reads (a missing node shows in its reader)."""
+    nodes = {output: node for node in fp32.split()[0].graph.node for output in node.output}
+    node = nodes.get(wrong.tensor)
+    reads = [nodes[tensor].name for tensor in node.input if tensor in nodes] if node is not None else []
+    return name in (wrong.layer, *reads, *([node.name] if node is not None else []))
+
+
+def _weight_text(fault: WeightFault) -> str:
+    by = "" if fault.steps == float("inf") else f", {fault.steps:.0f} steps away"
+    more = f" and {fault.count - 1} more" if fault.count > 1 else ""
+    return f"weight {fault.tensor}{list(fault.index)} is {fault.found:.4g} instead of {fault.expected:.4g}{by}{more}"
+
+
+def _equalised(manifest: Manifest) -> bool:
+    recipe = manifest.evidence.get("recipe")
+    return isinstance(recipe, dict) and bool(recipe.get("equalization"))
+
+
+def _runs_here(variant: Variant) -> bool:
+    """The ARM file's integers are another's: what it computes is seen piece by piece, in float, on any processor."""
+    return not {"arm", "dotprod"} & set(variant.requires)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

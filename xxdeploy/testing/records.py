@@ -1,0 +1,74 @@
+"""What a bundle says of itself: its calibration record, and its card beside an earlier one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from xxdeploy.artifacts import Ranges
+from xxdeploy.errors import VerificationError
+from xxdeploy.runtime.files import open_bundle, read_entry
+from xxdeploy.runtime.manifest import Manifest
+
+_RECORD = "calibration.json"
+
+
+def check_records(root: Path, manifest: Manifest) -> dict[str, str]:
+    """Compare ``calibration.json`` with the float graph and the images that the manifest names.
+
+    Raises
+    ------
+    VerificationError
+        ``stale-calibration``.
+    """
+    entry = next((entry for entry in manifest.files if entry.path == _RECORD), None)
+    if entry is None:
+        return {"calibration": "none"}
+    ranges = Ranges.from_json(read_entry(root, entry).decode("utf-8", "replace"))
+    source, evidence = manifest.source, manifest.evidence
+    recipe, said = evidence.get("recipe"), evidence.get("calibration")
+    equalised = isinstance(recipe, dict) and recipe.get("equalization")
+    for what, found, expected in (
+        # An equalised network has other weights, and so another digest, than the float graph.
+        ("model", ranges.model_digest, None if equalised else source.get("fp32_sha256")),
+        ("images", ranges.data_digest, said.get("data_sha256") if isinstance(said, dict) else None),
+    ):
+        if isinstance(expected, str) and found != expected:
+            raise VerificationError(
+                f"calibration: {_RECORD} is of other {what} ({found[:12]}…) than the manifest says ({expected[:12]}…)",
+                hint="the ranges were measured for something else: export the bundle again",
+                code="stale-calibration",
+            )
+    return {"calibration": f"{ranges.method}, {ranges.images} images, {len(ranges.ranges)} tensors"}
+
+
+def check_drift(root: Path, manifest: Manifest, earlier: Path) -> dict[str, str]:
+    """Compare the bundle's card with an earlier card (a file) or bundle (a folder).
+
+    Raises
+    ------
+    VerificationError
+        ``drift``, naming each difference beyond the tolerances of ``pipeline.matrix_card``.
+    """
+    from xxdeploy.pipeline.matrix_card import card_differences, read_card
+
+    if earlier.is_dir():
+        before = _card(*open_bundle(earlier))
+    else:
+        before = read_card(earlier)
+    differences = card_differences(before, _card(root, manifest))
+    if differences:
+        raise VerificationError(
+            f"drift from {earlier.name}: " + "; ".join(differences[:6]),
+            hint="if the change is meant, keep the new card: `xxdeploy export` writes what it measured into the bundle",
+            code="drift",
+        )
+    return {"card": f"as {earlier.name}"}
+
+
+def _card(root: Path, manifest: Manifest) -> dict[str, Any]:
+    from xxdeploy.pipeline.matrix import Cell
+    from xxdeploy.pipeline.matrix_card import card_from_bundle
+
+    cell = Cell(manifest.name, str(manifest.source.get("model")), manifest.variants[0].precision, {})
+    return card_from_bundle(cell, root)
