@@ -55,7 +55,9 @@ class LayerValues:
         self._model = library.Model(model.inputs[0], list(wanted.values()))
         self._input = next(value.name for value in proto.graph.input)
 
-    def run(self, batch: NDArray[np.float32], like: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    def run(
+        self, batch: NDArray[np.float32], like: Mapping[str, NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
         """Map a batch (n, h, w, c) float32 to values by tensor, in the axis order of the graph's own in ``like``."""
         values = self._model(batch, training=False)
         found: dict[str, NDArray[np.float32]] = {self._input: batch}

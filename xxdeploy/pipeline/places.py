@@ -1,6 +1,6 @@
 """Which stage of a bundle goes wrong first, and in which layer: preprocess, labels, onnx-fp32, each model file.
 
-The truth is the Keras model, built again or loaded from the user's file. The float graph is converted from it afresh, so
+The truth is the Keras model, built again or loaded from the user's file. The float graph is converted from it afresh:
 what is compared is what this xxdeploy would make today.
 """
 
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import OnnxModel, Parity
+from xxdeploy.artifacts import OnnxModel, Parity, noise_from_json
 from xxdeploy.datasets import Labels
 from xxdeploy.errors import UsageError, VerificationError
 from xxdeploy.models.catalog import BuildOptions, find
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.prove import Remembered, prove_stage, tolerance_for
+from xxdeploy.pipeline.sensitivity import RECORD as SENSITIVITY
 from xxdeploy.pipeline.source import SUFFIXES, open_source
 from xxdeploy.runtime.files import read_entry
 from xxdeploy.runtime.labels import labels_from_text
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 Batches = Sequence[NDArray[np.float32]]
 
 EXACT_DB = 90.0
-"""A float piece fed with the right values has 130 dB; where the epsilon of one batch normalisation is wrong, some 60."""
+"""A float piece fed with the right values has 130 dB; where the epsilon of a batch normalisation is wrong, some 60."""
+WORSE_DB = 12.0
+"""A piece of an integer graph may be so much worse than its layer was when it was exported: on other images."""
 PHOTO_DB, DRAWN_DB = 15.0, 6.0
 """An 8-bit piece has 25 dB and more on images like those of calibration; golden pairs are drawn, and clip (14 dB)."""
 
@@ -51,6 +54,7 @@ class Truth:
     preprocess: Preprocess | None
     labels: Labels | None
     trained: bool
+    reference: Remembered
 
 
 def open_truth(manifest: Manifest, model: str | None = None, weights: str | None = None) -> Truth:
@@ -79,9 +83,11 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
             hint="say where it is: --xxdeploy-model FILE",
             code="model-unknown",
         )
-    given = {key: value for key, value in options.items() if key in BuildOptions.__dataclass_fields__} if isinstance(
-        options, dict
-    ) else {}
+    given = (
+        {key: value for key, value in options.items() if key in BuildOptions.__dataclass_fields__}
+        if isinstance(options, dict)
+        else {}
+    )
     asked = weights or str(source.get("weights", "imagenet"))
     plan = (
         ExportPlan(output_layer=_text(source.get("output_layer")))
@@ -98,6 +104,7 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
         )
     with extra("export"):
         from xxdeploy.convert.keras_to_onnx import onnx_from_keras
+        from xxdeploy.convert.runner import KerasRunner
         from xxdeploy.graph.optimize import optimize
     name = "features" if manifest.task == "features" else "probabilities"
     fp32 = optimize(onnx_from_keras(origin.model, outputs=(name,)))[0]
@@ -109,12 +116,11 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
         origin.inputs.preprocess if known else None,
         origin.inputs.labels if known else None,
         origin.trained,
+        Remembered(KerasRunner(origin.model)),
     )
 
 
-def check_places(
-    root: Path, manifest: Manifest, truth: Truth, batches: Batches, *, drawn: bool
-) -> tuple[Parity, ...]:
+def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches, *, drawn: bool) -> tuple[Parity, ...]:
     """Compare every stage with Keras in turn, and name the first that is wrong with its layer.
 
     Parameters
@@ -134,9 +140,7 @@ def check_places(
     """
     _check_preprocess(manifest, truth)
     _check_labels(root, manifest, truth)
-    from xxdeploy.convert.runner import KerasRunner
-
-    reference = Remembered(KerasRunner(truth.keras))
+    reference = truth.reference
     few = batches[:2]
     exact = tolerance_for(manifest.task, "fp32", trained=truth.trained)
     parities = _prove(reference, truth.fp32, "onnx-fp32", few, exact, partial(_check_float, truth, truth.fp32, few))
@@ -151,7 +155,8 @@ def check_places(
                 _check_pieces(truth, model, stage, few, EXACT_DB)
             continue
         if variant.precision == "int8" and not _equalised(manifest):
-            _check_pieces(truth, model, stage, batches, DRAWN_DB if drawn else PHOTO_DB)
+            recorded = {} if drawn else _recorded(root, manifest)
+            _check_pieces(truth, model, stage, batches, DRAWN_DB if drawn else PHOTO_DB, recorded)
         if _runs_here(variant):
             tolerance = tolerance_for(manifest.task, variant.precision, trained=truth.trained and not drawn)
             parities += prove_stage(reference, model, stage, batches, tolerance)
@@ -172,7 +177,9 @@ def _prove(
         try:
             explain()
         except VerificationError as found:
-            raise VerificationError(f"{name}: {found.message}; {error.message}", hint=found.hint, code=found.code) from error
+            raise VerificationError(
+                f"{name}: {found.message}; {error.message}", hint=found.hint, code=found.code
+            ) from error
         raise
 
 
@@ -197,7 +204,8 @@ def _check_labels(root: Path, manifest: Manifest, truth: Truth) -> None:
     for number, (wanted, name) in enumerate(zip(truth.labels.names, found, strict=False)):
         if wanted != name and sorted(found) == sorted(truth.labels.names):
             raise VerificationError(
-                f"labels: {manifest.labels} calls class {number} {name!r}, and the weights' class {number} is {wanted!r}",
+                f"labels: {manifest.labels} calls class {number} {name!r}, and the weights' class {number} is "
+                f"{wanted!r}",
                 hint="the names are in another order than the outputs: export the bundle again",
                 code="wrong-labels",
             )
@@ -215,7 +223,23 @@ def _check_float(truth: Truth, model: OnnxModel, batches: Batches) -> None:
     _judge(truth, model, pieces, EXACT_DB, faults, where=layers.tensors)
 
 
-def _check_pieces(truth: Truth, model: OnnxModel, stage: str, batches: Batches, least: float) -> None:
+def _recorded(root: Path, manifest: Manifest) -> dict[str, float]:
+    """Return the least signal to noise of each layer, in dB, by what the export measured of it."""
+    entry = next((entry for entry in manifest.files if entry.path == SENSITIVITY), None)
+    if entry is None:
+        return {}
+    layers = noise_from_json(read_entry(root, entry))
+    return {each.layer: each.sqnr_db - WORSE_DB for each in layers if each.sqnr_db is not None}
+
+
+def _check_pieces(
+    truth: Truth,
+    model: OnnxModel,
+    stage: str,
+    batches: Batches,
+    least: float,
+    recorded: Mapping[str, float] | None = None,
+) -> None:
     """The float graph against a file of the bundle, tensor by tensor and weight by weight."""
     from xxdeploy.verify.bisect import Watch, measure_pieces, weight_faults
 
@@ -223,33 +247,43 @@ def _check_pieces(truth: Truth, model: OnnxModel, stage: str, batches: Batches, 
     rights: Iterator[Any] = (watch.run(batch) for batch in batches)
     faults = {each.tensor: each for each in weight_faults(truth.fp32, model)}
     try:
-        _judge(truth, model, measure_pieces(model, rights, watch.tensors), least, faults)
+        _judge(truth, model, measure_pieces(model, rights, watch.tensors), least, faults, recorded=recorded)
     except VerificationError as error:
         raise VerificationError(f"{stage}: {error.message}", hint=error.hint, code=error.code) from error
 
 
 def _judge(
-
     truth: Truth,
     model: OnnxModel,
     pieces: Sequence[Piece],
     least: float,
     faults: Mapping[str, WeightFault],
     where: Mapping[str, str] | None = None,
+    recorded: Mapping[str, float] | None = None,
 ) -> None:
-    from xxdeploy.verify.structure import structure_faults
+    from xxdeploy.verify.structure import constant_faults, structure_faults
 
-    wrong = next((each for each in pieces if not each.right or (each.sqnr_db is not None and each.sqnr_db < least)), None)
+    wrong = next((each for each in pieces if _is_wrong(each, _least(each, least, recorded))), None)
+    constants = constant_faults(truth.fp32, model)
     if wrong is not None:
         layer = (where or {}).get(wrong.tensor) or wrong.layer.rpartition("/")[0] or wrong.layer
-        shown = "another shape" if not wrong.right else f"{wrong.sqnr_db:.1f} dB signal to noise (at least {least:.0f})"
+        asked = _least(wrong, least, recorded)
+        shown = "another shape" if not wrong.right else f"{wrong.sqnr_db:.1f} dB signal to noise (at least {asked:.0f})"
         what = "rounding its values costs too much" if wrong.what == "rounding" else "it is computed wrongly"
         why = [each for name, each in structure_faults(truth.fp32, model).items() if _near(name, wrong, truth.fp32)]
+        why += [each for name, each in constants.items() if name == wrong.layer]
         why += [_weight_text(each) for name, each in faults.items() if name.startswith(wrong.layer)]
         raise VerificationError(
             f"the first layer that goes wrong is {layer} ({wrong.operator} {wrong.tensor}): {what}, {shown}"
             + "".join(f"; {each}" for each in why[:2]),
             hint="everything before it is right: look at how this layer was converted, folded or calibrated",
+            code="wrong-layer",
+        )
+    if constants:
+        name, told = next(iter(constants.items()))
+        raise VerificationError(
+            f"layer {name.rpartition('/')[0] or name}: {told}, though these images do not show it",
+            hint="export the bundle again",
             code="wrong-layer",
         )
     if faults:
@@ -261,12 +295,21 @@ def _judge(
         )
 
 
+def _least(piece: Piece, least: float, recorded: Mapping[str, float] | None) -> float:
+    return EXACT_DB if piece.exact else max(least, (recorded or {}).get(piece.tensor, least))
+
+
+def _is_wrong(piece: Piece, least: float) -> bool:
+    return not piece.right or (piece.sqnr_db is not None and piece.sqnr_db < least)
+
+
 def _near(name: str, wrong: Piece, fp32: OnnxModel) -> bool:
-    """Whether a node is the wrong one, or one of those that it reads (a missing node shows in its reader)."""
+    """Whether a node is the wrong one, or beside it (a missing node shows before or behind its place)."""
     nodes = {output: node for node in fp32.split()[0].graph.node for output in node.output}
     node = nodes.get(wrong.tensor)
     reads = [nodes[tensor].name for tensor in node.input if tensor in nodes] if node is not None else []
-    return name in (wrong.layer, *reads, *([node.name] if node is not None else []))
+    readers = [each.name for each in nodes.values() if wrong.tensor in each.input]
+    return name in (wrong.layer, *reads, *([node.name] if node is not None else []), *readers)
 
 
 def _weight_text(fault: WeightFault) -> str:

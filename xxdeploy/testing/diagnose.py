@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -61,7 +63,7 @@ def explain_accuracy(runtime: Runtime, images: ImageSet, found: float, expected:
     few = images.sample(min(_ENOUGH, len(images)))
     manifest = runtime.manifest
     labels = few.labels
-    assert labels is not None  # noqa: S101
+    assert labels is not None
     enough = found + (expected - found) / 2
     given = evaluate(runtime.session, few.batches(manifest.preprocess, _BATCH), None).classes
     best = {
@@ -83,16 +85,34 @@ def explain_accuracy(runtime: Runtime, images: ImageSet, found: float, expected:
     return ""
 
 
+def explain_digest(manifest: Manifest, images: ImageSet, recorded: str) -> str:
+    """Return in words how the export preprocessed these very images, if it did so otherwise; else nothing.
+
+    The digest of the record covers images and preprocessing, so a guess is right or wrong beyond doubt.
+    """
+    if recorded == data_digest(manifest.preprocess, images):
+        return ""
+    return next(
+        (told for told, guess in _preprocessings(manifest.preprocess) if data_digest(guess, images) == recorded), ""
+    )
+
+
+def data_digest(preprocess: Preprocess, images: ImageSet) -> str:
+    """Return the digest of the evidence: of images, and how they are preprocessed (``Inputs.data_digest``)."""
+    how = json.dumps(preprocess.to_json(), sort_keys=True)
+    return hashlib.sha256(f"{images.digest}\n{how}".encode()).hexdigest()
+
+
 def _preprocessings(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
     for mode in MODES:
         if mode != now.mode and not (now.channels == 1 and mode in ("caffe", "torch")):
             yield (
-                f"mode is {now.mode!r}, and the results come out right with {mode!r}",
+                f"mode is {now.mode!r}, and it was exported with {mode!r}",
                 replace(now, mode=mode, scaling=None),
             )
     for resize in RESIZES:
         if resize != now.resize:
-            yield f"resize is {now.resize!r}, and the results come out right with {resize!r}", replace(now, resize=resize)
+            yield f"resize is {now.resize!r}, and it was exported with {resize!r}", replace(now, resize=resize)
 
 
 def _order(found: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[int, int] | None:

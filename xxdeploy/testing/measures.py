@@ -28,7 +28,7 @@ _FLOOR = {"fp32": 0.999, "fp16": 0.98, "int8": 0.8}
 def check_agreement(runtime: Runtime, truth: Truth, images: ImageSet, least: float | None) -> dict[str, str]:
     """Share of images to which the bundle gives the float graph's class.
 
-    Held to ``least``; by default to the lower end of the interval that the export recorded, less one image in a hundred.
+    Held to ``least``; by default to the lower end of the interval that the export recorded, less one point.
 
     Raises
     ------
@@ -76,22 +76,28 @@ def check_accuracy(runtime: Runtime, images: ImageSet) -> dict[str, str]:
     VerificationError
         ``accuracy-below-card``, with what would explain it: labels in another order, another preprocessing.
     """
-    from xxdeploy.testing.diagnose import explain_accuracy
+    from xxdeploy.testing.diagnose import data_digest, explain_accuracy, explain_digest
 
     found = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, _BATCH), images.labels)
-    assert found.top1 is not None  # noqa: S101  (images have labels)
+    assert found.top1 is not None
     recorded = _recorded(runtime)
+    if recorded is not None and (told := explain_digest(runtime.manifest, images, recorded[2])):
+        raise VerificationError(
+            f"preprocess: {told} (top-1 is {found.top1:.1%}, the export measured {recorded[0]:.1%})",
+            hint="export the bundle again",
+            code="accuracy-below-card",
+        )
     if recorded is None:
         return {"top-1": f"{found.top1:.1%} of {found.images} images (the bundle records none)"}
     top1, count, digest = recorded
     slack = _SLACK
-    if digest != _digest(runtime, images):
+    if digest != data_digest(runtime.manifest.preprocess, images):
         spread = top1 * (1 - top1) * (1 / count + 1 / found.images)
         slack += _NORMAL_99 * math.sqrt(max(spread, 0.25 / found.images**2))
     if found.top1 < top1 - slack:
         raise VerificationError(
-            f"{explain_accuracy(runtime, images, found.top1, top1)}{runtime.session.name}: top-1 is {found.top1:.1%} on "
-            f"{found.images} images, the export measured {top1:.1%} on {count} (allowed: {slack:.1%} less)",
+            f"{explain_accuracy(runtime, images, found.top1, top1)}{runtime.session.name}: top-1 is {found.top1:.1%} "
+            f"on {found.images} images, the export measured {top1:.1%} on {count} (allowed: {slack:.1%} less)",
             hint="the check of parity says which layer loses it",
             code="accuracy-below-card",
         )
@@ -105,15 +111,6 @@ def _recorded(runtime: Runtime) -> tuple[float, int, str] | None:
         if row["runner"] in (f"onnx-{name}", f"onnx-{name.removesuffix('-arm')}") and row["top1"] is not None:
             return float(row["top1"]), int(accuracy["images"]), str(accuracy["data_sha256"])
     return None
-
-
-def _digest(runtime: Runtime, images: ImageSet) -> str:
-    """The digest of the evidence: of the images, and how they are preprocessed (``Inputs.data_digest``)."""
-    import hashlib
-    import json
-
-    how = json.dumps(runtime.manifest.preprocess.to_json(), sort_keys=True)
-    return hashlib.sha256(f"{images.digest}\n{how}".encode()).hexdigest()
 
 
 def check_latency(runtime: Runtime, beside: Session, budget: float) -> dict[str, str]:

@@ -35,7 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--xxdeploy-key", metavar="FILE", help="public key with which it must be signed")
     add("--xxdeploy-min-version", type=int, default=0, metavar="N", help="oldest signed version that is accepted")
     add("--xxdeploy-card", metavar="FILE|BUNDLE", help="previous result card or bundle, for drift")
-    add("--xxdeploy-beside", metavar="BUNDLE", help="bundle to time beside it (by default the float graph of the model)")
+    add(
+        "--xxdeploy-beside", metavar="BUNDLE", help="bundle to time beside it (by default the float graph of the model)"
+    )
     add("--xxdeploy-budget", type=float, metavar="RATIO", help="most that it may take, in times of the one beside it")
     add("--xxdeploy-min-agreement", type=float, metavar="SHARE", help="least share (0..1) of images with Keras' class")
 
@@ -157,4 +159,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def _lines(reporter: Any) -> Iterator[str]:
     for report in reporter.getreports("passed"):
         if report.when == "call" and report.nodeid.startswith("xxdeploy/"):
-            yield f"{report.nodeid}: " + "; ".join(text for name, text in report.sections if name == "Captured xxdeploy call")
+            yield f"{report.nodeid}: " + "; ".join(
+                text for name, text in report.sections if name == "Captured xxdeploy call"
+            )

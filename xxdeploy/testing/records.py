@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from xxdeploy.artifacts import Ranges
+from xxdeploy.artifacts import OnnxModel, Ranges
 from xxdeploy.errors import VerificationError
 from xxdeploy.runtime.files import open_bundle, read_entry
 from xxdeploy.runtime.manifest import Manifest
@@ -14,13 +14,14 @@ _RECORD = "calibration.json"
 
 
 def check_records(root: Path, manifest: Manifest) -> dict[str, str]:
-    """Compare ``calibration.json`` with the float graph and the images that the manifest names.
+    """Compare ``calibration.json`` with what the manifest names, and each model file with its variant.
 
     Raises
     ------
     VerificationError
-        ``stale-calibration``.
+        ``stale-calibration``; ``swapped-variants``: a file is for another kind of processor than its variant.
     """
+    _check_variants(root, manifest)
     entry = next((entry for entry in manifest.files if entry.path == _RECORD), None)
     if entry is None:
         return {"calibration": "none"}
@@ -42,6 +43,37 @@ def check_records(root: Path, manifest: Manifest) -> dict[str, str]:
     return {"calibration": f"{ranges.method}, {ranges.images} images, {len(ranges.ranges)} tensors"}
 
 
+def _check_variants(root: Path, manifest: Manifest) -> None:
+    """Layers that were found to overflow 16-bit sums may not be able to in the file for processors without VNNI."""
+    verdicts = manifest.evidence.get("processors")
+    narrowed = {
+        str(layer)
+        for each in (verdicts if isinstance(verdicts, list) else ())
+        if isinstance(each, dict) and each.get("cpu") == "avx2"
+        for layer in _texts(each.get("saturating_layers"))
+    }
+    if not narrowed or not any("vnni" in variant.requires for variant in manifest.variants):
+        return
+    from xxdeploy.quantize.processors import risky_layers
+
+    entries = {entry.path: entry for entry in manifest.files}
+    for variant in manifest.variants:
+        if variant.precision != "int8" or variant.requires:
+            continue
+        found = risky_layers(OnnxModel(read_entry(root, entries[variant.model])))
+        if layers := [layer for layer, count in found.items() if count and layer in narrowed]:
+            raise VerificationError(
+                f"variant {variant.name}: the 16-bit sums of {variant.model} overflow without VNNI in {len(layers)} "
+                f"layers that were made to fit, first {layers[0]}: it is the file of another variant",
+                hint="export the bundle again",
+                code="swapped-variants",
+            )
+
+
+def _texts(value: object) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
 def check_drift(root: Path, manifest: Manifest, earlier: Path) -> dict[str, str]:
     """Compare the bundle's card with an earlier card (a file) or bundle (a folder).
 
@@ -52,10 +84,7 @@ def check_drift(root: Path, manifest: Manifest, earlier: Path) -> dict[str, str]
     """
     from xxdeploy.pipeline.matrix_card import card_differences, read_card
 
-    if earlier.is_dir():
-        before = _card(*open_bundle(earlier))
-    else:
-        before = read_card(earlier)
+    before = _card(*open_bundle(earlier)) if earlier.is_dir() else read_card(earlier)
     differences = card_differences(before, _card(root, manifest))
     if differences:
         raise VerificationError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pytest
@@ -52,9 +52,7 @@ class Subject:
         if budget is not None and not budget > 0:
             raise UsageError(f"a budget of {budget} times is none", hint="1.0 or less is faster", code="bad-budget")
         if min_agreement is not None and not 0 <= min_agreement <= 1:
-            raise UsageError(
-                f"{min_agreement} is no share of images", hint="0.98 for 98 %", code="bad-agreement"
-            )
+            raise UsageError(f"{min_agreement} is no share of images", hint="0.98 for 98 %", code="bad-agreement")
         self.bundle = Path(bundle)
         self.key, self.min_version = key, min_version
         self.budget, self.min_agreement = budget, min_agreement

@@ -38,7 +38,8 @@ class Piece:
 
     ``tensor`` is its name, ``layer`` the node's that writes it in the candidate (which begins with the Keras layer's),
     ``operator`` the ONNX one; ``what`` is ``value``, or ``rounding`` for what Q and DQ do to the right value;
-    ``sqnr_db`` as above (None where both are zeros); ``right`` False where the shapes differ.
+    ``exact`` where no rounding is inside; ``sqnr_db`` as above (None where both are zeros); ``right`` False where the
+    shapes differ.
     """
 
     tensor: str
@@ -46,12 +47,13 @@ class Piece:
     operator: str
     what: str
     sqnr_db: float | None
+    exact: bool = False
     right: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFault:
-    """A weight that is not the reference's: its name, where, both values, how far in quantisation steps (inf: float)."""
+    """A weight that is not the reference's: its name, where, both values, the steps between (inf: float), how many."""
 
     tensor: str
     index: tuple[int, ...]
@@ -97,10 +99,9 @@ class Cut:
         )
         readers = {name: f"{_FED}{name}" for name in (*self.shared, self.input)}
         self.pieces: list[tuple[str, str, Any, str]] = []  # fetched, compared with, node, what
-        for node in graph.node:
-            self.pieces += [(name, name, node, "value") for name in node.output if name in self.shared]
         rounded = {}  # what Q wrote, by the tensor that it read
         for node in graph.node:
+            self.pieces += [(name, name, node, "value") for name in node.output if name in self.shared]
             if node.op_type == "QuantizeLinear" and node.input[0] in readers:
                 rounded[node.output[0]] = node.input[0]
             if node.op_type == "DequantizeLinear" and node.input[0] in rounded and node.output[0] not in self.shared:
@@ -108,12 +109,26 @@ class Cut:
         for node in graph.node:
             for index, name in enumerate(node.input):
                 node.input[index] = readers.get(name, name)
+        self._writers = {output: node for node in graph.node for output in node.output}
         del graph.input[:], graph.output[:], graph.value_info[:]
         self._fed = sorted({name for node in graph.node for name in node.input if name.startswith(_FED)})
         graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._fed)
         self._fetched = tuple(dict.fromkeys(fetched for fetched, *_ in self.pieces))
         graph.output.extend(ValueInfoProto(name=name) for name in self._fetched)
         self._session = _session(OnnxModel.join(proto, arrays))
+
+    def rounds(self, node: Any) -> bool:
+        """Whether a node reads, as it is or through a chain that nobody knows, what was rounded."""
+        stack, seen = list(node.input), set()
+        while stack:
+            name = stack.pop()
+            if name in seen or (before := self._writers.get(name)) is None:
+                continue
+            if before.op_type == "DequantizeLinear":
+                return True
+            seen.add(name)
+            stack.extend(before.input)
+        return False
 
     def run(self, right: Tensors) -> dict[str, NDArray[np.float32]]:
         """Compute every piece from the right values before it."""
@@ -156,6 +171,7 @@ def measure_pieces(candidate: OnnxModel, rights: Iterable[Tensors], known: Itera
             node.op_type,
             what,
             None if index in wrong else _ratio(*sums[index]),
+            what == "value" and not cut.rounds(node),
             index not in wrong,
         )
         for index, (_, compared, node, what) in enumerate(cut.pieces)
@@ -199,10 +215,10 @@ def weight_faults(
         found = (arrays[node.input[0]].astype(np.float64) - zero) * step
         faults += _fault(name, wanted, found, np.abs(found - wanted) / np.broadcast_to(step, wanted.shape), steps)
     for name, wanted in expected.items():
-        found = arrays.get(name)
-        if found is not None and found.dtype == wanted.dtype == np.float32 and found.shape == wanted.shape:
+        given = arrays.get(name)
+        if given is not None and given.dtype == wanted.dtype == np.float32 and given.shape == wanted.shape:
             largest = float(np.abs(wanted).max(initial=0.0)) or 1.0
-            faults += _fault(name, wanted, found, np.abs(found - wanted) / (relative * largest), 1.0, integer=False)
+            faults += _fault(name, wanted, given, np.abs(given - wanted) / (relative * largest), 1.0, integer=False)
     return tuple(faults)
 
 

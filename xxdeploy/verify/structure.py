@@ -1,7 +1,8 @@
-"""What two graphs of one network differ in, without running them: operators, attributes, nodes that are missing."""
+"""What two graphs of one network differ in, without running them: operators, attributes, constants, missing nodes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,28 @@ with extra("export"):
     from onnx import helper
 
 _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
+def constant_faults(reference: OnnxModel, candidate: OnnxModel) -> Mapping[str, str]:
+    """Return, by node, in words the single numbers that the candidate has otherwise: the cap of a ReLU6, an epsilon.
+
+    Only nodes of the same operator that read a constant in the same place are compared. Such a number may change no
+    value on the images at hand, and is wrong all the same.
+    """
+    (left, numbers), (right, others) = reference.split(), candidate.split()
+    theirs = {node.name: node for node in right.graph.node}
+    found = {}
+    for node in left.graph.node:
+        other = theirs.get(node.name)
+        if other is None or other.op_type != node.op_type or node.op_type in _ROUNDING:
+            continue
+        for place, (name, named) in enumerate(zip(node.input, other.input, strict=False)):
+            wanted, value = numbers.get(name), others.get(named)
+            if wanted is not None and value is not None and wanted.size == value.size == 1 and wanted.ndim == 0:
+                one, two = float(wanted.item()), float(value.item())
+                if not math.isclose(one, two, rel_tol=1e-5):
+                    found[node.name] = f"{node.op_type} {node.name} has {two:g} instead of {one:g} as input {place}"
+    return found
 
 
 def structure_faults(reference: OnnxModel, candidate: OnnxModel) -> Mapping[str, str]:
