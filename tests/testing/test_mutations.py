@@ -107,3 +107,13 @@ def test_a_float_graph_that_was_converted_wrongly_is_told_by_stage_and_layer(mad
     with pytest.raises(XXDeployError) as caught:
         subject.check_parity()
     assert caught.value.message.startswith("onnx-fp32: the first layer that goes wrong is block_2_expand")
+
+
+def test_the_table_of_the_documentation_is_of_these() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and " | `" in line]
+    expected = [
+        f"| {what} | {precision} | `{check}` | `{code}{'*' if code.endswith('-') else ''}` | {place} |"
+        for what, precision, _, check, code, place in mutations.MUTATIONS
+    ]
+    assert [row for row in rows if row in expected] == expected
