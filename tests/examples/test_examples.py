@@ -80,3 +80,18 @@ def test_an_inner_layer_of_vgg19(run: Run, pictures: Path, tmp_path: Path) -> No
     channel, strength = re.findall(r"map (\d+): (\d+\.\d+)", strongest[0])[0]
     assert int(channel) == mean.argmax()
     assert float(strength) == pytest.approx(mean.max(), rel=0.02)
+
+
+def test_inceptionv3_on_new_classes(run: Run, pictures: Path, tmp_path: Path) -> None:
+    train = _draw(tmp_path / "train", 22, 0)
+    out = run("finetune_inceptionv3.py", train, pictures, "--input-size", 75, "--steps", 4)
+    top1 = {name: float(share) for name, share in re.findall(r"^(\S+): top-1 (\S+) %", out, re.MULTILINE)}
+    assert {"keras", "onnx-fp32", "onnx-int8"} <= top1.keys()
+    assert top1["keras"] >= 90
+    assert top1["onnx-int8"] >= top1["keras"] - 5
+    assert re.findall(r"a picture of (\w+): (\w+)", out) == [(colour, colour) for colour in sorted(COLOURS)]
+    runtime = load(tmp_path / "out", selftest=True)
+    assert runtime.labels == ("blue", "green", "red")
+    assert runtime.manifest.source["family"] == "inceptionv3"
+    parities = runtime.manifest.evidence["parity"]
+    assert {each["candidate"] for each in parities} >= {"onnx-fp32, unoptimised", "onnx-fp32", "onnx-int8"}
