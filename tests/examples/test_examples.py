@@ -82,6 +82,7 @@ def test_an_inner_layer_of_vgg19(run: Run, pictures: Path, tmp_path: Path) -> No
     assert float(strength) == pytest.approx(mean.max(), rel=0.02)
 
 
+@pytest.mark.slow
 def test_inceptionv3_on_new_classes(run: Run, pictures: Path, tmp_path: Path) -> None:
     train = _draw(tmp_path / "train", 22, 0)
     out = run("finetune_inceptionv3.py", train, pictures, "--input-size", 75, "--steps", 4)
