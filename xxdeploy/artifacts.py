@@ -33,6 +33,27 @@ class Runner(Protocol):
         ...
 
 
+class ManyRunner(Runner, Protocol):
+    """A runner of a model that may have several outputs; ``run`` gives the first."""
+
+    def run_all(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Map a preprocessed batch to every output by its name, the first one first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """One output of a model: its name in the graph, and how many ``classes`` it tells apart (None: features)."""
+
+    name: str
+    classes: int | None
+
+    @property
+    def task(self) -> str:
+        """Return ``classification`` or ``features``."""
+        return "features" if self.classes is None else "classification"
+
+
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
     """A serialised ONNX model. Steps take one and return another; none is edited in place."""

@@ -98,14 +98,45 @@ def test_a_name_in_two_models_needs_its_path() -> None:
     assert prepare_own_model(model, output_layer="b/c").model.output_shape == (None, 16, 16, 3)
 
 
-def test_several_outputs_need_a_choice() -> None:
+def several(*ends: tuple[str, int, str | None]) -> Any:
+    """A model with a Dense layer for each ``(name, width, activation)``."""
     keras = load_keras()
     image = keras.Input((4, 4, 3))
     x = keras.layers.Flatten(name="flat")(image)
-    outputs = [keras.layers.Dense(3, "softmax", name="a")(x), keras.layers.Dense(2, name="b")(x)]
-    model = own_nets.shaken(keras.Model(image, outputs))
-    code, hint = code_of(model, None)
-    assert (code, "--output-layer" in hint) == ("several-outputs", True)
+    outputs = [keras.layers.Dense(width, activation, name=name)(x) for name, width, activation in ends]
+    return own_nets.shaken(keras.Model(image, outputs))
+
+
+def test_of_several_outputs_the_first_classifier_comes_first() -> None:
+    model = several(("age", 1, None), ("embedding", 2, None), ("kind", 3, "softmax"), ("yes", 1, "sigmoid"))
+    images = own_nets.pictures(model, largest=1)
+    prepared = prepare_own_model(model)
+    found = [(output.name, output.task, output.classes) for output in prepared.outputs]
+    assert found == [
+        ("kind", "classification", 3),
+        ("age", "features", None),
+        ("embedding", "features", None),  # beside a softmax; alone it would be taken for logits
+        ("yes", "classification", 2),
+    ]
+    assert (prepared.task, prepared.classes) == ("classification", 3)
+    assert any("kind is the output that is measured" in note for note in prepared.notes)
+    names = [output.name for output in prepared.outputs]
+    given = KerasRunner(prepared.model, outputs=names).run_all(images)
+    age, embedding, kind, yes = (np.asarray(each) for each in model(images))
+    for name, expected in (("age", age), ("embedding", embedding), ("kind", kind)):
+        np.testing.assert_array_equal(given[name], expected)
+    np.testing.assert_allclose(given["yes"], np.concatenate([1 - yes, yes], 1), atol=1e-6)
+
+
+def test_a_task_decides_what_several_outputs_are() -> None:
+    model = several(("embedding", 2, None), ("kind", 3, "softmax"))
+    assert [each.classes for each in prepare_own_model(model, task="classification").outputs] == [2, 3]
+    assert [each.classes for each in prepare_own_model(model, task="features").outputs] == [None, None]
+    assert code_of(several(("a", 1, None), ("b", 1, "relu")), None, task="classification")[0] == "not-a-classifier"
+
+
+def test_one_of_several_outputs_can_be_chosen() -> None:
+    model = several(("a", 3, "softmax"), ("b", 2, None))
     images = own_nets.pictures(model, largest=1)
     first = prepare_own_model(model, output_layer="a")
     assert (first.task, first.classes, first.model.output_shape) == ("classification", 3, (None, 3))
@@ -113,6 +144,16 @@ def test_several_outputs_need_a_choice() -> None:
     second = prepare_own_model(model, output_layer="b")  # an output of the model, hence a classifier's
     assert (second.task, second.classes) == ("classification", 2)
     assert prepare_own_model(model, output_layer="flat").task == "features"
+
+
+def test_names_of_outputs_are_words_and_differ() -> None:
+    keras = load_keras()
+    image = keras.Input((4, 4, 3))
+    twice = keras.layers.Dense(2, "softmax", name="a b")
+    ends = [twice(keras.layers.Flatten()(image)), twice(keras.layers.Flatten()(image / 2))]
+    ends.append(keras.layers.Flatten(name="image")(image))
+    names = [output.name for output in prepare_own_model(keras.Model(image, ends)).outputs]
+    assert names == ["a-b", "a-b_2", "image_2"]
 
 
 def test_logits_become_probabilities() -> None:

@@ -74,10 +74,15 @@ def test_a_batch_that_does_not_fit(batch: np.ndarray, network: object) -> None:
     assert caught.value.code == "wrong-batch"
 
 
-def test_several_outputs_are_refused() -> None:
+def test_several_outputs_need_names() -> None:
     keras = load_keras()
     image = keras.Input((4, 4, 3))
     model = keras.Model(image, [keras.layers.Flatten()(image), keras.layers.GlobalMaxPooling2D()(image)])
+    batch = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+    found = KerasRunner(model, outputs=("flat", "largest")).run_all(batch)
+    assert list(found) == ["flat", "largest"]
+    np.testing.assert_array_equal(found["largest"], batch.max((1, 2)))
+    np.testing.assert_array_equal(KerasRunner(model, outputs=("flat", "largest")).run(batch), batch.reshape(2, -1))
     with pytest.raises(ConversionError, match="2 outputs") as caught:
         KerasRunner(model)
     assert caught.value.code == "not-one-output"

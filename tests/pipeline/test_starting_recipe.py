@@ -27,7 +27,7 @@ MOBILENET = load_quantization(shipped_folder() / "recipes" / "mobilenet.toml")
 def start(plan: ExportPlan, name: str = "mobilenet", **changes: object) -> tuple[Recipe, str, bool]:
     inputs = Inputs(BuildOptions(), Preprocess(224, 224), 1000, None, None, None, None, None, ())
     inputs = replace(inputs, **changes)  # type: ignore[arg-type]
-    source = Source(name, name, plan.weights != "none", cast("keras.Model", None), inputs, {})
+    source = Source(name, name, plan.weights != "none", cast("keras.Model", None), inputs, {}, ())
     return starting_recipe(source, plan, network(weights()))
 
 

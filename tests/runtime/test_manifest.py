@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xxdeploy.errors import BundleError
-from xxdeploy.runtime.manifest import FileEntry, GoldenSpec, Manifest, Variant
+from xxdeploy.runtime.manifest import FileEntry, GoldenSpec, Manifest, MoreOutput, Variant
 from xxdeploy.runtime.preprocess import Preprocess
 from xxdeploy.runtime.strict_json import MAX_BYTES
 
@@ -76,7 +76,53 @@ def test_round_trip_is_the_same_text() -> None:
 
 
 def test_keys_of_the_document_are_the_fields() -> None:
-    assert set(document()) == {field.name for field in dataclasses.fields(Manifest)}
+    fields = {field.name for field in dataclasses.fields(Manifest)}
+    assert set(document()) == fields - {"more_outputs"}
+    assert set(json.loads(several().to_json())) == fields
+
+
+def several() -> Manifest:
+    """A bundle with an output beside the first, which only schema 2 can say."""
+    more = MoreOutput("embedding", "features", 0, ("golden/vnni.npy", "golden/portable.npy"), 0.5)
+    return dataclasses.replace(good(), schema=2, more_outputs=(more,))
+
+
+def test_several_outputs_survive_the_round_trip() -> None:
+    manifest = Manifest.from_json(several().to_json())
+    assert manifest == several()
+    assert manifest.output_names == ("probabilities", "embedding")
+    assert Manifest.from_json(good().to_json()).output_names == ("probabilities",)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "code"),
+    [
+        ("name", "a b", "manifest-value"),
+        ("name", "Probabilities", "manifest-duplicate"),
+        ("name", "image", "manifest-duplicate"),
+        ("task", "segmentation", "manifest-value"),
+        ("classes", 3, "manifest-value"),
+        ("golden", ["golden/vnni.npy"], "manifest-value"),
+        ("golden", ["golden/vnni.npy", "../x"], "manifest-path"),
+        ("golden", ["golden/vnni.npy", "golden/else.npy"], "manifest-unlisted"),
+        ("golden", "golden/vnni.npy", "manifest-value"),
+        ("tolerance", 0.0, "manifest-value"),
+        ("labels", None, "manifest-keys"),
+    ],
+)
+def test_each_wrong_output_has_its_error(key: str, value: object, code: str) -> None:
+    data = json.loads(several().to_json())
+    data["more_outputs"][0][key] = value
+    with pytest.raises(BundleError) as caught:
+        Manifest.from_json(json.dumps(data))
+    assert caught.value.code == code
+
+
+def test_each_schema_has_its_number_of_outputs() -> None:
+    with pytest.raises(BundleError):
+        dataclasses.replace(several(), schema=1)
+    with pytest.raises(BundleError):
+        dataclasses.replace(good(), schema=2)
 
 
 def test_features_have_no_classes_and_no_labels() -> None:
@@ -106,7 +152,8 @@ VALUE, PATH, KEYS, TWICE = "manifest-value", "manifest-path", "manifest-keys", "
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (put("schema", 2), "unknown-schema"),
+        (put("schema", 2), "manifest-keys"),
+        (put("schema", 3), "unknown-schema"),
         (put("schema", 0), "unknown-schema"),
         (put("schema", "1"), "unknown-schema"),
         (put("schema", None), "unknown-schema"),

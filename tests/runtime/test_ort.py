@@ -70,7 +70,7 @@ def test_absent_file(tmp_path: Path) -> None:
     "signature",
     [
         "(float[n, 2] a, float[n, 2] b) => (float[n, 2] c) { c = Add(a, b) }",
-        "(float[n, 2] a) => (float[n, 2] b, float[n, 2] c) { b = Relu(a) c = Abs(a) }",
+        "(float[n, 2] a) => (float[n, 2] b, int64[n] c) { b = Relu(a) c = ArgMax<axis=1, keepdims=0>(a) }",
         "(int32[n, 2] a) => (float[n, 2] b) { b = Cast<to=1>(a) }",
         "(float[n, 2] a) => (int64[n] b) { b = ArgMax<axis=1, keepdims=0>(a) }",
     ],
@@ -80,6 +80,16 @@ def test_other_signatures_are_refused(signature: str) -> None:
     with pytest.raises(EngineError) as caught:
         OrtSession(model.SerializeToString())
     assert caught.value.code == "engine-signature"
+
+
+def test_several_outputs() -> None:
+    text = "(float[n, 2] a) => (float[n, 2] b, float[n, 2] c) { b = Relu(a) c = Abs(a) }"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {text}')
+    session = OrtSession(model.SerializeToString())
+    batch = np.array([[-1.0, 2.0]], np.float32)
+    assert (session.output_name, session.output_names) == ("b", ("b", "c"))
+    assert session.run(batch).tolist() == [[0.0, 2.0]]
+    assert {name: value.tolist() for name, value in session.run_all(batch).items()} == {"b": [[0, 2]], "c": [[1, 2]]}
 
 
 @pytest.mark.parametrize("batch", [np.zeros((2, 9, 8, 3), np.float32), BATCH.astype(np.float64), BATCH[0], None])

@@ -45,6 +45,7 @@ def command(
     preprocess: Annotated[str | None, Parameter(group=_MODEL)] = None,
     resize: Annotated[Literal["squash", "crop"] | None, Parameter(group=_MODEL)] = None,
     output_layer: Annotated[str | None, Parameter(group=_MODEL)] = None,
+    task: Annotated[Literal["classification", "features"] | None, Parameter(group=_MODEL)] = None,
     custom_objects: Annotated[tuple[str, ...], Parameter(group=_MODEL, negative=())] = (),
     unsafe_lambda: Annotated[bool, Parameter(name="--unsafe-lambda", show_default=False, group=_MODEL)] = False,
     int8: Annotated[bool, Parameter(show_default=False, group=_INT8)] = False,
@@ -102,6 +103,9 @@ def command(
         squash (by default) ignores the aspect ratio; crop cuts the middle out.
     output_layer
         Of a model file: the layer whose result is wanted.
+    task
+        Of a model file: what its outputs are. By default as its last layers say; a layer with weights and without
+        activation is taken for the scores of classes.
     custom_objects
         Of a model file: a layer or function of yours that it is made of, as module:name.
     unsafe_lambda
@@ -195,6 +199,7 @@ def command(
         preprocess=preprocess,
         resize=resize,
         output_layer=output_layer,
+        task=task,
         custom_objects=custom_objects,
         unsafe_lambda=unsafe_lambda,
         force=force,

@@ -117,11 +117,13 @@ def _bundle(path: Path, *, as_json: bool) -> None:
 
 def _facts_of_manifest(manifest: Manifest) -> dict[str, str]:
     p = manifest.preprocess
+    more = ((output.name, output.classes) for output in manifest.more_outputs)
+    outputs = [(manifest.output_name, manifest.classes), *more]
     return {
         "name": manifest.name,
         "task": manifest.task,
         "input": f"{manifest.input_name} (batch, {p.height}, {p.width}, {p.channels}), {p.mode}, {p.resize}",
-        "output": f"{manifest.output_name}, {manifest.classes} classes" if manifest.classes else manifest.output_name,
+        "output": "; ".join(f"{name}, {number} classes" if number else name for name, number in outputs),
         "labels": manifest.labels or "-",
         "self-test": f"within {manifest.golden.tolerance:.3g}",
         "files": f"{len(manifest.files)}, {megabytes(sum(entry.size for entry in manifest.files))}, hashes right",

@@ -38,6 +38,11 @@ class OwnOutput:
     shape: tuple[int | None, ...]
     kind: Kind
 
+    @property
+    def classes(self) -> int | None:
+        """Return how many classes it tells apart; None for features."""
+        return {"features": None, "binary": 2}.get(self.kind, self.shape[0])
+
 
 @dataclass(frozen=True, slots=True)
 class OwnModel:
@@ -77,10 +82,7 @@ class OwnModel:
     @property
     def classes(self) -> int | None:
         """Return how many classes a classifier with one output tells apart; None for features or several outputs."""
-        kinds = {"probabilities": 0, "logits": 0, "binary": 2}
-        if len(self.outputs) != 1 or self.outputs[0].kind not in kinds:
-            return None
-        return kinds[self.outputs[0].kind] or self.outputs[0].shape[0]
+        return self.outputs[0].classes if len(self.outputs) == 1 else None
 
 
 def describe_own_model(model: keras.Model) -> OwnModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class KerasRunner:
-    """Runs ``model(x, training=False)`` as one traced function; satisfies ``artifacts.Runner``.
+    """Runs ``model(x, training=False)`` as one traced function; satisfies ``artifacts.ManyRunner``.
 
     The trace has a free batch axis, so that batches of any size share it. ``model.predict`` is not used: it adds a
     dataset, callbacks and a progress bar to each call.
@@ -23,42 +24,50 @@ class KerasRunner:
     Parameters
     ----------
     model : keras.Model
-        One input ``(n, h, w, c)`` float32, one output.
+        One input ``(n, h, w, c)`` float32.
     name : str
         What the runner is called in tables.
+    outputs : Sequence[str]
+        What its outputs are called, one name for each.
 
     Raises
     ------
     ConversionError
-        ``not-one-output``: the model has several inputs or outputs.
+        ``not-one-output``: the model has several inputs, or another number of outputs than there are names.
     """
 
-    def __init__(self, model: keras.Model, name: str = "keras") -> None:
-        if len(model.inputs) != 1 or len(model.outputs) != 1:
+    def __init__(self, model: keras.Model, name: str = "keras", *, outputs: Sequence[str] = ("output",)) -> None:
+        if len(model.inputs) != 1 or len(model.outputs) != len(outputs):
             raise ConversionError(
-                f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs",
-                hint="only a model with one image input and one output can be exported",
+                f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs, and {len(outputs)} "
+                f"name{'s' if len(outputs) != 1 else ''} for them",
+                hint="only a model with one image input can be exported; each output needs a name",
                 code="not-one-output",
             )
         tf = load_tensorflow()
         self.name = name
+        self._outputs = tuple(outputs)
         shape = (None, *model.inputs[0].shape[1:])
         self._shape = shape[1:]
         self._call = tf.function(
-            lambda batch: model(batch, training=False),
+            lambda batch: tf.nest.flatten(model(batch, training=False)),
             input_signature=[tf.TensorSpec(shape, tf.float32)],
             autograph=False,
         )
         self._tensor = tf.constant
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map a preprocessed batch ``(n, h, w, c)`` float32 to ``(n, classes)`` (or features) float32.
+        """Map a preprocessed batch ``(n, h, w, c)`` float32 to the first output, ``(n, classes)`` or features, float32.
 
         Raises
         ------
         ConversionError
             ``wrong-batch``: the batch is empty, or has another shape or dtype than the model's input.
         """
+        return next(iter(self.run_all(batch).values()))
+
+    def run_all(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Map a preprocessed batch to every output by its name, the first one first. Errors as :meth:`run`."""
         fits = (
             batch.size
             and batch.ndim == len(self._shape) + 1
@@ -71,4 +80,8 @@ class KerasRunner:
                 hint="preprocess the images with the Preprocess that belongs to the model",
                 code="wrong-batch",
             )
-        return np.asarray(self._call(self._tensor(batch)).numpy(), dtype=np.float32)
+        results = self._call(self._tensor(batch))
+        return {
+            name: np.asarray(result.numpy(), dtype=np.float32)
+            for name, result in zip(self._outputs, results, strict=True)
+        }

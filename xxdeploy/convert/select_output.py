@@ -21,23 +21,15 @@ def select_output(model: keras.Model, layer: str | None) -> keras.Model:
         Functional or Sequential.
     layer : str | None
         Name of a layer or operation, or ``inner/block_3`` for one inside a model inside; a name that only one layer
-        has needs no path. None takes the model's own output.
+        has needs no path. None takes the model's own outputs.
 
     Raises
     ------
     UsageError
-        ``several-outputs``: None, and the model has more than one. ``unknown-layer``: no layer of that name, or
-        several. ``shared-layer``: the layer is called more than once, or gives several tensors.
+        ``unknown-layer``: no layer of that name, or several. ``shared-layer``: the layer is called more than once, or
+        gives several tensors.
     """
     if layer is None:
-        outputs = graph(model).outputs
-        if len(outputs) != 1:
-            names = ", ".join(tensor._keras_history.operation.name for tensor in outputs)
-            raise UsageError(
-                f"the model {model.name} has {len(outputs)} outputs: {names}",
-                hint="a bundle has one: --output-layer NAME",
-                code="several-outputs",
-            )
         return model
     path = _path(model, layer)
     if path == layer_of_output(model):

@@ -38,6 +38,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "preprocess": (str,),
     "resize": (str,),
     "output-layer": (str,),
+    "task": (str,),
     "calibration": (str,),
     "samples": (int,),
     "method": (str,),

@@ -11,10 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy import __version__
-from xxdeploy.artifacts import Accuracy, OnnxModel, Parity, Ranges, StepRecord
+from xxdeploy.artifacts import Accuracy, ModelOutput, OnnxModel, Parity, Ranges, StepRecord
 from xxdeploy.pipeline.plan import ExportPlan, Inputs
 from xxdeploy.runtime.labels import text_from_labels
-from xxdeploy.runtime.manifest import SCHEMA_VERSION, GoldenSpec, Manifest, Variant
+from xxdeploy.runtime.manifest import (
+    SCHEMA_VERSION,
+    SCHEMA_WITH_MORE_OUTPUTS,
+    GoldenSpec,
+    Manifest,
+    MoreOutput,
+    Variant,
+)
 from xxdeploy.runtime.npy import npy_from_array
 
 GOLDEN_IMAGES = 4
@@ -26,13 +33,16 @@ _TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "onnxruntime-
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A model file for the bundle: how it is called and written, and the golden outputs expected of it."""
+    """A model file for the bundle: how it is called and written, and what it gives for the golden inputs.
+
+    ``expected`` holds an array (n, ...) for each output.
+    """
 
     variant: str
     model: OnnxModel
     scheme: str
     requires: tuple[str, ...]
-    expected: NDArray[np.float32]
+    expected: tuple[NDArray[np.float32], ...]
 
     @property
     def suffix(self) -> str:
@@ -46,6 +56,7 @@ class Built:
 
     name: str
     source: Mapping[str, Any]
+    outputs: tuple[ModelOutput, ...]
     plan: ExportPlan
     inputs: Inputs
     keras_name: str
@@ -67,37 +78,52 @@ def bundle_parts(
     plan, inputs = built.plan, built.inputs
     files = {"golden/inputs.npy": npy_from_array(golden), **built.records}
     variants = []
-    outputs: dict[bytes, str] = {}
-    for part in sorted(built.parts, key=lambda each: each.suffix):  # what several share is called after the first
-        outputs.setdefault(npy_from_array(part.expected), f"golden/outputs{part.suffix}.npy")
-    for part in built.parts:
-        expected = npy_from_array(part.expected)
-        path = outputs[expected]
+    golden_files = [_golden(built.parts, index) for index in range(len(built.outputs))]
+    for number, part in enumerate(built.parts):
         model = f"model{part.suffix}.onnx"
-        files |= {model: part.model.data, path: expected}
+        files |= {model: part.model.data, **{paths[number]: data[number] for paths, data in golden_files}}
+        path = golden_files[0][0][number]
         variants.append(Variant(part.variant, model, plan.precision, part.scheme, path, part.requires))
     if inputs.labels is not None:
         files["labels.txt"] = text_from_labels(inputs.labels.names)
     if built.ranges is not None:
         files["calibration.json"] = built.ranges.to_json().encode()
-    largest = max(float(np.abs(part.expected).max()) for part in built.parts) or 1.0
+    tolerances = [
+        GOLDEN_TOLERANCE[plan.precision] * (max(float(np.abs(part.expected[i]).max()) for part in built.parts) or 1.0)
+        for i in range(len(built.outputs))
+    ]
+    more = tuple(
+        MoreOutput(output.name, output.task, output.classes or 0, paths, tolerance)
+        for output, (paths, _), tolerance in zip(built.outputs, golden_files, tolerances, strict=True)
+    )[1:]
     manifest = Manifest(
-        schema=SCHEMA_VERSION,
+        schema=SCHEMA_WITH_MORE_OUTPUTS if more else SCHEMA_VERSION,
         name=bundle_name(built.name, plan),
         task=inputs.task,
         input_name="image",
-        output_name="features" if inputs.task == "features" else "probabilities",
+        output_name=built.outputs[0].name,
         preprocess=inputs.preprocess,
         classes=inputs.classes or 0,
         labels="labels.txt" if inputs.labels is not None else None,
         variants=tuple(variants),
-        golden=GoldenSpec("golden/inputs.npy", GOLDEN_TOLERANCE[plan.precision] * largest),
+        golden=GoldenSpec("golden/inputs.npy", tolerances[0]),
         files=(),
         tools=tool_versions(),
         source={**built.source, "keras_name": built.keras_name, "fp32_sha256": built.fp32_digest},
         evidence=_evidence(built, parities, accuracies, passes),
+        more_outputs=more,
     )
     return manifest, files
+
+
+def _golden(parts: Sequence[Part], output: int) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
+    """Return the golden files of one output: path and bytes for each part. Equal ones are one file."""
+    data = tuple(npy_from_array(part.expected[output]) for part in parts)
+    stem = f"golden/outputs.{output + 1}" if output else "golden/outputs"
+    paths: dict[bytes, str] = {}
+    for part, each in sorted(zip(parts, data, strict=True), key=lambda pair: pair[0].suffix):
+        paths.setdefault(each, f"{stem}{part.suffix}.npy")  # what several share is called after the first
+    return tuple(paths[each] for each in data), data
 
 
 def bundle_name(model: str, plan: ExportPlan) -> str:

@@ -25,6 +25,7 @@ from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
 from xxdeploy.models.samples import sample_for, sample_options
+from xxdeploy.runtime.manifest import TASKS
 from xxdeploy.runtime.preprocess import CUSTOM, MODES, Preprocess
 from xxdeploy.verify import check_max_drop, check_min_agreement
 
@@ -53,8 +54,9 @@ class ExportPlan:
     a file of ranges that stand for those of calibration, whose images then judge and correct only; ``cpu`` the one kind
     of processor to export for (None: all); ``engine`` the TensorRT engine that the bundle is for and carries,
     in the plan's precision (None: a bundle for processors); ``preprocess`` tf, caffe, torch or none (None: the
-    network's own); ``resize`` squash or crop. Three are for a model file: ``output_layer`` whose result is wanted,
-    ``custom_objects`` (``module:name``) that it is made of, ``unsafe_lambda`` to run the code in it.
+    network's own); ``resize`` squash or crop. Four are for a model file: ``output_layer`` whose result is wanted,
+    ``task`` classification or features (None: what its last layers are), ``custom_objects`` (``module:name``) that it
+    is made of, ``unsafe_lambda`` to run the code in it.
     ``pictures`` lets the report show some of the images that the bundle was made with.
     """
 
@@ -74,6 +76,7 @@ class ExportPlan:
     labels: Path | None = None
     preprocess: str | None = None
     output_layer: str | None = None
+    task: str | None = None
     custom_objects: tuple[str, ...] = ()
     unsafe_lambda: bool = False
     resize: str | None = None
@@ -82,6 +85,8 @@ class ExportPlan:
     engine: EngineOptions | None = None
 
     def __post_init__(self) -> None:
+        if self.task not in (None, *TASKS):
+            raise UsageError(f"there is no task {self.task!r}", hint=f"--task {'|'.join(TASKS)}", code="unknown-task")
         if self.precision not in _PRECISIONS:
             raise UsageError(
                 f"there is no precision {self.precision!r}", hint=" or ".join(_PRECISIONS), code="unknown-precision"
@@ -172,9 +177,9 @@ def follow(spec: ModelSpec, plan: ExportPlan) -> Inputs:
         evaluation = evaluation or sample.evaluation
         calibration = calibration or sample.calibration
     check_options(spec, options, weights=plan.weights)
-    if (plan.output_layer, plan.custom_objects, plan.unsafe_lambda) != (None, (), False):
+    if (plan.output_layer, plan.task, plan.custom_objects, plan.unsafe_lambda) != (None, None, (), False):
         raise UsageError(
-            "--output-layer, --custom-objects and --unsafe-lambda are about a model file",
+            "--output-layer, --task, --custom-objects and --unsafe-lambda are about a model file",
             hint=f"save keras.applications.{spec.title}, or your own model, as a .keras file, and export that",
             code="model-file-only",
         )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import Accuracy, OnnxModel, OnProgress, Parity, Progress, Runner
+from xxdeploy.artifacts import Accuracy, ManyRunner, ModelOutput, OnnxModel, OnProgress, Parity, Progress, Runner
 from xxdeploy.pipeline.plan import Inputs
 from xxdeploy.pipeline.results import TableRow
 from xxdeploy.runtime.ort import OrtSession
@@ -40,22 +40,40 @@ Batch = NDArray[np.float32]
 class Remembered:
     """A runner whose outputs are computed once for each batch: the reference is compared with several candidates."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: ManyRunner) -> None:
         self.name = runner.name
         self._runner = runner
-        self._known: dict[int, tuple[Batch, Batch]] = {}
+        self._known: dict[int, tuple[Batch, dict[str, Batch]]] = {}
 
     def run(self, batch: Batch) -> Batch:
-        """Return the outputs; the same array object gives the same result again."""
+        """Return the first output; the same array object gives the same result again."""
+        return next(iter(self.run_all(batch).values()))
+
+    def run_all(self, batch: Batch) -> dict[str, Batch]:
+        """Return every output by its name."""
         if id(batch) not in self._known:
-            self._known[id(batch)] = batch, self._runner.run(batch)  # holding the batch keeps its id unique
+            self._known[id(batch)] = batch, self._runner.run_all(batch)  # holding the batch keeps its id unique
         return self._known[id(batch)][1]
 
 
+class Picked:
+    """One output of a runner that has several, as a runner of its own."""
+
+    def __init__(self, runner: ManyRunner, output: str) -> None:
+        self.name = f"{output} of {runner.name}"
+        self._runner, self._output = runner, output
+
+    def run(self, batch: Batch) -> Batch:
+        """Return the output."""
+        return self._runner.run_all(batch)[self._output]
+
+
 def prove_stage(
-    reference: Remembered, model: OnnxModel, name: str, batches: Sequence[Batch], tolerance: Tolerance
+    reference: Remembered, model: OnnxModel, name: str, batches: Sequence[Batch], tolerances: Mapping[str, Tolerance]
 ) -> tuple[Parity, ...]:
     """Compare an ONNX stage with Keras, ONNX Runtime's graph optimisations off and on, and judge both.
+
+    ``tolerances`` names every output; of several each is judged by itself, the first under the name of the stage.
 
     Raises
     ------
@@ -67,10 +85,13 @@ def prove_stage(
         session = OrtSession(
             model.data, name=name if optimise else f"{name}, unoptimised", optimise=optimise, exact=True
         )
-        parity = compare(reference, session, batches)
+        for index, (output, tolerance) in enumerate(tolerances.items()):
+            ours: Runner = Picked(session, output) if index else session
+            parity = compare(Picked(reference, output) if index else reference, ours, batches)
+            check(parity, tolerance)
+            parities.append(parity)
+            del ours
         del session  # two of one model would take its weights three or four times
-        check(parity, tolerance)
-        parities.append(parity)
     return tuple(parities)
 
 
@@ -81,6 +102,11 @@ def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:
     if task == "classification" and trained:
         return FP16_PROBABILITIES if precision == "fp16" else INT8_PROBABILITIES
     return FP16_FEATURES if precision == "fp16" else INT8_FEATURES
+
+
+def tolerances(outputs: Sequence[ModelOutput], precision: str, *, trained: bool) -> dict[str, Tolerance]:
+    """Return what each output of a stage is held to, by its name."""
+    return {output.name: tolerance_for(output.task, precision, trained=trained) for output in outputs}
 
 
 def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:

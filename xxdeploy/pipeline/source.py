@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xxdeploy.artifacts import ModelOutput
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import ModelSpec, find
 from xxdeploy.optional import extra
@@ -26,8 +27,9 @@ Timed = Callable[[str], AbstractContextManager[None]]
 class Source:
     """A Keras model and what the export has to know of it.
 
-    ``name`` is what bundles are called after; ``family`` the catalog name whose shipped recipe fits; ``trained`` is
-    False for random weights; ``facts`` say in the manifest where it came from.
+    ``outputs`` are the model's, in its order; the first is the one that is measured. ``name`` is what bundles are
+    called after; ``family`` the catalog name whose shipped recipe fits; ``trained`` is False for random weights;
+    ``facts`` say in the manifest where it came from.
     """
 
     name: str
@@ -36,6 +38,12 @@ class Source:
     model: keras.Model
     inputs: Inputs
     facts: dict[str, Any]
+    outputs: tuple[ModelOutput, ...]
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Return what the outputs are called in the graph."""
+        return tuple(output.name for output in self.outputs)
 
 
 def name_of(source: ModelSpec | Path) -> str:
@@ -73,7 +81,8 @@ def _from_catalog(spec: ModelSpec, plan: ExportPlan, timed: Timed) -> Source:
         "weights": weights,
         "options": {key: value for key, value in asdict(inputs.options).items() if value is not None},
     }
-    return Source(spec.name, spec.name, plan.weights != "none", model, inputs, facts)
+    outputs = (ModelOutput("features" if inputs.classes is None else "probabilities", inputs.classes),)
+    return Source(spec.name, spec.name, plan.weights != "none", model, inputs, facts, outputs)
 
 
 def _from_file(path: Path, plan: ExportPlan, timed: Timed) -> Source:
@@ -101,7 +110,13 @@ def _from_file(path: Path, plan: ExportPlan, timed: Timed) -> Source:
             unsafe_lambda=plan.unsafe_lambda,
             input_size=options.input_size,
         )
-        prepared = prepare_own_model(loaded.model, output_layer=plan.output_layer)
+        prepared = prepare_own_model(loaded.model, output_layer=plan.output_layer, task=plan.task)
+    if len(prepared.outputs) > 1 and plan.engine is not None:
+        raise UsageError(
+            f"the model has {len(prepared.outputs)} outputs: {', '.join(each.name for each in prepared.outputs)}",
+            hint="an engine has one: --output-layer NAME",
+            code="several-outputs",
+        )
     preprocess, said = own_preprocess(prepared.own, plan.preprocess, resize=resize_of(plan))
     notes = [*loaded.notes, *prepared.notes, *said]
     inputs = gather(plan, preprocess, prepared.classes, options, notes)
@@ -111,4 +126,6 @@ def _from_file(path: Path, plan: ExportPlan, timed: Timed) -> Source:
     facts = {"model": path.name, "sha256": digest, "family": family}
     if plan.output_layer is not None:
         facts["output_layer"] = plan.output_layer
-    return Source(name_of(path), family, True, prepared.model, inputs, facts)
+    if plan.task is not None:
+        facts["task"] = plan.task
+    return Source(name_of(path), family, True, prepared.model, inputs, facts, prepared.outputs)

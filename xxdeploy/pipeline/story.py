@@ -9,7 +9,10 @@ from itertools import chain
 from pathlib import Path
 from statistics import median
 
-from xxdeploy.artifacts import LayerNoise, OnProgress, Progress, Runner, StepRecord
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.artifacts import LayerNoise, OnnxModel, OnProgress, Progress, Runner, StepRecord
 from xxdeploy.bundle.golden import golden_images
 from xxdeploy.bundle.output import output_writable
 from xxdeploy.bundle.pack import pack
@@ -29,7 +32,7 @@ from xxdeploy.pipeline.prove import (
     measure_accuracy,
     pictures,
     prove_stage,
-    tolerance_for,
+    tolerances,
     uneven_batches,
 )
 from xxdeploy.pipeline.reporting import measured
@@ -68,7 +71,7 @@ def export(
         from xxdeploy.convert.statistics import batch_norm_statistics
         from xxdeploy.graph.optimize import optimize
     with timed("convert"):
-        raw = onnx_from_keras(model, outputs=("features" if inputs.task == "features" else "probabilities",))
+        raw = onnx_from_keras(model, outputs=origin.output_names)
     with timed("optimise"):
         fp32, records = optimize(raw)
         del raw
@@ -77,25 +80,25 @@ def export(
     golden = golden_images(GOLDEN_IMAGES, inputs.preprocess.height, inputs.preprocess.width, inputs.preprocess.channels)
     normal = inputs.preprocess.normalise(golden)
     count = EXACT_IMAGES if plan.precision == "fp32" else INT8_IMAGES
-    reference = KerasRunner(model)
+    reference = KerasRunner(model, outputs=origin.output_names)
     keras = Remembered(reference)
     batches = uneven_batches(pictures(inputs, count, normal), count)
     with timed("parity fp32"):
         few = batches[:2]
-        parities = prove_stage(keras, fp32, "onnx-fp32", few, tolerance_for(inputs.task, "fp32", trained=trained))
+        parities = prove_stage(keras, fp32, "onnx-fp32", few, tolerances(origin.outputs, "fp32", trained=trained))
 
     step = {"fp32": "keep", "fp16": "cast", "int8": "quantise"}[plan.precision]
     with timed(step):
         lowered = lower(origin, plan, fp32, statistics=batch_norm_statistics(model), made_up=normal, report=report)
     stages = lowered.stages(fp32)
-    tolerance = tolerance_for(inputs.task, plan.precision, trained=trained)
+    limits = tolerances(origin.outputs, plan.precision, trained=trained)
     if len(stages) > 1:
         with timed(f"parity {plan.precision}"):
             for name, stage in list(stages.items())[1:]:
-                parities += prove_stage(keras, stage, name, batches, tolerance)
+                parities += prove_stage(keras, stage, name, batches, limits)
     with timed("engine") if plan.engine else nullcontext():
         engine, device = export_engine(plan, lowered.files[0].model, report)
-        parities += prove_engine(keras, device, batches, tolerance)
+        parities += prove_engine(keras, device, batches, limits[origin.output_names[0]])
 
     exact = (OrtSession(stage.data, name=name, exact=True) for name, stage in stages.items())
     accuracies, comparisons = measure_accuracy(chain([reference], exact, device), inputs, report)
@@ -110,7 +113,7 @@ def export(
     del timing
 
     parts = tuple(
-        Part(each.name, each.model, each.scheme, each.requires, OrtSession(each.answers.data, exact=True).run(normal))
+        Part(each.name, each.model, each.scheme, each.requires, _answers(each.answers, normal))
         for each in lowered.files
     )
     found = dict(lowered.facts)
@@ -121,6 +124,7 @@ def export(
     made = Built(
         name=origin.name,
         source=origin.facts,
+        outputs=origin.outputs,
         plan=plan,
         inputs=inputs,
         keras_name=model.name,
@@ -157,6 +161,11 @@ def export(
         sentences=words,
         processors=lowered.processors,
     )
+
+
+def _answers(model: OnnxModel, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Return what each output gives for a batch, in their order."""
+    return tuple(OrtSession(model.data, exact=True).run_all(batch).values())
 
 
 def _judge(

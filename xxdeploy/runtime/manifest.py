@@ -18,10 +18,13 @@ from xxdeploy.runtime.signature import SIGNATURES
 from xxdeploy.runtime.strict_json import JsonValue, as_object, as_record, parse, typed, wrong_value
 
 SCHEMA_VERSION = 1
+SCHEMA_WITH_MORE_OUTPUTS = 2
+"""Schema 1 and one key more. A bundle with one output is written in schema 1, which every xxdeploy reads."""
 MANIFEST = "manifest.json"
 TASKS = ("classification", "features")
 PRECISIONS = ("fp32", "fp16", "int8")
 MAX_FILES = 256
+MAX_OUTPUTS = 64
 MAX_CLASSES = 1_000_000
 MAX_FILE_SIZE = 1 << 40
 
@@ -87,6 +90,28 @@ class GoldenSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class MoreOutput:
+    """An output beside the first.
+
+    ``name`` in the graph; ``task`` and ``classes`` as in :class:`Manifest`; ``golden`` has a path of expected outputs
+    for each variant, in their order; ``tolerance`` is the largest absolute error of the self-test.
+    """
+
+    name: str
+    task: str
+    classes: int
+    golden: tuple[str, ...]
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        _check_word(self.name, "an output's name")
+        _check_classes(self.task, self.classes)
+        for path in self.golden:
+            _check_path(path)
+        GoldenSpec("golden", self.tolerance)  # the same rule
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything a device must know about a bundle.
 
@@ -95,7 +120,9 @@ class Manifest:
     line, or None: then classes are called by their index. ``variants`` come in order of preference.
     ``files`` lists every file but the manifest; it is empty only before ``bundle.pack``. ``tools``
     (versions), ``source`` (which model, weights, options) and ``evidence`` (parity, accuracy, steps)
-    are for people and carry reproducible facts only: no dates, no seconds.
+    are for people and carry reproducible facts only: no dates, no seconds. ``output_name``, ``task``, ``classes``,
+    ``labels`` and ``golden`` are about the first output, the one to predict with; ``more_outputs`` about the others, in
+    schema 2.
 
     Raises
     ------
@@ -117,31 +144,37 @@ class Manifest:
     tools: Mapping[str, str] = field(repr=False)
     source: Mapping[str, JsonValue] = field(repr=False)
     evidence: Mapping[str, JsonValue] = field(repr=False)
+    more_outputs: tuple[MoreOutput, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.schema != SCHEMA_VERSION:
+        if self.schema not in (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS):
             raise _unknown_schema(self.schema)
         _check_word(self.name, "name")
-        if self.task not in TASKS:
-            raise wrong_value(f"task must be one of {', '.join(TASKS)}, not {self.task!r}")
         if not self.input_name or not self.output_name:
             raise wrong_value("input_name and output_name must not be empty")
-        features = self.task == "features"
-        if self.classes != 0 if features else not 1 <= self.classes <= MAX_CLASSES:
-            raise wrong_value(
-                f"classes must be {'0 for features' if features else f'1 to {MAX_CLASSES}'}, not {self.classes}"
-            )
+        _check_classes(self.task, self.classes)
         if self.labels is not None:
             _check_path(self.labels)
-            if features:
+            if self.task == "features":
                 raise wrong_value("features have no labels")
         if not self.variants:
             raise wrong_value("there must be at least one variant")
         if len(self.files) > MAX_FILES:
             raise wrong_value(f"there may be at most {MAX_FILES} files, not {len(self.files)}")
+        if bool(self.more_outputs) != (self.schema == SCHEMA_WITH_MORE_OUTPUTS) or len(self.output_names) > MAX_OUTPUTS:
+            raise wrong_value(f"schema {self.schema} with {len(self.output_names)} outputs")
+        for output in self.more_outputs:
+            if len(output.golden) != len(self.variants):
+                raise wrong_value(f"the output {output.name} needs a golden file for each variant")
+        _check_distinct((self.input_name, *self.output_names), "output")
         _check_distinct((variant.name for variant in self.variants), "variant")
         _check_distinct((entry.path for entry in self.files), "file")
         _check_no_file_is_a_folder(self.files)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Return the names of all outputs, in the order of the graph."""
+        return self.output_name, *(output.name for output in self.more_outputs)
 
     def to_json(self) -> str:
         """Serialise with sorted keys: equal manifests give equal text.
@@ -151,7 +184,7 @@ class Manifest:
         BundleError
             ``manifest-value``: NaN, infinity or something that JSON cannot say in ``source`` or ``evidence``.
         """
-        document = {
+        document: dict[str, object] = {
             "schema": self.schema,
             "name": self.name,
             "task": self.task,
@@ -177,6 +210,17 @@ class Manifest:
             "source": dict(self.source),
             "evidence": dict(self.evidence),
         }
+        if self.more_outputs:
+            document["more_outputs"] = [
+                {
+                    "name": output.name,
+                    "task": output.task,
+                    "classes": output.classes,
+                    "golden": list(output.golden),
+                    "tolerance": output.tolerance,
+                }
+                for output in self.more_outputs
+            ]
         try:
             return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
         except (TypeError, ValueError, RecursionError) as error:
@@ -194,9 +238,12 @@ class Manifest:
             ``manifest-value``, ``manifest-path``, ``manifest-duplicate``, ``manifest-unlisted``.
         """
         top = as_object(parse(text), "the manifest")
-        if top.get("schema") != SCHEMA_VERSION:  # first: another version has other keys
-            raise _unknown_schema(top.get("schema"))
-        as_record(top, cls.__dataclass_fields__, "the manifest")
+        schema = top.get("schema")  # first: another version has other keys
+        if schema not in (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS):
+            raise _unknown_schema(schema)
+        several = schema == SCHEMA_WITH_MORE_OUTPUTS
+        keys = [key for key in cls.__dataclass_fields__ if several or key != "more_outputs"]
+        as_record(top, keys, "the manifest")
         golden = as_record(top["golden"], GoldenSpec.__dataclass_fields__, "golden")
         try:
             preprocess = Preprocess.from_json(top["preprocess"])
@@ -213,6 +260,9 @@ class Manifest:
             labels=None if top["labels"] is None else typed(top["labels"], str, "labels"),
             variants=tuple(_variant(item) for item in typed(top["variants"], list, "variants")),
             golden=GoldenSpec(typed(golden["inputs"], str, "golden.inputs"), _number(golden["tolerance"])),
+            more_outputs=tuple(_more(item) for item in typed(top["more_outputs"], list, "more_outputs"))
+            if several
+            else (),
             files=tuple(_file(item) for item in typed(top["files"], list, "files")),
             tools={key: typed(value, str, f"tools.{key}") for key, value in as_object(top["tools"], "tools").items()},
             source=as_object(top["source"], "source"),
@@ -220,6 +270,7 @@ class Manifest:
         )
         listed = {entry.path for entry in manifest.files}
         named = [manifest.golden.inputs, *(path for v in manifest.variants for path in (v.model, v.golden))]
+        named += [path for output in manifest.more_outputs for path in output.golden]
         for path in named if manifest.labels is None else [*named, manifest.labels]:
             if path not in listed:
                 raise BundleError(
@@ -237,6 +288,18 @@ def _variant(item: JsonValue) -> Variant:
     }
     requires = typed(value["requires"], list, "variant.requires")
     return Variant(**words, requires=tuple(typed(word, str, "variant.requires") for word in requires))
+
+
+def _more(item: JsonValue) -> MoreOutput:
+    value = as_record(item, MoreOutput.__dataclass_fields__, "an output")
+    golden = typed(value["golden"], list, "output.golden")
+    return MoreOutput(
+        typed(value["name"], str, "output.name"),
+        typed(value["task"], str, "output.task"),
+        typed(value["classes"], int, "output.classes"),
+        tuple(typed(path, str, "output.golden") for path in golden),
+        _number(value["tolerance"]),
+    )
 
 
 def _file(item: JsonValue) -> FileEntry:
@@ -261,6 +324,14 @@ def _check_path(path: str) -> None:
         raise BundleError(
             "the manifest lists itself or its signature", hint="list every other file", code="manifest-path"
         )
+
+
+def _check_classes(task: str, classes: int) -> None:
+    if task not in TASKS:
+        raise wrong_value(f"task must be one of {', '.join(TASKS)}, not {task!r}")
+    features = task == "features"
+    if classes != 0 if features else not 1 <= classes <= MAX_CLASSES:
+        raise wrong_value(f"classes must be {'0 for features' if features else f'1 to {MAX_CLASSES}'}, not {classes}")
 
 
 def _check_word(word: str, where: str) -> None:
@@ -292,8 +363,9 @@ def _check_no_file_is_a_folder(files: tuple[FileEntry, ...]) -> None:
 
 
 def _unknown_schema(version: object) -> BundleError:
+    known = f"{SCHEMA_VERSION} and {SCHEMA_WITH_MORE_OUTPUTS}"
     return BundleError(
-        f"the bundle has schema {str(version)[:40]}; this xxdeploy reads {SCHEMA_VERSION}",
+        f"the bundle has schema {str(version)[:40]}; this xxdeploy reads {known}",
         hint="update xxdeploy on this device, or export the bundle with the version that is here",
         code="unknown-schema",
     )

@@ -18,7 +18,7 @@ MAX_THREADS = 1024
 
 
 class OrtSession:
-    """An ONNX model with one input and one float32 output, loaded and ready.
+    """An ONNX model with one input and one or more outputs, all float32, loaded and ready.
 
     Parameters
     ----------
@@ -42,6 +42,8 @@ class OrtSession:
     Attributes
     ----------
     name, input_name, output_name : str
+        ``output_name`` is the first output's.
+    output_names : tuple[str, ...]
 
     Raises
     ------
@@ -50,7 +52,7 @@ class OrtSession:
     EngineError
         ``engine-load``: the model is damaged or uses what this onnxruntime does not know;
         ``engine-external-data``: bytes that refer to weights in another file;
-        ``engine-signature``: it has not exactly one float32 input and one float32 output;
+        ``engine-signature``: it has not exactly one float32 input, or an output that is not float32;
         ``provider-unusable``.
     UsageError
         ``threads-invalid``.
@@ -107,10 +109,10 @@ class OrtSession:
         session._model_bytes = None
         inputs, outputs = session.get_inputs(), session.get_outputs()
         signature = [value.type for value in (*inputs, *outputs)]
-        if len(inputs) != 1 or len(outputs) != 1 or signature != ["tensor(float)"] * 2:
+        if len(inputs) != 1 or not outputs or set(signature) != {"tensor(float)"}:
             raise EngineError(
                 f"the model of {name} has inputs {[i.name for i in inputs]}, outputs {[o.name for o in outputs]} "
-                f"of types {signature}; it must have one float32 input and one float32 output",
+                f"of types {signature}; it must have one float32 input and float32 outputs",
                 hint="export it with xxdeploy",
                 code="engine-signature",
             )
@@ -118,17 +120,25 @@ class OrtSession:
         self.name = name
         self.input_name: str = inputs[0].name
         self.output_name: str = outputs[0].name
+        self.output_names: tuple[str, ...] = tuple(each.name for each in outputs)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map a preprocessed batch (n, h, w, c) float32 to the output (n, ...) float32.
+        """Map a preprocessed batch (n, h, w, c) float32 to the first output (n, ...) float32.
 
         Raises
         ------
         EngineError
             ``engine-run``: shape or dtype do not fit, or the engine failed.
         """
+        return self._fetch(batch, (self.output_name,))[0]
+
+    def run_all(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Map a preprocessed batch to every output by its name, the first one first. Errors as :meth:`run`."""
+        return dict(zip(self.output_names, self._fetch(batch, self.output_names), strict=True))
+
+    def _fetch(self, batch: NDArray[np.float32], names: tuple[str, ...]) -> list[NDArray[np.float32]]:
         try:
-            result: NDArray[np.float32] = self._session.run([self.output_name], {self.input_name: batch})[0]
+            results: list[NDArray[np.float32]] = self._session.run(list(names), {self.input_name: batch})
         except Exception as error:  # as above
             shape = getattr(batch, "shape", None)
             raise EngineError(
@@ -136,7 +146,7 @@ class OrtSession:
                 hint="let the bundle's Preprocess make the batch; if it did, try optimise=False",
                 code="engine-run",
             ) from error
-        return result
+        return results
 
 
 def _check_self_contained(model: bytes, name: str) -> None:

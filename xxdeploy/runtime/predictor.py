@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -21,7 +21,7 @@ from xxdeploy.runtime.manifest import Manifest, Variant
 from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.runtime.postprocess import Prediction, top_predictions
 from xxdeploy.runtime.preprocess import ImageLike
-from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_selftest
+from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_all, run_selftest
 from xxdeploy.runtime.session import Session
 from xxdeploy.runtime.signature import KeyLike, trust
 
@@ -74,6 +74,17 @@ class Runtime:
         self._check_task("features", "predict() or probabilities()")
         return self._run(images)
 
+    def run(self, images: ImageLike | Sequence[ImageLike]) -> dict[str, NDArray[np.float32]]:
+        """Return every output by its name, (n, ...) float32: of a model with several, not only the one to predict with.
+
+        n is 1 for one image. Errors as ``predict``.
+        """
+        batches = [
+            self._checked(run_all(self.session, self.manifest, self.manifest.preprocess.batch(chunk)), len(chunk))
+            for chunk in _chunks(images)
+        ]
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in self.manifest.output_names}
+
     def selftest(self) -> SelfTest:
         """Run the golden pairs. ``VerificationError`` ``golden-mismatch`` if this device computes something else."""
         return run_selftest(self.session, self.root, self.manifest, self.variant)
@@ -87,25 +98,30 @@ class Runtime:
             )
 
     def _run(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
-        sources: Sequence[ImageLike] = [images] if _is_one(images) else images  # type: ignore[list-item,assignment]
-        if not len(sources):
-            raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
-        chunks = (sources[start : start + MAX_BATCH] for start in range(0, len(sources), MAX_BATCH))
-        return np.concatenate([self._run_chunk(chunk) for chunk in chunks])
+        name = self.manifest.output_name
+        return np.concatenate(
+            [
+                self._checked({name: self.session.run(self.manifest.preprocess.batch(chunk))}, len(chunk))[name]
+                for chunk in _chunks(images)
+            ]
+        )
 
-    def _run_chunk(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
-        output = self.session.run(self.manifest.preprocess.batch(sources))
-        right = output.shape == (len(sources), self.manifest.classes)
-        if self.manifest.task == "features":
-            right = output.ndim >= 2 and len(output) == len(sources)
-        if not right or not np.isfinite(output).all():
-            raise EngineError(
-                f"{self.session.name} gave an output of shape {output.shape}, or values that are no numbers, "
-                f"for {len(sources)} images of {self.manifest.classes} classes",
-                hint="run the self-test: load(..., selftest=True)",
-                code="engine-output",
-            )
-        return output
+    def _checked(self, outputs: dict[str, NDArray[np.float32]], count: int) -> dict[str, NDArray[np.float32]]:
+        """Return the outputs if each fits the manifest and ``count`` images."""
+        classes = {output.name: output.classes for output in self.manifest.more_outputs}
+        classes[self.manifest.output_name] = self.manifest.classes
+        for name, output in outputs.items():
+            right = output.ndim >= 2 and len(output) == count
+            if classes[name]:
+                right = output.shape == (count, classes[name])
+            if not right or not np.isfinite(output).all():
+                raise EngineError(
+                    f"{self.session.name} gave {name} of shape {output.shape}, or values that are no numbers, "
+                    f"for {count} images of {classes[name]} classes",
+                    hint="run the self-test: load(..., selftest=True)",
+                    code="engine-output",
+                )
+        return outputs
 
 
 def load(
@@ -207,15 +223,23 @@ def _named_variant(manifest: Manifest, name: str) -> Variant:
 
 def _session(model: bytes, manifest: Manifest, variant: Variant, threads: int | None) -> OrtSession:
     session = OrtSession(model, name=f"onnx-{variant.precision}", threads=threads)
-    names = session.input_name, session.output_name
-    if names != (manifest.input_name, manifest.output_name):
+    names = session.input_name, session.output_names
+    if names != (manifest.input_name, manifest.output_names):
         raise BundleError(
-            f"{variant.model} maps {names[0]} to {names[1]}, "
-            f"the manifest says {manifest.input_name} to {manifest.output_name}",
+            f"{variant.model} maps {names[0]} to {', '.join(names[1])}, "
+            f"the manifest says {manifest.input_name} to {', '.join(manifest.output_names)}",
             hint="export the bundle again",
             code="bundle-signature",
         )
     return session
+
+
+def _chunks(images: ImageLike | Sequence[ImageLike]) -> Iterator[Sequence[ImageLike]]:
+    """Yield the images in batches of ``MAX_BATCH`` at most; ``UsageError`` ``no-images`` if there is none."""
+    sources: Sequence[ImageLike] = [images] if _is_one(images) else images  # type: ignore[list-item,assignment]
+    if not len(sources):
+        raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
+    return (sources[start : start + MAX_BATCH] for start in range(0, len(sources), MAX_BATCH))
 
 
 def _is_one(images: ImageLike | Sequence[ImageLike]) -> bool:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import BundleError, VerificationError
+from xxdeploy.errors import BundleError, EngineError, VerificationError
 from xxdeploy.runtime.files import read_entry
 from xxdeploy.runtime.manifest import Manifest, Variant
 from xxdeploy.runtime.npy import array_from_npy
-from xxdeploy.runtime.session import Session
+from xxdeploy.runtime.session import ManySession, Session
 
 MAX_BATCH = 8
 """Images in one run: the first layers of VGG16 take 26 MB an image, and more gains nothing on a processor."""
@@ -22,8 +22,9 @@ MAX_BATCH = 8
 class SelfTest:
     """What the golden pairs gave.
 
-    ``max_abs`` is the largest absolute error of any output, ``tolerance`` what was allowed;
-    ``agreement`` the share (0..1) of images with the same top-1 class, None for features.
+    ``max_abs`` is the largest absolute error of any value of the first output, ``tolerance`` what was allowed;
+    ``agreement`` the share (0..1) of images with the same top-1 class, None for features. Further outputs were held to
+    tolerances of their own.
     """
 
     variant: str
@@ -33,12 +34,14 @@ class SelfTest:
     agreement: float | None
 
 
-def read_golden(root: Path, manifest: Manifest, variant: Variant) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def read_golden(
+    root: Path, manifest: Manifest, variant: Variant
+) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
     """Read the pairs of one variant, hashes checked.
 
     Returns
     -------
-    inputs (n, h, w, c) uint8, and expected outputs (n, classes) or (n, ...) float32.
+    inputs (n, h, w, c) uint8, and for each output by its name what is expected: (n, classes) or (n, ...) float32.
 
     Raises
     ------
@@ -46,21 +49,27 @@ def read_golden(root: Path, manifest: Manifest, variant: Variant) -> tuple[NDArr
         ``golden-invalid``: the shapes do not fit the manifest; else as ``read_entry``, ``array_from_npy``.
     """
     entries = {entry.path: entry for entry in manifest.files}
-    paths = manifest.golden.inputs, variant.golden
-    inputs, expected = (array_from_npy(read_entry(root, entries[path]), path) for path in paths)
+    number = manifest.variants.index(variant)
+    wanted = {manifest.output_name: (variant.golden, manifest.classes)}
+    wanted |= {output.name: (output.golden[number], output.classes) for output in manifest.more_outputs}
+    path = manifest.golden.inputs
+    inputs = array_from_npy(read_entry(root, entries[path]), path)
     preprocess = manifest.preprocess
     shape = (preprocess.height, preprocess.width, preprocess.channels)
     inputs_fit = inputs.dtype == np.uint8 and inputs.ndim == 4 and len(inputs) > 0 and inputs.shape[1:] == shape
-    outputs_fit = expected.dtype == np.float32 and expected.ndim >= 2 and len(expected) == len(inputs)
-    if manifest.task == "classification":
-        outputs_fit = outputs_fit and expected.shape[1:] == (manifest.classes,)
-    if not (inputs_fit and outputs_fit and np.isfinite(expected).all()):
-        raise BundleError(
-            f"the golden pairs of variant {variant.name} do not fit the manifest: "
-            f"inputs {inputs.shape} {inputs.dtype}, outputs {expected.shape} {expected.dtype}",
-            hint="export the bundle again",
-            code="golden-invalid",
-        )
+    expected = {}
+    for name, (path, classes) in wanted.items():
+        array = expected[name] = array_from_npy(read_entry(root, entries[path]), path)
+        outputs_fit = array.dtype == np.float32 and array.ndim >= 2 and len(array) == len(inputs)
+        if classes:
+            outputs_fit = outputs_fit and array.shape[1:] == (classes,)
+        if not (inputs_fit and outputs_fit and np.isfinite(array).all()):
+            raise BundleError(
+                f"the golden pairs of variant {variant.name} do not fit the manifest: "
+                f"inputs {inputs.shape} {inputs.dtype}, outputs {array.shape} {array.dtype}",
+                hint="export the bundle again",
+                code="golden-invalid",
+            )
     return inputs, expected
 
 
@@ -76,23 +85,55 @@ def run_selftest(session: Session, root: Path, manifest: Manifest, variant: Vari
         ``golden-mismatch``: an error above the tolerance (or NaN), or outputs of another shape.
     """
     inputs, expected = read_golden(root, manifest, variant)
-    outputs = np.concatenate(
-        [
-            session.run(manifest.preprocess.normalise(inputs[start : start + MAX_BATCH]))
-            for start in range(0, len(inputs), MAX_BATCH)
-        ]
-    )
+    batches = [
+        run_all(session, manifest, manifest.preprocess.normalise(inputs[start : start + MAX_BATCH]))
+        for start in range(0, len(inputs), MAX_BATCH)
+    ]
+    found = {name: np.concatenate([batch[name] for batch in batches]) for name in expected}
+    limits = {output.name: (output.task, output.tolerance) for output in manifest.more_outputs}
+    limits[manifest.output_name] = manifest.task, manifest.golden.tolerance
+    judged = {name: _judge(variant, name, found[name], expected[name], *limits[name]) for name in expected}
+    max_abs, agreement = judged[manifest.output_name]
+    return SelfTest(variant.name, len(inputs), max_abs, manifest.golden.tolerance, agreement)
+
+
+def run_all(session: Session, manifest: Manifest, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return every output of the bundle by its name; an engine with ``run`` alone serves a bundle with one.
+
+    Raises
+    ------
+    EngineError
+        ``engine-output``: the engine does not give what the manifest lists.
+    """
+    if not manifest.more_outputs:
+        return {manifest.output_name: session.run(batch)}
+    found = session.run_all(batch) if isinstance(session, ManySession) else {}
+    if missing := [name for name in manifest.output_names if name not in found]:
+        raise EngineError(
+            f"{session.name} does not give {', '.join(missing)}",
+            hint="a session for a bundle with several outputs needs run_all()",
+            code="engine-output",
+        )
+    return found
+
+
+def _judge(
+    variant: Variant,
+    name: str,
+    outputs: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    task: str,
+    tolerance: float,
+) -> tuple[float, float | None]:
+    """Return the largest error of one output and the share of images that keep their class; raise if too large."""
     if outputs.shape != expected.shape:
-        raise _mismatch(variant, f"the outputs are {outputs.shape}, expected {expected.shape}")
+        raise _mismatch(variant, f"{name} is {outputs.shape}, expected {expected.shape}")
     max_abs = float(np.abs(outputs.astype(np.float64) - expected).max())
-    agreement = None
-    if manifest.task == "classification":
-        agreement = float(np.mean(outputs.argmax(-1) == expected.argmax(-1)))
-    tolerance = manifest.golden.tolerance
+    agreement = float(np.mean(outputs.argmax(-1) == expected.argmax(-1))) if task == "classification" else None
     if not max_abs <= tolerance:  # NaN is not
-        agrees = "" if agreement is None else f"; {agreement:.0%} of {len(inputs)} images keep their class"
-        raise _mismatch(variant, f"the largest error is {max_abs:.3g}, allowed is {tolerance:.3g}{agrees}")
-    return SelfTest(variant.name, len(inputs), max_abs, tolerance, agreement)
+        agrees = "" if agreement is None else f"; {agreement:.0%} of {len(expected)} images keep their class"
+        raise _mismatch(variant, f"the largest error of {name} is {max_abs:.3g}, allowed is {tolerance:.3g}{agrees}")
+    return max_abs, agreement
 
 
 def _mismatch(variant: Variant, message: str) -> VerificationError:

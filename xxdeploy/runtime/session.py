@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,4 +18,13 @@ class Session(Protocol):
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (n, height, width, channels) float32 to (n, classes) or features float32."""
+        ...
+
+
+@runtime_checkable
+class ManySession(Session, Protocol):
+    """What ``Runtime`` needs, besides, for a bundle with several outputs."""
+
+    def run_all(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Map (n, height, width, channels) float32 to every output by its name."""
         ...
