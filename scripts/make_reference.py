@@ -1,0 +1,154 @@
+"""Writes docs/reference from the code: the commands with their options, and the public functions and values.
+
+    python scripts/make_reference.py [--check]
+
+Everything comes from signatures and docstrings, so that a page cannot say what the code does not; a test compares.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cyclopts import Parameter
+
+import xxdeploy.errors
+import xxdeploy.pipeline
+import xxdeploy.runtime
+from xxdeploy.cli.app import _COMMANDS
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTE = "<!-- made by scripts/make_reference.py: change the docstrings, not this page -->\n"
+
+
+def cli_page() -> str:
+    """Return the commands, their arguments and options."""
+    lines = [
+        "# The command line",
+        NOTE,
+        "Results go to stdout, talk to stderr; `--json` makes results machine-readable.",
+    ]
+    lines += ["Exit statuses and codes: [errors.md](../errors.md).", ""]
+    for module in _COMMANDS:
+        about, described = _docstring(module.command)
+        lines += [f"## xxdeploy {module.NAME}", "", about, "", *_examples(module.EXAMPLE)]
+        rows = list(_options(module.command, described))
+        if rows:
+            lines += ["| | default | |", "| --- | --- | --- |", *rows, ""]
+    return "\n".join(lines)
+
+
+def api_page() -> str:
+    """Return the public names of the runtime, the pipeline and the errors."""
+    lines = ["# Python", NOTE]
+    for module in (xxdeploy.runtime, xxdeploy.pipeline, xxdeploy.errors):
+        names = getattr(module, "__all__", None) or [name for name in vars(module) if name.endswith("Error")]
+        lines += [f"## {module.__name__}", "", _plain((module.__doc__ or "").partition("\n")[0]), ""]
+        for name in names:
+            lines += _entry(name, getattr(module, name))
+    return "\n".join(lines)
+
+
+def _options(command: Any, described: dict[str, str]) -> Iterator[str]:
+    hints = typing.get_type_hints(command, include_extras=True)
+    for name, parameter in inspect.signature(command).parameters.items():
+        own = next((each for each in getattr(hints[name], "__metadata__", ()) if isinstance(each, Parameter)), None)
+        shown = own.name[0] if own is not None and own.name else None
+        positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+        title = (shown or name.upper()) if positional else (shown or f"--{name.replace('_', '-')}")
+        kind = _kind(hints[name])
+        empty = (inspect.Parameter.empty, None, "", ())
+        default = "" if parameter.default in empty or parameter.default is False else f"`{parameter.default}`"
+        words = described.get(name) or ("One JSON document on stdout." if name == "as_json" else "")
+        if not words:
+            raise SystemExit(f"{command.__module__}: {name} is not described")
+        yield f"| `{title}{f' {kind}' if kind and not positional else ''}` | {default} | {words} |".replace(
+            "|  |", "| |"
+        )
+
+
+def _kind(hint: Any) -> str:
+    """Return what a value looks like: nothing for a flag, the choices, or the type."""
+    while typing.get_origin(hint) is typing.Annotated:
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(each for each in typing.get_args(hint) if each is not types.NoneType)
+    if typing.get_origin(hint) is typing.Literal:
+        return "\\|".join(map(str, typing.get_args(hint)))
+    if typing.get_origin(hint) is tuple:
+        hint = typing.get_args(hint)[0]
+    return {bool: "", int: "N", float: "X", Path: "PATH", str: "TEXT"}.get(hint, "")
+
+
+def _docstring(function: Any) -> tuple[str, dict[str, str]]:
+    """Return the text before the parameters, and what is said of each of them."""
+    text = inspect.getdoc(function) or ""
+    about, _, rest = text.partition("\nParameters\n----------\n")
+    described: dict[str, str] = {}
+    for match in re.finditer(r"^(\w+)\n((?:    .*\n?|\n)+)", rest + "\n", re.MULTILINE):
+        described[match[1]] = " ".join(match[2].split())
+    return _plain(" ".join(about.split())), described
+
+
+def _examples(text: str) -> list[str]:
+    commands = [line.strip() for line in text.splitlines() if line.strip().startswith("xxdeploy")]
+    return ["<!-- not run: examples of the help; the tutorials' commands are run -->", "```bash", *commands, "```", ""]
+
+
+def _entry(name: str, value: Any) -> Iterator[str]:
+    text = inspect.getdoc(value) or ""
+    if inspect.isclass(value):
+        signature = "" if issubclass(value, Exception) else _signature(value, name)
+    else:
+        signature = _signature(value, name)
+    yield f"### {name}"
+    yield ""
+    if signature:
+        yield f"```text\n{signature}\n```"
+        yield ""
+    yield f"```text\n{text}\n```"
+    yield ""
+    if inspect.isclass(value) and not issubclass(value, Exception):
+        for method, function in vars(value).items():
+            wrapped = function.__func__ if isinstance(function, classmethod) else function
+            if method.startswith("_") or not inspect.isfunction(wrapped):
+                continue
+            yield f"```text\n{name}.{_signature(wrapped, method)}\n\n{inspect.getdoc(wrapped) or ''}\n```"
+            yield ""
+
+
+def _signature(value: Any, name: str) -> str:
+    return f"{name}{inspect.signature(value)}".replace("'", "")
+
+
+def _plain(text: str) -> str:
+    return text.replace("``", "`")
+
+
+PAGES = {"cli.md": cli_page, "api.md": api_page}
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with --check compare them."""
+    folder = ROOT / "docs" / "reference"
+    changed = [name for name, page in PAGES.items() if not _is(folder / name, page())]
+    if "--check" not in arguments:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in changed:
+            (folder / name).write_text(PAGES[name](), encoding="utf-8")
+    print(f"changed: {', '.join(changed) or 'nothing'}")
+    return 1 if changed and "--check" in arguments else 0
+
+
+def _is(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

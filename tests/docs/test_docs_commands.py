@@ -1,0 +1,68 @@
+"""Every command in the documents is run, or says why not."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xxdeploy.cli import main
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"(?P<before>[^\n]*)\n```(?P<kind>\w*)\n(?P<text>.*?)\n```", re.DOTALL)
+NOT_RUN = re.compile(r"<!-- not run: .{10,} -->")
+
+
+def blocks(page: Path, *kinds: str) -> list[tuple[str, str, bool]]:
+    """Return (kind, text, whether it is to be run) of the page's fenced blocks."""
+    found = FENCE.finditer(page.read_text(encoding="utf-8"))
+    return [
+        (each["kind"], each["text"], NOT_RUN.fullmatch(each["before"]) is None)
+        for each in found
+        if each["kind"] in kinds
+    ]
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+def test_a_tutorial_works_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = 0
+    for kind, text, wanted in blocks(page, "bash", "python"):
+        if not wanted:
+            continue
+        ran += 1
+        if kind == "python":
+            (tmp_path / "block.py").write_text(text)
+            environment = os.environ | {"PYTHONPATH": str(ROOT)}
+            done = subprocess.run(
+                [sys.executable, "block.py"], env=environment, capture_output=True, text=True, timeout=300, check=False
+            )
+            assert done.returncode == 0, done.stderr[-3000:]
+            continue
+        for line in text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            assert words[0] == "xxdeploy", f"{page.name} runs {words[0]}: say why it is not run"
+            assert main(words[1:]) == 0, line
+    assert ran
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_elsewhere_say_why_they_are_not_run(page: Path) -> None:
+    if page in TUTORIALS:
+        return
+    for _, text, wanted in blocks(page, "bash", "sh", "console"):
+        assert not wanted, f"{page.name}: say before this block why it is not run here:\n{text}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / target).exists(), f"{page.name} leads to {target}"
