@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -21,10 +22,25 @@ def test_table(bundles: list[str], capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert err.startswith("bench, rounds 3 (")
     head, _, one, two, *_ = [line.split() for line in out.splitlines()]
-    assert head == ["bundle", "p50", "p90", "p99", "engine", "images/s", "start", "memory", "speed"]
-    assert (one[0], one[-1], two[0]) == ("one", "1.00x", "two")
-    assert float(one[1]) <= float(one[2]) <= float(one[3])
-    assert float(one[1]) / float(two[1]) == pytest.approx(float(two[-1].rstrip("x")), rel=0.5)
+    assert head == [
+        *("bundle", "on", "p50", "p90", "p99", "engine", "images/s", "start", "memory", "speed", "spread"),
+    ]
+    assert one[:5] == ["one", "portable,", "onnxruntime,", "1", "thread"]
+    assert (one[-2:], two[0]) == (["1.00x", "1.00..1.00"], "two")
+    assert float(one[5]) <= float(one[6]) <= float(one[7])
+    assert float(one[5]) / float(two[5]) == pytest.approx(float(two[-2].rstrip("x")), rel=0.5)
+    low, high = map(float, two[-1].split(".."))
+    assert low <= high
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_engines_take_turns(bundles: list[str], capsys: Capture) -> None:
+    assert main(["bench", bundles[0], "--engine", "onnxruntime,openvino", "--rounds", "2", "--json"]) == 0
+    one, two = json.loads(capsys.readouterr().out)
+    assert (one["engine"], two["engine"]) == ("onnx-fp32", "openvino-fp32")
+    assert one["path"] == two["path"] == bundles[0]
+    assert two["speed_low"] <= two["speed_high"]
+    assert two["peak_memory_bytes"] > one["peak_memory_bytes"]  # the child ran the engine that was asked for
 
 
 def test_json(bundles: list[str], capsys: Capture) -> None:
@@ -43,7 +59,12 @@ def test_nothing_to_measure(capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "code"), [(["--rounds", "0"], "rounds-invalid"), (["--threads", "0"], "threads-invalid")]
+    ("options", "code"),
+    [
+        (["--rounds", "0"], "rounds-invalid"),
+        (["--threads", "0"], "threads-invalid"),
+        (["--engine", "abacus"], "unknown-engine"),
+    ],
 )
 def test_options_that_make_no_sense(bundles: list[str], capsys: Capture, options: list[str], code: str) -> None:
     assert main(["bench", bundles[0], *options]) == 2

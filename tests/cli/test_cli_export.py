@@ -14,6 +14,7 @@ from xxdeploy.cli.output import print_rows
 from xxdeploy.errors import VerificationError
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.pipeline import ExportPlan, ExportResult, TableRow
+from xxdeploy.pipeline.limits import Limits
 from xxdeploy.pipeline.results import RungRow
 
 Capture = pytest.CaptureFixture[str]
@@ -77,6 +78,9 @@ def test_the_plan_of_a_bare_command_is_the_default(fake: FakeExport) -> None:
         ("--int8 --recipe my/own.toml", {"precision": "int8", "recipe": "my/own.toml"}),
         ("--int8 --cpu avx2", {"precision": "int8", "cpu": "avx2"}),
         ("--int8 --min-agreement 98", {"precision": "int8", "min_agreement": 98.0}),
+        ("--int8 --keep-fp32", {"precision": "int8", "keep_fp32": True}),
+        ("--max-latency-ms 9.5", {"limits": Limits(latency_ms=9.5)}),
+        ("--max-size-mb 4 --max-memory-mb 90", {"limits": Limits(size_mb=4.0, memory_mb=90.0)}),
         ("--seed 7", {"seed": 7, "options": BuildOptions(seed=7)}),
         ("--eval val", {"evaluation": Path("val")}),
         ("--max-drop 0.5", {"max_drop": 0.5}),

@@ -84,11 +84,13 @@ COMMANDS = {
     "export": (
         *("--int8", "--weights", "--calibration", "--alpha", "--input-size", "--classes", "--no-top", "--pooling"),
         *("--labels", "--preprocess", "--resize", "--force", "--samples", "--method", "--seed", "--eval", "--max-drop"),
+        *("--keep-fp32", "--max-latency-ms", "--max-size-mb", "--max-memory-mb"),
         *("--out", "--json"),
     ),
     "verify": ("--eval", "--json"),
     "predict": ("--top", "--json"),
-    "bench": ("--json",),
+    "bench": ("--engine", "--threads", "--rounds", "--untuned", "--json"),
+    "tune": ("--budget", "--key", "--json"),
     "build": ("--gpu", "--batch", "--json"),
     "inspect": (
         *("--sensitivity", "--calibration", "--samples", "--method", "--preprocess", "--resize", "--top", "--json"),

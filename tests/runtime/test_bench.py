@@ -21,7 +21,8 @@ from xxdeploy.runtime.selftest import MAX_BATCH
 def test_one_bundle(tmp_path: Path) -> None:
     result = bench(tiny_bundle.make(tmp_path / "b"), rounds=20, threads=1)
     assert (result.bundle, result.variant, result.engine) == ("tiny-0", "portable", "onnx-fp32")
-    assert (result.rounds, result.threads) == (20, 1)
+    assert (result.rounds, result.threads, result.settings) == (20, 1, "onnxruntime, 1 thread")
+    assert (result.speed, result.speed_low, result.speed_high) == (1.0, 1.0, 1.0)
     assert 0 < result.p50_ms <= result.p90_ms <= result.p99_ms
     assert 0 < result.model_p50_ms < result.p50_ms
     assert result.images_per_second > 0
@@ -52,6 +53,7 @@ def test_several_bundles_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert slow.p50_ms > 20 > fast.p50_ms
     assert slow.images_per_second < MAX_BATCH / 0.02 < fast.images_per_second
     assert fast.peak_memory_bytes is None
+    assert slow.speed_low <= slow.speed <= slow.speed_high < 1 / 10
     assert calls[-12:] == [0, 0, 0, 1, 1, 1] * 2
     assert ticks == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert dataclasses.asdict(fast)["cold_start_ms"] == 1000.0

@@ -160,7 +160,7 @@ def test_nothing_is_parsed_before_everything_is_hashed(bundle: Path, monkeypatch
     def never(*args: object, **kwargs: object) -> None:
         raise AssertionError("parsed too early")
 
-    monkeypatch.setattr(predictor, "OrtSession", never)
+    monkeypatch.setattr(predictor, "open_session", never)
     monkeypatch.setattr(predictor, "labels_from_text", never)
     for name in ("golden/inputs.npy", "golden/portable.npy", "labels.txt", "model.onnx"):
         file = bundle / name

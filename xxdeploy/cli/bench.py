@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from xxdeploy.cli.output import AsJson, plain, print_json, print_line, print_table
 from xxdeploy.optional import extra
@@ -15,25 +17,34 @@ NAME = "bench"
 EXAMPLE = """Examples:
 
   xxdeploy bench exports/mobilenetv2-int8
-  xxdeploy bench exports/mobilenetv2-fp32 exports/mobilenetv2-int8 --threads 1"""
+  xxdeploy bench exports/mobilenetv2-fp32 exports/mobilenetv2-int8 --threads 1
+  xxdeploy bench exports/mobilenetv2-int8 --engine onnxruntime,openvino"""
 
 
 def command(
     bundles: list[Path],
     /,
     *,
+    engine: str | None = None,
     threads: int | None = None,
+    untuned: Annotated[bool, Parameter(show_default=False)] = False,
     rounds: int = 50,
     as_json: AsJson = False,
 ) -> None:
     """Measure latency, throughput, cold start and memory of bundles, in turns.
 
+    Without --engine and --threads each runs as `xxdeploy tune` found best here, or with the defaults.
+
     Parameters
     ----------
     bundles
         One bundle or more; the first is what the others are compared with.
+    engine
+        onnxruntime, openvino or onnxruntime-cuda; several, such as onnxruntime,openvino, take turns.
     threads
         Threads of the engine. By default one for each core.
+    untuned
+        Ignore what `xxdeploy tune` found.
     rounds
         Timed runs of each bundle.
     """
@@ -46,36 +57,36 @@ def command(
             bundles,
             rounds=rounds,
             threads=threads,
+            engines=[name.strip() for name in engine.split(",")] if engine else [None],
+            tuned=not untuned,
             on_round=lambda done, total: view(Progress("bench, rounds", done, total)),
         )
-    speeds = [results[0].p50_ms / result.p50_ms for result in results]
+    paths = [path for path in bundles for _ in range(len(results) // len(bundles))]
     if as_json:
-        print_json(
-            [
-                {"path": path, **plain(result), "speed": speed}
-                for path, result, speed in zip(bundles, results, speeds, strict=True)
-            ]
-        )
+        print_json([{"path": path, **plain(result)} for path, result in zip(paths, results, strict=True)])
         return
     print_table(
-        ("bundle", "p50", "p90", "p99", "engine", "images/s", "start", "memory", "speed"),
-        [_row(path, result, speed) for path, result, speed in zip(bundles, results, speeds, strict=True)],
+        ("bundle", "on", "p50", "p90", "p99", "engine", "images/s", "start", "memory", "speed", "spread"),
+        [_row(path, result) for path, result in zip(paths, results, strict=True)],
+        left=2,
     )
     print_line()
     print_line(
         "Milliseconds: an image to its answer (p50, p90, p99), of that the engine, and from the start of Python to the "
-        "first answer. Memory: peak, MB. Speed: p50 of the first over this."
+        "first answer. Memory: peak, MB. Speed: p50 of the first over this, and the quartiles of that ratio in rounds."
     )
 
 
-def _row(path: Path, result: BenchResult, speed: float) -> tuple[str, ...]:
+def _row(path: Path, result: BenchResult) -> tuple[str, ...]:
     return (
         path.name or str(path),
+        f"{result.variant}, {result.settings}",
         *(_short(value) for value in (result.p50_ms, result.p90_ms, result.p99_ms, result.model_p50_ms)),
         f"{result.images_per_second:.0f}",
         f"{result.cold_start_ms:.0f}",
         "-" if result.peak_memory_bytes is None else f"{result.peak_memory_bytes / 1e6:.0f}",
-        f"{speed:.2f}x",
+        f"{result.speed:.2f}x",
+        f"{result.speed_low:.2f}..{result.speed_high:.2f}",
     )
 
 

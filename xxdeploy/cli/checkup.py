@@ -22,6 +22,7 @@ LIBRARIES: Mapping[str, str] = {
     "numpy": "edge",
     "PIL": "edge",
     "onnxruntime": "edge",
+    "openvino": "openvino",
     "cyclopts": "cli",
     "rich": "cli",
     "onnx": "export",

@@ -29,8 +29,9 @@ _MODEL = Group("Network", sort_key=1)
 _INT8 = Group("Precision", sort_key=2)
 _GPU = Group("GPU", sort_key=3)
 _PROOF = Group("Proof", sort_key=4)
-_OUTPUT = Group("Output", sort_key=5)
-_MATRIX = Group("Many at once", sort_key=6)
+_BUDGET = Group("Budget", sort_key=5)
+_OUTPUT = Group("Output", sort_key=6)
+_MATRIX = Group("Many at once", sort_key=7)
 
 
 def command(
@@ -57,12 +58,16 @@ def command(
     recipe: Annotated[str | None, Parameter(group=_INT8)] = None,
     ranges: Annotated[Path | None, Parameter(group=_INT8)] = None,
     cpu: Annotated[Literal["vnni", "avx2", "arm"] | None, Parameter(group=_INT8)] = None,
+    keep_fp32: Annotated[bool, Parameter(show_default=False, group=_INT8)] = False,
     target: Annotated[Literal["cpu", "tensorrt", "tensorrt-rtx"], Parameter(group=_GPU)] = "cpu",
     gpu: Annotated[str | None, Parameter(group=_GPU)] = None,
     batch: Annotated[str | None, Parameter(group=_GPU)] = None,
     evaluation: Annotated[Path | None, Parameter(name="--eval", group=_PROOF)] = None,
     max_drop: Annotated[float | None, Parameter(group=_PROOF)] = None,
     min_agreement: Annotated[float | None, Parameter(group=_PROOF)] = None,
+    max_latency_ms: Annotated[float | None, Parameter(group=_BUDGET)] = None,
+    max_size_mb: Annotated[float | None, Parameter(group=_BUDGET)] = None,
+    max_memory_mb: Annotated[float | None, Parameter(group=_BUDGET)] = None,
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     force: Annotated[bool, Parameter(show_default=False, group=_OUTPUT)] = False,
     no_pictures: Annotated[bool, Parameter(name="--no-pictures", show_default=False, group=_OUTPUT)] = False,
@@ -128,6 +133,8 @@ def command(
     ranges
         File of ranges to take instead of measuring them: TensorRT's calibration cache, or a bundle's calibration.json.
         Calibration images then correct and judge only.
+    keep_fp32
+        Put the FP32 model into the bundle, too: `xxdeploy tune` takes it where INT8 is not faster.
     cpu
         The one kind of processor to export for. By default the bundle serves all.
     target
@@ -143,6 +150,12 @@ def command(
         Promise: fail when top-1 falls by more points than this.
     min_agreement
         Promise: fail when fewer images than this, in percent, keep the class that Keras gives. Needs no labels.
+    max_latency_ms
+        Fail when the median of an image, decoded, to its answer is more than this on this machine.
+    max_size_mb
+        Fail when the files of the bundle are more than this together (MB are 10^6 bytes).
+    max_memory_mb
+        Fail when a fresh Python process that loads the bundle and answers once takes more than this.
     out
         Folder of the bundle. By default exports/MODEL-PRECISION.
     force
@@ -174,6 +187,7 @@ def command(
     from xxdeploy.cli.progress import ProgressView
     from xxdeploy.models.catalog import BuildOptions, find
     from xxdeploy.pipeline import ExportPlan, export
+    from xxdeploy.pipeline.limits import Limits
     from xxdeploy.pipeline.parts import bundle_name
     from xxdeploy.pipeline.source import SUFFIXES, name_of
 
@@ -205,6 +219,8 @@ def command(
         force=force,
         pictures=not no_pictures,
         engine=_engine(target, gpu, batch),
+        keep_fp32=keep_fp32,
+        limits=Limits(max_latency_ms, max_size_mb, max_memory_mb),
     )
     folder = Path("exports") / bundle_name(name_of(source), plan) if out is None else out
     with ProgressView(as_json=as_json) as progress:

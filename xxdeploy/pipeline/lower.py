@@ -92,10 +92,11 @@ def lower(
     from xxdeploy.pipeline.int8 import make_int8
 
     int8 = make_int8(source, plan, fp32, statistics, report)
+    files = [ModelFile(each.name, each.model, each.scheme, each.requires, each.answers) for each in int8.variants.built]
+    if plan.keep_fp32:  # last: it is picked where no other may be, and by `tune` where it is faster
+        files.append(ModelFile("fp32", fp32, "float32", (), fp32))
     return Lowered(
-        tuple(
-            ModelFile(each.name, each.model, each.scheme, each.requires, each.answers) for each in int8.variants.built
-        ),
+        tuple(files),
         ranges=int8.ranges,
         records=int8.records,
         facts=int8.facts,

@@ -25,6 +25,7 @@ from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
 from xxdeploy.models.samples import sample_for, sample_options
+from xxdeploy.pipeline.limits import NO_LIMITS, Limits
 from xxdeploy.runtime.manifest import TASKS
 from xxdeploy.runtime.preprocess import CUSTOM, MODES, Preprocess
 from xxdeploy.verify import check_max_drop, check_min_agreement
@@ -53,7 +54,8 @@ class ExportPlan:
     quantisation recipe to pin (a file, or the name of one that ships; ``auto`` climbs from the first rung); ``ranges``
     a file of ranges that stand for those of calibration, whose images then judge and correct only; ``cpu`` the one kind
     of processor to export for (None: all); ``engine`` the TensorRT engine that the bundle is for and carries,
-    in the plan's precision (None: a bundle for processors); ``preprocess`` tf, caffe, torch or none (None: the
+    in the plan's precision (None: a bundle for processors); ``keep_fp32`` to carry the FP32 model beside INT8, last in
+    preference; ``limits`` what the bundle may cost; ``preprocess`` tf, caffe, torch or none (None: the
     network's own); ``resize`` squash or crop. Four are for a model file: ``output_layer`` whose result is wanted,
     ``task`` classification or features (None: what its last layers are), ``custom_objects`` (``module:name``) that it
     is made of, ``unsafe_lambda`` to run the code in it.
@@ -83,6 +85,8 @@ class ExportPlan:
     force: bool = False
     pictures: bool = True
     engine: EngineOptions | None = None
+    keep_fp32: bool = False
+    limits: Limits = NO_LIMITS
 
     def __post_init__(self) -> None:
         if self.task not in (None, *TASKS):
@@ -95,9 +99,14 @@ class ExportPlan:
             raise UsageError(
                 f"there is no kind of processor {self.cpu!r}", hint=f"--cpu {'|'.join(CPUS)}", code="unknown-cpu"
             )
-        if self.precision != "int8" and (self.cpu, self.recipe, self.ranges) != (None, None, None):
+        if self.precision != "int8" and (self.cpu, self.recipe, self.ranges, self.keep_fp32) != (
+            None,
+            None,
+            None,
+            False,
+        ):
             raise UsageError(
-                "--cpu, --recipe and --ranges are about INT8, and nothing is quantised",
+                "--cpu, --recipe, --ranges and --keep-fp32 are about INT8, and nothing is quantised",
                 hint="add --int8, or leave them out",
                 code="int8-only",
             )

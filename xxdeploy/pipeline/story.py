@@ -9,10 +9,7 @@ from itertools import chain
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-from numpy.typing import NDArray
-
-from xxdeploy.artifacts import LayerNoise, OnnxModel, OnProgress, Progress, Runner, StepRecord
+from xxdeploy.artifacts import LayerNoise, OnProgress, Progress, Runner, StepRecord
 from xxdeploy.bundle.golden import golden_images
 from xxdeploy.bundle.output import output_writable
 from xxdeploy.bundle.pack import pack
@@ -20,8 +17,9 @@ from xxdeploy.errors import VerificationError
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.device import bundled_engine, check_engine, engine_sentence, export_engine, prove_engine
+from xxdeploy.pipeline.limits import NO_LIMITS, keep_limits
 from xxdeploy.pipeline.lower import lower
-from xxdeploy.pipeline.parts import GOLDEN_IMAGES, Built, Part, bundle_parts
+from xxdeploy.pipeline.parts import GOLDEN_IMAGES, Built, bundle_parts, part_from
 from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.prove import (
     EXACT_IMAGES,
@@ -112,10 +110,7 @@ def export(
     rows = closing_rows(timing, sizes, [median(each) for each in times], accuracies)
     del timing
 
-    parts = tuple(
-        Part(each.name, each.model, each.scheme, each.requires, _answers(each.answers, normal))
-        for each in lowered.files
-    )
+    parts = tuple(part_from(each, normal, plan.precision) for each in lowered.files)
     found = dict(lowered.facts)
     if engine:
         found["engine"] = dict(engine.facts)
@@ -148,6 +143,8 @@ def export(
             sentences=words,
         )
         files[REPORT] = render_report(manifest, lowered.noise, seen).encode()
+    with timed("budgets") if plan.limits != NO_LIMITS else nullcontext():
+        kept = keep_limits(plan.limits, manifest, files)
     with timed("write"):
         pack(manifest, files, out, force=plan.force)
     return ExportResult(
@@ -158,14 +155,9 @@ def export(
         notes=inputs.notes,
         task=inputs.task,
         rungs=lowered.rungs,
-        sentences=words,
+        sentences=(*words, *kept),
         processors=lowered.processors,
     )
-
-
-def _answers(model: OnnxModel, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """Return what each output gives for a batch, in their order."""
-    return tuple(OrtSession(model.data, exact=True).run_all(batch).values())
 
 
 def _judge(

@@ -21,6 +21,7 @@ from xxdeploy.runtime.selftest import MAX_BATCH
 
 MAX_ROUNDS = 100_000
 _WARM_UP = 5
+_STARTS = 3
 _CHILD_SECONDS = 600
 
 # VmHWM and not ru_maxrss: on Linux the latter begins at what the parent had when it started the child.
@@ -29,8 +30,8 @@ import json, sys
 import numpy as np
 from xxdeploy.runtime.bench import peak_memory
 from xxdeploy.runtime.predictor import load
-bundle, threads, variant = json.loads(sys.argv[1])
-runtime = load(bundle, threads=threads, variant=variant)
+bundle, options = json.loads(sys.argv[1])
+runtime = load(bundle, **options)
 p = runtime.manifest.preprocess
 image = np.zeros((p.height, p.width, p.channels), np.uint8)
 (runtime.features if runtime.manifest.task == "features" else runtime.probabilities)(image)
@@ -45,12 +46,15 @@ class BenchResult:
     ``p50_ms``, ``p90_ms``, ``p99_ms``: one decoded image (uint8, at input size) to the output, normalising
     included. ``model_p50_ms``: the engine alone. ``images_per_second``: in batches of ``MAX_BATCH``.
     ``cold_start_ms``: from starting a Python process to the first answer, hashes checked.
-    ``peak_memory_bytes``: of that process; None where the system does not tell.
+    ``peak_memory_bytes``: of that process; None where the system does not tell. Both are medians of a few processes.
+    ``settings`` says which engine it was, and how it was set. ``speed`` is the first subject's ``p50_ms`` over this,
+    ``speed_low`` and ``speed_high`` the quartiles of that ratio round by round.
     """
 
     bundle: str
     variant: str
     engine: str
+    settings: str
     threads: int | None
     rounds: int
     p50_ms: float
@@ -60,11 +64,21 @@ class BenchResult:
     images_per_second: float
     cold_start_ms: float
     peak_memory_bytes: int | None
+    speed: float = 1.0
+    speed_low: float = 1.0
+    speed_high: float = 1.0
 
 
-def bench(bundle: str | os.PathLike[str], *, rounds: int = 50, threads: int | None = None) -> BenchResult:
+def bench(
+    bundle: str | os.PathLike[str],
+    *,
+    rounds: int = 50,
+    threads: int | None = None,
+    engine: str | None = None,
+    tuned: bool = True,
+) -> BenchResult:
     """Measure one bundle. Parameters and errors as ``bench_many``."""
-    return bench_many([bundle], rounds=rounds, threads=threads)[0]
+    return bench_many([bundle], rounds=rounds, threads=threads, engines=(engine,), tuned=tuned)[0]
 
 
 def bench_many(
@@ -72,16 +86,20 @@ def bench_many(
     *,
     rounds: int = 50,
     threads: int | None = None,
+    engines: Sequence[str | None] = (None,),
+    tuned: bool = True,
     on_round: Callable[[int, int], None] | None = None,
 ) -> tuple[BenchResult, ...]:
-    """Measure several bundles in turns, so that a busy moment of the machine hits all of them alike.
+    """Measure each bundle in each engine, in turns, so that a busy moment of the machine hits all of them alike.
 
     Parameters
     ----------
     rounds
         Timed runs of each, after a warm-up.
-    threads
-        As in ``OrtSession``.
+    threads, tuned
+        As in ``load``: what ``xxdeploy tune`` found here is used, unless an engine or threads are given.
+    engines
+        As in ``load``; None is what ``load`` takes by itself.
     on_round
         Called with (rounds done, rounds) for a progress bar.
 
@@ -96,22 +114,26 @@ def bench_many(
         raise UsageError(
             f"rounds must be 1 to {MAX_ROUNDS}, not {rounds}", hint="50 is a good number", code="rounds-invalid"
         )
-    if not bundles:
+    if not bundles or not engines:
         raise UsageError("there is no bundle to measure", hint="give at least one folder", code="no-bundles")
-    subjects = [_Subject(load(bundle, threads=threads)) for bundle in bundles]
-    cold = [_cold_start(subject.runtime, threads) for subject in subjects]
+    subjects = [
+        _Subject(load(bundle, threads=threads, engine=engine, tuned=tuned), threads, engine, tuned)
+        for bundle in bundles
+        for engine in engines
+    ]
+    starts = [[_cold_start(subject) for subject in subjects] for _ in range(_STARTS)]
     for subject in subjects:
         for _ in range(_WARM_UP):
             subject.round()
-    whole, model, batch = (np.empty((len(subjects), rounds)) for _ in range(3))
+    times = np.empty((3, len(subjects), rounds))  # whole, model, batch
     for number in range(rounds):
         for row, subject in enumerate(subjects):
-            whole[row, number], model[row, number], batch[row, number] = subject.round()
+            times[:, row, number] = subject.round()
         if on_round is not None:
             on_round(number + 1, rounds)
     return tuple(
-        _result(subject.runtime, threads, *times, *start)
-        for subject, times, start in zip(subjects, zip(whole, model, batch, strict=True), cold, strict=True)
+        _result(subject, times[:, row], times[0, 0], [start[row] for start in starts])
+        for row, subject in enumerate(subjects)
     )
 
 
@@ -132,8 +154,9 @@ def peak_memory() -> int | None:
 class _Subject:
     """A loaded bundle and its input, made once: what is timed is the runtime, not the making of pictures."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, threads: int | None, engine: str | None, tuned: bool) -> None:
         self.runtime = runtime
+        self.options = {"threads": threads, "engine": engine, "tuned": tuned}
         p = runtime.manifest.preprocess
         random = np.random.default_rng(0)
         self.images: list[NDArray[np.uint8]] = list(
@@ -154,34 +177,39 @@ class _Subject:
 
 
 def _result(
-    runtime: Runtime,
-    threads: int | None,
-    whole: NDArray[np.float64],
-    model: NDArray[np.float64],
-    batch: NDArray[np.float64],
-    cold_start: float,
-    peak: int | None,
+    subject: _Subject,
+    times: NDArray[np.float64],
+    first: NDArray[np.float64],
+    starts: Sequence[tuple[float, int | None]],
 ) -> BenchResult:
+    runtime, (whole, model, batch) = subject.runtime, times
     p50, p90, p99 = (float(value) for value in np.percentile(whole * 1e3, (50, 90, 99)))
+    low, high = (float(value) for value in np.percentile(first / whole, (25, 75)))
+    peaks = [peak for _, peak in starts if peak is not None]
     return BenchResult(
         bundle=runtime.manifest.name,
         variant=runtime.variant.name,
         engine=runtime.session.name,
-        threads=threads,
+        settings=str(runtime.settings),
+        threads=runtime.settings.threads if runtime.settings else None,
         rounds=len(whole),
         p50_ms=p50,
         p90_ms=p90,
         p99_ms=p99,
         model_p50_ms=float(np.median(model)) * 1e3,
         images_per_second=MAX_BATCH / float(np.median(batch)),
-        cold_start_ms=cold_start * 1e3,
-        peak_memory_bytes=peak,
+        cold_start_ms=float(np.median([seconds for seconds, _ in starts])) * 1e3,
+        peak_memory_bytes=int(np.median(peaks)) if peaks else None,
+        speed=float(np.median(first)) * 1e3 / p50,
+        speed_low=low,
+        speed_high=high,
     )
 
 
-def _cold_start(runtime: Runtime, threads: int | None) -> tuple[float, int | None]:
+def _cold_start(subject: _Subject) -> tuple[float, int | None]:
     """Return seconds from process start to first answer, and the peak memory of that process."""
-    arguments = json.dumps([str(runtime.root), threads, runtime.variant.name])
+    runtime = subject.runtime
+    arguments = json.dumps([str(runtime.root), subject.options])
     # -P: no module may come from the working directory. The package itself may be a checkout that is not installed.
     home = str(Path(xxdeploy.__file__).parent.parent)
     path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))

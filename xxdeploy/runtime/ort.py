@@ -69,25 +69,23 @@ class OrtSession:
         exact: bool = False,
         provider: str | None = None,
     ) -> None:
-        if threads is not None and not 1 <= threads <= MAX_THREADS:
-            raise UsageError(
-                f"threads must be 1 to {MAX_THREADS}, not {threads}",
-                hint="leave it out to use every core that this process may use",
-                code="threads-invalid",
-            )
+        check_threads(threads)
         if isinstance(model, bytes):
-            _check_self_contained(model, name)
+            check_self_contained(model, name)
         ort = _import_onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = _default_threads() if threads is None else threads
         options.log_severity_level = _FATAL
-        # Else bytes that are ONNX to _check_self_contained() might be another format to onnxruntime.
+        # Else bytes that are ONNX to check_self_contained() might be another format to onnxruntime.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if exact:
             options.add_session_config_entry("session.x64quantprecision", "1")
-        if not spinning:
+        if spinning:
+            # Within a run only: threads that spin on after it take the cores from whatever comes next.
+            options.add_session_config_entry("session.force_spinning_stop", "1")
+        else:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             # Without enable_fallback=0 a failure is printed to stdout and tried a second time.
@@ -100,7 +98,7 @@ class OrtSession:
             raise
         except Exception as error:  # onnxruntime's own classes derive from Exception only
             raise EngineError(
-                f"onnxruntime {ort.__version__} cannot load the model of {name}: {_first_line(error)}",
+                f"onnxruntime {ort.__version__} cannot load the model of {name}: {first_line(error)}",
                 hint="the file is damaged, or needs a newer onnxruntime (see `tools` in the manifest)",
                 code="engine-load",
             ) from error
@@ -142,14 +140,25 @@ class OrtSession:
         except Exception as error:  # as above
             shape = getattr(batch, "shape", None)
             raise EngineError(
-                f"{self.name} failed on a batch {shape} {getattr(batch, 'dtype', '')}: {_first_line(error)}",
+                f"{self.name} failed on a batch {shape} {getattr(batch, 'dtype', '')}: {first_line(error)}",
                 hint="let the bundle's Preprocess make the batch; if it did, try optimise=False",
                 code="engine-run",
             ) from error
         return results
 
 
-def _check_self_contained(model: bytes, name: str) -> None:
+def check_threads(threads: int | None) -> None:
+    """Raise ``UsageError`` ``threads-invalid`` for a number that no engine should be asked for."""
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise UsageError(
+            f"threads must be 1 to {MAX_THREADS}, not {threads}",
+            hint="leave it out to use every core that this process may use",
+            code="threads-invalid",
+        )
+
+
+def check_self_contained(model: bytes, name: str) -> None:
+    """Raise ``EngineError`` (``engine-external-data``, ``engine-load``) unless a model holds all of its weights."""
     try:
         external = has_external_data(model)
     except ValueError as error:
@@ -198,5 +207,6 @@ def _default_threads() -> int:
     return 0
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an engine's message, or the name of its class."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

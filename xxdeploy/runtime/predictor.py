@@ -15,15 +15,16 @@ from PIL import Image
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.runtime.cpu import cpu_features
+from xxdeploy.runtime.engines import Settings, installed_engines, open_session
 from xxdeploy.runtime.files import check_entry, open_signed, read_entry
 from xxdeploy.runtime.labels import labels_from_text
 from xxdeploy.runtime.manifest import Manifest, Variant
-from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.runtime.postprocess import Prediction, top_predictions
 from xxdeploy.runtime.preprocess import ImageLike
 from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_all, run_selftest
 from xxdeploy.runtime.session import Session
 from xxdeploy.runtime.signature import KeyLike, trust
+from xxdeploy.runtime.tuned import Choice, stored_choice
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class Runtime:
     """A loaded bundle. Holds no state between calls; several threads may call it at once.
 
     ``variant`` is the model file that was picked for this processor; ``version`` what the bundle was signed as, None
-    where no key was given.
+    where no key was given; ``settings`` those of the engine, None where a session was given.
     """
 
     root: Path
@@ -42,6 +43,7 @@ class Runtime:
     session: Session
     labels: tuple[str, ...]
     version: int | None = None
+    settings: Settings | None = None
 
     @overload
     def predict(self, images: ImageLike, top: int = 5) -> tuple[Prediction, ...]: ...  # type: ignore[overload-overlap]
@@ -134,6 +136,9 @@ def load(
     variant: str | None = None,
     key: KeyLike | None = None,
     min_version: int = 0,
+    engine: str | None = None,
+    tune: bool = False,
+    tuned: bool = True,
 ) -> Runtime:
     """Open a bundle and make it ready to predict.
 
@@ -157,6 +162,13 @@ def load(
         One file may hold several keys. Needs ``xxdeploy[sign]``.
     min_version
         Refuse a bundle that was signed as an older version.
+    engine
+        ``onnxruntime`` (the default), ``onnxruntime-cuda`` or ``openvino``. Imported only if it is chosen.
+    tune
+        If nothing was found yet for this bundle on this device with these engines, measure what is fastest, which
+        takes about half a minute, and keep it (:func:`xxdeploy.runtime.tune.tune`).
+    tuned
+        False ignores what ``tune`` found here. So does giving an engine, threads, a variant or a session.
 
     Raises
     ------
@@ -176,8 +188,13 @@ def load(
             code="key-without-check",
         )
     root, manifest, version = open_signed(bundle, asked)
+    settings = Settings(engine or "onnxruntime", threads)
+    if tuned and session is None and (engine, threads, variant) == (None, None, None):
+        choice = _choice(root, manifest, tune=tune)
+        if choice is not None:
+            settings, variant = choice.settings, choice.variant
     picked = pick_variant(manifest, cpu_features()) if variant is None else _named_variant(manifest, variant)
-    _log.debug("bundle %s: variant %s", manifest.name, picked.name)
+    _log.debug("bundle %s: variant %s on %s", manifest.name, picked.name, settings)
     wanted = {manifest.labels} if session is not None else {picked.model, manifest.labels}
     held: dict[str | None, bytes] = {}
     for entry in manifest.files:
@@ -189,9 +206,10 @@ def load(
         labels = tuple(str(index) for index in range(manifest.classes))
     else:
         labels = labels_from_text(held[manifest.labels], manifest.classes)
+    used = settings if session is None else None
     if session is None:
-        session = _session(held.pop(picked.model), manifest, picked, threads)
-    runtime = Runtime(root, manifest, picked, session, labels, version)
+        session = open_session(held.pop(picked.model), manifest, picked, settings)
+    runtime = Runtime(root, manifest, picked, session, labels, version, used)
     if selftest:
         runtime.selftest()
     return runtime
@@ -221,17 +239,16 @@ def _named_variant(manifest: Manifest, name: str) -> Variant:
     )
 
 
-def _session(model: bytes, manifest: Manifest, variant: Variant, threads: int | None) -> OrtSession:
-    session = OrtSession(model, name=f"onnx-{variant.precision}", threads=threads)
-    names = session.input_name, session.output_names
-    if names != (manifest.input_name, manifest.output_names):
-        raise BundleError(
-            f"{variant.model} maps {names[0]} to {', '.join(names[1])}, "
-            f"the manifest says {manifest.input_name} to {', '.join(manifest.output_names)}",
-            hint="export the bundle again",
-            code="bundle-signature",
-        )
-    return session
+def _choice(root: Path, manifest: Manifest, *, tune: bool) -> Choice | None:
+    """Return what was found to be fastest here; with ``tune``, find it if it is not known for the engines of today."""
+    if not tune:
+        return stored_choice(manifest)
+    choice = stored_choice(manifest, engines=installed_engines())
+    if choice is None:
+        from xxdeploy.runtime.tune import tune_opened
+
+        choice = tune_opened(root, manifest).choice
+    return choice
 
 
 def _chunks(images: ImageLike | Sequence[ImageLike]) -> Iterator[Sequence[ImageLike]]:

@@ -1,0 +1,346 @@
+"""Finds the fastest way to run a bundle on this device: engine, precision, threads, spinning.
+
+Candidates run in turns, so that a busy moment of the machine hits all of them alike. After each stage the slower half
+leaves (successive halving: Jamieson and Talwalkar, 2016), and who is left gets more rounds. Nobody takes part whose
+golden pairs do not hold.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.errors import EngineError, UsageError, XXDeployError
+from xxdeploy.runtime.cpu import cpu_features
+from xxdeploy.runtime.engines import CUDA, Settings, engine_version, installed_engines, open_session
+from xxdeploy.runtime.files import open_signed, read_entry
+from xxdeploy.runtime.manifest import Manifest, Variant
+from xxdeploy.runtime.selftest import read_golden, run_selftest
+from xxdeploy.runtime.session import Session
+from xxdeploy.runtime.signature import KeyLike, trust
+from xxdeploy.runtime.tuned import Choice, cores, store_choice
+
+DEFAULT_BUDGET = 30.0
+MAX_BUDGET = 3600.0
+_GROUP_BYTES = 1 << 30
+"""What the sessions of one race may hold at once, at about twice the model file each."""
+_LARGEST_GROUP = 12
+_WARM_UP = 2
+_FEWEST_ROUNDS, _MOST_ROUNDS = 5, 100
+_KEPT = 3
+"""Finalists; also who stays for the race with the next group."""
+_TIE = 1.03
+"""Closer than this to the fastest is as fast: then the simpler candidate is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A variant of the bundle in an engine."""
+
+    variant: Variant
+    settings: Settings
+
+    def __str__(self) -> str:
+        return f"{self.variant.name} on {self.settings}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What came of a candidate: the median ``milliseconds`` of one image in ``rounds`` rounds, or its ``problem``.
+
+    Who leaves a race early has fewer rounds, and was measured beside others.
+    """
+
+    candidate: Candidate
+    milliseconds: float | None
+    rounds: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What was found. ``trials`` has every candidate, ``default`` is what ``load`` takes untuned.
+
+    ``versions`` are those of the engines; ``stored`` is the file that keeps the choice, None where there is none.
+    """
+
+    best: Trial
+    default: Trial
+    trials: tuple[Trial, ...]
+    seconds: float
+    versions: Mapping[str, str] = field(default_factory=dict)
+    stored: Path | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """Return what is kept."""
+        best = self.best.candidate
+        times = (each.milliseconds or 0.0 for each in (self.best, self.default))
+        return Choice(best.variant.name, best.settings, self.versions, *times)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Say what was found, for a person."""
+        best, default = _milliseconds(self.best), _milliseconds(self.default)
+        said = [f"fastest here: {self.best.candidate}, {best:.2f} ms"]
+        if self.best.candidate == self.default.candidate:
+            said[0] += "; that is the default"
+        elif math.isfinite(default):
+            said[0] += f"; the default, {self.default.candidate}, takes {default:.2f} ms ({default / best:.2f}x)"
+        else:
+            said[0] += f"; the default, {self.default.candidate}, does not work here: {self.default.problem}"
+        preferred, taken = self.default.candidate.variant, self.best.candidate.variant
+        if taken.precision != preferred.precision:
+            others = [each for each in self.trials if each.candidate.variant == preferred]
+            quickest = min(map(_milliseconds, others))
+            if math.isfinite(quickest):
+                said.append(
+                    f"{preferred.precision.upper()} is not faster on this device ({quickest:.2f} ms at best): "
+                    f"{taken.precision.upper()} is taken"
+                )
+        return tuple(said)
+
+
+@dataclass(slots=True)
+class _Runner:
+    candidate: Candidate
+    session: Session
+    times: list[float] = field(default_factory=list)
+
+    def trial(self) -> Trial:
+        return Trial(self.candidate, float(np.median(self.times)) * 1e3, len(self.times))
+
+
+def tune(
+    bundle: str | os.PathLike[str],
+    *,
+    budget: float = DEFAULT_BUDGET,
+    key: KeyLike | None = None,
+    min_version: int = 0,
+    on_progress: Callable[[float, str], None] | None = None,
+) -> Tuning:
+    """Measure, and keep the choice for ``load`` in the user's cache folder (``tuned.cache_folder``).
+
+    Parameters
+    ----------
+    budget
+        Seconds for all of it, about. The default is measured however small it is.
+    key, min_version
+        As in ``load``.
+    on_progress
+        Called with the share that is done (0..1) and what is going on.
+
+    Raises
+    ------
+    UsageError
+        ``budget-invalid``; else as ``load``.
+    BundleError
+        As ``load``.
+    EngineError
+        ``nothing-runs``: no candidate gives the golden answers.
+    """
+    if not 0 < budget <= MAX_BUDGET:
+        raise UsageError(
+            f"the budget must be up to {MAX_BUDGET:.0f} seconds, not {budget}",
+            hint=f"{DEFAULT_BUDGET:.0f} is a good number",
+            code="budget-invalid",
+        )
+    root, manifest, _ = open_signed(bundle, trust(key, min_version))
+    return tune_opened(root, manifest, budget=budget, on_progress=on_progress)
+
+
+def tune_opened(
+    root: Path,
+    manifest: Manifest,
+    *,
+    budget: float = DEFAULT_BUDGET,
+    on_progress: Callable[[float, str], None] | None = None,
+) -> Tuning:
+    """As ``tune``, for a bundle that is open."""
+    entries = {entry.path: entry for entry in manifest.files}
+    variants = runnable_variants(manifest, cpu_features())
+    models = {each.model: read_entry(root, entries[each.model]) for each in variants}
+    candidates = candidates_for(variants, installed_engines(), cores())
+
+    def start(candidate: Candidate) -> Session:
+        model = models[candidate.variant.model]
+        session = open_session(model, manifest, candidate.variant, candidate.settings)
+        run_selftest(session, root, manifest, candidate.variant)
+        return session
+
+    pictures, _ = read_golden(root, manifest, variants[0])
+    largest = max(map(len, models.values()))
+    tuning = race(
+        candidates,
+        start,
+        manifest.preprocess.normalise(pictures[:1]),
+        budget=budget,
+        together=max(_KEPT + 1, min(_LARGEST_GROUP, _GROUP_BYTES // (2 * largest))),
+        on_progress=on_progress or (lambda *_: None),
+    )
+    versions = {name: version for name in installed_engines() if (version := engine_version(name)) is not None}
+    tuning = replace(tuning, versions=versions)
+    return replace(tuning, stored=store_choice(manifest, tuning.choice))
+
+
+def runnable_variants(manifest: Manifest, features: frozenset[str]) -> tuple[Variant, ...]:
+    """Return, of each precision, the variant that ``load`` would take here; what ``load`` prefers comes first.
+
+    Others of the same precision are made for other processors, and may be less accurate.
+    """
+    found: dict[str, Variant] = {}
+    for variant in manifest.variants:
+        if features.issuperset(variant.requires):
+            found.setdefault(variant.precision, variant)
+    return tuple(found.values())
+
+
+def candidates_for(variants: Sequence[Variant], engines: Sequence[str], cores: int) -> tuple[Candidate, ...]:
+    """Return every candidate, the default first: where the budget ends early, it was measured.
+
+    Up to eight cores every number of threads is tried, above that powers of two, a half and all. Threads None is all.
+    """
+    counts: list[int | None] = [None, *(n for n in range(1, cores) if cores <= 8 or n & (n - 1) == 0 or 2 * n == cores)]
+    settings: list[Settings] = []
+    for threads in counts:
+        alone = threads == 1 or cores == 1
+        if "onnxruntime" in engines:
+            settings += [
+                Settings("onnxruntime", threads, spinning) for spinning in (True, *(() if alone else (False,)))
+            ]
+    if "openvino" in engines:
+        hints = ("f32", "bf16") if _has_bf16() else ("f32",)
+        settings += [Settings("openvino", threads, hint=hint) for threads in counts for hint in hints]
+    if "onnxruntime" in engines and _has_cuda():
+        settings.append(Settings(CUDA))
+    # By setting and not by variant: what is cut off by the budget is then the odd setting of each.
+    return tuple(Candidate(variant, each) for each in settings for variant in variants)
+
+
+def race(
+    candidates: Sequence[Candidate],
+    start: Callable[[Candidate], Session],
+    batch: NDArray[np.float32],
+    *,
+    budget: float,
+    together: int,
+    on_progress: Callable[[float, str], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> Tuning:
+    """Race ``candidates``, the first of which is the default, ``together`` at a time.
+
+    ``start`` opens and proves one; an ``XXDeployError`` of it puts the candidate out.
+
+    Raises
+    ------
+    EngineError
+        ``nothing-runs``.
+    """
+    began = clock()
+    groups = math.ceil(max(0, len(candidates) - together) / (together - _KEPT)) + 1
+    trials: dict[Candidate, Trial] = {}
+    running: list[_Runner] = []
+    left, group = list(candidates), 0
+    while left:
+        group += 1
+        until = began + budget * group / groups
+        while left and len(running) < together:
+            candidate = left.pop(0)
+            if running and clock() - began > budget:
+                trials[candidate] = Trial(candidate, None, 0, "no time was left to try it")
+                continue
+            on_progress(min(1.0, (clock() - began) / budget), str(candidate))
+            try:
+                session = start(candidate)
+                for _ in range(_WARM_UP):
+                    session.run(batch)
+                running.append(_Runner(candidate, session))
+            except XXDeployError as error:
+                trials[candidate] = Trial(candidate, None, 0, error.message)
+        if running:
+            running = _halve(running, batch, _KEPT, until, clock, trials)
+    trials.update({runner.candidate: runner.trial() for runner in running})
+    ordered = tuple(trials[each] for each in candidates)
+    fastest = min(map(_milliseconds, ordered))
+    if not math.isfinite(fastest):
+        raise EngineError(
+            f"no engine here gives the golden answers of this bundle; the default: {ordered[0].problem}",
+            hint="`xxdeploy verify` and `xxdeploy doctor` say more",
+            code="nothing-runs",
+        )
+    finalists = {runner.candidate for runner in running}
+    # Trials are in the order of preference, and who left the race early was beaten side by side.
+    best = next(
+        each for each in ordered if each.candidate in finalists and _milliseconds(each) <= _TIE * _best_of(running)
+    )
+    on_progress(1.0, str(best.candidate))
+    return Tuning(best, ordered[0], ordered, clock() - began)
+
+
+def _halve(
+    running: list[_Runner],
+    batch: NDArray[np.float32],
+    keep: int,
+    until: float,
+    clock: Callable[[], float],
+    trials: dict[Candidate, Trial],
+) -> list[_Runner]:
+    """Let them run in turns and drop the slower half, until ``keep`` are left, and those have run, too.
+
+    The first stays in any case: what the default takes is what the choice is compared with.
+    """
+    while True:
+        stages = max(0, math.ceil(math.log2(max(1, len(running)) / keep))) + 1
+        _take_turns(running, batch, clock() + max(0.0, until - clock()) / stages, clock)
+        if len(running) <= keep:
+            return running
+        ranked = sorted(running, key=lambda each: float(np.median(each.times)))
+        staying = ranked[: max(keep, math.ceil(len(ranked) / 2))]
+        if running[0] not in staying:
+            staying[-1] = running[0]
+        trials.update({each.candidate: each.trial() for each in running if each not in staying})
+        running = [each for each in running if each in staying]
+
+
+def _take_turns(running: list[_Runner], batch: NDArray[np.float32], end: float, clock: Callable[[], float]) -> None:
+    for runner in running:
+        runner.times.clear()  # medians are compared of the same rounds only
+    for number in range(_MOST_ROUNDS):
+        if number >= _FEWEST_ROUNDS and clock() > end:
+            return
+        turn = number % len(running)
+        for runner in (*running[turn:], *running[:turn]):  # nobody always follows the same one
+            begin = clock()
+            runner.session.run(batch)
+            runner.times.append(clock() - begin)
+
+
+def _best_of(running: Sequence[_Runner]) -> float:
+    return min(_milliseconds(each.trial()) for each in running)
+
+
+def _milliseconds(trial: Trial) -> float:
+    return math.inf if trial.milliseconds is None else trial.milliseconds
+
+
+def _has_bf16() -> bool:
+    from xxdeploy.runtime.openvino import has_bf16
+
+    try:
+        return has_bf16()
+    except XXDeployError:
+        return False
+
+
+def _has_cuda() -> bool:
+    """Tell whether onnxruntime was compiled for CUDA; whether that works here shows when it is tried."""
+    import onnxruntime
+
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()

@@ -1,0 +1,179 @@
+"""Keeps what ``tune`` found, and gives it back on the same device, for the same bundle and the same engines only.
+
+One small JSON file for each bundle and device, in the user's cache folder. Whatever is wrong with it, it is as if it
+were not there: ``load`` goes on with the defaults, ``tune`` measures again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xxdeploy.errors import XXDeployError
+from xxdeploy.runtime.cpu import cpu_features
+from xxdeploy.runtime.engines import Settings, engine_version
+from xxdeploy.runtime.manifest import Manifest
+
+CACHE_VARIABLE = "XXDEPLOY_CACHE"
+"""Environment variable that names another folder than the user's cache."""
+_FORMAT = 1
+_MAX_BYTES = 1 << 16
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to load: the name of a variant and the settings of its engine.
+
+    ``versions`` are those of the engines that were there; ``milliseconds`` and ``default_milliseconds`` what one image
+    took, so and with the defaults.
+    """
+
+    variant: str
+    settings: Settings
+    versions: Mapping[str, str]
+    milliseconds: float
+    default_milliseconds: float
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def device_facts() -> dict[str, str | int | list[str]]:
+    """Return what a choice depends on: name and features of the processor, and how many cores may be used."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    fields = (line.partition(":") for line in text.splitlines())
+    named = {key.strip(): value.strip() for key, _, value in fields}
+    # x86 has a name; ARM's parts have numbers.
+    name = named.get("model name") or " ".join(
+        named[key] for key in ("CPU implementer", "CPU part", "Hardware", "Model") if key in named
+    )
+    return {
+        "processor": name or platform.processor() or platform.machine(),
+        "machine": platform.machine(),
+        "features": sorted(cpu_features()),
+        "cores": cores(),
+    }
+
+
+def cache_folder() -> Path | None:
+    """Return the folder for choices, which need not exist; None where there is no home."""
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE]) / "tuned"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    if sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "xxdeploy" / "tuned"
+
+
+def bundle_digest(manifest: Manifest) -> str:
+    """SHA-256 over every file's hash and the variants: what a measurement of this bundle depends on."""
+    facts = [[(each.path, each.sha256) for each in manifest.files], [asdict(each) for each in manifest.variants]]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice | None:
+    """Return the choice for this bundle on this device; None if there is none that can be trusted.
+
+    It is dropped when its engine has another version than when it was measured. ``engines`` are others whose versions
+    must be the same, too: those that a fresh measurement would try. Raises nothing.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return None
+    device, digest = device_facts(), bundle_digest(manifest)
+    path = _path(folder, device, digest)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+        found = json.loads(text if len(text) <= _MAX_BYTES else b"")
+        if (found["format"], found["device"], found["bundle"]) != (_FORMAT, device, digest):
+            return None
+        variant = next(each for each in manifest.variants if each.name == found["variant"])
+        choice = Choice(
+            variant.name,
+            Settings(**found["settings"]),
+            {str(engine): str(version) for engine, version in found["versions"].items()},
+            float(found["milliseconds"]),
+            float(found["default_milliseconds"]),
+        )
+        if not cpu_features().issuperset(variant.requires):
+            return None
+        for engine in (choice.settings.engine, *engines):
+            if choice.versions.get(engine) != engine_version(engine):
+                _log.debug("%s: %s has another version than when it was tuned", path, engine)
+                return None
+    except FileNotFoundError:
+        return None
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        StopIteration,
+        RecursionError,
+        XXDeployError,
+    ) as error:
+        _log.debug("%s is not usable: %s", path, error)
+        return None
+    return choice
+
+
+def store_choice(manifest: Manifest, choice: Choice) -> Path | None:
+    """Write the choice for this bundle on this device, all of it or nothing.
+
+    Returns
+    -------
+    The file; None where the cache cannot be written, which is only logged: the choice is good without it.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return None
+    device, digest = device_facts(), bundle_digest(manifest)
+    path = _path(folder, device, digest)
+    record = {"format": _FORMAT, "device": device, "bundle": digest, "name": manifest.name, **asdict(choice)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".tuned-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(record, file, indent=1, sort_keys=True)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        _log.warning("the choice could not be kept in %s: %s", folder, error)
+        return None
+    return path
+
+
+def _path(folder: Path, device: Mapping[str, object], digest: str) -> Path:
+    key = json.dumps([device, digest], sort_keys=True)
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
