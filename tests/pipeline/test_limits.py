@@ -12,6 +12,7 @@ from xxdeploy.models.catalog import find
 from xxdeploy.pipeline import ExportPlan, export, limits
 from xxdeploy.pipeline.limits import NO_LIMITS, Limits, keep_limits
 from xxdeploy.runtime import load
+from xxdeploy.runtime.bench import bench
 from xxdeploy.runtime.tune import runnable_variants
 
 
@@ -42,7 +43,7 @@ def test_a_limit_that_is_broken_is_an_error(broken: Limits, code: str, words: st
 
 def test_memory_that_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     parts, manifest = tiny_bundle.parts_and_manifest()
-    measured = limits.bench
+    measured = bench
 
     def silent(*args: object, **options: object) -> object:
         found = measured(*args, **options)  # type: ignore[arg-type]

@@ -132,7 +132,7 @@ def test_a_batch_that_does_not_fit(batch: np.ndarray) -> None:
 def test_options_out_of_range() -> None:
     for options, code in (({"threads": 0}, "threads-invalid"), ({"hint": "f8"}, "hint-invalid")):
         with pytest.raises(UsageError) as caught:
-            OpenVinoSession(tiny_bundle.model_bytes(), **options)  # type: ignore[arg-type]
+            OpenVinoSession(tiny_bundle.model_bytes(), **options)
         assert caught.value.code == code
 
 

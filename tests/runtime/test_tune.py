@@ -192,7 +192,7 @@ def test_a_real_bundle_is_tuned_kept_and_loaded_so(tmp_path: Path, monkeypatch: 
     assert runtime.settings == found.best.candidate.settings
     runtime.selftest()
     for options in ({"tuned": False}, {"threads": 1}, {"engine": "onnxruntime"}):
-        assert load(bundle, **options).variant.name == "bad"  # type: ignore[arg-type]
+        assert load(bundle, **options).variant.name == "bad"
 
 
 def test_load_tunes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +67,12 @@ def _edit(**changes: object) -> Callable[[Path], None]:
     return lambda path: (path.write_text(json.dumps({**json.loads(path.read_text()), **changes})), None)[1]
 
 
+def _as_pipe(path: Path) -> None:
+    """Reading it would wait for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -76,7 +83,7 @@ def _edit(**changes: object) -> Callable[[Path], None]:
         lambda path: path.write_text("null"),
         lambda path: path.write_text(path.read_text() + " " * (1 << 17) + "x"),
         lambda path: (path.unlink(), path.mkdir()),
-        lambda path: (path.unlink(), os.mkfifo(path)),
+        _as_pipe,
         _edit(bundle="0" * 64),
         _edit(variant="absent"),
         _edit(versions=["onnxruntime"]),
@@ -103,7 +110,7 @@ def test_a_folder_that_cannot_be_written_is_only_logged(
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(module.CACHE_VARIABLE)
-    monkeypatch.setattr(module.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "xxdeploy" / "tuned"
 
