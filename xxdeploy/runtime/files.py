@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from xxdeploy.errors import BundleError
+from xxdeploy.runtime.hashing import sha256
 from xxdeploy.runtime.manifest import MANIFEST, FileEntry, Manifest
 from xxdeploy.runtime.signature import MAX_SIGNATURE_BYTES, SIGNATURES, Trust
 from xxdeploy.runtime.strict_json import MAX_BYTES
@@ -80,13 +80,13 @@ def read_entry(root: Path, entry: FileEntry, *, check: bool = True) -> bytes:
     """
     data = b"".join(_sized(root, entry))
     if check:
-        _compare(entry, hashlib.sha256(data).hexdigest())
+        _compare(entry, sha256(data).hexdigest())
     return data
 
 
 def check_entry(root: Path, entry: FileEntry) -> None:
     """Compare size and SHA-256 of one file without holding it in memory. Errors as ``read_entry``."""
-    digest = hashlib.sha256()
+    digest = sha256(size=entry.size)
     for block in _sized(root, entry):
         digest.update(block)
     _compare(entry, digest.hexdigest())

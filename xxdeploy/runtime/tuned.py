@@ -6,14 +6,12 @@ were not there: ``load`` goes on with the defaults, ``tune`` measures again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import platform
 import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from pathlib import Path
 from xxdeploy.errors import XXDeployError
 from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines import Settings, engine_version
+from xxdeploy.runtime.hashing import sha256
 from xxdeploy.runtime.manifest import Manifest
 
 CACHE_VARIABLE = "XXDEPLOY_CACHE"
@@ -92,7 +91,7 @@ def cache_folder() -> Path | None:
 def bundle_digest(manifest: Manifest) -> str:
     """SHA-256 over every file's hash and the variants: what a measurement of this bundle depends on."""
     facts = [[(each.path, each.sha256) for each in manifest.files], [asdict(each) for each in manifest.variants]]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice | None:
@@ -152,6 +151,8 @@ def store_choice(manifest: Manifest, choice: Choice) -> Path | None:
     -------
     The file; None where the cache cannot be written, which is only logged: the choice is good without it.
     """
+    import tempfile  # with random and shutil: 2 ms that who only reads a choice need not wait for
+
     folder = cache_folder()
     if folder is None:
         return None
@@ -176,4 +177,4 @@ def store_choice(manifest: Manifest, choice: Choice) -> Path | None:
 
 def _path(folder: Path, device: Mapping[str, object], digest: str) -> Path:
     key = json.dumps([device, digest], sort_keys=True)
-    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    return folder / f"{sha256(key.encode()).hexdigest()[:32]}.json"
