@@ -94,5 +94,5 @@ def test_inceptionv3_on_new_classes(run: Run, pictures: Path, tmp_path: Path) ->
     runtime = load(tmp_path / "out", selftest=True)
     assert runtime.labels == ("blue", "green", "red")
     assert runtime.manifest.source["family"] == "inceptionv3"
-    parities = runtime.manifest.evidence["parity"]
-    assert {each["candidate"] for each in parities} >= {"onnx-fp32, unoptimised", "onnx-fp32", "onnx-int8"}
+    said = str(runtime.manifest.evidence["parity"])
+    assert all(f"'candidate': '{stage}'" in said for stage in ("onnx-fp32, unoptimised", "onnx-fp32", "onnx-int8"))
