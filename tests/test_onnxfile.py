@@ -212,3 +212,15 @@ def test_weights_in_another_file_are_refused() -> None:
         with pytest.raises(ConversionError, match="another file") as caught:
             onnxfile.split(initializer(name="z", data_type=1, dims=[1], **fields))
         assert caught.value.code == "unreadable-onnx"
+
+
+def test_the_pieces_are_the_file() -> None:
+    weights = np.arange(6, dtype=np.float32).reshape(2, 3)
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 2] a) => (float[n, 3] b) {b = MatMul(a, w)}'
+    )
+    pieces = onnxfile.chunks(proto, {"w": weights})
+    assert b"".join(pieces) == onnxfile.join(proto, {"w": weights})
+    assert any(
+        isinstance(piece, memoryview) and np.shares_memory(np.frombuffer(piece, np.uint8), weights) for piece in pieces
+    )

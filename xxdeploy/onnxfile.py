@@ -79,6 +79,11 @@ def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
 
 def join(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Serialise ``proto`` (which holds no initializers) with ``arrays`` as its initializers, in order."""
+    return b"".join(chunks(proto, arrays))
+
+
+def chunks(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> list[bytes | memoryview]:
+    """Return what :func:`join` does, in pieces, weights as views of their arrays: to be written without a copy."""
     import onnx
     from onnx import numpy_helper
 
@@ -103,7 +108,7 @@ def join(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> bytes:
     parts.append(last)
     before, after = _around(proto, _MODEL_GRAPH)
     length = sum(len(part) for part in parts)
-    return b"".join([before, _tag(_MODEL_GRAPH), _varint(length), *parts, after])
+    return [before, _tag(_MODEL_GRAPH), _varint(length), *parts, after]
 
 
 def skeleton(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], *, keep: int = 4096) -> onnx.ModelProto:

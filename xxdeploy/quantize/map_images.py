@@ -17,11 +17,15 @@ from xxdeploy.quantize.observe import Observer, Tensors
 
 T = TypeVar("T")
 
+_MEMORY = 1 << 30
+"""Bytes of tensors that may be looked at in one moment: those of one image of NASNetLarge are two thirds of it."""
+
 
 def map_images(observer: Observer, images: Iterable[NDArray[np.float32]], look: Callable[[Tensors], T]) -> Iterator[T]:
     """Yield ``look`` at the tensors of each image (1, h, w, c), in order.
 
-    A few images are under way at a time, as many as there are cores: make the observer with ``threads=1``.
+    A few images are under way at a time, as many as there are cores and as their tensors fit into ``_MEMORY``: make the
+    observer with ``threads=1``.
 
     Raises
     ------
@@ -32,7 +36,17 @@ def map_images(observer: Observer, images: Iterable[NDArray[np.float32]], look: 
     def work(image: NDArray[np.float32]) -> T:
         return look(observer.run(image))
 
+    images = iter(images)
+    first = next(images, None)
+    if first is None:
+        return
+    tensors = observer.run(first)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    answer = look(tensors)
+    del tensors
+    yield answer
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, min(cores, _MEMORY // max(1, size)))
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(cores, "observe") as pool:
         try:

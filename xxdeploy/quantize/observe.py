@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy import onnxfile
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.errors import ConversionError
 from xxdeploy.optional import extra
@@ -19,6 +22,8 @@ with extra("export"):
 
 Tensors = dict[str, NDArray[np.float32]]
 
+_LARGE = 1 << 27
+"""Bytes of weights from which a file is worth while."""
 _FATAL = 4  # what goes wrong is raised; a second report on stderr would only disturb a progress bar
 
 
@@ -36,7 +41,7 @@ class Observer:
         proto.CopyFrom(view.proto)
         del proto.graph.output[:]
         proto.graph.output.extend(ValueInfoProto(name=name) for name in self._fetched)
-        self._session = start_session(OnnxModel.join(proto, view.arrays), threads)
+        self._session = session_of(proto, view.arrays, threads)
 
     def run(self, batch: NDArray[np.float32]) -> Tensors:
         """Map a preprocessed batch to the value of each tensor.
@@ -51,6 +56,27 @@ class Observer:
         return {self._input: batch, **dict(zip(self._fetched, values, strict=True))}
 
 
+def session_of(
+    proto: ModelProto, arrays: Mapping[str, NDArray[Any]], threads: int = 0, *, optimise: bool = True
+) -> Any:
+    """Return the session of :func:`start_session` for a graph and its weights.
+
+    ONNX Runtime takes large weights twice while it loads. They go through a file, so that it is not three times.
+
+    Raises
+    ------
+    ConversionError
+        ``calibration-run``.
+    """
+    if sum(array.nbytes for array in arrays.values()) < _LARGE:
+        return start_session(OnnxModel.join(proto, arrays), threads, optimise=optimise)
+    with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
+        path = Path(folder) / "graph.onnx"
+        with path.open("wb") as file:
+            file.writelines(onnxfile.chunks(proto, arrays))
+        return _start(str(path), threads, optimise=optimise)
+
+
 def start_session(model: OnnxModel, threads: int = 0, *, optimise: bool = True) -> Any:
     """Return an ONNX Runtime session on the CPU, with one thread a core where ``threads`` is 0.
 
@@ -61,6 +87,10 @@ def start_session(model: OnnxModel, threads: int = 0, *, optimise: bool = True) 
     ConversionError
         ``calibration-run``.
     """
+    return _start(model.data, threads, optimise=optimise)
+
+
+def _start(model: bytes | str, threads: int, *, optimise: bool) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads
@@ -70,9 +100,7 @@ def start_session(model: OnnxModel, threads: int = 0, *, optimise: bool = True) 
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         # Without enable_fallback=0 a failure is printed to stdout and tried a second time.
-        session = onnxruntime.InferenceSession(
-            model.data, options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes derive from Exception only
         raise _failed(error) from error
     # It keeps the serialised model for a change of providers, which never comes: the weights a second time.

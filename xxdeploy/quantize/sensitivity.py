@@ -26,7 +26,7 @@ from xxdeploy.optional import extra
 from xxdeploy.quantize.calibrate import Batches, no_images
 from xxdeploy.quantize.graph_view import GraphView, layer_name
 from xxdeploy.quantize.layout import plan_layout
-from xxdeploy.quantize.observe import run_session, start_session
+from xxdeploy.quantize.observe import run_session, session_of
 from xxdeploy.quantize.qdq import quantize
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.quantize.support import Role, role
@@ -36,8 +36,9 @@ with extra("export"):
 
 log = logging.getLogger(__name__)
 
-CHUNK = 4
-"""Images in one run: five networks side by side keep any processor busy with few."""
+_VALUES = 4 * 224 * 224 * 3
+"""Values that go in at once, four images of ImageNet's size: five networks side by side keep any processor busy with
+few, and what they write between their layers grows with it."""
 
 _SIGNAL, _ALONE, _WEIGHTS, _INPUT, _OUTPUT, _ACCUMULATED = (
     "signal", "alone", "weights", "input", "output", "accumulated"
@@ -154,7 +155,7 @@ class _SideBySide:
         proto.graph.node.extend(self._nodes)
         proto.graph.output.extend(ValueInfoProto(name=name) for name in self._sums)
         # Optimising so many nodes takes longer than it saves (NASNetMobile, 16 images: 29 s against 7).
-        session = start_session(OnnxModel.join(proto, self._arrays), optimise=False)
+        session = session_of(proto, self._arrays, optimise=False)
         totals, seen = np.zeros(len(self._sums)), 0
         for chunk in _chunks(batches()):
             totals += run_session(session, list(self._sums), {self._view.inputs[0]: chunk})
@@ -179,6 +180,8 @@ class _SideBySide:
     def _pair(self, scale_of: str, name: str) -> str:
         """Quantise ``name`` as the integer network does ``scale_of``; where that stays float, so does this."""
         quantizer = self._integer.producers.get(f"{scale_of}_quantized")
+        while quantizer is not None and quantizer.op_type != "QuantizeLinear":
+            quantizer = self._integer.producers.get(quantizer.input[0])  # a Pad that moves integers keeps their scale
         if quantizer is None:
             return name
         if name not in self._pairs:
@@ -220,7 +223,9 @@ def _activations_behind(view: GraphView, node: NodeProto) -> tuple[list[NodeProt
 
 
 def _chunks(batches: Iterable[NDArray[np.float32]]) -> Iterable[NDArray[np.float32]]:
-    return (batch[first : first + CHUNK] for batch in batches for first in range(0, len(batch), CHUNK))
+    for batch in batches:
+        count = max(1, _VALUES // max(1, batch[:1].size))
+        yield from (batch[first : first + count] for first in range(0, len(batch), count))
 
 
 def _rounded(value: float | None) -> float | None:
