@@ -78,7 +78,8 @@ HOLES: dict[str, tuple[list[tuple[float, float]], float, float]] = {
 
 def draw(shape: str, size: int, numbers: np.random.Generator, noise: float) -> Pictures:
     """Return a picture (size, size, 3) of a shape somewhere before a blurred background, under noise."""
-    back = numbers.integers(*numbers.choice(((0, 140), (115, 256))), (5, 5, 3), dtype=np.uint8)
+    low, high = ((0, 140), (115, 256))[int(numbers.integers(2))]
+    back = numbers.integers(low, high, (5, 5, 3), dtype=np.uint8)
     picture = Image.fromarray(back).resize((4 * size, 4 * size), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(picture)
     radius = 4 * size * numbers.uniform(0.18, 0.34)
@@ -86,8 +87,8 @@ def draw(shape: str, size: int, numbers: np.random.Generator, noise: float) -> P
     angle = math.radians(numbers.uniform(-15, 15))
     dark = back.mean(axis=(0, 1)) < 128  # of the background: what is drawn before it stands out
     colours = [
-        tuple(int(value) for value in np.where(dark == (index == 0), 255 - low, low))
-        for index, low in enumerate(numbers.integers(0, 60, (2, 3)))
+        tuple(int(value) for value in np.where(dark == (index == 0), 255 - dim, dim))
+        for index, dim in enumerate(numbers.integers(0, 60, (2, 3)))
     ]
 
     def placed(points: list[tuple[float, float]], scale: float, shift: float) -> list[tuple[float, float]]:
