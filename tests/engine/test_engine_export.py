@@ -24,7 +24,9 @@ from xxdeploy.models.catalog import find
 from xxdeploy.pipeline import ExportPlan, device, export, verify_bundle
 from xxdeploy.pipeline.engines import build_from_bundle, make_engine
 from xxdeploy.runtime import load, trt
+from xxdeploy.runtime import tune as tuning
 from xxdeploy.runtime.engine_file import read_engine
+from xxdeploy.runtime.engines import Settings
 from xxdeploy.runtime.ort import OrtSession
 from xxdeploy.runtime.trt import TrtSession
 
@@ -152,6 +154,10 @@ def test_the_engine_of_a_bundle_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(trt, "_import_library", lambda _: library(FakeEngine(gpu)))
     monkeypatch.setattr(trt, "CudaDevice", lambda: gpu)
     assert TrtSession.from_bundle(bundle).name.startswith("tensorrt-rtx 1.")
+    assert load(bundle, engine="tensorrt-rtx").session.name.startswith("tensorrt-rtx 1.")
+    with pytest.raises(BundleError) as caught:
+        load(bundle, engine="tensorrt")
+    assert caught.value.code == "engine-target"
     with pytest.raises(BundleError) as caught:
         TrtSession.from_bundle(bundle, folder=tmp_path)
     assert caught.value.code == "no-engine"
@@ -165,6 +171,28 @@ def test_the_engine_of_a_bundle_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(BundleError) as caught:
         TrtSession.from_bundle(bundle)
     assert caught.value.code.startswith("manifest-")
+
+
+@rtx
+def test_tune_offers_the_engine_and_takes_it_only_if_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = export(LENET, PLAN, tmp_path / "b").bundle
+
+    def opened(root: Path, **_: object) -> Any:
+        assert root == bundle.resolve()
+        return OrtSession((root / "model.onnx").read_bytes(), name="fast")
+
+    plan = Settings("tensorrt-rtx")
+    monkeypatch.setattr(tuning.TrtSession, "from_bundle", opened)
+    found = {trial.candidate.settings: trial for trial in tuning.tune(bundle, budget=1.0).trials}
+    assert found[plan].problem is None
+    monkeypatch.undo()
+    monkeypatch.setenv("XXDEPLOY_CACHE", str(tmp_path / "cache"))
+    found = {trial.candidate.settings: trial for trial in tuning.tune(bundle, budget=1.0).trials}
+    if found[plan].problem is None:
+        return  # a machine with a GPU
+    assert found[plan].milliseconds is None
+    assert found[Settings("onnxruntime-cuda")].problem is not None
+    assert found[Settings()].milliseconds is not None
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,21 @@ from xxdeploy.runtime.manifest import Manifest, Variant
 from xxdeploy.runtime.session import Session
 
 CUDA = "onnxruntime-cuda"
-MODULES: Mapping[str, str] = {"onnxruntime": "onnxruntime", CUDA: "onnxruntime", "openvino": "openvino"}
-"""The engines that read a bundle's ONNX files, and the module that has each."""
-_PREFIXES = {"onnxruntime": "onnx", CUDA: "onnx-cuda", "openvino": "openvino"}
+PROVIDERS: Mapping[str, str] = {
+    CUDA: "cuda",
+    "onnxruntime-tensorrt": "tensorrt",
+    "onnxruntime-tensorrt-rtx": "tensorrt-rtx",
+}
+"""Engines that are ONNX Runtime on a GPU, and what ``runtime.providers`` calls each."""
+PLANS: Mapping[str, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Engines that run the plan which a bundle carries, or which was built beside it, and the module that has each."""
+MODULES: Mapping[str, str] = {
+    "onnxruntime": "onnxruntime",
+    **dict.fromkeys(PROVIDERS, "onnxruntime"),
+    "openvino": "openvino",
+    **PLANS,
+}
+"""All engines, and the module that has each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +36,7 @@ class Settings:
     Parameters
     ----------
     engine
-        ``onnxruntime`` (the processor), ``onnxruntime-cuda`` or ``openvino``.
+        ``onnxruntime`` (the processor), ``openvino``; on a GPU a key of :data:`PROVIDERS` or of :data:`PLANS`.
     threads
         Threads inside one inference; None is the engine's own choice.
     spinning
@@ -63,7 +75,7 @@ class Settings:
 
 
 def open_session(model: bytes, manifest: Manifest, variant: Variant, settings: Settings) -> Session:
-    """Load a variant's model, whose bytes were hashed, into an engine.
+    """Load a variant's model, whose bytes were hashed, into an engine that reads ONNX.
 
     Raises
     ------
@@ -72,7 +84,7 @@ def open_session(model: bytes, manifest: Manifest, variant: Variant, settings: S
     BundleError
         ``bundle-signature``: the names of input or output are not those of the manifest.
     """
-    name = f"{_PREFIXES[settings.engine]}-{variant.precision}"
+    name = f"{settings.engine.replace('onnxruntime', 'onnx')}-{variant.precision}"
     session: Session
     if settings.engine == "openvino":
         from xxdeploy.runtime.openvino import OpenVinoSession
@@ -82,7 +94,7 @@ def open_session(model: bytes, manifest: Manifest, variant: Variant, settings: S
     else:
         from xxdeploy.runtime.ort import OrtSession
 
-        provider = "cuda" if settings.engine == CUDA else None
+        provider = PROVIDERS.get(settings.engine)
         session = made = OrtSession(
             model, name=name, threads=settings.threads, spinning=settings.spinning, provider=provider
         )
@@ -106,5 +118,6 @@ def engine_version(engine: str) -> str | None:
 
 
 def installed_engines() -> tuple[str, ...]:
-    """Return the modules of engines that are there, without importing them: what is broken shows when it is used."""
-    return tuple(name for name in dict.fromkeys(MODULES.values()) if importlib.util.find_spec(name) is not None)
+    """Return the modules that read ONNX and are there, without importing them: what is broken shows when it is used."""
+    modules = (module for engine, module in MODULES.items() if engine not in PLANS)
+    return tuple(name for name in dict.fromkeys(modules) if importlib.util.find_spec(name) is not None)

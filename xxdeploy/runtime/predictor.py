@@ -15,7 +15,7 @@ from PIL import Image
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.runtime.cpu import cpu_features
-from xxdeploy.runtime.engines import Settings, installed_engines, open_session
+from xxdeploy.runtime.engines import PLANS, Settings, installed_engines, open_session
 from xxdeploy.runtime.files import check_entry, open_signed, read_entry
 from xxdeploy.runtime.labels import labels_from_text
 from xxdeploy.runtime.manifest import Manifest, Variant
@@ -163,7 +163,9 @@ def load(
     min_version
         Refuse a bundle that was signed as an older version.
     engine
-        ``onnxruntime`` (the default), ``onnxruntime-cuda`` or ``openvino``. Imported only if it is chosen.
+        ``onnxruntime`` (the default) or ``openvino``; on a GPU ``onnxruntime-cuda``, ``onnxruntime-tensorrt``,
+        ``onnxruntime-tensorrt-rtx``, and ``tensorrt`` or ``tensorrt-rtx`` for the engine that the bundle carries or
+        that ``xxdeploy build`` wrote beside it. Imported only if it is chosen.
     tune
         If nothing was found yet for this bundle on this device with these engines, measure what is fastest, which
         takes about half a minute, and keep it (:func:`xxdeploy.runtime.tune.tune`).
@@ -208,7 +210,12 @@ def load(
         labels = labels_from_text(held[manifest.labels], manifest.classes)
     used = settings if session is None else None
     if session is None:
-        session = open_session(held.pop(picked.model), manifest, picked, settings)
+        if settings.engine in PLANS:
+            from xxdeploy.runtime.trt import TrtSession
+
+            session = TrtSession.from_bundle(root, target=settings.engine, key=key, min_version=min_version)
+        else:
+            session = open_session(held.pop(picked.model), manifest, picked, settings)
     runtime = Runtime(root, manifest, picked, session, labels, version, used)
     if selftest:
         runtime.selftest()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,6 +39,13 @@ class ProviderState:
 
     name: str
     problem: str | None
+
+
+def listed(ort: Any, name: str) -> bool:
+    """Tell whether a provider may work: the wheel was made with it, or its plugin is installed. Imports nothing."""
+    if name == "tensorrt-rtx":
+        return importlib.util.find_spec(_PLUGIN) is not None
+    return PROVIDERS[name] in ort.get_available_providers()
 
 
 def probe_providers(ort: Any) -> tuple[ProviderState, ...]:

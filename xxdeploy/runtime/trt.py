@@ -145,6 +145,7 @@ class TrtSession:
         bundle: str | os.PathLike[str],
         *,
         folder: str | os.PathLike[str] | None = None,
+        target: str | None = None,
         cuda_graph: bool = False,
         key: KeyLike | None = None,
         min_version: int = 0,
@@ -155,7 +156,8 @@ class TrtSession:
 
             load(bundle, session=TrtSession.from_bundle(bundle))
 
-        With ``key`` the bundle must be signed with it, as ``min_version`` or later. An engine inside the bundle is then
+        ``target`` is the library that it must be for, None for any. With ``key`` the bundle must be signed with it, as
+        ``min_version`` or later. An engine inside the bundle is then
         vouched for by the manifest, which lists it; one outside needs a signature of its own.
 
         Raises
@@ -175,6 +177,12 @@ class TrtSession:
         digests = {entry.sha256 for entry in manifest.files if entry.path in models}
         if record.model_sha256 not in digests:
             raise engine_of_another_model(where, record.model_sha256)
+        if target is not None and record.target != target:
+            raise BundleError(
+                f"the engine in {where} is for {record.target}, not for {target}",
+                hint=f"xxdeploy build BUNDLE --target {target}, or load(..., engine={record.target!r})",
+                code="engine-target",
+            )
         return cls._of(record, plan, where, cuda_graph=cuda_graph)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

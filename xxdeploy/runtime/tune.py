@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, UsageError, XXDeployError
 from xxdeploy.runtime.cpu import cpu_features
-from xxdeploy.runtime.engines import CUDA, Settings, engine_version, installed_engines, open_session
+from xxdeploy.runtime.engine_file import FOLDER, RECORD, read_own_engine
+from xxdeploy.runtime.engines import PLANS, PROVIDERS, Settings, engine_version, installed_engines, open_session
 from xxdeploy.runtime.files import open_signed, read_entry
 from xxdeploy.runtime.manifest import Manifest, Variant
+from xxdeploy.runtime.providers import listed
 from xxdeploy.runtime.selftest import read_golden, run_selftest
 from xxdeploy.runtime.session import Session
 from xxdeploy.runtime.signature import KeyLike, trust
+from xxdeploy.runtime.trt import TrtSession
 from xxdeploy.runtime.tuned import Choice, cores, store_choice
 
 DEFAULT_BUDGET = 30.0
@@ -167,11 +170,19 @@ def tune_opened(
     entries = {entry.path: entry for entry in manifest.files}
     variants = runnable_variants(manifest, cpu_features())
     models = {each.model: read_entry(root, entries[each.model]) for each in variants}
-    candidates = candidates_for(variants, installed_engines(), cores())
+    gpus = listed_providers() if "onnxruntime" in installed_engines() else ()
+    candidates = candidates_for(variants, installed_engines(), cores(), gpus)
+    plan = _own_plan(root, manifest)
+    if plan is not None:
+        candidates += tuple(Candidate(variant, Settings(plan)) for variant in variants[:1])
 
     def start(candidate: Candidate) -> Session:
-        model = models[candidate.variant.model]
-        session = open_session(model, manifest, candidate.variant, candidate.settings)
+        session: Session
+        if candidate.settings.engine in PLANS:
+            session = TrtSession.from_bundle(root, folder=root / FOLDER, target=plan)
+        else:
+            model = models[candidate.variant.model]
+            session = open_session(model, manifest, candidate.variant, candidate.settings)
         run_selftest(session, root, manifest, candidate.variant)
         return session
 
@@ -185,7 +196,8 @@ def tune_opened(
         together=max(_KEPT + 1, min(_LARGEST_GROUP, _GROUP_BYTES // (2 * largest))),
         on_progress=on_progress or (lambda *_: None),
     )
-    versions = {name: version for name in installed_engines() if (version := engine_version(name)) is not None}
+    tried = dict.fromkeys((*installed_engines(), tuning.best.candidate.settings.engine))
+    versions = {name: version for name in tried if (version := engine_version(name)) is not None}
     tuning = replace(tuning, versions=versions)
     return replace(tuning, stored=store_choice(manifest, tuning.choice))
 
@@ -202,10 +214,13 @@ def runnable_variants(manifest: Manifest, features: frozenset[str]) -> tuple[Var
     return tuple(found.values())
 
 
-def candidates_for(variants: Sequence[Variant], engines: Sequence[str], cores: int) -> tuple[Candidate, ...]:
+def candidates_for(
+    variants: Sequence[Variant], engines: Sequence[str], cores: int, gpus: Sequence[str] = ()
+) -> tuple[Candidate, ...]:
     """Return every candidate, the default first: where the budget ends early, it was measured.
 
-    Up to eight cores every number of threads is tried, above that powers of two, a half and all. Threads None is all.
+    ``gpus`` are engines on a GPU that may work here: whether they do shows when they are tried. Up to eight cores every
+    number of threads is tried, above that powers of two, a half and all. Threads None is all.
     """
     counts: list[int | None] = [None, *(n for n in range(1, cores) if cores <= 8 or n & (n - 1) == 0 or 2 * n == cores)]
     settings: list[Settings] = []
@@ -218,8 +233,7 @@ def candidates_for(variants: Sequence[Variant], engines: Sequence[str], cores: i
     if "openvino" in engines:
         hints = ("f32", "bf16") if _has_bf16() else ("f32",)
         settings += [Settings("openvino", threads, hint=hint) for threads in counts for hint in hints]
-    if "onnxruntime" in engines and _has_cuda():
-        settings.append(Settings(CUDA))
+    settings += [Settings(name) for name in gpus]
     # By setting and not by variant: what is cut off by the budget is then the odd setting of each.
     return tuple(Candidate(variant, each) for each in settings for variant in variants)
 
@@ -339,8 +353,15 @@ def _has_bf16() -> bool:
         return False
 
 
-def _has_cuda() -> bool:
-    """Tell whether onnxruntime was compiled for CUDA; whether that works here shows when it is tried."""
+def listed_providers() -> tuple[str, ...]:
+    """Return the engines on a GPU that onnxruntime was compiled for, or has a plugin for."""
     import onnxruntime
 
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    return tuple(engine for engine, provider in PROVIDERS.items() if listed(onnxruntime, provider))
+
+
+def _own_plan(root: Path, manifest: Manifest) -> str | None:
+    """Return the library that the bundle's own engine is for; None where it carries none."""
+    if not any(entry.path == f"{FOLDER}/{RECORD}" for entry in manifest.files):
+        return None
+    return read_own_engine(root, manifest)[0].target
