@@ -159,7 +159,7 @@ def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches,
             _check_pieces(truth, model, stage, batches, DRAWN_DB if drawn else PHOTO_DB, recorded)
         if _runs_here(variant):
             tolerance = tolerance_for(manifest.task, variant.precision, trained=truth.trained and not drawn)
-            parities += prove_stage(reference, model, stage, batches, tolerance)
+            parities += prove_stage(reference, model, stage, batches, {manifest.output_names[0]: tolerance})
     return parities
 
 
@@ -172,7 +172,7 @@ def _prove(
     explain: Callable[[], None],
 ) -> tuple[Parity, ...]:
     try:
-        return prove_stage(reference, model, name, batches, tolerance)
+        return prove_stage(reference, model, name, batches, {"": tolerance})  # of several outputs, the first
     except VerificationError as error:
         try:
             explain()

@@ -30,7 +30,8 @@ _ENOUGH = 200
 
 def explain_golden(root: Path, manifest: Manifest, variant: Variant, session: Session) -> str:
     """Return what makes the golden pairs of ``variant`` come out right, as the beginning of a sentence, or nothing."""
-    inputs, expected = read_golden(root, manifest, variant)
+    inputs, outputs = read_golden(root, manifest, variant)
+    expected = outputs[manifest.output_names[0]]
 
     def right(batch: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:
         return bool(np.abs(session.run(batch) - wanted).max() <= manifest.golden.tolerance)
@@ -47,7 +48,7 @@ def explain_golden(root: Path, manifest: Manifest, variant: Variant, session: Se
             return f"preprocess: {told}; "
     for each in manifest.variants:
         if each.name != variant.name and each.golden != variant.golden:
-            wanted = read_golden(root, manifest, each)[1]
+            wanted = read_golden(root, manifest, each)[1][manifest.output_names[0]]
             # Two variants may lie closer together than the tolerance: nearer by far is meant.
             found = session.run(batch)
             if np.abs(found - wanted).max() < 0.1 * np.abs(found - expected).max():
