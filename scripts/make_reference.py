@@ -59,7 +59,7 @@ def _options(command: Any, described: dict[str, str]) -> Iterator[str]:
     hints = typing.get_type_hints(command, include_extras=True)
     for name, parameter in inspect.signature(command).parameters.items():
         own = next((each for each in getattr(hints[name], "__metadata__", ()) if isinstance(each, Parameter)), None)
-        shown = own.name[0] if own is not None and own.name else None
+        shown = next(iter(own.name or ()), None) if own is not None else None
         positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
         title = (shown or name.upper()) if positional else (shown or f"--{name.replace('_', '-')}")
         kind = _kind(hints[name])
