@@ -182,7 +182,7 @@ def test_tune_offers_the_engine_and_takes_it_only_if_it_works(tmp_path: Path, mo
         return OrtSession((root / "model.onnx").read_bytes(), name="fast")
 
     plan = Settings("tensorrt-rtx")
-    monkeypatch.setattr(tuning.TrtSession, "from_bundle", opened)
+    monkeypatch.setattr(TrtSession, "from_bundle", opened)
     found = {trial.candidate.settings: trial for trial in tuning.tune(bundle, budget=1.0).trials}
     assert found[plan].problem is None
     monkeypatch.undo()
