@@ -134,7 +134,12 @@ def fit(model: Any, images: Any, classes: Any, rate: float, steps: int) -> None:
 def mobilenetv2(images: Any, classes: Any, steps: int) -> Any:
     """MobileNetV2 of ImageNet with a new classifier, and the last blocks trained with it."""
     size, count = images.shape[1], int(classes.max()) + 1
-    base = keras.applications.MobileNetV2(include_top=False, pooling="avg", input_shape=(size, size, 3))
+    whole = keras.applications.MobileNetV2()  # the weights of 224 pixels, so that one file serves all sizes
+    options: Any = {"include_top": False, "pooling": "avg", "weights": None, "input_shape": (size, size, 3)}
+    base = keras.applications.MobileNetV2(**options)
+    for layer in base.layers:
+        if layer.weights:
+            layer.set_weights(whole.get_layer(layer.name).get_weights())
     inputs = images / 127.5 - 1
     head = keras.layers.Dense(count, activation="softmax", name="shapes")
     features = base.predict(inputs, batch_size=32, verbose=0)

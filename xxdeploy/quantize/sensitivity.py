@@ -36,10 +36,6 @@ with extra("export"):
 
 log = logging.getLogger(__name__)
 
-_VALUES = 4 * 224 * 224 * 3
-"""Values that go in at once, four images of ImageNet's size: five networks side by side keep any processor busy with
-few, and what they write between their layers grows with it."""
-
 _SIGNAL, _ALONE, _WEIGHTS, _INPUT, _OUTPUT, _ACCUMULATED = (
     "signal", "alone", "weights", "input", "output", "accumulated"
 )  # fmt: skip
@@ -157,7 +153,8 @@ class _SideBySide:
         # Optimising so many nodes takes longer than it saves (NASNetMobile, 16 images: 29 s against 7).
         session = session_of(proto, self._arrays, optimise=False)
         totals, seen = np.zeros(len(self._sums)), 0
-        for chunk in _chunks(batches()):
+        # Five networks side by side keep any processor busy with one image, and take five times the memory of one.
+        for chunk in _singles(batches()):
             totals += run_session(session, list(self._sums), {self._view.inputs[0]: chunk})
             seen += len(chunk)
             if on_progress is not None:
@@ -222,10 +219,8 @@ def _activations_behind(view: GraphView, node: NodeProto) -> tuple[list[NodeProt
     return nodes, end
 
 
-def _chunks(batches: Iterable[NDArray[np.float32]]) -> Iterable[NDArray[np.float32]]:
-    for batch in batches:
-        count = max(1, _VALUES // max(1, batch[:1].size))
-        yield from (batch[first : first + count] for first in range(0, len(batch), count))
+def _singles(batches: Iterable[NDArray[np.float32]]) -> Iterable[NDArray[np.float32]]:
+    return (batch[index : index + 1] for batch in batches for index in range(len(batch)))
 
 
 def _rounded(value: float | None) -> float | None:
