@@ -27,6 +27,16 @@ def test_json(capsys: Capture) -> None:
     models = json.loads(capsys.readouterr().out)
     assert [model["name"] for model in models] == [spec.name for spec in CATALOG]
     assert models[0]["options"] == sorted(CATALOG[0].options)
+    presets = {model["name"]: (model["widths"], model["sizes"]) for model in models if model["widths"]}
+    assert presets["mobilenetv2"] == ([0.35, 0.5, 0.75, 1.0, 1.3, 1.4], [96, 128, 160, 192, 224])
+    assert presets.keys() == {"mobilenet", "mobilenetv2"}
+
+
+def test_presets_of_small_networks_are_listed(capsys: Capture) -> None:
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    assert "MobileNet for small devices: --alpha 0.25, 0.5, 0.75, 1.0, --input-size 128, 160, 192, 224 with" in out
+    assert "MobileNetV2 for small devices: --alpha 0.35, 0.5, 0.75, 1.0, 1.3, 1.4, --input-size 96, 128," in out
 
 
 @pytest.mark.parametrize("arguments", [["models"], ["--help"], ["predict", "--help"], ["export", "--help"]])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from xxdeploy.cli.output import AsJson, print_json, print_line, print_table, share
+from xxdeploy.cli.output import AsJson, plain, print_json, print_line, print_table, share
 from xxdeploy.models.catalog import CATALOG, ModelSpec
+from xxdeploy.models.options import SIZES, WIDTHS
 
 NAME = "models"
 EXAMPLE = "Example:\n\n  xxdeploy models --json"
@@ -12,7 +13,9 @@ EXAMPLE = "Example:\n\n  xxdeploy models --json"
 def command(*, as_json: AsJson = False) -> None:
     """List the networks that can be exported by name."""
     if as_json:
-        print_json(CATALOG)
+        print_json(
+            [{**plain(spec), "widths": WIDTHS.get(spec.name), "sizes": SIZES.get(spec.name)} for spec in CATALOG]
+        )
         return
     print_table(
         ("model", "pixels", "weights", "params", "MB", "depth", "top-1", "top-5"),
@@ -24,6 +27,14 @@ def command(*, as_json: AsJson = False) -> None:
         "Accuracy in percent, as published for ImageNet; MB as float32. Each can also have random weights "
         "(--weights none) or your own (--weights FILE)."
     )
+    for spec in CATALOG:
+        if spec.name in WIDTHS:
+            widths, sizes = (", ".join(map(str, table[spec.name])) for table in (WIDTHS, SIZES))
+            print_line(
+                f"{spec.title} for small devices: --alpha {widths}, --input-size {sizes} with ImageNet weights; others "
+                "with your own.",
+                hang=2,
+            )
 
 
 def _row(spec: ModelSpec) -> tuple[str, ...]:

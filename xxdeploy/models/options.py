@@ -7,10 +7,10 @@ import math
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec
 
-# Widths and sizes for which ImageNet weights were published (keras.applications.mobilenet, mobilenet_v2).
-_ALPHAS = {"mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
+WIDTHS = {"mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
 _LARGEST = 4096  # pixels a side, as in runtime/preprocess.py
-_SIZES = {"mobilenet": (128, 160, 192, 224), "mobilenetv2": (96, 128, 160, 192, 224)}
+SIZES = {"mobilenet": (128, 160, 192, 224), "mobilenetv2": (96, 128, 160, 192, 224)}
+"""Widths and sizes for which ImageNet weights were published (keras.applications.mobilenet, mobilenet_v2)."""
 
 
 def check_options(spec: ModelSpec, options: BuildOptions, *, weights: str = "imagenet") -> None:
@@ -66,8 +66,8 @@ def _check_alpha(spec: ModelSpec, options: BuildOptions, weights: str) -> None:
         )
     if not math.isfinite(alpha) or not 0.05 <= alpha <= 8:
         raise UsageError(f"alpha {alpha} is not in 0.05..8", hint="1.0 is the width of the paper", code="bad-alpha")
-    if weights == "imagenet" and alpha not in _ALPHAS[spec.name]:
-        choices = ", ".join(map(str, _ALPHAS[spec.name]))
+    if weights == "imagenet" and alpha not in WIDTHS[spec.name]:
+        choices = ", ".join(map(str, WIDTHS[spec.name]))
         raise UsageError(
             f"there are no ImageNet weights for {spec.title} of width {alpha}",
             hint=f"--alpha {choices}; or --weights FILE|none",
@@ -89,7 +89,7 @@ def _check_size(spec: ModelSpec, options: BuildOptions, weights: str) -> None:
         raise UsageError(
             f"input size {size} is too large", hint=f"--input-size {_LARGEST} or less", code="bad-input-size"
         )
-    sizes = _SIZES.get(spec.name, (spec.input_size,))
+    sizes = SIZES.get(spec.name, (spec.input_size,))
     if weights == "imagenet" and options.include_top and size not in sizes:
         choices = ", ".join(map(str, sizes))
         raise UsageError(

@@ -1,0 +1,98 @@
+"""The files of ``peers.py``: what a user of each tool would make of the same Keras model and the same images."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pictures = NDArray[np.uint8]
+
+
+def has(*modules: str) -> bool:
+    """Tell whether these can be imported."""
+    return all(importlib.util.find_spec(name) is not None for name in modules)
+
+
+def batches(pictures: Pictures) -> Iterator[NDArray[np.float32]]:
+    """Yield images one by one, as mode ``tf`` of Keras wants them."""
+    for picture in pictures:
+        yield picture[np.newaxis].astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def float_onnx(model: Any, target: Path) -> None:
+    """Convert with tf2onnx, as its documents say."""
+    import tensorflow as tf
+    import tf2onnx
+
+    model.output_names = ["probabilities"]
+    spec = (tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name="image"),)
+    tf2onnx.convert.from_keras(model, input_signature=spec, opset=17, output_path=str(target))
+
+
+def stock_int8(source: Path, pictures: Pictures, target: Path) -> None:
+    """Quantise with onnxruntime: quant_pre_process, then quantize_static, per channel, else with its defaults."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.feeds = ({"image": batch} for batch in batches(pictures))
+
+        def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+            return next(self.feeds, None)
+
+    prepared = target.with_suffix(".prepared.onnx")
+    quant_pre_process(
+        str(source), str(prepared), skip_symbolic_shape=True
+    )  # else it wants sympy, which is no dependency
+    kinds = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+    quantize_static(str(prepared), str(target), Reader(), per_channel=True, **kinds)
+    prepared.unlink()
+
+
+def nncf_int8(source: Path, pictures: Pictures, target: Path) -> None:
+    """Quantise with NNCF's OpenVINO backend, mixed preset."""
+    import nncf
+    import openvino as ov
+
+    model = ov.Core().read_model(source)
+    data = nncf.Dataset(list(batches(pictures)))
+    quantised = nncf.quantize(
+        model, data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pictures), fast_bias_correction=True
+    )
+    ov.save_model(quantised, target, compress_to_fp16=False)
+
+
+def litert(model: Any, pictures: Pictures | None, target: Path) -> None:
+    """Convert with TensorFlow Lite's converter: float, or INT8 from input to output where there are pictures."""
+    import tensorflow as tf
+
+    folder = target.with_suffix(".saved")
+    model.export(str(folder), verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
+    if pictures is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([batch] for batch in batches(pictures))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
+    target.write_bytes(converter.convert())
+
+
+def bundle(network: str, weights: str, calibration: Path, samples: int, target: Path) -> None:
+    """Export with xxdeploy: INT8 with the recipe that ships, FP32 beside it."""
+    from xxdeploy.models.catalog import find
+    from xxdeploy.pipeline import ExportPlan, export
+
+    plan = ExportPlan("int8", weights, calibration=calibration, samples=samples, keep_fp32=True, force=True)
+    export(find(network), plan, target)
+
+
+def note(message: str) -> None:
+    """Say what is going on."""
+    print(message, file=sys.stderr, flush=True)

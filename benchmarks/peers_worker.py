@@ -1,0 +1,148 @@
+"""One subject of ``peers.py`` in a process of its own: loads, answers, and waits for the next command.
+
+Commands come as lines of JSON on stdin, answers go as lines of JSON to stdout. The subjects of one run take turns, and
+who is not asked sleeps. Each peer has the preprocessing that its user would write; an answer is the top-5 of one
+decoded uint8 image.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Answer = Callable[[Image], "list[int]"]
+
+
+def scaled(image: Image) -> NDArray[np.float32]:
+    """Return the batch that mode ``tf`` of Keras asks for."""
+    return (image[np.newaxis].astype(np.float32) / 127.5) - 1.0
+
+
+def best(scores: Any) -> list[int]:
+    """Return the five best classes."""
+    flat = np.asarray(scores, np.float32).reshape(-1)  # minus uint8 would wrap
+    return [int(index) for index in np.argsort(-flat, kind="stable")[:5]]
+
+
+def keras(file: str, threads: int | None) -> Answer:
+    """Keras as it is saved, in TensorFlow."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import tensorflow as tf
+
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+    model = tf.keras.models.load_model(file, compile=False)
+    call = tf.function(model, reduce_retracing=True)
+    return lambda image: best(call(scaled(image), training=False))
+
+
+def onnxruntime(file: str, threads: int | None) -> Answer:
+    """ONNX Runtime with its defaults."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if threads:
+        options.intra_op_num_threads = threads
+    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda image: best(session.run(None, {name: scaled(image)})[0])
+
+
+def openvino(file: str, threads: int | None, *, hint: str = "f32") -> Answer:
+    """OpenVINO for latency; ``hint`` is the precision of what is float."""
+    import openvino as ov
+
+    core = ov.Core()
+    model = core.read_model(file)
+    model.reshape([1, *(dim.get_length() for dim in list(model.inputs[0].get_partial_shape())[1:])])
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    request = core.compile_model(model, "CPU", settings).create_infer_request()
+    return lambda image: best(request.infer({0: scaled(image)}, share_inputs=True)[0])
+
+
+def litert(file: str, threads: int | None) -> Answer:
+    """LiteRT with XNNPACK, as its interpreter has it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=file, num_threads=threads or len(os.sched_getaffinity(0)))
+    interpreter.allocate_tensors()
+    into, out = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    whole = into["dtype"] != np.float32
+
+    def answer(image: Image) -> list[int]:
+        batch: NDArray[Any] = scaled(image)
+        if whole:
+            scale, zero = into["quantization"]
+            kind = np.iinfo(into["dtype"])
+            batch = np.clip(np.round(batch / scale + zero), kind.min, kind.max).astype(into["dtype"])
+        interpreter.set_tensor(into["index"], batch)
+        interpreter.invoke()
+        return best(interpreter.get_tensor(out["index"]))
+
+    return answer
+
+
+def xxdeploy(file: str, threads: int | None, *, engine: str | None = None, tuned: bool = False) -> Answer:
+    """A bundle of ours: in an engine, or as it was tuned. Tuned for one thread is tuned on one core."""
+    from xxdeploy.runtime import load
+
+    everywhere = os.sched_getaffinity(0)
+    if tuned and threads:
+        os.sched_setaffinity(0, set(sorted(everywhere)[:threads]))
+    runtime = load(file, tune=True) if tuned else load(file, threads=threads, engine=engine, tuned=False)
+    os.sched_setaffinity(0, everywhere)
+    return lambda image: [each.index for each in runtime.predict(image)]
+
+
+SUBJECTS: dict[str, Callable[..., Answer]] = {
+    each.__name__: each for each in (keras, onnxruntime, openvino, litert, xxdeploy)
+}
+
+
+def peak_memory() -> int:
+    """Return the largest resident memory of this process so far, in bytes (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def main() -> None:
+    """Load what the first argument says, then serve."""
+    asked = json.loads(sys.argv[1])
+    talk = os.fdopen(os.dup(1), "w")  # libraries print to stdout
+    os.dup2(2, 1)
+    images: NDArray[np.uint8] = np.load(asked["images"], mmap_mode="r")
+    answer = SUBJECTS[asked["kind"]](asked["file"], asked["threads"], **asked["options"])
+    first = np.array(images[0])
+    answer(first)
+    reply: Any = {"memory": peak_memory()}
+    while True:
+        print(json.dumps(reply), file=talk, flush=True)
+        command = json.loads(sys.stdin.readline() or "null")
+        if command is None:
+            return
+        if command == "classes":
+            reply = [answer(np.array(image))[0] for image in images]
+            continue
+        times = []
+        for _ in range(int(command)):
+            begin = time.perf_counter()
+            answer(first)
+            times.append(time.perf_counter() - begin)
+        reply = times
+
+
+if __name__ == "__main__":
+    main()
