@@ -64,6 +64,20 @@ def test_probabilities_are_the_engines_and_lists_go_in_chunks(bundle: Path) -> N
     assert [shape[0] for shape in fake.batches] == [MAX_BATCH, MAX_BATCH, 3]
 
 
+def test_an_engine_that_takes_pixels_gets_the_pictures_bytes(bundle: Path) -> None:
+    class OnPixels(Fake):
+        takes_pixels = True
+
+        def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+            np.testing.assert_array_equal(batch, IMAGES[:2])
+            assert batch.dtype == np.uint8
+            return super().run(batch)
+
+    engine = OnPixels()
+    load(bundle, session=engine).probabilities(list(IMAGES[:2]))
+    assert engine.batches == [(2, 8, 8, 3)]
+
+
 def test_features(tmp_path: Path) -> None:
     runtime = load(tiny_bundle.make(tmp_path / "f", features=True), selftest=True)
     assert runtime.features(list(IMAGES)).shape == (len(IMAGES), 3)

@@ -18,6 +18,7 @@ from xxdeploy.pipeline.workshop import Workshop
 from xxdeploy.verify import Comparison
 
 with extra("export"):
+    from xxdeploy.quantize.pixels import take_pixels
     from xxdeploy.quantize.processors import ProcessorVerdict, judge_processors, observe_saturation, risky_layers
     from xxdeploy.quantize.recipe import Recipe
     from xxdeploy.quantize.saturation import emulate_avx2
@@ -90,7 +91,7 @@ def int8_variants(
     sentences = []
     if cpu in (None, "vnni"):
         # Where nothing overflows, the file is right everywhere.
-        built.append(BuiltVariant("int8", model, name, ("vnni",) if overflows else (), model))
+        built.append(BuiltVariant("int8", _on_pixels(model, workshop), name, ("vnni",) if overflows else (), model))
         sentences.append(f"int8, for x86{' with VNNI' if overflows else ''}: {why}")
     if cpu in (None, "arm"):
         arm = workshop.build(recipe, signed=True)
@@ -98,9 +99,14 @@ def int8_variants(
         sentences.append("int8-arm, for ARM: the same integers shifted by 128 (S8S8), so the same answers")
     if cpu == "avx2" or (cpu is None and overflows):
         narrow, comparison = _narrow(workshop, recipe, judges)
-        built.append(BuiltVariant("int8-avx2", narrow, name, (), narrow, comparison))
+        built.append(BuiltVariant("int8-avx2", _on_pixels(narrow, workshop), name, (), narrow, comparison))
         sentences.append(f"int8-avx2, for x86 without VNNI: no sum can overflow{_kept(comparison)}")
     return Variants(_ordered(built), verdicts, tuple(sentences))
+
+
+def _on_pixels(model: OnnxModel, workshop: Workshop) -> OnnxModel:
+    """Let the file that ships take uint8 pictures, where it computes the very same then."""
+    return model if workshop.pixels is None else take_pixels(model, *workshop.pixels)
 
 
 def _narrow(workshop: Workshop, recipe: Recipe, judges: Judges | None) -> tuple[OnnxModel, Comparison | None]:

@@ -20,6 +20,10 @@ with extra("export"):
     from onnx import ModelProto
     from platformdirs import user_cache_path
 
+    from xxdeploy.graph.graph import Graph
+    from xxdeploy.graph.infer_shapes import infer_shapes
+    from xxdeploy.graph.optimize import optimize
+    from xxdeploy.graph.shift_input import CENTRED, shift_input
     from xxdeploy.quantize import (
         Batches,
         CalibrationKey,
@@ -65,7 +69,11 @@ class Workshop:
         given: Path | None = None,
     ) -> None:
         assert inputs.calibration is not None  # follow() has seen to it
-        self.fp32, self._inputs, self._report = fp32, inputs, report
+        self._inputs, self._report = inputs, report
+        self.pixels = None if tensorrt or given else inputs.preprocess.grid
+        """(step, centre) of the image where its pixels shall be the integers; see ``shift_input``."""
+        self.fp32 = _shifted(fp32, self.pixels)
+        self._digests = self.fp32.digest, fp32.digest
         self._images: ImageSet = inputs.calibration
         self._statistics = statistics or {}
         self._digest = inputs.data_digest(inputs.calibration)
@@ -92,7 +100,22 @@ class Workshop:
             return self.given
         if recipe.equalization not in self._histograms:
             self._histograms[recipe.equalization] = self._observed(self.float_model(recipe))
-        return choose_ranges(self._histograms[recipe.equalization], recipe.calibrator)
+        found = choose_ranges(self._histograms[recipe.equalization], recipe.calibrator)
+        return found if self.pixels is None else self._with_pixels(found, *self.pixels)
+
+    def _with_pixels(self, found: Ranges, step: float, centre: float) -> Ranges:
+        """Lay the image's integers over its pixels, 0 to 255, whatever the calibration images held.
+
+        The ranges are kept under the digest of the graph that was not shifted: they serve that as well.
+        """
+        (source,) = GraphView.of(self.fp32).inputs
+        known = dict(found.ranges)
+        for name, zero in ((CENTRED, centre // 1), (source, centre)):
+            if CENTRED in known or name in known:
+                known[name] = (-zero * step, (255 - zero) * step)
+        shifted, plain = self._digests
+        digest = plain if found.model_digest == shifted else found.model_digest
+        return replace(found, model_digest=digest, ranges=known)
 
     def scheme(self, recipe: Recipe, narrow: frozenset[str] = frozenset()) -> Scheme:
         """Return the scheme of ``recipe`` with its float layers as nodes of the graph.
@@ -157,6 +180,18 @@ class Workshop:
         if set(plan_layout(GraphView.of(model), Scheme()).measured) - set(found.tensors):
             found = compute()
         return found
+
+
+def _shifted(fp32: OnnxModel, pixels: tuple[float, float] | None) -> OnnxModel:
+    """Return the float model with zero on a pixel, where that can be."""
+    if pixels is None or pixels[1] % 1 == 0:
+        return fp32
+    step, centre = pixels
+
+    def shift(graph: Graph) -> int:
+        return shift_input(graph, step * (centre % 1))
+
+    return optimize(fp32, (shift, infer_shapes))[0]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

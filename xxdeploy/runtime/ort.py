@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,8 @@ class OrtSession:
     name, input_name, output_name : str
         ``output_name`` is the first output's.
     output_names : tuple[str, ...]
+    takes_pixels : bool
+        Whether the model reads the picture's bytes (n, h, w, c) uint8: nothing is left to be scaled.
 
     Raises
     ------
@@ -107,10 +111,12 @@ class OrtSession:
         session._model_bytes = None
         inputs, outputs = session.get_inputs(), session.get_outputs()
         signature = [value.type for value in (*inputs, *outputs)]
-        if len(inputs) != 1 or not outputs or set(signature) != {"tensor(float)"}:
+        self._grid = _pixel_grid(session) if signature[:1] == ["tensor(uint8)"] else None
+        wanted = ["tensor(float)" if self._grid is None else "tensor(uint8)", *["tensor(float)"] * len(outputs)]
+        if len(inputs) != 1 or not outputs or signature != wanted:
             raise EngineError(
                 f"the model of {name} has inputs {[i.name for i in inputs]}, outputs {[o.name for o in outputs]} "
-                f"of types {signature}; it must have one float32 input and float32 outputs",
+                f"of types {signature}; it must have one float32 input (or pixels) and float32 outputs",
                 hint="export it with xxdeploy",
                 code="engine-signature",
             )
@@ -120,8 +126,15 @@ class OrtSession:
         self.output_name: str = outputs[0].name
         self.output_names: tuple[str, ...] = tuple(each.name for each in outputs)
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether uint8 pictures go in as they are."""
+        return self._grid is not None
+
+    def run(self, batch: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map a preprocessed batch (n, h, w, c) float32 to the first output (n, ...) float32.
+
+        Where ``takes_pixels``, uint8 pictures will do; a scaled float32 batch is turned back into them.
 
         Raises
         ------
@@ -130,11 +143,16 @@ class OrtSession:
         """
         return self._fetch(batch, (self.output_name,))[0]
 
-    def run_all(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Map a preprocessed batch to every output by its name, the first one first. Errors as :meth:`run`."""
+    def run_all(self, batch: NDArray[np.float32] | NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Map a preprocessed batch to every output by its name, the first one first. As :meth:`run`."""
         return dict(zip(self.output_names, self._fetch(batch, self.output_names), strict=True))
 
-    def _fetch(self, batch: NDArray[np.float32], names: tuple[str, ...]) -> list[NDArray[np.float32]]:
+    def _fetch(
+        self, batch: NDArray[np.float32] | NDArray[np.uint8], names: tuple[str, ...]
+    ) -> list[NDArray[np.float32]]:
+        if self._grid is not None and batch.dtype == np.float32:
+            step, centre = self._grid
+            batch = np.clip(np.rint(batch / np.float32(step) + np.float32(centre)), 0, 255).astype(np.uint8)
         try:
             results: list[NDArray[np.float32]] = self._session.run(list(names), {self.input_name: batch})
         except Exception as error:  # as above
@@ -145,6 +163,16 @@ class OrtSession:
                 code="engine-run",
             ) from error
         return results
+
+
+def _pixel_grid(session: Any) -> tuple[float, float] | None:
+    """Return (step, centre) of ``x = (pixel - centre) * step``, which the exporter wrote into the metadata."""
+    try:
+        kept = json.loads(session.get_modelmeta().custom_metadata_map["xxdeploy.pixels"])
+        step, centre = float(kept["step"]), float(kept["centre"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (step, centre) if math.isfinite(centre) and math.isfinite(step) and step > 0 else None
 
 
 def check_threads(threads: int | None) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,7 @@ class Runtime:
         n is 1 for one image. Errors as ``predict``.
         """
         batches = [
-            self._checked(run_all(self.session, self.manifest, self.manifest.preprocess.batch(chunk)), len(chunk))
+            self._checked(run_all(self.session, self.manifest, self._batch(chunk)), len(chunk))
             for chunk in _chunks(images)
         ]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in self.manifest.output_names}
@@ -102,11 +102,14 @@ class Runtime:
     def _run(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
         name = self.manifest.output_name
         return np.concatenate(
-            [
-                self._checked({name: self.session.run(self.manifest.preprocess.batch(chunk))}, len(chunk))[name]
-                for chunk in _chunks(images)
-            ]
+            [self._checked({name: self.session.run(self._batch(chunk))}, len(chunk))[name] for chunk in _chunks(images)]
         )
+
+    def _batch(self, sources: Sequence[ImageLike]) -> NDArray[Any]:
+        """Return what the engine takes: pictures as they are, or scaled."""
+        preprocess = self.manifest.preprocess
+        pixels = getattr(self.session, "takes_pixels", False)  # other engines and fakes need not know of it
+        return preprocess.pixels(sources) if pixels else preprocess.batch(sources)
 
     def _checked(self, outputs: dict[str, NDArray[np.float32]], count: int) -> dict[str, NDArray[np.float32]]:
         """Return the outputs if each fits the manifest and ``count`` images."""

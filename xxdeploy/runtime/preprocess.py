@@ -136,6 +136,19 @@ class Preprocess:
             x -= _CAFFE_MEAN
         return x
 
+    @property
+    def grid(self) -> tuple[float, float] | None:
+        """(step, centre) where the input is ``(pixel - centre) * step`` for every channel alike, else None."""
+        if self.mode == "tf":
+            return 1 / 127.5, 127.5
+        return (1.0, 0.0) if self.mode == "none" else None
+
+    def pixels(self, sources: Sequence[ImageLike]) -> NDArray[np.uint8]:
+        """Decode several pictures: (n, height, width, channels) uint8. Errors as ``batch``."""
+        if not len(sources):
+            raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
+        return np.stack([self.image(source) for source in sources])
+
     def batch(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
         """Decode and normalise several pictures: (n, height, width, channels) float32.
 
@@ -144,9 +157,7 @@ class Preprocess:
         UsageError
             ``no-images`` for an empty list, else as ``image``.
         """
-        if not len(sources):
-            raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
-        return self.normalise(np.stack([self.image(source) for source in sources]))
+        return self.normalise(self.pixels(sources))
 
     def to_json(self) -> dict[str, object]:
         """Return the five fields as plain values, and ``scaling`` if there is one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,11 @@ class Session(Protocol):
         """What the engine is called in tables and errors."""
         ...
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (n, height, width, channels) float32 to (n, classes) or features float32."""
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Map (n, height, width, channels) float32 to (n, classes) or features float32.
+
+        An engine with a true attribute ``takes_pixels`` is given uint8 pictures, too.
+        """
         ...
 
 
@@ -25,6 +28,6 @@ class Session(Protocol):
 class ManySession(Session, Protocol):
     """What ``Runtime`` needs, besides, for a bundle with several outputs."""
 
-    def run_all(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def run_all(self, batch: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         """Map (n, height, width, channels) float32 to every output by its name."""
         ...

@@ -1,0 +1,52 @@
+"""Let an INT8 model take the picture's bytes: no float image, no arithmetic in front of the network."""
+
+from __future__ import annotations
+
+import json
+
+from xxdeploy.artifacts import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.quantize.graph_view import GraphView
+
+with extra("export"):
+    from onnx import ModelProto, TensorProto
+
+METADATA = "xxdeploy.pixels"
+"""Key under which the file keeps what its pixels mean; ``runtime/ort.py`` reads it."""
+
+
+def take_pixels(model: OnnxModel, step: float, centre: float) -> OnnxModel:
+    """Return the INT8 ``model`` with uint8 input where its integers are the pixels themselves, else ``model``.
+
+    ``step`` and ``centre`` say how a picture was scaled: ``x = (pixel - centre) * step``. The image's quantiser, and
+    the Sub of :mod:`xxdeploy.graph.shift_input` in front of it, then give back the pixel, and both are taken out: the
+    result computes the same, bit for bit. It holds ``{"step": ..., "centre": ...}`` as metadata ``xxdeploy.pixels``,
+    for those who have a scaled image.
+    """
+    view = GraphView.of(model)
+    (source,) = view.inputs
+    node, shift = view.only_consumer(source), 0.0
+    first = node
+    if node is not None and node.op_type == "Sub" and node.input[1] in view.constants:
+        shift = -float(view.constants[node.input[1]].reshape(()))
+        node = view.only_consumer(node.output[0])
+    if node is None or first is None or node.op_type != "QuantizeLinear" or len(node.input) < 3:
+        return model
+    scale, zero = (view.constants[name] for name in node.input[1:3])
+    # Pixel 255 must come out as 255: an error of a thousandth of a step a step is a quarter of one there.
+    if zero.dtype != "uint8" or abs(float(scale) / step - 1) > 1e-4 or abs(centre - shift / step - int(zero)) > 1e-3:
+        return model
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    gone = {*first.output, *node.output}
+    kept = [each for each in proto.graph.node if gone.isdisjoint(each.output)]
+    for each in kept:
+        each.input[:] = [source if name == node.output[0] else name for name in each.input]
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    next(value for value in proto.graph.input if value.name == source).type.tensor_type.elem_type = TensorProto.UINT8
+    del proto.graph.value_info[:]
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA, json.dumps({"step": step, "centre": centre})
+    used = {name for each in kept for name in each.input}
+    return OnnxModel.join(proto, {name: array for name, array in view.arrays.items() if name in used})
