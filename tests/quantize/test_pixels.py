@@ -13,8 +13,10 @@ from xxdeploy.errors import EngineError
 from xxdeploy.graph.optimize import optimize
 from xxdeploy.graph.shift_input import CENTRED, shift_input
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.pixels import METADATA, take_pixels
+from xxdeploy.quantize.pixels import take_pixels
+from xxdeploy.runtime.openvino import OpenVinoSession
 from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.runtime.pixels import METADATA
 from xxdeploy.runtime.preprocess import Preprocess
 
 NETWORK = """<ir_version: 8, opset_import: ["" : 17]>
@@ -64,6 +66,16 @@ def test_the_session_takes_pixels_and_scaled_images() -> None:
     images = Preprocess(16, 16).normalise(pictures())
     np.testing.assert_array_equal(session.run(pictures()), session.run(images))
     assert not OrtSession(quantised.data).takes_pixels
+
+
+def test_openvino_takes_them_too() -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    model = take_pixels(int8()[1], STEP, CENTRE)
+    session = OpenVinoSession(model.data, threads=1)
+    assert session.takes_pixels
+    np.testing.assert_array_equal(session.run(pictures()), session.run(Preprocess(16, 16).normalise(pictures())))
+    wanted = OrtSession(model.data).run(pictures())
+    np.testing.assert_allclose(session.run(pictures()), wanted, atol=0.05 * np.abs(wanted).max())
 
 
 def test_the_shift_loses_nothing_that_rounding_did_not() -> None:

@@ -62,7 +62,7 @@ def hold(candidates: tuple[Candidate, ...], seconds: dict[str, float], **options
     found = race(
         candidates,
         clock.start(seconds),
-        BATCH,
+        lambda _: BATCH,
         budget=options.get("budget", 30.0),
         together=int(options.get("together", 12)),
         on_progress=lambda *_: None,

@@ -7,12 +7,10 @@ import json
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.quantize.graph_view import GraphView
+from xxdeploy.runtime.pixels import METADATA
 
 with extra("export"):
     from onnx import ModelProto, TensorProto
-
-METADATA = "xxdeploy.pixels"
-"""Key under which the file keeps what its pixels mean; ``runtime/ort.py`` reads it."""
 
 
 def take_pixels(model: OnnxModel, step: float, centre: float) -> OnnxModel:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import xxdeploy
 from xxdeploy.errors import EngineError, UsageError
+from xxdeploy.runtime.pixels import batch_for
 from xxdeploy.runtime.predictor import Runtime, load
 from xxdeploy.runtime.selftest import MAX_BATCH
 
@@ -162,7 +163,7 @@ class _Subject:
         self.images: list[NDArray[np.uint8]] = list(
             random.integers(0, 256, (MAX_BATCH, p.height, p.width, p.channels), np.uint8)
         )
-        self.batch = p.batch(self.images[:1])
+        self.batch = batch_for(runtime.session, p, p.pixels(self.images[:1]))
         self.call = runtime.features if runtime.manifest.task == "features" else runtime.probabilities
 
     def round(self) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
 from xxdeploy.runtime.ort import check_self_contained, check_threads
+from xxdeploy.runtime.pixels import METADATA, PixelGrid
 
 HINTS = ("f32", "bf16")
 
@@ -69,10 +70,11 @@ class OpenVinoSession:
         except Exception as error:  # pybind11 raises RuntimeError, and others for what it cannot convert
             raise self._unloadable(openvino.__version__, error) from error
         types = [each.get_element_type().get_type_name() for each in (*inputs, *outputs)]
-        if len(inputs) != 1 or not outputs or set(types) != {"f32"}:
+        self._grid = self._pixel_grid() if types[:1] == ["u8"] else None
+        if len(inputs) != 1 or not outputs or types != ["f32" if self._grid is None else "u8", *["f32"] * len(outputs)]:
             raise EngineError(
                 f"the model of {name} has {len(inputs)} inputs, {len(outputs)} outputs of types {types}; "
-                "it must have one float32 input and float32 outputs",
+                "it must have one float32 input (or pixels) and float32 outputs",
                 hint="export it with xxdeploy",
                 code="engine-signature",
             )
@@ -91,7 +93,12 @@ class OpenVinoSession:
         except Exception as error:  # as above
             raise self._unloadable(openvino.__version__, error) from error
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether uint8 pictures go in as they are; scaled ones are turned back into them."""
+        return self._grid is not None
+
+    def run(self, batch: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.float32]:
         """Map a preprocessed batch (n, h, w, c) float32 to the first output (n, ...) float32.
 
         Raises
@@ -101,16 +108,18 @@ class OpenVinoSession:
         """
         return self._fetch(batch, 1)[0]
 
-    def run_all(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def run_all(self, batch: NDArray[np.float32] | NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Map a preprocessed batch to every output by its name, the first one first. Errors as :meth:`run`."""
         return dict(zip(self.output_names, self._fetch(batch, len(self.output_names)), strict=True))
 
-    def _fetch(self, batch: NDArray[np.float32], count: int) -> list[NDArray[np.float32]]:
+    def _fetch(self, batch: NDArray[Any], count: int) -> list[NDArray[np.float32]]:
+        batch = batch if self._grid is None else self._grid.pixels(batch)
+        wanted = np.dtype(np.float32 if self._grid is None else np.uint8)
         shape: tuple[int, ...] = getattr(batch, "shape", ())
         dtype = getattr(batch, "dtype", "")
-        fits = dtype == np.float32 and len(shape) == self._rank and shape[0] > 0
+        fits = dtype == wanted and len(shape) == self._rank and shape[0] > 0
         if not fits or any(want not in (None, have) for want, have in zip(self._image, shape[1:], strict=True)):
-            raise self._failed(shape, dtype, f"it takes (n, {', '.join(map(str, self._image))}) float32")
+            raise self._failed(shape, dtype, f"it takes (n, {', '.join(map(str, self._image))}) {wanted}")
         try:
             with self._lock:  # a request serves one caller
                 request = self._single if len(batch) == 1 else self._many()
@@ -119,6 +128,12 @@ class OpenVinoSession:
                 return [np.array(results[index], np.float32) for index in range(count)]
         except Exception as error:  # as in __init__
             raise self._failed(shape, dtype, _reason(error)) from error
+
+    def _pixel_grid(self) -> PixelGrid | None:
+        try:
+            return PixelGrid.parse(str(self._model.get_rt_info(["framework", METADATA]).value))
+        except Exception:  # noqa: BLE001 - pybind11 raises RuntimeError where there is none
+            return None
 
     def _many(self) -> Any:
         if self._batches is None:

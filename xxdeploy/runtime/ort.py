@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
 from xxdeploy.runtime.external_data import has_external_data
+from xxdeploy.runtime.pixels import METADATA, PixelGrid
 from xxdeploy.runtime.providers import CPU, session_in
 
 _FATAL = 4  # what goes wrong is raised; a second report on stderr would only disturb a progress bar
@@ -111,7 +110,9 @@ class OrtSession:
         session._model_bytes = None
         inputs, outputs = session.get_inputs(), session.get_outputs()
         signature = [value.type for value in (*inputs, *outputs)]
-        self._grid = _pixel_grid(session) if signature[:1] == ["tensor(uint8)"] else None
+        self._grid = None
+        if signature[:1] == ["tensor(uint8)"]:
+            self._grid = PixelGrid.parse(session.get_modelmeta().custom_metadata_map.get(METADATA))
         wanted = ["tensor(float)" if self._grid is None else "tensor(uint8)", *["tensor(float)"] * len(outputs)]
         if len(inputs) != 1 or not outputs or signature != wanted:
             raise EngineError(
@@ -150,9 +151,7 @@ class OrtSession:
     def _fetch(
         self, batch: NDArray[np.float32] | NDArray[np.uint8], names: tuple[str, ...]
     ) -> list[NDArray[np.float32]]:
-        if self._grid is not None and batch.dtype == np.float32:
-            step, centre = self._grid
-            batch = np.clip(np.rint(batch / np.float32(step) + np.float32(centre)), 0, 255).astype(np.uint8)
+        batch = batch if self._grid is None else self._grid.pixels(batch)
         try:
             results: list[NDArray[np.float32]] = self._session.run(list(names), {self.input_name: batch})
         except Exception as error:  # as above
@@ -163,16 +162,6 @@ class OrtSession:
                 code="engine-run",
             ) from error
         return results
-
-
-def _pixel_grid(session: Any) -> tuple[float, float] | None:
-    """Return (step, centre) of ``x = (pixel - centre) * step``, which the exporter wrote into the metadata."""
-    try:
-        kept = json.loads(session.get_modelmeta().custom_metadata_map["xxdeploy.pixels"])
-        step, centre = float(kept["step"]), float(kept["centre"])
-    except (KeyError, TypeError, ValueError):
-        return None
-    return (step, centre) if math.isfinite(centre) and math.isfinite(step) and step > 0 else None
 
 
 def check_threads(threads: int | None) -> None:

@@ -19,6 +19,7 @@ from xxdeploy.runtime.engines import PLANS, Settings, installed_engines, open_se
 from xxdeploy.runtime.files import check_entry, open_signed, read_entry
 from xxdeploy.runtime.labels import labels_from_text
 from xxdeploy.runtime.manifest import Manifest, Variant
+from xxdeploy.runtime.pixels import batch_for
 from xxdeploy.runtime.postprocess import Prediction, top_predictions
 from xxdeploy.runtime.preprocess import ImageLike
 from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_all, run_selftest
@@ -108,8 +109,7 @@ class Runtime:
     def _batch(self, sources: Sequence[ImageLike]) -> NDArray[Any]:
         """Return what the engine takes: pictures as they are, or scaled."""
         preprocess = self.manifest.preprocess
-        pixels = getattr(self.session, "takes_pixels", False)  # other engines and fakes need not know of it
-        return preprocess.pixels(sources) if pixels else preprocess.batch(sources)
+        return batch_for(self.session, preprocess, preprocess.pixels(sources))
 
     def _checked(self, outputs: dict[str, NDArray[np.float32]], count: int) -> dict[str, NDArray[np.float32]]:
         """Return the outputs if each fits the manifest and ``count`` images."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from xxdeploy.runtime.engine_file import FOLDER, RECORD, read_own_engine
 from xxdeploy.runtime.engines import PLANS, PROVIDERS, Settings, engine_version, installed_engines, open_session
 from xxdeploy.runtime.files import open_signed, read_entry
 from xxdeploy.runtime.manifest import Manifest, Variant
+from xxdeploy.runtime.pixels import batch_for
 from xxdeploy.runtime.providers import listed
 from xxdeploy.runtime.selftest import read_golden, run_selftest
 from xxdeploy.runtime.session import Session
@@ -191,7 +193,7 @@ def tune_opened(
     tuning = race(
         candidates,
         start,
-        manifest.preprocess.normalise(pictures[:1]),
+        lambda session: batch_for(session, manifest.preprocess, pictures[:1]),
         budget=budget,
         together=max(_KEPT + 1, min(_LARGEST_GROUP, _GROUP_BYTES // (2 * largest))),
         on_progress=on_progress or (lambda *_: None),
@@ -241,7 +243,7 @@ def candidates_for(
 def race(
     candidates: Sequence[Candidate],
     start: Callable[[Candidate], Session],
-    batch: NDArray[np.float32],
+    batch: Callable[[Session], NDArray[Any]],
     *,
     budget: float,
     together: int,
@@ -274,7 +276,7 @@ def race(
             try:
                 session = start(candidate)
                 for _ in range(_WARM_UP):
-                    session.run(batch)
+                    session.run(batch(session))
                 running.append(_Runner(candidate, session))
             except XXDeployError as error:
                 trials[candidate] = Trial(candidate, None, 0, error.message)
@@ -300,7 +302,7 @@ def race(
 
 def _halve(
     running: list[_Runner],
-    batch: NDArray[np.float32],
+    batch: Callable[[Session], NDArray[Any]],
     keep: int,
     until: float,
     clock: Callable[[], float],
@@ -323,7 +325,9 @@ def _halve(
         running = [each for each in running if each in staying]
 
 
-def _take_turns(running: list[_Runner], batch: NDArray[np.float32], end: float, clock: Callable[[], float]) -> None:
+def _take_turns(
+    running: list[_Runner], batch: Callable[[Session], NDArray[Any]], end: float, clock: Callable[[], float]
+) -> None:
     for runner in running:
         runner.times.clear()  # medians are compared of the same rounds only
     for number in range(_MOST_ROUNDS):
@@ -331,8 +335,9 @@ def _take_turns(running: list[_Runner], batch: NDArray[np.float32], end: float, 
             return
         turn = number % len(running)
         for runner in (*running[turn:], *running[:turn]):  # nobody always follows the same one
+            given = batch(runner.session)
             begin = clock()
-            runner.session.run(batch)
+            runner.session.run(given)
             runner.times.append(clock() - begin)
 
 
