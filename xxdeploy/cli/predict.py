@@ -38,7 +38,9 @@ def command(
     """
     with extra("edge"):
         from xxdeploy import runtime
-    model = runtime.load(bundle, key=key, min_version=min_version)
+        from xxdeploy.runtime.preprocess import MAX_PIXELS
+    # Whoever names a file here has chosen it, and is at no camera.
+    model = runtime.load(bundle, key=key, min_version=min_version, max_pixels=MAX_PIXELS)
     # One picture at a time: memory stays that of one, however many there are.
     found = [(path, model.predict(path, top=top)) for path in images]
     if as_json:

@@ -33,7 +33,7 @@ _UPRIGHT = {
 }
 
 
-def open_picture(source: ImageLike, mode: str) -> tuple[Image.Image, str]:
+def open_picture(source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
     """Decode ``source``, turn it upright (EXIF) and convert it to ``mode`` (``L`` or ``RGB``).
 
     Alpha is dropped and palettes are resolved as by ``convert("RGB")``, which is what Keras does; grey of 16 bits
@@ -50,10 +50,10 @@ def open_picture(source: ImageLike, mode: str) -> tuple[Image.Image, str]:
         ``image-damaged``, ``image-too-large``, ``image-mode``, ``image-array``, ``image-type``.
     """
     if isinstance(source, np.ndarray):
-        name, picture = "image array", _picture_from_array(source).convert(mode)
+        name, picture = "image array", _picture_from_array(source, max_pixels).convert(mode)
     elif isinstance(source, Image.Image):
         name = f"image {getattr(source, 'filename', '') or ''}".strip()
-        check_pixels(name, source.size)
+        check_pixels(name, source.size, max_pixels)
         picture = _decoded(source, mode, name)
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
@@ -76,7 +76,7 @@ def open_picture(source: ImageLike, mode: str) -> tuple[Image.Image, str]:
         except Exception as error:  # see _decoded
             raise _damaged(name, error) from error
         with opened:
-            check_pixels(name, opened.size)
+            check_pixels(name, opened.size, max_pixels)
             picture = _decoded(opened, mode, name)
     else:
         raise UsageError(
@@ -87,10 +87,10 @@ def open_picture(source: ImageLike, mode: str) -> tuple[Image.Image, str]:
     return picture, name
 
 
-def check_pixels(name: str, size: tuple[int, int]) -> None:
-    """Refuse more than ``MAX_PIXELS``, code ``image-too-large``."""
-    if size[0] * size[1] > MAX_PIXELS:
-        raise _too_large(name, f"{size[0]} x {size[1]} pixels")
+def check_pixels(name: str, size: tuple[int, int], most: int = MAX_PIXELS) -> None:
+    """Refuse more than ``most`` pixels, code ``image-too-large``."""
+    if size[0] * size[1] > most:
+        raise _too_large(name, f"{size[0]} x {size[1]} pixels", most)
 
 
 def _decoded(picture: Image.Image, mode: str, name: str) -> Image.Image:
@@ -127,7 +127,7 @@ def _check_file(path: Path) -> None:
         raise UsageError(f"{path} is empty (0 bytes)", hint="copy or download it again", code="image-empty")
 
 
-def _picture_from_array(array: NDArray[np.uint8]) -> Image.Image:
+def _picture_from_array(array: NDArray[np.uint8], max_pixels: int) -> Image.Image:
     shape_ok = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3))
     if array.dtype != np.uint8 or not shape_ok or not array.size:
         raise UsageError(
@@ -135,7 +135,7 @@ def _picture_from_array(array: NDArray[np.uint8]) -> Image.Image:
             hint="0..255 RGB or grey, one image an array; drop an alpha channel with array[..., :3]",
             code="image-array",
         )
-    check_pixels("image array", (array.shape[1], array.shape[0]))
+    check_pixels("image array", (array.shape[1], array.shape[0]), max_pixels)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     return Image.fromarray(np.ascontiguousarray(array))
@@ -154,7 +154,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 def _converted(picture: Image.Image, target: str) -> Image.Image:
     if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PNG"):
         # Sixteen bits of grey (Pillow before 11 gives mode I for PNG). convert() would clip at 255.
-        wide = np.asarray(picture).astype(np.int64)
+        wide = np.asarray(picture)  # uint16, or int32: shifted as it is, since wider would take eight bytes a pixel
         picture = Image.fromarray((wide >> 8).clip(0, 255).astype(np.uint8))
     if picture.mode in ("I", "F", "LAB"):
         raise UsageError(
@@ -167,10 +167,10 @@ def _converted(picture: Image.Image, target: str) -> Image.Image:
     return picture.convert(target)
 
 
-def _too_large(name: str, detail: str) -> UsageError:
+def _too_large(name: str, detail: str, most: int = MAX_PIXELS) -> UsageError:
     return UsageError(
-        f"{name} is too large to decode safely ({detail}; the limit is {MAX_PIXELS:,} pixels)",
-        hint="scale the picture down first",
+        f"{name} is too large to decode safely ({detail}; the limit is {most:,} pixels)",
+        hint="scale the picture down first; on a device with memory for it, load(..., max_pixels=...)",
         code="image-too-large",
     )
 

@@ -21,7 +21,7 @@ from xxdeploy.runtime.labels import labels_from_text
 from xxdeploy.runtime.manifest import Manifest, Variant
 from xxdeploy.runtime.pixels import batch_for
 from xxdeploy.runtime.postprocess import Prediction, top_predictions
-from xxdeploy.runtime.preprocess import ImageLike
+from xxdeploy.runtime.preprocess import MAX_PIXELS, ImageLike
 from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_all, run_selftest
 from xxdeploy.runtime.session import Session
 from xxdeploy.runtime.signature import KeyLike, trust
@@ -29,13 +29,17 @@ from xxdeploy.runtime.tuned import Choice, stored_choice
 
 _log = logging.getLogger(__name__)
 
+DEVICE_PIXELS = 16_000_000
+"""4608 x 3456: decoded, turned and converted it takes 192 MB at most, so that no picture takes a process to 300 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """A loaded bundle. Holds no state between calls; several threads may call it at once.
 
     ``variant`` is the model file that was picked for this processor; ``version`` what the bundle was signed as, None
-    where no key was given; ``settings`` those of the engine, None where a session was given.
+    where no key was given; ``settings`` those of the engine, None where a session was given;
+    ``max_pixels`` the largest picture that is decoded.
     """
 
     root: Path
@@ -45,6 +49,7 @@ class Runtime:
     labels: tuple[str, ...]
     version: int | None = None
     settings: Settings | None = None
+    max_pixels: int = DEVICE_PIXELS
 
     @overload
     def predict(self, images: ImageLike, top: int = 5) -> tuple[Prediction, ...]: ...  # type: ignore[overload-overlap]
@@ -109,7 +114,7 @@ class Runtime:
     def _batch(self, sources: Sequence[ImageLike]) -> NDArray[Any]:
         """Return what the engine takes: pictures as they are, or scaled."""
         preprocess = self.manifest.preprocess
-        return batch_for(self.session, preprocess, preprocess.pixels(sources))
+        return batch_for(self.session, preprocess, preprocess.pixels(sources, max_pixels=self.max_pixels))
 
     def _checked(self, outputs: dict[str, NDArray[np.float32]], count: int) -> dict[str, NDArray[np.float32]]:
         """Return the outputs if each fits the manifest and ``count`` images."""
@@ -142,6 +147,7 @@ def load(
     engine: str | None = None,
     tune: bool = False,
     tuned: bool = True,
+    max_pixels: int = DEVICE_PIXELS,
 ) -> Runtime:
     """Open a bundle and make it ready to predict.
 
@@ -174,6 +180,9 @@ def load(
         takes about half a minute, and keep it (:func:`xxdeploy.runtime.tune.tune`).
     tuned
         False ignores what ``tune`` found here. So does giving an engine, threads, a variant or a session.
+    max_pixels
+        Refuse larger pictures before they are decoded: a file of a few kilobytes can hold a hundred million pixels,
+        which take up to twelve bytes each.
 
     Raises
     ------
@@ -219,7 +228,7 @@ def load(
             session = TrtSession.from_bundle(root, target=settings.engine, key=key, min_version=min_version)
         else:
             session = open_session(held.pop(picked.model), manifest, picked, settings)
-    runtime = Runtime(root, manifest, picked, session, labels, version, used)
+    runtime = Runtime(root, manifest, picked, session, labels, version, used, min(max_pixels, MAX_PIXELS))
     if selftest:
         runtime.selftest()
     return runtime

@@ -84,9 +84,10 @@ class Preprocess:
         if self.channels == 1 and self.mode in ("caffe", "torch"):
             raise _invalid(f"mode {self.mode!r} is defined for three channels only")
 
-    def image(self, source: ImageLike) -> NDArray[np.uint8]:
+    def image(self, source: ImageLike, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """Decode one picture, turn it upright, convert and resize it.
 
+        More than ``max_pixels`` are refused before they are decoded.
         A file and the same picture opened with Pillow give the same pixels; ``picture.open_picture`` says
         how modes are converted.
 
@@ -99,7 +100,7 @@ class Preprocess:
         UsageError
             Codes ``image-*``, see ``picture.open_picture``; the message names the file.
         """
-        picture, name = open_picture(source, "L" if self.channels == 1 else "RGB")
+        picture, name = open_picture(source, "L" if self.channels == 1 else "RGB", max_pixels)
         return self._fit(picture, name)
 
     def normalise(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -143,11 +144,11 @@ class Preprocess:
             return 1 / 127.5, 127.5
         return (1.0, 0.0) if self.mode == "none" else None
 
-    def pixels(self, sources: Sequence[ImageLike]) -> NDArray[np.uint8]:
+    def pixels(self, sources: Sequence[ImageLike], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """Decode several pictures: (n, height, width, channels) uint8. Errors as ``batch``."""
         if not len(sources):
             raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
-        return np.stack([self.image(source) for source in sources])
+        return np.stack([self.image(source, max_pixels=max_pixels) for source in sources])
 
     def batch(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
         """Decode and normalise several pictures: (n, height, width, channels) float32.
