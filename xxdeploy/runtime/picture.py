@@ -15,6 +15,8 @@ from xxdeploy.errors import UsageError
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 """A path, a PIL image, or an RGB/grey array ``(h, w, c)`` or ``(h, w)`` uint8."""
 
+MAX_LENGTH = 4_000_000
+"""Pixels of a side. The filter that brings a strip of 24,000,000 x 1 to size takes 30 bytes a pixel."""
 MAX_PIXELS = 89_478_485
 """Largest picture that is decoded (268 MB as RGB): the size from which Pillow itself warns of a bomb."""
 
@@ -89,6 +91,12 @@ def open_picture(source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS) -> 
 
 def check_pixels(name: str, size: tuple[int, int], most: int = MAX_PIXELS) -> None:
     """Refuse more than ``most`` pixels, code ``image-too-large``."""
+    if max(size) > MAX_LENGTH:
+        raise UsageError(
+            f"{name} is {size[0]} x {size[1]} pixels, which no picture is: the limit of a side is {MAX_LENGTH:,}",
+            hint="cut it into pieces",
+            code="image-too-large",
+        )
     if size[0] * size[1] > most:
         raise _too_large(name, f"{size[0]} x {size[1]} pixels", most)
 
@@ -164,7 +172,7 @@ def _converted(picture: Image.Image, target: str) -> Image.Image:
         )
     if picture.mode in ("P", "PA"):
         picture = picture.convert("RGBA")  # straight to RGB, Pillow warns of palettes with transparency
-    return picture.convert(target)
+    return picture if picture.mode == target else picture.convert(target)  # convert() would copy it: 4 bytes a pixel
 
 
 def _too_large(name: str, detail: str, most: int = MAX_PIXELS) -> UsageError:
