@@ -52,7 +52,7 @@ def test_malformed_inputs(target: str, tmp_path: Path) -> None:
 
 def test_answers_of_many_threads_are_the_same(tmp_path: Path) -> None:
     runtime = load(tiny_bundle.make(tmp_path / "b"), threads=1)
-    times, wrong = SOAK.burst(runtime, 8, 0.5)
+    times, wrong = SOAK.burst(SOAK.calls(runtime)[0], 8, 0.5)
     assert wrong == 0
     assert times.sum() > 8
     assert SOAK.percentile(times, 0.5) <= SOAK.percentile(times, 0.99)
@@ -62,7 +62,7 @@ def test_a_worker_sees_a_wrong_answer(tmp_path: Path) -> None:
     runtime = load(tiny_bundle.make(tmp_path / "b"), threads=1)
     stop = threading.Event()
     image = np.zeros((8, 8, 3), np.uint8)
-    worker = SOAK.Worker(runtime, [image], [runtime.probabilities(image) + 1], stop)
+    worker = SOAK.Worker(lambda _: runtime.probabilities(image), [runtime.probabilities(image) + 1], stop)
     worker.start()
     stop.wait(0.2)
     stop.set()
