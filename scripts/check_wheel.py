@@ -1,0 +1,76 @@
+"""Build the sdist, from it the wheel, install it with [edge] in a fresh environment, predict there, and weigh it.
+
+    python scripts/check_wheel.py BUNDLE PICTURE
+
+Status 1 if a step fails, or if [edge] without onnxruntime and pip takes more than 120 MB.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MEGABYTES = 120
+_NOT_OURS = ("onnxruntime", "pip", "setuptools")
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> str:
+    """Run a command; its output goes to the caller, its errors to stderr."""
+    return subprocess.run(
+        [str(word) for word in command], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+
+
+def build(folder: Path) -> Path:
+    """Return the wheel that was made from the sdist, which was made from the checkout."""
+    environment = folder / "build-env"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    run(python, "-m", "pip", "install", "-q", "hatchling")
+    run(python, "-m", "hatchling", "build", "-t", "sdist", "-d", folder, cwd=ROOT)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        archive.extractall(folder / "sdist", filter="data")
+    run(python, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=next((folder / "sdist").iterdir()))
+    return next(folder.glob("*.whl"))
+
+
+def weigh(site: Path) -> dict[str, float]:
+    """Return megabytes by top-level package; libraries beside a package (``numpy.libs``) are counted to it."""
+    sizes: dict[str, float] = {}
+    for path in site.rglob("*"):
+        if path.is_file():
+            name = path.relative_to(site).parts[0].partition(".")[0].partition("-")[0].lower()
+            sizes[name] = sizes.get(name, 0.0) + path.stat().st_size / 1e6
+    return sizes
+
+
+def main(bundle: str, picture: str) -> int:
+    """Build, install, predict, weigh."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        wheel = build(folder)
+        print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB")
+        environment = folder / "edge"
+        venv.create(environment, with_pip=True)
+        python = environment / "bin" / "python"
+        run(python, "-m", "pip", "install", "-q", f"{wheel}[edge]")
+        code = (
+            "import sys; from xxdeploy.runtime import load\n"
+            "print(load(sys.argv[1], selftest=True).predict(sys.argv[2])[0])"
+        )
+        print(run(python, "-P", "-c", code, Path(bundle).resolve(), Path(picture).resolve(), cwd=folder).strip())
+        sizes = weigh(next(environment.glob("lib/python*/site-packages")))
+        ours = sum(size for package, size in sizes.items() if package not in _NOT_OURS)
+        for package, size in sorted(sizes.items(), key=lambda item: -item[1])[:8]:
+            print(f"  {package} {size:.1f} MB")
+        print(f"[edge] besides onnxruntime: {ours:.1f} MB (at most {MEGABYTES})")
+        return int(ours > MEGABYTES)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:3]))
