@@ -32,8 +32,8 @@ def main(bundle: str, folder: str) -> None:
                     answers.append((path, runtime.predict(path, top=1)[0], ""))
                 except XXDeployError as error:
                     table.writerow((path.relative_to(folder), "", "", error.code))
-        for path, best, error in answers:
-            table.writerow((path.relative_to(folder), best.label, f"{best.probability:.4f}", error))
+        for path, best, code in answers:
+            table.writerow((path.relative_to(folder), best.label, f"{best.probability:.4f}", code))
 
 
 if __name__ == "__main__":

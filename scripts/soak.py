@@ -4,8 +4,8 @@
 
 The machine's own capacity is measured in turns with it: the same threads on a bare ONNX Runtime session, with nothing
 of xxdeploy around. Where there are more threads than cores, most of a call is waiting for a core or for Python's lock.
-What is asked: resident memory grows by less than 2 % after the first tenth; every answer is bit for bit the first one;
-p99 is at most 3 times the capacity's p50, or, where the bare session has such a tail itself, 1.5 times its own p99.
+What is asked: resident memory grows by less than 2 % after the first quarter; every answer is the first one's, bit for
+bit; p99 is at most 3 times the capacity's p50, or, where the bare session has such a tail itself, 1.5 times its own p99.
 Status 1 if one of them does not hold.
 """
 
@@ -108,7 +108,7 @@ def main() -> int:
         capacity = capacity + burst(bare, options.threads, 0.2 * seconds / _PARTS)[0]
         gc.collect()
         last = resident()
-        if part == _PARTS // 10:
+        if part == _PARTS // 4:  # arenas of threads and of the engine have grown to what they need
             first = last
     growth = last / first - 1
     p50, p99 = percentile(total, 0.5), percentile(total, 0.99)
