@@ -5,7 +5,7 @@
 The machine's own capacity is measured in turns with it: the same threads on a bare ONNX Runtime session, with nothing
 of xxdeploy around. Where there are more threads than cores, most of a call is waiting for a core or for Python's lock.
 What is asked: resident memory grows by less than 2 % after the first quarter; every answer is the first one's, bit for
-bit; p99 is at most 3 times the capacity's p50, or, where the bare session has such a tail itself, 1.5 times its own p99.
+bit; p99 is at most 3 times the capacity's p50, or, where the bare session has such a tail, 1.5 times its own p99.
 Status 1 if one of them does not hold.
 """
 

@@ -205,3 +205,12 @@ def test_a_runtime_may_be_used_by_several_threads(bundle: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         for rows in pool.map(runtime.probabilities, [IMAGES[0]] * 16):
             assert np.array_equal(rows, alone)
+
+
+def test_large_pictures_are_refused_before_they_are_decoded(bundle: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    assert load(bundle, max_pixels=1200).predict(tmp_path / "a.png")
+    for picture in (tmp_path / "a.png", Image.new("RGB", (40, 30)), np.zeros((30, 40, 3), np.uint8)):
+        with pytest.raises(UsageError) as caught:
+            load(bundle, max_pixels=1199).predict(picture)
+        assert caught.value.code == "image-too-large"
