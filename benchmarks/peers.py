@@ -176,7 +176,9 @@ def prepare(network: str, weights: str, folder: Path, given: argparse.Namespace)
     return preprocess, problems
 
 
-def measure(network: str, folder: Path, images: NDArray[np.uint8], problems: dict[str, str], rounds: int) -> list[Row]:
+def measure(
+    network: str, folder: Path, images: NDArray[np.uint8], problems: dict[str, str], given: argparse.Namespace
+) -> list[Row]:
     """Measure all subjects on one network."""
     stored = folder / "images.npy"
     np.save(stored, images)
@@ -198,14 +200,14 @@ def measure(network: str, folder: Path, images: NDArray[np.uint8], problems: dic
             try:
                 workers[each.name] = Worker(each, folder, stored, threads)
                 if threads is None:
-                    starts = [Worker(each, folder, stored, threads) for _ in range(3)]
+                    starts = [Worker(each, folder, stored, threads) for _ in range(given.starts)]
                     for start in starts:
                         start.close()
                     row.cold_start_ms = 1e3 * statistics.median(start.seconds for start in starts)
                     row.memory_mb = statistics.median(start.memory for start in starts) / 1e6
             except RuntimeError as error:
                 row.problem = str(error)
-        for name, values in take_turns(workers, rounds).items():
+        for name, values in take_turns(workers, given.rounds).items():
             which = "one_thread" if threads else "all_threads"
             setattr(rows[name], f"{which}_ms", 1e3 * statistics.median(values))
             setattr(rows[name], f"{which}_least_ms", 1e3 * min(values))
@@ -289,8 +291,8 @@ def plot(rows: Sequence[Row], target: Path) -> None:
 def main() -> None:
     """Parse, make, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=["mobilenet", "mobilenetv2"])
-    parser.add_argument("--weights", default="imagenet", help="imagenet, none, or a file; nasnetmobile: none or a file")
+    parser.add_argument("--networks", nargs="+", default=["mobilenet", "mobilenetv2"], help="NAME or NAME=none|FILE")
+    parser.add_argument("--starts", type=int, default=3, help="fresh processes for the cold start of each")
     parser.add_argument("--calibration", type=Path, required=True)
     parser.add_argument("--eval", type=Path, required=True, dest="evaluation")
     parser.add_argument("--samples", type=int, default=128)
@@ -300,12 +302,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder for peers.json, peers.md and peers.svg")
     given = parser.parse_args()
     rows: list[Row] = []
-    for network in given.networks:
+    for asked in given.networks:
+        network, _, weights = asked.partition("=")
         folder = given.work / network
-        preprocess, problems = prepare(network, given.weights, folder, given)
+        preprocess, problems = prepare(network, weights or "imagenet", folder, given)
         chosen = open_images(given.evaluation).sample(given.images)
         images = np.stack([preprocess.image(each) for each in chosen.files])
-        rows += measure(network, folder, images, problems, given.rounds)
+        rows += measure(network, folder, images, problems, given)
         print(table([row for row in rows if row.network == network]), flush=True)
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)
