@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from xxdeploy import __version__
 from xxdeploy.artifacts import Accuracy, ModelOutput, OnnxModel, Parity, Ranges, StepRecord
 from xxdeploy.pipeline.lower import ModelFile
+from xxdeploy.pipeline.ort_format import ort_from_onnx
 from xxdeploy.pipeline.plan import ExportPlan, Inputs
+from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.labels import text_from_labels
 from xxdeploy.runtime.manifest import (
     SCHEMA_VERSION,
@@ -41,7 +43,8 @@ class Part:
     """A model file for the bundle: how it is called and written, and what it gives for the golden inputs.
 
     ``expected`` holds an array (n, ...) for each output, ``rounding`` the largest difference that the places of
-    rounding make to each. ``suffix`` tells its files from those of the first variant: ``-avx2`` of ``int8-avx2``.
+    rounding make to each. ``suffix`` tells its files from those of the first variant: ``-avx2`` of ``int8-avx2``;
+    ``ort`` is the model in ONNX Runtime's own format, where that takes the place of ONNX.
     """
 
     variant: str
@@ -51,6 +54,7 @@ class Part:
     expected: tuple[NDArray[np.float32], ...]
     rounding: tuple[float, ...]
     suffix: str = ""
+    ort: bytes | None = None
 
     @property
     def precision(self) -> str:
@@ -58,8 +62,10 @@ class Part:
         return _FLOATS.get(self.scheme, "int8")
 
 
-def part_from(file: ModelFile, golden: NDArray[np.float32], precision: str) -> Part:
-    """Run the normalised golden pictures, (n, h, w, c), for a bundle of ``precision``.
+def part_from(file: ModelFile, golden: NDArray[np.float32], plan: ExportPlan) -> Part:
+    """Run the normalised golden pictures, (n, h, w, c), for the bundle of ``plan``.
+
+    In ONNX Runtime's own format are the files for processors such as this one: for others it cannot be optimised here.
 
     Engines may round an INT8 graph at other places. How far that can lead is seen where ONNX Runtime does: with its
     graph optimisations off it computes in float between Q and DQ, with them on in integers.
@@ -67,8 +73,9 @@ def part_from(file: ModelFile, golden: NDArray[np.float32], precision: str) -> P
     expected = _answers(file.answers, golden)
     other = _answers(file.answers, golden, optimise=False) if file.scheme not in _FLOATS else expected
     rounding = tuple(float(np.abs(one - two).max()) for one, two in zip(expected, other, strict=True))
-    suffix = file.name[len(precision) :] if file.name.startswith(precision) else f"-{file.name}"
-    return Part(file.name, file.model, file.scheme, file.requires, expected, rounding, suffix)
+    suffix = file.name[len(plan.precision) :] if file.name.startswith(plan.precision) else f"-{file.name}"
+    ort = ort_from_onnx(file.model) if plan.ort_format and cpu_features().issuperset(file.requires) else None
+    return Part(file.name, file.model, file.scheme, file.requires, expected, rounding, suffix, ort)
 
 
 def _answers(model: OnnxModel, batch: NDArray[np.float32], *, optimise: bool = True) -> tuple[NDArray[np.float32], ...]:
@@ -106,8 +113,11 @@ def bundle_parts(
     variants = []
     golden_files = [_golden(built.parts, index) for index in range(len(built.outputs))]
     for number, part in enumerate(built.parts):
-        model = f"model{part.suffix}.onnx"
-        files |= {model: part.model.data, **{paths[number]: data[number] for paths, data in golden_files}}
+        model = f"model{part.suffix}.{'onnx' if part.ort is None else 'ort'}"
+        files |= {
+            model: part.model.data if part.ort is None else part.ort,
+            **{paths[number]: data[number] for paths, data in golden_files},
+        }
         path = golden_files[0][0][number]
         variants.append(Variant(part.variant, model, part.precision, part.scheme, path, part.requires))
     if inputs.labels is not None:

@@ -53,13 +53,13 @@ class ExportPlan:
     top-1 in points; ``min_agreement`` the smallest share of images, in percent, that keep Keras' class; ``recipe`` a
     quantisation recipe to pin (a file, or the name of one that ships; ``auto`` climbs from the first rung); ``ranges``
     a file of ranges that stand for those of calibration, whose images then judge and correct only; ``cpu`` the one kind
-    of processor to export for (None: all); ``engine`` the TensorRT engine that the bundle is for and carries,
-    in the plan's precision (None: a bundle for processors); ``keep_fp32`` to carry the FP32 model beside INT8, last in
-    preference; ``limits`` what the bundle may cost; ``preprocess`` tf, caffe, torch or none (None: the
-    network's own); ``resize`` squash or crop. Four are for a model file: ``output_layer`` whose result is wanted,
-    ``task`` classification or features (None: what its last layers are), ``custom_objects`` (``module:name``) that it
-    is made of, ``unsafe_lambda`` to run the code in it.
-    ``pictures`` lets the report show some of the images that the bundle was made with.
+    of processor to export for (None: all); ``engine`` the TensorRT engine that the bundle is for and carries, in the
+    plan's precision (None: a bundle for processors); ``keep_fp32`` to carry the FP32 model beside INT8, last in
+    preference; ``limits`` what the bundle may cost; ``ort_format`` for model files in ONNX Runtime's own format;
+    ``preprocess`` tf, caffe, torch or none (None: the network's own); ``resize`` squash or crop. Four are for a model
+    file: ``output_layer`` whose result is wanted, ``task`` classification or features (None: what its last layers are),
+    ``custom_objects`` (``module:name``) that it is made of, ``unsafe_lambda`` to run the code in it. ``pictures`` lets
+    the report show some of the images that the bundle was made with.
     """
 
     precision: str = "fp32"
@@ -87,6 +87,7 @@ class ExportPlan:
     engine: EngineOptions | None = None
     keep_fp32: bool = False
     limits: Limits = NO_LIMITS
+    ort_format: bool = False
 
     def __post_init__(self) -> None:
         if self.task not in (None, *TASKS):
@@ -126,6 +127,12 @@ class ExportPlan:
             raise UsageError(
                 f"--cpu {self.cpu} is about processors, and --target {self.engine.target} about a GPU",
                 hint="leave one of them out, and export twice for both",
+                code="cpu-and-target",
+            )
+        if self.ort_format and self.engine is not None:
+            raise UsageError(
+                f"--ort-format is about processors, and --target {self.engine.target} about a GPU",
+                hint="leave one of them out",
                 code="cpu-and-target",
             )
         if self.max_drop is not None:

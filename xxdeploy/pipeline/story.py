@@ -110,7 +110,7 @@ def export(
     rows = closing_rows(timing, sizes, [median(each) for each in times], accuracies)
     del timing
 
-    parts = tuple(part_from(each, normal, plan.precision) for each in lowered.files)
+    parts = tuple(part_from(each, normal, plan) for each in lowered.files)
     found = dict(lowered.facts)
     if engine:
         found["engine"] = dict(engine.facts)

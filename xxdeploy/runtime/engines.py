@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from xxdeploy.errors import BundleError, UsageError
+from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.runtime.manifest import Manifest, Variant
 from xxdeploy.runtime.session import Session
 
@@ -86,6 +86,13 @@ def open_session(model: bytes, manifest: Manifest, variant: Variant, settings: S
     """
     name = f"{settings.engine.replace('onnxruntime', 'onnx')}-{variant.precision}"
     session: Session
+    ort_format = variant.model.endswith(".ort")
+    if ort_format and MODULES[settings.engine] != "onnxruntime":
+        raise EngineError(
+            f"{variant.model} is in onnxruntime's own format, which {settings.engine} cannot read",
+            hint="export without --ort-format",
+            code="ort-format-only",
+        )
     if settings.engine == "openvino":
         from xxdeploy.runtime.openvino import OpenVinoSession
 
@@ -96,7 +103,12 @@ def open_session(model: bytes, manifest: Manifest, variant: Variant, settings: S
 
         provider = PROVIDERS.get(settings.engine)
         session = made = OrtSession(
-            model, name=name, threads=settings.threads, spinning=settings.spinning, provider=provider
+            model,
+            name=name,
+            threads=settings.threads,
+            spinning=settings.spinning,
+            provider=provider,
+            ort_format=ort_format,
         )
         names = made.input_name, made.output_names
     if names != (manifest.input_name, manifest.output_names):

@@ -39,6 +39,8 @@ class OrtSession:
     provider
         A GPU's execution provider (``cuda``, ``tensorrt``, ``tensorrt-rtx``) for every node that it knows. None: the
         processor. One that does not work here is an error, never a quiet step back.
+    ort_format
+        True for a model in ONNX Runtime's own format (``.ort``).
 
     Attributes
     ----------
@@ -71,16 +73,17 @@ class OrtSession:
         spinning: bool = True,
         exact: bool = False,
         provider: str | None = None,
+        ort_format: bool = False,
     ) -> None:
         check_threads(threads)
-        if isinstance(model, bytes):
+        if isinstance(model, bytes) and not ort_format:  # which has no way to name another file
             check_self_contained(model, name)
         ort = _import_onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = _default_threads() if threads is None else threads
         options.log_severity_level = _FATAL
         # Else bytes that are ONNX to check_self_contained() might be another format to onnxruntime.
-        options.add_session_config_entry("session.load_model_format", "ONNX")
+        options.add_session_config_entry("session.load_model_format", "ORT" if ort_format else "ONNX")
         if not optimise:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if exact:
