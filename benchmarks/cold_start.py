@@ -25,6 +25,7 @@ from PIL import Image
 
 import xxdeploy
 from xxdeploy.runtime import load
+from xxdeploy.runtime.pixels import batch_for
 
 # What ends each process: processor seconds, peak memory in bytes, and the answer, which must be the same for all.
 _END = """
@@ -79,7 +80,8 @@ mark("read and hash every file")
 from xxdeploy.runtime.ort import OrtSession
 session = OrtSession(model, threads=threads or None)
 mark("session")
-batch = manifest.preprocess.batch([image])
+from xxdeploy.runtime.pixels import batch_for
+batch = batch_for(session, manifest.preprocess, manifest.preprocess.pixels([image]))
 mark("decode, resize, normalise")
 answer = int(session.run(batch).argmax())
 mark("first inference")
@@ -106,7 +108,9 @@ def measure(bundle: Path, image: Path, starts: int, threads: int) -> dict[str, A
     runtime = load(bundle, tuned=False)
     with tempfile.TemporaryDirectory() as folder:
         batch = Path(folder) / "batch.npy"
-        np.save(batch, runtime.manifest.preprocess.batch([image]))
+        np.save(
+            batch, batch_for(runtime.session, runtime.manifest.preprocess, runtime.manifest.preprocess.pixels([image]))
+        )
         model = str(runtime.root / runtime.variant.model)
         subjects = {
             "bare onnxruntime": (_BARE, model, str(batch), str(threads)),
@@ -148,12 +152,12 @@ def warm(bundle: Path, image: Path, threads: int, rounds: int = 200) -> dict[str
     runtime = load(bundle, threads=threads or None, tuned=not threads)
     preprocess = runtime.manifest.preprocess
     pixels = preprocess.image(image)
-    batch = preprocess.normalise(pixels[None])
+    batch = batch_for(runtime.session, preprocess, pixels[None])
     steps: dict[str, Callable[[], object]] = {
         "JPEG to label": lambda: runtime.predict(image),
         "engine alone": lambda: runtime.session.run(batch),
         "decode and resize": lambda: preprocess.image(image),
-        "normalise": lambda: preprocess.normalise(pixels[None]),
+        "normalise": lambda: batch_for(runtime.session, preprocess, pixels[None]),
     }
     best = dict.fromkeys(steps, float("inf"))
     for _ in range(rounds):
