@@ -199,7 +199,7 @@ def tune_opened(
         on_progress=on_progress or (lambda *_: None),
     )
     tried = dict.fromkeys((*installed_engines(), tuning.best.candidate.settings.engine))
-    versions = {name: version for name in tried if (version := engine_version(name)) is not None}
+    versions = {name: engine_version(name) or "" for name in tried}
     tuning = replace(tuning, versions=versions)
     return replace(tuning, stored=store_choice(manifest, tuning.choice))
 

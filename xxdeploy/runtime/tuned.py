@@ -33,8 +33,8 @@ _log = logging.getLogger(__name__)
 class Choice:
     """What to load: the name of a variant and the settings of its engine.
 
-    ``versions`` are those of the engines that were there; ``milliseconds`` and ``default_milliseconds`` what one image
-    took, so and with the defaults.
+    ``versions`` are those of the engines that were tried ("": broken); ``milliseconds`` and ``default_milliseconds``
+    what one image took, so and with the defaults.
     """
 
     variant: str
@@ -97,8 +97,9 @@ def bundle_digest(manifest: Manifest) -> str:
 def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice | None:
     """Return the choice for this bundle on this device; None if there is none that can be trusted.
 
-    It is dropped when its engine has another version than when it was measured. ``engines`` are others whose versions
-    must be the same, too: those that a fresh measurement would try. Raises nothing.
+    It is dropped when its engine has another version than when it was measured. ``engines`` are those that a fresh
+    measurement would try: it is dropped, too, if one of them was not there then. That one is not imported, so a new
+    version of an engine that was not chosen changes nothing before the next ``xxdeploy tune``. Raises nothing.
     """
     folder = cache_folder()
     if folder is None:
@@ -123,10 +124,10 @@ def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice 
         )
         if not cpu_features().issuperset(variant.requires):
             return None
-        for engine in (choice.settings.engine, *engines):
-            if choice.versions.get(engine) != engine_version(engine):
-                _log.debug("%s: %s has another version than when it was tuned", path, engine)
-                return None
+        engine = choice.settings.engine
+        if choice.versions.get(engine) != engine_version(engine) or not set(engines) <= choice.versions.keys():
+            _log.debug("%s: the engines are others than when it was tuned", path)
+            return None
     except FileNotFoundError:
         return None
     except (
