@@ -208,7 +208,8 @@ def swap_variant_files(bundle: Path, _: Any) -> None:
 
 def flip_bias(bundle: Path, _: Any) -> None:
     def change(proto: Any, arrays: dict[str, Any]) -> None:
-        arrays["block_1_expand/Conv_bias_quantized"] *= -1
+        name = next(n for n in arrays if n.startswith("block_1_expand/Conv") and n.endswith("bias_quantized"))
+        arrays[name] *= -1
 
     edit_graph(bundle, change)
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from xxdeploy.artifacts import OnnxModel, decibels
 from xxdeploy.errors import VerificationError
 from xxdeploy.optional import extra
+from xxdeploy.runtime.pixels import METADATA, PixelGrid
 
 with extra("export"):
     import onnxruntime
@@ -91,7 +92,12 @@ class Cut:
     def __init__(self, model: OnnxModel, known: Iterable[str]) -> None:
         proto, arrays = model.split()
         graph = proto.graph
-        self.input: str = next(value.name for value in graph.input if value.name not in arrays)
+        value = next(value for value in graph.input if value.name not in arrays)
+        self.input: str = value.name
+        # A file that takes the picture's bytes says how a scaled batch becomes bytes again.
+        self._grid = None
+        if (kind := value.type.tensor_type.elem_type) == TensorProto.UINT8:
+            self._grid = PixelGrid.parse(next((p.value for p in proto.metadata_props if p.key == METADATA), None))
         self._known = set(known) - set(arrays)
         written = {output for node in graph.node for output in node.output if output}
         self.shared = tuple(
@@ -112,7 +118,10 @@ class Cut:
         self._writers = {output: node for node in graph.node for output in node.output}
         del graph.input[:], graph.output[:], graph.value_info[:]
         self._fed = sorted({name for node in graph.node for name in node.input if name.startswith(_FED)})
-        graph.input.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in self._fed)
+        kinds = {f"{_FED}{self.input}": kind}
+        graph.input.extend(
+            helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), None) for name in self._fed
+        )
         self._fetched = tuple(dict.fromkeys(fetched for fetched, *_ in self.pieces))
         graph.output.extend(ValueInfoProto(name=name) for name in self._fetched)
         self._session = _session(OnnxModel.join(proto, arrays))
@@ -132,7 +141,11 @@ class Cut:
 
     def run(self, right: Tensors) -> dict[str, NDArray[np.float32]]:
         """Compute every piece from the right values before it."""
-        return _run(self._session, self._fetched, {name: right[name.removeprefix(_FED)] for name in self._fed})
+        feeds: dict[str, NDArray[Any]] = {name: right[name.removeprefix(_FED)] for name in self._fed}
+        image = f"{_FED}{self.input}"
+        if self._grid is not None and image in feeds:
+            feeds[image] = self._grid.pixels(feeds[image])
+        return _run(self._session, self._fetched, feeds)
 
 
 def measure_pieces(candidate: OnnxModel, rights: Iterable[Tensors], known: Iterable[str]) -> tuple[Piece, ...]:
@@ -260,7 +273,7 @@ def _session(model: OnnxModel) -> Any:
     return session
 
 
-def _run(session: Any, names: Sequence[str], feeds: Tensors) -> dict[str, NDArray[np.float32]]:
+def _run(session: Any, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
     try:
         return dict(zip(names, session.run(list(names), dict(feeds)), strict=True))
     except Exception as error:  # as above
