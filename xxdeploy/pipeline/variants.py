@@ -18,6 +18,7 @@ from xxdeploy.pipeline.workshop import Workshop
 from xxdeploy.verify import Comparison
 
 with extra("export"):
+    from xxdeploy.quantize.block_stem import block_stem
     from xxdeploy.quantize.pixels import take_pixels
     from xxdeploy.quantize.processors import ProcessorVerdict, judge_processors, observe_saturation, risky_layers
     from xxdeploy.quantize.recipe import Recipe
@@ -91,7 +92,15 @@ def int8_variants(
     sentences = []
     if cpu in (None, "vnni"):
         # Where nothing overflows, the file is right everywhere.
-        built.append(BuiltVariant("int8", _on_pixels(model, workshop), name, ("vnni",) if overflows else (), model))
+        built.append(
+            BuiltVariant(
+                "int8",
+                _on_pixels(model, workshop, any_order=overflows or not risky),
+                name,
+                ("vnni",) if overflows else (),
+                model,
+            )
+        )
         sentences.append(f"int8, for x86{' with VNNI' if overflows else ''}: {why}")
     if cpu in (None, "arm"):
         arm = workshop.build(recipe, signed=True)
@@ -99,14 +108,22 @@ def int8_variants(
         sentences.append("int8-arm, for ARM: the same integers shifted by 128 (S8S8), so the same answers")
     if cpu == "avx2" or (cpu is None and overflows):
         narrow, comparison = _narrow(workshop, recipe, judges)
-        built.append(BuiltVariant("int8-avx2", _on_pixels(narrow, workshop), name, (), narrow, comparison))
+        built.append(
+            BuiltVariant("int8-avx2", _on_pixels(narrow, workshop, any_order=True), name, (), narrow, comparison)
+        )
         sentences.append(f"int8-avx2, for x86 without VNNI: no sum can overflow{_kept(comparison)}")
     return Variants(_ordered(built), verdicts, tuple(sentences))
 
 
-def _on_pixels(model: OnnxModel, workshop: Workshop) -> OnnxModel:
-    """Let the file that ships take uint8 pictures, where it computes the very same then."""
-    return model if workshop.pixels is None else take_pixels(model, *workshop.pixels)
+def _on_pixels(model: OnnxModel, workshop: Workshop, *, any_order: bool) -> OnnxModel:
+    """Let the file that ships take uint8 pictures, where it computes the very same then.
+
+    ``any_order``: its sums are right in whatever order, or it is for VNNI alone. Then the first layer reads blocks.
+    """
+    if workshop.pixels is None:
+        return model
+    taken = take_pixels(model, *workshop.pixels)
+    return block_stem(taken) if any_order and taken is not model else taken
 
 
 def _narrow(workshop: Workshop, recipe: Recipe, judges: Judges | None) -> tuple[OnnxModel, Comparison | None]:

@@ -1,0 +1,83 @@
+"""The first layer reads blocks of pixels, and every integer stays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from quantnets import batches, ops, parse, run
+
+from xxdeploy.artifacts import OnnxModel
+from xxdeploy.graph.optimize import optimize
+from xxdeploy.graph.shift_input import CENTRED, shift_input
+from xxdeploy.quantize import calibrate, quantize, scheme
+from xxdeploy.quantize.block_stem import block_stem, blocked
+from xxdeploy.quantize.pairs import pair_excess
+from xxdeploy.quantize.pixels import take_pixels
+
+STEP, CENTRE = 1 / 127.5, 127.5
+CONV = "Conv<pads = [0, 0, 1, 1], strides = [2, 2], kernel_shape = [3, 3]>"
+
+
+def on_pixels(size: int = 16, conv: str = CONV, kernel: int = 3, behind: str = "r = Clip(a, zero, six)") -> OnnxModel:
+    rng = np.random.default_rng(0)
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, {size}, {size}, 3] image) => (float[n, 6] y)
+    {{ x = Transpose<perm = [0, 3, 1, 2]>(image)  a = {conv}(x, w, b)  {behind}
+       d = Conv<group = 16, pads = [1, 1, 1, 1]>(r, v)  m = GlobalAveragePool(d)  f = Flatten(m)
+       y = Gemm<transB = 1>(f, u) }}"""
+    arrays = {
+        "w": rng.standard_normal((16, 3, kernel, kernel)), "b": rng.standard_normal(16) + 1, "six": np.array(6),
+        "v": rng.standard_normal((16, 1, 3, 3)), "u": rng.standard_normal((6, 16)), "zero": np.array(0),
+    }  # fmt: skip
+    model = parse(text, {name: array.astype(np.float32) for name, array in arrays.items()})
+    model, _ = optimize(model, [lambda graph: shift_input(graph, STEP / 2)])
+    images = rng.uniform(-1, 1, (4, size, size, 3)).astype(np.float32)
+    found = calibrate(model, batches(images), data_digest="d")
+    grid = {**found.ranges, CENTRED: (-127 * STEP, 128 * STEP)}
+    return take_pixels(quantize(model, replace(found, ranges=grid), scheme("static-w8c-a8")), STEP, CENTRE)
+
+
+def pictures(size: int = 16) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (3, size, size, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("optimise", [False, True])
+@pytest.mark.parametrize("behind", ["r = Clip(a, zero, six)", "r = Relu(a)", "r = MaxPool<kernel_shape = [1, 1]>(a)"])
+def test_the_answers_are_the_same_bit_for_bit(optimise: bool, behind: str) -> None:
+    model = on_pixels(behind=behind)
+    made = block_stem(model)
+    assert made is not model
+    assert ops(made)["Reshape"] == 2
+    found = run(made, pictures(), optimise=optimise)
+    np.testing.assert_array_equal(found, run(model, pictures(), optimise=optimise))
+
+
+@pytest.mark.parametrize(
+    ("size", "conv", "kernel"),
+    [
+        (14, CONV, 3),  # no whole blocks in a row
+        (16, CONV.replace("[0, 0, 1, 1]", "[1, 1, 1, 1]"), 3),
+        (16, CONV.replace("strides = [2, 2]", "strides = [1, 1]"), 3),
+        (16, CONV.replace("kernel_shape = [3, 3]", "kernel_shape = [2, 2]"), 2),
+    ],
+)
+def test_other_first_layers_stay(size: int, conv: str, kernel: int) -> None:
+    model = on_pixels(size, conv, kernel)
+    assert block_stem(model) is model
+
+
+def test_it_is_done_once() -> None:
+    made = block_stem(on_pixels())
+    assert block_stem(made) is made
+
+
+def test_weights_that_are_safe_in_pairs_stay_so() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        weights = rng.integers(-64, 65, (4, 3, 3, 3)).astype(np.int8)
+        weights[rng.random(weights.shape) < 0.1] = 127
+        safe = np.where(np.pad(pair_excess(weights, 0), ((0, 0), (0, 1))).any(axis=1), 0, 1).astype(bool)
+        both = np.concatenate([safe, safe])
+        assert not pair_excess(blocked(weights), 0)[both].any()
