@@ -267,3 +267,16 @@ def test_json_is_strict(change: dict[str, object]) -> None:
 def test_json_of_another_shape(value: object) -> None:
     with pytest.raises(UsageError):
         Preprocess.from_json(value)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_an_array_of_the_right_size_gives_what_pillow_gives(channels: int, resize: str) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (12, 10, channels), np.uint8)
+    preprocess = Preprocess(12, 10, channels, resize=resize)
+    found = preprocess.image(array)
+    picture = Image.fromarray(array if channels == 3 else array[..., 0])
+    np.testing.assert_array_equal(found, preprocess.image(picture))
+    assert not np.shares_memory(found, array)
+    np.testing.assert_array_equal(preprocess.pixels([array]), found[None])
+    np.testing.assert_array_equal(preprocess.pixels([array, array]), np.stack([found, found]))

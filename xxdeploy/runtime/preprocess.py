@@ -100,6 +100,8 @@ class Preprocess:
         UsageError
             Codes ``image-*``, see ``picture.open_picture``; the message names the file.
         """
+        if self._is_ready(source) and self.height * self.width <= max_pixels:
+            return np.array(source, np.uint8)  # Pillow would hand back the same pixels, after three copies
         picture, name = open_picture(source, "L" if self.channels == 1 else "RGB", max_pixels)
         return self._fit(picture, name)
 
@@ -182,6 +184,12 @@ class Preprocess:
         if "scaling" not in value:
             return cls(**value)
         return cls(**{**value, "scaling": Scaling.from_json(value["scaling"])})
+
+    def _is_ready(self, source: ImageLike) -> bool:
+        """Tell whether an array holds the input's pixels already."""
+        fits = self.height, self.width, self.channels
+        plain = isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == fits
+        return plain and self.resize == "squash"
 
     def _fit(self, picture: Image.Image, name: str) -> NDArray[np.uint8]:
         if self.resize == "crop":
