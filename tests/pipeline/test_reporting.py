@@ -129,3 +129,12 @@ def test_two_bundles(bundles: tuple[Path, Path], tmp_path: Path, capsys: pytest.
     assert main(["report", str(bundles[0]), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["page"] == str(bundles[0] / "report.html")
     assert main(["report", str(tmp_path / "nothing")]) == 7
+
+
+def test_a_file_on_pixels_names_the_stage_and_not_the_arm_file_that_shares_its_answers() -> None:
+    fp32, scaled, pixels, arm = (OnnxModel(bytes([number])) for number in range(4))
+    files = (
+        ModelFile("int8-arm", arm, "static-w8c-a8i", ("arm",), scaled),
+        ModelFile("int8", pixels, "static-w8c-a8", (), scaled),
+    )
+    assert Lowered(files).stages(fp32) == {"onnx-fp32": fp32, "onnx-int8": scaled}

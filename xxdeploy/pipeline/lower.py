@@ -55,7 +55,7 @@ class Lowered:
         What an ARM file computes is known from the file that it shares its integers with, which names the stage.
         """
         found = {"onnx-fp32": fp32}
-        for each in sorted(self.files, key=lambda each: each.answers is not each.model):
+        for each in sorted(self.files, key=lambda each: "arm" in each.requires):
             if all(each.answers is not stage for stage in found.values()):
                 found[f"onnx-{each.name}"] = each.answers
         return found
