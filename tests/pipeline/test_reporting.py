@@ -132,6 +132,8 @@ def test_two_bundles(bundles: tuple[Path, Path], tmp_path: Path, capsys: pytest.
 
 
 def test_a_file_on_pixels_names_the_stage_and_not_the_arm_file_that_shares_its_answers() -> None:
+    from xxdeploy.artifacts import OnnxModel
+
     fp32, scaled, pixels, arm = (OnnxModel(bytes([number])) for number in range(4))
     files = (
         ModelFile("int8-arm", arm, "static-w8c-a8i", ("arm",), scaled),
