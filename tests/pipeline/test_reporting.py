@@ -84,7 +84,8 @@ def test_stages_share_what_they_compute(images: Path) -> None:
     from xxdeploy.artifacts import OnnxModel
 
     fp32, int8 = OnnxModel(b"a"), OnnxModel(b"b")
-    files = (ModelFile("int8-arm", OnnxModel(b"c"), "s", ("arm",), int8), ModelFile("int8", int8, "s", (), int8))
+    pixels = OnnxModel(b"d")  # what ships for x86 takes the picture's bytes, and answers the same
+    files = (ModelFile("int8-arm", OnnxModel(b"c"), "s", ("arm",), int8), ModelFile("int8", pixels, "s", (), int8))
     assert list(Lowered(files).stages(fp32)) == ["onnx-fp32", "onnx-int8"]
 
 

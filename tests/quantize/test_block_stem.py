@@ -9,10 +9,11 @@ import pytest
 from quantnets import batches, ops, parse, run
 
 from xxdeploy.artifacts import OnnxModel
+from xxdeploy.errors import VerificationError
 from xxdeploy.graph.optimize import optimize
 from xxdeploy.graph.shift_input import CENTRED, shift_input
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.block_stem import block_stem, blocked
+from xxdeploy.quantize.block_stem import block_stem, blocked, unblock_stem
 from xxdeploy.quantize.pairs import pair_excess
 from xxdeploy.quantize.pixels import take_pixels
 
@@ -81,3 +82,23 @@ def test_weights_that_are_safe_in_pairs_stay_so() -> None:
         safe = np.where(np.pad(pair_excess(weights, 0), ((0, 0), (0, 1))).any(axis=1), 0, 1).astype(bool)
         both = np.concatenate([safe, safe])
         assert not pair_excess(blocked(weights), 0)[both].any()
+
+
+def test_it_can_be_undone() -> None:
+    model = on_pixels()
+    taken = block_stem(model)
+    back = unblock_stem(taken)
+    assert ops(back) == ops(model)
+    images = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), np.uint8)
+    np.testing.assert_array_equal(run(back, images), run(model, images))  # type: ignore[arg-type]
+    assert unblock_stem(model) is model
+
+
+def test_halves_that_differ_are_noticed() -> None:
+    proto, arrays = block_stem(on_pixels()).split()
+    name = next(name for name, array in arrays.items() if array.shape == (32, 12, 3, 2))
+    changed = arrays[name].copy()
+    changed[20, 1, 1, 1] ^= 1
+    with pytest.raises(VerificationError) as caught:
+        unblock_stem(OnnxModel.join(proto, {**arrays, name: changed}))
+    assert caught.value.code == "wrong-weight"

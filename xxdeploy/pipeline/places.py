@@ -156,11 +156,22 @@ def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches,
             continue
         if variant.precision == "int8" and not _equalised(manifest):
             recorded = {} if drawn else _recorded(root, manifest)
-            _check_pieces(truth, model, stage, batches, DRAWN_DB if drawn else PHOTO_DB, recorded)
+            plain = _unblocked(model, stage)
+            _check_pieces(truth, plain, stage, batches, DRAWN_DB if drawn else PHOTO_DB, recorded)
         if _runs_here(variant):
             tolerance = tolerance_for(manifest.task, variant.precision, trained=truth.trained and not drawn)
             parities += prove_stage(reference, model, stage, batches, {manifest.output_names[0]: tolerance})
     return parities
+
+
+def _unblocked(model: OnnxModel, stage: str) -> OnnxModel:
+    """Return ``model`` with its first layer as the float graph has it."""
+    from xxdeploy.quantize.block_stem import unblock_stem
+
+    try:
+        return unblock_stem(model)
+    except VerificationError as error:
+        raise VerificationError(f"{stage}: {error.message}", hint=error.hint, code=error.code) from error
 
 
 def _prove(

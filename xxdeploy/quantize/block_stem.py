@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.artifacts import OnnxModel
+from xxdeploy.errors import VerificationError
 from xxdeploy.optional import extra
 from xxdeploy.quantize.graph_view import GraphView, attributes
 
@@ -64,6 +65,55 @@ def block_stem(model: OnnxModel) -> OnnxModel:
     del proto.graph.node[:], proto.graph.value_info[:]
     proto.graph.node.extend([front, *nodes])
     return OnnxModel.join(proto, arrays)
+
+
+def unblock_stem(model: OnnxModel) -> OnnxModel:
+    """Undo :func:`block_stem`: for who compares a file with its float graph, tensor by tensor. Others stay as they are.
+
+    Raises
+    ------
+    VerificationError
+        ``wrong-weight``: the first layer's weights are not what ``block_stem`` makes of any.
+    """
+    view = GraphView.of(model)
+    (source,) = view.inputs
+    front = view.only_consumer(source)
+    if front is None or front.op_type != "Reshape" or not front.output[0].endswith("_blocks"):
+        return model
+    stem = front.output[0].removesuffix("_blocks")
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    nodes = {node.output[0]: node for node in proto.graph.node}
+    apart = nodes[f"{stem}_pairs_apart"]
+    behind = next(node for node in proto.graph.node if node.input[0] == apart.output[0])
+    made = behind.output[0]
+    names = [name for maker in nodes[stem].input[1:] for name in nodes[maker].input]
+    arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+    channels = len(arrays[names[0]]) // 2
+    halves = arrays[names[0]].reshape(2, channels, BLOCK, 3, 3, 2)
+    weights = np.ascontiguousarray(halves[0, :, :3, :, :, 0].transpose(0, 2, 3, 1))
+    same = all(np.array_equal(arrays[name][:channels], arrays[name][channels:]) for name in names[1:])
+    if not same or not np.array_equal(blocked(weights), arrays[names[0]]):
+        raise VerificationError(
+            f"{stem}: the first layer's weights differ between neighbouring pixels",
+            hint="export the bundle again",
+            code="wrong-weight",
+        )
+    arrays[names[0]] = weights
+    arrays.update((name, arrays[name][:channels]) for name in names[1:])
+    for node in proto.graph.node:
+        node.input[:] = [source if name == front.output[0] else name for name in node.input]
+    nodes[f"{stem}_pairs"].output[0] = made
+    conv = nodes[stem]
+    del conv.attribute[:]
+    for name, value in {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 1, 1]}.items():
+        conv.attribute.append(helper.make_attribute(name, value))
+    gone = {front.output[0], f"{stem}_pairs_nhwc", apart.output[0]}
+    kept = [node for node in proto.graph.node if node.output[0] not in gone and node.name != behind.name]
+    del proto.graph.node[:], proto.graph.value_info[:]
+    proto.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    return OnnxModel.join(proto, {name: array for name, array in arrays.items() if name in used})
 
 
 def blocked(weights: NDArray[np.int8]) -> NDArray[np.int8]:

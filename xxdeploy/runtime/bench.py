@@ -48,8 +48,8 @@ class BenchResult:
     included. ``model_p50_ms``: the engine alone. ``images_per_second``: in batches of ``MAX_BATCH``.
     ``cold_start_ms``: from starting a Python process to the first answer, hashes checked.
     ``peak_memory_bytes``: of that process; None where the system does not tell. Both are medians of a few processes.
-    ``settings`` says which engine it was, and how it was set. ``speed`` is the first subject's ``p50_ms`` over this,
-    ``speed_low`` and ``speed_high`` the quartiles of that ratio round by round.
+    ``settings`` says which engine it was, and how it was set. ``speed`` is the first subject's time over this one's,
+    the median of that ratio round by round, ``speed_low`` and ``speed_high`` its quartiles.
     """
 
     bundle: str
@@ -185,7 +185,7 @@ def _result(
 ) -> BenchResult:
     runtime, (whole, model, batch) = subject.runtime, times
     p50, p90, p99 = (float(value) for value in np.percentile(whole * 1e3, (50, 90, 99)))
-    low, high = (float(value) for value in np.percentile(first / whole, (25, 75)))
+    low, speed, high = (float(value) for value in np.percentile(first / whole, (25, 50, 75)))
     peaks = [peak for _, peak in starts if peak is not None]
     return BenchResult(
         bundle=runtime.manifest.name,
@@ -201,7 +201,7 @@ def _result(
         images_per_second=MAX_BATCH / float(np.median(batch)),
         cold_start_ms=float(np.median([seconds for seconds, _ in starts])) * 1e3,
         peak_memory_bytes=int(np.median(peaks)) if peaks else None,
-        speed=float(np.median(first)) * 1e3 / p50,
+        speed=speed,
         speed_low=low,
         speed_high=high,
     )
