@@ -132,8 +132,8 @@ def _narrow(workshop: Workshop, recipe: Recipe, judges: Judges | None) -> tuple[
     Weights that lie on an 8-bit grid, and lose nothing on other processors, lose here.
     """
     all_layers = frozenset({"all"})
-    if judges is None:  # nothing can be chosen by; corrected biases never hurt a network that means nothing
-        return workshop.build(replace(recipe, bias_correction="empirical"), narrow=all_layers), None
+    if judges is None:
+        return workshop.build(recipe, narrow=all_layers), None
     best: tuple[OnnxModel, Comparison] | None = None
     for each in dict.fromkeys([recipe, replace(recipe, bias_correction="empirical", rounding="adaptive")]):
         model = workshop.build(each, narrow=all_layers)
