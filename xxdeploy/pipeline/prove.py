@@ -32,6 +32,7 @@ from xxdeploy.verify import (
 EXACT_IMAGES, INT8_IMAGES = 8, 64
 """Float stages differ by rounding only, which few images show; a share of agreement needs more."""
 EVALUATION_BATCH = 16
+_BATCH_PIXELS = 8 * 224 * 224
 _LATENCY_ROUNDS, _WARM_UP = 15, 3
 
 Batch = NDArray[np.float32]
@@ -110,9 +111,13 @@ def tolerances(outputs: Sequence[ModelOutput], precision: str, *, trained: bool)
 
 
 def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:
-    """Return up to ``count`` images as a batch of 1 and others of at most 8: engines have paths of their own for 1."""
+    """Return up to ``count`` images as a batch of 1 and others of at most 8: engines have paths of their own for 1.
+
+    Larger pictures come in smaller batches: NASNetLarge's tensors of eight are a gigabyte.
+    """
     pool = np.concatenate([batch for batch, _ in zip(images, range(-(-count // 8)), strict=False)])[:count]
-    return [pool[:1], *(pool[start : start + 8] for start in range(1, len(pool), 8))]
+    size = max(2, min(8, _BATCH_PIXELS // (pool.shape[1] * pool.shape[2])))
+    return [pool[:1], *(pool[start : start + size] for start in range(1, len(pool), size))]
 
 
 class _Recorder:
