@@ -104,7 +104,7 @@ def biased_rounding(*, constant: bool) -> Weights:
         made["stem_w"][1::2] = -made["stem_w"][::2]
     else:
         made["stem_w"][::2] = np.abs(made["stem_w"][::2])  # every other channel grows with the brightness
-    steps = np.random.default_rng(8).integers(-3, 3, (channels, channels)) + 0.47
+    steps = np.random.default_rng(8).integers(-3, 3, (channels, channels)) + 0.49
     np.fill_diagonal(steps, 127)
     made["wide_w"] = (steps / 127).astype(np.float32).reshape(channels, channels, 1, 1)
     made["wide_b"][:] = 0
