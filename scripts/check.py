@@ -12,6 +12,7 @@ CHECKS = (
     ("ruff", "format", "--check"),
     ("mypy",),
     ("importlinter.cli", "lint-imports"),
+    ("scripts/check_wheel.py",),
     ("pytest",),
 )
 
@@ -22,6 +23,8 @@ def main() -> int:
     for module, *arguments in CHECKS:
         if module == "importlinter.cli":
             command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()"]
+        elif module.endswith(".py"):
+            command = [sys.executable, module, *arguments]
         else:
             command = [sys.executable, "-m", module, *arguments]
         print(f"== {module} {' '.join(arguments)}", flush=True)

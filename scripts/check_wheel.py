@@ -1,7 +1,8 @@
 """Build the sdist, from it the wheel, install it with [edge] in a fresh environment, predict there, and weigh it.
 
-    python scripts/check_wheel.py BUNDLE PICTURE
+    python scripts/check_wheel.py [BUNDLE PICTURE]
 
+Without a bundle, the smallest one of the tests is made. pip fetches what is installed.
 Status 1 if a step fails, or if [edge] without onnxruntime and pip takes more than 120 MB.
 """
 
@@ -49,10 +50,22 @@ def weigh(site: Path) -> dict[str, float]:
     return sizes
 
 
-def main(bundle: str, picture: str) -> int:
+def small_example(folder: Path) -> tuple[Path, Path]:
+    """Return a bundle of a kilobyte and a picture."""
+    from PIL import Image
+
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    import tiny_bundle
+
+    Image.new("RGB", (20, 16), (200, 30, 90)).save(folder / "picture.png")
+    return tiny_bundle.make(folder / "bundle"), folder / "picture.png"
+
+
+def main(*example: str) -> int:
     """Build, install, predict, weigh."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        bundle, picture = map(Path, example) if example else small_example(folder)
         wheel = build(folder)
         print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB")
         environment = folder / "edge"
@@ -63,7 +76,7 @@ def main(bundle: str, picture: str) -> int:
             "import sys; from xxdeploy.runtime import load\n"
             "print(load(sys.argv[1], selftest=True).predict(sys.argv[2])[0])"
         )
-        print(run(python, "-P", "-c", code, Path(bundle).resolve(), Path(picture).resolve(), cwd=folder).strip())
+        print(run(python, "-P", "-c", code, bundle.resolve(), picture.resolve(), cwd=folder).strip())
         sizes = weigh(next(environment.glob("lib/python*/site-packages")))
         ours = sum(size for package, size in sizes.items() if package not in _NOT_OURS)
         for package, size in sorted(sizes.items(), key=lambda item: -item[1])[:8]:
@@ -73,4 +86,4 @@ def main(bundle: str, picture: str) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(*sys.argv[1:3]))
+    raise SystemExit(main(*sys.argv[1:]))

@@ -1,10 +1,12 @@
 // Runs the golden pairs of a bundle through ONNX Runtime's C API: no Python on the device.
 //
 //   g++ -std=c++17 -O2 -I ORT/include predict.cc -L ORT/lib -lonnxruntime -o predict
-//   ./predict BUNDLE/model.onnx BUNDLE/golden/inputs.npy BUNDLE/golden/outputs.npy MODE TOLERANCE
+//   ./predict BUNDLE/model.onnx BUNDLE/golden/inputs.npy BUNDLE/golden/outputs.npy MODE TOLERANCE [FOUND]
 //
-// MODE is `preprocess.mode` of manifest.json (tf or none here), TOLERANCE its `golden.tolerance`. Exit status 0: every
-// output is within it. Check the hashes of manifest.json before: this program trusts its files.
+// The model and its outputs are those of one variant of manifest.json; MODE is its `preprocess.mode` (tf, caffe, torch
+// or none here), TOLERANCE its `golden.tolerance`. Exit status 0: every value of the first output is within it; 1: one
+// is not; 2: something cannot be read or run. FOUND: a file for what was computed, float32 without a header. Check the
+// hashes of manifest.json before: this program trusts its files.
 #include <onnxruntime_c_api.h>
 
 #include <algorithm>
@@ -53,18 +55,37 @@ static Npy read_npy(const char* path) {
   return found;
 }
 
-int main(int argc, char** argv) {
-  if (argc != 6) return 2;
-  api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
-  const Npy inputs = read_npy(argv[2]), outputs = read_npy(argv[3]);
-  const bool tf = std::string(argv[4]) == "tf";
-  const double tolerance = std::atof(argv[5]);
-
-  std::vector<float> image(inputs.data.size());
-  for (size_t i = 0; i < image.size(); ++i) {
-    const float pixel = float(uint8_t(inputs.data[i]));
-    image[i] = tf ? pixel / 127.5f - 1.0f : pixel;
+// What Preprocess.normalise does, in float: channels last, `caffe` turns RGB to BGR.
+static bool normalise(const std::string& mode, const std::vector<char>& pixels, int64_t channels, float* image) {
+  static const float caffe[] = {103.939f, 116.779f, 123.68f};
+  static const float mean[] = {0.485f, 0.456f, 0.406f}, deviation[] = {0.229f, 0.224f, 0.225f};
+  if (mode != "tf" && mode != "none" && !(channels == 3 && (mode == "caffe" || mode == "torch"))) return false;
+  for (size_t i = 0; i < pixels.size(); ++i) {
+    const size_t c = i % channels;
+    const float pixel = float(uint8_t(pixels[mode == "caffe" ? i - c + 2 - c : i]));
+    image[i] = mode == "tf"      ? pixel / 127.5f - 1.0f
+               : mode == "caffe" ? pixel - caffe[c]
+               : mode == "torch" ? (pixel / 255.0f - mean[c]) / deviation[c]
+                                 : pixel;
   }
+  return true;
+}
+
+static int stop(const char* why) {
+  std::fprintf(stderr, "%s\n", why);
+  return 2;
+}
+
+int main(int argc, char** argv) {
+  if (argc != 6 && argc != 7) return stop("predict MODEL INPUTS OUTPUTS MODE TOLERANCE [FOUND]");
+  api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+  if (api == nullptr) return stop("the library is older than the headers");
+  Npy inputs = read_npy(argv[2]);
+  const Npy outputs = read_npy(argv[3]);
+  const double tolerance = std::atof(argv[5]);
+  int64_t pixels = 1;
+  for (int64_t side : inputs.shape) pixels *= side;
+  if (inputs.shape.size() != 4 || pixels <= 0 || size_t(pixels) != inputs.data.size()) return stop("no golden inputs");
 
   OrtEnv* env = nullptr;
   OrtSessionOptions* options = nullptr;
@@ -72,6 +93,10 @@ int main(int argc, char** argv) {
   OrtMemoryInfo* memory = nullptr;
   OrtValue *input = nullptr, *output = nullptr;
   OrtAllocator* allocator = nullptr;
+  OrtTypeInfo* type = nullptr;
+  OrtTensorTypeAndShapeInfo* out_shape = nullptr;
+  const OrtTensorTypeAndShapeInfo* tensor = nullptr;
+  ONNXTensorElementDataType element = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
   char *in_name = nullptr, *out_name = nullptr;
   check(api->CreateEnv(ORT_LOGGING_LEVEL_WARNING, "xxdeploy", &env));
   check(api->CreateSessionOptions(&options));
@@ -79,15 +104,36 @@ int main(int argc, char** argv) {
   check(api->GetAllocatorWithDefaultOptions(&allocator));
   check(api->SessionGetInputName(session, 0, allocator, &in_name));
   check(api->SessionGetOutputName(session, 0, allocator, &out_name));
+  check(api->SessionGetInputTypeInfo(session, 0, &type));
+  check(api->CastTypeInfoToTensorInfo(type, &tensor));
+  check(api->GetTensorElementType(tensor, &element));
   check(api->CreateCpuMemoryInfo(OrtArenaAllocator, OrtMemTypeDefault, &memory));
-  check(api->CreateTensorWithDataAsOrtValue(memory, image.data(), image.size() * sizeof(float), inputs.shape.data(),
-                                            inputs.shape.size(), ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT, &input));
+
+  // INT8 models for x86 take the picture's bytes as they are: what they mean is inside the model.
+  std::vector<float> image;
+  void* data = inputs.data.data();
+  size_t size = inputs.data.size();
+  if (element == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
+    image.resize(inputs.data.size());
+    if (!normalise(argv[4], inputs.data, inputs.shape[3], image.data())) return stop("this mode is not known here");
+    data = image.data();
+    size *= sizeof(float);
+  } else if (element != ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8) {
+    return stop("the model's input is neither float32 nor uint8");
+  }
+  check(api->CreateTensorWithDataAsOrtValue(memory, data, size, inputs.shape.data(), inputs.shape.size(), element,
+                                            &input));
   check(api->Run(session, nullptr, &in_name, &input, 1, &out_name, 1, &output));
   float* found = nullptr;
+  size_t count = 0;
   check(api->GetTensorMutableData(output, reinterpret_cast<void**>(&found)));
+  check(api->GetTensorTypeAndShape(output, &out_shape));
+  check(api->GetTensorShapeElementCount(out_shape, &count));
+  if (count == 0 || count * sizeof(float) != outputs.data.size()) return stop("the golden outputs are of another size");
+  if (argc == 7 && !std::ofstream(argv[6], std::ios::binary).write(reinterpret_cast<char*>(found), count * sizeof(float)))
+    return stop("what was computed cannot be written");
 
   double worst = 0.0;
-  const size_t count = outputs.data.size() / sizeof(float);
   for (size_t i = 0; i < count; ++i) {
     float expected = 0.0f;
     std::memcpy(&expected, outputs.data.data() + i * sizeof(float), sizeof(float));
@@ -95,5 +141,16 @@ int main(int argc, char** argv) {
     worst = error <= worst ? worst : error;  // so that NaN stays
   }
   std::printf("largest error %.3g, allowed %.3g\n", worst, tolerance);
+
+  api->ReleaseTensorTypeAndShapeInfo(out_shape);
+  api->ReleaseTypeInfo(type);
+  api->ReleaseValue(output);
+  api->ReleaseValue(input);
+  api->ReleaseMemoryInfo(memory);
+  check(api->AllocatorFree(allocator, in_name));
+  check(api->AllocatorFree(allocator, out_name));
+  api->ReleaseSession(session);
+  api->ReleaseSessionOptions(options);
+  api->ReleaseEnv(env);
   return worst <= tolerance ? 0 : 1;
 }

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tiny_bundle
+from numpy.typing import NDArray
 from PIL import Image
 
 from xxdeploy.runtime import load
+from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.runtime.preprocess import Preprocess
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -99,23 +103,65 @@ def test_the_http_service(bundle: Path, frames: Path, monkeypatch: pytest.Monkey
     anyio.run(talk)
 
 
-def test_cpp_through_the_c_api(bundle: Path, tmp_path: Path) -> None:
-    """Needs a C++ compiler, and ONNX Runtime's headers and library (its release archive) in ``ORT_HOME``."""
+def _cpp(folder: Path) -> Path:
+    """Build the C++ example: headers of ``ORT_HOME`` or Debian's package, library of ``ORT_HOME`` or of the wheel."""
     compiler = shutil.which("g++") or shutil.which("clang++")
-    home = os.environ.get("ORT_HOME")
     if compiler is None:
         pytest.skip("there is no C++ compiler")
-    if home is None or not (Path(home) / "include" / "onnxruntime_c_api.h").is_file():
-        pytest.skip("ORT_HOME names no ONNX Runtime with headers; its Python wheel brings none")
-    program = tmp_path / "predict"
-    source = EXAMPLES / "cpp" / "predict.cc"
+    home = Path(os.environ.get("ORT_HOME", "/nowhere"))
+    places = (home / "include", *(Path(root) / "include/onnxruntime" for root in (home, "/usr", "/usr/local")))
+    headers = next((place for place in places if (place / "onnxruntime_c_api.h").is_file()), None)
+    if headers is None:
+        pytest.skip("no headers of ONNX Runtime in ORT_HOME or /usr/include/onnxruntime; its Python wheel has none")
+    libraries = home / "lib"
+    if not (libraries / "libonnxruntime.so").exists():
+        import onnxruntime
+
+        found = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+        if not found:
+            pytest.skip("no libonnxruntime.so in ORT_HOME or in the Python wheel")
+        libraries = folder / "lib"
+        libraries.mkdir()
+        for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # to link with, and what is then looked for
+            (libraries / name).symlink_to(found[-1])
+    program = folder / "predict"
     subprocess.run(
-        [compiler, "-std=c++17", "-O1", "-Wall", "-Werror", f"-I{home}/include", str(source), f"-L{home}/lib",
-         "-lonnxruntime", f"-Wl,-rpath,{home}/lib", "-o", str(program)], check=True,
+        [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{headers}", EXAMPLES / "cpp" / "predict.cc",
+         f"-L{libraries}", "-lonnxruntime", f"-Wl,-rpath,{libraries}", "-o", program], check=True,
     )  # fmt: skip
-    files = [bundle / name for name in ("model.onnx", "golden/inputs.npy", "golden/portable.npy")]
-    done = subprocess.run([program, *files, "tf", "1e-5"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("largest error ")
-    wrong = subprocess.run([program, *files, "none", "1e-5"], capture_output=True, text=True, check=False)
-    assert wrong.returncode == 1
+    return program
+
+
+def test_cpp_through_the_c_api(bundle: Path, tmp_path: Path) -> None:
+    program = _cpp(tmp_path)
+    pixels = tmp_path / "pixels.onnx"  # takes bytes, as INT8 models for x86 do
+    model = onnx.load(bundle / "model.onnx")
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", ["image"], ["floats"], to=onnx.TensorProto.FLOAT))
+    model.graph.node[1].input[0] = "floats"
+    onnx.save(model, pixels)
+    inputs, outputs, found = (bundle / "golden" / "inputs.npy", bundle / "golden" / "portable.npy", tmp_path / "found")
+    images = np.load(inputs)
+
+    def run_it(*words: object) -> tuple[int, str]:
+        done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    def computed() -> NDArray[np.float32]:
+        return np.fromfile(found, "<f4").reshape(len(images), -1)
+
+    status, told = run_it(bundle / "model.onnx", inputs, outputs, "tf", 1e-5)
+    assert (status, told[:14]) == (0, "largest error ")
+    for mode in ("tf", "caffe", "torch", "none"):
+        status, told = run_it(bundle / "model.onnx", inputs, outputs, mode, 1e-5, found)
+        assert status == (mode != "tf"), told
+        batch = Preprocess(8, 8, mode=mode).normalise(images)
+        right = OrtSession((bundle / "model.onnx").read_bytes(), threads=1).run(batch)
+        np.testing.assert_allclose(computed(), right, atol=1e-6)
+    status, told = run_it(pixels, inputs, outputs, "ignored", 1e-5, found)
+    assert status == 1, told
+    np.testing.assert_allclose(computed(), right, atol=1e-6)  # those of mode none
+    assert run_it(bundle / "model.onnx", inputs, outputs, "custom", 1e-5)[0] == 2
+    assert run_it(bundle / "model.onnx", inputs, inputs, "tf", 1e-5)[0] == 2
+    assert run_it(bundle / "labels.txt", inputs, outputs, "tf", 1e-5)[0] == 2
+    assert run_it(bundle / "model.onnx", bundle / "labels.txt", outputs, "tf", 1e-5)[0] == 2
