@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
-import hashlib
 import json
 import random
 import subprocess
@@ -25,15 +24,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fuzz_inputs import pictures, spoil, spoil_json
+from fuzz_readers import ENGINE, RECIPES, Readers
 
 from xxdeploy.errors import XXDeployError
 from xxdeploy.runtime.bench import peak_memory
-from xxdeploy.runtime.manifest import Manifest
-from xxdeploy.runtime.preprocess import Preprocess
 
-ROOT = Path(__file__).resolve().parent.parent
 SECONDS, HANG, MEGABYTES = 2.0, 20.0, 300
 SHARES = {
     "manifest": 25, "bundle": 15, "model": 10, "signature": 5, "picture": 20, "bomb": 0, "array": 5, "labels": 5,
@@ -48,110 +44,63 @@ BOMBS = (
 
 
 class Targets:
-    """The readers. Each takes an index and does one thing with one malformed input."""
+    """Spoils good files. Each method takes an index and gives one malformed input to its reader."""
 
     def __init__(self, folder: Path, seed: int, *, bundle: bool = True) -> None:
-        self.folder, self.seed, self.clock = folder, seed, 0.0
-        self.file = folder / "input"
+        self.seed, self.clock = seed, 0.0
+        self.readers = Readers(folder, bundle=bundle)
+        self.file = self.readers.file
         self._pictures = pictures()
-        self._key: Path | None = None
-        if not bundle:  # onnx, which makes it, is not there on a device, and would count as memory
-            return
-        sys.path.insert(0, str(ROOT / "tests"))
-        import tiny_bundle
-
-        self.bundle = tiny_bundle.make(folder / "bundle") if not (folder / "bundle").exists() else folder / "bundle"
-        self.parts = {
-            path.relative_to(self.bundle).as_posix(): path.read_bytes()
-            for path in self.bundle.rglob("*")
-            if path.is_file()
-        }
-        self.manifest = json.loads(self.parts["manifest.json"])
 
     def chance(self, target: str, index: int) -> random.Random:
         """Return the randomness of one input."""
         return random.Random(f"{self.seed}-{target}-{index}")
 
+    def keep(self, data: bytes) -> bytes:
+        """Write an input down, so that it is there when reading it kills the process."""
+        self.file.write_bytes(data)
+        return data
+
     def manifest_input(self, index: int) -> None:
         """Spoil the manifest."""
-        chance = self.chance("manifest", index)
+        chance, readers = self.chance("manifest", index), self.readers
         if chance.random() < 0.7:
-            data = spoil_json(copy.deepcopy(self.manifest), chance)
+            data = spoil_json(copy.deepcopy(readers.manifest), chance)
         else:
-            data = spoil(self.parts["manifest.json"], chance)
-        self.file.write_bytes(data)
-        Manifest.from_json(data).to_json()
+            data = spoil(readers.parts["manifest.json"], chance)
+        readers.read_manifest(self.keep(data))
 
     def bundle_input(self, index: int) -> None:
-        """A file of the bundle is spoiled, with its hash made right again; now and then the manifest, too."""
-        from xxdeploy.bundle.check import check_bundle
-        from xxdeploy.runtime import load
-
-        chance = self.chance("bundle", index)
-        name = chance.choice(sorted(self.parts))
-        spoiled = dict(self.parts)
+        """Spoil one file of the bundle, now and then the manifest."""
+        chance, parts = self.chance("bundle", index), self.readers.parts
+        name = chance.choice(sorted(parts))
         if name == "manifest.json":
-            spoiled[name] = spoil_json(copy.deepcopy(self.manifest), chance)
+            data = spoil_json(copy.deepcopy(self.readers.manifest), chance)
         else:
-            spoiled[name] = spoil(spoiled[name], chance, self.parts[chance.choice(sorted(self.parts))])
-            manifest = copy.deepcopy(self.manifest)
-            for entry in manifest["files"]:
-                entry.update(
-                    sha256=hashlib.sha256(spoiled[entry["path"]]).hexdigest(), size=len(spoiled[entry["path"]])
-                )
-            spoiled["manifest.json"] = json.dumps(manifest).encode()
-        for path, data in spoiled.items():
-            (self.bundle / path).write_bytes(data)
-        self.file.write_bytes(spoiled[name])
-        with contextlib.suppress(XXDeployError):
-            check_bundle(self.bundle)
-        runtime = load(self.bundle, threads=1)
-        p = runtime.manifest.preprocess
-        if p.height * p.width <= 1 << 20:  # what a manifest asks for, up to the largest that it may, is no fault
-            runtime.probabilities(np.zeros((p.height, p.width, p.channels), np.uint8))
-        runtime.selftest()
+            data = spoil(parts[name], chance, parts[chance.choice(sorted(parts))])
+        self.readers.read_bundle(name, self.keep(data))
 
     def model_input(self, index: int) -> None:
         """Spoil the ONNX file."""
-        from xxdeploy.runtime.ort import OrtSession
-
-        chance = self.chance("model", index)
-        data = spoil(self.parts["model.onnx"], chance, self.parts["labels.txt"])
-        self.file.write_bytes(data)
-        OrtSession(data, threads=1).run(np.zeros((1, 8, 8, 3), np.float32))
+        parts = self.readers.parts
+        self.readers.read_model(self.keep(spoil(parts["model.onnx"], self.chance("model", index), parts["labels.txt"])))
 
     def signature_input(self, index: int) -> None:
         """Spoil the signature or the key."""
-        from xxdeploy.runtime.signature import trust
-
         chance = self.chance("signature", index)
-        if self._key is None:
-            from xxdeploy.bundle.sign import generate_key, sign
-
-            self._key = self.folder / "k.pub"
-            if not self._key.exists():
-                generate_key(self.folder / "k")
-                sign(self.bundle, self.folder / "k.key", version=3)
-        record, public = self.parts["manifest.json"], self._key.read_bytes()
-        signature = (self.bundle / "manifest.sig").read_bytes()
+        signature, public = self.readers.signed()
         if chance.random() < 0.5:
-            signature = spoil(signature, chance, record)
+            signature = spoil(signature, chance, self.readers.parts["manifest.json"])
         else:
             public = spoil(public, chance, signature)
-        self.file.write_bytes(signature + b"\n---\n" + public)
-        before = trust((self.folder / "k.pub").read_bytes())
-        asked = trust(public)
-        assert asked is not None
-        assert before is not None
-        asked.version_of(record, "manifest.json", signature)
-        same = signature == (self.bundle / "manifest.sig").read_bytes()
-        if not set(asked.keys) & set(before.keys) or not same:  # a key may well be in the file twice
-            raise AssertionError("a spoiled signature or key was accepted")
+        self.keep(signature + b"\n---\n" + public)
+        self.readers.read_signature(signature, public)
 
     def picture_input(self, index: int) -> None:
         """Spoil a picture."""
         chance = self.chance("picture", index)
-        self._picture(spoil(chance.choice(self._pictures), chance, chance.choice(self._pictures)))
+        self.keep(spoil(chance.choice(self._pictures), chance, chance.choice(self._pictures)))
+        self.readers.read_picture(self.file)
 
     def bomb_input(self, index: int) -> None:
         """Give a picture that is far larger than its file."""
@@ -162,82 +111,34 @@ class Targets:
             f"open(sys.argv[1], 'wb').write(png_bomb({width}, {height}, depth={depth}, colour={colour}))"
         )
         subprocess.run([sys.executable, "-c", code, str(self.file)], check=True, cwd=Path(__file__).parent)
-        self._picture(None)
-
-    def _picture(self, data: bytes | None) -> None:
-        from xxdeploy.runtime.predictor import DEVICE_PIXELS
-
-        if data is not None:
-            self.file.write_bytes(data)
         self.clock = time.process_time()  # making a bomb takes longer than reading it
-        image = Preprocess(8, 8).image(self.file, max_pixels=DEVICE_PIXELS)
-        assert image.shape == (8, 8, 3)
+        self.readers.read_picture(self.file)
 
     def array_input(self, index: int) -> None:
         """Spoil golden pairs."""
-        from xxdeploy.runtime.npy import array_from_npy
-
-        data = spoil(self.parts["golden/inputs.npy"], self.chance("array", index))
-        self.file.write_bytes(data)
-        array_from_npy(data, "a")
+        data = spoil(self.readers.parts["golden/inputs.npy"], self.chance("array", index))
+        self.readers.read_array(self.keep(data))
 
     def labels_input(self, index: int) -> None:
         """Spoil the labels."""
-        from xxdeploy.datasets.labels import load_labels
-        from xxdeploy.runtime.labels import labels_from_text
-
-        data = spoil(self.parts["labels.txt"], self.chance("labels", index))
-        self.file.write_bytes(data)
-        with contextlib.suppress(XXDeployError):
-            load_labels(self.file)
-        labels_from_text(data, 10)
+        self.keep(spoil(self.readers.parts["labels.txt"], self.chance("labels", index)))
+        self.readers.read_labels(self.file)
 
     def calibration_input(self, index: int) -> None:
         """Spoil a calibration record."""
-        from xxdeploy.artifacts import Ranges, noise_from_json
-
         chance = self.chance("calibration", index)
-        record = json.loads(Ranges("minmax", "a" * 64, "b" * 64, 3, {"x": (0.0, 1.5), "y": (-2.0, 2.0)}).to_json())
-        data = spoil_json(record, chance)
-        self.file.write_bytes(data)
-        text = data.decode("utf-8", "replace")
-        with contextlib.suppress(XXDeployError):
-            noise_from_json(text)
-        Ranges.from_json(text)
+        self.readers.read_calibration(self.keep(spoil_json(self.readers.calibration(), chance)))
 
     def recipe_input(self, index: int) -> None:
         """Spoil recipes, scalings and calibration caches."""
-        from xxdeploy.datasets.preprocess_file import load_scaling
-        from xxdeploy.datasets.recipe import load_recipe
-        from xxdeploy.quantize.recipe import load_quantization
-        from xxdeploy.quantize.tensorrt_cache import ranges_from_tensorrt_cache
-
         chance = self.chance("recipe", index)
-        seeds = (
-            b'folder = "images"\nsamples = 100\nseed = 3\nmethod = "minmax"\nresize = "crop"\n',
-            b'scheme = "static-w8c-a8"\ncalibrator = "mse"\nfloat-layers = ["a"]\nequalization = true\n',
-            b'scale = 0.0039\nmean = [0.5, 0.5, 0.5]\nstd = [0.2, 0.2, 0.2]\norder = "rgb"\n',
-            b"TRT-8601-EntropyCalibration2\nimage: 3c010a14\nprobabilities: 3c010204\n",
-        )
-        self.file.write_bytes(spoil(chance.choice(seeds), chance, chance.choice(seeds)))
-        for read in (load_recipe, load_quantization, ranges_from_tensorrt_cache):
-            with contextlib.suppress(XXDeployError):
-                read(self.file)
-        load_scaling(self.file, 3)
+        self.keep(spoil(chance.choice(RECIPES), chance, chance.choice(RECIPES)))
+        self.readers.read_recipe(self.file)
 
     def engine_input(self, index: int) -> None:
         """Spoil the record of an engine."""
-        from xxdeploy.runtime.engine_file import record_from_json
-
-        chance = self.chance("engine", index)
-        data = spoil_json(
-            {
-                "schema": 1, "plan": {"sha256": "a" * 64, "size": 3}, "model_sha256": "b" * 64, "version": "1",
-                "target": "tensorrt-rtx", "options": {"strip": False}, "proof": {"shares": {"int8": 1.0}},
-            }, chance,
-        )  # fmt: skip
-        self.file.write_bytes(data)
-        record_from_json(data)
+        data = spoil_json(copy.deepcopy(ENGINE), self.chance("engine", index))
+        self.readers.read_engine(self.keep(data))
 
 
 def child(folder: Path, target: str, seed: int, start: int, end: int) -> None:

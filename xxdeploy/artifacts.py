@@ -151,7 +151,7 @@ class Ranges:
             if any(type(value[field]) is not kind for field, kind in fields.items()):
                 raise TypeError("a field has the wrong type")
             return cls(ranges=ranges, **value)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise ConversionError(
                 f"the calibration record cannot be read: {error}",
                 hint="delete the file and calibrate again",

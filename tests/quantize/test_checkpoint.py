@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,8 @@ def damage(data: bytes) -> dict[str, bytes]:
         "another version": line.replace(b"histograms 1", b"histograms 9") + b"\n" + body,
         "not UTF-8": b"\xff\xfe" + data,
         "no tensors": line.replace(b'"tensors"', b'"tensor"') + b"\n" + body,
+        "endless images": re.sub(rb'"images": \d+', b'"images": Infinity', line) + b"\n" + body,
+        "deep": b"[" * 100_000 + b"\n" + body,
         "a tensor too many": line.replace(b'"tensors": [', b'"tensors": ["more", ') + b"\n" + body,
     }
 

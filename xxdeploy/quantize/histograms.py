@@ -80,7 +80,7 @@ class Histograms:
             rows = np.frombuffer(zlib.decompressobj().decompress(body, size), _ROW, len(names))
             tensors = {name: _distribution(images, row) for name, row in zip(names, rows, strict=True)}
             return cls(str(head["model_digest"]), str(head["data_digest"]), images, tensors)
-        except (ValueError, TypeError, KeyError, zlib.error) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError, zlib.error) as error:
             raise ConversionError(
                 f"the calibration histograms cannot be read: {error}",
                 hint="delete the file and calibrate again",
