@@ -41,6 +41,7 @@ def card_from_bundle(cell: Cell, bundle: Path) -> Card:
     """
     manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     source, evidence = manifest["source"], manifest["evidence"]
+    weights = source.get("weights", "its own")  # a model file brings them, and has no options
     sizes = {entry["path"]: entry["size"] for entry in manifest["files"]}
     variants = {}
     for variant in manifest["variants"]:
@@ -56,8 +57,8 @@ def card_from_bundle(cell: Cell, bundle: Path) -> Card:
     card: Card = {
         "network": Path(cell.model).name if is_model_file(cell.model) else find(cell.model).name,
         "precision": cell.precision,
-        "weights": source["weights"],
-        "options": {key: value for key, value in source["options"].items() if value is not None},
+        "weights": weights,
+        "options": {key: value for key, value in source.get("options", {}).items() if value is not None},
         "task": manifest["task"],
         "variants": variants,
         "parity": _parity(evidence["parity"]),
@@ -67,7 +68,7 @@ def card_from_bundle(cell: Cell, bundle: Path) -> Card:
     if cell.precision == "int8":
         card["calibration"] = evidence.get("calibration")
         card["recipe"] = evidence.get("recipe")
-    if source["weights"] != "none" and "accuracy" in evidence:
+    if weights != "none" and "accuracy" in evidence:
         found = evidence["accuracy"]
         card["accuracy"] = {
             "images": found["images"],

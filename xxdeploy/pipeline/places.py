@@ -89,8 +89,16 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
         else {}
     )
     asked = weights or str(source.get("weights", "imagenet"))
+    picture = manifest.preprocess
+    size = picture.height if picture.height == picture.width else None  # some files leave it open
     plan = (
-        ExportPlan(output_layer=_text(source.get("output_layer")))
+        # How its pixels are scaled is in the manifest, and nothing else is known of it.
+        ExportPlan(
+            output_layer=_text(source.get("output_layer")),
+            task=_text(source.get("task")),
+            preprocess="none",
+            options=BuildOptions(input_size=size),
+        )
         if is_file
         else ExportPlan(weights=asked, options=BuildOptions(**given))
     )
@@ -106,8 +114,7 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
         from xxdeploy.convert.keras_to_onnx import onnx_from_keras
         from xxdeploy.convert.runner import KerasRunner
         from xxdeploy.graph.optimize import optimize
-    name = "features" if manifest.task == "features" else "probabilities"
-    fp32 = optimize(onnx_from_keras(origin.model, outputs=(name,)))[0]
+    fp32 = optimize(onnx_from_keras(origin.model, outputs=origin.output_names))[0]
     known = not is_file and asked in ("sample", "imagenet")
     return Truth(
         origin.name,
@@ -116,7 +123,7 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
         origin.inputs.preprocess if known else None,
         origin.inputs.labels if known else None,
         origin.trained,
-        Remembered(KerasRunner(origin.model)),
+        Remembered(KerasRunner(origin.model, outputs=origin.output_names)),
     )
 
 
@@ -142,7 +149,7 @@ def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches,
     _check_labels(root, manifest, truth)
     reference = truth.reference
     few = batches[:2]
-    exact = tolerance_for(manifest.task, "fp32", trained=truth.trained)
+    exact = _limits(manifest, "fp32", trained=truth.trained)
     parities = _prove(reference, truth.fp32, "onnx-fp32", few, exact, partial(_check_float, truth, truth.fp32, few))
     entries = {entry.path: entry for entry in manifest.files}
     for variant in manifest.variants:
@@ -159,9 +166,15 @@ def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches,
             plain = _unblocked(model, stage)
             _check_pieces(truth, plain, stage, batches, DRAWN_DB if drawn else PHOTO_DB, recorded)
         if _runs_here(variant):
-            tolerance = tolerance_for(manifest.task, variant.precision, trained=truth.trained and not drawn)
-            parities += prove_stage(reference, model, stage, batches, {manifest.output_names[0]: tolerance})
+            limits = _limits(manifest, variant.precision, trained=truth.trained and not drawn)
+            parities += prove_stage(reference, model, stage, batches, limits)
     return parities
+
+
+def _limits(manifest: Manifest, precision: str, *, trained: bool) -> dict[str, Tolerance]:
+    """Return what each output is held to, the one that the bundle predicts with first."""
+    tasks = {manifest.output_name: manifest.task} | {each.name: each.task for each in manifest.more_outputs}
+    return {name: tolerance_for(task, precision, trained=trained) for name, task in tasks.items()}
 
 
 def _unblocked(model: OnnxModel, stage: str) -> OnnxModel:
@@ -179,11 +192,11 @@ def _prove(
     model: OnnxModel,
     name: str,
     batches: Batches,
-    tolerance: Tolerance,
+    limits: Mapping[str, Tolerance],
     explain: Callable[[], None],
 ) -> tuple[Parity, ...]:
     try:
-        return prove_stage(reference, model, name, batches, {"": tolerance})  # of several outputs, the first
+        return prove_stage(reference, model, name, batches, limits)
     except VerificationError as error:
         try:
             explain()
