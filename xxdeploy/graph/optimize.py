@@ -19,6 +19,7 @@ from xxdeploy.graph.graph import Graph
 from xxdeploy.graph.hoist_relu import hoist_relu
 from xxdeploy.graph.infer_shapes import infer_shapes
 from xxdeploy.graph.merge_duplicates import merge_duplicates
+from xxdeploy.graph.merge_sums import merge_sums
 from xxdeploy.graph.name_tensors import name_tensors
 from xxdeploy.graph.pooled_gemm import fuse_pooled_gemm
 from xxdeploy.graph.push_transposes import push_transposes
@@ -47,6 +48,7 @@ DEFAULT: tuple[Pass, ...] = (
     merge_duplicates,
     hoist_relu,
     merge_duplicates,  # a Relu that moved may stand beside its like
+    merge_sums,
     align_channels,
     remove_dead,
     name_tensors,

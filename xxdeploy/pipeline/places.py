@@ -163,7 +163,7 @@ def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches,
             continue
         if variant.precision == "int8" and not _equalised(manifest):
             recorded = {} if drawn else _recorded(root, manifest)
-            plain = _unblocked(model, stage)
+            plain = _plain(model, stage)
             _check_pieces(truth, plain, stage, batches, DRAWN_DB if drawn else PHOTO_DB, recorded)
         if _runs_here(variant):
             limits = _limits(manifest, variant.precision, trained=truth.trained and not drawn)
@@ -177,12 +177,13 @@ def _limits(manifest: Manifest, precision: str, *, trained: bool) -> dict[str, T
     return {name: tolerance_for(task, precision, trained=trained) for name, task in tasks.items()}
 
 
-def _unblocked(model: OnnxModel, stage: str) -> OnnxModel:
-    """Return ``model`` with its first layer as the float graph has it."""
+def _plain(model: OnnxModel, stage: str) -> OnnxModel:
+    """Return ``model`` with its first layer, and its Concats, as the float graph has them."""
     from xxdeploy.quantize.block_stem import unblock_stem
+    from xxdeploy.quantize.copy_concats import pair_concats
 
     try:
-        return unblock_stem(model)
+        return pair_concats(unblock_stem(model))
     except VerificationError as error:
         raise VerificationError(f"{stage}: {error.message}", hint=error.hint, code=error.code) from error
 

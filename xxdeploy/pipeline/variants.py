@@ -19,6 +19,7 @@ from xxdeploy.verify import Comparison
 
 with extra("export"):
     from xxdeploy.quantize.block_stem import block_stem
+    from xxdeploy.quantize.copy_concats import copy_concats
     from xxdeploy.quantize.pixels import take_pixels
     from xxdeploy.quantize.processors import ProcessorVerdict, judge_processors, observe_saturation, risky_layers
     from xxdeploy.quantize.recipe import Recipe
@@ -95,7 +96,7 @@ def int8_variants(
         built.append(
             BuiltVariant(
                 "int8",
-                _on_pixels(model, workshop, any_order=overflows or not risky),
+                _shipped(model, workshop, any_order=overflows or not risky),
                 name,
                 ("vnni",) if overflows else (),
                 model,
@@ -109,17 +110,19 @@ def int8_variants(
     if cpu == "avx2" or (cpu is None and overflows):
         narrow, comparison = _narrow(workshop, recipe, judges)
         built.append(
-            BuiltVariant("int8-avx2", _on_pixels(narrow, workshop, any_order=True), name, (), narrow, comparison)
+            BuiltVariant("int8-avx2", _shipped(narrow, workshop, any_order=True), name, (), narrow, comparison)
         )
         sentences.append(f"int8-avx2, for x86 without VNNI: no sum can overflow{_kept(comparison)}")
     return Variants(_ordered(built), verdicts, tuple(sentences))
 
 
-def _on_pixels(model: OnnxModel, workshop: Workshop, *, any_order: bool) -> OnnxModel:
-    """Let the file that ships take uint8 pictures, where it computes the very same then.
+def _shipped(model: OnnxModel, workshop: Workshop, *, any_order: bool) -> OnnxModel:
+    """Return the file that ships: the very same integers, in the form that engines on x86 run fastest.
 
-    ``any_order``: its sums are right in whatever order, or it is for VNNI alone. Then the first layer reads blocks.
+    It takes uint8 pictures where it can. ``any_order``: its sums are right in whatever order, or it is for VNNI alone;
+    then the first layer reads blocks.
     """
+    model = copy_concats(model)
     if workshop.pixels is None:
         return model
     taken = take_pixels(model, *workshop.pixels)

@@ -1,0 +1,72 @@
+"""Concats of one scale copy integers in the file that ships, and every integer stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from quantnets import batches, ops, parse, run
+
+from xxdeploy.artifacts import OnnxModel
+from xxdeploy.quantize import calibrate, quantize, scheme
+from xxdeploy.quantize.copy_concats import copy_concats, pair_concats
+
+SUMS = "both = Concat<axis = 1>(a, b)  y = Conv(both, u)"
+
+
+def model(body: str = SUMS, name: str = "static-w8c-a8") -> OnnxModel:
+    """As where NASNet's separable convolutions are summed: nothing else reads what goes into the Concat."""
+    rng = np.random.default_rng(0)
+    shapes = {"w": (8, 3, 1, 1), "v": (8, 3, 1, 1), "u": (5, 16, 1, 1), "t": (5, 8, 1, 1)}
+    arrays: dict[str, Any] = {key: rng.standard_normal(shape).astype(np.float32) for key, shape in shapes.items()}
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 3, 9, 9] x) => (float[n, 5, 9, 9] y) {{ a = Conv(x, w)  b = Conv(x, v)  {body} }}"""
+    network = parse(text, arrays)
+    return quantize(network, calibrate(network, batches(data()), data_digest="d"), scheme(name))
+
+
+def data() -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, (8, 3, 9, 9)).astype(np.float32)
+
+
+@pytest.mark.parametrize("optimise", [False, True])
+def test_the_answers_are_the_same_bit_for_bit(optimise: bool) -> None:
+    before = model()
+    after = copy_concats(before)
+    counts = ops(before), ops(after)
+    assert [count["QuantizeLinear"] for count in counts] == [5, 4]  # x, a, b, y, and no more the Concat's
+    assert counts[0]["DequantizeLinear"] - counts[1]["DequantizeLinear"] == 2
+    np.testing.assert_array_equal(run(after, data(), optimise=optimise), run(before, data(), optimise=optimise))
+    assert copy_concats(after) is after
+
+
+def test_it_can_be_undone() -> None:
+    before = model()
+    back = pair_concats(copy_concats(before))
+    assert ops(back) == ops(before)
+    assert {name for node in back.proto().graph.node for name in node.output} == {
+        name for node in before.proto().graph.node for name in node.output
+    }
+    np.testing.assert_array_equal(run(back, data()), run(before, data()))
+    assert pair_concats(before) is before
+
+
+def test_one_operand_twice() -> None:
+    before = model("both = Concat<axis = 1>(a, a)  c = Conv(b, t)  d = Conv(both, u)  y = Add(c, d)")
+    after = copy_concats(before)
+    assert ops(after)["QuantizeLinear"] == ops(before)["QuantizeLinear"] - 1
+    np.testing.assert_array_equal(run(after, data()), run(before, data()))
+    np.testing.assert_array_equal(run(pair_concats(after), data()), run(before, data()))
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (SUMS, "static-w8c-a8i"),  # int8: on x86 a pair must not be apart
+        ("both = Concat<axis = 1>(a, b)  c = Conv(a, t)  d = Conv(both, u)  y = Add(c, d)", "static-w8c-a8"),  # scales
+    ],
+)
+def test_what_stays(body: str, name: str) -> None:
+    before = model(body, name)
+    assert copy_concats(before) is before

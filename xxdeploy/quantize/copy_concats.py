@@ -1,0 +1,86 @@
+"""Let a Concat of tensors that share its scale copy their integers, in the file that ships."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from xxdeploy.artifacts import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.quantize.graph_view import GraphView
+
+with extra("export"):
+    from onnx import ModelProto, NodeProto, helper
+
+_QUANTIZED, _DEQUANTIZED = "_quantized", "_dequantized"
+
+
+def copy_concats(model: OnnxModel) -> OnnxModel:
+    """Return an INT8 ``model`` without the pairs around its Concats of one scale, else ``model``: the same integers.
+
+    ONNX Runtime makes the same of the pairs. OpenVINO would round once more behind each Concat, to the values that are
+    there already.
+    """
+    view = GraphView.of(model)
+    reads = Counter(name for node in view.nodes for name in node.input)
+    gone: set[str] = set()
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    for node in proto.graph.node:
+        quantizer = view.only_consumer(node.output[0]) if node.op_type == "Concat" else None
+        pairs = [view.producers.get(name) for name in node.input]
+        if quantizer is None or quantizer.op_type != "QuantizeLinear":
+            continue
+        if not all(pair is not None and _same_grid(view, pair, quantizer) for pair in pairs):
+            continue
+        sources = [pair.input[0] for pair in pairs if pair is not None]
+        reads.subtract(node.input)
+        gone.update([quantizer.output[0], *(name for name in node.input if not reads[name])])
+        node.input[:], node.output[:] = sources, quantizer.output
+    if not gone:
+        return model
+    kept = [node for node in proto.graph.node if node.op_type == "Concat" or gone.isdisjoint(node.output)]
+    return _joined(proto, kept, model)
+
+
+def pair_concats(model: OnnxModel) -> OnnxModel:
+    """Undo :func:`copy_concats`: for who compares a file with its float graph, tensor by tensor."""
+    view = GraphView.of(model)
+    nodes: list[NodeProto] = []
+    made: set[str] = set()
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    for node in proto.graph.node:
+        readers = view.consumers.get(node.output[0], ())
+        after = next((reader for reader in readers if reader.op_type == "DequantizeLinear"), None)
+        if node.op_type != "Concat" or node.output[0] in view.floats or after is None:
+            nodes.append(node)
+            continue
+        grid, output = after.input[1:], node.output[0]
+        for index, name in enumerate(node.input):
+            pair = f"{name.removesuffix(_QUANTIZED)}{_DEQUANTIZED}"
+            if pair not in view.producers and pair not in made:
+                nodes.append(helper.make_node("DequantizeLinear", [name, *grid], [pair], pair))
+                made.add(pair)
+            node.input[index] = pair
+        node.output[0] = output.removesuffix(_QUANTIZED)
+        nodes += [node, helper.make_node("QuantizeLinear", [node.output[0], *grid], [output], output)]
+    return _joined(proto, nodes, model) if len(nodes) > len(view.nodes) else model
+
+
+def _same_grid(view: GraphView, pair: NodeProto, quantizer: NodeProto) -> bool:
+    """Tell whether this dequantises what the other would give back, integer for integer. Not in int8, see ``qdq``."""
+    if pair.op_type != "DequantizeLinear" or len(pair.input) < 3 or len(quantizer.input) < 3:
+        return False
+    grids = [[view.constants.get(name) for name in node.input[1:]] for node in (pair, quantizer)]
+    if any(value is None or value.size != 1 for grid in grids for value in grid) or grids[1][1].dtype != "uint8":  # type: ignore[union-attr]
+        return False
+    return all(one == other for one, other in zip(*grids, strict=True)) and pair.input[0] not in view.constants
+
+
+def _joined(proto: ModelProto, nodes: list[NodeProto], model: OnnxModel) -> OnnxModel:
+    used = {name for node in nodes for name in node.input}
+    arrays = {name: array for name, array in model.split()[1].items() if name in used}
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del proto.graph.node[:], proto.graph.value_info[:]
+    proto.graph.node.extend(copies)
+    return OnnxModel.join(proto, arrays)
