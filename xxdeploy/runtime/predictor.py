@@ -107,9 +107,10 @@ class Runtime:
 
     def _run(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
         name = self.manifest.output_name
-        return np.concatenate(
-            [self._checked({name: self.session.run(self._batch(chunk))}, len(chunk))[name] for chunk in _chunks(images)]
-        )
+        rows = [
+            self._checked({name: self.session.run(self._batch(chunk))}, len(chunk))[name] for chunk in _chunks(images)
+        ]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def _batch(self, sources: Sequence[ImageLike]) -> NDArray[Any]:
         """Return what the engine takes: pictures as they are, or scaled."""

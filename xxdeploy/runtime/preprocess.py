@@ -150,6 +150,8 @@ class Preprocess:
         """Decode several pictures: (n, height, width, channels) uint8. Errors as ``batch``."""
         if not len(sources):
             raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
+        if len(sources) == 1:
+            return self.image(sources[0], max_pixels=max_pixels)[np.newaxis]
         return np.stack([self.image(source, max_pixels=max_pixels) for source in sources])
 
     def batch(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
