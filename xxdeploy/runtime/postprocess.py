@@ -41,7 +41,7 @@ def top_predictions(probabilities: NDArray[np.float32], labels: Sequence[str], t
         raise UsageError(f"top must be at least 1, not {top}", hint="ask for one class or more", code="top-invalid")
     if probabilities.shape != (len(labels),):
         raise ValueError(f"{probabilities.shape} probabilities for {len(labels)} labels")
-    # Sorting 1,000 classes for five takes longer than all else behind the network. Ties stay in order, on every machine.
+    # Sorting 1,000 classes for five takes longer than all else behind the network. Ties stay in order everywhere.
     top = min(top, len(labels))
     least = np.partition(probabilities, len(labels) - top)[len(labels) - top]
     likely = np.flatnonzero(probabilities >= least)
