@@ -83,6 +83,7 @@ class Row:
     file_mb: float | None = None
     agreement: float | None = None
     problem: str | None = None
+    one_thread_times_ms: list[float] = field(default_factory=list)
 
 
 class Worker:
@@ -211,6 +212,8 @@ def measure(
             which = "one_thread" if threads else "all_threads"
             setattr(rows[name], f"{which}_ms", 1e3 * statistics.median(values))
             setattr(rows[name], f"{which}_least_ms", 1e3 * min(values))
+            if threads:
+                rows[name].one_thread_times_ms = [round(1e3 * value, 3) for value in values]
         if threads is None:
             classes = {name: worker.ask("classes") for name, worker in workers.items()}
             for name, found in classes.items():

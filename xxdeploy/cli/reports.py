@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xxdeploy.cli.output import AsJson, print_json, print_line, print_table
+from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 
 NAME = "report"
@@ -20,6 +21,7 @@ def command(
     /,
     *,
     out: Path | None = None,
+    peers: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Say where a bundle's report is; of two bundles, compare them and write a page.
@@ -33,12 +35,17 @@ def command(
     out
         File to write the page to. By default the bundle's own report.html is named, and a comparison is written to
         A-beside-B.html.
+    peers
+        The peers.json of benchmarks/peers.py: what it measured of other tools on this network becomes a section of
+        the page, which is then written beside the bundle.
     """
     with extra("export"):
         from xxdeploy.cli.progress import ProgressView
         from xxdeploy.pipeline.report_bundles import compare_bundles, report_bundle
+    if other is not None and peers is not None:
+        raise UsageError("--peers is for the page of one bundle", hint="leave one of them out", code="bad-peers")
     if other is None:
-        found = report_bundle(bundle, out)
+        found = report_bundle(bundle, out, peers)
     else:
         with ProgressView(as_json=as_json) as progress:
             found = compare_bundles(bundle, other, out, on_progress=progress)

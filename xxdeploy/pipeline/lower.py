@@ -60,6 +60,15 @@ class Lowered:
                 found[f"onnx-{each.name}"] = each.answers
         return found
 
+    def shipped(self, fp32: OnnxModel) -> dict[str, OnnxModel]:
+        """Return for each of ``stages`` the file that x86 gets of it: it may take the picture's bytes."""
+        return {
+            name: next(
+                (each.model for each in self.files if each.answers is stage and "arm" not in each.requires), stage
+            )
+            for name, stage in self.stages(fp32).items()
+        }
+
 
 def lower(
     source: Source,

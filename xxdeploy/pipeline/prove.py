@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from xxdeploy.artifacts import Accuracy, ManyRunner, ModelOutput, OnnxModel, OnP
 from xxdeploy.pipeline.plan import Inputs
 from xxdeploy.pipeline.results import TableRow
 from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.runtime.pixels import batch_for
+from xxdeploy.runtime.preprocess import Preprocess
 from xxdeploy.verify import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,
@@ -67,6 +70,18 @@ class Picked:
     def run(self, batch: Batch) -> Batch:
         """Return the output."""
         return self._runner.run_all(batch)[self._output]
+
+
+class FromPixels:
+    """A runner of pictures: scaling them is counted to an engine that needs it, not to one that takes their bytes."""
+
+    def __init__(self, runner: Runner, preprocess: Preprocess) -> None:
+        self.name = runner.name
+        self._runner, self._preprocess = runner, preprocess
+
+    def run(self, batch: NDArray[Any]) -> Batch:
+        """Return the first output for (n, h, w, c) uint8."""
+        return self._runner.run(batch_for(self._runner, self._preprocess, batch))
 
 
 def prove_stage(
@@ -165,12 +180,12 @@ def measure_accuracy(
     return tuple(accuracies), tuple(comparisons)
 
 
-def measure_latency(runners: Sequence[Runner], batch: Batch, on_progress: OnProgress) -> list[float]:
+def measure_latency(runners: Sequence[Runner], batch: NDArray[Any], on_progress: OnProgress) -> list[float]:
     """Return the median milliseconds of one image in each runner, measured in turn so that noise hits all alike."""
     return [statistics.median(each) for each in latency_samples(runners, batch, on_progress)]
 
 
-def latency_samples(runners: Sequence[Runner], batch: Batch, on_progress: OnProgress) -> list[list[float]]:
+def latency_samples(runners: Sequence[Runner], batch: NDArray[Any], on_progress: OnProgress) -> list[list[float]]:
     """Return the milliseconds of each run of one image in each runner, in turn."""
     times: list[list[float]] = [[] for _ in runners]
     rounds = _WARM_UP + _LATENCY_ROUNDS

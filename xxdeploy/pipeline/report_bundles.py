@@ -11,9 +11,11 @@ from xxdeploy.errors import UsageError
 from xxdeploy.pipeline.matrix_records import write_whole
 from xxdeploy.report import REPORT, render_report
 from xxdeploy.report.compare import Row, Side, compare_sides, render_comparison
+from xxdeploy.report.peers import Peers, peers_from_json, with_peers
 from xxdeploy.runtime import Runtime, load
 from xxdeploy.runtime.files import open_bundle, read_entry
 from xxdeploy.runtime.manifest import Manifest
+from xxdeploy.runtime.pixels import batch_for
 from xxdeploy.runtime.selftest import read_golden
 
 ROUNDS, WARM_UP = 40, 5
@@ -28,25 +30,43 @@ class ReportFile:
     rows: tuple[Row, ...] = ()
 
 
-def report_bundle(bundle: Path, out: Path | None) -> ReportFile:
+def report_bundle(bundle: Path, out: Path | None, peers: Path | None = None) -> ReportFile:
     """Find the bundle's own page once its hash is right, or make one of the manifest for a bundle that has none.
 
-    ``out`` is where to write it; None: where it lies, or beside the bundle.
+    ``out`` is where to write it; None: where it lies, or beside the bundle. ``peers`` is a ``peers.json`` of
+    benchmarks/peers.py to put into the page, which is then written beside the bundle: the one inside is hashed.
 
     Raises
     ------
     BundleError
         As ``runtime.load``; ``damaged-sensitivity``.
     UsageError
-        ``output-unwritable``.
+        ``output-unwritable``, ``bad-peers``.
     """
     root, manifest = open_bundle(bundle)
     entry = next((each for each in manifest.files if each.path == REPORT), None)
     if entry is None:
         page = render_report(manifest, _noise(root, manifest))
-        return ReportFile(_written(out or root.with_name(f"{root.name}-{REPORT}"), page))
-    page = read_entry(root, entry).decode("utf-8", errors="replace")
-    return ReportFile(root / REPORT if out is None else _written(out, page))
+    elif peers is None and out is None:
+        read_entry(root, entry)
+        return ReportFile(root / REPORT)
+    else:
+        page = read_entry(root, entry).decode("utf-8", errors="replace")
+    if peers is not None:
+        page = with_peers(page, _peers(peers, str(manifest.source.get("model"))))
+    return ReportFile(_written(out or root.with_name(f"{root.name}-{REPORT}"), page))
+
+
+def _peers(path: Path, network: str) -> Peers:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror or error}",
+            hint="benchmarks/peers.py writes peers.json into its --out",
+            code="bad-peers",
+        ) from error
+    return peers_from_json(text, network)
 
 
 def compare_bundles(left: Path, right: Path, out: Path | None, *, on_progress: OnProgress | None = None) -> ReportFile:
@@ -71,16 +91,13 @@ def compare_bundles(left: Path, right: Path, out: Path | None, *, on_progress: O
 
 
 def _times(runtimes: tuple[Runtime, Runtime], report: OnProgress) -> list[list[float]]:
-    """Return milliseconds of one golden image in each, in turn."""
-    batches = []
-    for each in runtimes:
-        inputs, _ = read_golden(each.root, each.manifest, each.variant)
-        batches.append(each.manifest.preprocess.normalise(inputs[:1]))
+    """Return milliseconds from one golden picture to the output in each, in turn."""
+    pictures = [read_golden(each.root, each.manifest, each.variant)[0][:1] for each in runtimes]
     found: list[list[float]] = [[], []]
     for turn in range(WARM_UP + ROUNDS):
-        for each, batch, times in zip(runtimes, batches, found, strict=True):
+        for each, picture, times in zip(runtimes, pictures, found, strict=True):
             start = time.perf_counter()
-            each.session.run(batch)
+            each.session.run(batch_for(each.session, each.manifest.preprocess, picture))
             if turn >= WARM_UP:
                 times.append(1000 * (time.perf_counter() - start))
         report(Progress("latency", turn + 1, WARM_UP + ROUNDS))

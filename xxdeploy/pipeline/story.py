@@ -24,6 +24,7 @@ from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.prove import (
     EXACT_IMAGES,
     INT8_IMAGES,
+    FromPixels,
     Remembered,
     closing_rows,
     latency_samples,
@@ -102,10 +103,12 @@ def export(
     accuracies, comparisons = measure_accuracy(chain([reference], exact, device), inputs, report)
     judged = comparisons if plan.precision == "fp32" else comparisons[1:]
     sentences = _judge(plan, judged, lowered.judged, lowered.noise)
-    timing: list[Runner] = [reference, *(OrtSession(stage.data, name=name) for name, stage in stages.items()), *device]
-    sizes = [4 * model.count_params(), *(stage.size for stage in stages.values())]
+    shipped = lowered.shipped(fp32)
+    timing: list[Runner] = [reference, *(OrtSession(each.data, name=name) for name, each in shipped.items()), *device]
+    timing = [FromPixels(each, inputs.preprocess) for each in timing]
+    sizes = [4 * model.count_params(), *(each.size for each in shipped.values())]
     sizes += [engine.size for _ in device if engine]
-    times = latency_samples(timing, normal[:1], report)
+    times = latency_samples(timing, golden[:1], report)
     timings = [Timing(each.name, *pair) for each, *pair in zip(timing, sizes, map(tuple, times), strict=True)]
     rows = closing_rows(timing, sizes, [median(each) for each in times], accuracies)
     del timing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xxdeploy.errors import VerificationError
-from xxdeploy.pipeline.prove import measure_latency
+from xxdeploy.pipeline.prove import FromPixels, measure_latency
 from xxdeploy.runtime import Runtime
 from xxdeploy.runtime.session import Session
 from xxdeploy.verify import evaluate
@@ -114,7 +114,7 @@ def _recorded(runtime: Runtime) -> tuple[float, int, str] | None:
 
 
 def check_latency(runtime: Runtime, beside: Session, budget: float) -> dict[str, str]:
-    """Median time of one image, as a ratio of ``beside``, both measured in turns.
+    """Median time from a decoded picture to the output, as a ratio of ``beside``, both measured in turns.
 
     Raises
     ------
@@ -122,8 +122,8 @@ def check_latency(runtime: Runtime, beside: Session, budget: float) -> dict[str,
         ``over-budget``.
     """
     p = runtime.manifest.preprocess
-    batch = p.normalise(np.random.default_rng(0).integers(0, 256, (1, p.height, p.width, p.channels), np.uint8))
-    ours, theirs = measure_latency([runtime.session, beside], batch, lambda _: None)
+    picture = np.random.default_rng(0).integers(0, 256, (1, p.height, p.width, p.channels), np.uint8)
+    ours, theirs = measure_latency([FromPixels(each, p) for each in (runtime.session, beside)], picture, lambda _: None)
     ratio = ours / theirs
     told = f"{ours:.2f} ms against {theirs:.2f} ms of {beside.name}: {ratio:.2f}x (budget {budget:g}x)"
     if ratio > budget:

@@ -1,0 +1,104 @@
+"""What ``benchmarks/peers.py`` measured of other engines and tools, as a section of a bundle's page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xxdeploy.errors import UsageError
+from xxdeploy.report.plots import strips
+from xxdeploy.report.template import environment
+
+MARK = "<!-- peers -->"
+"""Where a page has room for the section."""
+_LARGEST = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One subject on one network: milliseconds from a decoded picture to its classes, one thread and all threads.
+
+    ``times`` are single answers with one thread, in turns with the other subjects', empty in older files;
+    ``agreement`` (0..1) is with Keras. None where it was not measured, and ``problem`` says why.
+    """
+
+    subject: str
+    one_thread_ms: float | None
+    all_threads_ms: float | None
+    cold_start_ms: float | None
+    memory_mb: float | None
+    file_mb: float | None
+    agreement: float | None
+    problem: str | None
+    times: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The subjects of one network, and in words the machine they were measured on."""
+
+    machine: str
+    peers: tuple[Peer, ...]
+
+
+def peers_from_json(text: bytes, network: str) -> Peers:
+    """Read the rows of ``network`` in ``peers.json``.
+
+    Raises
+    ------
+    UsageError
+        ``bad-peers``: it is no such file, or has no row of the network.
+    """
+    try:
+        if len(text) > _LARGEST:
+            raise ValueError("it is larger than 10 MB")
+        document: Any = json.loads(text)
+        device, rows = document["device"], document["rows"]
+        machine = f"{device['processor']}, {device['cores']} cores ({', '.join(device['features'])})"
+        found = tuple(_peer(row) for row in rows if row["network"] == network)
+        there = sorted({str(row["network"]) for row in rows})
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise _bad(f"it cannot be read ({str(error)[:200]})") from error
+    if not found:
+        raise _bad(f"it has no {network}, but {', '.join(there)[:200] or 'nothing'}")
+    return Peers(machine, found)
+
+
+def _peer(row: Mapping[str, Any]) -> Peer:
+    numbers = {
+        key: None if row[key] is None else _number(row[key])
+        for key in ("one_thread_ms", "all_threads_ms", "cold_start_ms", "memory_mb", "file_mb", "agreement")
+    }
+    times = tuple(_number(value) for value in row.get("one_thread_times_ms") or ())
+    problem = row["problem"]
+    return Peer(str(row["subject"]), **numbers, problem=None if problem is None else str(problem), times=times)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{str(value)[:80]!r} is no measured number")
+    return float(value)
+
+
+def _bad(problem: str) -> UsageError:
+    return UsageError(
+        f"the peers' figures cannot be shown: {problem}",
+        hint="--peers takes the peers.json that benchmarks/peers.py wrote, with this network among its --networks",
+        code="bad-peers",
+    )
+
+
+def with_peers(page: str, peers: Peers) -> str:
+    """Return a bundle's page with the section in it: at its mark, or in front of its last section."""
+    section = (
+        environment()
+        .get_template("peers.html")
+        .render(machine=peers.machine, peers=peers.peers, strips=strips([(p.subject, p.times) for p in peers.peers]))
+    )
+    if MARK in page:
+        return page.replace(MARK, section, 1)
+    before, mark, after = page.rpartition("<section>")
+    return f"{before}{section}{mark}{after}"
