@@ -7,13 +7,14 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy import onnxfile
-from xxdeploy.errors import BundleError, ConversionError
+from xxdeploy.errors import BundleError, ConversionError, UsageError
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
@@ -88,6 +89,18 @@ class OnnxModel:
     def join(cls, proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> OnnxModel:
         """Put a graph and its weights together; the inverse of ``split``."""
         return cls(onnxfile.join(proto, arrays))
+
+    @classmethod
+    def read(cls, path: Path) -> OnnxModel:
+        """Read a user's file. ``UsageError`` ``unreadable-file``, ``ConversionError`` ``empty-model``."""
+        try:
+            return cls(path.read_bytes())
+        except OSError as error:
+            raise UsageError(
+                f"cannot read {path}: {error.strerror or error}",
+                hint="check the path and its permissions",
+                code="unreadable-file",
+            ) from error
 
     @classmethod
     def from_proto(cls, proto: onnx.ModelProto) -> OnnxModel:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import ConversionError
 from xxdeploy.optional import extra
+from xxdeploy.runtime.external_data import read_varint
 
 if TYPE_CHECKING:
     import onnx
@@ -183,12 +184,12 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
     at = 0
     while at < len(view):
         start = at
-        tag, at = _read_varint(view, at)
+        tag, at = read_varint(view, at, len(view))
         kind = tag & 7
         if kind == 0:
-            body, (_, at) = at, _read_varint(view, at)
+            body, (_, at) = at, read_varint(view, at, len(view))
         elif kind == 2:
-            length, body = _read_varint(view, at)
+            length, body = read_varint(view, at, len(view))
             at = body + length
         elif kind in (1, 5):
             body, at = at, at + (8 if kind == 1 else 4)
@@ -197,19 +198,6 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
         if at > len(view):
             raise ValueError("the file ends in the middle of a field")
         yield tag >> 3 if kind == 2 else 0, start, body, at
-
-
-def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("a varint is too long")
 
 
 def _varint(value: int) -> bytes:

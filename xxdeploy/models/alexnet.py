@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, two_dense_and_classify
+from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, response_normalisation, two_dense_and_classify
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
@@ -27,12 +27,7 @@ def alexnet(*, lrn: bool = False, **options: Unpack[FamilyOptions]) -> keras.Mod
     with extra("export"):
         from keras import layers
 
-    def normalise(x: Tensor, name: str) -> Tensor:
-        if not lrn:
-            return x
-        from xxdeploy.models.local_response import LocalResponseNormalization
-
-        return LocalResponseNormalization(5, name=name)(x)
+    normalise = response_normalisation(lrn)
 
     def body(x: Tensor) -> Tensor:
         x = layers.Conv2D(96, 11, strides=4, activation="relu", name="conv1")(x)

@@ -109,3 +109,16 @@ def two_dense_and_classify(x: Tensor, classes: int) -> Tensor:
         x = layers.Dense(4096, activation="relu", name=name)(x)
         x = layers.Dropout(0.5, name=f"{name}_dropout")(x)
     return layers.Dense(classes, activation="softmax", name="predictions")(x)
+
+
+def response_normalisation(wanted: bool) -> Callable[[Tensor, str], Tensor]:
+    """Return what applies the papers' contrast normalisation under a name, or leaves a tensor as it is."""
+
+    def normalise(x: Tensor, name: str) -> Tensor:
+        if not wanted:
+            return x
+        from xxdeploy.models.local_response import LocalResponseNormalization
+
+        return LocalResponseNormalization(5, name=name)(x)
+
+    return normalise

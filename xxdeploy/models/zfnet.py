@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, two_dense_and_classify
+from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, response_normalisation, two_dense_and_classify
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
@@ -28,12 +28,7 @@ def zfnet(
     with extra("export"):
         from keras import layers
 
-    def normalise(x: Tensor, name: str) -> Tensor:
-        if not lrn:
-            return x
-        from xxdeploy.models.local_response import LocalResponseNormalization
-
-        return LocalResponseNormalization(5, name=name)(x)
+    normalise = response_normalisation(lrn)
 
     def body(x: Tensor) -> Tensor:
         x = layers.ZeroPadding2D(1, name="pad1")(x)

@@ -181,14 +181,7 @@ def _from_file(path: Path, preprocess: str | None, resize: str) -> tuple[OnnxMod
             hint="--preprocess tf (-1..1), caffe, torch or none (0..255), as it was trained",
             code="preprocess-missing",
         )
-    try:
-        model = OnnxModel(path.read_bytes())
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="check the path and its permissions",
-            code="unreadable-file",
-        ) from error
+    model = OnnxModel.read(path)
     proto, arrays = model.split()
     inputs = [value for value in proto.graph.input if value.name not in arrays]
     shapes = [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in inputs]

@@ -13,10 +13,13 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from xxdeploy.artifacts import Ranges
 from xxdeploy.errors import ConversionError
 from xxdeploy.quantize.histograms import Histograms
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -47,46 +50,49 @@ def cached_calibration(folder: Path, key: CalibrationKey, compute: Callable[[], 
     about too: the result is good without it.
     """
     path = key.path(folder)
-    try:
-        ranges = load_ranges(path)
-        if key.matches(ranges):
-            log.info("calibration taken from %s", path)
-            return ranges
-        log.warning("%s is the calibration of something else; calibrating again", path)
-    except FileNotFoundError:
-        pass
-    except (OSError, ConversionError) as error:
-        log.warning("%s is not usable (%s); calibrating again", path, error)
-    ranges = compute()
-    try:
-        save_ranges(ranges, path)
-    except OSError as error:
-        log.warning("the calibration could not be kept: %s", error)
-    return ranges
+    return _kept("calibration", path, load_ranges, key.matches, compute, lambda found: save_ranges(found, path))
 
 
 def cached_histograms(folder: Path, key: CalibrationKey, compute: Callable[[], Histograms]) -> Histograms:
     """Return the kept histograms for ``key``, whatever its method, or ``compute`` them and keep them.
 
-    A file that is damaged or does not match, and a folder that cannot be written, are only warned about.
+    Warnings as of ``cached_calibration``.
     """
     key = replace(key, method="histograms")
     path = key.path(folder).with_suffix(".bin")
+    return _kept(
+        "histograms",
+        path,
+        lambda path: Histograms.from_bytes(path.read_bytes()),
+        lambda found: key == CalibrationKey(found.model_digest, found.data_digest, key.method, found.images),
+        compute,
+        lambda found: write_whole(path, found.to_bytes()),
+    )
+
+
+def _kept(
+    what: str,
+    path: Path,
+    read: Callable[[Path], T],
+    matches: Callable[[T], bool],
+    compute: Callable[[], T],
+    write: Callable[[T], None],
+) -> T:
     try:
-        found = Histograms.from_bytes(path.read_bytes())
-        if key == CalibrationKey(found.model_digest, found.data_digest, key.method, found.images):
-            log.info("histograms taken from %s", path)
+        found = read(path)
+        if matches(found):
+            log.info("%s taken from %s", what, path)
             return found
-        log.warning("%s holds the histograms of something else; calibrating again", path)
+        log.warning("%s is the %s of something else; calibrating again", path, what)
     except FileNotFoundError:
         pass
     except (OSError, ConversionError) as error:
         log.warning("%s is not usable (%s); calibrating again", path, error)
     found = compute()
     try:
-        write_whole(path, found.to_bytes())
+        write(found)
     except OSError as error:
-        log.warning("the histograms could not be kept: %s", error)
+        log.warning("the %s could not be kept: %s", what, error)
     return found
 
 

@@ -37,16 +37,16 @@ def has_external_data(model: bytes) -> bool:
     while stack:
         message, at, end = stack.pop()
         while at < end:
-            key, at = _varint(view, at, end)
+            key, at = read_varint(view, at, end)
             field, wire = key >> 3, key & 7
             if wire == _VARINT:
-                value, at = _varint(view, at, end)
+                value, at = read_varint(view, at, end)
                 if message == "tensor" and field == _DATA_LOCATION and value:
                     return True
                 continue
             size = {_FIXED64: 8, _FIXED32: 4}.get(wire)
             if wire == _BYTES:
-                size, at = _varint(view, at, end)
+                size, at = read_varint(view, at, end)
             if size is None or at + size > end:
                 raise ValueError("not a protobuf")
             if message == "tensor" and field == _EXTERNAL_DATA:
@@ -57,7 +57,8 @@ def has_external_data(model: bytes) -> bool:
     return False
 
 
-def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
+def read_varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
+    """Return a protobuf integer that begins at ``at`` and where it ends; ``ValueError`` if not before ``end``."""
     value = shift = 0
     while at < end and shift < 70:
         byte = view[at]

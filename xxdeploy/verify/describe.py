@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.artifacts import OnnxModel
-from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
@@ -69,14 +68,7 @@ def describe_onnx(path: Path) -> OnnxFacts:
     MissingDependencyError
         onnx is not installed.
     """
-    try:
-        model = OnnxModel(path.read_bytes())
-    except OSError as error:
-        raise UsageError(
-            f"cannot read {path}: {error.strerror or error}",
-            hint="check the path and its permissions",
-            code="unreadable-file",
-        ) from error
+    model = OnnxModel.read(path)
     proto, arrays = model.split()
     operators = Counter(f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in proto.graph.node)
     return OnnxFacts(
