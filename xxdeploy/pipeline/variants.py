@@ -20,6 +20,7 @@ from xxdeploy.verify import Comparison
 with extra("export"):
     from xxdeploy.quantize.block_stem import block_stem
     from xxdeploy.quantize.copy_concats import copy_concats
+    from xxdeploy.quantize.double_pools import double_pools
     from xxdeploy.quantize.pixels import take_pixels
     from xxdeploy.quantize.processors import ProcessorVerdict, judge_processors, observe_saturation, risky_layers
     from xxdeploy.quantize.recipe import Recipe
@@ -122,7 +123,7 @@ def _shipped(model: OnnxModel, workshop: Workshop, *, any_order: bool) -> OnnxMo
     It takes uint8 pictures where it can. ``any_order``: its sums are right in whatever order, or it is for VNNI alone;
     then the first layer reads blocks.
     """
-    model = copy_concats(model)
+    model = double_pools(copy_concats(model))
     if workshop.pixels is None:
         return model
     taken = take_pixels(model, *workshop.pixels)

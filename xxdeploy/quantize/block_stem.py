@@ -24,7 +24,7 @@ def block_stem(model: OnnxModel) -> OnnxModel:
 
     A row of a picture (height, width, 3) is the same bytes as (height, width / 4, 12). A 3x3 convolution with stride 2
     becomes one of 3x2 with strides 2 and 1 over the blocks, which writes two neighbouring pixels at once: first those
-    at even places, then those at odd ones, and (height, width / 2, 2 * channels) are the same bytes as the result. Most
+    at even places, then those at odd ones, and (height, width / 4, 2 * channels) are the same bytes as the result. Most
     of the larger kernel is zero, but its sums are those of the other, integer for integer. In ONNX Runtime the layer
     takes half the time. The file must be one for processors with VNNI, or safe for those without in every order: the
     larger kernel's weights meet in other pairs (:mod:`xxdeploy.quantize.pairs`).
@@ -47,18 +47,30 @@ def block_stem(model: OnnxModel) -> OnnxModel:
     position = {node.output[0]: index for index, node in enumerate(proto.graph.node)}
     pixels, conv, quantizer = (proto.graph.node[position[node.output[0]]] for node in chain)
     stem, made = conv.output[0], quantizer.output[0]
+    rows, whole = _below(conv), shape[2] // 2
     arrays[f"{stem}_rows"] = np.array([0, shape[1], shape[2] // BLOCK, 3 * BLOCK])
-    arrays[f"{stem}_pixels"] = np.array([0, shape[1] // 2, shape[2] // 2, channels])
-    blocks, pairs, rows, back = (f"{stem}_{what}" for what in ("blocks", "pairs", "pairs_nhwc", "pairs_apart"))
+    arrays[f"{stem}_pixels"] = np.array([0, shape[1] // 2 - 1 + rows, whole, channels])
+    blocks, pairs = (f"{stem}_{what}" for what in ("blocks", "pairs"))
     pixels.input[0], quantizer.output[0] = blocks, pairs
     del conv.attribute[:]
-    for name, value in {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [0, 0, 1, 1]}.items():
+    for name, value in {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [0, 0, rows, 1]}.items():
         conv.attribute.append(helper.make_attribute(name, value))
-    behind = [
-        helper.make_node("Transpose", [pairs], [rows], rows, perm=[0, 2, 3, 1]),
-        helper.make_node("Reshape", [rows, f"{stem}_pixels"], [back], back),
-        helper.make_node("Transpose", [back], [made], f"{stem}_apart", perm=[0, 3, 1, 2]),
+    steps: list[tuple[str, str, list[str], dict[str, Any]]] = [
+        ("DequantizeLinear", "dequantized", list(quantizer.input[1:]), {}),
+        ("Transpose", "nhwc", [], {"perm": [0, 2, 3, 1]}),
+        ("Reshape", "apart", [f"{stem}_pixels"], {}),
     ]
+    if not rows:  # the last pixel of a row lies beyond the picture
+        bounds = {"first": 0, "last": whole - 1, "axis": 2}
+        arrays.update({f"{stem}_{name}": np.array([value]) for name, value in bounds.items()})
+        steps.append(("Slice", "inside", [f"{stem}_{name}" for name in bounds], {}))
+    steps.append(("Transpose", "nchw", [], {"perm": [0, 3, 1, 2]}))
+    # In pairs: OpenVINO takes what follows a layer of integers alone for float.
+    behind, at = [], pairs
+    for op, what, operands, values in steps:
+        behind.append(helper.make_node(op, [at, *operands], [f"{pairs}_{what}"], f"{pairs}_{what}", **values))
+        at = f"{pairs}_{what}"
+    behind.append(helper.make_node("QuantizeLinear", [at, *quantizer.input[1:]], [made], f"{pairs}_quantized"))
     nodes = list(proto.graph.node)
     nodes[position[made] + 1 : position[made] + 1] = behind
     front = helper.make_node("Reshape", [source, f"{stem}_rows"], [blocks], blocks)
@@ -84,9 +96,7 @@ def unblock_stem(model: OnnxModel) -> OnnxModel:
     proto = ModelProto()
     proto.CopyFrom(view.proto)
     nodes = {node.output[0]: node for node in proto.graph.node}
-    apart = nodes[f"{stem}_pairs_apart"]
-    behind = next(node for node in proto.graph.node if node.input[0] == apart.output[0])
-    made = behind.output[0]
+    pairs = f"{stem}_pairs"
     names = [name for maker in nodes[stem].input[1:] for name in nodes[maker].input]
     arrays: dict[str, NDArray[Any]] = dict(view.arrays)
     channels = len(arrays[names[0]]) // 2
@@ -103,13 +113,18 @@ def unblock_stem(model: OnnxModel) -> OnnxModel:
     arrays.update((name, arrays[name][:channels]) for name in names[1:])
     for node in proto.graph.node:
         node.input[:] = [source if name == front.output[0] else name for name in node.input]
-    nodes[f"{stem}_pairs"].output[0] = made
-    conv = nodes[stem]
+    conv, quantizer = nodes[stem], nodes[pairs]
+    below = attributes(conv)["pads"][2]
     del conv.attribute[:]
-    for name, value in {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 1, 1]}.items():
+    for name, value in {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, below, below]}.items():
         conv.attribute.append(helper.make_attribute(name, value))
-    gone = {front.output[0], f"{stem}_pairs_nhwc", apart.output[0]}
-    kept = [node for node in proto.graph.node if node.output[0] not in gone and node.name != behind.name]
+    gone, last = {front.output[0]}, next(node for node in proto.graph.node if node.input[0] == pairs)
+    while last.op_type != "QuantizeLinear":
+        gone.add(last.output[0])
+        last = next(node for node in proto.graph.node if node.input[0] == last.output[0])
+    gone.add(last.output[0])
+    kept = [node for node in proto.graph.node if node.output[0] not in gone]
+    quantizer.output[0] = last.output[0]
     del proto.graph.node[:], proto.graph.value_info[:]
     proto.graph.node.extend(kept)
     used = {name for node in kept for name in node.input}
@@ -124,6 +139,11 @@ def blocked(weights: NDArray[np.int8]) -> NDArray[np.int8]:
             block, place = divmod(2 * pixel + column, BLOCK)
             made[pixel, :, place, :, :, block] = weights[:, :, :, column]
     return made.reshape(2 * len(weights), 3 * BLOCK, 3, 2)
+
+
+def _below(conv: NodeProto) -> int:
+    """Return how many rows of zeros the layer sees below the picture, and columns beside it."""
+    return int(attributes(conv).get("pads", [0] * 4)[2])
 
 
 def _chain(view: GraphView, source: str) -> tuple[NodeProto, NodeProto, NodeProto] | None:
@@ -148,7 +168,7 @@ def _constants(view: GraphView, conv: NodeProto) -> list[str] | None:
         return None
     if values.get("group", 1) != 1 or list(values.get("dilations", [1, 1])) != [1, 1]:
         return None
-    if list(values.get("strides", [])) != [2, 2] or list(values.get("pads", [])) != [0, 0, 1, 1]:
+    if list(values.get("strides", [])) != [2, 2] or list(values.get("pads", [0] * 4)) not in ([0, 0, 1, 1], [0] * 4):
         return None
     names = [name for node in makers if node is not None for name in node.input]
     own = all(len(view.consumers[name]) == 1 and name in view.arrays for name in names)

@@ -10,7 +10,7 @@ from xxdeploy.quantize.graph_view import GraphView
 from xxdeploy.runtime.pixels import METADATA
 
 with extra("export"):
-    from onnx import ModelProto, TensorProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
 
 def take_pixels(model: OnnxModel, step: float, centre: float) -> OnnxModel:
@@ -40,6 +40,7 @@ def take_pixels(model: OnnxModel, step: float, centre: float) -> OnnxModel:
     kept = [each for each in proto.graph.node if gone.isdisjoint(each.output)]
     for each in kept:
         each.input[:] = [source if name == node.output[0] else name for name in each.input]
+    kept = _scaled_first(kept, source)
     del proto.graph.node[:]
     proto.graph.node.extend(kept)
     next(value for value in proto.graph.input if value.name == source).type.tensor_type.elem_type = TensorProto.UINT8
@@ -48,3 +49,26 @@ def take_pixels(model: OnnxModel, step: float, centre: float) -> OnnxModel:
     entry.key, entry.value = METADATA, json.dumps({"step": step, "centre": centre})
     used = {name for each in kept for name in each.input}
     return OnnxModel.join(proto, {name: array for name, array in view.arrays.items() if name in used})
+
+
+def _scaled_first(nodes: list[NodeProto], source: str) -> list[NodeProto]:
+    """Put the image's pairs in front of the Transpose to NCHW that stands between them.
+
+    ONNX Runtime makes the same of both. OpenVINO moves the bytes twice where arithmetic stands behind a Transpose, and
+    not at all where there is none.
+    """
+    found, at = list[NodeProto](), source
+    for kind in ("DequantizeLinear", "Transpose", "QuantizeLinear", "DequantizeLinear"):
+        readers = [node for node in nodes if at in node.input]
+        if len(readers) != 1 or readers[0].op_type != kind:
+            return nodes
+        found.append(readers[0])
+        at = readers[0].output[0]
+    first, transpose, quantizer, last = found
+    quantizer.input[0] = first.output[0]
+    quantizer.output[0] = last.input[0] = f"{source}_again_quantized"
+    transpose.input[0], transpose.output[0] = f"{source}_again_dequantized", last.output[0]
+    last.output[0] = transpose.input[0]
+    rest = [node for node in nodes if node is not transpose]
+    rest.insert(rest.index(last) + 1, transpose)
+    return rest
