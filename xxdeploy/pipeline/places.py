@@ -178,12 +178,11 @@ def _limits(manifest: Manifest, precision: str, *, trained: bool) -> dict[str, T
 
 
 def _plain(model: OnnxModel, stage: str) -> OnnxModel:
-    """Return ``model`` with its first layer, and its Concats, as the float graph has them."""
-    from xxdeploy.quantize.block_stem import unblock_stem
-    from xxdeploy.quantize.copy_concats import pair_concats
+    """Return ``model`` with its layers as ``quantize`` writes them."""
+    from xxdeploy.quantize.shipped import unship
 
     try:
-        return pair_concats(unblock_stem(model))
+        return unship(model)
     except VerificationError as error:
         raise VerificationError(f"{stage}: {error.message}", hint=error.hint, code=error.code) from error
 

@@ -18,13 +18,10 @@ from xxdeploy.pipeline.workshop import Workshop
 from xxdeploy.verify import Comparison
 
 with extra("export"):
-    from xxdeploy.quantize.block_stem import block_stem
-    from xxdeploy.quantize.copy_concats import copy_concats
-    from xxdeploy.quantize.double_pools import double_pools
-    from xxdeploy.quantize.pixels import take_pixels
     from xxdeploy.quantize.processors import ProcessorVerdict, judge_processors, observe_saturation, risky_layers
     from xxdeploy.quantize.recipe import Recipe
     from xxdeploy.quantize.saturation import emulate_avx2
+    from xxdeploy.quantize.shipped import ship
 
 SATURATION_IMAGES = 32
 _BEARABLE = 0.005
@@ -97,7 +94,7 @@ def int8_variants(
         built.append(
             BuiltVariant(
                 "int8",
-                _shipped(model, workshop, any_order=overflows or not risky),
+                ship(model, workshop.pixels, any_order=overflows or not risky),
                 name,
                 ("vnni",) if overflows else (),
                 model,
@@ -111,23 +108,10 @@ def int8_variants(
     if cpu == "avx2" or (cpu is None and overflows):
         narrow, comparison = _narrow(workshop, recipe, judges)
         built.append(
-            BuiltVariant("int8-avx2", _shipped(narrow, workshop, any_order=True), name, (), narrow, comparison)
+            BuiltVariant("int8-avx2", ship(narrow, workshop.pixels, any_order=True), name, (), narrow, comparison)
         )
         sentences.append(f"int8-avx2, for x86 without VNNI: no sum can overflow{_kept(comparison)}")
     return Variants(_ordered(built), verdicts, tuple(sentences))
-
-
-def _shipped(model: OnnxModel, workshop: Workshop, *, any_order: bool) -> OnnxModel:
-    """Return the file that ships: the very same integers, in the form that engines on x86 run fastest.
-
-    It takes uint8 pictures where it can. ``any_order``: its sums are right in whatever order, or it is for VNNI alone;
-    then the first layer reads blocks.
-    """
-    model = double_pools(copy_concats(model))
-    if workshop.pixels is None:
-        return model
-    taken = take_pixels(model, *workshop.pixels)
-    return block_stem(taken) if any_order and taken is not model else taken
 
 
 def _narrow(workshop: Workshop, recipe: Recipe, judges: Judges | None) -> tuple[OnnxModel, Comparison | None]:

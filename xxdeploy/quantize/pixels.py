@@ -72,3 +72,40 @@ def _scaled_first(nodes: list[NodeProto], source: str) -> list[NodeProto]:
     rest = [node for node in nodes if node is not transpose]
     rest.insert(rest.index(last) + 1, transpose)
     return rest
+
+
+def scaled_last(model: OnnxModel) -> OnnxModel:
+    """Put the image's Transpose back between its pairs, so that the first layer reads a pair; others stay."""
+    view = GraphView.of(model)
+    (source,) = view.inputs
+    chain, name = list[NodeProto](), source
+    for kind in ("DequantizeLinear", "QuantizeLinear", "DequantizeLinear", "Transpose"):
+        node = view.only_consumer(name)
+        if node is None or node.op_type != kind:
+            return model
+        chain.append(node)
+        name = node.output[0]
+    first, quantizer, last, transpose = chain
+    moved = f"{source}_nchw"
+    changes: dict[str, tuple[str, str]] = {
+        transpose.output[0]: (first.output[0], moved),
+        quantizer.output[0]: (moved, f"{moved}_quantized"),
+        last.output[0]: (f"{moved}_quantized", transpose.output[0]),
+    }
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    behind: list[NodeProto] = []
+    rest: list[NodeProto] = []
+    for node in proto.graph.node:
+        made = node.output[0]
+        if made in changes:
+            node.input[0], node.output[0] = changes[made]
+            behind.append(node)
+        else:
+            rest.append(node)
+    at = next(index for index, node in enumerate(rest) if node.output[0] == first.output[0]) + 1
+    order = sorted(behind, key=lambda node: ("Transpose", "QuantizeLinear", "DequantizeLinear").index(node.op_type))
+    copies = [NodeProto.FromString(node.SerializeToString()) for node in (*rest[:at], *order, *rest[at:])]
+    del proto.graph.node[:], proto.graph.value_info[:]
+    proto.graph.node.extend(copies)
+    return OnnxModel.join(proto, view.arrays)

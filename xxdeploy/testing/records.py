@@ -55,12 +55,13 @@ def _check_variants(root: Path, manifest: Manifest) -> None:
     if not narrowed or not any("vnni" in variant.requires for variant in manifest.variants):
         return
     from xxdeploy.quantize.processors import risky_layers
+    from xxdeploy.quantize.shipped import unship
 
     entries = {entry.path: entry for entry in manifest.files}
     for variant in manifest.variants:
         if variant.precision != "int8" or variant.requires:
             continue
-        found = risky_layers(OnnxModel(read_entry(root, entries[variant.model])))
+        found = risky_layers(unship(OnnxModel(read_entry(root, entries[variant.model]))))
         if layers := [layer for layer, count in found.items() if count and layer in narrowed]:
             raise VerificationError(
                 f"variant {variant.name}: the 16-bit sums of {variant.model} overflow without VNNI in {len(layers)} "

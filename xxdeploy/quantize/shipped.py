@@ -1,0 +1,41 @@
+"""The form in which an INT8 file ships: the integers of the Q/DQ graph, arranged as engines on x86 run them fastest."""
+
+from __future__ import annotations
+
+from xxdeploy.artifacts import OnnxModel
+from xxdeploy.quantize.block_stem import block_stem, unblock_stem
+from xxdeploy.quantize.copy_concats import copy_concats, pair_concats
+from xxdeploy.quantize.double_pools import double_pools
+from xxdeploy.quantize.pixels import scaled_last, take_pixels
+
+
+def ship(model: OnnxModel, grid: tuple[float, float] | None, *, any_order: bool) -> OnnxModel:
+    """Return the form of ``model`` that ships: it computes the same, bit for bit.
+
+    Parameters
+    ----------
+    model
+        U8S8 in Q/DQ pairs. (In S8S8, for ARM, nothing is done.)
+    grid
+        (step, centre) of the image where its integers shall be the picture's bytes, see ``take_pixels``; else None.
+    any_order
+        The sums are right in whatever order, or the file is for VNNI alone: then the first layer reads blocks.
+    """
+    model = double_pools(copy_concats(model))
+    if grid is None:
+        return model
+    taken = take_pixels(model, *grid)
+    return block_stem(taken) if any_order and taken is not model else taken
+
+
+def unship(model: OnnxModel) -> OnnxModel:
+    """Return a shipped ``model`` with each layer in pairs as ``quantize`` writes them, for who looks at layers.
+
+    Its input stays what it is, and so do doubled pools, which are no layers.
+
+    Raises
+    ------
+    VerificationError
+        ``wrong-weight``: the first layer's weights are not what ``block_stem`` makes of any.
+    """
+    return pair_concats(scaled_last(unblock_stem(model)))
