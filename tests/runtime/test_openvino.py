@@ -161,3 +161,34 @@ def test_load_with_the_engine_by_name(tmp_path: Path) -> None:
     assert str(runtime.settings) == "openvino, 1 thread, f32"
     image = np.full((8, 8, 3), 77, np.uint8)
     assert np.allclose(runtime.probabilities(image), load(bundle).probabilities(image), atol=1e-5)
+
+
+@needs_openvino
+def test_what_was_compiled_is_kept_and_a_damaged_copy_is_no_harm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = OpenVinoSession(int8_model(), threads=1, cache=tmp_path / "kept")
+    wanted = first.run(BATCH[:1])
+    (blob,) = (tmp_path / "kept").glob("*.blob")
+    np.testing.assert_array_equal(
+        OpenVinoSession(int8_model(), threads=1, cache=tmp_path / "kept").run(BATCH[:1]), wanted
+    )
+    for damaged in (b"", b"<xml/>", blob.read_bytes()[:-100], bytes(1000)):
+        blob.chmod(0o600)
+        blob.write_bytes(damaged)
+        again = OpenVinoSession(int8_model(), threads=1, cache=tmp_path / "kept")
+        np.testing.assert_array_equal(again.run(BATCH[:1]), wanted)
+    (tmp_path / "file").write_text("no folder")
+    nowhere = OpenVinoSession(int8_model(), threads=1, cache=tmp_path / "file" / "kept")
+    np.testing.assert_array_equal(nowhere.run(BATCH[:1]), wanted)
+    assert "cannot use" in caplog.text
+
+
+@needs_openvino
+def test_load_keeps_what_was_compiled_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XXDEPLOY_CACHE", str(tmp_path / "cache"))
+    bundle = tiny_bundle.make(tmp_path / "bundle")
+    load(bundle)
+    assert not (tmp_path / "cache").exists()
+    load(bundle, engine="openvino")
+    assert list((tmp_path / "cache" / "openvino").iterdir())

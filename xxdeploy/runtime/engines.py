@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.runtime.manifest import Manifest, Variant
@@ -74,8 +75,12 @@ class Settings:
         return ", ".join(parts)
 
 
-def open_session(model: bytes, manifest: Manifest, variant: Variant, settings: Settings) -> Session:
+def open_session(
+    model: bytes, manifest: Manifest, variant: Variant, settings: Settings, *, cache: Path | None = None
+) -> Session:
     """Load a variant's model, whose bytes were hashed, into an engine that reads ONNX.
+
+    ``cache`` is a folder for what an engine compiles at start (OpenVINO); None keeps nothing.
 
     Raises
     ------
@@ -96,7 +101,7 @@ def open_session(model: bytes, manifest: Manifest, variant: Variant, settings: S
     if settings.engine == "openvino":
         from xxdeploy.runtime.openvino import OpenVinoSession
 
-        session = found = OpenVinoSession(model, name=name, threads=settings.threads, hint=settings.hint)
+        session = found = OpenVinoSession(model, name=name, threads=settings.threads, hint=settings.hint, cache=cache)
         names = found.input_name, found.output_names
     else:
         from xxdeploy.runtime.ort import OrtSession

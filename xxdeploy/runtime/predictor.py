@@ -25,7 +25,7 @@ from xxdeploy.runtime.preprocess import MAX_PIXELS, ImageLike
 from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_all, run_selftest
 from xxdeploy.runtime.session import Session
 from xxdeploy.runtime.signature import KeyLike, trust
-from xxdeploy.runtime.tuned import Choice, stored_choice
+from xxdeploy.runtime.tuned import Choice, cache_folder, stored_choice
 
 _log = logging.getLogger(__name__)
 
@@ -228,7 +228,9 @@ def load(
 
             session = TrtSession.from_bundle(root, target=settings.engine, key=key, min_version=min_version)
         else:
-            session = open_session(held.pop(picked.model), manifest, picked, settings)
+            # What was compiled earlier is not what was signed.
+            cache = cache_folder("openvino") if asked is None else None
+            session = open_session(held.pop(picked.model), manifest, picked, settings, cache=cache)
     runtime = Runtime(root, manifest, picked, session, labels, version, used, min(max_pixels, MAX_PIXELS))
     if selftest:
         runtime.selftest()

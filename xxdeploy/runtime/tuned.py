@@ -71,10 +71,10 @@ def device_facts() -> dict[str, str | int | list[str]]:
     }
 
 
-def cache_folder() -> Path | None:
-    """Return the folder for choices, which need not exist; None where there is no home."""
+def cache_folder(what: str = "tuned") -> Path | None:
+    """Return the folder for choices, or for something else, which need not exist; None where there is no home."""
     if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE]) / "tuned"
+        return Path(os.environ[CACHE_VARIABLE]) / what
     try:
         home = Path.home()
     except RuntimeError:
@@ -85,7 +85,7 @@ def cache_folder() -> Path | None:
         base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "xxdeploy" / "tuned"
+    return base / "xxdeploy" / what
 
 
 def bundle_digest(manifest: Manifest) -> str:
