@@ -178,7 +178,8 @@ class Parity:
 
     ``max_abs``, ``mean_abs`` are over all outputs; ``max_rel`` is ``max_abs`` over the largest
     reference magnitude; ``cosine`` is the lowest cosine similarity of any image; ``agreement`` the
-    share of images with the same top-1 class (0..1).
+    share of images with the same top-1 class (0..1). ``scores`` is the lowest cosine of what the softmax was
+    given, about its mean; None where the outputs are no probabilities.
     """
 
     reference: str
@@ -189,6 +190,7 @@ class Parity:
     max_rel: float
     cosine: float
     agreement: float
+    scores: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,11 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught:
             sniff(path)
         assert caught.value.code == "no-model-file"
+    with pytest.raises(UsageError, match="no such file"):
+        sniff(tmp_path / "absent.keras")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.keras")
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(UsageError, match="a device or a pipe") as caught:
             sniff(tmp_path / "pipe.keras")
         assert caught.value.code == "no-model-file"
 

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from xxdeploy.artifacts import Parity, Progress
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.verify import EXACT_FEATURES, EXACT_PROBABILITIES, INT8_PROBABILITIES, Tolerance, check, compare
+from xxdeploy.verify import (
+    EXACT_FEATURES,
+    EXACT_PROBABILITIES,
+    INT8_PROBABILITIES,
+    INT8_SCORES,
+    Tolerance,
+    check,
+    compare,
+)
 
 F32 = NDArray[np.float32]
 
@@ -49,6 +57,40 @@ def test_measures_by_hand() -> None:
         cosine=pytest.approx(0.25 / 0.3125),  # type: ignore[arg-type]
         agreement=0.5,
     )
+
+
+def test_scores_are_what_the_softmax_was_given() -> None:
+    scores = np.array([[4.0, 1, 0, -5], [1, 2, 3, 4]])
+    made = [np.exp(each + shift) for each, shift in zip(scores, (7, -2), strict=True)]
+    rows = [each / each.sum() for each in made]
+    halved = [np.exp(each / 2) / np.exp(each / 2).sum() for each in scores]
+    assert compare(*tables(rows, halved), images([0, 1], 2)).scores == pytest.approx(1, abs=1e-6)
+    other = [rows[0], rows[1][::-1]]
+    assert compare(*tables(rows, other), images([0, 1], 2)).scores == pytest.approx(-1, abs=1e-6)
+    assert compare(*tables(rows, scores), images([0, 1], 2)).scores is None
+    assert compare(*tables(rows, [rows[0], scores[1]]), images([0, 1], 1)).scores is None
+
+
+def test_scores_see_what_probabilities_hide() -> None:
+    """Scores near zero make probabilities that are all alike, however wrong they are; large ones exaggerate."""
+    rng = np.random.default_rng(5)
+    small = 1e-3 * rng.normal(size=(1, 100))
+    wrong = 1e-3 * rng.normal(size=(1, 100))
+    left, right = (np.exp(each) / np.exp(each).sum() for each in (small, wrong))
+    found = compare(*tables(left, right), images([0], 1))
+    assert found.cosine > 0.99999
+    assert found.scores is not None
+    assert found.scores < 0.5
+    with pytest.raises(VerificationError, match="cosine of scores"):
+        check(found, INT8_SCORES)
+    large = 14 * rng.normal(size=(1, 100))
+    large[0, :2] = large.max() + 1
+    noisy = large + 0.03 * 14 * rng.normal(size=(1, 100))
+    noisy[0, :2] = large[0, :2] + (1.0, -1.0)
+    left, right = (np.exp(each) / np.exp(each).sum() for each in (large, noisy))
+    found = compare(*tables(left, right), images([0], 1))
+    assert found.cosine < 0.9
+    check(found, INT8_SCORES)
 
 
 @pytest.mark.parametrize("size", [1, 3, 16, 100])
@@ -141,6 +183,8 @@ def parity(**changes: float) -> Parity:
         (Tolerance("do", agreement=0.5), {"agreement": 0.5}, {"agreement": 0.49}),
         (Tolerance("do", max_abs=0.5), {"cosine": 0.0, "agreement": 0.0}, {"max_abs": np.nan}),
         (Tolerance("do", cosine=0.5), {"max_abs": 9.0}, {"cosine": np.nan}),
+        (Tolerance("do", scores=0.5), {"scores": 0.5, "cosine": 0.0}, {"scores": 0.49}),
+        (Tolerance("do", scores=0.5), {"scores": 0.5}, {}),
         (EXACT_PROBABILITIES, {"max_abs": 9e-6}, {"max_abs": 2e-5}),
         (EXACT_FEATURES, {"max_abs": 5.0, "max_rel": 9e-5}, {"max_rel": 2e-4}),
         (INT8_PROBABILITIES, {"max_abs": 0.9, "cosine": 0.1, "agreement": 0.93}, {"agreement": 0.35}),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xxdeploy.artifacts import OnnxModel, OnProgress, Ranges
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.plan import Inputs
+from xxdeploy.pipeline.prove import batch_that_fits
 
 with extra("export"):
     from xxdeploy.graph.cast_fp16 import Fp16, cast_fp16
@@ -54,9 +55,10 @@ def make_fp16(
         ranges = observe_extremes(fp32, lambda: iter([made_up]), on_progress=report)
         seen = "made-up pictures only: give --calibration to check it on yours"
     else:
+        batch = batch_that_fits(BATCH, inputs.preprocess.height, inputs.preprocess.width)
         ranges = observe_extremes(
             fp32,
-            lambda: images.batches(inputs.preprocess, BATCH),
+            lambda: images.batches(inputs.preprocess, batch),
             data_digest=inputs.data_digest(images),
             total=len(images),
             on_progress=report,

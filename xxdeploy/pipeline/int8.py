@@ -14,7 +14,7 @@ from xxdeploy.models.samples import shipped_folder
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.ladder import Climb, Goal, Judge, Rung, climb
 from xxdeploy.pipeline.plan import ExportPlan
-from xxdeploy.pipeline.prove import EVALUATION_BATCH, measure_latency
+from xxdeploy.pipeline.prove import EVALUATION_BATCH, batch_that_fits, measure_latency
 from xxdeploy.pipeline.results import RungRow
 from xxdeploy.pipeline.source import Source
 from xxdeploy.pipeline.variants import BuiltVariant, Judges, Variants, int8_variants
@@ -118,7 +118,7 @@ def make_int8(
         ours, floats = measure_latency(sessions, first, lambda _: None)
         return ours, floats
 
-    judge = judge_on(images, EVALUATION_BATCH)
+    judge = judge_on(images, batch_that_fits(EVALUATION_BATCH, inputs.preprocess.height, inputs.preprocess.width))
     climbed = climb(
         workshop,
         judge,

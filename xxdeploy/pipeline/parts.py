@@ -216,4 +216,8 @@ def _evidence(
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Keep three digits: the last bits of a difference of rounding errors say nothing."""
-    return {key: float(f"{value:.3g}") if isinstance(value, float) else value for key, value in values.items()}
+    return {
+        key: float(f"{value:.3g}") if isinstance(value, float) else value
+        for key, value in values.items()
+        if value is not None
+    }

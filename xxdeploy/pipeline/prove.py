@@ -22,8 +22,10 @@ from xxdeploy.verify import (
     EXACT_PROBABILITIES,
     FP16_FEATURES,
     FP16_PROBABILITIES,
+    FP16_SCORES,
     INT8_FEATURES,
     INT8_PROBABILITIES,
+    INT8_SCORES,
     Comparison,
     Tolerance,
     check,
@@ -35,7 +37,7 @@ from xxdeploy.verify import (
 EXACT_IMAGES, INT8_IMAGES = 8, 64
 """Float stages differ by rounding only, which few images show; a share of agreement needs more."""
 EVALUATION_BATCH = 16
-_BATCH_PIXELS = 8 * 224 * 224
+_USUAL_PIXELS = 224 * 224
 _LATENCY_ROUNDS, _WARM_UP = 15, 3
 
 Batch = NDArray[np.float32]
@@ -112,12 +114,14 @@ def prove_stage(
 
 
 def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:
-    """Return what a stage is held to. Random weights give every class the same score: agreement means nothing then."""
+    """Return what a stage is held to. Random weights tell no classes apart: agreement means nothing then."""
     if precision == "fp32":
         return EXACT_FEATURES if task == "features" else EXACT_PROBABILITIES
-    if task == "classification" and trained:
+    if task == "features":
+        return FP16_FEATURES if precision == "fp16" else INT8_FEATURES
+    if trained:
         return FP16_PROBABILITIES if precision == "fp16" else INT8_PROBABILITIES
-    return FP16_FEATURES if precision == "fp16" else INT8_FEATURES
+    return FP16_SCORES if precision == "fp16" else INT8_SCORES
 
 
 def tolerances(outputs: Sequence[ModelOutput], precision: str, *, trained: bool) -> dict[str, Tolerance]:
@@ -125,13 +129,18 @@ def tolerances(outputs: Sequence[ModelOutput], precision: str, *, trained: bool)
     return {output.name: tolerance_for(output.task, precision, trained=trained) for output in outputs}
 
 
-def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:
-    """Return up to ``count`` images as a batch of 1 and others of at most 8: engines have paths of their own for 1.
+def batch_that_fits(most: int, height: int, width: int) -> int:
+    """Return how many pictures of that size go through at once, 2 at least: ``most``, or fewer of larger ones.
 
-    Larger pictures come in smaller batches: NASNetLarge's tensors of eight are a gigabyte.
+    The tensors of NASNetLarge are a gigabyte for eight of its pictures, 331 pixels a side.
     """
+    return max(2, min(most, most * _USUAL_PIXELS // (height * width)))
+
+
+def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:
+    """Return up to ``count`` images as a batch of 1 and others of at most 8: engines have paths of their own for 1."""
     pool = np.concatenate([batch for batch, _ in zip(images, range(-(-count // 8)), strict=False)])[:count]
-    size = max(2, min(8, _BATCH_PIXELS // (pool.shape[1] * pool.shape[2])))
+    size = batch_that_fits(8, *pool.shape[1:3])
     return [pool[:1], *(pool[start : start + size] for start in range(1, len(pool), size))]
 
 
@@ -170,7 +179,8 @@ def measure_accuracy(
     reference = None
     for runner in runners:
         recorder = _Recorder(runner)
-        batches = images.batches(inputs.preprocess, EVALUATION_BATCH)
+        size = batch_that_fits(EVALUATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
+        batches = images.batches(inputs.preprocess, size)
         accuracies.append(evaluate(recorder, batches, images.labels, on_progress=on_progress, total=len(images)))
         if reference is None:
             reference = recorder.outputs

@@ -10,6 +10,7 @@ from xxdeploy.bundle.check import check_bundle
 from xxdeploy.datasets import ImageSet, open_images, recipe_from
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
+from xxdeploy.pipeline.prove import batch_that_fits
 from xxdeploy.runtime.files import open_bundle, read_entry
 from xxdeploy.runtime.manifest import FileEntry, Manifest, Variant
 from xxdeploy.runtime.preprocess import Preprocess
@@ -120,9 +121,10 @@ def _measured(
         from xxdeploy.quantize.sensitivity import layer_noise
 
     method, total = method or DEFAULT_METHOD, len(images)
+    batch = batch_that_fits(_BATCH, how.height, how.width)
     ranges = calibrate(
         model,
-        lambda: images.batches(how, _BATCH),
+        lambda: images.batches(how, batch),
         method=method,
         data_digest=images.digest,
         on_progress=lambda progress: report(replace(progress, total=total)),
@@ -133,7 +135,7 @@ def _measured(
         model,
         ranges,
         scheme(SCHEME),
-        lambda: few.batches(how, _BATCH),
+        lambda: few.batches(how, batch),
         on_progress=lambda progress: report(Progress(progress.step, progress.done, measured)),
     )
     return Sensitivity(SCHEME, method, total, measured, layers)

@@ -15,9 +15,13 @@ from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import ModelSpec, find
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.plan import ExportPlan, Inputs, follow, gather, resize_of
+from xxdeploy.pipeline.prove import batch_that_fits
 
 if TYPE_CHECKING:
     import keras
+
+_SETTLING_IMAGES = 8
+"""Made-up pictures: random weights shall not depend on what a person calibrates on."""
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 Timed = Callable[[str], AbstractContextManager[None]]
@@ -71,8 +75,14 @@ def _from_catalog(spec: ModelSpec, plan: ExportPlan, timed: Timed) -> Source:
     inputs = follow(spec, plan)
     with extra("export"):
         from xxdeploy.convert.build import build_model
+        from xxdeploy.convert.settle import settle_batch_norms, textures
     with timed("build"):
         model = build_model(spec, weights=plan.weights, options=inputs.options)
+        if plan.weights == "none":
+            asked = inputs.preprocess
+            count = batch_that_fits(_SETTLING_IMAGES, asked.height, asked.width)
+            pictures = textures(count, asked.height, asked.width, asked.channels)
+            settle_batch_norms(model, asked.normalise(pictures))
     weights = plan.weights
     if weights not in ("imagenet", "sample", "none"):
         weights = Path(weights).name  # a bundle says nothing about the folders of the machine that made it

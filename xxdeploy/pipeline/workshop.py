@@ -15,6 +15,7 @@ from xxdeploy.datasets import ImageSet
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.plan import Inputs
+from xxdeploy.pipeline.prove import batch_that_fits
 
 with extra("export"):
     from onnx import ModelProto
@@ -77,6 +78,7 @@ class Workshop:
         self._images: ImageSet = inputs.calibration
         self._statistics = statistics or {}
         self._digest = inputs.data_digest(inputs.calibration)
+        self._batch = batch_that_fits(BATCH, inputs.preprocess.height, inputs.preprocess.width)
         self._folder = user_cache_path("xxdeploy") / "calibration"
         self.given = None if given is None else given_ranges(given, fp32)
         """Ranges that are not to be measured, from a file: they are right for this float model only."""
@@ -159,7 +161,7 @@ class Workshop:
     def some(self, count: int) -> Batches:
         """Return ``count`` of the calibration images, or all if there are fewer."""
         few = self._images.sample(min(count, len(self._images)))
-        return lambda: few.batches(self._inputs.preprocess, BATCH)
+        return lambda: few.batches(self._inputs.preprocess, self._batch)
 
     def _observed(self, model: OnnxModel) -> Histograms:
         total = len(self._images)
@@ -167,7 +169,7 @@ class Workshop:
         def compute() -> Histograms:
             return observe_histograms(
                 model,
-                lambda: self._images.batches(self._inputs.preprocess, BATCH),
+                lambda: self._images.batches(self._inputs.preprocess, self._batch),
                 data_digest=self._digest,
                 total=total,
                 checkpoint=Checkpoint(self._folder),

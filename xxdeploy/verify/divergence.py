@@ -17,6 +17,12 @@ def are_probabilities(rows: NDArray[np.float32]) -> bool:
     return bool((rows >= 0).all() and (np.abs(sums - 1) <= _SUM_TOLERANCE).all())
 
 
+def scores(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return what a softmax made probabilities (n, classes) of, up to a constant: their logarithms about their mean."""
+    logarithms = np.log(np.maximum(rows.astype(np.float64), _FLOOR))
+    return np.asarray(logarithms - logarithms.mean(axis=1, keepdims=True))
+
+
 def kl_divergence(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return KL(reference || candidate) of each image in nats, (n,) float64, of probabilities (n, classes).
 
@@ -31,9 +37,9 @@ def kl_divergence(reference: NDArray[np.float32], candidate: NDArray[np.float32]
     return np.asarray(np.maximum(terms.sum(axis=1), 0.0))
 
 
-def cosines(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArray[np.float64]:
+def cosines(reference: NDArray[np.floating], candidate: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the cosine of the two rows of each image, (n,) float64. Two zero rows have 1, one zero row 0."""
-    left, right = reference.astype(np.float64), candidate.astype(np.float64)
+    left, right = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
     norms = np.linalg.norm(left, axis=1), np.linalg.norm(right, axis=1)
     product = norms[0] * norms[1]
     zero = np.where((norms[0] == 0) & (norms[1] == 0), 1.0, 0.0)

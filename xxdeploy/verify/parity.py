@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.artifacts import OnProgress, Parity, Progress, Runner
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.verify.divergence import cosines
+from xxdeploy.verify.divergence import are_probabilities, cosines, scores
 from xxdeploy.verify.outputs import run_finite
 
 
@@ -19,8 +19,8 @@ from xxdeploy.verify.outputs import run_finite
 class Tolerance:
     """What a stage may differ by. A limit that is None is not judged.
 
-    ``max_abs`` and ``max_rel`` are the largest allowed, ``cosine`` and ``agreement`` (0..1) the smallest; see
-    `xxdeploy.artifacts.Parity` for what each measures. ``remedy`` is the hint of the error.
+    ``max_abs`` and ``max_rel`` are the largest allowed, ``cosine``, ``scores`` and ``agreement`` (0..1) the smallest;
+    see `xxdeploy.artifacts.Parity` for what each measures. ``remedy`` is the hint of the error.
     """
 
     remedy: str
@@ -28,9 +28,10 @@ class Tolerance:
     max_rel: float | None = None
     cosine: float | None = None
     agreement: float | None = None
+    scores: float | None = None
 
     def __post_init__(self) -> None:
-        limits = (self.max_abs, self.max_rel, self.cosine, self.agreement)
+        limits = (self.max_abs, self.max_rel, self.cosine, self.agreement, self.scores)
         if all(limit is None for limit in limits):
             raise ValueError("a tolerance that judges nothing would pass everything")
         if not all(limit is None or math.isfinite(limit) for limit in limits):
@@ -56,6 +57,11 @@ Cosine is not judged: one image whose class flips has a cosine near 0."""
 INT8_FEATURES = Tolerance(_INT8, cosine=0.8)
 """INT8 against float where there are no classes to agree on."""
 
+INT8_SCORES = Tolerance(_INT8, scores=0.9)
+"""INT8 against float for random weights, which tell no classes apart: what goes into the softmax. Probabilities would
+be judged by how large the scores happen to be: those of MobileNet all are 0.001 whatever the integers do, and where two
+classes of ResNet101 are nearly equal the probabilities of a faithful copy (30 dB) have a cosine of 0.79."""
+
 
 _FP16 = "layers can stay in float32; give --calibration images like those it will see, so that their ranges are checked"
 
@@ -64,7 +70,10 @@ FP16_PROBABILITIES = Tolerance(_FP16, max_abs=0.15, agreement=0.9)
 flips there was as probable as the next, so no probability may move far. What overflows gives NaN, and fails before."""
 
 FP16_FEATURES = Tolerance(_FP16, cosine=0.99)
-"""FP16 against float where there are no classes, or random weights that tell none apart."""
+"""FP16 against float where there are no classes."""
+
+FP16_SCORES = Tolerance(_FP16, scores=0.99)
+"""FP16 against float for random weights."""
 
 
 class _Sums:
@@ -74,6 +83,7 @@ class _Sums:
         self.images = self.values = self.agreeing = 0
         self.max_abs = self.sum_abs = self.largest = 0.0
         self.cosine = 1.0
+        self.scores: float | None = 1.0
 
     def add(self, reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> None:
         """Count a batch of rows ``(n, values)``."""
@@ -86,6 +96,10 @@ class _Sums:
         self.largest = max(self.largest, float(np.abs(left).max()))
         self.agreeing += int(np.count_nonzero(left.argmax(axis=1) == right.argmax(axis=1)))
         self.cosine = min(self.cosine, float(cosines(reference, candidate).min()))
+        if self.scores is not None and are_probabilities(reference) and are_probabilities(candidate):
+            self.scores = min(self.scores, float(cosines(scores(reference), scores(candidate)).min()))
+        else:
+            self.scores = None
 
 
 def compare(
@@ -153,6 +167,7 @@ def compare(
         max_rel=sums.max_abs / sums.largest if sums.largest else relative_to_zero,
         cosine=sums.cosine,
         agreement=sums.agreeing / sums.images,
+        scores=sums.scores,
     )
 
 
@@ -170,6 +185,7 @@ def check(parity: Parity, tolerance: Tolerance) -> None:
         ("largest relative difference", parity.max_rel, tolerance.max_rel, "at most"),
         ("lowest cosine", parity.cosine, tolerance.cosine, "at least"),
         ("top-1 agreement", parity.agreement, tolerance.agreement, "at least"),
+        ("lowest cosine of scores", math.nan if parity.scores is None else parity.scores, tolerance.scores, "at least"),
     )
     outside = [
         f"{name} {value:.4g} ({word} {limit:.4g})"

@@ -52,7 +52,7 @@ def sniff(path: Path) -> Kind:
         )
     try:
         if not path.is_file():
-            raise FileNotFoundError(2, "there is no such file")
+            raise OSError(22, "it is a device or a pipe" if path.exists() else "there is no such file")
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(64)
