@@ -6,8 +6,11 @@ random weights shrink to 1e-15, so that its 1,000 scores are equal to the last b
 ResNet101 have a deviation of 14, so that its softmax picks one of two classes by what rounding leaves. Parity of
 either says nothing about the conversion.
 
-Here each normalisation gets the statistics of what it is fed, the layers in front of it settled already. It is the
-data-dependent half of Mishkin and Matas 2016, "All you need is a good init", arXiv:1511.06422.
+Here each normalisation gets the mean square of what it is fed for its variance, the layers in front of it settled
+already: one number a layer, as in Mishkin and Matas 2016, "All you need is a good init", arXiv:1511.06422. With a mean
+and a variance for each channel, noise of 40 dB in the picture came out of ResNet50 as 26 dB and out of MobileNet as
+14 dB: random filters have no reason to be as loud as each other, and what all pictures share carries most of the
+signal. With one number it comes out as 60 and 50 dB.
 """
 
 from __future__ import annotations
@@ -27,10 +30,6 @@ if TYPE_CHECKING:
 
 _CONTRAST = 65.0
 """Standard deviation of the pictures, of 0 to 255: a little more than ImageNet's 58, for what is clipped."""
-
-_LEAST_SHARE = 0.05
-"""A channel's variance is at least this share of its layer's mean: one that these pictures hardly move would be
-magnified a hundred times where others do."""
 
 
 def textures(n: int, height: int, width: int, channels: int, *, seed: int = 0) -> NDArray[np.uint8]:
@@ -52,7 +51,7 @@ def textures(n: int, height: int, width: int, channels: int, *, seed: int = 0) -
 
 
 def settle_batch_norms(model: keras.Model, images: NDArray[np.float32]) -> int:
-    """Give the batch normalisations of ``model`` the mean and variance of their inputs on ``images``.
+    """Give the batch normalisations of ``model`` the mean square of their inputs on ``images`` for their variance.
 
     Parameters
     ----------
@@ -82,19 +81,16 @@ def _is_batch_norm(layer: Any) -> bool:
 
 @contextmanager
 def _measuring() -> Iterator[None]:
-    """Let every batch normalisation that is called take over the statistics of its input before it uses them."""
+    """Let every batch normalisation that is called take over the size of its input before it uses it."""
     import keras
-
-    def _coarse(values: Any) -> Any:
-        """Keep 8 bits: the last ones depend on how many threads added up, and the seed shall decide alone."""
-        return keras.ops.cast(keras.ops.cast(values, "bfloat16"), "float32")
 
     original = keras.layers.BatchNormalization.call
 
     def call(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG001
-        mean, variance = self._moments(inputs, mask)
-        self.moving_mean.assign(_coarse(mean))
-        self.moving_variance.assign(_coarse(keras.ops.maximum(variance, _LEAST_SHARE * keras.ops.mean(variance))))
+        size = keras.ops.mean(keras.ops.square(inputs))
+        # 8 bits of it: the last ones depend on how many threads added up, and the seed shall decide alone.
+        size = keras.ops.cast(keras.ops.cast(size, "bfloat16"), "float32")
+        self.moving_variance.assign(keras.ops.full(self.moving_variance.shape, size))
         return original(self, inputs, training=False, mask=mask)
 
     keras.layers.BatchNormalization.call = call
