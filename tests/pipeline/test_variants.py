@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hardnets import PREPROCESS, draw, harmless_overflow, inputs, network, saturating
 
@@ -120,6 +122,29 @@ def test_the_avx2_file_is_tuned_where_that_helps_and_never_worse(sets: tuple[Ima
     assert avx2.comparison.kl_mean is not None
     assert plain.kl_mean is not None
     assert avx2.comparison.kl_mean <= plain.kl_mean
+
+
+@pytest.mark.parametrize(
+    ("agreement", "divergence", "tries"),
+    [(1.0, 0.0014, 1), (1.0, 0.0016, 2), (0.98, 0.0014, 2)],
+)
+def test_the_avx2_file_is_tuned_only_where_there_is_something_to_gain(
+    sets: tuple[ImageSet, ImageSet], agreement: float, divergence: float, tries: int
+) -> None:
+    """Beside a file for VNNI that diverges by 0.001 nats."""
+    workshop, judge = Workshop(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
+    wide = workshop.build(Recipe())
+    found = judge(wide)
+    narrow: list[str] = []
+
+    def say(model: OnnxModel) -> Comparison:
+        if model.digest == wide.digest:
+            return replace(found, agreement=1.0, kl_mean=0.001)
+        narrow.append(model.digest)
+        return replace(found, agreement=agreement, kl_mean=divergence)
+
+    int8_variants(workshop, Recipe(), wide, cpu="avx2", judges=Judges(say, judge), report=lambda _: None)
+    assert len(set(narrow)) == tries
 
 
 def test_with_random_weights_nothing_is_run(sets: tuple[ImageSet, ImageSet]) -> None:
