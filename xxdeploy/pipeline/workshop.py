@@ -24,6 +24,7 @@ with extra("export"):
     from xxdeploy.graph.graph import Graph
     from xxdeploy.graph.infer_shapes import infer_shapes
     from xxdeploy.graph.optimize import optimize
+    from xxdeploy.graph.scale_in_integers import scale_in_integers
     from xxdeploy.graph.shift_input import CENTRED, shift_input
     from xxdeploy.quantize import (
         Batches,
@@ -73,7 +74,7 @@ class Workshop:
         self._inputs, self._report = inputs, report
         self.pixels = None if tensorrt or given else inputs.preprocess.grid
         """(step, centre) of the image where its pixels shall be the integers; see ``shift_input``."""
-        self.fp32 = _shifted(fp32, self.pixels)
+        self.fp32 = fp32 if tensorrt or given else _prepared(fp32, self.pixels)
         self._digests = self.fp32.digest, fp32.digest
         self._images: ImageSet = inputs.calibration
         self._statistics = statistics or {}
@@ -184,16 +185,14 @@ class Workshop:
         return found
 
 
-def _shifted(fp32: OnnxModel, pixels: tuple[float, float] | None) -> OnnxModel:
-    """Return the float model with zero on a pixel, where that can be."""
-    if pixels is None or pixels[1] % 1 == 0:
-        return fp32
-    step, centre = pixels
+def _prepared(fp32: OnnxModel, pixels: tuple[float, float] | None) -> OnnxModel:
+    """Return the float model with zero on a pixel, where that can be, and no normalisation left to float."""
 
     def shift(graph: Graph) -> int:
-        return shift_input(graph, step * (centre % 1))
+        return 0 if pixels is None or pixels[1] % 1 == 0 else shift_input(graph, pixels[0] * (pixels[1] % 1))
 
-    return optimize(fp32, (shift, infer_shapes))[0]
+    made, records = optimize(fp32, (shift, scale_in_integers, infer_shapes))
+    return made if any(record.facts["changed"] for record in records[:2]) else fp32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
