@@ -96,6 +96,8 @@ def _start(model: bytes | str, threads: int, *, optimise: bool) -> Any:
     options.intra_op_num_threads = threads
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        # The arena grows by doubling: 1.23 instead of 0.90 GB for all layers of NASNetLarge side by side, no faster.
+        options.enable_cpu_mem_arena = False
     # Between two images Python works on the values; threads that spin meanwhile take the processor away from it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
