@@ -57,10 +57,11 @@ Cosine is not judged: one image whose class flips has a cosine near 0."""
 INT8_FEATURES = Tolerance(_INT8, cosine=0.8)
 """INT8 against float where there are no classes to agree on."""
 
-INT8_SCORES = Tolerance(_INT8, scores=0.95)
+INT8_SCORES = Tolerance(_INT8, scores=0.9)
 """INT8 against float for random weights, which tell no classes apart: what goes into the softmax. Probabilities would
 be judged by how large the scores happen to be: those of MobileNet all are 0.001 whatever the integers do, and where two
-classes of ResNet101 are nearly equal the probabilities of a faithful copy (30 dB) have a cosine of 0.79."""
+classes of ResNet101 are nearly equal the probabilities of a faithful copy (30 dB) have a cosine of 0.79. The worst of
+27 networks of the catalog has 0.998, a faithful copy of eight filters and five classes, on noise, 0.92."""
 
 
 _FP16 = "layers can stay in float32; give --calibration images like those it will see, so that their ranges are checked"
