@@ -89,6 +89,23 @@ def test_memory_grows_with_the_weights_and_stays_in_what_a_machine_has() -> None
     assert cell_from("resnet50", "int8", {}).memory > of["resnet50"]
 
 
+@pytest.mark.parametrize(
+    ("name", "measured"),
+    [
+        ("lenet", 0.68e9),
+        ("nasnetmobile", 1.32e9),
+        ("xception", 2.13e9),
+        ("densenet-bc-190-40", 2.81e9),  # few weights, many layers
+        ("resnet152v2", 2.90e9),
+        ("nasnetlarge", 4.34e9),
+        ("vgg19", 4.66e9),
+    ],
+)
+def test_int8_gets_more_than_was_measured_but_not_twice_as_much(name: str, measured: float) -> None:
+    given = cell_from(name, "int8", {}).memory
+    assert 1.1 * measured < given < max(1.6 * measured, 3.5e9)
+
+
 def test_a_model_file_is_known_by_its_stem_and_size(tmp_path: Path) -> None:
     path = tmp_path / "my model (2).keras"
     path.write_bytes(bytes(1000))

@@ -36,8 +36,11 @@ LEFT_OUT = {
 MODEL_FILES = (".keras", ".h5", ".hdf5")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_BASE, _BASE_INT8 = 1_500_000_000, 2_000_000_000
-_TIMES_WEIGHTS, _TIMES_WEIGHTS_INT8 = 6, 8
+_BASE, _BASE_INT8 = 1_500_000_000, 1_700_000_000
+_TIMES_WEIGHTS, _TIMES_WEIGHTS_INT8 = 6, 6.5
+_LAYER_INT8 = 4_000_000
+"""INT8 holds a tensor of each layer, in float and in integers, when it measures what each loses."""
+_UNKNOWN_DEPTH = 400
 _ENGINE = 1_000_000_000
 """What TensorRT's builder takes besides."""
 _UNKNOWN = 4_000_000_000
@@ -105,7 +108,7 @@ class Cell:
 
     @property
     def memory(self) -> int:
-        """Bytes that its process may use: a base for the libraries, and so many times its weights.
+        """Bytes that its process may use: a base for the libraries, so many times its weights, for INT8 some a layer.
 
         Chosen above what was measured: see docs/matrix.md.
         """
@@ -114,7 +117,8 @@ class Cell:
             return _UNKNOWN
         besides = _ENGINE if self.options.get("target", "cpu") != "cpu" else 0
         if self.precision == "int8":
-            return _BASE_INT8 + _TIMES_WEIGHTS_INT8 * weights + besides
+            depth = _UNKNOWN_DEPTH if is_model_file(self.model) else find(self.model).depth
+            return int(_BASE_INT8 + _LAYER_INT8 * depth + _TIMES_WEIGHTS_INT8 * weights) + besides
         return _BASE + _TIMES_WEIGHTS * weights + besides
 
     @property
