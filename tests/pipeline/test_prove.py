@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xxdeploy.pipeline.prove import batch_that_fits, tolerance_for, uneven_batches
+from xxdeploy.pipeline.batches import batch_that_fits
+from xxdeploy.pipeline.prove import tolerance_for, uneven_batches
 from xxdeploy.verify import FP16_SCORES, INT8_FEATURES, INT8_PROBABILITIES, INT8_SCORES
 
 

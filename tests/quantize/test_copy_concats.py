@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,24 @@ def test_one_operand_twice() -> None:
     assert ops(after)["QuantizeLinear"] == ops(before)["QuantizeLinear"] - 1
     np.testing.assert_array_equal(run(after, data()), run(before, data()))
     np.testing.assert_array_equal(run(pair_concats(after), data()), run(before, data()))
+
+
+def test_an_output_of_the_graph_keeps_its_pair() -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        name: rng.standard_normal(shape).astype(np.float32)
+        for name, shape in {"w": (8, 3, 1, 1), "v": (8, 3, 1, 1), "u": (5, 16, 1, 1)}.items()
+    }
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 3, 9, 9] x) => (float[n, 5, 9, 9] y, float[n, 8, 9, 9] a)
+    {{ a = Conv(x, w)  b = Conv(x, v)  {SUMS} }}"""
+    network = parse(text, arrays)
+    found = calibrate(network, batches(data()), data_digest="d")
+    same = {**found.ranges, "a": (-9.0, 9.0), "b": (-9.0, 9.0), "both": (-9.0, 9.0)}
+    before = quantize(network, replace(found, ranges=same), scheme("static-w8c-a8"))
+    after = copy_concats(before)
+    assert ops(after)["QuantizeLinear"] == ops(before)["QuantizeLinear"] - 1
+    np.testing.assert_array_equal(run(after, data()), run(before, data()))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def merge_sums(graph: Graph) -> int:
         if first is None or second is None or not all(_is_pointwise(graph, each, shapes) for each in (first, second)):
             continue
         alone = (*node.input, first.input[0], second.input[0])
-        if any(len(consumers[name]) != 1 or name in graph.kept for name in alone) or first.input[0] in graph.inputs:
+        if any(len(consumers[name]) != 1 or name in graph.kept for name in alone):
             continue
         if shapes.get(first.input[0], ())[2:] != shapes.get(second.input[0], (None,))[2:]:
             continue  # a sum may repeat one of the two along an axis

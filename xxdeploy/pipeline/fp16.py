@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from xxdeploy.artifacts import OnnxModel, OnProgress, Ranges
 from xxdeploy.optional import extra
+from xxdeploy.pipeline.batches import batch_that_fits
 from xxdeploy.pipeline.plan import Inputs
-from xxdeploy.pipeline.prove import batch_that_fits
 
 with extra("export"):
     from xxdeploy.graph.cast_fp16 import Fp16, cast_fp16

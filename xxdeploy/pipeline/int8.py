@@ -12,9 +12,10 @@ from xxdeploy.datasets import ImageSet
 from xxdeploy.errors import UsageError
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.optional import extra
+from xxdeploy.pipeline.batches import batch_that_fits
 from xxdeploy.pipeline.ladder import Climb, Goal, Judge, Rung, climb
 from xxdeploy.pipeline.plan import ExportPlan
-from xxdeploy.pipeline.prove import EVALUATION_BATCH, batch_that_fits, measure_latency
+from xxdeploy.pipeline.prove import EVALUATION_BATCH, measure_latency
 from xxdeploy.pipeline.results import RungRow
 from xxdeploy.pipeline.source import Source
 from xxdeploy.pipeline.variants import BuiltVariant, Judges, Variants, int8_variants

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.artifacts import Accuracy, ManyRunner, ModelOutput, OnnxModel, OnProgress, Parity, Progress, Runner
+from xxdeploy.pipeline.batches import batch_that_fits
 from xxdeploy.pipeline.plan import Inputs
 from xxdeploy.pipeline.results import TableRow
 from xxdeploy.runtime.ort import OrtSession
@@ -37,7 +38,6 @@ from xxdeploy.verify import (
 EXACT_IMAGES, INT8_IMAGES = 8, 64
 """Float stages differ by rounding only, which few images show; a share of agreement needs more."""
 EVALUATION_BATCH = 16
-_USUAL_PIXELS = 224 * 224
 _LATENCY_ROUNDS, _WARM_UP = 15, 3
 
 Batch = NDArray[np.float32]
@@ -127,14 +127,6 @@ def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:
 def tolerances(outputs: Sequence[ModelOutput], precision: str, *, trained: bool) -> dict[str, Tolerance]:
     """Return what each output of a stage is held to, by its name."""
     return {output.name: tolerance_for(output.task, precision, trained=trained) for output in outputs}
-
-
-def batch_that_fits(most: int, height: int, width: int) -> int:
-    """Return how many pictures of that size go through at once, 2 at least: ``most``, or fewer of larger ones.
-
-    The tensors of NASNetLarge are a gigabyte for eight of its pictures, 331 pixels a side.
-    """
-    return max(2, min(most, most * _USUAL_PIXELS // (height * width)))
 
 
 def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:

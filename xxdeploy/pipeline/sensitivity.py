@@ -10,7 +10,7 @@ from xxdeploy.bundle.check import check_bundle
 from xxdeploy.datasets import ImageSet, open_images, recipe_from
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
-from xxdeploy.pipeline.prove import batch_that_fits
+from xxdeploy.pipeline.batches import batch_that_fits
 from xxdeploy.runtime.files import open_bundle, read_entry
 from xxdeploy.runtime.manifest import FileEntry, Manifest, Variant
 from xxdeploy.runtime.preprocess import Preprocess

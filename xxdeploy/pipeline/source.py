@@ -14,8 +14,8 @@ from xxdeploy.artifacts import ModelOutput
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import ModelSpec, find
 from xxdeploy.optional import extra
+from xxdeploy.pipeline.batches import batch_that_fits
 from xxdeploy.pipeline.plan import ExportPlan, Inputs, follow, gather, resize_of
-from xxdeploy.pipeline.prove import batch_that_fits
 
 if TYPE_CHECKING:
     import keras

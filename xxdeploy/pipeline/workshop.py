@@ -14,8 +14,8 @@ from xxdeploy.artifacts import OnnxModel, OnProgress, Ranges
 from xxdeploy.datasets import ImageSet
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
+from xxdeploy.pipeline.batches import batch_that_fits
 from xxdeploy.pipeline.plan import Inputs
-from xxdeploy.pipeline.prove import batch_that_fits
 
 with extra("export"):
     from onnx import ModelProto

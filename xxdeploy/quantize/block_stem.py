@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.errors import VerificationError
 from xxdeploy.optional import extra
-from xxdeploy.quantize.graph_view import GraphView, attributes
+from xxdeploy.quantize.graph_view import GraphView, attributes, with_nodes
 
 with extra("export"):
     from onnx import ModelProto, NodeProto, helper
@@ -74,9 +74,7 @@ def block_stem(model: OnnxModel) -> OnnxModel:
     nodes = list(proto.graph.node)
     nodes[position[made] + 1 : position[made] + 1] = behind
     front = helper.make_node("Reshape", [source, f"{stem}_rows"], [blocks], blocks)
-    del proto.graph.node[:], proto.graph.value_info[:]
-    proto.graph.node.extend([front, *nodes])
-    return OnnxModel.join(proto, arrays)
+    return with_nodes(proto, [front, *nodes], arrays)
 
 
 def unblock_stem(model: OnnxModel) -> OnnxModel:
@@ -125,10 +123,7 @@ def unblock_stem(model: OnnxModel) -> OnnxModel:
     gone.add(last.output[0])
     kept = [node for node in proto.graph.node if node.output[0] not in gone]
     quantizer.output[0] = last.output[0]
-    del proto.graph.node[:], proto.graph.value_info[:]
-    proto.graph.node.extend(kept)
-    used = {name for node in kept for name in node.input}
-    return OnnxModel.join(proto, {name: array for name, array in arrays.items() if name in used})
+    return with_nodes(proto, kept, arrays)
 
 
 def blocked(weights: NDArray[np.int8]) -> NDArray[np.int8]:

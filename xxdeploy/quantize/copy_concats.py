@@ -6,7 +6,7 @@ from collections import Counter
 
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.quantize.graph_view import GraphView
+from xxdeploy.quantize.graph_view import GraphView, with_nodes
 
 with extra("export"):
     from onnx import ModelProto, NodeProto, helper
@@ -21,7 +21,7 @@ def copy_concats(model: OnnxModel) -> OnnxModel:
     there already.
     """
     view = GraphView.of(model)
-    reads = Counter(name for node in view.nodes for name in node.input)
+    reads = Counter([*(name for node in view.nodes for name in node.input), *view.outputs])
     gone: set[str] = set()
     proto = ModelProto()
     proto.CopyFrom(view.proto)
@@ -39,7 +39,7 @@ def copy_concats(model: OnnxModel) -> OnnxModel:
     if not gone:
         return model
     kept = [node for node in proto.graph.node if node.op_type == "Concat" or gone.isdisjoint(node.output)]
-    return _joined(proto, kept, model)
+    return with_nodes(proto, kept, view.arrays)
 
 
 def pair_concats(model: OnnxModel) -> OnnxModel:
@@ -64,23 +64,15 @@ def pair_concats(model: OnnxModel) -> OnnxModel:
             node.input[index] = pair
         node.output[0] = output.removesuffix(_QUANTIZED)
         nodes += [node, helper.make_node("QuantizeLinear", [node.output[0], *grid], [output], output)]
-    return _joined(proto, nodes, model) if len(nodes) > len(view.nodes) else model
+    return with_nodes(proto, nodes, view.arrays) if len(nodes) > len(view.nodes) else model
 
 
 def _same_grid(view: GraphView, pair: NodeProto, quantizer: NodeProto) -> bool:
     """Tell whether this dequantises what the other would give back, integer for integer. Not in int8, see ``qdq``."""
-    if pair.op_type != "DequantizeLinear" or len(pair.input) < 3 or len(quantizer.input) < 3:
+    if pair.op_type != "DequantizeLinear" or pair.input[0] in view.constants:
         return False
     grids = [[view.constants.get(name) for name in node.input[1:]] for node in (pair, quantizer)]
-    if any(value is None or value.size != 1 for grid in grids for value in grid) or grids[1][1].dtype != "uint8":  # type: ignore[union-attr]
+    known = [[value for value in grid if value is not None and value.size == 1] for grid in grids]
+    if any(len(grid) != 2 for grid in known) or known[1][1].dtype != "uint8":
         return False
-    return all(one == other for one, other in zip(*grids, strict=True)) and pair.input[0] not in view.constants
-
-
-def _joined(proto: ModelProto, nodes: list[NodeProto], model: OnnxModel) -> OnnxModel:
-    used = {name for node in nodes for name in node.input}
-    arrays = {name: array for name, array in model.split()[1].items() if name in used}
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
-    del proto.graph.node[:], proto.graph.value_info[:]
-    proto.graph.node.extend(copies)
-    return OnnxModel.join(proto, arrays)
+    return all(one == other for one, other in zip(*known, strict=True))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.quantize.graph_view import GraphView
+from xxdeploy.quantize.graph_view import GraphView, with_nodes
 
 with extra("export"):
     from onnx import ModelProto, NodeProto, helper
@@ -56,11 +56,7 @@ def double_pools(model: OnnxModel) -> OnnxModel:
         nodes.append(node)
     read = {name for node in nodes for name in node.input} | set(view.outputs)
     kept = [node for node in nodes if read.intersection(node.output)]
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in kept]
-    del proto.graph.node[:], proto.graph.value_info[:]
-    proto.graph.node.extend(copies)
-    used = {name for node in copies for name in node.input}
-    return OnnxModel.join(proto, {name: array for name, array in arrays.items() if name in used})
+    return with_nodes(proto, kept, arrays)
 
 
 def _doubled(view: GraphView, pool: NodeProto) -> tuple[NodeProto, NodeProto, NodeProto] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,18 @@ class GraphView:
         """Return the one node that reads ``tensor``; None for none, several, or a graph output."""
         readers = self.consumers.get(tensor, ())
         return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+
+
+def with_nodes(proto: ModelProto, nodes: Iterable[NodeProto], arrays: Mapping[str, NDArray[Any]]) -> OnnxModel:
+    """Return the model that ``proto``, which is changed, becomes with other nodes, and with the arrays they read.
+
+    What it says of the shapes inside is forgotten.
+    """
+    kept = list(nodes)
+    del proto.graph.node[:], proto.graph.value_info[:]
+    proto.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    return OnnxModel.join(proto, {name: array for name, array in arrays.items() if name in used})
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:

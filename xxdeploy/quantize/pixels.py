@@ -6,7 +6,7 @@ import json
 
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.quantize.graph_view import GraphView
+from xxdeploy.quantize.graph_view import GraphView, with_nodes
 from xxdeploy.runtime.pixels import METADATA
 
 with extra("export"):
@@ -40,15 +40,10 @@ def take_pixels(model: OnnxModel, step: float, centre: float) -> OnnxModel:
     kept = [each for each in proto.graph.node if gone.isdisjoint(each.output)]
     for each in kept:
         each.input[:] = [source if name == node.output[0] else name for name in each.input]
-    kept = _scaled_first(kept, source)
-    del proto.graph.node[:]
-    proto.graph.node.extend(kept)
     next(value for value in proto.graph.input if value.name == source).type.tensor_type.elem_type = TensorProto.UINT8
-    del proto.graph.value_info[:]
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA, json.dumps({"step": step, "centre": centre})
-    used = {name for each in kept for name in each.input}
-    return OnnxModel.join(proto, {name: array for name, array in view.arrays.items() if name in used})
+    return with_nodes(proto, _scaled_first(kept, source), view.arrays)
 
 
 def _scaled_first(nodes: list[NodeProto], source: str) -> list[NodeProto]:
@@ -105,7 +100,4 @@ def scaled_last(model: OnnxModel) -> OnnxModel:
             rest.append(node)
     at = next(index for index, node in enumerate(rest) if node.output[0] == first.output[0]) + 1
     order = sorted(behind, key=lambda node: ("Transpose", "QuantizeLinear", "DequantizeLinear").index(node.op_type))
-    copies = [NodeProto.FromString(node.SerializeToString()) for node in (*rest[:at], *order, *rest[at:])]
-    del proto.graph.node[:], proto.graph.value_info[:]
-    proto.graph.node.extend(copies)
-    return OnnxModel.join(proto, view.arrays)
+    return with_nodes(proto, [*rest[:at], *order, *rest[at:]], view.arrays)

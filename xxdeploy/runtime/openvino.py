@@ -40,7 +40,7 @@ class OpenVinoSession:
         is in INT8 stays so.
     cache
         Folder in which OpenVINO may keep what it compiled, under a digest of model and settings: the next start takes a
-        fifth of the time. Whoever can write there decides what runs. None keeps nothing.
+        third of the time. Whoever can write there decides what runs. None keeps nothing.
 
     Attributes
     ----------

@@ -1,0 +1,13 @@
+"""How many pictures go through a network at once."""
+
+from __future__ import annotations
+
+_USUAL_PIXELS = 224 * 224
+
+
+def batch_that_fits(most: int, height: int, width: int) -> int:
+    """Return how many pictures of that size go through at once, 2 at least: ``most``, or fewer of larger ones.
+
+    The tensors of NASNetLarge are a gigabyte for eight of its pictures, 331 pixels a side.
+    """
+    return max(2, min(most, most * _USUAL_PIXELS // (height * width)))
