@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import peers_make as make
 from numpy.typing import NDArray
+from peers_worker import MODES
 
 import xxdeploy
 from xxdeploy.datasets import open_images
@@ -89,10 +90,10 @@ class Row:
 class Worker:
     """A process with one subject."""
 
-    def __init__(self, subject: Subject, folder: Path, images: Path, threads: int | None) -> None:
+    def __init__(self, subject: Subject, folder: Path, images: Path, threads: int | None, mode: str) -> None:
         asked = {
             "kind": subject.kind, "file": str(folder / subject.file), "threads": threads, "options": subject.options,
-            "images": str(images),
+            "images": str(images), "mode": mode,
         }  # fmt: skip
         home = str(Path(xxdeploy.__file__).parent.parent)
         path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
@@ -142,9 +143,10 @@ def prepare(network: str, weights: str, folder: Path, given: argparse.Namespace)
         make.note(f"{network}: bundle")
         make.bundle(network, weights, given.calibration, given.samples, folder / "bundle")
     preprocess = load(folder / "bundle", tuned=False).manifest.preprocess
-    if preprocess.mode != "tf":
-        raise SystemExit(f"{network}: the peers here scale as mode tf, not {preprocess.mode}")
-    pictures = np.stack([preprocess.image(each) for each in open_images(given.calibration).sample(given.samples).files])
+    if preprocess.mode not in MODES:
+        raise SystemExit(f"{network}: the peers here scale as {', '.join(MODES)}, not {preprocess.mode}")
+    chosen = open_images(given.calibration).sample(given.samples)
+    pictures = [MODES[preprocess.mode](preprocess.image(each)) for each in chosen.files]
     kept: list[Any] = []
 
     def model() -> Any:
@@ -178,9 +180,14 @@ def prepare(network: str, weights: str, folder: Path, given: argparse.Namespace)
 
 
 def measure(
-    network: str, folder: Path, images: NDArray[np.uint8], problems: dict[str, str], given: argparse.Namespace
+    network: str,
+    folder: Path,
+    images: NDArray[np.uint8],
+    mode: str,
+    problems: dict[str, str],
+    given: argparse.Namespace,
 ) -> list[Row]:
-    """Measure all subjects on one network."""
+    """Measure all subjects on one network, which wants its images scaled as ``mode``."""
     stored = folder / "images.npy"
     np.save(stored, images)
     rows = {each.name: Row(network, each.name) for each in SUBJECTS}
@@ -199,9 +206,9 @@ def measure(
                 continue
             make.note(f"{network}: {each.name}, {'one thread' if threads else 'all threads'}")
             try:
-                workers[each.name] = Worker(each, folder, stored, threads)
+                workers[each.name] = Worker(each, folder, stored, threads, mode)
                 if threads is None:
-                    starts = [Worker(each, folder, stored, threads) for _ in range(given.starts)]
+                    starts = [Worker(each, folder, stored, threads, mode) for _ in range(given.starts)]
                     for start in starts:
                         start.close()
                     row.cold_start_ms = 1e3 * statistics.median(start.seconds for start in starts)
@@ -311,7 +318,7 @@ def main() -> None:
         preprocess, problems = prepare(network, weights or "imagenet", folder, given)
         chosen = open_images(given.evaluation).sample(given.images)
         images = np.stack([preprocess.image(each) for each in chosen.files])
-        rows += measure(network, folder, images, problems, given)
+        rows += measure(network, folder, images, preprocess.mode, problems, given)
         print(table([row for row in rows if row.network == network]), flush=True)
     if given.out is not None:
         given.out.mkdir(parents=True, exist_ok=True)

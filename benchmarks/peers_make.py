@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Pictures = NDArray[np.uint8]
+Batches = Sequence[NDArray[np.float32]]
+"""Images one by one, scaled as the network wants them: (1, h, w, 3) float32 each."""
 
 
 def has(*modules: str) -> bool:
     """Tell whether these can be imported."""
     return all(importlib.util.find_spec(name) is not None for name in modules)
-
-
-def batches(pictures: Pictures) -> Iterator[NDArray[np.float32]]:
-    """Yield images one by one, as mode ``tf`` of Keras wants them."""
-    for picture in pictures:
-        yield picture[np.newaxis].astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
 def float_onnx(model: Any, target: Path) -> None:
@@ -35,14 +30,14 @@ def float_onnx(model: Any, target: Path) -> None:
     tf2onnx.convert.from_keras(model, input_signature=spec, opset=17, output_path=str(target))
 
 
-def stock_int8(source: Path, pictures: Pictures, target: Path) -> None:
+def stock_int8(source: Path, batches: Batches, target: Path) -> None:
     """Quantise with onnxruntime: quant_pre_process, then quantize_static, per channel, else with its defaults."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.feeds = ({"image": batch} for batch in batches(pictures))
+            self.feeds = ({"image": batch} for batch in batches)
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             return next(self.feeds, None)
@@ -56,29 +51,29 @@ def stock_int8(source: Path, pictures: Pictures, target: Path) -> None:
     prepared.unlink()
 
 
-def nncf_int8(source: Path, pictures: Pictures, target: Path) -> None:
+def nncf_int8(source: Path, batches: Batches, target: Path) -> None:
     """Quantise with NNCF's OpenVINO backend, mixed preset."""
     import nncf
     import openvino as ov
 
     model = ov.Core().read_model(source)
-    data = nncf.Dataset(list(batches(pictures)))
+    data = nncf.Dataset(list(batches))
     quantised = nncf.quantize(
-        model, data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pictures), fast_bias_correction=True
+        model, data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(batches), fast_bias_correction=True
     )
     ov.save_model(quantised, target, compress_to_fp16=False)
 
 
-def litert(model: Any, pictures: Pictures | None, target: Path) -> None:
-    """Convert with TensorFlow Lite's converter: float, or INT8 from input to output where there are pictures."""
+def litert(model: Any, batches: Batches | None, target: Path) -> None:
+    """Convert with TensorFlow Lite's converter: float, or INT8 from input to output where there are images."""
     import tensorflow as tf
 
     folder = target.with_suffix(".saved")
     model.export(str(folder), verbose=False)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
-    if pictures is not None:
+    if batches is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([batch] for batch in batches(pictures))
+        converter.representative_dataset = lambda: ([batch] for batch in batches)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8
     target.write_bytes(converter.convert())

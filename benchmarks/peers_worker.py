@@ -22,9 +22,17 @@ Image = NDArray[np.uint8]
 Answer = Callable[[Image], "list[int]"]
 
 
-def scaled(image: Image) -> NDArray[np.float32]:
-    """Return the batch that mode ``tf`` of Keras asks for."""
-    return (image[np.newaxis].astype(np.float32) / 127.5) - 1.0
+_CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
+_TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_TORCH_STD = np.array([0.229, 0.224, 0.225], np.float32)
+MODES: dict[str, Callable[[Image], NDArray[np.float32]]] = {
+    "tf": lambda image: (image[np.newaxis].astype(np.float32) / 127.5) - 1.0,
+    "caffe": lambda image: np.ascontiguousarray(image[np.newaxis, ..., ::-1]).astype(np.float32) - _CAFFE_MEAN,
+    "torch": lambda image: (image[np.newaxis].astype(np.float32) / 255.0 - _TORCH_MEAN) / _TORCH_STD,
+}
+"""The lines of numpy that the documentation of Keras' modes comes down to: a batch (1, h, w, 3) float32."""
+scaled = MODES["tf"]
+"""What this process uses: ``main`` picks it by the network's mode."""
 
 
 def best(scores: Any) -> list[int]:
@@ -120,7 +128,9 @@ def peak_memory() -> int:
 
 def main() -> None:
     """Load what the first argument says, then serve."""
+    global scaled
     asked = json.loads(sys.argv[1])
+    scaled = MODES[asked["mode"]]
     talk = os.fdopen(os.dup(1), "w")  # libraries print to stdout
     os.dup2(2, 1)
     images: NDArray[np.uint8] = np.load(asked["images"], mmap_mode="r")

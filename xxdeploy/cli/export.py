@@ -70,6 +70,7 @@ def command(
     max_memory_mb: Annotated[float | None, Parameter(group=_BUDGET)] = None,
     out: Annotated[Path | None, Parameter(group=_OUTPUT)] = None,
     ort_format: Annotated[bool, Parameter(show_default=False, group=_OUTPUT)] = False,
+    top_k: Annotated[int | None, Parameter(group=_OUTPUT)] = None,
     force: Annotated[bool, Parameter(show_default=False, group=_OUTPUT)] = False,
     no_pictures: Annotated[bool, Parameter(name="--no-pictures", show_default=False, group=_OUTPUT)] = False,
     as_json: Annotated[AsJson, Parameter(group=_OUTPUT)] = False,
@@ -161,6 +162,8 @@ def command(
         Folder of the bundle. By default exports/MODEL-PRECISION.
     ort_format
         Write the model in ONNX Runtime's own format (.ort), which starts faster and no other engine reads.
+    top_k
+        Let the model itself give only so many classes, best first: for programs that read it without xxdeploy.
     force
         Replace the folder if it exists. Of many, repeat those that are done.
     no_pictures
@@ -225,6 +228,7 @@ def command(
         keep_fp32=keep_fp32,
         limits=Limits(max_latency_ms, max_size_mb, max_memory_mb),
         ort_format=ort_format,
+        top_k=top_k,
     )
     folder = Path("exports") / bundle_name(name_of(source), plan) if out is None else out
     with ProgressView(as_json=as_json) as progress:

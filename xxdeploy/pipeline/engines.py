@@ -22,6 +22,7 @@ from xxdeploy.runtime.signature import KeyLike, trust
 with extra("export"):
     from platformdirs import user_cache_path
 
+    from xxdeploy.graph.keep_best import keep_all
     from xxdeploy.quantize.layout_linter import check_tensorrt_layout, lint_tensorrt
 
 _BEST_FIRST = ("int8", "fp16", "fp32")
@@ -103,7 +104,7 @@ def build_from_bundle(
     entries = {entry.path: entry for entry in manifest.files}
 
     def read(each: Variant) -> OnnxModel:
-        return OnnxModel(read_entry(root, entries[each.model]))
+        return keep_all(OnnxModel(read_entry(root, entries[each.model])))
 
     if variant is None:
         picked, model = _best(manifest, read)

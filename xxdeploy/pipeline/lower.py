@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.artifacts import LayerNoise, OnnxModel, OnProgress, Ranges
+from xxdeploy.optional import extra
 from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.results import RungRow
 from xxdeploy.pipeline.source import Source
@@ -86,6 +87,25 @@ def lower(
     XXDeployError
         Those of ``make_int8`` and ``make_fp16``.
     """
+    lowered = _lower(source, plan, fp32, statistics=statistics, made_up=made_up, report=report)
+    classes = source.inputs.classes
+    if plan.top_k is None or classes is None:
+        return lowered
+    with extra("export"):
+        from xxdeploy.graph.keep_best import keep_best
+    files = (replace(each, model=keep_best(each.model, plan.top_k, classes)) for each in lowered.files)
+    return replace(lowered, files=tuple(files))
+
+
+def _lower(
+    source: Source,
+    plan: ExportPlan,
+    fp32: OnnxModel,
+    *,
+    statistics: Mapping[str, Any],
+    made_up: NDArray[np.float32],
+    report: OnProgress,
+) -> Lowered:
     if plan.precision == "fp32":
         return Lowered((ModelFile("fp32", fp32, "float32", (), fp32),))
     if plan.precision == "fp16":

@@ -145,6 +145,8 @@ def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches,
     BundleError
         As ``read_entry``.
     """
+    with extra("export"):
+        from xxdeploy.graph.keep_best import keep_all
     _check_preprocess(manifest, truth)
     _check_labels(root, manifest, truth)
     reference = truth.reference
@@ -153,7 +155,7 @@ def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches,
     parities = _prove(reference, truth.fp32, "onnx-fp32", few, exact, partial(_check_float, truth, truth.fp32, few))
     entries = {entry.path: entry for entry in manifest.files}
     for variant in manifest.variants:
-        model = OnnxModel(read_entry(root, entries[variant.model]))
+        model = keep_all(OnnxModel(read_entry(root, entries[variant.model])))
         stage = f"onnx-{variant.name} ({variant.model})"
         if variant.precision == "fp32":
             if model.digest != truth.fp32.digest:

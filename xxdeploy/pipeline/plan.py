@@ -56,6 +56,7 @@ class ExportPlan:
     of processor to export for (None: all); ``engine`` the TensorRT engine that the bundle is for and carries, in the
     plan's precision (None: a bundle for processors); ``keep_fp32`` to carry the FP32 model beside INT8, last in
     preference; ``limits`` what the bundle may cost; ``ort_format`` for model files in ONNX Runtime's own format;
+    ``top_k`` how many of its best classes the model itself gives (None: all, with their probabilities);
     ``preprocess`` tf, caffe, torch or none (None: the network's own); ``resize`` squash or crop. Four are for a model
     file: ``output_layer`` whose result is wanted, ``task`` classification or features (None: what its last layers are),
     ``custom_objects`` (``module:name``) that it is made of, ``unsafe_lambda`` to run the code in it. ``pictures`` lets
@@ -88,6 +89,7 @@ class ExportPlan:
     keep_fp32: bool = False
     limits: Limits = NO_LIMITS
     ort_format: bool = False
+    top_k: int | None = None
 
     def __post_init__(self) -> None:
         if self.task not in (None, *TASKS):
@@ -133,6 +135,12 @@ class ExportPlan:
             raise UsageError(
                 f"--ort-format is about processors, and --target {self.engine.target} about a GPU",
                 hint="leave one of them out",
+                code="cpu-and-target",
+            )
+        if self.top_k is not None and self.engine is not None:
+            raise UsageError(
+                f"--top-k is about processors, and --target {self.engine.target} about a GPU",
+                hint="leave one of them out; predict(image, top=5) takes the best of any bundle",
                 code="cpu-and-target",
             )
         if self.max_drop is not None:
@@ -235,6 +243,7 @@ def gather(
     recipe = recipe or _recipe(plan, calibration)
     labels = _labels(plan, classes, labels, evaluation)
     _check_evaluation(plan, classes)
+    check_top_k(plan.top_k, classes)
 
     labelled = open_images(evaluation, labels=labels, require_labels=True) if evaluation and classes else None
     images = selection = None
@@ -315,6 +324,20 @@ def _labels(plan: ExportPlan, classes: int | None, sample: Labels | None, evalua
             code="labels-count",
         )
     return labels
+
+
+def check_top_k(count: int | None, classes: int | None) -> None:
+    """Raise ``UsageError`` ``top-k-invalid`` unless the best ``count`` of ``classes`` (None: features) can be taken."""
+    if count is None:
+        return
+    if classes is None:
+        raise UsageError("features have no best class", hint="leave --top-k out, or --no-top", code="top-k-invalid")
+    if not 1 <= count <= classes:
+        raise UsageError(
+            f"--top-k must be 1 to {classes}, the number of classes, not {count}",
+            hint="5 is usual",
+            code="top-k-invalid",
+        )
 
 
 def _check_evaluation(plan: ExportPlan, classes: int | None) -> None:

@@ -152,7 +152,9 @@ def _from_bundle(path: Path, manifest: Manifest, given: str | None) -> tuple[Onn
     entry = None if variant is None else _entry(manifest, variant.model)
     if entry is None:
         raise _no_float_network(manifest)
-    return OnnxModel(read_entry(open_bundle(path)[0], entry)), manifest.preprocess
+    with extra("export"):
+        from xxdeploy.graph.keep_best import keep_all
+    return keep_all(OnnxModel(read_entry(open_bundle(path)[0], entry))), manifest.preprocess
 
 
 def _float_variant(manifest: Manifest) -> Variant | None:

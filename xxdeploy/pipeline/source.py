@@ -127,6 +127,12 @@ def _from_file(path: Path, plan: ExportPlan, timed: Timed) -> Source:
             hint="an engine has one: --output-layer NAME",
             code="several-outputs",
         )
+    if len(prepared.outputs) > 1 and plan.top_k is not None:
+        raise UsageError(
+            f"the model has {len(prepared.outputs)} outputs: {', '.join(each.name for each in prepared.outputs)}",
+            hint="--top-k is for models with one: leave it out, or --output-layer NAME",
+            code="several-outputs",
+        )
     preprocess, said = own_preprocess(prepared.own, plan.preprocess, resize=resize_of(plan))
     notes = [*loaded.notes, *prepared.notes, *said]
     inputs = gather(plan, preprocess, prepared.classes, options, notes)

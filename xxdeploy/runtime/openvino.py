@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
 from xxdeploy.runtime.ort import check_self_contained, check_threads
 from xxdeploy.runtime.pixels import METADATA, PixelGrid
+from xxdeploy.runtime.top_k import METADATA as BEST
+from xxdeploy.runtime.top_k import TopK
 
 HINTS = ("f32", "bf16")
 _log = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class OpenVinoSession:
     ----------
     name, input_name, output_name : str
     output_names : tuple of str
+    top_k : int or None
+        As of :class:`xxdeploy.runtime.ort.OrtSession`.
 
     Raises
     ------
@@ -85,8 +89,12 @@ class OpenVinoSession:
         except Exception as error:  # pybind11 raises RuntimeError, and others for what it cannot convert
             raise self._unloadable(openvino.__version__, error) from error
         types = [each.get_element_type().get_type_name() for each in (*inputs, *outputs)]
-        self._grid = self._pixel_grid() if types[:1] == ["u8"] else None
-        if len(inputs) != 1 or not outputs or types != ["f32" if self._grid is None else "u8", *["f32"] * len(outputs)]:
+        self._grid = PixelGrid.parse(self._note(METADATA)) if types[:1] == ["u8"] else None
+        self._best = TopK.parse(self._note(BEST)) if types[1:] == ["f32", "i64"] else None
+        wanted = ["f32" if self._grid is None else "u8", *["f32"] * len(outputs)]
+        if self._best is not None:
+            wanted[-1] = "i64"
+        if len(inputs) != 1 or not outputs or types != wanted:
             raise EngineError(
                 f"the model of {name} has {len(inputs)} inputs, {len(outputs)} outputs of types {types}; "
                 "it must have one float32 input (or pixels) and float32 outputs",
@@ -94,7 +102,8 @@ class OpenVinoSession:
                 code="engine-signature",
             )
         self.input_name: str = inputs[0].get_any_name()
-        self.output_names = tuple(str(each.get_any_name()) for each in outputs)
+        self.output_names = tuple(str(each.get_any_name()) for each in outputs[: 1 if self._best else None])
+        self.top_k = outputs[0].get_partial_shape()[1].get_length() if self._best else None
         self.output_name = self.output_names[0]
         # What does not fit would not be refused: OpenVINO sets its graph up anew for any shape.
         self._image = tuple(
@@ -140,13 +149,16 @@ class OpenVinoSession:
                 request = self._single if len(batch) == 1 else self._many()
                 # Shared, neither is copied; outputs are the request's own buffers, so they are copied under the lock.
                 results = request.infer({0: np.ascontiguousarray(batch)}, share_inputs=True, share_outputs=True)
+                if self._best is not None:
+                    return [self._best.spread(results[0], results[1])]
                 return [np.array(results[index], np.float32) for index in range(count)]
         except Exception as error:  # as in __init__
             raise self._failed(shape, dtype, _reason(error)) from error
 
-    def _pixel_grid(self) -> PixelGrid | None:
+    def _note(self, key: str) -> str | None:
+        """Return what the model's metadata hold."""
         try:
-            return PixelGrid.parse(str(self._model.get_rt_info(["framework", METADATA]).value))
+            return str(self._model.get_rt_info(["framework", key]).value)
         except Exception:  # noqa: BLE001 - pybind11 raises RuntimeError where there is none
             return None
 

@@ -13,6 +13,8 @@ from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
 from xxdeploy.runtime.external_data import has_external_data
 from xxdeploy.runtime.pixels import METADATA, PixelGrid
 from xxdeploy.runtime.providers import CPU, session_in
+from xxdeploy.runtime.top_k import METADATA as BEST
+from xxdeploy.runtime.top_k import TopK
 
 _FATAL = 4  # what goes wrong is raised; a second report on stderr would only disturb a progress bar
 MAX_THREADS = 1024
@@ -49,6 +51,8 @@ class OrtSession:
     output_names : tuple[str, ...]
     takes_pixels : bool
         Whether the model reads the picture's bytes (n, h, w, c) uint8: nothing is left to be scaled.
+    top_k : int or None
+        How many classes the model itself gives, where not all (``runtime.top_k``): the others share what is left.
 
     Raises
     ------
@@ -113,10 +117,12 @@ class OrtSession:
         session._model_bytes = None
         inputs, outputs = session.get_inputs(), session.get_outputs()
         signature = [value.type for value in (*inputs, *outputs)]
-        self._grid = None
-        if signature[:1] == ["tensor(uint8)"]:
-            self._grid = PixelGrid.parse(session.get_modelmeta().custom_metadata_map.get(METADATA))
+        notes = session.get_modelmeta().custom_metadata_map
+        self._grid = PixelGrid.parse(notes.get(METADATA)) if signature[:1] == ["tensor(uint8)"] else None
+        self._best = TopK.parse(notes.get(BEST)) if signature[1:] == ["tensor(float)", "tensor(int64)"] else None
         wanted = ["tensor(float)" if self._grid is None else "tensor(uint8)", *["tensor(float)"] * len(outputs)]
+        if self._best is not None:
+            wanted[-1] = "tensor(int64)"
         if len(inputs) != 1 or not outputs or signature != wanted:
             raise EngineError(
                 f"the model of {name} has inputs {[i.name for i in inputs]}, outputs {[o.name for o in outputs]} "
@@ -128,7 +134,9 @@ class OrtSession:
         self.name = name
         self.input_name: str = inputs[0].name
         self.output_name: str = outputs[0].name
-        self.output_names: tuple[str, ...] = tuple(each.name for each in outputs)
+        self.output_names: tuple[str, ...] = tuple(each.name for each in outputs[: 1 if self._best else None])
+        self._fetched = [each.name for each in outputs] if self._best else None
+        self.top_k: int | None = int(outputs[0].shape[1]) if self._best else None
 
     @property
     def takes_pixels(self) -> bool:
@@ -156,7 +164,9 @@ class OrtSession:
     ) -> list[NDArray[np.float32]]:
         batch = batch if self._grid is None else self._grid.pixels(batch)
         try:
-            results: list[NDArray[np.float32]] = self._session.run(list(names), {self.input_name: batch})
+            results: list[NDArray[Any]] = self._session.run(self._fetched or list(names), {self.input_name: batch})
+            if self._best is not None:
+                return [self._best.spread(results[0], results[1])]
         except Exception as error:  # as above
             shape = getattr(batch, "shape", None)
             raise EngineError(

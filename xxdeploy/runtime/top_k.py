@@ -1,0 +1,57 @@
+"""Models that give their best classes only: what came with them is laid out over all classes again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+METADATA = "xxdeploy.top_k"
+"""Key of the ONNX metadata under which the exporter keeps how many classes there are."""
+SUFFIX = "_classes"
+"""The second output is called as the first with this behind."""
+_MOST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """Such a model has two outputs: values (n, k) float32, best first, and the classes (n, k) int64 that have them."""
+
+    classes: int
+
+    @classmethod
+    def parse(cls, text: str | None) -> TopK | None:
+        """Read what the metadata hold; None where that makes no sense."""
+        try:
+            classes = json.loads(text or "")["classes"]
+        except (KeyError, TypeError, ValueError):
+            return None
+        return cls(classes) if type(classes) is int and 0 < classes <= _MOST else None
+
+    def spread(self, values: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return (n, classes) float32: the values in their places, and everywhere else an equal share of what is left.
+
+        What is left of 1 is at most the least value for each of the others, so the order is right, and rows of
+        probabilities add up to 1 again. ``IndexError`` for a class that there is not.
+        """
+        count = max(1, self.classes - values.shape[1])
+        rest = (1 - values.sum(1, keepdims=True, dtype=np.float64)) / count
+        rest = np.minimum(np.maximum(rest, 0), values[:, -1:])
+        whole = np.repeat(rest.astype(np.float32), self.classes, axis=1)
+        np.put_along_axis(whole, classes, values, axis=1)
+        return whole
+
+
+def same_but_unlisted(found: NDArray[np.float32], expected: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Return ``found`` where ``spread`` made it up, with what may be there: at most the least value that is known.
+
+    ``count`` is how many classes the model gives. Both are (n, classes); compare the result with ``expected``.
+    """
+    order = np.argsort(-found, axis=1, kind="stable")
+    least = np.take_along_axis(found, order[:, count - 1 : count], axis=1)
+    unknown = order[:, count:]
+    told = found.copy()
+    np.put_along_axis(told, unknown, np.minimum(np.take_along_axis(expected, unknown, axis=1), least), axis=1)
+    return told
