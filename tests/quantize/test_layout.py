@@ -138,19 +138,18 @@ def test_what_only_a_concat_reads_shares_its_scale() -> None:
     assert layout.sources["x"] == ("x",)
 
 
-def test_a_concat_behind_a_concat() -> None:
+def test_concats_in_a_row_have_one_scale() -> None:
     layout = plan(
         """g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y)
         { a = Conv(x, w)  b = Conv(x, w)  c = Conv(x, w)  inner = Concat<axis = 1>(a, b)
-          outer = Concat<axis = 1>(inner, c)  y = Conv(outer, wide) }""",
+          d = Conv(inner, narrow)  outer = Concat<axis = 1>(inner, c, d)  y = Conv(outer, wide) }""",
         w=W,
-        wide=np.ones((4, 12, 1, 1), np.float32),
+        narrow=np.ones((4, 8, 1, 1), np.float32),
+        wide=np.ones((4, 16, 1, 1), np.float32),
     )
-    assert layout.scale_of["b"] == layout.scale_of["inner"] == "a"
-    assert layout.scale_of["outer"] == layout.scale_of["c"] == "c"
-    assert layout.sources == {
-        "x": ("x",), "a": ("a", "b", "inner"), "c": ("c", "outer"), "y": ("y",),
-    }  # fmt: skip
+    shared = ("a", "b", "c", "inner", "d", "outer")
+    assert {layout.scale_of[name] for name in shared} == {"a"}
+    assert layout.sources == {"x": ("x",), "a": shared, "y": ("y",)}
 
 
 def test_a_concat_with_an_activation_or_a_constant() -> None:

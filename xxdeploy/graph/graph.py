@@ -56,6 +56,19 @@ class Graph:
         """Take over everything but nodes and weights: opset imports, value info."""
         self._proto = proto
 
+    def note(self, key: str, value: str) -> None:
+        """Put an entry into the model's metadata."""
+        entry = self._proto.metadata_props.add()
+        entry.key, entry.value = key, value
+
+    def take_note(self, key: str) -> str | None:
+        """Take an entry out of the model's metadata and return its value; None where there is none."""
+        for entry in self._proto.metadata_props:
+            if entry.key == key:
+                self._proto.metadata_props.remove(entry)
+                return str(entry.value)
+        return None
+
     def shapes(self) -> Mapping[str, Shape]:
         """Infer the shape of every tensor; None stands for an axis that is free."""
         shapes: dict[str, Shape] = {name: array.shape for name, array in self.arrays.items()}

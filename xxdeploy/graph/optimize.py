@@ -18,6 +18,7 @@ from xxdeploy.graph.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_glob
 from xxdeploy.graph.graph import Graph
 from xxdeploy.graph.hoist_relu import hoist_relu
 from xxdeploy.graph.infer_shapes import infer_shapes
+from xxdeploy.graph.lrn_as_sums import lrn_as_sums
 from xxdeploy.graph.merge_duplicates import merge_duplicates
 from xxdeploy.graph.merge_sums import merge_sums
 from xxdeploy.graph.name_tensors import name_tensors
@@ -50,6 +51,7 @@ DEFAULT: tuple[Pass, ...] = (
     merge_duplicates,  # a Relu that moved may stand beside its like
     merge_sums,
     align_channels,
+    lrn_as_sums,
     remove_dead,
     name_tensors,
     infer_shapes,

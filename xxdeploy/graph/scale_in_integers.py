@@ -1,21 +1,20 @@
-"""Write a batch normalisation of a sum as a depthwise convolution of one pixel, for which INT8 has kernels."""
+"""Write a batch normalisation of what is in integers already as a depthwise convolution of one pixel, for which INT8 has kernels."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 
-from xxdeploy.graph.align_channels import BLOCK
 from xxdeploy.graph.graph import Graph, attribute
 
 
 def scale_in_integers(graph: Graph) -> int:
-    """Turn BatchNormalizations of sums into 1x1 depthwise convolutions; return how many.
+    """Turn BatchNormalizations of sums and Concats into 1x1 depthwise convolutions; return how many.
 
-    ResNet V2 normalises the sum that a block ends in (He et al. 2016, arXiv:1603.05027, figure 1b), so no convolution
-    stands in front of it. One weight a channel lies on its own 8-bit grid exactly, and the sum is in integers already:
-    nothing is rounded that was not, and a Relu behind is free. Only sums: what a Concat makes (DenseNet) would have to
-    share one scale for it. Only whole blocks of channels, for which there are fast kernels.
+    ResNet V2 normalises the sum that a block ends in (He et al. 2016, arXiv:1603.05027, figure 1b), DenseNet the Concat
+    of all before (Huang et al. 2017, arXiv:1608.06993, equation 2), so no convolution stands in front. One weight a
+    channel lies on its own 8-bit grid exactly, and what is normalised is in integers already: nothing is rounded that
+    was not, and a Relu behind is free. OpenVINO 2026.4 crashes on the batch normalisation of a quantised Concat.
     """
     producers, shapes = graph.producers(), graph.shapes()
     count = 0
@@ -24,9 +23,9 @@ def scale_in_integers(graph: Graph) -> int:
             continue
         before = producers.get(node.input[0])
         values = [graph.arrays.get(name) for name in node.input[1:]]
-        if before is None or before.op_type != "Add" or len(shapes.get(node.input[0], ())) != 4:
+        if before is None or before.op_type not in ("Add", "Concat") or len(shapes.get(node.input[0], ())) != 4:
             continue
-        if any(value is None or value.dtype != np.float32 or len(value) % BLOCK for value in values):
+        if any(value is None or value.dtype != np.float32 for value in values):
             continue
         scale, shift, mean, variance = (np.asarray(value, np.float64) for value in values)
         factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))

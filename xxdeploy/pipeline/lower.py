@@ -88,6 +88,11 @@ def lower(
         Those of ``make_int8`` and ``make_fp16``.
     """
     lowered = _lower(source, plan, fp32, statistics=statistics, made_up=made_up, report=report)
+    if plan.engine is not None:
+        with extra("export"):
+            from xxdeploy.graph.lrn_as_sums import whole_lrn
+        whole = tuple(replace(each, model=whole_lrn(each.model)) for each in lowered.files)
+        lowered = replace(lowered, files=whole)
     classes = source.inputs.classes
     if plan.top_k is None or classes is None:
         return lowered

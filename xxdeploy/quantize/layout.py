@@ -9,7 +9,8 @@ The rules, each because ONNX Runtime needs it to find an integer kernel, or beca
   rounded twice. They join where an integer layer reads what they make. A Relu of a tensor that is quantised for others
   too is one of them.
 - What only a Concat reads takes the Concat's scale: it is rounded once, and the Concat copies integers
-  (openvinotoolkit/nncf#2199). A tensor that others read as well keeps its own.
+  (openvinotoolkit/nncf#2199). A tensor that others read as well keeps its own, unless a Concat made it: along a block
+  of DenseNet all Concats have one scale, where they would round what came first again and again.
 - An Add stays in float where one of its operands is made in float and would be rounded for it alone (NASNet adds what
   average pools make).
 - A tensor is quantised once, for all that read it.
@@ -81,8 +82,9 @@ def plan_layout(view: GraphView, scheme: Scheme, table: Mapping[str, Role] = CPU
     for end, node in ends.items():
         if node.op_type == "Concat" and end == node.output[0]:  # a Clip behind it makes a narrower range
             for name in dict.fromkeys(view.activations(node)):
-                if view.only_consumer(name) is node and not groups.shared(name):
-                    groups.join(end, name)
+                alone = view.only_consumer(name) is node and not groups.shared(name)
+                if alone or (name in ends and ends[name].op_type == "Concat"):
+                    groups.join(name, end)
     return Layout(
         layers=frozenset(node.output[0] for node in layers),
         scale_of=groups.scale_of(),

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, UsageError, XXDeployError
 from xxdeploy.runtime.cpu import cpu_features
+from xxdeploy.runtime.elsewhere import crash_of
 from xxdeploy.runtime.engine_file import FOLDER, RECORD, read_own_engine
 from xxdeploy.runtime.engines import PLANS, PROVIDERS, Settings, engine_version, installed_engines, open_session
 from xxdeploy.runtime.files import open_signed, read_entry
@@ -178,8 +179,15 @@ def tune_opened(
     if plan is not None:
         candidates += tuple(Candidate(variant, Settings(plan)) for variant in variants[:1])
 
+    crashes: dict[str, str | None] = {}
+
     def start(candidate: Candidate) -> Session:
         session: Session
+        if candidate.settings.engine == "openvino":  # which has crashed on graphs that ONNX Runtime runs
+            if candidate.variant.name not in crashes:
+                crashes[candidate.variant.name] = crash_of(root, candidate.variant, candidate.settings)
+            if (crash := crashes[candidate.variant.name]) is not None:
+                raise EngineError(crash, hint="another engine runs it", code="engine-crash")
         if candidate.settings.engine in PLANS:
             session = TrtSession.from_bundle(root, folder=root / FOLDER, target=plan)
         else:

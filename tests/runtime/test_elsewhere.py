@@ -1,0 +1,63 @@
+"""An engine that crashes does so in another process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import tiny_bundle
+
+from xxdeploy.runtime import tune as tuning
+from xxdeploy.runtime.elsewhere import crash_of
+from xxdeploy.runtime.engines import Settings
+from xxdeploy.runtime.files import open_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return tiny_bundle.make(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os; os.abort()", "SIGABRT"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("raise RuntimeError", None),
+        ("", None),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_what_counts_as_a_crash(bundle: Path, code: str, said: str | None) -> None:
+    root, manifest = open_bundle(bundle)
+    found = crash_of(root, manifest.variants[0], Settings("openvino"), code=code)
+    assert (found is None) if said is None else (found is not None and said in found)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+def test_a_good_model_does_not_crash(bundle: Path) -> None:
+    root, manifest = open_bundle(bundle)
+    assert crash_of(root, manifest.variants[0], Settings("openvino")) is None
+
+
+def test_tune_goes_on_without_what_crashes(bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XXDEPLOY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tuning, "crash_of", lambda *_: "openvino crashes on this model (SIGSEGV)")
+    monkeypatch.setattr(tuning, "listed_providers", tuple)
+    monkeypatch.setattr(tuning, "installed_engines", lambda: ("onnxruntime", "openvino"))
+    opened: list[str] = []
+    real = tuning.open_session
+
+    def watched(*arguments: object) -> object:
+        opened.append(arguments[3].engine)  # type: ignore[attr-defined]
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tuning, "open_session", watched)
+    found = tuning.tune(bundle, budget=2)
+    assert set(opened) == {"onnxruntime"}
+    assert found.best.candidate.settings.engine == "onnxruntime"
+    crashed = [each for each in found.trials if each.candidate.settings.engine == "openvino"]
+    assert crashed
+    assert all(each.problem is not None and "crashes" in each.problem for each in crashed)
