@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny_bundle
 
+from xxdeploy.runtime import engines
 from xxdeploy.runtime import tune as tuning
 from xxdeploy.runtime.elsewhere import crash_of
 from xxdeploy.runtime.engines import Settings
@@ -48,7 +49,7 @@ def test_tune_goes_on_without_what_crashes(bundle: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tuning, "listed_providers", tuple)
     monkeypatch.setattr(tuning, "installed_engines", lambda: ("onnxruntime", "openvino"))
     opened: list[str] = []
-    real = tuning.open_session
+    real = engines.open_session
 
     def watched(*arguments: object) -> object:
         opened.append(arguments[3].engine)  # type: ignore[attr-defined]
@@ -61,3 +62,15 @@ def test_tune_goes_on_without_what_crashes(bundle: Path, monkeypatch: pytest.Mon
     crashed = [each for each in found.trials if each.candidate.settings.engine == "openvino"]
     assert crashed
     assert all(each.problem is not None and "crashes" in each.problem for each in crashed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+def test_densenet_does_not_crash_openvino(tmp_path: Path, images: Path) -> None:
+    """It did, at the first batch normalisation of a Concat in integers."""
+    from xxdeploy.models.catalog import find
+    from xxdeploy.pipeline import ExportPlan, export
+
+    plan = ExportPlan("int8", "none", calibration=images / "plain", cpu="avx2", pictures=False)
+    root, manifest = open_bundle(export(find("densenet-bc-40-12"), plan, tmp_path / "dense").bundle)
+    assert crash_of(root, manifest.variants[0], Settings("openvino")) is None

@@ -17,7 +17,7 @@ _LARGEST = 15
 
 
 def lrn_as_sums(graph: Graph) -> int:
-    """Turn LRN (Krizhevsky et al. 2012, section 3.3) over channels into slices, a sum and square roots; return how many.
+    """Turn LRN (Krizhevsky et al. 2012, section 3.3) into slices, a sum and square roots; return how many.
 
     ONNX Runtime has one loop for all LRN, with a power of each value: 20 of GoogLeNet's 33 ms in INT8. The power 3/4 is
     a square root and a square root of that. Where the exponent is no such number, nothing is done. Metadata
@@ -64,15 +64,8 @@ def _sums(
     padded = add("Pad", "padded", square, whole("pads", 0, half, 0, 0, 0, half, 0, 0))
     axis = whole("axis", 1)
     slices = [
-        add(
-            "Slice",
-            f"from_{at}",
-            padded,
-            whole(f"start_{at}", at),
-            whole(f"end_{at}", at + 1 - size or 2**31 - 1),
-            axis,
-        )
-        for at in range(size)
+        add("Slice", f"from_{at}", padded, whole(f"start_{at}", at), whole(f"end_{at}", end), axis)
+        for at, end in enumerate([*range(1 - size, 0), 2**31 - 1])
     ]
     # bias + alpha / size * sum, with one product less
     total = add("Sum", "sum", *slices, scalar("bias", bias * size / alpha))

@@ -23,6 +23,7 @@ from xxdeploy.graph.merge_duplicates import merge_duplicates
 from xxdeploy.graph.merge_sums import merge_sums
 from xxdeploy.graph.name_tensors import name_tensors
 from xxdeploy.graph.pooled_gemm import fuse_pooled_gemm
+from xxdeploy.graph.push_strides import push_strides
 from xxdeploy.graph.push_transposes import push_transposes
 from xxdeploy.graph.remove_dead import remove_dead, remove_identity
 
@@ -50,6 +51,7 @@ DEFAULT: tuple[Pass, ...] = (
     hoist_relu,
     merge_duplicates,  # a Relu that moved may stand beside its like
     merge_sums,
+    push_strides,
     align_channels,
     lrn_as_sums,
     remove_dead,

@@ -1,4 +1,4 @@
-"""Write a batch normalisation of what is in integers already as a depthwise convolution of one pixel, for which INT8 has kernels."""
+"""Write a batch normalisation of integers as a depthwise convolution of one pixel, for which INT8 has kernels."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ with extra("export"):
     from xxdeploy.graph.graph import Graph
     from xxdeploy.graph.infer_shapes import infer_shapes
     from xxdeploy.graph.optimize import optimize
+    from xxdeploy.graph.push_strides import thin_out_reads
     from xxdeploy.graph.scale_in_integers import scale_in_integers
     from xxdeploy.graph.shift_input import CENTRED, shift_input
     from xxdeploy.quantize import (
@@ -191,8 +192,8 @@ def _prepared(fp32: OnnxModel, pixels: tuple[float, float] | None) -> OnnxModel:
     def shift(graph: Graph) -> int:
         return 0 if pixels is None or pixels[1] % 1 == 0 else shift_input(graph, pixels[0] * (pixels[1] % 1))
 
-    made, records = optimize(fp32, (shift, scale_in_integers, infer_shapes))
-    return made if any(record.facts["changed"] for record in records[:2]) else fp32
+    made, records = optimize(fp32, (shift, scale_in_integers, thin_out_reads, infer_shapes))
+    return made if any(record.facts["changed"] for record in records[:3]) else fp32
 
 
 @dataclass(frozen=True, slots=True, eq=False)

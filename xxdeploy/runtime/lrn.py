@@ -19,11 +19,12 @@ def roots(beta: float) -> int | None:
 
 
 def noted_lrn(text: str | None) -> dict[str, tuple[int, float, float, float]]:
-    """Read what the metadata hold: (size, alpha, beta, bias) by the name of the last node; nothing where that is wrong."""
+    """Read what the metadata hold, (size, alpha, beta, bias) by the name of the last node; nothing if it is wrong."""
+    kept: dict[str, tuple[int, float, float, float]] = {}
     try:
-        found = json.loads(text or "{}")
-        kept = {str(name): (int(size), *map(float, others)) for name, (size, *others) in found.items()}
+        for name, (size, *others) in json.loads(text or "{}").items():
+            alpha, beta, bias = map(float, others)
+            kept[str(name)] = int(size), alpha, beta, bias
     except (AttributeError, TypeError, ValueError, RecursionError):
         return {}
-    right = all(len(each) == 4 and all(map(math.isfinite, each)) and roots(each[2]) for each in kept.values())
-    return {name: (each[0], each[1], each[2], each[3]) for name, each in kept.items()} if right else {}
+    return kept if all(all(map(math.isfinite, each)) and roots(each[2]) for each in kept.values()) else {}
