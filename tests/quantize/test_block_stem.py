@@ -47,12 +47,11 @@ def pictures(size: int = 16) -> np.ndarray:
 
 @pytest.mark.parametrize("optimise", [False, True])
 @pytest.mark.parametrize("behind", ["r = Clip(a, zero, six)", "r = Relu(a)", "r = MaxPool<kernel_shape = [1, 1]>(a)"])
-@pytest.mark.parametrize("conv", [CONV, VALID, VALID.replace("pads = [0, 0, 0, 0], ", "")])
-def test_the_answers_are_the_same_bit_for_bit(optimise: bool, behind: str, conv: str) -> None:
-    model = on_pixels(behind=behind, conv=conv)
+def test_the_answers_are_the_same_bit_for_bit(optimise: bool, behind: str) -> None:
+    model = on_pixels(behind=behind)
     made = block_stem(model)
     assert made is not model
-    assert (ops(made)["Reshape"], ops(made)["Slice"]) == (2, int(conv != CONV))
+    assert ops(made)["Reshape"] == 2
     found = run(made, pictures(), optimise=optimise)
     np.testing.assert_array_equal(found, run(model, pictures(), optimise=optimise))
 
@@ -61,6 +60,8 @@ def test_the_answers_are_the_same_bit_for_bit(optimise: bool, behind: str, conv:
     ("size", "conv", "kernel"),
     [
         (14, CONV, 3),  # no whole blocks in a row
+        (16, VALID, 3),  # half of the last block in a row would be too much
+        (16, VALID.replace("pads = [0, 0, 0, 0], ", ""), 3),
         (16, CONV.replace("[0, 0, 1, 1]", "[1, 1, 1, 1]"), 3),
         (16, CONV.replace("strides = [2, 2]", "strides = [1, 1]"), 3),
         (16, CONV.replace("kernel_shape = [3, 3]", "kernel_shape = [2, 2]"), 2),
@@ -86,9 +87,8 @@ def test_weights_that_are_safe_in_pairs_stay_so() -> None:
         assert not pair_excess(blocked(weights), 0)[both].any()
 
 
-@pytest.mark.parametrize("conv", [CONV, VALID])
-def test_it_can_be_undone(conv: str) -> None:
-    model = on_pixels(conv=conv)
+def test_it_can_be_undone() -> None:
+    model = on_pixels()
     taken = block_stem(model)
     back = unblock_stem(taken)
     assert ops(back) == ops(model)

@@ -26,7 +26,7 @@ def block_stem(model: OnnxModel) -> OnnxModel:
     becomes one of 3x2 with strides 2 and 1 over the blocks, which writes two neighbouring pixels at once: first those
     at even places, then those at odd ones, and (height, width / 4, 2 * channels) are the same bytes as the result. Most
     of the larger kernel is zero, but its sums are those of the other, integer for integer. In ONNX Runtime the layer
-    takes half the time. The file must be one for processors with VNNI, or safe for those without in every order: the
+    takes half the time; where it pads nothing (NASNet), a Slice would take back what it gains. The file must be one for processors with VNNI, or safe for those without in every order: the
     larger kernel's weights meet in other pairs (:mod:`xxdeploy.quantize.pairs`).
     """
     view = GraphView.of(model)
@@ -47,24 +47,19 @@ def block_stem(model: OnnxModel) -> OnnxModel:
     position = {node.output[0]: index for index, node in enumerate(proto.graph.node)}
     pixels, conv, quantizer = (proto.graph.node[position[node.output[0]]] for node in chain)
     stem, made = conv.output[0], quantizer.output[0]
-    rows, whole = _below(conv), shape[2] // 2
     arrays[f"{stem}_rows"] = np.array([0, shape[1], shape[2] // BLOCK, 3 * BLOCK])
-    arrays[f"{stem}_pixels"] = np.array([0, shape[1] // 2 - 1 + rows, whole, channels])
+    arrays[f"{stem}_pixels"] = np.array([0, shape[1] // 2, shape[2] // 2, channels])
     blocks, pairs = (f"{stem}_{what}" for what in ("blocks", "pairs"))
     pixels.input[0], quantizer.output[0] = blocks, pairs
     del conv.attribute[:]
-    for name, value in {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [0, 0, rows, 1]}.items():
+    for name, value in {"kernel_shape": [3, 2], "strides": [2, 1], "pads": [0, 0, 1, 1]}.items():
         conv.attribute.append(helper.make_attribute(name, value))
     steps: list[tuple[str, str, list[str], dict[str, Any]]] = [
         ("DequantizeLinear", "dequantized", list(quantizer.input[1:]), {}),
         ("Transpose", "nhwc", [], {"perm": [0, 2, 3, 1]}),
         ("Reshape", "apart", [f"{stem}_pixels"], {}),
+        ("Transpose", "nchw", [], {"perm": [0, 3, 1, 2]}),
     ]
-    if not rows:  # the last pixel of a row lies beyond the picture
-        bounds = {"first": 0, "last": whole - 1, "axis": 2}
-        arrays.update({f"{stem}_{name}": np.array([value]) for name, value in bounds.items()})
-        steps.append(("Slice", "inside", [f"{stem}_{name}" for name in bounds], {}))
-    steps.append(("Transpose", "nchw", [], {"perm": [0, 3, 1, 2]}))
     # In pairs: OpenVINO takes what follows a layer of integers alone for float.
     behind, at = [], pairs
     for op, what, operands, values in steps:
@@ -112,9 +107,8 @@ def unblock_stem(model: OnnxModel) -> OnnxModel:
     for node in proto.graph.node:
         node.input[:] = [source if name == front.output[0] else name for name in node.input]
     conv, quantizer = nodes[stem], nodes[pairs]
-    below = attributes(conv)["pads"][2]
     del conv.attribute[:]
-    for name, value in {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, below, below]}.items():
+    for name, value in {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 1, 1]}.items():
         conv.attribute.append(helper.make_attribute(name, value))
     gone, last = {front.output[0]}, next(node for node in proto.graph.node if node.input[0] == pairs)
     while last.op_type != "QuantizeLinear":
@@ -134,11 +128,6 @@ def blocked(weights: NDArray[np.int8]) -> NDArray[np.int8]:
             block, place = divmod(2 * pixel + column, BLOCK)
             made[pixel, :, place, :, :, block] = weights[:, :, :, column]
     return made.reshape(2 * len(weights), 3 * BLOCK, 3, 2)
-
-
-def _below(conv: NodeProto) -> int:
-    """Return how many rows of zeros the layer sees below the picture, and columns beside it."""
-    return int(attributes(conv).get("pads", [0] * 4)[2])
 
 
 def _chain(view: GraphView, source: str) -> tuple[NodeProto, NodeProto, NodeProto] | None:
@@ -163,7 +152,7 @@ def _constants(view: GraphView, conv: NodeProto) -> list[str] | None:
         return None
     if values.get("group", 1) != 1 or list(values.get("dilations", [1, 1])) != [1, 1]:
         return None
-    if list(values.get("strides", [])) != [2, 2] or list(values.get("pads", [0] * 4)) not in ([0, 0, 1, 1], [0] * 4):
+    if list(values.get("strides", [])) != [2, 2] or list(values.get("pads", [])) != [0, 0, 1, 1]:
         return None
     names = [name for node in makers if node is not None for name in node.input]
     own = all(len(view.consumers[name]) == 1 and name in view.arrays for name in names)
