@@ -26,8 +26,9 @@ def block_stem(model: OnnxModel) -> OnnxModel:
     becomes one of 3x2 with strides 2 and 1 over the blocks, which writes two neighbouring pixels at once: first those
     at even places, then those at odd ones, and (height, width / 4, 2 * channels) are the same bytes as the result. Most
     of the larger kernel is zero, but its sums are those of the other, integer for integer. In ONNX Runtime the layer
-    takes half the time; where it pads nothing (NASNet), a Slice would take back what it gains. The file must be one for processors with VNNI, or safe for those without in every order: the
-    larger kernel's weights meet in other pairs (:mod:`xxdeploy.quantize.pairs`).
+    takes half the time; where it pads nothing (NASNet), a Slice would take back what it gains. The file must be one
+    for processors with VNNI, or safe for those without in every order: the larger kernel's weights meet in other pairs
+    (:mod:`xxdeploy.quantize.pairs`).
     """
     view = GraphView.of(model)
     proto = ModelProto()
