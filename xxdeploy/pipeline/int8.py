@@ -13,6 +13,7 @@ from xxdeploy.errors import UsageError
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.batches import batch_that_fits
+from xxdeploy.pipeline.costs import leave_in_float
 from xxdeploy.pipeline.ladder import Climb, Goal, Judge, Rung, climb
 from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.prove import EVALUATION_BATCH, measure_latency
@@ -120,19 +121,22 @@ def make_int8(
         return ours, floats
 
     judge = judge_on(images, batch_that_fits(EVALUATION_BATCH, inputs.preprocess.height, inputs.preprocess.width))
+    goal = Goal(
+        None if plan.min_agreement is None else plan.min_agreement / 100,
+        None if plan.max_drop is None else plan.max_drop / 100,
+    )
     climbed = climb(
         workshop,
         judge,
         clock,
-        Goal(
-            None if plan.min_agreement is None else plan.min_agreement / 100,
-            None if plan.max_drop is None else plan.max_drop / 100,
-        ),
+        goal,
         start=start,
         name=name,
         pinned=pinned or not trained,
         report=report,
     )
+    if plan.by_cost:
+        climbed = leave_in_float(climbed, workshop, judge, goal, first[:1], report)
     if plan.engine is not None:
         variants = Variants(
             (BuiltVariant("int8", climbed.model, climbed.recipe.asked().name, (), climbed.model),), (), ()

@@ -137,5 +137,5 @@ def _lower(
         judged=int8.judged,
         noise=int8.noise,
         rungs=int8.rungs,
-        processors=int8.variants.sentences,
+        processors=(*int8.climbed.said, *int8.variants.sentences),
     )
