@@ -14,12 +14,12 @@ VARIANCE = np.linspace(0.1, 3, 16)
 
 
 def norm(source: str, options: str = "") -> str:
-    made = "r = Relu(x)  a = Add(r, x)  c = Concat<axis = 1>(x)"
+    made = "r = Relu(x)  a = Add(r, x)  c = Concat<axis = 1>(x)  p = MaxPool<kernel_shape = [1, 1]>(x)"
     return f"{GIVEN} {ARRAYS} {{ {made}  y = BatchNormalization{options}({source}, s, b, m, v) }}"
 
 
 @pytest.mark.parametrize("options", ["", "<epsilon = 0.1>"])
-@pytest.mark.parametrize("source", ["a", "c"])
+@pytest.mark.parametrize("source", ["a", "c", "p"])
 def test_what_is_normalised(source: str, options: str) -> None:
     result = apply(norm(source, options), scale_in_integers, v=VARIANCE)
     assert result.changed == (1,)

@@ -14,9 +14,9 @@ from xxdeploy.graph.optimize import optimize
 from xxdeploy.graph.shift_input import CENTRED, shift_input
 from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.pixels import take_pixels
+from xxdeploy.runtime.grid import METADATA
 from xxdeploy.runtime.openvino import OpenVinoSession
 from xxdeploy.runtime.ort import OrtSession
-from xxdeploy.runtime.pixels import METADATA
 from xxdeploy.runtime.preprocess import Preprocess
 
 NETWORK = """<ir_version: 8, opset_import: ["" : 17]>

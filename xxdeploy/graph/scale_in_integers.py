@@ -7,9 +7,12 @@ import onnx
 
 from xxdeploy.graph.graph import Graph, attribute
 
+_INTEGERS = ("Add", "Concat", "MaxPool")
+"""What is in integers in front of a normalisation: sums, all that came before, and the first pool of both families."""
+
 
 def scale_in_integers(graph: Graph) -> int:
-    """Turn BatchNormalizations of sums and Concats into 1x1 depthwise convolutions; return how many.
+    """Turn BatchNormalizations of sums, Concats and MaxPools into 1x1 depthwise convolutions; return how many.
 
     ResNet V2 normalises the sum that a block ends in (He et al. 2016, arXiv:1603.05027, figure 1b), DenseNet the Concat
     of all before (Huang et al. 2017, arXiv:1608.06993, equation 2), so no convolution stands in front. One weight a
@@ -23,7 +26,7 @@ def scale_in_integers(graph: Graph) -> int:
             continue
         before = producers.get(node.input[0])
         values = [graph.arrays.get(name) for name in node.input[1:]]
-        if before is None or before.op_type not in ("Add", "Concat") or len(shapes.get(node.input[0], ())) != 4:
+        if before is None or before.op_type not in _INTEGERS or len(shapes.get(node.input[0], ())) != 4:
             continue
         if any(value is None or value.dtype != np.float32 for value in values):
             continue

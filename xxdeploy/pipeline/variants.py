@@ -15,9 +15,11 @@ from xxdeploy.artifacts import OnnxModel, OnProgress
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.ladder import Goal, Judge, loss
 from xxdeploy.pipeline.workshop import Workshop
+from xxdeploy.runtime.grid import ChannelGrid
 from xxdeploy.verify import Comparison
 
 with extra("export"):
+    from xxdeploy.quantize.channel_pixels import take_channel_pixels
     from xxdeploy.quantize.processors import ProcessorVerdict, judge_processors, observe_saturation, risky_layers
     from xxdeploy.quantize.recipe import Recipe
     from xxdeploy.quantize.saturation import emulate_avx2
@@ -96,7 +98,7 @@ def int8_variants(
         built.append(
             BuiltVariant(
                 "int8",
-                ship(model, workshop.pixels, any_order=overflows or not risky),
+                ship(model, workshop.grid, any_order=overflows or not risky),
                 name,
                 ("vnni",) if overflows else (),
                 model,
@@ -105,12 +107,14 @@ def int8_variants(
         sentences.append(f"int8, for x86{' with VNNI' if overflows else ''}: {why}")
     if cpu in (None, "arm"):
         arm = workshop.build(recipe, signed=True)
+        if isinstance(workshop.grid, ChannelGrid):
+            arm = take_channel_pixels(arm, workshop.grid)
         built.append(BuiltVariant("int8-arm", arm, replace(recipe.asked(), signed=True).name, ("arm",), model))
         sentences.append("int8-arm, for ARM: the same integers shifted by 128 (S8S8), so the same answers")
     if cpu == "avx2" or (cpu is None and overflows):
         narrow, comparison = _narrow(workshop, recipe, model, judges)
         built.append(
-            BuiltVariant("int8-avx2", ship(narrow, workshop.pixels, any_order=True), name, (), narrow, comparison)
+            BuiltVariant("int8-avx2", ship(narrow, workshop.grid, any_order=True), name, (), narrow, comparison)
         )
         sentences.append(f"int8-avx2, for x86 without VNNI: no sum can overflow{_kept(comparison)}")
     return Variants(_ordered(built), verdicts, tuple(sentences))

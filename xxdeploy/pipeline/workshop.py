@@ -16,11 +16,14 @@ from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.batches import batch_that_fits
 from xxdeploy.pipeline.plan import Inputs
+from xxdeploy.runtime.grid import MIDDLE, ChannelGrid
+from xxdeploy.runtime.preprocess import Preprocess
 
 with extra("export"):
     from onnx import ModelProto
     from platformdirs import user_cache_path
 
+    from xxdeploy.graph.centre_pixels import centre_pixels
     from xxdeploy.graph.graph import Graph
     from xxdeploy.graph.infer_shapes import infer_shapes
     from xxdeploy.graph.optimize import optimize
@@ -73,9 +76,11 @@ class Workshop:
     ) -> None:
         assert inputs.calibration is not None  # follow() has seen to it
         self._inputs, self._report = inputs, report
-        self.pixels = None if tensorrt or given else inputs.preprocess.grid
-        """(step, centre) of the image where its pixels shall be the integers; see ``shift_input``."""
-        self.fp32 = fp32 if tensorrt or given else _prepared(fp32, self.pixels)
+        self.fp32, self.pixels, self.grid = (
+            (fp32, None, None) if tensorrt or given else _prepared(fp32, inputs.preprocess)
+        )
+        # pixels: (step, zero) of the image where its pixels shall be the integers, see ``shift_input``; grid: the same,
+        # or what the pixels of each channel are.
         self._digests = self.fp32.digest, fp32.digest
         self._images: ImageSet = inputs.calibration
         self._statistics = statistics or {}
@@ -114,9 +119,13 @@ class Workshop:
         """
         (source,) = GraphView.of(self.fp32).inputs
         known = dict(found.ranges)
-        for name, zero in ((CENTRED, centre // 1), (source, centre)):
+        whole, spans = centre // 1, {source: (-centre * step, (255 - centre) * step)}
+        spans[CENTRED] = -whole * step, (255 - whole) * step
+        if isinstance(self.grid, ChannelGrid):
+            spans[source] = self.grid.span
+        for name, span in spans.items():
             if CENTRED in known or name in known:
-                known[name] = (-zero * step, (255 - zero) * step)
+                known[name] = span
         shifted, plain = self._digests
         digest = plain if found.model_digest == shifted else found.model_digest
         return replace(found, model_digest=digest, ranges=known)
@@ -186,14 +195,23 @@ class Workshop:
         return found
 
 
-def _prepared(fp32: OnnxModel, pixels: tuple[float, float] | None) -> OnnxModel:
-    """Return the float model with zero on a pixel, where that can be, and no normalisation left to float."""
+def _prepared(
+    fp32: OnnxModel, preprocess: Preprocess
+) -> tuple[OnnxModel, tuple[float, float] | None, tuple[float, float] | ChannelGrid | None]:
+    """Return the float model with zero on a pixel, where that can be, and no normalisation left to float; and grids."""
+    pixels, channels = preprocess.grid, preprocess.channel_grid
 
     def shift(graph: Graph) -> int:
         return 0 if pixels is None or pixels[1] % 1 == 0 else shift_input(graph, pixels[0] * (pixels[1] % 1))
 
-    made, records = optimize(fp32, (shift, scale_in_integers, thin_out_reads, infer_shapes))
-    return made if any(record.facts["changed"] for record in records[:3]) else fp32
+    def centre(graph: Graph) -> int:
+        return 0 if channels is None else centre_pixels(graph, channels)
+
+    made, records = optimize(fp32, (shift, centre, scale_in_integers, thin_out_reads, infer_shapes))
+    model = made if any(record.facts["changed"] for record in records[:-1]) else fp32
+    if records[1].facts["changed"]:
+        return model, (1.0, float(MIDDLE)), channels
+    return model, pixels, pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)

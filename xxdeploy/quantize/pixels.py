@@ -7,7 +7,7 @@ import json
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.quantize.graph_view import GraphView, with_nodes
-from xxdeploy.runtime.pixels import METADATA
+from xxdeploy.runtime.grid import METADATA
 
 with extra("export"):
     from onnx import ModelProto, NodeProto, TensorProto
@@ -43,11 +43,11 @@ def take_pixels(model: OnnxModel, step: float, centre: float) -> OnnxModel:
     next(value for value in proto.graph.input if value.name == source).type.tensor_type.elem_type = TensorProto.UINT8
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA, json.dumps({"step": step, "centre": centre})
-    return with_nodes(proto, _scaled_first(kept, source), view.arrays)
+    return with_nodes(proto, scaled_first(kept, source), view.arrays)
 
 
-def _scaled_first(nodes: list[NodeProto], source: str) -> list[NodeProto]:
-    """Put the image's pairs in front of the Transpose to NCHW that stands between them.
+def scaled_first(nodes: list[NodeProto], source: str) -> list[NodeProto]:
+    """Put the pairs of ``source``, the image or made of it, in front of the Transpose to NCHW that is between them.
 
     ONNX Runtime makes the same of both. OpenVINO moves the bytes twice where arithmetic stands behind a Transpose, and
     not at all where there is none.
@@ -73,6 +73,8 @@ def scaled_last(model: OnnxModel) -> OnnxModel:
     """Put the image's Transpose back between its pairs, so that the first layer reads a pair; others stay."""
     view = GraphView.of(model)
     (source,) = view.inputs
+    while (border := _border(view, source)) is not None:
+        source = border
     chain, name = list[NodeProto](), source
     for kind in ("DequantizeLinear", "QuantizeLinear", "DequantizeLinear", "Transpose"):
         node = view.only_consumer(name)
@@ -101,3 +103,10 @@ def scaled_last(model: OnnxModel) -> OnnxModel:
     at = next(index for index, node in enumerate(rest) if node.output[0] == first.output[0]) + 1
     order = sorted(behind, key=lambda node: ("Transpose", "QuantizeLinear", "DequantizeLinear").index(node.op_type))
     return with_nodes(proto, [*rest[:at], *order, *rest[at:]], view.arrays)
+
+
+def _border(view: GraphView, name: str) -> str | None:
+    """Return what puts a border around the picture ``name`` (:mod:`xxdeploy.quantize.channel_pixels`), if anything."""
+    readers = [node for node in view.consumers.get(name, ()) if node.op_type == "Concat"]
+    others = {node.op_type for node in view.consumers.get(name, ())} - {"Concat", "Shape"}
+    return str(readers[0].output[0]) if len(readers) == 1 and not others else None

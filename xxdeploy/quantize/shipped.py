@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.quantize.block_stem import block_stem, unblock_stem
-from xxdeploy.quantize.copy_concats import copy_concats, pair_concats
+from xxdeploy.quantize.channel_pixels import take_channel_pixels
+from xxdeploy.quantize.copy_integers import copy_integers, pair_copies
 from xxdeploy.quantize.double_pools import double_pools
 from xxdeploy.quantize.pixels import scaled_last, take_pixels
+from xxdeploy.runtime.grid import ChannelGrid
 
 
-def ship(model: OnnxModel, grid: tuple[float, float] | None, *, any_order: bool) -> OnnxModel:
+def ship(model: OnnxModel, grid: tuple[float, float] | ChannelGrid | None, *, any_order: bool) -> OnnxModel:
     """Return the form of ``model`` that ships: it computes the same, bit for bit.
 
     Parameters
@@ -17,13 +19,16 @@ def ship(model: OnnxModel, grid: tuple[float, float] | None, *, any_order: bool)
     model
         U8S8 in Q/DQ pairs. (In S8S8, for ARM, nothing is done.)
     grid
-        (step, centre) of the image where its integers shall be the picture's bytes, see ``take_pixels``; else None.
+        (step, centre) of the image where its integers shall be the picture's bytes, see ``take_pixels``, or the grid of
+        each channel; else None.
     any_order
         The sums are right in whatever order, or the file is for VNNI alone: then the first layer reads blocks.
     """
-    model = double_pools(copy_concats(model))
+    model = double_pools(copy_integers(model))
     if grid is None:
         return model
+    if isinstance(grid, ChannelGrid):
+        return take_channel_pixels(model, grid)
     taken = take_pixels(model, *grid)
     return block_stem(taken) if any_order and taken is not model else taken
 
@@ -38,4 +43,4 @@ def unship(model: OnnxModel) -> OnnxModel:
     VerificationError
         ``wrong-weight``: the first layer's weights are not what ``block_stem`` makes of any.
     """
-    return pair_concats(scaled_last(unblock_stem(model)))
+    return pair_copies(scaled_last(unblock_stem(model)))

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
+from xxdeploy.runtime.grid import METADATA, grid_from
 from xxdeploy.runtime.lrn import METADATA as LRN
 from xxdeploy.runtime.lrn import noted_lrn, roots
 from xxdeploy.runtime.ort import check_self_contained, check_threads
-from xxdeploy.runtime.pixels import METADATA, PixelGrid
 from xxdeploy.runtime.top_k import METADATA as BEST
 from xxdeploy.runtime.top_k import TopK
 
@@ -92,7 +92,7 @@ class OpenVinoSession:
         except Exception as error:  # pybind11 raises RuntimeError, and others for what it cannot convert
             raise self._unloadable(openvino.__version__, error) from error
         types = [each.get_element_type().get_type_name() for each in (*inputs, *outputs)]
-        self._grid = PixelGrid.parse(self._note(METADATA)) if types[:1] == ["u8"] else None
+        self._grid = grid_from(self._note(METADATA)) if types[:1] == ["u8"] else None
         self._best = TopK.parse(self._note(BEST)) if types[1:] == ["f32", "i64"] else None
         wanted = ["f32" if self._grid is None else "u8", *["f32"] * len(outputs)]
         if self._best is not None:

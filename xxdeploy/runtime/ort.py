@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
 from xxdeploy.runtime.external_data import has_external_data
-from xxdeploy.runtime.pixels import METADATA, PixelGrid
+from xxdeploy.runtime.grid import METADATA, grid_from
 from xxdeploy.runtime.providers import CPU, session_in
 from xxdeploy.runtime.top_k import METADATA as BEST
 from xxdeploy.runtime.top_k import TopK
@@ -118,7 +118,7 @@ class OrtSession:
         inputs, outputs = session.get_inputs(), session.get_outputs()
         signature = [value.type for value in (*inputs, *outputs)]
         notes = session.get_modelmeta().custom_metadata_map
-        self._grid = PixelGrid.parse(notes.get(METADATA)) if signature[:1] == ["tensor(uint8)"] else None
+        self._grid = grid_from(notes.get(METADATA)) if signature[:1] == ["tensor(uint8)"] else None
         self._best = TopK.parse(notes.get(BEST)) if signature[1:] == ["tensor(float)", "tensor(int64)"] else None
         wanted = ["tensor(float)" if self._grid is None else "tensor(uint8)", *["tensor(float)"] * len(outputs)]
         if self._best is not None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xxdeploy.errors import UsageError
+from xxdeploy.runtime.grid import ChannelGrid
 from xxdeploy.runtime.picture import MAX_PIXELS, ImageLike, check_pixels, open_picture
 from xxdeploy.runtime.scaling import Scaling
 from xxdeploy.runtime.scaling import invalid as _invalid
@@ -145,6 +146,20 @@ class Preprocess:
         if self.mode == "tf":
             return 1 / 127.5, 127.5
         return (1.0, 0.0) if self.mode == "none" else None
+
+    @property
+    def channel_grid(self) -> ChannelGrid | None:
+        """The same where each channel is scaled by itself, else None."""
+        if self.mode == "caffe":
+            return ChannelGrid(tuple(map(float, _CAFFE_MEAN)), (1.0, 1.0, 1.0), flip=True)
+        if self.mode == "torch":
+            mean, deviation = (255 * each.astype(np.float64) for each in (_TORCH_MEAN, _TORCH_STD))
+            return ChannelGrid(tuple(map(float, mean)), tuple(map(float, deviation)))
+        if self.scaling is None:
+            return None
+        scale, flip = self.scaling.scale, self.scaling.order == "bgr"
+        mean_, deviation_ = (tuple(each / scale for each in values) for values in (self.scaling.mean, self.scaling.std))
+        return ChannelGrid(mean_, deviation_, flip)
 
     def pixels(self, sources: Sequence[ImageLike], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """Decode several pictures: (n, height, width, channels) uint8. Errors as ``batch``."""

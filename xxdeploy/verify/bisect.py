@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from xxdeploy.artifacts import OnnxModel, decibels
 from xxdeploy.errors import VerificationError
 from xxdeploy.optional import extra
-from xxdeploy.runtime.pixels import METADATA, PixelGrid
+from xxdeploy.runtime.grid import METADATA, grid_from
 
 with extra("export"):
     import onnxruntime
@@ -97,7 +97,7 @@ class Cut:
         # A file that takes the picture's bytes says how a scaled batch becomes bytes again.
         self._grid = None
         if (kind := value.type.tensor_type.elem_type) == TensorProto.UINT8:
-            self._grid = PixelGrid.parse(next((p.value for p in proto.metadata_props if p.key == METADATA), None))
+            self._grid = grid_from(next((p.value for p in proto.metadata_props if p.key == METADATA), None))
         self._known = set(known) - set(arrays)
         written = {output for node in graph.node for output in node.output if output}
         self.shared = tuple(

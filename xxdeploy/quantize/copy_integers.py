@@ -1,4 +1,4 @@
-"""Let a Concat of tensors that share its scale copy their integers, in the file that ships."""
+"""Let Concats and MaxPools that keep a scale move integers, in the file that ships."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from xxdeploy.quantize.graph_view import GraphView, with_nodes
 with extra("export"):
     from onnx import ModelProto, NodeProto, helper
 
+_MOVES = ("Concat", "MaxPool")
 _QUANTIZED, _DEQUANTIZED = "_quantized", "_dequantized"
 
 
-def copy_concats(model: OnnxModel) -> OnnxModel:
-    """Return an INT8 ``model`` without the pairs around its Concats of one scale, else ``model``: the same integers.
+def copy_integers(model: OnnxModel) -> OnnxModel:
+    """Return an INT8 ``model`` without the pairs around what moves integers of one scale, else ``model``: the same.
 
-    ONNX Runtime makes the same of the pairs. OpenVINO would round once more behind each Concat, to the values that are
-    there already.
+    ONNX Runtime makes the same of the pairs. OpenVINO would round once more behind each Concat and MaxPool, to the
+    values that are there already.
     """
     view = GraphView.of(model)
     reads = Counter([*(name for node in view.nodes for name in node.input), *view.outputs])
@@ -26,7 +27,7 @@ def copy_concats(model: OnnxModel) -> OnnxModel:
     proto = ModelProto()
     proto.CopyFrom(view.proto)
     for node in proto.graph.node:
-        quantizer = view.only_consumer(node.output[0]) if node.op_type == "Concat" else None
+        quantizer = view.only_consumer(node.output[0]) if _moves(node) else None
         pairs = [view.producers.get(name) for name in node.input]
         if quantizer is None or quantizer.op_type != "QuantizeLinear":
             continue
@@ -38,12 +39,12 @@ def copy_concats(model: OnnxModel) -> OnnxModel:
         node.input[:], node.output[:] = sources, quantizer.output
     if not gone:
         return model
-    kept = [node for node in proto.graph.node if node.op_type == "Concat" or gone.isdisjoint(node.output)]
+    kept = [node for node in proto.graph.node if _moves(node) or gone.isdisjoint(node.output)]
     return with_nodes(proto, kept, view.arrays)
 
 
-def pair_concats(model: OnnxModel) -> OnnxModel:
-    """Undo :func:`copy_concats`: for who compares a file with its float graph, tensor by tensor."""
+def pair_copies(model: OnnxModel) -> OnnxModel:
+    """Undo :func:`copy_integers`: for who compares a file with its float graph, tensor by tensor."""
     view = GraphView.of(model)
     nodes: list[NodeProto] = []
     made: set[str] = set()
@@ -52,7 +53,7 @@ def pair_concats(model: OnnxModel) -> OnnxModel:
     for node in proto.graph.node:
         readers = view.consumers.get(node.output[0], ())
         after = next((reader for reader in readers if reader.op_type == "DequantizeLinear"), None)
-        if node.op_type != "Concat" or node.output[0] in view.floats or after is None:
+        if not _moves(node) or not node.output[0].endswith(_QUANTIZED) or after is None:
             nodes.append(node)
             continue
         grid, output = after.input[1:], node.output[0]
@@ -65,6 +66,10 @@ def pair_concats(model: OnnxModel) -> OnnxModel:
         node.output[0] = output.removesuffix(_QUANTIZED)
         nodes += [node, helper.make_node("QuantizeLinear", [node.output[0], *grid], [output], output)]
     return with_nodes(proto, nodes, view.arrays) if len(nodes) > len(view.nodes) else model
+
+
+def _moves(node: NodeProto) -> bool:
+    return node.op_type in _MOVES and len(node.output) == 1
 
 
 def _same_grid(view: GraphView, pair: NodeProto, quantizer: NodeProto) -> bool:

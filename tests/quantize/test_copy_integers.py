@@ -1,4 +1,4 @@
-"""Concats of one scale copy integers in the file that ships, and every integer stays."""
+"""Concats and MaxPools of one scale move integers in the file that ships, and every integer stays."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quantnets import batches, ops, parse, run
 
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.copy_concats import copy_concats, pair_concats
+from xxdeploy.quantize.copy_integers import copy_integers, pair_copies
 
 SUMS = "both = Concat<axis = 1>(a, b)  y = Conv(both, u)"
 
@@ -34,31 +34,31 @@ def data() -> np.ndarray:
 @pytest.mark.parametrize("optimise", [False, True])
 def test_the_answers_are_the_same_bit_for_bit(optimise: bool) -> None:
     before = model()
-    after = copy_concats(before)
+    after = copy_integers(before)
     counts = ops(before), ops(after)
     assert [count["QuantizeLinear"] for count in counts] == [5, 4]  # x, a, b, y, and no more the Concat's
     assert counts[0]["DequantizeLinear"] - counts[1]["DequantizeLinear"] == 2
     np.testing.assert_array_equal(run(after, data(), optimise=optimise), run(before, data(), optimise=optimise))
-    assert copy_concats(after) is after
+    assert copy_integers(after) is after
 
 
 def test_it_can_be_undone() -> None:
     before = model()
-    back = pair_concats(copy_concats(before))
+    back = pair_copies(copy_integers(before))
     assert ops(back) == ops(before)
     assert {name for node in back.proto().graph.node for name in node.output} == {
         name for node in before.proto().graph.node for name in node.output
     }
     np.testing.assert_array_equal(run(back, data()), run(before, data()))
-    assert pair_concats(before) is before
+    assert pair_copies(before) is before
 
 
 def test_one_operand_twice() -> None:
     before = model("both = Concat<axis = 1>(a, a)  c = Conv(b, t)  d = Conv(both, u)  y = Add(c, d)")
-    after = copy_concats(before)
+    after = copy_integers(before)
     assert ops(after)["QuantizeLinear"] == ops(before)["QuantizeLinear"] - 1
     np.testing.assert_array_equal(run(after, data()), run(before, data()))
-    np.testing.assert_array_equal(run(pair_concats(after), data()), run(before, data()))
+    np.testing.assert_array_equal(run(pair_copies(after), data()), run(before, data()))
 
 
 def test_an_output_of_the_graph_keeps_its_pair() -> None:
@@ -74,7 +74,7 @@ def test_an_output_of_the_graph_keeps_its_pair() -> None:
     found = calibrate(network, batches(data()), data_digest="d")
     same = {**found.ranges, "a": (-9.0, 9.0), "b": (-9.0, 9.0), "both": (-9.0, 9.0)}
     before = quantize(network, replace(found, ranges=same), scheme("static-w8c-a8"))
-    after = copy_concats(before)
+    after = copy_integers(before)
     assert ops(after)["QuantizeLinear"] == ops(before)["QuantizeLinear"] - 1
     np.testing.assert_array_equal(run(after, data()), run(before, data()))
 
@@ -88,4 +88,15 @@ def test_an_output_of_the_graph_keeps_its_pair() -> None:
 )
 def test_what_stays(body: str, name: str) -> None:
     before = model(body, name)
-    assert copy_concats(before) is before
+    assert copy_integers(before) is before
+
+
+@pytest.mark.parametrize("optimise", [False, True])
+def test_a_pool_picks_integers(optimise: bool) -> None:
+    before = model("m = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(a)  y = Conv(m, t)")
+    after = copy_integers(before)
+    assert ops(after)["QuantizeLinear"] == ops(before)["QuantizeLinear"] - 1
+    np.testing.assert_array_equal(run(after, data(), optimise=optimise), run(before, data(), optimise=optimise))
+    back = pair_copies(after)
+    assert ops(back) == ops(before)
+    np.testing.assert_array_equal(run(back, data(), optimise=optimise), run(before, data(), optimise=optimise))
