@@ -27,7 +27,7 @@ NETWORKS = {
     "mobilenet": 569,
     "mobilenetv2": 301,
     "nasnetmobile": 686,  # 564 in Keras: depthwise layers get whole blocks of 16 channels
-    "resnet50": 3857,
+    "resnet50": 3482,  # 3857 in Keras: the strides of a stage's first layers go up to the last ones of that before
     "densenet121": 2834,
     "inceptionv3": 5713,
 }
