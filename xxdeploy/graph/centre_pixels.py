@@ -61,6 +61,8 @@ def centre_pixels(graph: Graph, grid: ChannelGrid) -> int:
     shift = (MIDDLE - mean.reshape(-1)[::order]).astype(np.float32)
     add("Sub", "centred", graph.add_array(f"{source}/shift", shift))
     transpose.input[0] = name
+    # The old name is that of the image, which this is no more.
+    transpose.output[0] = node.input[0] = graph.fresh(f"{name}_nchw")
     graph.nodes[:0] = made
     return 1
 
