@@ -54,6 +54,8 @@ BATCH = 8
 CORRECTION_IMAGES = 192
 """Each shift is a mean over images: with 96 of them MobileNetV2 diverges by 0.0040 nats, with 256 by 0.0037."""
 EQUALIZATION_IMAGES = 200
+_LARGEST_COPY = 300_000_000
+"""Bytes of a float model that is not held twice for half a millisecond: VGG takes a hundred, and would need over 5 GB."""
 
 
 class Workshop:
@@ -199,7 +201,8 @@ def _prepared(
     fp32: OnnxModel, preprocess: Preprocess
 ) -> tuple[OnnxModel, tuple[float, float] | None, tuple[float, float] | ChannelGrid | None]:
     """Return the float model with zero on a pixel, where that can be, and no normalisation left to float; and grids."""
-    pixels, channels = preprocess.grid, preprocess.channel_grid
+    pixels = preprocess.grid
+    channels = preprocess.channel_grid if fp32.size <= _LARGEST_COPY else None
 
     def shift(graph: Graph) -> int:
         return 0 if pixels is None or pixels[1] % 1 == 0 else shift_input(graph, pixels[0] * (pixels[1] % 1))
