@@ -55,7 +55,7 @@ CORRECTION_IMAGES = 192
 """Each shift is a mean over images: with 96 of them MobileNetV2 diverges by 0.0040 nats, with 256 by 0.0037."""
 EQUALIZATION_IMAGES = 200
 _LARGEST_COPY = 300_000_000
-"""Bytes of a float model that is not held twice for half a millisecond: VGG takes a hundred, and would need over 5 GB."""
+"""Bytes of a float model that is held twice for half a millisecond. VGG takes a hundred, and would need over 5 GB."""
 
 
 class Workshop:
