@@ -1,4 +1,4 @@
-"""Whether `xxdeploy tune` ends at the fastest setting: its choice beside every other one, in turns, all threads allowed.
+"""Whether `xxdeploy tune` ends at the fastest setting: its choice beside every other one, in turns, on all cores.
 
     python benchmarks/tune_best.py BUNDLE... [--budget 30] [--rounds 40]
 
