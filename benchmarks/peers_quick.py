@@ -2,8 +2,8 @@
 
     python benchmarks/peers_quick.py NETWORK[=none|FILE]... --calibration IMAGES [--rounds 12]
 
-Subjects, files and turns are those of ``peers.py``. A line has the best peer, our engines, and the ratio of our better one
-to the best peer: by medians, and by the quickest rounds, since on a shared machine the median is others' work, too.
+Subjects, files and turns are those of ``peers.py``. A line has the best peer, our engines, and the ratio of our better
+one to the best peer: by medians, and by the quickest rounds, since on a shared machine the median is others' work, too.
 """
 
 from __future__ import annotations
