@@ -91,3 +91,8 @@ def test_a_note_about_nodes_that_there_are_not() -> None:
     model = OnnxModel.from_proto(proto)
     assert ops(whole_lrn(model)) == {"Abs": 1}
     assert roots(0.6) is None
+
+
+def test_a_large_image_stays_as_it_is() -> None:
+    large = "g (float[n, 64, 200, 200] x) => (float[n, 64, 200, 200] y) { y = LRN<size = 5>(x) }"
+    assert apply(large, lrn_as_sums).changed == (0,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import onnx
@@ -14,6 +15,8 @@ from xxdeploy.runtime.lrn import METADATA, roots
 
 _LARGEST = 15
 """Channels in a window: each is a slice. Papers have five."""
+_MOST_VALUES = 2_000_000
+"""Of an image: a dozen such tensors of VGG11-LRN's first layer, 224 x 224 x 64, took the export over 5 GB."""
 
 
 def lrn_as_sums(graph: Graph) -> int:
@@ -32,7 +35,8 @@ def lrn_as_sums(graph: Graph) -> int:
         alpha, bias = attribute(node, "alpha", 1e-4), attribute(node, "bias", 1.0)
         count = roots(beta) if node.op_type == "LRN" else None
         fits = count is not None and size % 2 == 1 and size <= _LARGEST and alpha > 0 and bias > 0
-        if count is None or not fits or len(shapes.get(node.input[0], ())) != 4:
+        image = shapes.get(node.input[0], ())[1:]
+        if count is None or not fits or len(image) != 3 or math.prod(each or 0 for each in image) > _MOST_VALUES:
             nodes.append(node)
             continue
         name = (node.name or node.output[0]).removesuffix("/nchw")
