@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import tiny_bundle
 
 from xxdeploy.artifacts import OnnxModel
-from xxdeploy.errors import ConversionError
+from xxdeploy.errors import ConversionError, EngineError
 from xxdeploy.graph.keep_best import keep_all, keep_best
 from xxdeploy.models.catalog import find
 from xxdeploy.pipeline import ExportPlan, export
@@ -37,6 +38,19 @@ def test_what_the_model_gives_is_what_sorting_gives() -> None:
     assert np.allclose(spread.sum(axis=1), 1, atol=1e-6)
     assert np.array_equal(OrtSession(keep_all(best).data).run(batch), every)
     assert keep_all(model) is model
+
+
+def test_a_number_of_classes_that_is_open_is_refused() -> None:
+    """A damaged file, whose TopK takes as many as the batch is large."""
+    proto, arrays = keep_best(OnnxModel(tiny_bundle.model_bytes()), 2, 4).split()
+    for output in proto.graph.output:
+        output.type.tensor_type.shape.dim[1].dim_param = "open"
+    proto.graph.node[-1].input[1] = "taken"
+    shape = onnx.helper.make_node("Shape", [proto.graph.input[0].name], ["taken"], "taken", start=0, end=1)
+    proto.graph.node.insert(0, shape)
+    with pytest.raises(EngineError) as caught:
+        OrtSession(OnnxModel.join(proto, arrays).data)
+    assert caught.value.code == "engine-signature"
 
 
 @pytest.mark.parametrize(("count", "classes"), [(0, 4), (5, 4)])

@@ -93,7 +93,8 @@ class OpenVinoSession:
             raise self._unloadable(openvino.__version__, error) from error
         types = [each.get_element_type().get_type_name() for each in (*inputs, *outputs)]
         self._grid = grid_from(self._note(METADATA)) if types[:1] == ["u8"] else None
-        self._best = TopK.parse(self._note(BEST)) if types[1:] == ["f32", "i64"] else None
+        widths = [] if types[1:] != ["f32", "i64"] else list(outputs[0].get_partial_shape())[1:]
+        self._best = TopK.parse(self._note(BEST)) if [each.is_static for each in widths] == [True] else None
         wanted = ["f32" if self._grid is None else "u8", *["f32"] * len(outputs)]
         if self._best is not None:
             wanted[-1] = "i64"
@@ -106,7 +107,7 @@ class OpenVinoSession:
             )
         self.input_name: str = inputs[0].get_any_name()
         self.output_names = tuple(str(each.get_any_name()) for each in outputs[: 1 if self._best else None])
-        self.top_k = outputs[0].get_partial_shape()[1].get_length() if self._best else None
+        self.top_k = widths[0].get_length() if self._best else None
         self.output_name = self.output_names[0]
         # What does not fit would not be refused: OpenVINO sets its graph up anew for any shape.
         self._image = tuple(

@@ -119,7 +119,8 @@ class OrtSession:
         signature = [value.type for value in (*inputs, *outputs)]
         notes = session.get_modelmeta().custom_metadata_map
         self._grid = grid_from(notes.get(METADATA)) if signature[:1] == ["tensor(uint8)"] else None
-        self._best = TopK.parse(notes.get(BEST)) if signature[1:] == ["tensor(float)", "tensor(int64)"] else None
+        best = signature[1:] == ["tensor(float)", "tensor(int64)"] and [type(n) for n in outputs[0].shape[1:]] == [int]
+        self._best = TopK.parse(notes.get(BEST)) if best else None
         wanted = ["tensor(float)" if self._grid is None else "tensor(uint8)", *["tensor(float)"] * len(outputs)]
         if self._best is not None:
             wanted[-1] = "tensor(int64)"
