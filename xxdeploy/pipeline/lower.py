@@ -87,30 +87,6 @@ def lower(
     XXDeployError
         Those of ``make_int8`` and ``make_fp16``.
     """
-    lowered = _lower(source, plan, fp32, statistics=statistics, made_up=made_up, report=report)
-    if plan.engine is not None:
-        with extra("export"):
-            from xxdeploy.graph.lrn_as_sums import whole_lrn
-        whole = tuple(replace(each, model=whole_lrn(each.model)) for each in lowered.files)
-        lowered = replace(lowered, files=whole)
-    classes = source.inputs.classes
-    if plan.top_k is None or classes is None:
-        return lowered
-    with extra("export"):
-        from xxdeploy.graph.keep_best import keep_best
-    files = (replace(each, model=keep_best(each.model, plan.top_k, classes)) for each in lowered.files)
-    return replace(lowered, files=tuple(files))
-
-
-def _lower(
-    source: Source,
-    plan: ExportPlan,
-    fp32: OnnxModel,
-    *,
-    statistics: Mapping[str, Any],
-    made_up: NDArray[np.float32],
-    report: OnProgress,
-) -> Lowered:
     if plan.precision == "fp32":
         return Lowered((ModelFile("fp32", fp32, "float32", (), fp32),))
     if plan.precision == "fp16":
@@ -139,3 +115,25 @@ def _lower(
         rungs=int8.rungs,
         processors=(*int8.climbed.said, *int8.variants.sentences),
     )
+
+
+def finish(lowered: Lowered, plan: ExportPlan, classes: int | None) -> Lowered:
+    """Return ``lowered`` with its files as ``plan`` ships them; what each answers is the whole model's still.
+
+    An engine gets LRN as one operator; ``plan.top_k`` is how many of ``classes`` the files give (None: features).
+
+    Raises
+    ------
+    ConversionError
+        ``top-k-outputs``.
+    """
+    with extra("export"):
+        from xxdeploy.graph.keep_best import keep_best
+        from xxdeploy.graph.lrn_as_sums import whole_lrn
+
+    def shipped(model: OnnxModel) -> OnnxModel:
+        if plan.engine is not None:
+            return whole_lrn(model)
+        return model if plan.top_k is None or classes is None else keep_best(model, plan.top_k, classes)
+
+    return replace(lowered, files=tuple(replace(each, model=shipped(each.model)) for each in lowered.files))

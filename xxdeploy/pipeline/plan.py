@@ -123,30 +123,19 @@ class ExportPlan:
                 hint="leave one of them out",
                 code="ranges-given",
             )
-        if self.cpu is not None and self.engine is not None:
-            raise UsageError(
-                f"--cpu {self.cpu} is about processors, and --target {self.engine.target} about a GPU",
-                hint="leave one of them out, and export twice for both",
-                code="cpu-and-target",
-            )
-        if self.ort_format and self.engine is not None:
-            raise UsageError(
-                f"--ort-format is about processors, and --target {self.engine.target} about a GPU",
-                hint="leave one of them out",
-                code="cpu-and-target",
-            )
-        if self.by_cost and self.engine is not None:
-            raise UsageError(
-                f"--by-cost measures this processor, and --target {self.engine.target} is about a GPU",
-                hint="leave one of them out",
-                code="cpu-and-target",
-            )
-        if self.top_k is not None and self.engine is not None:
-            raise UsageError(
-                f"--top-k is about processors, and --target {self.engine.target} about a GPU",
-                hint="leave one of them out; predict(image, top=5) takes the best of any bundle",
-                code="cpu-and-target",
-            )
+        about_processors = {
+            f"--cpu {self.cpu}": self.cpu is not None,
+            "--ort-format": self.ort_format,
+            "--by-cost": self.by_cost,
+            "--top-k": self.top_k is not None,
+        }
+        for option, given in about_processors.items():
+            if given and self.engine is not None:
+                raise UsageError(
+                    f"{option} is about processors, and --target {self.engine.target} about a GPU",
+                    hint="leave one of them out, or export twice for both",
+                    code="cpu-and-target",
+                )
         if self.max_drop is not None:
             check_max_drop(self.max_drop)
         if self.min_agreement is not None:

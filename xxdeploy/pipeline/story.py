@@ -18,7 +18,7 @@ from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.device import bundled_engine, check_engine, engine_sentence, export_engine, prove_engine
 from xxdeploy.pipeline.limits import NO_LIMITS, keep_limits
-from xxdeploy.pipeline.lower import lower
+from xxdeploy.pipeline.lower import finish, lower
 from xxdeploy.pipeline.parts import GOLDEN_IMAGES, Built, bundle_parts, part_from
 from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.prove import (
@@ -89,6 +89,7 @@ def export(
     step = {"fp32": "keep", "fp16": "cast", "int8": "quantise"}[plan.precision]
     with timed(step):
         lowered = lower(origin, plan, fp32, statistics=batch_norm_statistics(model), made_up=normal, report=report)
+        lowered = finish(lowered, plan, inputs.classes)
     stages = lowered.stages(fp32)
     limits = tolerances(origin.outputs, plan.precision, trained=trained)
     if len(stages) > 1:
