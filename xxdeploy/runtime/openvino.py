@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
 from xxdeploy.runtime.grid import METADATA, grid_from
-from xxdeploy.runtime.lrn import METADATA as LRN
-from xxdeploy.runtime.lrn import noted_lrn, roots
+from xxdeploy.runtime.openvino_passes import rewritten
 from xxdeploy.runtime.ort import check_self_contained, check_threads
 from xxdeploy.runtime.top_k import METADATA as BEST
 from xxdeploy.runtime.top_k import TopK
@@ -87,7 +86,7 @@ class OpenVinoSession:
         try:
             self._core = openvino.Core()
             self._model = self._core.read_model(model=model)
-            self._join_lrn()
+            self._model = rewritten(self._model)
             inputs, outputs = self._model.inputs, self._model.outputs
         except Exception as error:  # pybind11 raises RuntimeError, and others for what it cannot convert
             raise self._unloadable(openvino.__version__, error) from error
@@ -158,24 +157,6 @@ class OpenVinoSession:
                 return [np.array(results[index], np.float32) for index in range(count)]
         except Exception as error:  # as in __init__
             raise self._failed(shape, dtype, _reason(error)) from error
-
-    def _join_lrn(self) -> None:
-        """Make LRN one operator again: OpenVINO's is faster than the sums that were written for ONNX Runtime."""
-        noted = noted_lrn(self._note(LRN))
-        if not noted:
-            return
-        from openvino import opset13 as ops
-
-        for node in self._model.get_ordered_ops():
-            if (found := noted.get(node.get_friendly_name())) is None or node.get_type_name() != "Divide":
-                continue
-            size, alpha, beta, bias = found
-            source = node.input_value(0)
-            for _ in range((roots(beta) or 1) - 1):
-                source = source.get_node().input_value(0)
-            whole = ops.lrn(source, [1], alpha, beta, bias, size, name=node.get_friendly_name()).output(0)
-            whole.set_names(node.output(0).get_names())
-            node.output(0).replace(whole)
 
     def _note(self, key: str) -> str | None:
         """Return what the model's metadata hold."""

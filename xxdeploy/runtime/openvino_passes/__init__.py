@@ -1,0 +1,32 @@
+"""What OpenVINO's copy of the graph is told before it is compiled.
+
+The ONNX file is written for ONNX Runtime; what helps only OpenVINO is done here, on the graph that it read. Each pass
+leaves every integer of the file as it is, up to the rounding of a bias.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from xxdeploy.runtime.openvino_passes.depthwise_pools import pool_by_depthwise
+from xxdeploy.runtime.openvino_passes.join_lrn import join_lrn
+from xxdeploy.runtime.openvino_passes.offsets import offsets_as_biases
+from xxdeploy.runtime.openvino_passes.relus import relus_from_zero
+from xxdeploy.runtime.openvino_passes.repeated_pairs import drop_repeated_pairs
+
+PASSES = (join_lrn, drop_repeated_pairs, relus_from_zero, offsets_as_biases, pool_by_depthwise)
+_log = logging.getLogger(__name__)
+
+
+def rewritten(model: Any) -> Any:
+    """Return a rewritten copy of an ``openvino.Model``, or the model itself where this OpenVINO does not allow it."""
+    copy = model.clone()
+    try:
+        for step in PASSES:
+            step(copy)
+        copy.validate_nodes_and_infer_types()
+    except Exception as error:  # noqa: BLE001 - a version with other operators: slower, but the same answers
+        _log.warning("OpenVINO runs the graph as it was read: %s", error)
+        return model
+    return copy

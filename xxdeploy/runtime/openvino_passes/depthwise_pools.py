@@ -1,0 +1,50 @@
+"""Average pools whose result is added to something, as depthwise convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.runtime.openvino_passes.nodes import dequantized, kind, users
+
+
+def pool_by_depthwise(model: Any) -> int:
+    """Write AveragePool of uint8 as a convolution with ones, twice as fast in OpenVINO; return how many.
+
+    The sums are the same integers. Where padding does not count, the borders are divided by how much there is in one
+    multiplication with a constant, which joins the addition behind it.
+    """
+    done = 0
+    for node in model.get_ordered_ops():
+        if kind(node) != "AvgPool" or [kind(each) for each in users(node)] != ["Add"]:
+            continue
+        shape = list(node.input(0).get_partial_shape())
+        if dequantized(node.input_value(0).get_node()) is None or not all(each.is_static for each in shape[1:]):
+            continue
+        channels, *sides = (each.get_length() for each in shape[1:])
+        how = node.get_attributes()
+        kernel, begin, end, strides = (list(how[key]) for key in ("kernel", "pads_begin", "pads_end", "strides"))
+        if len(sides) != 2 or how["rounding_type"] != "floor" or set(how.get("dilations", [])) - {1}:
+            continue
+        from openvino import opset13 as ops
+
+        ones = ops.convert(ops.constant(np.ones((channels, 1, 1, *kernel), np.int8)), "f32")
+        share = np.full((channels, 1, 1, 1, 1), 1 / np.prod(kernel), np.float32)
+        weight = ops.multiply(ones, ops.constant(share))
+        whole = ops.group_convolution(node.input_value(0), weight, strides, begin, end, [1, 1])
+        if how["exclude-pad"] and any(begin + end):
+            rows, columns = (_present(*each) for each in zip(sides, kernel, begin, end, strides, strict=True))
+            there = (np.prod(kernel) / np.outer(rows, columns)).astype(np.float32)
+            whole = ops.multiply(whole, ops.constant(there[None, None]))
+        whole.set_friendly_name(node.get_friendly_name())
+        node.output(0).replace(whole.output(0))
+        done += 1
+    return done
+
+
+def _present(size: int, kernel: int, begin: int, end: int, stride: int) -> NDArray[np.int64]:
+    """Return how many elements of a side each window covers."""
+    starts = np.arange((size + begin + end - kernel) // stride + 1) * stride - begin
+    return np.minimum(starts + kernel, size) - np.maximum(starts, 0)
