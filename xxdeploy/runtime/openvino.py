@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
 from xxdeploy.runtime.grid import METADATA, grid_from
-from xxdeploy.runtime.openvino_passes import rewritten
+from xxdeploy.runtime.openvino_passes import rewrite
 from xxdeploy.runtime.ort import check_self_contained, check_threads
 from xxdeploy.runtime.top_k import METADATA as BEST
 from xxdeploy.runtime.top_k import TopK
@@ -86,7 +86,8 @@ class OpenVinoSession:
         try:
             self._core = openvino.Core()
             self._model = self._core.read_model(model=model)
-            self._model = rewritten(self._model)
+            if not rewrite(self._model):
+                self._model = self._core.read_model(model=model)
             inputs, outputs = self._model.inputs, self._model.outputs
         except Exception as error:  # pybind11 raises RuntimeError, and others for what it cannot convert
             raise self._unloadable(openvino.__version__, error) from error
