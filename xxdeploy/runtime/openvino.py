@@ -86,8 +86,6 @@ class OpenVinoSession:
         try:
             self._core = openvino.Core()
             self._model = self._core.read_model(model=model)
-            if not rewrite(self._model):
-                self._model = self._core.read_model(model=model)
             inputs, outputs = self._model.inputs, self._model.outputs
         except Exception as error:  # pybind11 raises RuntimeError, and others for what it cannot convert
             raise self._unloadable(openvino.__version__, error) from error
@@ -117,7 +115,7 @@ class OpenVinoSession:
         self._lock = threading.Lock()
         self._batches: Any = None
         try:
-            self._single = self._compile(fixed=True)
+            self._single = self._start(model)
         except Exception as error:  # as above
             raise self._unloadable(openvino.__version__, error) from error
 
@@ -158,6 +156,16 @@ class OpenVinoSession:
                 return [np.array(results[index], np.float32) for index in range(count)]
         except Exception as error:  # as in __init__
             raise self._failed(shape, dtype, _reason(error)) from error
+
+    def _start(self, model: bytes) -> Any:
+        """Compile what the passes make of the model; where that fails, the model as it was read."""
+        if rewrite(self._model):
+            try:
+                return self._compile(fixed=True)
+            except Exception as error:  # noqa: BLE001 - the second try says whether the file is at fault
+                _log.warning("OpenVINO cannot compile the rewritten graph: %s", _reason(error))
+        self._model = self._core.read_model(model=model)
+        return self._compile(fixed=True)
 
     def _note(self, key: str) -> str | None:
         """Return what the model's metadata hold."""

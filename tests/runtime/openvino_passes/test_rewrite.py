@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,27 @@ def test_every_pass_runs() -> None:
     assert maxima(model) == 0
 
 
-def test_a_pass_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    def breaks(model: Any) -> int:
-        raise RuntimeError("no such operator")
+def fails(model: Any) -> int:
+    raise RuntimeError("no such operator")
 
+
+def spoils(model: Any) -> int:
+    """Leave a graph that cannot be compiled: it reads an input that it does not have."""
+    from openvino import opset13 as ops
+
+    (node,) = (each for each in model.get_ordered_ops() if each.get_type_name() == "Softmax")
+    node.input(0).replace_source_output(ops.parameter([1, 4]).output(0))
+    return 1
+
+
+@pytest.mark.parametrize(("step", "said"), [(fails, "no such operator"), (spoils, "cannot compile the rewritten")])
+def test_a_pass_that_fails(
+    step: Callable[[Any], int], said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     session = OpenVinoSession(tiny_bundle.model_bytes(), threads=1)
-    monkeypatch.setattr(openvino_passes, "PASSES", (breaks,))
+    monkeypatch.setattr(openvino_passes, "PASSES", (step,))
     with caplog.at_level(logging.WARNING):
         other = OpenVinoSession(tiny_bundle.model_bytes(), threads=1)
-    assert "no such operator" in caplog.text
+    assert said in caplog.text
     batch = np.random.default_rng(0).normal(size=(1, 8, 8, 3)).astype(np.float32)
     assert np.array_equal(session.run(batch), other.run(batch))

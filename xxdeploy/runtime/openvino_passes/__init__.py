@@ -14,8 +14,16 @@ from xxdeploy.runtime.openvino_passes.join_lrn import join_lrn
 from xxdeploy.runtime.openvino_passes.offsets import offsets_as_biases
 from xxdeploy.runtime.openvino_passes.relus import relus_from_zero
 from xxdeploy.runtime.openvino_passes.repeated_pairs import drop_repeated_pairs
+from xxdeploy.runtime.openvino_passes.zero_points import zero_points_as_biases
 
-PASSES = (join_lrn, drop_repeated_pairs, relus_from_zero, offsets_as_biases, pool_by_depthwise)
+PASSES = (
+    join_lrn,
+    drop_repeated_pairs,
+    relus_from_zero,
+    zero_points_as_biases,
+    offsets_as_biases,
+    pool_by_depthwise,
+)
 _log = logging.getLogger(__name__)
 
 

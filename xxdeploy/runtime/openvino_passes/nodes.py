@@ -24,6 +24,23 @@ def constant(output: Any) -> NDArray[Any] | None:
     return np.array(node.data) if kind(node) == "Constant" else None
 
 
+def folded(output: Any) -> NDArray[Any] | None:
+    """Return a weight, dequantised: what Reshape, Subtract and Multiply make of constants, as float32."""
+    node = output.get_node()
+    if kind(node) == "Reshape":
+        inner, shape = folded(node.input_value(0)), node.get_output_partial_shape(0)
+        if inner is None or not shape.is_static:
+            return None
+        return np.reshape(inner, [each.get_length() for each in shape])
+    if kind(node) in ("Subtract", "Multiply"):
+        first, second = folded(node.input_value(0)), folded(node.input_value(1))
+        if first is None or second is None:
+            return None
+        return np.subtract(first, second) if kind(node) == "Subtract" else np.multiply(first, second)
+    value = constant(output)
+    return None if value is None else value.astype(np.float32)
+
+
 def scalar(output: Any) -> float | None:
     """Return a constant of one element."""
     value = constant(output)
@@ -36,9 +53,9 @@ def users(node: Any) -> list[Any]:
     return [each for each in found if kind(each) != "ShapeOf"]
 
 
-def is_uint8(node: Any) -> bool:
-    """Tell whether a node's value is uint8."""
-    return str(node.output(0).get_element_type().get_type_name()) == "u8"
+def is_uint8(output: Any) -> bool:
+    """Tell whether a value is uint8."""
+    return str(output.get_element_type().get_type_name()) == "u8"
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Dequantized:
-    """A uint8 value read as float: Convert, Subtract (absent for zero), Multiply."""
+    """A uint8 value read as float: Convert, Subtract (absent for zero), Multiply. The source is an output of a node."""
 
     source: Any
     grid: Grid
@@ -71,7 +88,7 @@ def dequantized(node: Any) -> Dequantized | None:
         if found is None:
             return None
         inner, zero_point = inner.input_value(0).get_node(), found
-    if kind(inner) != "Convert" or not is_uint8(source := inner.input_value(0).get_node()):
+    if kind(inner) != "Convert" or not is_uint8(source := inner.input_value(0)):
         return None
     return Dequantized(source, Grid(scale, zero_point))
 

@@ -21,7 +21,7 @@ def relus_from_zero(model: Any) -> int:
     """
     done = 0
     for node in model.get_ordered_ops():
-        if kind(node) not in ("Minimum", "Maximum") or not is_uint8(node):
+        if kind(node) not in ("Minimum", "Maximum") or not is_uint8(node.output(0)):
             continue
         if (found := _clipped(node)) is None or not _is_small(node):
             continue

@@ -18,9 +18,11 @@ def drop_repeated_pairs(model: Any) -> int:
         if (grid := quantizing_grid(node)) is None or (before := dequantized(node.input_value(0).get_node())) is None:
             continue
         readers = users(node)
-        if not before.grid.is_like(grid) or any(kind(each) != "Convert" or not is_uint8(each) for each in readers):
+        if not before.grid.is_like(grid) or any(
+            kind(each) != "Convert" or not is_uint8(each.output(0)) for each in readers
+        ):
             continue
         for reader in readers:
-            reader.output(0).replace(before.source.output(0))
+            reader.output(0).replace(before.source)
         dropped += 1
     return dropped
