@@ -31,7 +31,8 @@ def folded(output: Any) -> NDArray[Any] | None:
         inner, shape = folded(node.input_value(0)), node.get_output_partial_shape(0)
         if inner is None or not shape.is_static:
             return None
-        return np.reshape(inner, [each.get_length() for each in shape])
+        sides = [int(each.get_length()) for each in shape]
+        return inner.reshape(sides)
     if kind(node) in ("Subtract", "Multiply"):
         first, second = folded(node.input_value(0)), folded(node.input_value(1))
         if first is None or second is None:
