@@ -37,7 +37,9 @@ def folded(output: Any) -> NDArray[Any] | None:
         first, second = folded(node.input_value(0)), folded(node.input_value(1))
         if first is None or second is None:
             return None
-        return np.subtract(first, second) if kind(node) == "Subtract" else np.multiply(first, second)
+        combine = np.subtract if kind(node) == "Subtract" else np.multiply
+        result: NDArray[Any] = combine(first, second)
+        return result
     value = constant(output)
     return None if value is None else value.astype(np.float32)
 
