@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ class OpenVinoSession:
         self._rank = len(inputs[0].get_partial_shape())
         self._lock = threading.Lock()
         self._batches: Any = None
+        self._results = len(outputs)
         try:
             self._single = self._start(model)
         except Exception as error:  # as above
@@ -148,14 +150,26 @@ class OpenVinoSession:
             raise self._failed(shape, dtype, f"it takes (n, {', '.join(map(str, self._image))}) {wanted}")
         try:
             with self._lock:  # a request serves one caller
-                request = self._single if len(batch) == 1 else self._many()
-                # Shared, neither is copied; outputs are the request's own buffers, so they are copied under the lock.
-                results = request.infer({0: np.ascontiguousarray(batch)}, share_inputs=True, share_outputs=True)
+                results = self._one(batch) if len(batch) == 1 and None not in self._image else self._several(batch)
                 if self._best is not None:
                     return [self._best.spread(results[0], results[1])]
+                # They are the request's own buffers, so they are copied under the lock.
                 return [np.array(results[index], np.float32) for index in range(count)]
         except Exception as error:  # as in __init__
             raise self._failed(shape, dtype, _reason(error)) from error
+
+    def _one(self, batch: NDArray[Any]) -> Sequence[NDArray[Any]]:
+        """Run one image by the request's own tensors: ``infer`` with a dictionary takes 0.03 ms to sort it out."""
+        np.copyto(self._single.get_input_tensor(0).data, batch)
+        self._single.start_async()
+        self._single.wait()
+        return [self._single.get_output_tensor(index).data for index in range(self._results)]
+
+    def _several(self, batch: NDArray[Any]) -> Sequence[NDArray[Any]]:
+        if self._batches is None:
+            self._batches = self._compile(fixed=False)
+        results = self._batches.infer({0: np.ascontiguousarray(batch)}, share_inputs=True, share_outputs=True)
+        return [results[index] for index in range(self._results)]
 
     def _start(self, model: bytes) -> Any:
         """Compile what the passes make of the model; where that fails, the model as it was read."""
@@ -173,11 +187,6 @@ class OpenVinoSession:
             return str(self._model.get_rt_info(["framework", key]).value)
         except Exception:  # noqa: BLE001 - pybind11 raises RuntimeError where there is none
             return None
-
-    def _many(self) -> Any:
-        if self._batches is None:
-            self._batches = self._compile(fixed=False)
-        return self._batches
 
     def _compile(self, *, fixed: bool) -> Any:
         model = self._model
