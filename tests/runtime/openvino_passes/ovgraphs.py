@@ -13,6 +13,8 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 
+from xxdeploy.runtime.openvino_passes.nodes import Graph
+
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed (it has wheels for some systems)")
 
 CHANNELS = 8
@@ -52,11 +54,11 @@ def answer(model: Any) -> np.ndarray:
     return np.array(compiled(batch)[0])
 
 
-def apply(step: Callable[[Any], int], body: str, **weights: np.ndarray) -> Rewritten:
+def apply(step: Callable[[Graph], int], body: str, **weights: np.ndarray) -> Rewritten:
     """Read, rewrite a copy, run both."""
     plain = read(body, **weights)
     other = plain.clone()
-    count = step(other)
+    count = step(Graph.of(other))
     before, after = answer(plain), answer(other)
     kinds = [Counter(each.get_type_name() for each in model.get_ordered_ops()) for model in (plain, other)]
     return Rewritten(count, kinds[0], kinds[1], float(np.abs(before - after).max()), float(np.abs(before).max()))

@@ -14,6 +14,7 @@ from ovgraphs import depthwise_weights, read
 from xxdeploy.runtime import openvino_passes
 from xxdeploy.runtime.openvino import OpenVinoSession
 from xxdeploy.runtime.openvino_passes import rewrite
+from xxdeploy.runtime.openvino_passes.nodes import Graph
 
 BODY = """
  r = Clip(x, z, top)  d = DequantizeLinear(r, s, z)  w = DequantizeLinear(weights, ws, wz)
@@ -32,22 +33,22 @@ def test_every_pass_runs() -> None:
     assert maxima(model) == 0
 
 
-def fails(model: Any) -> int:
+def fails(graph: Graph) -> int:
     raise RuntimeError("no such operator")
 
 
-def spoils(model: Any) -> int:
+def spoils(graph: Graph) -> int:
     """Leave a graph that cannot be compiled: it reads an input that it does not have."""
     from openvino import opset13 as ops
 
-    (node,) = (each for each in model.get_ordered_ops() if each.get_type_name() == "Softmax")
+    (node,) = graph.of_kind("Softmax")
     node.input(0).replace_source_output(ops.parameter([1, 4]).output(0))
     return 1
 
 
 @pytest.mark.parametrize(("step", "said"), [(fails, "no such operator"), (spoils, "cannot compile the rewritten")])
 def test_a_pass_that_fails(
-    step: Callable[[Any], int], said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    step: Callable[[Graph], int], said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     session = OpenVinoSession(tiny_bundle.model_bytes(), threads=1)
     monkeypatch.setattr(openvino_passes, "PASSES", (step,))

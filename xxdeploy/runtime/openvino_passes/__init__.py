@@ -11,6 +11,7 @@ from typing import Any
 
 from xxdeploy.runtime.openvino_passes.depthwise_pools import pool_by_depthwise
 from xxdeploy.runtime.openvino_passes.join_lrn import join_lrn
+from xxdeploy.runtime.openvino_passes.nodes import Graph
 from xxdeploy.runtime.openvino_passes.offsets import offsets_as_biases
 from xxdeploy.runtime.openvino_passes.relus import relus_from_zero
 from xxdeploy.runtime.openvino_passes.repeated_pairs import drop_repeated_pairs
@@ -33,8 +34,9 @@ def rewrite(model: Any) -> bool:
     What is left then must not be run: read it again.
     """
     try:
+        graph = Graph.of(model)
         for step in PASSES:
-            step(model)
+            step(graph)
     except Exception as error:  # noqa: BLE001 - a version with other operators: slower, but the same answers
         _log.warning("OpenVINO runs the graph as it was read: %s", error)
         return False

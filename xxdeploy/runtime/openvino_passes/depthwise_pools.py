@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.runtime.openvino_passes.nodes import dequantized, kind, users
+from xxdeploy.runtime.openvino_passes.nodes import Graph, dequantized, kind, users
 
 
-def pool_by_depthwise(model: Any) -> int:
+def pool_by_depthwise(graph: Graph) -> int:
     """Write AveragePool of uint8 as a convolution with ones, twice as fast in OpenVINO; return how many.
 
     The sums are the same integers. Where padding does not count, the borders are divided by how much there is in one
@@ -18,8 +16,8 @@ def pool_by_depthwise(model: Any) -> int:
     zeros into the integers, whatever their zero point: NASNetMobile kept 93.0 instead of 97.2 % of Keras' classes.
     """
     done = 0
-    for node in model.get_ordered_ops():
-        if kind(node) != "AvgPool" or (read := dequantized(node.input_value(0).get_node())) is None:
+    for node in graph.of_kind("AvgPool"):
+        if (read := dequantized(node.input_value(0).get_node())) is None:
             continue
         how, shape = node.get_attributes(), list(node.input(0).get_partial_shape())
         kernel, begin, end, strides = (list(how[key]) for key in ("kernel", "pads_begin", "pads_end", "strides"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from xxdeploy.runtime.lrn import METADATA, noted_lrn, roots
+from xxdeploy.runtime.openvino_passes.nodes import Graph
 
 
-def join_lrn(model: Any) -> int:
+def join_lrn(graph: Graph) -> int:
     """Put LRN where the file's metadata name its last node; return how many."""
+    model = graph.model
     if not model.has_rt_info(["framework", METADATA]):
         return 0
     noted = noted_lrn(str(model.get_rt_info(["framework", METADATA]).value))
@@ -17,8 +17,8 @@ def join_lrn(model: Any) -> int:
         return 0
     from openvino import opset13 as ops
 
-    for node in model.get_ordered_ops():
-        if (found := noted.get(node.get_friendly_name())) is None or node.get_type_name() != "Divide":
+    for node in graph.of_kind("Divide"):
+        if (found := noted.get(node.get_friendly_name())) is None:
             continue
         size, alpha, beta, bias = found
         source = node.input_value(0)

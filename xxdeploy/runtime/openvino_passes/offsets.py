@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from xxdeploy.runtime.openvino_passes.nodes import kind, quantizing_grid, users
+from xxdeploy.runtime.openvino_passes.nodes import Graph, kind, quantizing_grid, users
 
 TELLS_APART = 1e-4
 """By how much of a step the first channel's bias differs: OpenVINO turns equal ones back into a number in the code."""
 
 
-def offsets_as_biases(model: Any) -> int:
+def offsets_as_biases(graph: Graph) -> int:
     """Add ``scale * zero point`` before QuantizeLinear and let it start from zero; return how many.
 
     OpenVINO writes a zero point into the machine code of a layer, so that layers of one shape share no code: the 153
@@ -20,12 +18,12 @@ def offsets_as_biases(model: Any) -> int:
     kernels are left, the integers are the same.
     """
     done = 0
-    for node in model.get_ordered_ops():
-        grid = quantizing_grid(node)
-        if grid is None or grid.zero_point == 0:
-            continue
+    for node in graph.of_kind("FakeQuantize"):
         layer = node.input_value(0).get_node()
         if kind(layer) != "GroupConvolution" or len(users(layer)) != 1:
+            continue
+        grid = quantizing_grid(node)
+        if grid is None or grid.zero_point == 0:
             continue
         channels = layer.get_output_partial_shape(0)[1].get_length()
         from openvino import opset13 as ops

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from xxdeploy.runtime.openvino_passes.nodes import dequantized, is_uint8, kind, quantizing_grid, users
+from xxdeploy.runtime.openvino_passes.nodes import Graph, dequantized, is_uint8, kind, quantizing_grid, users
 
 
-def drop_repeated_pairs(model: Any) -> int:
+def drop_repeated_pairs(graph: Graph) -> int:
     """Take DequantizeLinear and QuantizeLinear of one grid out; return how many pairs.
 
     ONNX Runtime needs the second pair of an image (its convolution takes what QuantizeLinear wrote), OpenVINO copies
     the picture for it: 0.04 ms at 224 pixels.
     """
     dropped = 0
-    for node in model.get_ordered_ops():
-        if (grid := quantizing_grid(node)) is None or (before := dequantized(node.input_value(0).get_node())) is None:
+    for node in graph.of_kind("FakeQuantize"):
+        if (before := dequantized(node.input_value(0).get_node())) is None or (grid := quantizing_grid(node)) is None:
             continue
         readers = users(node)
         if not before.grid.is_like(grid) or any(

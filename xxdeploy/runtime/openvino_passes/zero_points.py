@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from xxdeploy.runtime.openvino_passes.nodes import dequantized, folded, kind, users
+from xxdeploy.runtime.openvino_passes.nodes import Graph, dequantized, folded, kind, users
 
 
-def zero_points_as_biases(model: Any) -> int:
+def zero_points_as_biases(graph: Graph) -> int:
     """Take ``scale * zero point * weight`` off the bias and read from zero; return how many.
 
     The normalisations of DenseNet and ResNet V2 are such layers. OpenVINO corrects for a zero point at every element;
     without padding the correction is one number for each channel.
     """
     done = 0
-    for node in model.get_ordered_ops():
-        if kind(node) != "GroupConvolution":
+    for node in graph.of_kind("GroupConvolution"):
+        if [str(each) for each in node.input(1).get_partial_shape()][1:] != ["1"] * 4:
             continue
         read, how = dequantized(node.input_value(0).get_node()), node.get_attributes()
         if read is None or read.grid.zero_point == 0 or any(how["pads_begin"]) or any(how["pads_end"]):
             continue
         weight, behind = folded(node.input_value(1)), users(node)
-        if weight is None or weight.shape[1:] != (1, 1, 1, 1) or [kind(each) for each in behind] != ["Add"]:
+        if weight is None or [kind(each) for each in behind] != ["Add"]:
             continue
         index = next(i for i in range(2) if kind(behind[0].input_value(i).get_node()) != "GroupConvolution")
         if (bias := folded(behind[0].input_value(index))) is None or bias.size != len(weight):
