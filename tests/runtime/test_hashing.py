@@ -44,3 +44,15 @@ def test_a_cold_start_loads_neither_openssl_nor_what_only_writers_need(tmp_path:
     )
     done = subprocess.run([sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(("limit", "loaded"), [("sum", "False"), ("max", "True")])
+def test_what_counts_is_the_whole_bundle(limit: str, loaded: str, tmp_path: Path) -> None:
+    bundle = tiny_bundle.make(tmp_path / "b")
+    code = (
+        "import sys\nfrom xxdeploy.runtime import hashing, load\nfrom pathlib import Path\n"
+        f"hashing.SMALL = {limit}(each.stat().st_size for each in Path(sys.argv[1]).rglob('*') if each.is_file())\n"
+        "load(sys.argv[1])\nprint('_hashlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == loaded

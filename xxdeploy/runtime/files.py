@@ -67,11 +67,12 @@ def read_small(root: Path, name: str) -> bytes:
     return b"".join(_blocks(root, name, MAX_BYTES + 1))
 
 
-def read_entry(root: Path, entry: FileEntry, *, check: bool = True) -> bytes:
+def read_entry(root: Path, entry: FileEntry, *, check: bool = True, total: int = 0) -> bytes:
     """Return the bytes of one file, once they have the listed size and SHA-256.
 
     The bytes that were hashed are the bytes returned: nobody can change the file in between.
-    ``check=False`` leaves out the hash, not the rest.
+    ``check=False`` leaves out the hash, not the rest. ``total`` is how many bytes will be hashed with those of other
+    files: from some size on another implementation pays.
 
     Raises
     ------
@@ -80,13 +81,13 @@ def read_entry(root: Path, entry: FileEntry, *, check: bool = True) -> bytes:
     """
     data = b"".join(_sized(root, entry))
     if check:
-        _compare(entry, sha256(data).hexdigest())
+        _compare(entry, sha256(data, size=max(total, len(data))).hexdigest())
     return data
 
 
-def check_entry(root: Path, entry: FileEntry) -> None:
-    """Compare size and SHA-256 of one file without holding it in memory. Errors as ``read_entry``."""
-    digest = sha256(size=entry.size)
+def check_entry(root: Path, entry: FileEntry, *, total: int = 0) -> None:
+    """Compare size and SHA-256 of one file without holding it in memory. ``total`` and errors as ``read_entry``."""
+    digest = sha256(size=max(total, entry.size))
     for block in _sized(root, entry):
         digest.update(block)
     _compare(entry, digest.hexdigest())

@@ -212,11 +212,12 @@ def load(
     _log.debug("bundle %s: variant %s on %s", manifest.name, picked.name, settings)
     wanted = {manifest.labels} if session is not None else {picked.model, manifest.labels}
     held: dict[str | None, bytes] = {}
+    total = sum(entry.size for entry in manifest.files)
     for entry in manifest.files:
         if entry.path in wanted:
-            held[entry.path] = read_entry(root, entry, check=check)
+            held[entry.path] = read_entry(root, entry, check=check, total=total)
         elif check:
-            check_entry(root, entry)
+            check_entry(root, entry, total=total)
     if manifest.labels is None:
         labels = tuple(str(index) for index in range(manifest.classes))
     else:
