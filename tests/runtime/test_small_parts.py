@@ -11,7 +11,7 @@ from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.cpu import cpu_features, features_from
 from xxdeploy.runtime.labels import labels_from_text, text_from_labels
 from xxdeploy.runtime.npy import array_from_npy, npy_from_array
-from xxdeploy.runtime.postprocess import Prediction, top_predictions
+from xxdeploy.runtime.postprocess import FEW, Prediction, top_predictions
 
 LABELS = ("a", "b", "c", "d")
 
@@ -24,6 +24,13 @@ def test_best_first_and_ties_by_index() -> None:
 
 
 @pytest.mark.parametrize("top", [0, -1])
+@pytest.mark.parametrize("classes", [5, FEW, FEW + 1, 1000])
+def test_ties_keep_their_order_with_few_and_with_many_classes(classes: int) -> None:
+    row = np.random.default_rng(classes).integers(0, 4, classes).astype(np.float32) / 4
+    expected = np.argsort(-row, kind="stable")[:5].tolist()
+    assert [each.index for each in top_predictions(row, [str(index) for index in range(classes)], 5)] == expected
+
+
 def test_top_below_one(top: int) -> None:
     with pytest.raises(UsageError) as caught:
         top_predictions(np.zeros(4, np.float32), LABELS, top)

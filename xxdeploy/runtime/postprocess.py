@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from xxdeploy.errors import UsageError
 
 
+FEW = 100
+"""Classes up to which all are sorted at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One class for one image: its index, its name and the probability (0..1)."""
@@ -43,7 +47,11 @@ def top_predictions(probabilities: NDArray[np.float32], labels: Sequence[str], t
         raise ValueError(f"{probabilities.shape} probabilities for {len(labels)} labels")
     # Sorting 1,000 classes for five takes longer than all else behind the network. Ties stay in order everywhere.
     top = min(top, len(labels))
-    least = np.partition(probabilities, len(labels) - top)[len(labels) - top]
-    likely = np.flatnonzero(probabilities >= least)
-    ranked = sorted(zip(probabilities[likely].tolist(), likely.tolist(), strict=True), key=lambda each: -each[0])
-    return tuple(Prediction(index, labels[index], probability) for probability, index in ranked[:top])
+    likely = np.arange(len(labels))
+    if len(labels) > FEW:
+        least = np.partition(probabilities, len(labels) - top)[len(labels) - top]
+        likely = np.flatnonzero(probabilities >= least)
+        probabilities = probabilities[likely]
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    found = zip(likely[order].tolist(), probabilities[order].tolist(), strict=True)
+    return tuple([Prediction(index, labels[index], probability) for index, probability in found])
