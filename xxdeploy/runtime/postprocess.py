@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError
 
-
 FEW = 100
 """Classes up to which all are sorted at once."""
 
