@@ -71,11 +71,12 @@ from xxdeploy.runtime.predictor import pick_variant, cpu_features
 root, manifest, _ = open_signed(bundle, None)
 variant = pick_variant(manifest, cpu_features())
 mark("read the manifest, pick the variant")
+total = sum(entry.size for entry in manifest.files)
 for entry in manifest.files:
     if entry.path == variant.model:
-        model = read_entry(root, entry)
+        model = read_entry(root, entry, total=total)
     else:
-        check_entry(root, entry)
+        check_entry(root, entry, total=total)
 mark("read and hash every file")
 from xxdeploy.runtime.ort import OrtSession
 session = OrtSession(model, threads=threads or None)
