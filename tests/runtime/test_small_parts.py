@@ -25,7 +25,7 @@ def test_best_first_and_ties_by_index() -> None:
 
 @pytest.mark.parametrize("classes", [5, FEW, FEW + 1, 1000])
 def test_ties_keep_their_order_with_few_and_with_many_classes(classes: int) -> None:
-    row = np.random.default_rng(classes).integers(0, 4, classes).astype(np.float32) / 4
+    row = (np.random.default_rng(classes).integers(0, 4, classes) / 4).astype(np.float32)
     expected = np.argsort(-row, kind="stable")[:5].tolist()
     assert [each.index for each in top_predictions(row, [str(index) for index in range(classes)], 5)] == expected
 
