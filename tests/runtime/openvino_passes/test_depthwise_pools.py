@@ -37,8 +37,9 @@ def test_the_same_means(how: str) -> None:
     [
         ("kernel_shape = [3, 3]", "y = Relu(p)"),
         ("kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1", "y = Add(p, t)"),
+        ('kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER"', "y = Add(p, t)"),
     ],
-    ids=["not added", "rounded up"],
+    ids=["not added", "rounded up", "padding by a rule"],
 )
 def test_what_stays(how: str, tail: str) -> None:
     result = apply(pool_by_depthwise, BOTH.format(how=how) + tail)

@@ -27,7 +27,9 @@ def pool_by_depthwise(graph: Graph) -> int:
         if not all(each.is_static for each in shape[1:]):
             continue
         channels, *sides = (each.get_length() for each in shape[1:])
-        if len(sides) != 2 or how["rounding_type"] != "floor" or set(how.get("dilations", [])) - {1}:
+        if len(sides) != 2 or how["rounding_type"] != "floor" or set(how.get("dilations", ())) - {1}:
+            continue
+        if how["auto_pad"] not in ("explicit", "valid"):
             continue
         from openvino import opset13 as ops
 
