@@ -10,19 +10,19 @@ import logging
 from typing import Any
 
 from xxdeploy.runtime.openvino_passes.depthwise_pools import pool_by_depthwise
+from xxdeploy.runtime.openvino_passes.input_zero_points import input_zero_points_as_biases
 from xxdeploy.runtime.openvino_passes.join_lrn import join_lrn
 from xxdeploy.runtime.openvino_passes.nodes import Graph
-from xxdeploy.runtime.openvino_passes.offsets import offsets_as_biases
+from xxdeploy.runtime.openvino_passes.output_zero_points import output_zero_points_as_biases
 from xxdeploy.runtime.openvino_passes.relus import relus_from_zero
 from xxdeploy.runtime.openvino_passes.repeated_pairs import drop_repeated_pairs
-from xxdeploy.runtime.openvino_passes.zero_points import zero_points_as_biases
 
 PASSES = (
     join_lrn,
     drop_repeated_pairs,
     relus_from_zero,
-    zero_points_as_biases,
-    offsets_as_biases,
+    input_zero_points_as_biases,
+    output_zero_points_as_biases,
     pool_by_depthwise,
 )
 _log = logging.getLogger(__name__)

@@ -31,16 +31,14 @@ def pool_by_depthwise(graph: Graph) -> int:
             continue
         if how["auto_pad"] not in ("explicit", "valid"):
             continue
-        from openvino import opset13 as ops
-
-        ones = ops.convert(ops.constant(np.ones((channels, 1, 1, *kernel), np.int8)), "f32")
+        ones = graph.ops.convert(graph.ops.constant(np.ones((channels, 1, 1, *kernel), np.int8)), "f32")
         share = np.full((channels, 1, 1, 1, 1), 1 / np.prod(kernel), np.float32)
-        weight = ops.multiply(ones, ops.constant(share))
-        whole = ops.group_convolution(node.input_value(0), weight, strides, begin, end, [1, 1])
+        weight = graph.ops.multiply(ones, graph.ops.constant(share))
+        whole = graph.ops.group_convolution(node.input_value(0), weight, strides, begin, end, [1, 1])
         if how["exclude-pad"] and any(begin + end):
             rows, columns = (_present(*each) for each in zip(sides, kernel, begin, end, strides, strict=True))
             there = (np.prod(kernel) / np.outer(rows, columns)).astype(np.float32)
-            whole = ops.multiply(whole, ops.constant(there[None, None]))
+            whole = graph.ops.multiply(whole, graph.ops.constant(there[None, None]))
         whole.set_friendly_name(node.get_friendly_name())
         node.output(0).replace(whole.output(0))
         done += 1

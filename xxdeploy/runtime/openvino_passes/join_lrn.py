@@ -15,8 +15,6 @@ def join_lrn(graph: Graph) -> int:
     joined = 0
     if not noted:
         return 0
-    from openvino import opset13 as ops
-
     for node in graph.of_kind("Divide"):
         if (found := noted.get(node.get_friendly_name())) is None:
             continue
@@ -24,7 +22,7 @@ def join_lrn(graph: Graph) -> int:
         source = node.input_value(0)
         for _ in range((roots(beta) or 1) - 1):
             source = source.get_node().input_value(0)
-        whole = ops.lrn(source, [1], alpha, beta, bias, size, name=node.get_friendly_name()).output(0)
+        whole = graph.ops.lrn(source, [1], alpha, beta, bias, size, name=node.get_friendly_name()).output(0)
         whole.set_names(node.output(0).get_names())
         node.output(0).replace(whole)
         joined += 1

@@ -13,18 +13,24 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Graph:
-    """An ``openvino.Model`` and its nodes by operator, looked at once: NASNetMobile has 13,000, each asked for 1 us."""
+    """An ``openvino.Model`` and its nodes by operator, looked at once: NASNetMobile has 13,000, each asked for 1 us.
+
+    ``ops`` makes nodes.
+    """
 
     model: Any
     nodes: Mapping[str, list[Any]]
+    ops: Any
 
     @classmethod
     def of(cls, model: Any) -> Graph:
         """Sort the nodes, in the order in which they run."""
+        from openvino import opset13
+
         nodes: defaultdict[str, list[Any]] = defaultdict(list)
         for node in model.get_ordered_ops():
             nodes[kind(node)].append(node)
-        return cls(model, dict(nodes))
+        return cls(model, dict(nodes), opset13)
 
     def of_kind(self, *kinds: str) -> list[Any]:
         """Return the nodes of these operators, as there were."""

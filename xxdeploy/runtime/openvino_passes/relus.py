@@ -29,10 +29,8 @@ def relus_from_zero(graph: Graph) -> int:
         pairs = [(convert, users(convert)) for convert in users(node)]
         if not pairs or not all(_reads_from(convert, readers, zero_point) for convert, readers in pairs):
             continue
-        from openvino import opset13 as ops
-
-        above = ops.subtract(ops.convert(source, "f32"), np.float32(zero_point))
-        whole = ops.convert(ops.relu(above), "u8")
+        above = graph.ops.subtract(graph.ops.convert(source, "f32"), np.float32(zero_point))
+        whole = graph.ops.convert(graph.ops.relu(above), "u8")
         whole.set_friendly_name(node.get_friendly_name())
         for convert, readers in pairs:
             convert.input(0).replace_source_output(whole.output(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ovgraphs import apply, depthwise_weights
 
-from xxdeploy.runtime.openvino_passes.offsets import offsets_as_biases
+from xxdeploy.runtime.openvino_passes.output_zero_points import output_zero_points_as_biases
 
 LAYER = """
  d = DequantizeLinear(x, s, zero)  w = DequantizeLinear(weights, ws, wz)
@@ -15,7 +15,7 @@ LAYER = """
 
 def test_the_same_integers() -> None:
     result = apply(
-        offsets_as_biases,
+        output_zero_points_as_biases,
         f"{LAYER} q = QuantizeLinear(c, t, z)  y = DequantizeLinear(q, t, z)",
         weights=depthwise_weights(),
     )
@@ -35,5 +35,5 @@ def test_the_same_integers() -> None:
     ids=["from zero", "relu", "two readers"],
 )
 def test_what_stays(tail: str) -> None:
-    result = apply(offsets_as_biases, LAYER + tail, weights=depthwise_weights())
+    result = apply(output_zero_points_as_biases, LAYER + tail, weights=depthwise_weights())
     assert (result.count, result.after) == (0, result.before)

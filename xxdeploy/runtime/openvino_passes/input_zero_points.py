@@ -7,7 +7,7 @@ import numpy as np
 from xxdeploy.runtime.openvino_passes.nodes import Graph, dequantized, folded, kind, users
 
 
-def zero_points_as_biases(graph: Graph) -> int:
+def input_zero_points_as_biases(graph: Graph) -> int:
     """Take ``scale * zero point * weight`` off the bias and read from zero; return how many.
 
     The normalisations of DenseNet and ResNet V2 are such layers. OpenVINO corrects for a zero point at every element;
@@ -23,14 +23,14 @@ def zero_points_as_biases(graph: Graph) -> int:
         weight, behind = folded(node.input_value(1)), users(node)
         if weight is None or [kind(each) for each in behind] != ["Add"]:
             continue
-        index = next(i for i in range(2) if kind(behind[0].input_value(i).get_node()) != "GroupConvolution")
-        if (bias := folded(behind[0].input_value(index))) is None or bias.size != len(weight):
+        # By names: each reading of a node makes another object of Python's.
+        index = int(behind[0].input_value(0).get_node().get_name() == node.get_name())
+        bias = folded(behind[0].input_value(index))
+        if bias is None or bias.shape != (1, len(weight), 1, 1):
             continue
-        from openvino import opset13 as ops
-
-        source = ops.multiply(ops.convert(read.source, "f32"), np.float32(read.grid.scale))
+        source = graph.ops.multiply(graph.ops.convert(read.source, "f32"), np.float32(read.grid.scale))
         node.input(0).replace_source_output(source.output(0))
         moved = bias.ravel() - np.float32(read.grid.scale * read.grid.zero_point) * weight.ravel()
-        behind[0].input(index).replace_source_output(ops.constant(moved.reshape(1, -1, 1, 1)).output(0))
+        behind[0].input(index).replace_source_output(graph.ops.constant(moved.reshape(1, -1, 1, 1)).output(0))
         done += 1
     return done

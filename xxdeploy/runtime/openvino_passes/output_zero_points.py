@@ -10,7 +10,7 @@ TELLS_APART = 1e-4
 """By how much of a step the first channel's bias differs: OpenVINO turns equal ones back into a number in the code."""
 
 
-def offsets_as_biases(graph: Graph) -> int:
+def output_zero_points_as_biases(graph: Graph) -> int:
     """Add ``scale * zero point`` before QuantizeLinear and let it start from zero; return how many.
 
     OpenVINO writes a zero point into the machine code of a layer, so that layers of one shape share no code: the 153
@@ -26,12 +26,10 @@ def offsets_as_biases(graph: Graph) -> int:
         if grid is None or grid.zero_point == 0:
             continue
         channels = layer.get_output_partial_shape(0)[1].get_length()
-        from openvino import opset13 as ops
-
         bias = np.full((1, channels, 1, 1), grid.scale * grid.zero_point, np.float32)
         bias[0, 0] += TELLS_APART * grid.scale
-        node.input(0).replace_source_output(ops.add(layer, ops.constant(bias)).output(0))
-        node.input(1).replace_source_output(ops.constant(np.float32(0)).output(0))
-        node.input(2).replace_source_output(ops.constant(np.float32(255 * grid.scale)).output(0))
+        node.input(0).replace_source_output(graph.ops.add(layer, graph.ops.constant(bias)).output(0))
+        node.input(1).replace_source_output(graph.ops.constant(np.float32(0)).output(0))
+        node.input(2).replace_source_output(graph.ops.constant(np.float32(255 * grid.scale)).output(0))
         done += 1
     return done
