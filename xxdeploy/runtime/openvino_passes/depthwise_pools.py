@@ -13,7 +13,7 @@ def pool_by_depthwise(graph: Graph) -> int:
 
     The sums are the same integers. Where padding does not count, the borders are divided by how much there is in one
     multiplication with a constant, which joins the addition behind it. Where padding counts, OpenVINO 2026.4 averages
-    zeros into the integers, whatever their zero point: NASNetMobile kept 93.0 instead of 97.2 % of Keras' classes.
+    zeros into the integers, whatever their zero point: NASNetMobile kept 93.0 instead of 97.2 % of its classes.
     """
     done = 0
     for node in graph.of_kind("AvgPool"):
