@@ -13,7 +13,7 @@ from xxdeploy.errors import VerificationError
 from xxdeploy.graph.optimize import optimize
 from xxdeploy.graph.shift_input import CENTRED, shift_input
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.block_stem import block_stem, blocked, unblock_stem
+from xxdeploy.quantize.block_stem import Stem, block_stem, blocked, unblock_stem
 from xxdeploy.quantize.pairs import pair_excess
 from xxdeploy.quantize.pixels import take_pixels
 
@@ -22,27 +22,29 @@ CONV = "Conv<pads = [0, 0, 1, 1], strides = [2, 2], kernel_shape = [3, 3]>"
 VALID = CONV.replace("[0, 0, 1, 1]", "[0, 0, 0, 0]")  # as in NASNet
 
 
-def on_pixels(size: int = 16, conv: str = CONV, kernel: int = 3, behind: str = "r = Clip(a, zero, six)") -> OnnxModel:
+def on_pixels(
+    size: int = 16, conv: str = CONV, kernel: int = 3, behind: str = "r = Clip(a, zero, six)", colours: int = 3
+) -> OnnxModel:
     rng = np.random.default_rng(0)
     text = f"""<ir_version: 8, opset_import: ["" : 17]>
-    g (float[n, {size}, {size}, 3] image) => (float[n, 6] y)
+    g (float[n, {size}, {size}, {colours}] image) => (float[n, 6] y)
     {{ x = Transpose<perm = [0, 3, 1, 2]>(image)  a = {conv}(x, w, b)  {behind}
        d = Conv<group = 16, pads = [1, 1, 1, 1]>(r, v)  m = GlobalAveragePool(d)  f = Flatten(m)
        y = Gemm<transB = 1>(f, u) }}"""
     arrays = {
-        "w": rng.standard_normal((16, 3, kernel, kernel)), "b": rng.standard_normal(16) + 1, "six": np.array(6),
+        "w": rng.standard_normal((16, colours, kernel, kernel)), "b": rng.standard_normal(16) + 1, "six": np.array(6),
         "v": rng.standard_normal((16, 1, 3, 3)), "u": rng.standard_normal((6, 16)), "zero": np.array(0),
     }  # fmt: skip
     model = parse(text, {name: array.astype(np.float32) for name, array in arrays.items()})
     model, _ = optimize(model, [lambda graph: shift_input(graph, STEP / 2)])
-    images = rng.uniform(-1, 1, (4, size, size, 3)).astype(np.float32)
+    images = rng.uniform(-1, 1, (4, size, size, colours)).astype(np.float32)
     found = calibrate(model, batches(images), data_digest="d")
     grid = {**found.ranges, CENTRED: (-127 * STEP, 128 * STEP)}
     return take_pixels(quantize(model, replace(found, ranges=grid), scheme("static-w8c-a8")), STEP, CENTRE)
 
 
-def pictures(size: int = 16) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 256, (3, size, size, 3)).astype(np.uint8)
+def pictures(size: int = 16, colours: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (3, size, size, colours)).astype(np.uint8)
 
 
 @pytest.mark.parametrize("optimise", [False, True])
@@ -62,14 +64,53 @@ def test_the_answers_are_the_same_bit_for_bit(optimise: bool, behind: str) -> No
         (14, CONV, 3),  # no whole blocks in a row
         (16, VALID, 3),  # half of the last block in a row would be too much
         (16, VALID.replace("pads = [0, 0, 0, 0], ", ""), 3),
-        (16, CONV.replace("[0, 0, 1, 1]", "[1, 1, 1, 1]"), 3),
-        (16, CONV.replace("strides = [2, 2]", "strides = [1, 1]"), 3),
-        (16, CONV.replace("kernel_shape = [3, 3]", "kernel_shape = [2, 2]"), 2),
+        (16, CONV.replace("[0, 0, 1, 1]", "[0, 1, 1, 0]"), 3),
+        (16, CONV.replace("strides = [2, 2]", "strides = [2, 1]"), 3),
+        (16, CONV.replace("strides = [2, 2]", "strides = [1, 1]"), 3),  # slower without VNNI
+        (16, CONV.replace("kernel_shape = [3, 3]", "kernel_shape = [7, 7]").replace("[0, 0, 1, 1]", "[3, 3, 3, 3]"), 7),
+        (16, CONV.replace("strides = [2, 2]", "strides = [3, 3]"), 3),
+        (16, CONV.replace("strides = [2, 2]", "dilations = [2, 2]").replace("[0, 0, 1, 1]", "[2, 2, 2, 2]"), 3),
+        (16, 'Conv<auto_pad = "SAME_UPPER", strides = [2, 2], kernel_shape = [3, 3]>', 3),
     ],
 )
 def test_other_first_layers_stay(size: int, conv: str, kernel: int) -> None:
     model = on_pixels(size, conv, kernel)
     assert block_stem(model) is model
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads"),
+    [
+        (16, 3, 2, (1, 1)),  # over three
+        (16, 3, 1, (1, 1)),
+        (16, 5, 1, (0, 0)),  # LeNet
+        (16, 5, 1, (2, 2)),
+        (16, 7, 2, (3, 3)),
+        (16, 2, 2, (0, 0)),
+        (16, 1, 1, (0, 0)),
+        (16, 9, 4, (5, 0)),
+        (24, 9, 4, (0, 1)),
+        (16, 3, 1, (2, 0)),
+    ],
+)
+def test_a_square_layer_over_one_channel_keeps_its_answers(
+    size: int, kernel: int, stride: int, pads: tuple[int, int]
+) -> None:
+    before, after = pads
+    colours = 3 if (kernel, stride) == (3, 2) else 1
+    conv = f"Conv<pads = [{before}, {before}, {after}, {after}], strides = [{stride}, {stride}]>".replace(
+        ">", f", kernel_shape = [{kernel}, {kernel}]>"
+    )
+    model = on_pixels(size, conv, kernel, colours=colours)
+    made = block_stem(model)
+    assert made is not model
+    images = pictures(size, colours)
+    np.testing.assert_array_equal(run(made, images), run(model, images))
+    back = unblock_stem(made)
+    assert ops(back) == ops(model)
+    np.testing.assert_array_equal(run(back, images), run(model, images))
+    for name, array in model.split()[1].items():
+        np.testing.assert_array_equal(back.split()[1][name], array)
 
 
 def test_it_is_done_once() -> None:
@@ -84,7 +125,7 @@ def test_weights_that_are_safe_in_pairs_stay_so() -> None:
         weights[rng.random(weights.shape) < 0.1] = 127
         safe = np.where(np.pad(pair_excess(weights, 0), ((0, 0), (0, 1))).any(axis=1), 0, 1).astype(bool)
         both = np.concatenate([safe, safe])
-        assert not pair_excess(blocked(weights), 0)[both].any()
+        assert not pair_excess(blocked(weights, Stem(3, 2, 0, 1)), 0)[both].any()
 
 
 def test_it_can_be_undone() -> None:

@@ -14,6 +14,7 @@ METADATA = "xxdeploy.pixels"
 """Key of the ONNX metadata under which the exporter keeps the grid."""
 MIDDLE = 128
 """The pixel that is zero in a model of a ``ChannelGrid``."""
+_FLOAT32 = np.dtype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class PixelGrid:
 
     def pixels(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Turn a scaled float32 batch back into uint8; anything else is returned as it is."""
-        if getattr(batch, "dtype", None) != np.float32:
+        if getattr(batch, "dtype", None) != _FLOAT32:
             return batch
         return _bytes(batch / np.float32(self.step) + np.float32(self.centre))
 
@@ -43,7 +44,7 @@ class ChannelGrid:
 
     def pixels(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Turn a scaled float32 batch (n, h, w, c) back into uint8; anything else is returned as it is."""
-        if getattr(batch, "dtype", None) != np.float32 or batch.shape[-1:] != (len(self.mean),):
+        if getattr(batch, "dtype", None) != _FLOAT32 or batch.shape[-1:] != (len(self.mean),):
             return batch
         found = _bytes(batch * np.array(self.deviation, np.float32) + np.array(self.mean, np.float32))
         return np.ascontiguousarray(found[..., ::-1]) if self.flip else found

@@ -136,7 +136,7 @@ class OrtSession:
         self.input_name: str = inputs[0].name
         self.output_name: str = outputs[0].name
         self.output_names: tuple[str, ...] = tuple(each.name for each in outputs[: 1 if self._best else None])
-        self._fetched = [each.name for each in outputs] if self._best else None
+        self._first = [each.name for each in outputs] if self._best else [self.output_name]
         self.top_k: int | None = int(outputs[0].shape[1]) if self._best else None
 
     @property
@@ -154,18 +154,18 @@ class OrtSession:
         EngineError
             ``engine-run``: shape or dtype do not fit, or the engine failed.
         """
-        return self._fetch(batch, (self.output_name,))[0]
+        return self._fetch(batch, self._first)[0]
 
     def run_all(self, batch: NDArray[np.float32] | NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         """Map a preprocessed batch to every output by its name, the first one first. As :meth:`run`."""
-        return dict(zip(self.output_names, self._fetch(batch, self.output_names), strict=True))
+        names = self._first if self._best else list(self.output_names)
+        return dict(zip(self.output_names, self._fetch(batch, names), strict=True))
 
-    def _fetch(
-        self, batch: NDArray[np.float32] | NDArray[np.uint8], names: tuple[str, ...]
-    ) -> list[NDArray[np.float32]]:
-        batch = batch if self._grid is None else self._grid.pixels(batch)
+    def _fetch(self, batch: NDArray[np.float32] | NDArray[np.uint8], names: list[str]) -> list[NDArray[np.float32]]:
+        if self._grid is not None:
+            batch = self._grid.pixels(batch)
         try:
-            results: list[NDArray[Any]] = self._session.run(self._fetched or list(names), {self.input_name: batch})
+            results: list[NDArray[Any]] = self._session.run(names, {self.input_name: batch})
             if self._best is not None:
                 return [self._best.spread(results[0], results[1])]
         except Exception as error:  # as above

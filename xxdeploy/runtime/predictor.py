@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 DEVICE_PIXELS = 16_000_000
 """4608 x 3456: decoded, turned and converted it takes 192 MB at most, so that no picture takes a process to 300 MB."""
 
+_ONE = (np.ndarray, str, bytes, Image.Image, os.PathLike)
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -67,10 +69,10 @@ class Runtime:
         EngineError
             The engine failed (``engine-run``) or gave no probabilities (``engine-output``).
         """
-        one = _is_one(images)
         rows = self.probabilities(images)
-        answers = tuple(top_predictions(row, self.labels, top) for row in rows)
-        return answers[0] if one else answers
+        if _is_one(images):
+            return top_predictions(rows[0], self.labels, top)
+        return tuple(top_predictions(row, self.labels, top) for row in rows)
 
     def probabilities(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
         """Return all classes' probabilities, (n, classes) float32; n is 1 for one image. Errors as ``predict``."""
@@ -87,10 +89,7 @@ class Runtime:
 
         n is 1 for one image. Errors as ``predict``.
         """
-        batches = [
-            self._checked(run_all(self.session, self.manifest, self._batch(chunk)), len(chunk))
-            for chunk in _chunks(images)
-        ]
+        batches = [self._run_all(chunk) for chunk in _chunks(images)]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in self.manifest.output_names}
 
     def selftest(self) -> SelfTest:
@@ -106,33 +105,41 @@ class Runtime:
             )
 
     def _run(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
-        name = self.manifest.output_name
-        rows = [
-            self._checked({name: self.session.run(self._batch(chunk))}, len(chunk))[name] for chunk in _chunks(images)
-        ]
+        if _is_one(images):
+            return self._answer((images,))  # type: ignore[arg-type]
+        rows = [self._answer(chunk) for chunk in _chunks(images)]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+    def _answer(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
+        """Return the output to predict with. A small network takes less time than what stands here: it is short."""
+        output, manifest = self.session.run(self._batch(sources)), self.manifest
+        self._check(manifest.output_name, output, len(sources), manifest.classes)
+        return output
+
+    def _run_all(self, sources: Sequence[ImageLike]) -> dict[str, NDArray[np.float32]]:
+        outputs, manifest = run_all(self.session, self.manifest, self._batch(sources)), self.manifest
+        classes = {output.name: output.classes for output in manifest.more_outputs}
+        classes[manifest.output_name] = manifest.classes
+        for name, output in outputs.items():
+            self._check(name, output, len(sources), classes[name])
+        return outputs
 
     def _batch(self, sources: Sequence[ImageLike]) -> NDArray[Any]:
         """Return what the engine takes: pictures as they are, or scaled."""
         preprocess = self.manifest.preprocess
         return batch_for(self.session, preprocess, preprocess.pixels(sources, max_pixels=self.max_pixels))
 
-    def _checked(self, outputs: dict[str, NDArray[np.float32]], count: int) -> dict[str, NDArray[np.float32]]:
-        """Return the outputs if each fits the manifest and ``count`` images."""
-        classes = {output.name: output.classes for output in self.manifest.more_outputs}
-        classes[self.manifest.output_name] = self.manifest.classes
-        for name, output in outputs.items():
-            right = output.ndim >= 2 and len(output) == count
-            if classes[name]:
-                right = output.shape == (count, classes[name])
-            if not right or not np.isfinite(output).all():
-                raise EngineError(
-                    f"{self.session.name} gave {name} of shape {output.shape}, or values that are no numbers, "
-                    f"for {count} images of {classes[name]} classes",
-                    hint="run the self-test: load(..., selftest=True)",
-                    code="engine-output",
-                )
-        return outputs
+    def _check(self, name: str, output: NDArray[np.float32], count: int, classes: int | None) -> None:
+        """Raise ``EngineError`` ``engine-output`` unless an output fits the manifest and ``count`` images."""
+        right = output.shape == (count, classes) if classes else output.ndim >= 2 and len(output) == count
+        if right and np.isfinite(output).all():
+            return
+        raise EngineError(
+            f"{self.session.name} gave {name} of shape {output.shape}, or values that are no numbers, "
+            f"for {count} images of {classes} classes",
+            hint="run the self-test: load(..., selftest=True)",
+            code="engine-output",
+        )
 
 
 def load(
@@ -284,4 +291,4 @@ def _chunks(images: ImageLike | Sequence[ImageLike]) -> Iterator[Sequence[ImageL
 
 def _is_one(images: ImageLike | Sequence[ImageLike]) -> bool:
     """Tell one image from a list; anything that is neither is refused as an image, which says what it must be."""
-    return isinstance(images, str | bytes | os.PathLike | Image.Image | np.ndarray) or not isinstance(images, Sequence)
+    return isinstance(images, _ONE) or not isinstance(images, Sequence)

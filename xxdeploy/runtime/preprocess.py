@@ -27,6 +27,7 @@ CUSTOM = "custom"
 RESIZES = ("squash", "crop")
 MAX_SIDE = 4096
 
+_UINT8 = np.dtype(np.uint8)
 _CROP_SHARE = 0.875  # 224 of 256, the centre crop of the ImageNet papers
 _CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # BGR
 _TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -166,7 +167,10 @@ class Preprocess:
         if not len(sources):
             raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
         if len(sources) == 1:
-            return self.image(sources[0], max_pixels=max_pixels)[np.newaxis]
+            only = sources[0]
+            if self._is_ready(only) and self.height * self.width <= max_pixels:
+                return np.ascontiguousarray(only)[np.newaxis]  # not copied: it is only read
+            return self.image(only, max_pixels=max_pixels)[np.newaxis]
         return np.stack([self.image(source, max_pixels=max_pixels) for source in sources])
 
     def batch(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
@@ -204,9 +208,9 @@ class Preprocess:
 
     def _is_ready(self, source: ImageLike) -> bool:
         """Tell whether an array holds the input's pixels already."""
-        fits = self.height, self.width, self.channels
-        plain = isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.shape == fits
-        return plain and self.resize == "squash"
+        if not isinstance(source, np.ndarray) or source.dtype != _UINT8 or self.resize != "squash":
+            return False
+        return source.shape == (self.height, self.width, self.channels)
 
     def _fit(self, picture: Image.Image, name: str) -> NDArray[np.uint8]:
         if self.resize == "crop":
