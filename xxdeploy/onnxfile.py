@@ -13,6 +13,7 @@ means: values in ``raw_data``, and no remarks (``doc_string``, ``metadata_props`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,8 @@ Arrays = dict[str, NDArray[Any]]
 # Field numbers of onnx.proto3.
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 
+_PAGE = 4096
+"""Where a file can be mapped: at multiples of this."""
 _PACKED = ("int4", "uint4", "int2", "uint2", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn")
 """Types of which several share a byte in the file; numpy gives each value a byte of its own."""
 
@@ -110,6 +113,35 @@ def chunks(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> list[b
     before, after = _around(proto, _MODEL_GRAPH)
     length = sum(len(part) for part in parts)
     return [before, _tag(_MODEL_GRAPH), _varint(length), *parts, after]
+
+
+def save_apart(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], folder: Path) -> Path:
+    """Write the graph into ``folder``, its weights into a file beside it; return the graph's path.
+
+    ONNX Runtime maps such weights and reads them in place. From one file it takes them twice, and as long again.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    apart = onnx.ModelProto()
+    apart.CopyFrom(proto)
+    with (folder / "weights.bin").open("wb") as file:
+        for name, array in arrays.items():
+            dense = np.ascontiguousarray(array).reshape(array.shape)
+            if array.nbytes < _PAGE or array.dtype.hasobject or array.dtype.name in _PACKED:
+                apart.graph.initializer.append(numpy_helper.from_array(dense, name))
+                continue
+            file.seek(-file.tell() % _PAGE, 1)
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+            tensor = apart.graph.initializer.add(name=name, dims=array.shape, data_type=kind)
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            where = {"location": "weights.bin", "offset": file.tell(), "length": dense.nbytes}
+            for key, value in where.items():
+                tensor.external_data.add(key=key, value=str(value))
+            file.write(dense.reshape(-1).view(np.uint8).data)
+    path = folder / "graph.onnx"
+    path.write_bytes(apart.SerializeToString())
+    return path
 
 
 def skeleton(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], *, keep: int = 4096) -> onnx.ModelProto:

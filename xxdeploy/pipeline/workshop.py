@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from xxdeploy.pipeline.batches import batch_that_fits
 from xxdeploy.pipeline.plan import Inputs
 from xxdeploy.runtime.grid import MIDDLE, ChannelGrid
 from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.shared_model import SharedModel
 
 with extra("export"):
-    from onnx import ModelProto
     from platformdirs import user_cache_path
 
     from xxdeploy.graph.centre_pixels import centre_pixels
@@ -47,15 +47,13 @@ with extra("export"):
     from xxdeploy.quantize.graph_view import GraphView, layer_name
     from xxdeploy.quantize.layout import plan_layout
     from xxdeploy.quantize.recipe import Recipe
-    from xxdeploy.quantize.reconstruct import Reconstruction, reconstruct
+    from xxdeploy.quantize.reconstruct import reconstruct
     from xxdeploy.quantize.tensorrt_layout import quantize_for_tensorrt
 
 BATCH = 8
 CORRECTION_IMAGES = 192
 """Each shift is a mean over images: with 96 of them MobileNetV2 diverges by 0.0040 nats, with 256 by 0.0037."""
 EQUALIZATION_IMAGES = 200
-_LARGEST_COPY = 300_000_000
-"""Bytes of a float model that is held twice for half a millisecond. VGG takes a hundred, and would need over 5 GB."""
 
 
 class Workshop:
@@ -95,7 +93,7 @@ class Workshop:
         """Writes the INT8 model: arguments as ``quantize``."""
         self._equalised: OnnxModel | None = None
         self._histograms: dict[bool, Histograms] = {}
-        self._tuned: dict[tuple[object, ...], _Tuned] = {}
+        self._tuned: dict[tuple[object, ...], tuple[OnnxModel, Mapping[str, NDArray[np.int8]]]] = {}
 
     def float_model(self, recipe: Recipe) -> OnnxModel:
         """Return the float model that ``recipe`` starts from."""
@@ -166,10 +164,10 @@ class Workshop:
                 quantizer=self.write,
                 on_progress=self._report,
             )
-            self._tuned[key] = _Tuned.of(model, found)
+            self._tuned[key] = SharedModel.of(found.model, model), found.rounding
             del found
-        tuned = self._tuned[key]
-        return self.write(tuned.model(model), ranges, target, rounding=tuned.rounding)
+        tuned, rounding = self._tuned[key]
+        return self.write(tuned, ranges, target, rounding=rounding)
 
     def some(self, count: int) -> Batches:
         """Return ``count`` of the calibration images, or all if there are fewer."""
@@ -202,7 +200,7 @@ def _prepared(
 ) -> tuple[OnnxModel, tuple[float, float] | None, tuple[float, float] | ChannelGrid | None]:
     """Return the float model with zero on a pixel, where that can be, and no normalisation left to float; and grids."""
     pixels = preprocess.grid
-    channels = preprocess.channel_grid if fp32.size <= _LARGEST_COPY else None
+    channels = preprocess.channel_grid
 
     def shift(graph: Graph) -> int:
         return 0 if pixels is None or pixels[1] % 1 == 0 else shift_input(graph, pixels[0] * (pixels[1] % 1))
@@ -211,39 +209,11 @@ def _prepared(
         return 0 if channels is None else centre_pixels(graph, channels)
 
     made, records = optimize(fp32, (shift, centre, scale_in_integers, thin_out_reads, infer_shapes))
-    model = made if any(record.facts["changed"] for record in records[:-1]) else fp32
+    # Half a gigabyte of VGG's weights is the same in both.
+    model = SharedModel.of(made, fp32) if any(record.facts["changed"] for record in records[:-1]) else fp32
     if records[1].facts["changed"]:
         return model, (1.0, float(MIDDLE)), channels
     return model, pixels, pixels
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tuned:
-    """A reconstruction without the weights that it shares with its float model, which are half a gigabyte for VGG16.
-
-    ``names`` are the initialisers in their order, ``changed`` those that the float model does not have like that.
-    """
-
-    proto: ModelProto
-    names: tuple[str, ...]
-    changed: Mapping[str, NDArray[Any]]
-    rounding: Mapping[str, NDArray[np.int8]]
-
-    @classmethod
-    def of(cls, model: OnnxModel, found: Reconstruction) -> _Tuned:
-        proto, arrays = found.model.split()
-        same = model.split()[1]
-        changed = {
-            name: array.copy()
-            for name, array in arrays.items()
-            if name not in same or array.dtype != same[name].dtype or not np.array_equal(array, same[name])
-        }
-        return cls(proto, tuple(arrays), changed, found.rounding)
-
-    def model(self, model: OnnxModel) -> OnnxModel:
-        """Return the reconstruction's float model, given the one that it started from."""
-        arrays = {**model.split()[1], **self.changed}
-        return OnnxModel.join(self.proto, {name: arrays[name] for name in self.names})
 
 
 def has_layer(model: OnnxModel, name: str) -> bool:

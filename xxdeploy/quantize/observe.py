@@ -61,7 +61,7 @@ def session_of(
 ) -> Any:
     """Return the session of :func:`start_session` for a graph and its weights.
 
-    ONNX Runtime takes large weights twice while it loads. They go through a file, so that it is not three times.
+    ONNX Runtime takes large weights twice while it loads, unless it finds them in a file of their own.
 
     Raises
     ------
@@ -70,11 +70,8 @@ def session_of(
     """
     if sum(array.nbytes for array in arrays.values()) < _LARGE:
         return start_session(OnnxModel.join(proto, arrays), threads, optimise=optimise)
-    with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
-        path = Path(folder) / "graph.onnx"
-        with path.open("wb") as file:
-            file.writelines(onnxfile.chunks(proto, arrays))
-        return _start(str(path), threads, optimise=optimise)
+    with tempfile.TemporaryDirectory(prefix="xxdeploy-", ignore_cleanup_errors=True) as folder:
+        return _start(str(onnxfile.save_apart(proto, arrays, Path(folder))), threads, optimise=optimise)
 
 
 def start_session(model: OnnxModel, threads: int = 0, *, optimise: bool = True) -> Any:
