@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from xxdeploy import __version__
 from xxdeploy.errors import XXDeployError
 from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines import Settings, engine_version
@@ -97,7 +98,7 @@ def bundle_digest(manifest: Manifest) -> str:
 def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice | None:
     """Return the choice for this bundle on this device; None if there is none that can be trusted.
 
-    It is dropped when its engine has another version than when it was measured. ``engines`` are those that a fresh
+    It is dropped when its engine, or xxdeploy, has another version than when it was measured. ``engines`` are those that a fresh
     measurement would try: it is dropped, too, if one of them was not there then. That one is not imported, so a new
     version of an engine that was not chosen changes nothing before the next ``xxdeploy tune``. Raises nothing.
     """
@@ -112,7 +113,8 @@ def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice 
         with path.open("rb") as file:
             text = file.read(_MAX_BYTES + 1)
         found = json.loads(text if len(text) <= _MAX_BYTES else b"")
-        if (found["format"], found["device"], found["bundle"]) != (_FORMAT, device, digest):
+        known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
+        if any(found[key] != value for key, value in known.items()):
             return None
         variant = next(each for each in manifest.variants if each.name == found["variant"])
         choice = Choice(
@@ -159,7 +161,8 @@ def store_choice(manifest: Manifest, choice: Choice) -> Path | None:
         return None
     device, digest = device_facts(), bundle_digest(manifest)
     path = _path(folder, device, digest)
-    record = {"format": _FORMAT, "device": device, "bundle": digest, "name": manifest.name, **asdict(choice)}
+    known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
+    record = {**known, "name": manifest.name, **asdict(choice)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=folder, prefix=".tuned-")
