@@ -1,0 +1,83 @@
+"""Copy onnxruntime with its kernels for VNNI and AVX512 switched off, to run and time AVX2's at full speed.
+
+    python scripts/avx2_kernels.py FOLDER
+    PYTHONPATH=FOLDER xxdeploy bench BUNDLE --variant int8-avx2
+
+`qemu_avx2.py` emulates such a processor, a second an image; this runs the same kernels natively. onnxruntime (MLAS)
+picks them in one function, by what `cpuid` says: its tests of the bits for AVX-VNNI, AVX512F and AVX-VNNI-INT8 are
+changed in the copy so that they always fail. That they do is checked: 16-bit sums must saturate. x86-64, Linux.
+Exit status 1 if this onnxruntime is built otherwise. Only for measuring: nothing of it ships.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+CPUID, REACH = b"\x0f\xa2", 0x700
+"""The instruction, and the bytes behind it in which the tests of one processor's bits stand."""
+TESTS = {
+    "AVX-VNNI": (b"\xa8\x10\x74", b"\xa8\x00\x74"),  # test al, 0x10; je
+    "AVX512F": (b"\x41\xf7\xc2\x00\x00\x01\x00", b"\x41\xf7\xc2\x00\x00\x00\x00"),  # test r10d, 0x10000
+    "AVX-VNNI-INT8": (b"\xf6\xc2\x10\x74", b"\xf6\xc2\x00\x74"),  # test dl, 0x10; je
+}
+PROBE = """
+import numpy as np, onnxruntime as ort
+from onnx import TensorProto as T, helper as h
+value = h.make_tensor_value_info
+nodes = [h.make_node("MatMulInteger", ["a", "b"], ["y"])]
+graph = h.make_graph(nodes, "g", [value("a", T.UINT8, [8, 64])], [value("y", T.INT32, [8, 64])],
+                     [h.make_tensor("b", T.INT8, [64, 64], [127] * 4096)])
+model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+print(int(session.run(None, {"a": np.full((8, 64), 255, np.uint8)})[0][0, 0]) != 255 * 127 * 64)
+"""
+
+
+def switch_off(data: bytearray) -> int:
+    """Change every function that has all three tests; return how many there are."""
+    starts = [found.start() for found in re.finditer(CPUID, data)]
+    changed = 0
+    for start in starts:
+        part = bytes(data[start : start + REACH])
+        if not all(old in part for old, _ in TESTS.values()):
+            continue
+        for old, new in TESTS.values():
+            part = part.replace(old, new)
+        data[start : start + REACH] = part
+        changed += 1
+    return changed
+
+
+def main() -> int:
+    """Make the copy and check it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where the package `onnxruntime` is put; it must not be there")
+    folder: Path = parser.parse_args().folder
+    spec = find_spec("onnxruntime")
+    if spec is None or spec.origin is None or (folder / "onnxruntime").exists():
+        print(f"onnxruntime is not installed, or {folder / 'onnxruntime'} is there already", file=sys.stderr)
+        return 1
+    gpu = shutil.ignore_patterns("libonnxruntime_providers_*")
+    shutil.copytree(Path(spec.origin).parent, folder / "onnxruntime", ignore=gpu)
+    (library,) = (folder / "onnxruntime" / "capi").glob("onnxruntime_pybind11_state*.so")
+    data = bytearray(library.read_bytes())
+    changed = switch_off(data)
+    library.write_bytes(data)
+    found = {**os.environ, "PYTHONPATH": str(folder.resolve())}
+    said = subprocess.run([sys.executable, "-c", PROBE], env=found, capture_output=True, text=True, check=False)
+    if not changed or said.stdout.strip() != "True":
+        print(f"{changed} places changed, and sums do not saturate: {said.stdout}{said.stderr[-500:]}", file=sys.stderr)
+        return 1
+    print(f"{changed} places changed; 16-bit sums saturate. PYTHONPATH={folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
