@@ -9,6 +9,7 @@ import pytest
 from graphnets import apply, ops
 
 from xxdeploy.artifacts import OnnxModel
+from xxdeploy.graph import lrn_as_sums as module
 from xxdeploy.graph.lrn_as_sums import lrn_as_sums, whole_lrn
 from xxdeploy.runtime.lrn import METADATA, noted_lrn, roots
 from xxdeploy.runtime.ort import OrtSession
@@ -39,6 +40,18 @@ def test_the_same(options: str, root_count: int) -> None:
     assert not again.proto().metadata_props
     batch = np.random.default_rng(0).normal(size=(2, 7, 5, 4)).astype(np.float32)
     assert np.array_equal(OrtSession(again.data).run(batch), OrtSession(result.before.data).run(batch))
+
+
+@pytest.mark.parametrize("size", [1, 3, 9])
+def test_large_images_are_added_up_by_a_band_matrix(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(module, "_MOST_VALUES", 7 * 5 * 4 - 1)
+    result = apply(text(f"size = {size}, alpha = 0.5, bias = 2.0"), lrn_as_sums)  # compares them
+    assert "LRN" not in result.ops
+    assert "Slice" not in result.ops
+    assert result.ops["ConvTranspose"] == 1
+    assert ops(whole_lrn(result.after)) == {"Abs": 1, "LRN": 1, "Neg": 1}
+    monkeypatch.setattr(module, "_MOST_CHANNELS", 6)
+    assert apply(text(f"size = {size}"), lrn_as_sums).changed == (0,)
 
 
 @pytest.mark.parametrize("options", ["size = 5, beta = 0.6", "size = 17"])
@@ -91,8 +104,3 @@ def test_a_note_about_nodes_that_there_are_not() -> None:
     model = OnnxModel.from_proto(proto)
     assert ops(whole_lrn(model)) == {"Abs": 1}
     assert roots(0.6) is None
-
-
-def test_a_large_image_stays_as_it_is() -> None:
-    large = "g (float[n, 64, 200, 200] x) => (float[n, 64, 200, 200] y) { y = LRN<size = 5>(x) }"
-    assert apply(large, lrn_as_sums).changed == (0,)

@@ -170,11 +170,12 @@ class OpenVinoSession:
         """
         if self._grid is None:
             shared = {0: np.ascontiguousarray(batch)}
-            results = self._single.infer(shared, share_inputs=True, share_outputs=True)
+            self._single.infer(shared, share_inputs=True, share_outputs=True)
         else:
             np.copyto(self._single.get_input_tensor(0).data, batch)
-            results = self._single.infer(share_outputs=True)
-        return [results[index] for index in range(self._results)]
+            self._single.infer(share_outputs=True)
+        # Not by what `infer` returns: a dictionary by names and ports, 0.01 ms.
+        return [self._single.get_output_tensor(index).data for index in range(self._results)]
 
     def _several(self, batch: NDArray[Any]) -> Sequence[NDArray[Any]]:
         if self._batches is None:

@@ -98,9 +98,9 @@ def bundle_digest(manifest: Manifest) -> str:
 def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice | None:
     """Return the choice for this bundle on this device; None if there is none that can be trusted.
 
-    It is dropped when its engine, or xxdeploy, has another version than when it was measured. ``engines`` are those that a fresh
-    measurement would try: it is dropped, too, if one of them was not there then. That one is not imported, so a new
-    version of an engine that was not chosen changes nothing before the next ``xxdeploy tune``. Raises nothing.
+    It is dropped when its engine, or xxdeploy, has another version than when it was measured. ``engines`` are those
+    that a fresh measurement would try: it is dropped, too, if one of them was not there then. That one is not imported,
+    so a new version of an engine that was not chosen changes nothing before the next ``xxdeploy tune``. Raises nothing.
     """
     folder = cache_folder()
     if folder is None:
