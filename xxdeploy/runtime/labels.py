@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 from xxdeploy.errors import BundleError
+from xxdeploy.runtime.strict_json import CONTROL
 
 MAX_LENGTH = 1000
 
@@ -34,7 +34,7 @@ def labels_from_text(data: bytes, classes: int) -> tuple[str, ...]:
     if len(names) != classes:
         raise _invalid(f"it has {len(names)} names for {classes} classes")
     for number, name in enumerate(names):
-        if not name.strip() or len(name) > MAX_LENGTH or any(unicodedata.category(c) == "Cc" for c in name):
+        if not name.strip() or len(name) > MAX_LENGTH or CONTROL.search(name):
             raise _invalid(f"the name of class {number} is empty, overlong or has control characters: {name[:80]!r}")
     return names
 
