@@ -146,3 +146,23 @@ def test_halves_that_differ_are_noticed() -> None:
     with pytest.raises(VerificationError) as caught:
         unblock_stem(OnnxModel.join(proto, {**arrays, name: changed}))
     assert caught.value.code == "wrong-weight"
+
+
+@pytest.mark.parametrize("damage", ["no-conv", "no-kernel", "other-stride", "huge", "no-end"])
+def test_damaged_blocks_are_an_error(damage: str) -> None:
+    proto, arrays = block_stem(on_pixels()).split()
+    nodes = proto.graph.node
+    conv = next(node for node in nodes if node.op_type == "Conv")
+    if damage == "no-conv":
+        conv.output[0] += "_renamed"
+    elif damage == "no-kernel":
+        del conv.attribute[:]
+    elif damage == "other-stride":
+        next(each for each in conv.attribute if each.name == "strides").ints[:] = [0, 0]
+    elif damage == "huge":
+        next(each for each in conv.attribute if each.name == "kernel_shape").ints[:] = [1 << 40, 2]
+    else:
+        del nodes[max(index for index, node in enumerate(nodes) if node.output[0].endswith("pairs_nchw")) + 1 :]
+    with pytest.raises(VerificationError) as caught:
+        unblock_stem(OnnxModel.join(proto, arrays))
+    assert caught.value.code == "wrong-weight"

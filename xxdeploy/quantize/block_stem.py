@@ -144,7 +144,7 @@ def unblock_stem(model: OnnxModel) -> OnnxModel:
     Raises
     ------
     VerificationError
-        ``wrong-weight``: the first layer's weights are not what ``block_stem`` makes of any.
+        ``wrong-weight``: the first layer is not what ``block_stem`` makes of any.
     """
     view = GraphView.of(model)
     (source,) = view.inputs
@@ -152,6 +152,18 @@ def unblock_stem(model: OnnxModel) -> OnnxModel:
     if front is None or front.op_type != "Reshape" or not front.output[0].endswith("_blocks"):
         return model
     layer = front.output[0].removesuffix("_blocks")
+    try:
+        return _undone(view, source, front, layer)
+    except (
+        ArithmeticError,
+        LookupError,
+        StopIteration,
+        ValueError,
+    ) as error:  # a node, an attribute or an array is not there
+        raise _wrong(layer) from error
+
+
+def _undone(view: GraphView, source: str, front: NodeProto, layer: str) -> OnnxModel:
     proto = ModelProto()
     proto.CopyFrom(view.proto)
     nodes = {node.output[0]: node for node in proto.graph.node}
@@ -194,7 +206,9 @@ def blocked(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8]:
 def unblocked(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8] | None:
     """Return what :func:`blocked` made ``weights`` of, or None if they are of nothing."""
     left, count = stem.reach
-    if weights.ndim != 4 or len(weights) % stem.pixels or weights.shape[1] % BLOCK or weights.shape[3] != count:
+    if weights.ndim != 4 or len(weights) % stem.pixels or weights.shape[1] % BLOCK:
+        return None
+    if weights.shape[2:] != (stem.kernel, count):
         return None
     first = weights.reshape(stem.pixels, -1, BLOCK, weights.shape[1] // BLOCK, stem.kernel, count)[0]
     places = [divmod(column - stem.before, BLOCK) for column in range(stem.kernel)]
@@ -204,7 +218,7 @@ def unblocked(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8] | None:
 
 def _wrong(layer: str) -> VerificationError:
     return VerificationError(
-        f"{layer}: the first layer's weights differ between neighbouring pixels",
+        f"{layer}: the first layer is none over blocks of pixels, or differs between neighbouring ones",
         hint="export the bundle again",
         code="wrong-weight",
     )
