@@ -1,12 +1,13 @@
 """Copy onnxruntime with its kernels for VNNI and AVX512 switched off, to run and time AVX2's at full speed.
 
     python scripts/avx2_kernels.py FOLDER
-    PYTHONPATH=FOLDER xxdeploy bench BUNDLE --variant int8-avx2
+    PYTHONPATH=FOLDER xxdeploy bench BUNDLE OTHER --engine onnxruntime --threads 1
 
 `qemu_avx2.py` emulates such a processor, a second an image; this runs the same kernels natively. onnxruntime (MLAS)
 picks them in one function, by what `cpuid` says: its tests of the bits for AVX-VNNI, AVX512F and AVX-VNNI-INT8 are
 changed in the copy so that they always fail. That they do is checked: 16-bit sums must saturate. x86-64, Linux.
-Exit status 1 if this onnxruntime is built otherwise. Only for measuring: nothing of it ships.
+Exit status 1 if this onnxruntime is built otherwise. xxdeploy still finds a processor with VNNI: bundles are to be
+exported with `--cpu avx2`, or loaded with `load(BUNDLE, variant="int8-avx2")`. Only for measuring: nothing of it ships.
 """
 
 from __future__ import annotations

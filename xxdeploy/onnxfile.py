@@ -96,8 +96,8 @@ def chunks(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> list[b
     first, last = _around(proto.graph, _GRAPH_INITIALIZER)
     parts: list[bytes | memoryview] = [first]
     for name, array in arrays.items():
-        dense = np.ascontiguousarray(array).reshape(array.shape)
-        if array.dtype.hasobject or array.dtype.name in _PACKED:
+        dense = _dense(array)
+        if _has_no_view(array):
             small = numpy_helper.from_array(dense, name).SerializeToString(deterministic=True)
             parts.append(_tag(_GRAPH_INITIALIZER) + _varint(len(small)) + small)
             continue
@@ -127,8 +127,8 @@ def save_apart(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], folde
     apart.CopyFrom(proto)
     with (folder / "weights.bin").open("wb") as file:
         for name, array in arrays.items():
-            dense = np.ascontiguousarray(array).reshape(array.shape)
-            if array.nbytes < _PAGE or array.dtype.hasobject or array.dtype.name in _PACKED:
+            dense = _dense(array)
+            if array.nbytes < _PAGE or _has_no_view(array):
                 apart.graph.initializer.append(numpy_helper.from_array(dense, name))
                 continue
             file.seek(-file.tell() % _PAGE, 1)
@@ -157,13 +157,21 @@ def skeleton(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], *, keep
     copy.CopyFrom(proto)
     for name, array in arrays.items():
         if array.nbytes <= keep:
-            copy.graph.initializer.append(
-                numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
-            )
+            copy.graph.initializer.append(numpy_helper.from_array(_dense(array), name))
         else:
             kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
             copy.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
     return copy
+
+
+def _dense(array: NDArray[Any]) -> NDArray[Any]:
+    """Return ``array`` in one piece, of the same shape: numpy makes a scalar a vector."""
+    return np.ascontiguousarray(array).reshape(array.shape)
+
+
+def _has_no_view(array: NDArray[Any]) -> bool:
+    """Tell whether the file holds other bytes than the array."""
+    return array.dtype.hasobject or array.dtype.name in _PACKED
 
 
 def _around(message: Any, number: int) -> tuple[bytes, bytes]:

@@ -183,7 +183,7 @@ def test_tune_offers_the_engine_and_takes_it_only_if_it_works(tmp_path: Path, mo
 
     plan = Settings("tensorrt-rtx")
     monkeypatch.setattr(TrtSession, "from_bundle", opened)
-    found = {trial.candidate.settings: trial for trial in tuning.tune(bundle, budget=1.0).trials}
+    found = {trial.candidate.settings: trial for trial in tuning.tune(bundle, budget=5.0).trials}
     assert found[plan].problem is None
     monkeypatch.undo()
     monkeypatch.setenv("XXDEPLOY_CACHE", str(tmp_path / "cache"))

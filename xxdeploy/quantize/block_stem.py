@@ -23,7 +23,10 @@ _SAID = ("kernel_shape", "strides", "pads")
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    """A first layer with a square kernel: its stride, and the zeros on the left and above, on the right and below."""
+    """A first layer with a square kernel; ``before`` and ``after`` are the pixels that it pads on each of two sides.
+
+    ``before``: on the left and above; ``after``: on the right and below.
+    """
 
     kernel: int
     stride: int
@@ -83,15 +86,15 @@ class Stem:
 def block_stem(model: OnnxModel) -> OnnxModel:
     """Return an INT8 ``model`` on pixels whose first layer reads blocks of pixels, where that can be, else ``model``.
 
-    A row of a picture (height, width, c) is the same bytes as (height, width / 4, 4 c). A 3x3 convolution with stride 2
-    becomes one of 3x2 with strides 2 and 1 over the blocks, which writes two neighbouring pixels at once: first those
-    at even places, then those at odd ones, and (height, width / 4, 2 * channels) are the same bytes as the result; one
-    with stride 1 writes four. Much of the larger kernel is zero, but its sums are those of the other, integer for
-    integer. In ONNX Runtime such a layer, or any with one channel (LeNet), takes half the time with VNNI and 0.5 to 0.9
-    without; other kernels over three channels (7x7, VGG's 3x3) gain a tenth with VNNI and lose up to half without, and
-    stay. Where a row of the result is no whole number of blocks (NASNet), a Slice would take back what it gains. The
-    file must be one for processors with VNNI, or safe for those without in every order: the larger kernel's weights
-    meet in other pairs (:mod:`xxdeploy.quantize.pairs`).
+    A row of a picture (height, width, c) is the same bytes as (height, width / 4, 4 c): space-to-depth along a row, so
+    that nothing moves. A 3x3 convolution with stride 2 becomes one of 3x2 with strides 2 and 1 over the blocks,
+    which writes two neighbouring pixels at once: first those at even places, then those at odd ones, and (height,
+    width / 4, 2 * channels) are the same bytes as the result; one with stride 1 writes four. Much of the larger kernel
+    is zero, but its sums are those of the other, integer for integer. In ONNX Runtime such a layer, or any with one
+    channel (LeNet), takes half the time with VNNI and 0.5 to 0.9 without; other kernels over three channels (7x7, VGG's
+    3x3) gain less with VNNI, take up to 1.6x without, and stay. Where a row of the result is no whole number of blocks
+    (NASNet), a Slice would take back what it gains. The file must be one for processors with VNNI, or safe for those
+    without in every order: the larger kernel's weights meet in other pairs (:mod:`xxdeploy.quantize.pairs`).
     """
     view = GraphView.of(model)
     proto = ModelProto()
@@ -154,12 +157,8 @@ def unblock_stem(model: OnnxModel) -> OnnxModel:
     layer = front.output[0].removesuffix("_blocks")
     try:
         return _undone(view, source, front, layer)
-    except (
-        ArithmeticError,
-        LookupError,
-        StopIteration,
-        ValueError,
-    ) as error:  # a node, an attribute or an array is not there
+    # A node, an attribute or an array is not there, or has no such shape.
+    except (ArithmeticError, LookupError, StopIteration, ValueError) as error:
         raise _wrong(layer) from error
 
 
