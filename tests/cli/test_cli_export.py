@@ -83,7 +83,6 @@ def test_the_plan_of_a_bare_command_is_the_default(fake: FakeExport) -> None:
         ("--max-size-mb 4 --max-memory-mb 90", {"limits": Limits(size_mb=4.0, memory_mb=90.0)}),
         ("--ort-format", {"ort_format": True}),
         ("--top-k 5", {"top_k": 5}),
-        ("--int8 --by-cost", {"precision": "int8", "by_cost": True}),
         ("--seed 7", {"seed": 7, "options": BuildOptions(seed=7)}),
         ("--eval val", {"evaluation": Path("val")}),
         ("--max-drop 0.5", {"max_drop": 0.5}),

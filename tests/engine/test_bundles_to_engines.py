@@ -54,7 +54,8 @@ def test_the_best_variant_in_tensorrts_layout_is_taken(tmp_path: Path) -> None:
     models["int8-tensorrt"] = ("int8", small_int8())
     built = build_from_bundle(bundle(tmp_path / "c", models), RTX, tmp_path / "f")
     assert built.variant == "int8-tensorrt"
-    record, plan = read_engine(built.folder, model_sha256=models["int8-tensorrt"][1].digest)
+    record, plan = read_engine(built.folder)
+    assert record.model_sha256 == models["int8-tensorrt"][1].digest
     assert plan == built.engine.data
     assert record.proof["shares"] == {"int8": 1.0}
 

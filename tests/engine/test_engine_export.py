@@ -46,7 +46,8 @@ def test_the_bundle_carries_an_engine_and_the_graph_that_it_is_made_of(tmp_path:
     assert manifest.name == "lenet-int8-tensorrt-rtx"
     assert [(each.name, each.scheme) for each in manifest.variants] == [("int8", "static-w8c-a8s")]
     model = next(entry for entry in manifest.files if entry.path == "model.onnx")
-    record, plan = read_engine(result.bundle / "engine", model_sha256=model.sha256)
+    record, plan = read_engine(result.bundle / "engine")
+    assert record.model_sha256 == model.sha256
     assert len(plan) > 10_000
     assert record.options["batch"] == [1, 2, 4]
     assert manifest.evidence["engine"] == record.proof

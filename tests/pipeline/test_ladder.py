@@ -228,7 +228,7 @@ def test_proposals_leave_out_what_is_there() -> None:
         name for name in CALIBRATORS if name != "mse"
     ]
     assert proposals("calibrator", CORRECTED) == []
-    assert proposals("bias correction", Recipe(bias_correction="statistics")) == []
+    assert proposals("bias correction", CORRECTED) == []
     assert proposals("rounding", Recipe()) == [ROUNDED]
     assert proposals("rounding", ROUNDED) == []
     assert proposals("equalization", Recipe(equalization=True)) == []

@@ -12,7 +12,10 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import OnnxModel
+from xxdeploy.artifacts import OnnxModel, OnProgress, Ranges
+from xxdeploy.quantize import Batches, Scheme
+from xxdeploy.quantize.pairs import pair_rows
+from xxdeploy.quantize.reconstruct import reconstruct
 
 RESIDUAL = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -106,3 +109,23 @@ def optimised_ops(model: OnnxModel, folder: Path) -> Counter[str]:
 def ops(model: OnnxModel) -> Counter[str]:
     """Count the operators as written."""
     return Counter(node.op_type for node in model.proto().graph.node)
+
+
+def with_biases(
+    model: OnnxModel, ranges: Ranges, scheme: Scheme, batches: Batches, on_progress: OnProgress | None = None
+) -> OnnxModel:
+    """Return the float ``model`` with the biases of the empirical correction."""
+    return reconstruct(model, ranges, scheme, batches, on_progress=on_progress).model
+
+
+def pair_excess(values: NDArray[np.int8], axis: int) -> NDArray[np.int16]:
+    """Return by how much ``|w[k] + w[k+1]|`` of one sign passes 128, (channels, k - 1): 0 everywhere if it is safe.
+
+    Every neighbour counts where a kernel of several positions may start in either phase; else every second.
+    """
+    rows = pair_rows(values, axis).astype(np.int16)
+    left, right = rows[:, :-1], rows[:, 1:]
+    excess = np.where(left * right > 0, np.maximum(np.abs(left + right) - 128, 0), 0).astype(np.int16)
+    if values.ndim == 2 or values.shape[1] % 2 == 0 or np.prod(values.shape[2:]) == 1:
+        excess[:, 1::2] = 0
+    return excess

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from quantnets import batches, images, parse, residual, run
+from quantnets import batches, images, parse, residual, run, with_biases
 
 from xxdeploy.artifacts import OnnxModel, Progress, Ranges
 from xxdeploy.errors import UsageError
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.bias_correction import correct_biases, give_biases, mean_shift
+from xxdeploy.quantize.bias_correction import give_biases, mean_shift
 from xxdeploy.quantize.graph_view import GraphView
 from xxdeploy.quantize.observe import Observer
 
@@ -43,7 +43,7 @@ def calibrated(model: OnnxModel) -> Ranges:
 
 @pytest.fixture(scope="module")
 def corrected(model: OnnxModel, calibrated: Ranges) -> OnnxModel:
-    return correct_biases(model, calibrated, U8S7, batches(images()))
+    return with_biases(model, calibrated, U8S7, batches(images()))
 
 
 def test_layer_means_agree_with_float(model: OnnxModel, calibrated: Ranges, corrected: OnnxModel) -> None:
@@ -100,8 +100,8 @@ def test_mean_shift_beats_the_mean_where_tails_are_heavy() -> None:
 def test_one_wild_image_does_not_spoil_the_correction(model: OnnxModel, calibrated: Ranges) -> None:
     wild = images()
     wild[3] = 40.0  # everything behind it is clipped
-    usual = correct_biases(model, calibrated, U8S7, batches(np.delete(images(), 3, axis=0))).split()[1]
-    spoilt = correct_biases(model, calibrated, U8S7, batches(wild)).split()[1]
+    usual = with_biases(model, calibrated, U8S7, batches(np.delete(images(), 3, axis=0))).split()[1]
+    spoilt = with_biases(model, calibrated, U8S7, batches(wild)).split()[1]
     for name in LAYERS:
         moved = np.abs(spoilt[f"{name}_bias"] - usual[f"{name}_bias"]).max()
         assert moved < 0.02, name
@@ -116,7 +116,7 @@ def test_outputs_on_other_images_come_closer(name: str) -> None:
     for seed in (15, 16, 22, 28):
         network = residual(seed)
         ranges = calibrate(network, batches(images()), data_digest="images")
-        better = correct_biases(network, ranges, scheme(name), batches(images()))
+        better = with_biases(network, ranges, scheme(name), batches(images()))
         data = images(64, seed=5)
         reference = run(network, data)
         plain += float(np.mean((run(quantize(network, ranges, scheme(name)), data) - reference) ** 2))
@@ -136,14 +136,14 @@ def test_only_biases_change(model: OnnxModel, corrected: OnnxModel) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 16])
 def test_batches_do_not_matter(model: OnnxModel, calibrated: Ranges, corrected: OnnxModel, size: int) -> None:
-    again = correct_biases(model, calibrated, U8S7, batches(images(), size)).split()[1]
+    again = with_biases(model, calibrated, U8S7, batches(images(), size)).split()[1]
     for name, value in corrected.split()[1].items():
         np.testing.assert_allclose(again[name], value, atol=2e-5)
 
 
 def test_layers_in_float_are_left_alone(model: OnnxModel, calibrated: Ranges) -> None:
     mixed = replace(U8S7, float_layers=frozenset({"deep"}))
-    result = correct_biases(model, calibrated, mixed, batches(images()))
+    result = with_biases(model, calibrated, mixed, batches(images()))
     arrays = result.split()[1]
     np.testing.assert_array_equal(arrays["deep_b"], model.split()[1]["deep_b"])
     assert "grouped_bias" in arrays
@@ -160,19 +160,19 @@ def test_a_quantised_output_and_a_shared_bias() -> None:
     )
     data = np.random.default_rng(1).uniform(0, 1, (24, 4, 8, 8)).astype(np.float32)
     ranges = calibrate(features, batches(data), data_digest="d")
-    result = correct_biases(features, ranges, U8S7, batches(data))
+    result = with_biases(features, ranges, U8S7, batches(data))
     error = [run(quantize(each, ranges, U8S7), data) - run(features, data) for each in (features, result)]
     assert np.abs(error[1].mean(axis=(0, 2, 3))).max() < 0.3 * np.abs(error[0].mean(axis=(0, 2, 3))).max()
 
 
 def test_progress_and_repetition(model: OnnxModel, calibrated: Ranges, corrected: OnnxModel) -> None:
     seen: list[Progress] = []
-    again = correct_biases(model, calibrated, U8S7, batches(images()), on_progress=seen.append)
+    again = with_biases(model, calibrated, U8S7, batches(images()), on_progress=seen.append)
     assert again == corrected
     assert [(each.done, each.total) for each in seen] == [(done, 6) for done in range(1, 7)]
 
 
 def test_no_images(model: OnnxModel, calibrated: Ranges) -> None:
     with pytest.raises(UsageError) as caught:
-        correct_biases(model, calibrated, U8S8, batches(images(0)))
+        with_biases(model, calibrated, U8S8, batches(images(0)))
     assert caught.value.code == "no-calibration-images"

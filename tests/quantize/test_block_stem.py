@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from quantnets import batches, ops, parse, run
+from quantnets import batches, ops, pair_excess, parse, run
 
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.errors import VerificationError
@@ -14,7 +14,6 @@ from xxdeploy.graph.optimize import optimize
 from xxdeploy.graph.shift_input import CENTRED, shift_input
 from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.block_stem import Stem, block_stem, blocked, unblock_stem
-from xxdeploy.quantize.pairs import pair_excess
 from xxdeploy.quantize.pixels import take_pixels
 
 STEP, CENTRE = 1 / 127.5, 127.5

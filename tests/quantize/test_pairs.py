@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import helper
+from quantnets import pair_excess
 
 from xxdeploy.quantize.integers import integer_weights
 from xxdeploy.quantize.pairs import (
@@ -15,7 +16,6 @@ from xxdeploy.quantize.pairs import (
     adds_pairs,
     fit_pairs,
     narrow_scale,
-    pair_excess,
     pair_rows,
     risky_pairs,
     weights_from_rows,
@@ -57,16 +57,6 @@ def test_a_pair_is_risky_if_some_input_overflows(one: int, other: int) -> None:
     overflows = min(sums) < -32768 or max(sums) > 32767
     channels, firsts = risky_pairs(np.array([[0, 0, one, other, one]], np.int8), 0)
     assert (channels.tolist(), firsts.tolist()) == (([0], [2]) if overflows else ([], []))
-
-
-def test_excess_counts_both_phases_only_where_a_kernel_may_start_in_either() -> None:
-    rows = [100, 20, 120, 100]
-    matrix = np.array([rows], np.int8)
-    np.testing.assert_array_equal(pair_excess(matrix, 0), [[0, 0, 92]])
-    even = np.array(rows, np.int8).reshape(1, 2, 2, 1).transpose(0, 2, 1, 3)  # two inputs, two positions
-    assert pair_excess(np.ascontiguousarray(even), 0)[0, 1] == 0
-    odd = np.array(rows, np.int8).reshape(1, 1, 4)
-    np.testing.assert_array_equal(pair_excess(odd, 0), [[0, 12, 92]])
 
 
 @given(WEIGHTS)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from quantnets import batches, optimised_ops, run
+from quantnets import batches, optimised_ops, run, with_biases
 
 from xxdeploy.artifacts import OnnxModel
 from xxdeploy.convert.build import build_model
@@ -16,7 +16,6 @@ from xxdeploy.datasets import open_images
 from xxdeploy.graph.optimize import optimize
 from xxdeploy.models.catalog import find
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.bias_correction import correct_biases
 from xxdeploy.runtime.preprocess import Preprocess
 
 U8S8 = scheme("static-w8c-a8")
@@ -47,7 +46,7 @@ def test_every_layer_is_an_integer_kernel_and_classes_stay(
     assert not count.keys() & {"Conv", "FusedConv", "Clip", "Gemm", "Add", "GlobalAveragePool"}
     assert quantised.size < 0.3 * model.size
 
-    corrected = quantize(correct_biases(model, ranges, U8S8, batches(seen)), ranges, U8S8)
+    corrected = quantize(with_biases(model, ranges, U8S8, batches(seen)), ranges, U8S8)
     plain, better = agreement(model, quantised, unseen), agreement(model, corrected, unseen)
     assert plain > 0.8
     assert better > 0.93

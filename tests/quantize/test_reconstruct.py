@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from quantnets import batches, images, parse, residual, run
+from quantnets import batches, images, pair_excess, parse, residual, run, with_biases
 
 from xxdeploy.artifacts import OnnxModel, Progress, Ranges
 from xxdeploy.errors import UsageError
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.bias_correction import correct_biases, give_biases, mean_shift
+from xxdeploy.quantize.bias_correction import give_biases, mean_shift
 from xxdeploy.quantize.graph_view import GraphView
 from xxdeploy.quantize.observe import Observer
-from xxdeploy.quantize.pairs import pair_excess
 from xxdeploy.quantize.reconstruct import Reconstruction, reconstruct
 from xxdeploy.quantize.scheme import Scheme
 
@@ -99,7 +98,7 @@ def test_the_output_on_other_images_comes_closer() -> None:
         ranges = calibrated(network, smooth(48, 1))
         data = smooth(96, 2)
         wanted = np.log(run(network, data) + 1e-7)
-        corrected = correct_biases(network, ranges, U8S7, batches(smooth(48, 1)))
+        corrected = with_biases(network, ranges, U8S7, batches(smooth(48, 1)))
         found = reconstruct(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
         candidates = (
             quantize(network, ranges, U8S7),
@@ -126,7 +125,7 @@ def test_one_layer_alone_computes_its_output_better() -> None:
     )
     ranges = calibrated(network, smooth(48, 1))
     found = reconstruct(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
-    corrected = correct_biases(network, ranges, U8S7, batches(smooth(48, 1)))
+    corrected = with_biases(network, ranges, U8S7, batches(smooth(48, 1)))
     data = smooth(64, 5)
     exact = Observer(GraphView.of(network), ["c"]).run(data)["c"]
     candidates = quantize(corrected, ranges, U8S7), quantize(found.model, ranges, U8S7, rounding=found.rounding)
@@ -136,12 +135,6 @@ def test_one_layer_alone_computes_its_output_better() -> None:
     ]
     assert np.mean(error[1] / error[0]) < 0.6
     assert (error[1] < error[0]).mean() > 0.9
-
-
-def test_without_rounding_it_is_bias_correction(model: OnnxModel, ranges: Ranges) -> None:
-    found = reconstruct(model, ranges, U8S7, batches(smooth(32, 1)))
-    assert not found.rounding
-    assert found.model == correct_biases(model, ranges, U8S7, batches(smooth(32, 1)))
 
 
 def test_nothing_but_biases_changes_in_the_float_model(model: OnnxModel, rounded: Reconstruction) -> None:

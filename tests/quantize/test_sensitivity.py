@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from quantnets import batches, images, parse, residual, run
+from quantnets import batches, images, parse, residual, run, with_biases
 
 from xxdeploy.artifacts import LayerNoise, OnnxModel, Progress, Ranges, decibels, noise_from_json, noise_to_json
 from xxdeploy.errors import BundleError, ConversionError, UsageError
-from xxdeploy.quantize import calibrate, correct_biases, quantize, scheme
+from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.graph_view import GraphView
 from xxdeploy.quantize.observe import Observer
 from xxdeploy.quantize.sensitivity import layer_noise
@@ -182,7 +182,7 @@ def test_a_layer_of_zeros_has_no_figure_and_comes_last() -> None:
 def test_an_integer_network_of_ones_own() -> None:
     model, data = residual(), images(12)
     ranges = ranges_of(model)
-    corrected = quantize(correct_biases(model, ranges, U8S8, batches(data)), ranges, U8S8)
+    corrected = quantize(with_biases(model, ranges, U8S8, batches(data)), ranges, U8S8)
     plain = by_layer(layer_noise(model, ranges, U8S8, batches(data)))
     found = by_layer(layer_noise(model, ranges, U8S8, batches(data), integer=corrected))
     assert (found["logits"].accumulated_db or 0) > (plain["logits"].accumulated_db or 0)

@@ -59,7 +59,6 @@ def command(
     ranges: Annotated[Path | None, Parameter(group=_INT8)] = None,
     cpu: Annotated[Literal["vnni", "avx2", "arm"] | None, Parameter(group=_INT8)] = None,
     keep_fp32: Annotated[bool, Parameter(show_default=False, group=_INT8)] = False,
-    by_cost: Annotated[bool, Parameter(show_default=False, group=_INT8)] = False,
     target: Annotated[Literal["cpu", "tensorrt", "tensorrt-rtx"], Parameter(group=_GPU)] = "cpu",
     gpu: Annotated[str | None, Parameter(group=_GPU)] = None,
     batch: Annotated[str | None, Parameter(group=_GPU)] = None,
@@ -140,9 +139,6 @@ def command(
         Put the FP32 model into the bundle, too: `xxdeploy tune` takes it where INT8 is not faster.
     cpu
         The one kind of processor to export for. By default the bundle serves all.
-    by_cost
-        Measure each layer on this machine in ONNX Runtime, and leave in float what INT8 makes slower. Another machine
-        may choose otherwise; the recipe that comes out stands in the bundle's manifest.
     target
         tensorrt or tensorrt-rtx: the bundle carries an engine, whose precision is proved, and the ONNX that it was
         built from, which a processor runs, too.
@@ -233,7 +229,6 @@ def command(
         limits=Limits(max_latency_ms, max_size_mb, max_memory_mb),
         ort_format=ort_format,
         top_k=top_k,
-        by_cost=by_cost,
     )
     folder = Path("exports") / bundle_name(name_of(source), plan) if out is None else out
     with ProgressView(as_json=as_json) as progress:

@@ -37,8 +37,7 @@ def googlenet(*, auxiliary: bool = False, lrn: bool = True, **options: Unpack[Fa
     ----------
     auxiliary : bool
         For training: two more outputs, of the classifiers at 4a and 4d, whose losses the paper weights by 0.3
-        (13,378,280 parameters in all; images of 65 x 65 or more). :func:`without_auxiliary` takes them
-        off again.
+        (13,378,280 parameters in all; images of 65 x 65 or more).
     lrn : bool
         Figure 3's local response normalisation around the second convolution.
     **options
@@ -74,14 +73,6 @@ def googlenet(*, auxiliary: bool = False, lrn: bool = True, **options: Unpack[Fa
         return model
     more = [_auxiliary(taps[module], frame.classes, f"auxiliary_{module}") for module in _AUXILIARY]
     return Model(model.input, [model.output, *more], name="googlenet")
-
-
-def without_auxiliary(model: keras.Model) -> keras.Model:
-    """Return the network of :func:`googlenet` that is deployed, with the weights of the one that was trained."""
-    with extra("export"):
-        from keras import Model
-
-    return Model(model.input, model.get_layer("predictions").output, name=model.name)
 
 
 def _inception(x: Tensor, widths: tuple[int, int, int, int, int, int], name: str) -> Tensor:

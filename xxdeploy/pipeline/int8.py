@@ -13,7 +13,6 @@ from xxdeploy.errors import UsageError
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.optional import extra
 from xxdeploy.pipeline.batches import batch_that_fits
-from xxdeploy.pipeline.costs import leave_in_float
 from xxdeploy.pipeline.ladder import Climb, Goal, Judge, Rung, climb
 from xxdeploy.pipeline.plan import ExportPlan
 from xxdeploy.pipeline.prove import EVALUATION_BATCH, measure_latency
@@ -83,7 +82,6 @@ def make_int8(
     source: Source,
     plan: ExportPlan,
     fp32: OnnxModel,
-    statistics: Mapping[str, Any],
     report: OnProgress,
 ) -> Int8:
     """Quantise ``fp32`` as ``plan`` asks.
@@ -91,7 +89,7 @@ def make_int8(
     With random weights there is nothing to judge by: the first rung, or the pinned recipe, is taken as it is.
     """
     inputs, trained = source.inputs, source.trained
-    workshop = Workshop(fp32, inputs, report, statistics, tensorrt=plan.engine is not None, given=plan.ranges)
+    workshop = Workshop(fp32, inputs, report, tensorrt=plan.engine is not None, given=plan.ranges)
     start, name, pinned = starting_recipe(source, plan, fp32)
     images = inputs.selection or inputs.calibration
     assert images is not None  # follow() has seen to it
@@ -135,8 +133,6 @@ def make_int8(
         pinned=pinned or not trained,
         report=report,
     )
-    if plan.by_cost:
-        climbed = leave_in_float(climbed, workshop, judge, goal, first[:1], report)
     if plan.engine is not None:
         variants = Variants(
             (BuiltVariant("int8", climbed.model, climbed.recipe.asked().name, (), climbed.model),), (), ()

@@ -99,17 +99,13 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Climb:
-    """Where the climb ended: the recipe, its model, whether the goal ``holds`` there, and all rungs tried.
-
-    ``said`` are sentences for a person.
-    """
+    """Where the climb ended: the recipe, its model, whether the goal ``holds`` there, and all rungs tried."""
 
     recipe: Recipe
     model: OnnxModel
     comparison: Comparison
     holds: bool
     rungs: tuple[Rung, ...]
-    said: tuple[str, ...] = ()
 
 
 Judge = Callable[[OnnxModel], Comparison]

@@ -76,7 +76,6 @@ def lower(
     plan: ExportPlan,
     fp32: OnnxModel,
     *,
-    statistics: Mapping[str, Any],
     made_up: NDArray[np.float32],
     report: OnProgress,
 ) -> Lowered:
@@ -101,7 +100,7 @@ def lower(
         )
     from xxdeploy.pipeline.int8 import make_int8
 
-    int8 = make_int8(source, plan, fp32, statistics, report)
+    int8 = make_int8(source, plan, fp32, report)
     files = [ModelFile(each.name, each.model, each.scheme, each.requires, each.answers) for each in int8.variants.built]
     if plan.keep_fp32:  # last: it is picked where no other may be, and by `tune` where it is faster
         files.append(ModelFile("fp32", fp32, "float32", (), fp32))
@@ -113,7 +112,7 @@ def lower(
         judged=int8.judged,
         noise=int8.noise,
         rungs=int8.rungs,
-        processors=(*int8.climbed.said, *int8.variants.sentences),
+        processors=int8.variants.sentences,
     )
 
 

@@ -56,8 +56,7 @@ class ExportPlan:
     of processor to export for (None: all); ``engine`` the TensorRT engine that the bundle is for and carries, in the
     plan's precision (None: a bundle for processors); ``keep_fp32`` to carry the FP32 model beside INT8, last in
     preference; ``limits`` what the bundle may cost; ``ort_format`` for model files in ONNX Runtime's own format;
-    ``top_k`` how many of its best classes the model itself gives (None: all, with their probabilities); ``by_cost``
-    leaves layers in float that INT8 makes slower on this machine;
+    ``top_k`` how many of its best classes the model itself gives (None: all, with their probabilities);
     ``preprocess`` tf, caffe, torch or none (None: the network's own); ``resize`` squash or crop. Four are for a model
     file: ``output_layer`` whose result is wanted, ``task`` classification or features (None: what its last layers are),
     ``custom_objects`` (``module:name``) that it is made of, ``unsafe_lambda`` to run the code in it. ``pictures`` lets
@@ -91,7 +90,6 @@ class ExportPlan:
     limits: Limits = NO_LIMITS
     ort_format: bool = False
     top_k: int | None = None
-    by_cost: bool = False
 
     def __post_init__(self) -> None:
         if self.task not in (None, *TASKS):
@@ -104,10 +102,10 @@ class ExportPlan:
             raise UsageError(
                 f"there is no kind of processor {self.cpu!r}", hint=f"--cpu {'|'.join(CPUS)}", code="unknown-cpu"
             )
-        about_int8 = (self.cpu, self.recipe, self.ranges, self.keep_fp32, self.by_cost)
-        if self.precision != "int8" and about_int8 != (None, None, None, False, False):
+        about_int8 = (self.cpu, self.recipe, self.ranges, self.keep_fp32)
+        if self.precision != "int8" and about_int8 != (None, None, None, False):
             raise UsageError(
-                "--cpu, --recipe, --ranges, --keep-fp32 and --by-cost are about INT8, and nothing is quantised",
+                "--cpu, --recipe, --ranges and --keep-fp32 are about INT8, and nothing is quantised",
                 hint="add --int8, or leave them out",
                 code="int8-only",
             )
@@ -126,7 +124,6 @@ class ExportPlan:
         about_processors = {
             f"--cpu {self.cpu}": self.cpu is not None,
             "--ort-format": self.ort_format,
-            "--by-cost": self.by_cost,
             "--top-k": self.top_k is not None,
         }
         for option, given in about_processors.items():

@@ -67,7 +67,6 @@ def export(
     with extra("export"):
         from xxdeploy.convert.keras_to_onnx import onnx_from_keras
         from xxdeploy.convert.runner import KerasRunner
-        from xxdeploy.convert.statistics import batch_norm_statistics
         from xxdeploy.graph.optimize import optimize
     with timed("convert"):
         raw = onnx_from_keras(model, outputs=origin.output_names)
@@ -88,7 +87,7 @@ def export(
 
     step = {"fp32": "keep", "fp16": "cast", "int8": "quantise"}[plan.precision]
     with timed(step):
-        lowered = lower(origin, plan, fp32, statistics=batch_norm_statistics(model), made_up=normal, report=report)
+        lowered = lower(origin, plan, fp32, made_up=normal, report=report)
         lowered = finish(lowered, plan, inputs.classes)
     stages = lowered.stages(fp32)
     limits = tolerances(origin.outputs, plan.precision, trained=trained)

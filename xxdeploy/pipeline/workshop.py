@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,6 @@ with extra("export"):
         observe_histograms,
         quantize,
     )
-    from xxdeploy.quantize.bias_statistics import correct_biases_from_statistics
     from xxdeploy.quantize.equalize import equalize
     from xxdeploy.quantize.given_ranges import given_ranges
     from xxdeploy.quantize.graph_view import GraphView, layer_name
@@ -59,9 +57,8 @@ EQUALIZATION_IMAGES = 200
 class Workshop:
     """A float model, calibration images, and every INT8 model that can be made of the two.
 
-    ``statistics`` are those of the batch normalisations (``convert.statistics``); empty where there are none. ``given``
-    is a file of ranges to take instead of measuring them. ``tensorrt`` writes the pairs where TensorRT wants them,
-    instead of ONNX Runtime's integer kernels.
+    ``given`` is a file of ranges to take instead of measuring them. ``tensorrt`` writes the pairs where TensorRT wants
+    them, instead of ONNX Runtime's integer kernels.
     """
 
     def __init__(
@@ -69,7 +66,6 @@ class Workshop:
         fp32: OnnxModel,
         inputs: Inputs,
         report: OnProgress,
-        statistics: Mapping[str, Any] | None = None,
         *,
         tensorrt: bool = False,
         given: Path | None = None,
@@ -83,7 +79,6 @@ class Workshop:
         # or what the pixels of each channel are.
         self._digests = self.fp32.digest, fp32.digest
         self._images: ImageSet = inputs.calibration
-        self._statistics = statistics or {}
         self._digest = inputs.data_digest(inputs.calibration)
         self._batch = batch_that_fits(BATCH, inputs.preprocess.height, inputs.preprocess.width)
         self._folder = user_cache_path("xxdeploy") / "calibration"
@@ -148,8 +143,6 @@ class Workshop:
         """
         model, ranges, asked = self.float_model(recipe), self.ranges(recipe), self.scheme(recipe, narrow)
         target = replace(asked, signed=True) if signed else asked
-        if recipe.bias_correction == "statistics":
-            return self.write(correct_biases_from_statistics(model, ranges, asked, self._statistics), ranges, target)
         if recipe.bias_correction == "none":
             return self.write(model, ranges, target)
         key = (recipe, narrow)

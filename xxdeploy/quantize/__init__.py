@@ -1,7 +1,6 @@
 """Static INT8: what is asked (scheme), where it goes (layout), what the values are (calibration), how it is written."""
 
-from xxdeploy.quantize.bias_correction import correct_biases
-from xxdeploy.quantize.cache import CalibrationKey, cached_calibration, cached_histograms, load_ranges, save_ranges
+from xxdeploy.quantize.cache import CalibrationKey, cached_histograms
 from xxdeploy.quantize.calibrate import Batches, calibrate, observe_histograms
 from xxdeploy.quantize.checkpoint import Checkpoint
 from xxdeploy.quantize.histograms import Histograms, choose_ranges
@@ -14,14 +13,10 @@ __all__ = [
     "Checkpoint",
     "Histograms",
     "Scheme",
-    "cached_calibration",
     "cached_histograms",
     "calibrate",
     "choose_ranges",
-    "correct_biases",
-    "load_ranges",
     "observe_histograms",
     "quantize",
-    "save_ranges",
     "scheme",
 ]

@@ -21,9 +21,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import OnnxModel, OnProgress, Ranges
+from xxdeploy.artifacts import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.quantize.calibrate import Batches
 from xxdeploy.quantize.graph_view import GraphView
 from xxdeploy.quantize.layout import plan_layout
 from xxdeploy.quantize.scheme import Scheme
@@ -47,20 +46,6 @@ def mean_shift(differences: NDArray[np.float64]) -> NDArray[np.float64]:
         0.0, 1.0 - variance / np.maximum(mean**2, np.finfo(np.float64).tiny)
     )
     return shrunk
-
-
-def correct_biases(
-    model: OnnxModel, ranges: Ranges, scheme: Scheme, batches: Batches, *, on_progress: OnProgress | None = None
-) -> OnnxModel:
-    """Return the float ``model`` with biases that make up for what ``scheme`` will do to it.
-
-    The result is to be quantised with the same ``ranges`` and ``scheme``; in float it is a little off on purpose. About
-    a hundred images are enough, since every position of every image counts. A convolution without bias gets one; a
-    MatMul cannot have one and is left alone. Errors as :func:`xxdeploy.quantize.reconstruct.reconstruct`.
-    """
-    from xxdeploy.quantize.reconstruct import reconstruct
-
-    return reconstruct(model, ranges, scheme, batches, on_progress=on_progress).model
 
 
 def give_biases(model: OnnxModel, scheme: Scheme) -> OnnxModel:

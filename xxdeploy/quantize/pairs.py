@@ -59,22 +59,11 @@ def risky_pairs(values: NDArray[np.int8], axis: int) -> tuple[NDArray[np.intp], 
     return channels, 2 * firsts
 
 
-def pair_excess(values: NDArray[np.int8], axis: int) -> NDArray[np.int16]:
-    """Return by how much neighbours pass what is safe, for the layer's integer weights: 0 everywhere if it is safe.
-
-    The result (channels, k - 1) counts along :func:`pair_rows`; entry ``k`` is ``|w[k] + w[k+1]| - 128`` where that is
-    positive and the signs are the same. Where the kernel is larger than one position and the number of inputs is odd,
-    every neighbour counts, whichever phase a kernel starts in; else only the pairs (0, 1), (2, 3) and so on.
-    """
-    excess = _excess(pair_rows(values, axis))
-    if not _both_phases(values.shape):
-        excess[:, 1::2] = 0
-    return excess
-
-
 def fit_pairs(values: NDArray[np.int8], axis: int, steps: NDArray[np.floating[Any]] | None = None) -> NDArray[np.int8]:
-    """Return ``values`` with weights moved towards zero until :func:`pair_excess` is 0 everywhere.
+    """Return ``values`` with weights moved towards zero until no two neighbours pass ``PAIR_MAX``.
 
+    Where the kernel is larger than one position and the number of inputs is odd, every neighbour along
+    :func:`pair_rows` counts, whichever phase a kernel starts in; else only the pairs (0, 1), (2, 3) and so on.
     ``steps``, in the same layout, are the values before rounding: what has to go is shared out so that the two weights
     of a pair stay as close to them as they can, in the sense of squares. Without, both move alike.
     """

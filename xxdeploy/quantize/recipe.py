@@ -5,7 +5,7 @@ A recipe pins every choice that the ladder of ``xxdeploy export --int8`` would m
     scheme = "static-w8c-a8"            # numbers: see xxdeploy/quantize/scheme.py
     calibrator = "percentile-99.99"     # minmax, moving-average, percentile-P, entropy, mse
     equalization = true                 # cross-layer equalization, arXiv:1906.04721
-    bias-correction = "empirical"       # none, empirical, statistics
+    bias-correction = "empirical"       # none, empirical
     rounding = "adaptive"               # nearest, adaptive (AdaRound's objective, arXiv:2004.10568)
     float-layers = []                   # Keras layers that stay in float
 
@@ -23,7 +23,7 @@ from xxdeploy.errors import UsageError, XXDeployError
 from xxdeploy.quantize.calibrators import calibrator
 from xxdeploy.quantize.scheme import Scheme, scheme
 
-BIAS_CORRECTIONS = ("none", "empirical", "statistics")
+BIAS_CORRECTIONS = ("none", "empirical")
 ROUNDINGS = ("nearest", "adaptive")
 LARGEST_FILE = 1 << 20
 

@@ -41,25 +41,18 @@ class EngineRecord:
     proof: Mapping[str, JsonValue] = field(repr=False)
 
 
-def read_engine(
-    folder: str | os.PathLike[str], *, model_sha256: str | None = None, trust: Trust | None = None
-) -> tuple[EngineRecord, bytes]:
+def read_engine(folder: str | os.PathLike[str], *, trust: Trust | None = None) -> tuple[EngineRecord, bytes]:
     """Return the record and the plan, once the signature that ``trust`` asks for and the plan's hash are right.
-
-    ``model_sha256`` is the ONNX that the engine must have been built from.
 
     Raises
     ------
     BundleError
-        ``no-engine``: there is none in ``folder``; ``engine-of-another-model``; ``signature-*``; ``file-*`` and
-        ``manifest-*``: damaged.
+        ``no-engine``: there is none in ``folder``; ``signature-*``; ``file-*`` and ``manifest-*``: damaged.
     """
     root = Path(folder).resolve()
     if not (root / RECORD).is_file():
         raise BundleError(f"{folder} holds no engine", hint="build one: xxdeploy build BUNDLE", code="no-engine")
     record = record_from_json(read_signed(root, RECORD, trust)[0])
-    if model_sha256 is not None and record.model_sha256 != model_sha256:
-        raise engine_of_another_model(folder, record.model_sha256)
     return record, read_entry(root, record.plan)
 
 

@@ -41,7 +41,7 @@ class TrtSession:
     Parameters
     ----------
     plan
-        The serialised engine. It can hold code: give bytes whose hash is right (:meth:`from_folder`).
+        The serialised engine. It can hold code: give bytes whose hash is right (:meth:`from_bundle`).
     target
         ``tensorrt`` or ``tensorrt-rtx``: what it was built with.
     name
@@ -108,28 +108,6 @@ class TrtSession:
             self._context.set_tensor_address(each, address)
 
     @classmethod
-    def from_folder(
-        cls,
-        folder: str | os.PathLike[str],
-        *,
-        model_sha256: str,
-        cuda_graph: bool = False,
-        key: KeyLike | None = None,
-        min_version: int = 0,
-    ) -> TrtSession:
-        """Load what ``xxdeploy build`` wrote, once its hash is right and it belongs to the model of that hash.
-
-        With ``key``, also only what was signed with it, as ``min_version`` or later (:func:`xxdeploy.runtime.load`).
-
-        Raises
-        ------
-        BundleError
-            As :func:`xxdeploy.runtime.engine_file.read_engine`, and ``engine-stripped``: its weights were left out.
-        """
-        record, plan = read_engine(folder, model_sha256=model_sha256, trust=trust(key, min_version))
-        return cls._of(record, plan, folder, cuda_graph=cuda_graph)
-
-    @classmethod
     def _of(cls, record: EngineRecord, plan: bytes, folder: str | os.PathLike[str], *, cuda_graph: bool) -> TrtSession:
         if record.options.get("strip"):
             raise BundleError(
@@ -163,7 +141,8 @@ class TrtSession:
         Raises
         ------
         BundleError
-            As :meth:`from_folder`, and those of an unreadable manifest.
+            As :func:`xxdeploy.runtime.engine_file.read_engine`, and those of an unreadable manifest;
+            ``engine-stripped``: its weights were left out.
         """
         asked = trust(key, min_version)
         root, manifest = open_bundle(bundle, asked)

@@ -3,7 +3,6 @@
 from xxdeploy.verify.accuracy import evaluate
 from xxdeploy.verify.comparison import Comparison, Reference, compare_with, judge_paired, record_reference
 from xxdeploy.verify.evidence import comparison_facts, comparison_sentence
-from xxdeploy.verify.judge import check_drop
 from xxdeploy.verify.parity import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,
@@ -27,10 +26,8 @@ from xxdeploy.verify.promise import (
 from xxdeploy.verify.statistics import (
     Interval,
     PairedChange,
-    agreement_interval,
     images_needed,
     mcnemar_exact,
-    paired_change,
     paired_difference_interval,
     wilson_interval,
 )
@@ -50,10 +47,8 @@ __all__ = [
     "Reference",
     "Tolerance",
     "Verdict",
-    "agreement_interval",
     "agreement_verdict",
     "check",
-    "check_drop",
     "check_max_drop",
     "check_min_agreement",
     "compare",
@@ -65,7 +60,6 @@ __all__ = [
     "images_needed",
     "judge_paired",
     "mcnemar_exact",
-    "paired_change",
     "paired_difference_interval",
     "record_reference",
     "wilson_interval",

@@ -7,13 +7,8 @@ right and the other wrong carry information about it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-
-import numpy as np
-
-from xxdeploy.artifacts import Accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +61,6 @@ def wilson_interval(successes: int, images: int, *, confidence: float = 0.95) ->
     )
 
 
-def agreement_interval(reference: Accuracy, candidate: Accuracy, *, confidence: float = 0.95) -> Interval:
-    """Wilson interval of the share of images to which both give the same class."""
-    agreeing = round(reference.agreement(candidate) * reference.images)
-    return wilson_interval(agreeing, reference.images, confidence=confidence)
-
-
 def mcnemar_exact(gained: int, lost: int) -> float:
     """Two-sided p-value of "gains and losses are equally likely", by the binomial distribution.
 
@@ -101,21 +90,6 @@ def paired_difference_interval(gained: int, lost: int, images: int, *, confidenc
     up, down = (gained + 1) / (images + 2), (lost + 1) / (images + 2)
     half = _z(confidence) * math.sqrt((up + down - (up - down) ** 2) / (images + 2))
     return Interval(max(-1.0, up - down - half), min(1.0, up - down + half))
-
-
-def paired_change(
-    reference: Accuracy, candidate: Accuracy, labels: Sequence[int], *, confidence: float = 0.95
-) -> PairedChange:
-    """Change of top-1 from ``reference`` to ``candidate``, with its interval and McNemar's p-value.
-
-    ``labels`` holds the class index of each image, in the order in which both saw them.
-    """
-    if not reference.images == candidate.images == len(labels) or not labels:
-        raise ValueError(f"not the same images: {reference.images}, {candidate.images}, {len(labels)} labels")
-    truth = np.asarray(labels)
-    before, after = np.asarray(reference.classes) == truth, np.asarray(candidate.classes) == truth
-    gained, lost = int(np.count_nonzero(after & ~before)), int(np.count_nonzero(before & ~after))
-    return change_from_counts(gained, lost, len(labels), confidence=confidence)
 
 
 def change_from_counts(gained: int, lost: int, images: int, *, confidence: float = 0.95) -> PairedChange:
