@@ -25,7 +25,7 @@ from PIL import Image
 
 import xxdeploy
 from xxdeploy.runtime import load
-from xxdeploy.runtime.pixels import batch_for
+from xxdeploy.runtime.image.batch import batch_for
 
 # What ends each process: processor seconds, peak memory in bytes, and the answer, which must be the same for all.
 _END = """
@@ -66,7 +66,7 @@ from xxdeploy.runtime import load
 mark("import xxdeploy.runtime (pillow, json, hashlib)")
 import onnxruntime
 mark("import onnxruntime")
-from xxdeploy.runtime.files import open_signed, read_entry, check_entry
+from xxdeploy.runtime.bundle.files import open_signed, read_entry, check_entry
 from xxdeploy.runtime.predictor import pick_variant, cpu_features
 root, manifest, _ = open_signed(bundle, None)
 variant = pick_variant(manifest, cpu_features())
@@ -78,12 +78,12 @@ for entry in manifest.files:
     else:
         check_entry(root, entry, total=total)
 mark("read and hash every file")
-from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.runtime.engines.ort import OrtSession
 session = OrtSession(model, threads=threads or None)
 mark("session")
-from xxdeploy.runtime.pixels import batch_for
+from xxdeploy.runtime.image.batch import batch_for
 batch = batch_for(session, manifest.preprocess, manifest.preprocess.pixels([image]))
-mark("decode, resize, normalise")
+mark("decode, resize, normalize")
 answer = int(session.run(batch).argmax())
 mark("first inference")
 """

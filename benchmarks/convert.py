@@ -1,7 +1,7 @@
 """Conversion of every network: xxdeploy's beside plain ``tf2onnx.convert.from_keras``, in one run.
 
 Each conversion runs in a process of its own, the two of a network one after the other. Seconds are those from a
-built Keras model to serialised ONNX (xxdeploy's include its graph passes); memory is the peak of the whole
+built Keras model to serialized ONNX (xxdeploy's include its graph passes); memory is the peak of the whole
 process, TensorFlow and the model included. Plain conversion is given ``--limit`` GB and counts as killed above.
 
     python benchmarks/convert.py                       # all 19, about 15 minutes on two cores
@@ -30,21 +30,21 @@ def convert_lean(name: str) -> dict[str, float]:
     """Convert with xxdeploy in this process; return seconds, GB and the parity with Keras."""
     import numpy as np
 
-    from xxdeploy.convert.build import build_model
+    from xxdeploy.convert.catalog.build import build_model
     from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-    from xxdeploy.graph.optimize import optimize
+    from xxdeploy.passes.optimize import optimize
 
     model = build_model(find(name), weights="none", options=BuildOptions())
     start = time.perf_counter()
     onnx, _ = optimize(onnx_from_keras(model))
     found = {"seconds": time.perf_counter() - start, "peak_gb": peak_gb(), "weights_gb": 4e-9 * model.count_params()}
-    from xxdeploy.runtime.ort import OrtSession
+    from xxdeploy.runtime.engines.ort import OrtSession
 
     batch = np.random.default_rng(0).uniform(-1, 1, (_DIFFERENCE_INPUT, *model.input_shape[1:])).astype(np.float32)
     expected = np.asarray(model(batch, training=False))
     data = onnx.data
-    for optimise in (False, True):
-        got = OrtSession(data, optimise=optimise).run(batch)
+    for optimized in (False, True):
+        got = OrtSession(data, optimize=optimized).run(batch)
         found["max_abs"] = max(found.get("max_abs", 0.0), float(np.abs(got - expected).max()))
         # Random weights give probabilities near 1/1000: the relative difference is the harder measure.
         found["max_rel"] = max(found.get("max_rel", 0.0), float((np.abs(got - expected) / expected.max()).max()))
@@ -58,7 +58,7 @@ def convert_plain(name: str) -> dict[str, float]:
     """Convert with tf2onnx as its documentation says."""
     import tensorflow as tf
 
-    from xxdeploy.convert.build import build_model
+    from xxdeploy.convert.catalog.build import build_model
 
     model = build_model(find(name), weights="none", options=BuildOptions())
     import tf2onnx

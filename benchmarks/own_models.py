@@ -86,7 +86,7 @@ def draw(shape: str, size: int, numbers: np.random.Generator, noise: float) -> P
     x, y = (numbers.uniform(radius, 4 * size - radius) for _ in range(2))
     angle = math.radians(numbers.uniform(-15, 15))
     dark = back.mean(axis=(0, 1)) < 128  # of the background: what is drawn before it stands out
-    colours = [
+    colors = [
         tuple(int(value) for value in np.where(dark == (index == 0), 255 - dim, dim))
         for index, dim in enumerate(numbers.integers(0, 60, (2, 3)))
     ]
@@ -96,9 +96,9 @@ def draw(shape: str, size: int, numbers: np.random.Generator, noise: float) -> P
         cos, sin = math.cos(angle), math.sin(angle)
         return [(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in grown]
 
-    pen.polygon(placed(OUTLINES[shape], 1.0, 0.0), fill=colours[0])
+    pen.polygon(placed(OUTLINES[shape], 1.0, 0.0), fill=colors[0])
     if shape in HOLES:
-        pen.polygon(placed(*HOLES[shape]), fill=colours[1])
+        pen.polygon(placed(*HOLES[shape]), fill=colors[1])
     pixels = np.asarray(picture.resize((size, size), Image.Resampling.BOX), np.float32)
     return (pixels + numbers.normal(0, noise, pixels.shape)).clip(0, 255).astype(np.uint8)
 
@@ -153,8 +153,8 @@ def mobilenetv2(images: Any, classes: Any, steps: int) -> Any:
 
 
 def resnet50(images: Any, classes: Any, steps: int) -> Any:
-    """ResNet50 v1.5 from random weights; batch normalisation of a short training needs a short memory."""
-    from xxdeploy.convert.build import build_model
+    """ResNet50 v1.5 from random weights; batch normalization of a short training needs a short memory."""
+    from xxdeploy.convert.catalog.build import build_model
     from xxdeploy.models.catalog import BuildOptions, find
 
     options = BuildOptions(classes=int(classes.max()) + 1, input_size=images.shape[1])

@@ -34,8 +34,8 @@ from peers_worker import MODES
 import xxdeploy
 from xxdeploy.datasets import open_images
 from xxdeploy.runtime import load
-from xxdeploy.runtime.preprocess import Preprocess
-from xxdeploy.runtime.tuned import device_facts
+from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.tune_store import device_facts
 
 WORKER = Path(__file__).with_name("peers_worker.py")
 
@@ -150,7 +150,7 @@ def prepare(network: str, weights: str, folder: Path, given: argparse.Namespace)
     kept: list[Any] = []
 
     def model() -> Any:
-        from xxdeploy.convert.build import build_model
+        from xxdeploy.convert.catalog.build import build_model
         from xxdeploy.models.catalog import find
 
         if not kept:
@@ -289,8 +289,8 @@ def plot(rows: Sequence[Row], target: Path) -> None:
     figure, axes = pyplot.subplots(1, len(networks), figsize=(5.5 * len(networks), 4), squeeze=False)
     for axis, network in zip(axes[0], networks, strict=True):
         shown = [row for row in rows if row.network == network and row.one_thread_ms is not None][::-1]
-        colours = ["#1f77b4" if row.subject.startswith("xxdeploy") else "#bbbbbb" for row in shown]
-        bars = axis.barh([row.subject for row in shown], [row.one_thread_ms or 0.0 for row in shown], color=colours)
+        colors = ["#1f77b4" if row.subject.startswith("xxdeploy") else "#bbbbbb" for row in shown]
+        bars = axis.barh([row.subject for row in shown], [row.one_thread_ms or 0.0 for row in shown], color=colors)
         axis.bar_label(bars, fmt="%.1f", padding=2, fontsize=8)
         axis.set(title=network, xlabel="ms from uint8 image to top-5, one thread")
         axis.margins(x=0.12)
@@ -319,7 +319,7 @@ def main() -> None:
         chosen = open_images(given.evaluation).sample(given.images)
         images = np.stack([preprocess.image(each) for each in chosen.files])
         measured = measure(network, folder, images, preprocess.mode, problems, given)
-        if weights == "none":  # an export settles random weights (convert/settle.py): its classes are not these Keras'
+        if weights == "none":  # an export calibrates the batch norms of random weights: its classes differ from Keras'
             for row in measured:
                 row.agreement = None
         rows += measured

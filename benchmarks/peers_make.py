@@ -31,7 +31,7 @@ def float_onnx(model: Any, target: Path) -> None:
 
 
 def stock_int8(source: Path, batches: Batches, target: Path) -> None:
-    """Quantise with onnxruntime: quant_pre_process, then quantize_static, per channel, else with its defaults."""
+    """Quantize with onnxruntime: quant_pre_process, then quantize_static, per channel, else with its defaults."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -52,16 +52,16 @@ def stock_int8(source: Path, batches: Batches, target: Path) -> None:
 
 
 def nncf_int8(source: Path, batches: Batches, target: Path) -> None:
-    """Quantise with NNCF's OpenVINO backend, mixed preset."""
+    """Quantize with NNCF's OpenVINO backend, mixed preset."""
     import nncf
     import openvino as ov
 
     model = ov.Core().read_model(source)
     data = nncf.Dataset(list(batches))
-    quantised = nncf.quantize(
+    quantized = nncf.quantize(
         model, data, preset=nncf.QuantizationPreset.MIXED, subset_size=len(batches), fast_bias_correction=True
     )
-    ov.save_model(quantised, target, compress_to_fp16=False)
+    ov.save_model(quantized, target, compress_to_fp16=False)
 
 
 def litert(model: Any, batches: Batches | None, target: Path) -> None:
@@ -81,8 +81,8 @@ def litert(model: Any, batches: Batches | None, target: Path) -> None:
 
 def bundle(network: str, weights: str, calibration: Path, samples: int, target: Path) -> None:
     """Export with xxdeploy: INT8 with the recipe that ships, FP32 beside it."""
+    from xxdeploy.exporter import ExportPlan, export
     from xxdeploy.models.catalog import find
-    from xxdeploy.pipeline import ExportPlan, export
 
     plan = ExportPlan("int8", weights, calibration=calibration, samples=samples, keep_fp32=True, force=True)
     export(find(network), plan, target)

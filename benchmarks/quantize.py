@@ -1,9 +1,9 @@
 """INT8 beside its peers: the same float ONNX, the same images, one run.
 
-For each model and each tool: seconds to calibrate and quantise (images decoded beforehand), top-1, and the share of
+For each model and each tool: seconds to calibrate and quantize (images decoded beforehand), top-1, and the share of
 images whose class is the float model's. All results run in ONNX Runtime on this machine's CPU.
 
-    python benchmarks/quantize.py --calibration IMAGES --eval LABELLED_IMAGES [--models mobilenetv2 ...] [--tools ...]
+    python benchmarks/quantize.py --calibration IMAGES --eval LABELED_IMAGES [--models mobilenetv2 ...] [--tools ...]
 
 A model is a catalog name (ImageNet weights from Keras' cache) or a float .onnx file with the `tf` preprocessing.
 """
@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import Accuracy, OnnxModel
 from xxdeploy.datasets import has_labels, imagenet_labels, open_images
+from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.equalize import equalize
-from xxdeploy.quantize.reconstruct import reconstruct
-from xxdeploy.runtime.ort import OrtSession
-from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.quantize.methods.equalize import equalize
+from xxdeploy.quantize.methods.reconstruct import reconstruct
+from xxdeploy.results import Accuracy
+from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.verify import evaluate
 
 CORRECTION_IMAGES = 96
@@ -49,13 +50,13 @@ class Job:
     def batches(self, size: int = 1) -> Iterator[NDArray[np.float32]]:
         """Yield preprocessed batches."""
         for first in range(0, len(self.images), size):
-            yield self.preprocess.normalise(self.images[first : first + size])
+            yield self.preprocess.normalize(self.images[first : first + size])
 
 
 def ours(
     method: str, corrected_on: int = 0, *, equalized: bool = False, adaptive: bool = False
 ) -> Callable[[Job], OnnxModel]:
-    """Quantise with xxdeploy: channels equalized, biases corrected and weights rounded on ``corrected_on`` images."""
+    """Quantize with xxdeploy: channels equalized, biases corrected and weights rounded on ``corrected_on`` images."""
 
     def run(job: Job) -> OnnxModel:
         asked = scheme("static-w8c-a8")
@@ -73,7 +74,7 @@ def ours(
 def onnxruntime_static(
     method: str = "MinMax", images: int | None = None, **options: bool
 ) -> Callable[[Job], OnnxModel]:
-    """Quantise with ``onnxruntime.quantization.quantize_static``: its defaults, or what is given."""
+    """Quantize with ``onnxruntime.quantization.quantize_static``: its defaults, or what is given."""
 
     def run(job: Job) -> OnnxModel:
         from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
@@ -99,14 +100,14 @@ def onnxruntime_static(
 
 
 def nncf(job: Job) -> OnnxModel:
-    """Quantise with NNCF's ONNX backend, mixed preset, with its fast bias correction."""
+    """Quantize with NNCF's ONNX backend, mixed preset, with its fast bias correction."""
     library = importlib.import_module("nncf")
     proto = job.model.proto()
     dataset = library.Dataset([{proto.graph.input[0].name: batch} for batch in job.batches()])
-    quantised = library.quantize(
+    quantized = library.quantize(
         proto, dataset, preset=library.QuantizationPreset.MIXED, subset_size=len(job.images), fast_bias_correction=True
     )
-    return OnnxModel.from_proto(quantised)
+    return OnnxModel.from_proto(quantized)
 
 
 TOOLS: dict[str, Callable[[Job], OnnxModel]] = {
@@ -131,10 +132,10 @@ def load(name: str) -> tuple[OnnxModel, Preprocess]:
         model = OnnxModel(Path(name).read_bytes())
         height, width = (dim.dim_value for dim in model.proto().graph.input[0].type.tensor_type.shape.dim[1:3])
         return model, Preprocess(height, width)
-    from xxdeploy.convert.build import build_model
+    from xxdeploy.convert.catalog.build import build_model
     from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-    from xxdeploy.graph.optimize import optimize
     from xxdeploy.models.catalog import find
+    from xxdeploy.passes.optimize import optimize
 
     spec = find(name)
     model, _ = optimize(onnx_from_keras(build_model(spec, weights="imagenet")))
@@ -180,11 +181,11 @@ def main() -> None:
                 print(f"{tool:42}  not installed")
                 continue
             start = time.perf_counter()
-            quantised = TOOLS[tool](job)
+            quantized = TOOLS[tool](job)
             seconds = time.perf_counter() - start
-            found = judge(tool, quantised, data, labels)
+            found = judge(tool, quantized, data, labels)
             agreement = 100 * found.agreement(reference)
-            print(f"{tool:42}{seconds:9.1f}{top1(found)}{agreement:8.2f}{quantised.size / 1e6:7.2f}", flush=True)
+            print(f"{tool:42}{seconds:9.1f}{top1(found)}{agreement:8.2f}{quantized.size / 1e6:7.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from xxdeploy.exporter import ExportPlan, export
 from xxdeploy.models.catalog import BuildOptions, find
-from xxdeploy.pipeline import ExportPlan, export
 from xxdeploy.runtime import load
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from xxdeploy.exporter import ExportPlan, export
 from xxdeploy.models.catalog import BuildOptions, find
-from xxdeploy.pipeline import ExportPlan, export
 from xxdeploy.runtime import load
 
 

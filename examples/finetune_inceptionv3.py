@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from xxdeploy.pipeline import ExportPlan, export
+from xxdeploy.exporter import ExportPlan, export
 from xxdeploy.runtime import load
 
 
@@ -27,14 +27,14 @@ def build(classes: int, size: int, weights: str) -> tuple[keras.Model, keras.Mod
     image = keras.Input((size, size, 3), name="image")
     x = keras.layers.RandomFlip("horizontal")(image)  # in training only
     x = keras.layers.Rescaling(1 / 127.5, offset=-1.0)(x)
-    x = base(x, training=False)  # batch normalisation keeps its statistics
+    x = base(x, training=False)  # batch normalization keeps its statistics
     return keras.Model(image, keras.layers.Dense(classes, activation="softmax", name="kinds")(x), name="mine"), base
 
 
-def initialise(base: keras.Model) -> None:
+def initialize(base: keras.Model) -> None:
     """Give random weights the size that keeps a signal as large as it came (He et al. 2015, arXiv:1502.01852).
 
-    Batch normalisation stays an identity. Statistics of a few pictures would blow the rounding of float32 up from layer
+    Batch normalization stays an identity. Statistics of a few pictures would blow the rounding of float32 up from layer
     to layer (Yang et al. 2019, arXiv:1902.08129): then a random network is a hundred times further from its own copy.
     """
     for layer in base.layers:
@@ -77,7 +77,7 @@ def main() -> None:
     pictures = keras.utils.image_dataset_from_directory(arguments.train, image_size=(size, size), batch_size=16)
     model, base = build(len(pictures.class_names), size, arguments.weights)
     if arguments.weights == "none":
-        initialise(base)
+        initialize(base)
     train(model, base, pictures, arguments.steps)
     file = arguments.out.with_suffix(".keras")
     file.parent.mkdir(parents=True, exist_ok=True)

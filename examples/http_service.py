@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime import Runtime, load
-from xxdeploy.runtime.picture import FORMATS
+from xxdeploy.runtime.image.picture import FORMATS
 
 MAX_BYTES = 10_000_000
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from xxdeploy.pipeline import ExportPlan, export
+from xxdeploy.exporter import ExportPlan, export
 from xxdeploy.runtime import load
 
 

@@ -105,10 +105,10 @@ class Targets:
     def bomb_input(self, index: int) -> None:
         """Give a picture that is far larger than its file."""
         # Made by another process: making one takes more memory than reading it.
-        width, height, depth, colour = BOMBS[index % len(BOMBS)]
+        width, height, depth, color = BOMBS[index % len(BOMBS)]
         code = (
             "import sys; from fuzz_inputs import png_bomb; "
-            f"open(sys.argv[1], 'wb').write(png_bomb({width}, {height}, depth={depth}, colour={colour}))"
+            f"open(sys.argv[1], 'wb').write(png_bomb({width}, {height}, depth={depth}, color={color}))"
         )
         subprocess.run([sys.executable, "-c", code, str(self.file)], check=True, cwd=Path(__file__).parent)
         self.clock = time.process_time()  # making a bomb takes longer than reading it

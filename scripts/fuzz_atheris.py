@@ -31,18 +31,18 @@ from typing import Any
 
 SECONDS, HANG, MEGABYTES = 2.0, 20, 300
 TARGETS: dict[str, tuple[str, ...]] = {
-    "manifest": ("xxdeploy.runtime.manifest",),
+    "manifest": ("xxdeploy.runtime.bundle.manifest",),
     "bundle": ("xxdeploy.runtime", "xxdeploy.bundle.check"),
-    "array": ("numpy.lib._format_impl", "xxdeploy.runtime.npy"),
-    "picture": ("PIL.Image", "xxdeploy.runtime.preprocess", "xxdeploy.runtime.predictor"),
-    "calibration": ("xxdeploy.artifacts",),
+    "array": ("numpy.lib._format_impl", "xxdeploy.runtime.bundle.npy"),
+    "picture": ("PIL.Image", "xxdeploy.runtime.image.preprocess", "xxdeploy.runtime.predictor"),
+    "calibration": ("xxdeploy.results",),
     "recipe": (
         "xxdeploy.datasets.preprocess_file", "xxdeploy.datasets.recipe", "xxdeploy.quantize.recipe",
-        "xxdeploy.quantize.tensorrt_cache",
+        "xxdeploy.quantize.tensorrt.cache_file",
     ),
-    "labels": ("xxdeploy.datasets.labels", "xxdeploy.runtime.labels"),
-    "signature": ("xxdeploy.runtime.signature",),
-    "engine": ("xxdeploy.runtime.engine_file",),
+    "labels": ("xxdeploy.datasets.labels", "xxdeploy.runtime.bundle.labels"),
+    "signature": ("xxdeploy.runtime.bundle.signature",),
+    "engine": ("xxdeploy.runtime.engines.engine_file",),
 }  # fmt: skip
 """Each target, and the modules that are imported with counters in them."""
 _JSON = ("manifest", "calibration", "engine")

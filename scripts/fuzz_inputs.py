@@ -110,18 +110,18 @@ def _holds(holder: Any, key: Any) -> bool:
 def pictures() -> tuple[bytes, ...]:
     """Small pictures of every format and many modes, as seeds."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 4), np.uint8)
-    colour, alpha = Image.fromarray(pixels[..., :3]), Image.fromarray(pixels)
+    color, alpha = Image.fromarray(pixels[..., :3]), Image.fromarray(pixels)
     exif = Image.Exif()
     exif[0x0112] = 6
     made = []
     for picture, kind, options in (
-        (colour, "JPEG", {"exif": exif}), (colour.convert("CMYK"), "JPEG", {"progressive": True}),
-        (colour.convert("L"), "JPEG", {}), (colour, "PNG", {"exif": exif}), (alpha, "PNG", {}),
-        (colour.convert("P"), "PNG", {"transparency": 3}), (colour.convert("I;16"), "PNG", {}),
-        (colour.convert("1"), "PNG", {}), (colour, "WEBP", {"lossless": True}), (alpha, "WEBP", {}),
-        (colour, "BMP", {}), (colour.convert("P"), "BMP", {}), (colour, "GIF", {}), (colour, "PPM", {}),
-        (colour, "TIFF", {"compression": "tiff_lzw"}), (colour, "TIFF", {"compression": "tiff_deflate"}),
-        (colour.convert("F"), "TIFF", {}), (colour.convert("1"), "TIFF", {"compression": "group4"}),
+        (color, "JPEG", {"exif": exif}), (color.convert("CMYK"), "JPEG", {"progressive": True}),
+        (color.convert("L"), "JPEG", {}), (color, "PNG", {"exif": exif}), (alpha, "PNG", {}),
+        (color.convert("P"), "PNG", {"transparency": 3}), (color.convert("I;16"), "PNG", {}),
+        (color.convert("1"), "PNG", {}), (color, "WEBP", {"lossless": True}), (alpha, "WEBP", {}),
+        (color, "BMP", {}), (color.convert("P"), "BMP", {}), (color, "GIF", {}), (color, "PPM", {}),
+        (color, "TIFF", {"compression": "tiff_lzw"}), (color, "TIFF", {"compression": "tiff_deflate"}),
+        (color.convert("F"), "TIFF", {}), (color.convert("1"), "TIFF", {"compression": "group4"}),
     ):  # fmt: skip
         buffer = io.BytesIO()
         picture.save(buffer, kind, **options)
@@ -129,19 +129,19 @@ def pictures() -> tuple[bytes, ...]:
     return tuple(made)
 
 
-def png_bomb(width: int, height: int, *, depth: int = 8, colour: int = 2) -> bytes:
+def png_bomb(width: int, height: int, *, depth: int = 8, color: int = 2) -> bytes:
     """Return a PNG of some kilobytes that really holds ``width`` x ``height`` black pixels, up to 100 million."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
     row = b"\0" * (1 + (width * bits + 7) // 8)
     pack = zlib.compressobj(1)
     rows = height if width * height <= 100_000_000 else 1  # beyond, the header is all that may ever be read
     data = b"".join(pack.compress(row) for _ in range(rows)) + pack.flush()
-    palette = chunk(b"PLTE", b"\0\1\2" * 4) + chunk(b"tRNS", b"\0") if colour == 3 else b""
+    palette = chunk(b"PLTE", b"\0\1\2" * 4) + chunk(b"tRNS", b"\0") if color == 3 else b""
     # Turned on its side by EXIF, so that it is held twice.
     exif = chunk(b"eXIf", b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0")
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + palette + exif + chunk(b"IDAT", data) + chunk(b"IEND", b"")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from xxdeploy.errors import XXDeployError
-from xxdeploy.runtime.manifest import Manifest
-from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.runtime.bundle.manifest import Manifest
+from xxdeploy.runtime.image.preprocess import Preprocess
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = (
@@ -77,7 +77,7 @@ class Readers:
 
     def read_model(self, data: bytes) -> None:
         """Run an ONNX file."""
-        from xxdeploy.runtime.ort import OrtSession
+        from xxdeploy.runtime.engines.ort import OrtSession
 
         OrtSession(data, threads=1).run(np.zeros((1, 8, 8, 3), np.float32))
 
@@ -94,7 +94,7 @@ class Readers:
 
     def read_signature(self, signature: bytes, public: bytes) -> None:
         """Check a signature; one that is not the good one, or another key, must not do."""
-        from xxdeploy.runtime.signature import trust
+        from xxdeploy.runtime.bundle.signature import trust
 
         right, key = self.signed()
         before, asked = trust(key), trust(public)
@@ -113,14 +113,14 @@ class Readers:
 
     def read_array(self, data: bytes) -> None:
         """Read golden inputs or outputs."""
-        from xxdeploy.runtime.npy import array_from_npy
+        from xxdeploy.runtime.bundle.npy import array_from_npy
 
         array_from_npy(data, "a")
 
     def read_labels(self, file: Path) -> None:
         """Read labels, a user's and a bundle's."""
         from xxdeploy.datasets.labels import load_labels
-        from xxdeploy.runtime.labels import labels_from_text
+        from xxdeploy.runtime.bundle.labels import labels_from_text
 
         with contextlib.suppress(XXDeployError):
             load_labels(file)
@@ -128,7 +128,7 @@ class Readers:
 
     def calibration(self) -> dict[str, Any]:
         """Return a good calibration record."""
-        from xxdeploy.artifacts import Ranges
+        from xxdeploy.results import Ranges
 
         ranges = Ranges("minmax", "a" * 64, "b" * 64, 3, {"x": (0.0, 1.5), "y": (-2.0, 2.0)})
         record: dict[str, Any] = json.loads(ranges.to_json())
@@ -136,8 +136,8 @@ class Readers:
 
     def read_calibration(self, data: bytes) -> None:
         """Read a calibration record; also as the record of what layers lose, and as a checkpoint of histograms."""
-        from xxdeploy.artifacts import Ranges, noise_from_json
-        from xxdeploy.quantize.histograms import Histograms
+        from xxdeploy.quantize.calibration.histograms import Histograms
+        from xxdeploy.results import Ranges, noise_from_json
 
         text = data.decode("utf-8", "replace")
         with contextlib.suppress(XXDeployError):
@@ -151,7 +151,7 @@ class Readers:
         from xxdeploy.datasets.preprocess_file import load_scaling
         from xxdeploy.datasets.recipe import load_recipe
         from xxdeploy.quantize.recipe import load_quantization
-        from xxdeploy.quantize.tensorrt_cache import ranges_from_tensorrt_cache
+        from xxdeploy.quantize.tensorrt.cache_file import ranges_from_tensorrt_cache
 
         for read in (load_recipe, load_quantization, ranges_from_tensorrt_cache):
             with contextlib.suppress(XXDeployError):
@@ -160,6 +160,6 @@ class Readers:
 
     def read_engine(self, data: bytes) -> None:
         """Read the record of an engine."""
-        from xxdeploy.runtime.engine_file import record_from_json
+        from xxdeploy.runtime.engines.engine_file import record_from_json
 
         record_from_json(data)

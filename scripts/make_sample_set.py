@@ -59,7 +59,7 @@ def choose(images: NDArray[np.uint8], labels: NDArray[np.uint8], count: int, see
 
 
 def write(folder: Path, images: NDArray[np.uint8], chosen: list[list[int]]) -> None:
-    """Write ``folder/CLASS/NNN.png``, 28 x 28 grey."""
+    """Write ``folder/CLASS/NNN.png``, 28 x 28 gray."""
     for name, indices in zip(FASHION_MNIST, chosen, strict=True):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number, index in enumerate(indices):

@@ -7,7 +7,7 @@ very Python, one to two seconds an image. Three runs over the same images:
 
 - haswell: under qemu-x86_64, with AVX2 and no VNNI: what such a processor computes;
 - native: this processor (16-bit sums saturate only if it has no VNNI itself);
-- emulated: what `xxdeploy.quantize.saturation.emulate_avx2` says that haswell computes.
+- emulated: what `xxdeploy.quantize.x86.saturation.emulate_avx2` says that haswell computes.
 
 A bundle's variant is the one that the emulated processor picks; native and emulated use the same. Exit status 1 if the
 emulated graph gives another class for any image than the execution does.
@@ -21,10 +21,10 @@ from pathlib import Path
 
 from qemu_run import compare, execute, find_images, require, run_here
 
-from xxdeploy.artifacts import OnnxModel
-from xxdeploy.quantize.processors import risky_layers
-from xxdeploy.quantize.saturation import emulate_avx2
-from xxdeploy.runtime.files import open_bundle
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.quantize.x86.processors import risky_layers
+from xxdeploy.quantize.x86.saturation import emulate_avx2
+from xxdeploy.runtime.bundle.files import open_bundle
 
 HASWELL = "Haswell,-hle,-rtm,-invpcid"
 

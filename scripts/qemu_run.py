@@ -26,8 +26,8 @@ sys.path.insert(0, str(ROOT))  # an emulated Python has no installed xxdeploy
 
 from xxdeploy.runtime import load  # noqa: E402
 from xxdeploy.runtime.cpu import cpu_features  # noqa: E402
-from xxdeploy.runtime.ort import OrtSession  # noqa: E402
-from xxdeploy.runtime.preprocess import Preprocess  # noqa: E402
+from xxdeploy.runtime.engines.ort import OrtSession  # noqa: E402
+from xxdeploy.runtime.image.preprocess import Preprocess  # noqa: E402
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 

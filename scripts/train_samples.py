@@ -20,12 +20,12 @@ import numpy as np
 from make_sample_set import CALIBRATION, SOURCE, choose, read_split
 from numpy.typing import NDArray
 
-from xxdeploy.convert.build import build_model
+from xxdeploy.convert.catalog.build import build_model
 from xxdeploy.convert.libraries import load_keras, load_tensorflow
 from xxdeploy.convert.runner import KerasRunner
 from xxdeploy.models.catalog import find
 from xxdeploy.models.samples import sample_for
-from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.runtime.image.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import keras
@@ -55,7 +55,7 @@ def prepare(preprocess: Preprocess, images: NDArray[np.uint8]) -> NDArray[np.uin
 def train(
     model: keras.Model, preprocess: Preprocess, images: NDArray[np.uint8], labels: NDArray[np.uint8], plan: Plan
 ) -> None:
-    """Minimise cross-entropy with AdamW and a cosine schedule, on images that are flipped and shifted at random."""
+    """Minimize cross-entropy with AdamW and a cosine schedule, on images that are flipped and shifted at random."""
     keras, tf = load_keras(), load_tensorflow()
     steps = len(images) // plan.batch
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -80,7 +80,7 @@ def train(
         for number in range(steps):
             chosen = order[number * plan.batch : (number + 1) * plan.batch]
             batch = augment(images[chosen], plan.shift, generator)
-            losses.append(float(traced(preprocess.normalise(batch), labels[chosen])))
+            losses.append(float(traced(preprocess.normalize(batch), labels[chosen])))
         seconds = time.perf_counter() - start
         print(f"  epoch {epoch + 1}/{plan.epochs}: loss {np.mean(losses):.4f}, {seconds:.0f} s", flush=True)
     estimate_batch_norm(model, preprocess, images[generator.permutation(len(images))[:12800]])
@@ -111,7 +111,7 @@ def estimate_batch_norm(model: keras.Model, preprocess: Preprocess, images: NDAr
     for number, start in enumerate(range(0, len(images), 256)):
         for layer in layers:
             layer.momentum = number / (number + 1)
-        model(preprocess.normalise(images[start : start + 256]), training=True)
+        model(preprocess.normalize(images[start : start + 256]), training=True)
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
 
@@ -121,7 +121,7 @@ def accuracy(model: keras.Model, preprocess: Preprocess, images: NDArray[np.uint
     runner = KerasRunner(model)
     right = 0
     for start in range(0, len(images), 500):
-        outputs = runner.run(preprocess.normalise(images[start : start + 500]))
+        outputs = runner.run(preprocess.normalize(images[start : start + 500]))
         right += int((outputs.argmax(axis=1) == labels[start : start + 500]).sum())
     return right / len(images)
 

@@ -41,7 +41,7 @@ def _draw(folder: Path, count: int, seed: int) -> None:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``plain/`` for calibration (20), ``labelled/`` with ten class folders of two images each."""
+    """``plain/`` for calibration (20), ``labeled/`` with ten class folders of two images each."""
     root = tmp_path_factory.mktemp("images")
     _draw(root / "plain", 20, 0)
     for index in range(10):

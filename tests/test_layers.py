@@ -53,7 +53,7 @@ def test_importtime_of_the_runtime_shows_no_exporter() -> None:
     assert [name for name in names if name.partition(".")[0] in NOT_ON_A_DEVICE] == []
 
 
-@pytest.mark.parametrize("module", ["xxdeploy.models.catalog", "xxdeploy.datasets", "xxdeploy.artifacts", "xxdeploy"])
+@pytest.mark.parametrize("module", ["xxdeploy.models.catalog", "xxdeploy.datasets", "xxdeploy.results", "xxdeploy"])
 def test_light_modules_load_no_framework(module: str) -> None:
     assert not imported_by(module).intersection(("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime"))
 

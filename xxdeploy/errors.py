@@ -5,7 +5,7 @@ The tree, with the exit status of the command line::
     XXDeployError                1
     ├── UsageError               2   what was asked cannot be done: names, options, folders, images
     ├── MissingDependencyError   3   an extra is not installed, or installed and unusable
-    ├── ConversionError          4   Keras -> ONNX, a graph pass, calibration or quantisation failed
+    ├── ConversionError          4   Keras -> ONNX, a graph pass, calibration or quantization failed
     ├── EngineError              5   an inference engine refused the model or the device
     ├── VerificationError        6   the result is not the same model: parity, accuracy, golden pairs
     └── BundleError              7   a bundle is damaged, incomplete, hostile or of another version
@@ -54,7 +54,7 @@ class MissingDependencyError(XXDeployError):
 
 
 class ConversionError(XXDeployError):
-    """A model or graph could not be built, converted, calibrated or quantised."""
+    """A model or graph could not be built, converted, calibrated or quantized."""
 
     code = "conversion"
     exit_status = 4

@@ -55,8 +55,8 @@ static Npy read_npy(const char* path) {
   return found;
 }
 
-// What Preprocess.normalise does, in float: channels last, `caffe` turns RGB to BGR.
-static bool normalise(const std::string& mode, const std::vector<char>& pixels, int64_t channels, float* image) {
+// What Preprocess.normalize does, in float: channels last, `caffe` turns RGB to BGR.
+static bool normalize(const std::string& mode, const std::vector<char>& pixels, int64_t channels, float* image) {
   static const float caffe[] = {103.939f, 116.779f, 123.68f};
   static const float mean[] = {0.485f, 0.456f, 0.406f}, deviation[] = {0.229f, 0.224f, 0.225f};
   if (mode != "tf" && mode != "none" && !(channels == 3 && (mode == "caffe" || mode == "torch"))) return false;
@@ -115,7 +115,7 @@ int main(int argc, char** argv) {
   size_t size = inputs.data.size();
   if (element == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
     image.resize(inputs.data.size());
-    if (!normalise(argv[4], inputs.data, inputs.shape[3], image.data())) return stop("this mode is not known here");
+    if (!normalize(argv[4], inputs.data, inputs.shape[3], image.data())) return stop("this mode is not known here");
     data = image.data();
     size *= sizeof(float);
   } else if (element != ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8) {

@@ -11,7 +11,7 @@ import tiny_bundle
 
 from xxdeploy.bundle.output import extra_files, output_error, output_writable
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.files import open_bundle
+from xxdeploy.runtime.bundle.files import open_bundle
 
 
 def code_of(out: Path | str, force: bool) -> str:

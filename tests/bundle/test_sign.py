@@ -17,8 +17,8 @@ from xxdeploy.bundle.sign import generate_key, sign
 from xxdeploy.cli import main
 from xxdeploy.errors import BundleError, UsageError, XXDeployError
 from xxdeploy.runtime import load
-from xxdeploy.runtime.manifest import Manifest
-from xxdeploy.runtime.signature import trust
+from xxdeploy.runtime.bundle.manifest import Manifest
+from xxdeploy.runtime.bundle.signature import trust
 
 FILE = "manifest.sig"
 

@@ -4,12 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xxdeploy.artifacts import OnnxModel
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
 from xxdeploy.convert.libraries import load_keras, load_tensorflow
 from xxdeploy.errors import ConversionError
-from xxdeploy.graph.optimize import optimize
-from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.passes.optimize import optimize
+from xxdeploy.runtime.engines.ort import OrtSession
 
 Layers = Any
 
@@ -26,15 +26,15 @@ def shaken(model: Any) -> Any:
 
 
 def converted(model: Any) -> OnnxModel:
-    """Convert, tune, and compare with Keras at two batch sizes, ONNX Runtime's optimisations off and on."""
+    """Convert, tune, and compare with Keras at two batch sizes, ONNX Runtime's optimizations off and on."""
     outputs = ("probabilities",)
     onnx, _ = optimize(onnx_from_keras(model, outputs=outputs))
     random = np.random.default_rng(1)
     for count in (1, 3):
         batch = random.uniform(-1, 1, (count, *model.input_shape[1:])).astype(np.float32)
         expected = np.asarray(model(batch, training=False))
-        for optimise in (False, True):
-            found = OrtSession(onnx.data, optimise=optimise).run(batch)
+        for optimized in (False, True):
+            found = OrtSession(onnx.data, optimize=optimized).run(batch)
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * max(1, float(np.abs(expected).max())))
     return onnx
 

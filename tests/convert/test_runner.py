@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xxdeploy.convert.build import build_model
+from xxdeploy.convert.catalog.build import build_model
 from xxdeploy.convert.libraries import load_keras
 from xxdeploy.convert.runner import KerasRunner
 from xxdeploy.errors import ConversionError

@@ -14,7 +14,7 @@ from PIL import Image
 from xxdeploy.datasets import ImageSet, open_images, overlap
 from xxdeploy.errors import UsageError
 from xxdeploy.models.samples import shipped_folder
-from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.runtime.image.preprocess import Preprocess
 
 
 def named(counts: dict[str, int], *, labels: bool = False) -> ImageSet:
@@ -108,7 +108,7 @@ def test_a_sample_that_cannot_be(count: int, code: str) -> None:
     assert caught.value.code == code
 
 
-def test_a_set_is_never_empty_or_half_labelled() -> None:
+def test_a_set_is_never_empty_or_half_labeled() -> None:
     with pytest.raises(UsageError):
         ImageSet(Path("root"), ())
     with pytest.raises(ValueError, match="1 labels for 2 files"):
@@ -178,7 +178,7 @@ def test_what_is_left_of_a_set_shares_no_content_with_the_part_that_was_taken(im
 
 
 def test_what_is_left_keeps_its_labels(images: ImageSet) -> None:
-    labelled = ImageSet(images.root, images.files, (4, 3, 2, 1, 0))
-    rest = labelled.apart_from(ImageSet(images.root, images.files[1:3]))
+    labeled = ImageSet(images.root, images.files, (4, 3, 2, 1, 0))
+    rest = labeled.apart_from(ImageSet(images.root, images.files[1:3]))
     assert rest is not None
     assert rest.labels == (4, 1, 0)

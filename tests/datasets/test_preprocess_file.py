@@ -8,7 +8,7 @@ import pytest
 
 from xxdeploy.datasets.preprocess_file import load_scaling
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.scaling import Scaling
+from xxdeploy.runtime.image.scaling import Scaling
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import tiny_bundle
 from xxdeploy.bundle.pack import pack
 from xxdeploy.bundle.sign import generate_key, sign
 from xxdeploy.errors import BundleError
-from xxdeploy.runtime.engine_file import PLAN, RECORD, read_engine
-from xxdeploy.runtime.signature import trust
-from xxdeploy.runtime.trt import TrtSession
+from xxdeploy.runtime.bundle.signature import trust
+from xxdeploy.runtime.engines.engine_file import PLAN, RECORD, read_engine
+from xxdeploy.runtime.engines.trt import TrtSession
 
 
 def engine_of(model: bytes, plan: bytes = b"a plan") -> dict[str, bytes]:

@@ -9,16 +9,16 @@ import pytest
 from enginenets import rtx
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import OnnxModel
 from xxdeploy.engine import EngineOptions
 from xxdeploy.engine.proof import LEAST
 from xxdeploy.errors import ConversionError
-from xxdeploy.graph.cast_fp16 import cast_fp16
-from xxdeploy.graph.optimize import optimize
+from xxdeploy.exporter.engine_files import make_engine
+from xxdeploy.lowering.cast_fp16 import cast_fp16
 from xxdeploy.models.catalog import find
-from xxdeploy.pipeline.engines import make_engine
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.passes.optimize import optimize
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.tensorrt_layout import quantize_for_tensorrt
+from xxdeploy.quantize.tensorrt.placement import quantize_for_tensorrt
 
 pytestmark = [rtx, pytest.mark.slow]
 
@@ -35,7 +35,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_each_precision_is_built_and_proved(name: str) -> None:
-    from xxdeploy.convert.build import build_model
+    from xxdeploy.convert.catalog.build import build_model
     from xxdeploy.convert.keras_to_onnx import onnx_from_keras
 
     keras_model = build_model(find(name), weights="none")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from enginenets import pictures, rtx, small, small_int8
 
-from xxdeploy.artifacts import OnnxModel
 from xxdeploy.engine import Batch, EngineOptions
 from xxdeploy.engine.library import driver_problem, load_library
-from xxdeploy.graph.cast_fp16 import cast_fp16
-from xxdeploy.pipeline.engines import make_engine
-from xxdeploy.runtime.ort import OrtSession
-from xxdeploy.runtime.trt import TrtSession
+from xxdeploy.exporter.engine_files import make_engine
+from xxdeploy.lowering.cast_fp16 import cast_fp16
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.runtime.engines.trt import TrtSession
 
 pytestmark = [rtx, pytest.mark.gpu]
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xxdeploy.runtime import load
-from xxdeploy.runtime.ort import OrtSession
-from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.runtime.image.preprocess import Preprocess
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -155,7 +155,7 @@ def test_cpp_through_the_c_api(bundle: Path, tmp_path: Path) -> None:
     for mode in ("tf", "caffe", "torch", "none"):
         status, told = run_it(bundle / "model.onnx", inputs, outputs, mode, 1e-5, found)
         assert status == (mode != "tf"), told
-        batch = Preprocess(8, 8, mode=mode).normalise(images)
+        batch = Preprocess(8, 8, mode=mode).normalize(images)
         right = OrtSession((bundle / "model.onnx").read_bytes(), threads=1).run(batch)
         np.testing.assert_allclose(computed(), right, atol=1e-6)
     status, told = run_it(pixels, inputs, outputs, "ignored", 1e-5, found)

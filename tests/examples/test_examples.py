@@ -14,20 +14,20 @@ from PIL import Image
 from xxdeploy.runtime import load
 
 EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
-COLOURS = ("red", "green", "blue")
+COLORS = ("red", "green", "blue")
 Run = Callable[..., str]
 
 
 def _draw(root: Path, count: int, seed: int) -> Path:
-    """Write ``count`` cloudy pictures of each colour into a folder of its own."""
+    """Write ``count`` cloudy pictures of each color into a folder of its own."""
     numbers = np.random.default_rng(seed)
-    for channel, colour in enumerate(COLOURS):
-        (root / colour).mkdir(parents=True)
+    for channel, color in enumerate(COLORS):
+        (root / color).mkdir(parents=True)
         for index in range(count):
             clouds = numbers.integers(0, 150, (6, 6, 3), dtype=np.uint8)
             clouds[..., channel] += 100
             picture = Image.fromarray(clouds).resize((80, 80), Image.Resampling.BICUBIC)
-            picture.save(root / colour / f"{colour}-{index}.png")
+            picture.save(root / color / f"{color}-{index}.png")
     return root
 
 
@@ -90,9 +90,9 @@ def test_inceptionv3_on_new_classes(run: Run, pictures: Path, tmp_path: Path) ->
     assert {"keras", "onnx-fp32", "onnx-int8"} <= top1.keys()
     assert top1["keras"] >= 90
     assert top1["onnx-int8"] >= top1["keras"] - 5
-    assert re.findall(r"a picture of (\w+): (\w+)", out) == [(colour, colour) for colour in sorted(COLOURS)]
+    assert re.findall(r"a picture of (\w+): (\w+)", out) == [(color, color) for color in sorted(COLORS)]
     runtime = load(tmp_path / "out", selftest=True)
     assert runtime.labels == ("blue", "green", "red")
     assert runtime.manifest.source["family"] == "inceptionv3"
     said = str(runtime.manifest.evidence["parity"])
-    assert all(f"'candidate': '{stage}'" in said for stage in ("onnx-fp32, unoptimised", "onnx-fp32", "onnx-int8"))
+    assert all(f"'candidate': '{stage}'" in said for stage in ("onnx-fp32, unoptimized", "onnx-fp32", "onnx-int8"))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.picture import FORMATS
-from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.runtime.image.picture import FORMATS
+from xxdeploy.runtime.image.preprocess import Preprocess
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (40, 56, 3), np.uint8)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from model_files import Config, archive, code_of, layer, legacy, model, refused
 
-from xxdeploy.convert.quarantine.child import inspect
+from xxdeploy.convert.user_model.quarantine.child import inspect
 from xxdeploy.errors import UsageError
 
 CODE = base64.b64encode(marshal.dumps((lambda x: x).__code__)).decode()

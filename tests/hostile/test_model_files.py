@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from model_files import archive, code_of, layer, legacy, model, refused, weights
 
-from xxdeploy.convert.quarantine import inspect_model_file
-from xxdeploy.convert.quarantine.sniff import sniff
+from xxdeploy.convert.user_model.quarantine import inspect_model_file
+from xxdeploy.convert.user_model.quarantine.sniff import sniff
 from xxdeploy.errors import UsageError, XXDeployError
 
 # ---------------------------------------------------------------- good ones, so that the rest proves something
@@ -228,7 +228,7 @@ def test_archives_of_something_else(tmp_path: Path) -> None:
 PROBE = """
 import json, resource, sys
 from pathlib import Path
-from xxdeploy.convert.quarantine import inspect_model_file
+from xxdeploy.convert.user_model.quarantine import inspect_model_file
 from xxdeploy.errors import XXDeployError
 codes = {}
 for path in sorted(Path(sys.argv[1]).iterdir()):

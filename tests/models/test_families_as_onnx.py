@@ -6,11 +6,11 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from xxdeploy.convert.build import build_model
+from xxdeploy.convert.catalog.build import build_model
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-from xxdeploy.graph.lrn_as_sums import whole_lrn
-from xxdeploy.graph.optimize import optimize
 from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.passes.lrn_as_sums import whole_lrn
+from xxdeploy.passes.optimize import optimize
 
 NAMES = [
     "alexnet-lrn",

@@ -1,4 +1,4 @@
-"""Local response normalisation against the formula of its paper, saved and loaded, and as ONNX."""
+"""Local response normalization against the formula of its paper, saved and loaded, and as ONNX."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
 from xxdeploy.convert.libraries import load_keras
-from xxdeploy.graph.lrn_as_sums import whole_lrn
-from xxdeploy.graph.optimize import optimize
+from xxdeploy.passes.lrn_as_sums import whole_lrn
+from xxdeploy.passes.optimize import optimize
 
 Images = NDArray[np.float32]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xxdeploy.convert.build import build_model
+from xxdeploy.convert.catalog.build import build_model
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-from xxdeploy.graph.optimize import optimize
 from xxdeploy.models.catalog import BuildOptions, find
 from xxdeploy.models.options import SIZES, WIDTHS, check_options
-from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.passes.optimize import optimize
+from xxdeploy.runtime.engines.ort import OrtSession
 
 
 @pytest.mark.parametrize("name", sorted(WIDTHS))

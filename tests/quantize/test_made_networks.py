@@ -1,4 +1,4 @@
-"""Networks with the branches of Inception, DenseNet and NASNet, and random ones: optimised, quantised, run."""
+"""Networks with the branches of Inception, DenseNet and NASNet, and random ones: optimized, quantized, run."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from quantnets import batches, ops, optimised_ops, parse, run
+from quantnets import batches, ops, optimized_ops, parse, run
 
-from xxdeploy.artifacts import OnnxModel
-from xxdeploy.graph.optimize import optimize
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.passes.optimize import optimize
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.reconstruct import reconstruct
+from xxdeploy.quantize.methods.reconstruct import reconstruct
 
 U8S8 = scheme("static-w8c-a8")
 SIZE = 12
@@ -103,7 +103,7 @@ def inception(seed: int = 0) -> OnnxModel:
 
 
 def densenet(seed: int = 0) -> OnnxModel:
-    """Return a block of four layers, each reading all before it through a normalisation, and a transition."""
+    """Return a block of four layers, each reading all before it through a normalization, and a transition."""
     make = Maker(seed)
     x = make.conv(make.first, 12, 3, bias=False)
     for _ in range(4):
@@ -147,22 +147,22 @@ def test_networks_with_branches_stay_close_to_float(build: type, tmp_path: Path)
     data, unseen = pictures(24, 1), pictures(24, 2)
     np.testing.assert_allclose(run(model, unseen), run(raw, unseen), rtol=1e-4, atol=1e-4)
     ranges = calibrate(model, batches(data), data_digest="d")
-    quantised = quantize(model, ranges, U8S8)
+    quantized = quantize(model, ranges, U8S8)
     wanted = run(model, unseen)
-    assert decibels(wanted, run(quantised, unseen)) > 22
-    assert decibels(wanted, run(quantised, unseen, optimise=False)) > 22
+    assert decibels(wanted, run(quantized, unseen)) > 22
+    assert decibels(wanted, run(quantized, unseen, optimize=False)) > 22
     tuned = reconstruct(model, ranges, U8S8, batches(data), rounding=True)
     better = quantize(tuned.model, ranges, U8S8, rounding=tuned.rounding)
-    assert decibels(wanted, run(better, unseen)) > decibels(wanted, run(quantised, unseen)) - 1
-    kernels = optimised_ops(quantised, tmp_path)
+    assert decibels(wanted, run(better, unseen)) > decibels(wanted, run(quantized, unseen)) - 1
+    kernels = optimized_ops(quantized, tmp_path)
     assert kernels["QLinearConv"] == ops(model)["Conv"]
     assert not kernels.keys() & {"Conv", "FusedConv", "Gemm", "QLinearAveragePool"}
 
 
 def test_inception_copies_integers(tmp_path: Path) -> None:
     model, _ = optimize(inception())
-    quantised = quantize(model, calibrate(model, batches(pictures(8, 1)), data_digest="d"), U8S8)
-    count = optimised_ops(quantised, tmp_path)
+    quantized = quantize(model, calibrate(model, batches(pictures(8, 1)), data_digest="d"), U8S8)
+    count = optimized_ops(quantized, tmp_path)
     assert count["QLinearConcat"] + count["Concat"] == 2
     assert not count.keys() & {"Relu", "FusedConv"}
     assert count["QuantizeLinear"] <= 2  # the image, and behind the average pool
@@ -172,8 +172,8 @@ def test_nasnet_rounds_once_beside_average_pools() -> None:
     model, records = optimize(nasnet())
     changed = {record.step: record.facts["changed"] for record in records if record.step == "hoist_relu"}
     assert changed == {"hoist_relu": 2}  # both cells' ends: all that read them do so through a Relu
-    quantised = quantize(model, calibrate(model, batches(pictures(8, 1)), data_digest="d"), U8S8)
-    proto = quantised.proto().graph
+    quantized = quantize(model, calibrate(model, batches(pictures(8, 1)), data_digest="d"), U8S8)
+    proto = quantized.proto().graph
     readers = {name: node for node in proto.node for name in node.input}
     pools = [node for node in proto.node if node.op_type == "AveragePool"]
     assert pools
@@ -218,9 +218,9 @@ def test_random_networks_keep_their_outputs(raw: OnnxModel) -> None:
     data = pictures(8, 1)
     model, _ = optimize(raw)
     onnx.checker.check_model(model.proto(), full_check=True)
-    wanted = run(raw, data, optimise=False)
-    np.testing.assert_allclose(run(model, data, optimise=False), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
-    quantised = quantize(model, calibrate(model, batches(data), data_digest="d"), U8S8)
-    onnx.checker.check_model(quantised.proto(), full_check=True)
-    assert decibels(wanted, run(quantised, data, optimise=False)) > 25
-    assert decibels(wanted, run(quantised, data)) > 25
+    wanted = run(raw, data, optimize=False)
+    np.testing.assert_allclose(run(model, data, optimize=False), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    quantized = quantize(model, calibrate(model, batches(data), data_digest="d"), U8S8)
+    onnx.checker.check_model(quantized.proto(), full_check=True)
+    assert decibels(wanted, run(quantized, data, optimize=False)) > 25
+    assert decibels(wanted, run(quantized, data)) > 25

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quantnets import batches, images, ops, optimised_ops, parse, residual, run
+from quantnets import batches, images, ops, optimized_ops, parse, residual, run
 
-from xxdeploy.artifacts import OnnxModel, Ranges
 from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import calibrate, quantize, scheme
+from xxdeploy.results import Ranges
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 U8S8 = scheme("static-w8c-a8")
@@ -39,7 +40,7 @@ def test_pairs_are_counted(model: OnnxModel, calibrated: Ranges) -> None:
 
 
 def test_onnx_runtime_finds_integer_kernels(model: OnnxModel, calibrated: Ranges, tmp_path: Path) -> None:
-    count = optimised_ops(quantize(model, calibrated, U8S8), tmp_path)
+    count = optimized_ops(quantize(model, calibrated, U8S8), tmp_path)
     assert count["QLinearConv"] == 5
     for op in ("QLinearAdd", "QLinearConcat", "AveragePool", "QLinearGlobalAveragePool", "QGemm", "Softmax"):
         assert count[op] == 1, op
@@ -52,11 +53,11 @@ def test_onnx_runtime_finds_integer_kernels(model: OnnxModel, calibrated: Ranges
 @pytest.mark.parametrize("name", ["static-w8c-a8", "static-w7c-a8", "static-w8c-a8i", "static-w8c-a8s"])
 def test_every_scheme_keeps_the_classes(model: OnnxModel, calibrated: Ranges, name: str) -> None:
     data = images(64, seed=2)
-    quantised = quantize(model, calibrated, scheme(name))
-    reference, plain, optimised = run(model, data), run(quantised, data, optimise=False), run(quantised, data)
+    quantized = quantize(model, calibrated, scheme(name))
+    reference, plain, optimized = run(model, data), run(quantized, data, optimize=False), run(quantized, data)
     assert len(set(reference.argmax(axis=1))) > 3
-    assert (reference.argmax(axis=1) == optimised.argmax(axis=1)).mean() > 0.95
-    assert np.abs(plain - optimised).max() < 0.02
+    assert (reference.argmax(axis=1) == optimized.argmax(axis=1)).mean() > 0.95
+    assert np.abs(plain - optimized).max() < 0.02
 
 
 def test_weights_lie_in_int8_and_sizes_follow(model: OnnxModel, calibrated: Ranges) -> None:
@@ -87,7 +88,7 @@ def test_float_layers_stay_float(model: OnnxModel, calibrated: Ranges, tmp_path:
     stored = {tensor.name for tensor in mixed.proto().graph.initializer}
     assert "deep_w" in stored
     assert "deep_w_quantized" not in stored
-    count = optimised_ops(mixed, tmp_path)
+    count = optimized_ops(mixed, tmp_path)
     assert (count["QLinearConv"], count["Conv"]) == (4, 1)  # without a shield onnxruntime makes it 5 and 0
 
 
@@ -122,26 +123,26 @@ def test_rounding_of_weights_that_two_layers_share() -> None:
     assert (arrays["w_2_quantized"] == 126).all()
 
 
-def test_a_quantised_output_keeps_its_name(tmp_path: Path) -> None:
+def test_a_quantized_output_keeps_its_name(tmp_path: Path) -> None:
     features = parse(
         HEAD + "g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y) { a = Conv(x, w)  y = Relu(a) }",
         {"w": np.eye(4, dtype=np.float32)[:, :, None, None]},
     )
-    quantised = quantize(features, ranges(x=(-1, 1), y=(0, 1)), U8S8)
-    assert set(optimised_ops(quantised, tmp_path)) == {"QuantizeLinear", "Transpose", "QLinearConv", "DequantizeLinear"}
+    quantized = quantize(features, ranges(x=(-1, 1), y=(0, 1)), U8S8)
+    assert set(optimized_ops(quantized, tmp_path)) == {"QuantizeLinear", "Transpose", "QLinearConv", "DequantizeLinear"}
     data = np.random.default_rng(0).uniform(-1, 1, (2, 4, 8, 8)).astype(np.float32)
-    np.testing.assert_allclose(run(quantised, data), np.maximum(data, 0), atol=0.02)
+    np.testing.assert_allclose(run(quantized, data), np.maximum(data, 0), atol=0.02)
 
 
 def test_the_bias_scale_is_exact_where_onnx_runtime_would_change_weights(tmp_path: Path) -> None:
-    """A tiny channel with a large bias: the bias stays right, with and without optimisation."""
+    """A tiny channel with a large bias: the bias stays right, with and without optimization."""
     weights = np.array([[1.0], [1e-12]], np.float32).reshape(2, 1, 1, 1)
     bias = np.array([0.25, 0.75], np.float32)
     text = HEAD + "g (float[n, 1, 4, 4] x) => (float[n, 2, 4, 4] y) { y = Conv(x, w, b) }"
-    quantised = quantize(parse(text, {"w": weights, "b": bias}), ranges(x=(0, 1), y=(0, 1.25)), U8S8)
+    quantized = quantize(parse(text, {"w": weights, "b": bias}), ranges(x=(0, 1), y=(0, 1.25)), U8S8)
     data = np.full((1, 1, 4, 4), 0.5, np.float32)
-    for optimise in (False, True):
-        out = run(quantised, data, optimise=optimise)
+    for optimize in (False, True):
+        out = run(quantized, data, optimize=optimize)
         np.testing.assert_allclose(out[0, :, 0, 0], [0.75, 0.75], atol=0.005)
 
 
@@ -149,9 +150,9 @@ def test_dead_channels_and_silent_tensors() -> None:
     weights = np.zeros((3, 1, 1, 1), np.float32)
     text = HEAD + "g (float[n, 1, 4, 4] x) => (float[n, 3, 4, 4] y) { y = Conv(x, w, b) }"
     network = parse(text, {"w": weights, "b": np.array([0.0, 1.0, -0.5], np.float32)})
-    quantised = quantize(network, ranges(x=(0, 0), y=(-0.5, 1)), U8S8)
-    for optimise in (False, True):
-        out = run(quantised, np.zeros((1, 1, 4, 4), np.float32), optimise=optimise)
+    quantized = quantize(network, ranges(x=(0, 0), y=(-0.5, 1)), U8S8)
+    for optimize in (False, True):
+        out = run(quantized, np.zeros((1, 1, 4, 4), np.float32), optimize=optimize)
         np.testing.assert_allclose(out[0, :, 0, 0], [0.0, 1.0, -0.5], atol=0.005)
 
 
@@ -160,18 +161,18 @@ def test_single_numbers_are_exact(number: float) -> None:
     text = HEAD + "g (float[n, 1, 4, 4] x) => (float[n, 1, 4, 4] y) { a = Conv(x, w)  y = Mul(a, c) }"
     network = parse(text, {"w": np.ones((1, 1, 1, 1), np.float32), "c": np.full(1, number, np.float32)})
     span = max(abs(number), 0.01)
-    quantised = quantize(network, ranges(x=(-1, 1), a=(-1, 1), y=(-span, span)), U8S8)
+    quantized = quantize(network, ranges(x=(-1, 1), a=(-1, 1), y=(-span, span)), U8S8)
     data = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 1, 4, 4)
-    np.testing.assert_allclose(run(quantised, data), data * number, atol=0.02 * span + 0.004)
+    np.testing.assert_allclose(run(quantized, data), data * number, atol=0.02 * span + 0.004)
 
 
 def test_weights_that_two_layers_share(tmp_path: Path) -> None:
     text = HEAD + "g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y) { a = Conv(x, w, b)  y = Conv(a, w, b) }"
     shared = parse(text, {"w": np.eye(4, dtype=np.float32)[:, :, None, None], "b": np.full(4, 0.5, np.float32)})
-    quantised = quantize(shared, ranges(x=(-1, 1), a=(-0.5, 1.5), y=(0, 2)), U8S8)
+    quantized = quantize(shared, ranges(x=(-1, 1), a=(-0.5, 1.5), y=(0, 2)), U8S8)
     data = np.random.default_rng(0).uniform(-1, 1, (2, 4, 8, 8)).astype(np.float32)
-    np.testing.assert_allclose(run(quantised, data), data + 1, atol=0.03)
-    assert optimised_ops(quantised, tmp_path)["QLinearConv"] == 2
+    np.testing.assert_allclose(run(quantized, data), data + 1, atol=0.03)
+    assert optimized_ops(quantized, tmp_path)["QLinearConv"] == 2
 
 
 @pytest.mark.parametrize("op", ["Gemm(x, w, b)", "Gemm<transB = 1>(x, w, b)", "MatMul(x, w)"])
@@ -223,11 +224,11 @@ def test_an_average_pool_is_run_in_float(tmp_path: Path, behind: str, shielded: 
     weights = np.eye(4, dtype=np.float32)[:, :, None, None]
     network = parse(HEAD + text, {"w": weights, "v": -weights})
     data = np.random.default_rng(0).uniform(-1, 1, (8, 4, 8, 8)).astype(np.float32)
-    quantised = quantize(network, calibrate(network, batches(data), data_digest="d"), U8S8)
-    count = optimised_ops(quantised, tmp_path)
+    quantized = quantize(network, calibrate(network, batches(data), data_digest="d"), U8S8)
+    count = optimized_ops(quantized, tmp_path)
     assert (count["AveragePool"], count["QLinearAveragePool"]) == (1, 0)
-    assert ops(quantised)["Sum"] == shielded  # a copy only where there is something to stop
-    np.testing.assert_allclose(run(quantised, data), run(network, data), atol=0.03)
+    assert ops(quantized)["Sum"] == shielded  # a copy only where there is something to stop
+    np.testing.assert_allclose(run(quantized, data), run(network, data), atol=0.03)
 
 
 CELL = """g (float[n, 3, 9, 9] x) => (float[n, 6, 4, 4] y) {
@@ -250,12 +251,12 @@ def test_relu_and_pad_of_what_others_read_too_move_integers(tmp_path: Path, name
     floats: dict[str, Any] = {key: array.astype(np.float32) for key, array in arrays.items()}
     network = parse(HEAD + CELL, {**floats, "pads": np.array([0, 0, 0, 0, 0, 0, 1, 1])})
     data = rng.uniform(-1, 1, (8, 3, 9, 9)).astype(np.float32)
-    quantised = quantize(network, calibrate(network, batches(data), data_digest="d"), scheme(name))
-    count = optimised_ops(quantised, tmp_path)
+    quantized = quantize(network, calibrate(network, batches(data), data_digest="d"), scheme(name))
+    count = optimized_ops(quantized, tmp_path)
     if name == "static-w8c-a8":
         assert count["QuantizeLinear"] == count["DequantizeLinear"] == 1  # the image, and the output
         assert (count["Clip"], count["Relu"], count["Pad"]) == (1, 0, 1)
-    found = run(quantised, data)
-    np.testing.assert_array_equal(found, run(quantised, data, optimise=False))
+    found = run(quantized, data)
+    np.testing.assert_array_equal(found, run(quantized, data, optimize=False))
     wanted = run(network, data)
     np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).max())

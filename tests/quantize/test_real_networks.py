@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from quantnets import batches, optimised_ops, run, with_biases
+from quantnets import batches, optimized_ops, run, with_biases
 
-from xxdeploy.artifacts import OnnxModel
-from xxdeploy.convert.build import build_model
+from xxdeploy.convert.catalog.build import build_model
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
 from xxdeploy.datasets import open_images
-from xxdeploy.graph.optimize import optimize
 from xxdeploy.models.catalog import find
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.passes.optimize import optimize
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.runtime.preprocess import Preprocess
+from xxdeploy.runtime.image.preprocess import Preprocess
 
 U8S8 = scheme("static-w8c-a8")
 
@@ -39,15 +39,15 @@ def test_every_layer_is_an_integer_kernel_and_classes_stay(
     seen, unseen = data[:48], data[48:]
 
     ranges = calibrate(model, batches(seen), method="percentile-99.99", data_digest="d")
-    quantised = quantize(model, ranges, U8S8)
-    count = optimised_ops(quantised, tmp_path)
+    quantized = quantize(model, ranges, U8S8)
+    count = optimized_ops(quantized, tmp_path)
     assert count["QLinearConv"] + count["QGemm"] == convolutions + (name == "mobilenetv2")
     assert count["QLinearAdd"] == additions
     assert not count.keys() & {"Conv", "FusedConv", "Clip", "Gemm", "Add", "GlobalAveragePool"}
-    assert quantised.size < 0.3 * model.size
+    assert quantized.size < 0.3 * model.size
 
     corrected = quantize(with_biases(model, ranges, U8S8, batches(seen)), ranges, U8S8)
-    plain, better = agreement(model, quantised, unseen), agreement(model, corrected, unseen)
+    plain, better = agreement(model, quantized, unseen), agreement(model, corrected, unseen)
     assert plain > 0.8
     assert better > 0.93
     assert better >= plain - 0.03

@@ -25,13 +25,13 @@ def test_seven_bit_weights_fit_sixteen_bit_sums() -> None:
 
 @pytest.mark.parametrize("name", ["", "int8", "static-w4c-a8", "static-w8t-a8", "static-w8c-a8x", "static-w8c-a8 "])
 def test_unknown_names_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="unknown quantisation scheme") as caught:
+    with pytest.raises(UsageError, match="unknown quantization scheme") as caught:
         scheme(name)
     assert caught.value.code == "unknown-scheme"
     assert "static-w8c-a8" in caught.value.hint
 
 
-def test_dynamic_quantisation_is_refused() -> None:
+def test_dynamic_quantization_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         scheme("dynamic-w8")
     assert caught.value.code == "dynamic-quantization"

@@ -14,7 +14,7 @@ import tiny_bundle
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.runtime import bench as module
 from xxdeploy.runtime.bench import bench, bench_many, peak_memory
-from xxdeploy.runtime.ort import OrtSession
+from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.selftest import MAX_BATCH
 
 

@@ -15,7 +15,7 @@ from xxdeploy.bundle.golden import golden_images
 from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import BundleError, EngineError, UsageError, VerificationError
 from xxdeploy.runtime import Runtime, load, predictor
-from xxdeploy.runtime.manifest import Variant
+from xxdeploy.runtime.bundle.manifest import Variant
 from xxdeploy.runtime.selftest import MAX_BATCH
 
 IMAGES = golden_images(MAX_BATCH * 2 + 3, 8, 8, 3, seed=1)

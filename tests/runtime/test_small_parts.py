@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from xxdeploy.errors import BundleError, UsageError
+from xxdeploy.runtime.bundle.labels import labels_from_text, text_from_labels
+from xxdeploy.runtime.bundle.npy import array_from_npy, npy_from_array
 from xxdeploy.runtime.cpu import cpu_features, features_from
-from xxdeploy.runtime.labels import labels_from_text, text_from_labels
-from xxdeploy.runtime.npy import array_from_npy, npy_from_array
 from xxdeploy.runtime.postprocess import FEW, Prediction, top_predictions
 
 LABELS = ("a", "b", "c", "d")

@@ -14,11 +14,11 @@ from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.runtime import load
 from xxdeploy.runtime import tune as module
-from xxdeploy.runtime.engines import Settings
-from xxdeploy.runtime.manifest import Variant
-from xxdeploy.runtime.npy import npy_from_array
+from xxdeploy.runtime.bundle.manifest import Variant
+from xxdeploy.runtime.bundle.npy import npy_from_array
+from xxdeploy.runtime.engines.select import Settings
 from xxdeploy.runtime.tune import Candidate, Tuning, candidates_for, race, runnable_variants, tune
-from xxdeploy.runtime.tuned import stored_choice
+from xxdeploy.runtime.tune_store import stored_choice
 
 INT8 = Variant("int8", "m.onnx", "int8", "static-w8c-a8", "g.npy", ("vnni",))
 NARROW = Variant("int8-avx2", "n.onnx", "int8", "static-w8c-a8", "g.npy")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import Progress
 from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.results import Progress
 from xxdeploy.verify import evaluate
 
 

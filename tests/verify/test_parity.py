@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import Parity, Progress
 from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.results import Parity, Progress
 from xxdeploy.verify import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,

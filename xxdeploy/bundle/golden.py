@@ -15,7 +15,7 @@ _NOISE = 16
 
 
 def golden_images(n: int, height: int, width: int, channels: int, *, seed: int = 0) -> NDArray[np.uint8]:
-    """Draw ``n`` pictures: gradients between four corner colours, rectangles and ellipses, noise.
+    """Draw ``n`` pictures: gradients between four corner colors, rectangles and ellipses, noise.
 
     Only integers are added and multiplied, so that a mathematics library cannot change a pixel.
 

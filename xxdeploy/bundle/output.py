@@ -8,9 +8,9 @@ from pathlib import Path
 
 from xxdeploy.bundle.temporary import remove_stale, temporary_path
 from xxdeploy.errors import BundleError, UsageError
-from xxdeploy.runtime.files import open_bundle
-from xxdeploy.runtime.manifest import MANIFEST, Manifest
-from xxdeploy.runtime.signature import SIGNATURES
+from xxdeploy.runtime.bundle.files import open_bundle
+from xxdeploy.runtime.bundle.manifest import MANIFEST, Manifest
+from xxdeploy.runtime.bundle.signature import SIGNATURES
 
 
 def output_writable(out: str | os.PathLike[str], force: bool) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from xxdeploy.bundle.output import output_error, output_writable, resolved
 from xxdeploy.bundle.temporary import OLD, temporary_path
-from xxdeploy.runtime.manifest import MANIFEST, FileEntry, Manifest
+from xxdeploy.runtime.bundle.manifest import MANIFEST, FileEntry, Manifest
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2

@@ -10,10 +10,9 @@ from pathlib import Path
 from xxdeploy.bundle.check import check_bundle
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
-from xxdeploy.runtime.engine_file import RECORD, read_engine
-from xxdeploy.runtime.files import read_small
-from xxdeploy.runtime.manifest import MANIFEST
-from xxdeploy.runtime.signature import (
+from xxdeploy.runtime.bundle.files import read_small
+from xxdeploy.runtime.bundle.manifest import MANIFEST
+from xxdeploy.runtime.bundle.signature import (
     MAX_KEY_BYTES,
     MAX_VERSION,
     SIGNATURES,
@@ -23,6 +22,7 @@ from xxdeploy.runtime.signature import (
     key_error,
     message,
 )
+from xxdeploy.runtime.engines.engine_file import RECORD, read_engine
 
 with extra("sign"):
     from cryptography.exceptions import UnsupportedAlgorithm

@@ -10,7 +10,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from xxdeploy.runtime.manifest import MANIFEST
+from xxdeploy.runtime.bundle.manifest import MANIFEST
 
 _LIFE = secrets.token_hex(4)
 """Tells the folders of this process from those of an earlier one with its number (process 1 of a container)."""

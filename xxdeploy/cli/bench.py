@@ -49,8 +49,8 @@ def command(
         Timed runs of each bundle.
     """
     with extra("edge"):
-        from xxdeploy.artifacts import Progress
         from xxdeploy.cli.progress import ProgressView
+        from xxdeploy.results import Progress
         from xxdeploy.runtime.bench import bench_many
     with ProgressView(as_json=as_json) as view:
         results = bench_many(

@@ -11,7 +11,7 @@ from xxdeploy.cli.output import AsJson, print_facts, print_json
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
-    from xxdeploy.pipeline.engines import BuiltEngine
+    from xxdeploy.exporter.engine_files import BuiltEngine
 
 NAME = "build"
 EXAMPLE = """Examples:
@@ -75,7 +75,7 @@ def command(
     with extra("export"):
         from xxdeploy.cli.progress import ProgressView
         from xxdeploy.engine import EngineOptions, parse_batch, parse_gpus
-        from xxdeploy.pipeline.engines import build_from_bundle
+        from xxdeploy.exporter.engine_files import build_from_bundle
     options = EngineOptions(
         target=target,
         gpus=parse_gpus(gpu),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xxdeploy.cli.checkup import Checkup, Library, check_up
 from xxdeploy.cli.output import AsJson, print_facts, print_json, print_line, print_table
+from xxdeploy.doctor.checkup import Checkup, Library, check_up
 from xxdeploy.errors import MissingDependencyError
 
 NAME = "doctor"

@@ -13,10 +13,10 @@ from xxdeploy.cli.output import AsJson, milliseconds, print_json, print_line, pr
 from xxdeploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from xxdeploy.artifacts import Parity
     from xxdeploy.engine import EngineOptions
-    from xxdeploy.pipeline import ExportResult
-    from xxdeploy.pipeline.results import RungRow
+    from xxdeploy.exporter import ExportResult
+    from xxdeploy.exporter.result import RungRow
+    from xxdeploy.results import Parity
 
 NAME = "export"
 EXAMPLE = """Examples:
@@ -118,7 +118,7 @@ def command(
     unsafe_lambda
         Of a model file: run the code in its Lambda layers, which can do anything that you can.
     int8
-        Quantise to 8 bit, calibrated on images.
+        Quantize to 8 bit, calibrated on images.
     fp16
         Cast to 16-bit floats; layers whose values leave them stay in 32. Of calibration images, if given, the values.
     calibration
@@ -131,7 +131,7 @@ def command(
     seed
         Draws the images, and random weights.
     recipe
-        How to quantise, in a file or by the name of a recipe that ships; auto climbs the ladder from the first rung.
+        How to quantize, in a file or by the name of a recipe that ships; auto climbs the ladder from the first rung.
     ranges
         File of ranges to take instead of measuring them: TensorRT's calibration cache, or a bundle's calibration.json.
         Calibration images then correct and judge only.
@@ -147,7 +147,7 @@ def command(
     batch
         Smallest, usual and largest batch of the engine, 1,1,8 by default.
     evaluation
-        Folder of labelled images: one subfolder a class, or a labels.csv.
+        Folder of labeled images: one subfolder a class, or a labels.csv.
     max_drop
         Promise: fail when top-1 falls by more points than this.
     min_agreement
@@ -185,17 +185,17 @@ def command(
         Address of a Dask scheduler to run them on.
     """
     given = dict(locals())  # first of all: what else is named here is no argument
-    from xxdeploy.cli.matrix import export_matrix, is_matrix
+    from xxdeploy.cli.batch import export_matrix, is_matrix
 
     if is_matrix(given):
         export_matrix(given)
         return
     from xxdeploy.cli.progress import ProgressView
+    from xxdeploy.exporter import ExportPlan, export
+    from xxdeploy.exporter.assemble import bundle_name
+    from xxdeploy.exporter.budgets import Limits
+    from xxdeploy.exporter.source import SUFFIXES, name_of
     from xxdeploy.models.catalog import BuildOptions, find
-    from xxdeploy.pipeline import ExportPlan, export
-    from xxdeploy.pipeline.limits import Limits
-    from xxdeploy.pipeline.parts import bundle_name
-    from xxdeploy.pipeline.source import SUFFIXES, name_of
 
     own = Path(models[0])
     source = own if own.suffix.lower() in SUFFIXES or own.is_file() else find(models[0])
@@ -307,7 +307,7 @@ def _show_rungs(rungs: Sequence[RungRow]) -> None:
 
 
 def _show_parities(parities: Sequence[Parity], *, features: bool) -> None:
-    """Print how far each stage is from Keras: of ONNX Runtime's optimisations off and on, the worse."""
+    """Print how far each stage is from Keras: of ONNX Runtime's optimizations off and on, the worse."""
     stages: dict[str, list[Parity]] = {}
     for parity in parities:
         stages.setdefault(parity.candidate.partition(", ")[0], []).append(parity)

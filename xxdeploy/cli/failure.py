@@ -24,7 +24,7 @@ def report(message: str, hint: str | None, *, code: str, as_json: bool) -> None:
         return
     head = f"error[{code}]:"
     text = _folded(f"{head} {printable(message)}", indent="  ")
-    _write(f"\x1b[1;31m{head}\x1b[0m{text.removeprefix(head)}" if _colour() else text)
+    _write(f"\x1b[1;31m{head}\x1b[0m{text.removeprefix(head)}" if _color() else text)
     if hint is not None:
         _write(_folded(f" hint: {printable(hint)}", indent="       "))
 
@@ -58,7 +58,7 @@ def _folded(text: str, *, indent: str) -> str:
     return "\n".join(fold.fill(line) for line in text.split("\n"))
 
 
-def _colour() -> bool:
-    """Whether stderr is a terminal that wants colour (https://no-color.org)."""
+def _color() -> bool:
+    """Whether stderr is a terminal that wants color (https://no-color.org)."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
     return terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -14,7 +14,7 @@ from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
-    from xxdeploy.runtime.manifest import Manifest
+    from xxdeploy.runtime.bundle.manifest import Manifest
     from xxdeploy.verify.describe import OnnxFacts
 
 NAME = "inspect"
@@ -48,7 +48,7 @@ def command(
     path
         An .onnx file, or the folder of a bundle. For a bundle the hashes are checked.
     sensitivity
-        Signal to quantisation noise of each layer: of a float network on images, of an INT8 bundle as recorded.
+        Signal to quantization noise of each layer: of a float network on images, of an INT8 bundle as recorded.
     calibration
         Folder of images like those it will see (no labels needed), or a recipe (.toml).
     samples

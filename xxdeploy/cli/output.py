@@ -20,7 +20,7 @@ from rich.text import Text
 from xxdeploy.cli.failure import printable
 
 if TYPE_CHECKING:
-    from xxdeploy.pipeline import TableRow
+    from xxdeploy.exporter import TableRow
 
 AsJson = Annotated[
     bool, Parameter(name="--json", show_default=False, help="Print one JSON document instead of tables.")

@@ -38,7 +38,7 @@ def command(
     """
     with extra("edge"):
         from xxdeploy import runtime
-        from xxdeploy.runtime.preprocess import MAX_PIXELS
+        from xxdeploy.runtime.image.preprocess import MAX_PIXELS
     # Whoever names a file here has chosen it, and is at no camera.
     model = runtime.load(bundle, key=key, min_version=min_version, max_pixels=MAX_PIXELS)
     # One picture at a time: memory stays that of one, however many there are.

@@ -15,7 +15,7 @@ from xxdeploy.cli.failure import printable
 from xxdeploy.cli.output import console
 
 if TYPE_CHECKING:
-    from xxdeploy.artifacts import Progress
+    from xxdeploy.results import Progress
 
 
 class ProgressView:

@@ -41,7 +41,7 @@ def command(
     """
     with extra("export"):
         from xxdeploy.cli.progress import ProgressView
-        from xxdeploy.pipeline.report_bundles import compare_bundles, report_bundle
+        from xxdeploy.diagnose.report_bundles import compare_bundles, report_bundle
     if other is not None and peers is not None:
         raise UsageError("--peers is for the page of one bundle", hint="leave one of them out", code="bad-peers")
     if other is None:

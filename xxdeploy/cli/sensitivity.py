@@ -10,7 +10,7 @@ from xxdeploy.cli.progress import ProgressView
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
-    from xxdeploy.artifacts import LayerNoise
+    from xxdeploy.results import LayerNoise
 
 
 def show_sensitivity(
@@ -26,7 +26,7 @@ def show_sensitivity(
 ) -> None:
     """Measure, or read the record of an INT8 bundle, and print; errors as ``find_sensitivity``."""
     with extra("edge"):
-        from xxdeploy.pipeline.sensitivity import find_sensitivity
+        from xxdeploy.diagnose.sensitivity import find_sensitivity
     with ProgressView(as_json=as_json) as progress:
         found = find_sensitivity(
             path,
@@ -43,7 +43,7 @@ def show_sensitivity(
     how = [found.scheme]
     if found.method is not None:
         how.append(f"{found.method} on {found.calibrated_images} images, noise on {found.measured_images} of them")
-    print_line(f"signal to quantisation noise in dB, the worst layer first ({', '.join(how)})")
+    print_line(f"signal to quantization noise in dB, the worst layer first ({', '.join(how)})")
     print_line()
     shown = found.layers[:top]
     print_table(
@@ -59,7 +59,7 @@ def show_sensitivity(
         print_line(
             f"{len(rest)} other layer{'' if one else 's'} {verb} {what} (--top {len(found.layers)} shows them all)"
         )
-    print_line("alone: this layer is quantised, and reads the float network; weights, input, output are its parts")
+    print_line("alone: this layer is quantized, and reads the float network; weights, input, output are its parts")
     print_line("network: the whole INT8 network up to this layer")
 
 

@@ -24,8 +24,8 @@ def command(bundle: Path, /, *, budget: float = 30.0, key: Path | None = None, a
         Public key (a .pem file) whose signature the bundle must carry.
     """
     with extra("edge"):
-        from xxdeploy.artifacts import Progress
         from xxdeploy.cli.progress import ProgressView
+        from xxdeploy.results import Progress
         from xxdeploy.runtime.tune import tune
     with ProgressView(as_json=as_json) as view:
         found = tune(

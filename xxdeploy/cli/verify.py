@@ -11,7 +11,7 @@ from xxdeploy.cli.output import AsJson, print_json, print_line, print_rows
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
-    from xxdeploy.pipeline import VerifyResult
+    from xxdeploy.exporter import VerifyResult
 
 NAME = "verify"
 EXAMPLE = """Examples:
@@ -38,7 +38,7 @@ def command(
     bundle
         Folder that `xxdeploy export` wrote.
     evaluation
-        Folder of labelled images, to measure top-1 and top-5 on.
+        Folder of labeled images, to measure top-1 and top-5 on.
     cluster
         Address of a Dask scheduler, to measure on its workers.
     key
@@ -48,7 +48,7 @@ def command(
     """
     with extra("edge"):
         from xxdeploy.cli.progress import ProgressView
-        from xxdeploy.pipeline import verify_bundle
+        from xxdeploy.diagnose.verify_bundle import verify_bundle
     with ProgressView(as_json=as_json) as progress:
         result = verify_bundle(
             bundle, evaluation=evaluation, on_progress=progress, cluster=cluster, key=key, min_version=min_version

@@ -1,7 +1,7 @@
 """Keras to ONNX through tf2onnx, without the weights ever passing through it.
 
 The traced graph holds placeholders for its weights (``trace``), so tf2onnx sees a few thousand small
-nodes. Its own optimisers are skipped: they compare and copy every constant over and over, and most of
+nodes. Its own optimizers are skipped: they compare and copy every constant over and over, and most of
 their time goes into moving transposes, which ``graph/`` does in one pass over the graph.
 """
 
@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from xxdeploy.artifacts import OnnxModel
 from xxdeploy.convert.trace import Trace, trace
 from xxdeploy.errors import ConversionError
+from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ def load_keras() -> ModuleType:
             import tensorflow as tf
 
             if first:
-                with suppress(RuntimeError):  # devices are initialised already, so somebody else has chosen
+                with suppress(RuntimeError):  # devices are initialized already, so somebody else has chosen
                     tf.config.set_visible_devices([], "GPU")
             tf.constant(0.0)  # the first operation talks about the devices, too
             import keras

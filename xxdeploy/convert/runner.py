@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class KerasRunner:
-    """Runs ``model(x, training=False)`` as one traced function; satisfies ``artifacts.ManyRunner``.
+    """Runs ``model(x, training=False)`` as one traced function; satisfies ``results.ManyRunner``.
 
     The trace has a free batch axis, so that batches of any size share it. ``model.predict`` is not used: it adds a
     dataset, callbacks and a progress bar to each call.

@@ -1,13 +1,13 @@
 """Trace a Keras model into a TensorFlow graph whose weights are inputs.
 
 ``tf2onnx.convert.from_keras`` freezes the weights into the graph and then copies them in TensorFlow's
-optimiser, in the ``GraphDef``, and in each of its own passes: VGG16 is killed at 24 GB. Here the graph
+optimizer, in the ``GraphDef``, and in each of its own passes: VGG16 is killed at 24 GB. Here the graph
 that is converted holds no weight at all. Each variable is a placeholder; its array joins the ONNX graph
 afterwards, once (see ``keras_to_onnx``).
 
 Some Keras layers are traced in a simpler form:
 
-- Batch normalisation in inference is one scale and one shift,
+- Batch normalization in inference is one scale and one shift,
   ``y = x * s + b`` with ``s = gamma / sqrt(variance + epsilon)``, ``b = beta - mean * s``
   (Ioffe & Szegedy 2015, arXiv:1502.03167, algorithm 2, step 11), computed here in float64.
 - A grouped convolution on the CPU is wrapped by Keras in a jit-compiled inner function, which tf2onnx
@@ -99,7 +99,7 @@ def scale_and_shift(layer: Any) -> tuple[NDArray[np.float32], NDArray[np.float32
 
 @contextmanager
 def _lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
-    """Replace, while the trace runs, how batch normalisation and grouped convolution are called."""
+    """Replace, while the trace runs, how batch normalization and grouped convolution are called."""
     from keras.src.backend.tensorflow import nn
 
     norm, rescaling = keras.layers.BatchNormalization, keras.layers.Rescaling

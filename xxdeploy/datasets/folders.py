@@ -63,7 +63,7 @@ def open_images(root: Path, *, labels: Labels | None = None, require_labels: boo
 
 
 def has_labels(root: Path) -> bool:
-    """Return whether ``root`` is laid out as a labelled set: a ``labels.csv``, or images in subfolders only."""
+    """Return whether ``root`` is laid out as a labeled set: a ``labels.csv``, or images in subfolders only."""
     return (root / "labels.csv").is_file() or all("/" in name for name in _find(root))
 
 

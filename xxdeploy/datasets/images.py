@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from xxdeploy.errors import UsageError
 
 if TYPE_CHECKING:
-    from xxdeploy.runtime.preprocess import Preprocess
+    from xxdeploy.runtime.image.preprocess import Preprocess
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Image files in a fixed order, labelled or not. Holds names; pictures are read when they are needed.
+    """Image files in a fixed order, labeled or not. Holds names; pictures are read when they are needed.
 
     Attributes
     ----------

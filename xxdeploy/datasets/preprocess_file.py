@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.scaling import Scaling
+from xxdeploy.runtime.image.scaling import Scaling
 
 _KEYS = ("scale", "mean", "std", "order")
 _MAX_BYTES = 1 << 16

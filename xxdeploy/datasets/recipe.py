@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.preprocess import RESIZES
+from xxdeploy.runtime.image.preprocess import RESIZES
 
 
 @dataclass(frozen=True, slots=True)

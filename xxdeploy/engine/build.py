@@ -6,13 +6,14 @@ import logging
 import time
 from typing import Any
 
-from xxdeploy.artifacts import OnnxModel, OnProgress
 from xxdeploy.engine.library import Library, driver_problem, load_library
 from xxdeploy.engine.network import ParsedNetwork, parse_network
 from xxdeploy.engine.options import Engine, EngineOptions
 from xxdeploy.engine.progress import progress_monitor
 from xxdeploy.engine.proof import PrecisionProof, check_precision, check_size, prove_precision
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.results import OnProgress
 
 log = logging.getLogger(__name__)
 

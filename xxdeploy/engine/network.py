@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from xxdeploy.artifacts import OnnxModel
 from xxdeploy.engine.library import Library
 from xxdeploy.errors import EngineError
+from xxdeploy.onnxmodel.model import OnnxModel
 
 
 @dataclass(frozen=True, slots=True)

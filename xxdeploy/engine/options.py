@@ -20,7 +20,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Batch sizes of the optimisation profile: all from ``min`` to ``max`` run, ``opt`` is what it is tuned for."""
+    """Batch sizes of the optimization profile: all from ``min`` to ``max`` run, ``opt`` is what it is tuned for."""
 
     min: int = 1
     opt: int = 1
@@ -102,7 +102,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A serialised plan. ``facts`` says how it was built and what was proved of it; reproducible but for the plan."""
+    """A serialized plan. ``facts`` says how it was built and what was proved of it; reproducible but for the plan."""
 
     data: bytes = field(repr=False)
     options: EngineOptions

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from xxdeploy.artifacts import OnProgress, Progress
 from xxdeploy.engine.library import Library
+from xxdeploy.results import OnProgress, Progress
 
 
 def progress_monitor(library: Library, report: OnProgress) -> Any:

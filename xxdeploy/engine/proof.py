@@ -28,7 +28,7 @@ _NAMES = {"FLOAT": "fp32", "HALF": "fp16", "INT8": "int8", "BF16": "bf16", "FP8"
 class Work:
     """One convolution or matrix product: ``name`` as in the ONNX, multiplications for one image, and its weights.
 
-    ``data`` and ``kernel`` are the types in which its two operands are computed: ``int8`` if dequantised from INT8.
+    ``data`` and ``kernel`` are the types in which its two operands are computed: ``int8`` if dequantized from INT8.
     ``weights`` counts the constant ones, 0 for a product of activations.
     """
 
@@ -107,7 +107,7 @@ def check_precision(proof: PrecisionProof, asked: str) -> None:
     named = ", ".join(f"{work.name} ({work.precision})" for work in others[:3]) or "no layer computes anything"
     raise EngineError(
         f"only {100 * share:.1f} % of the work is {asked}, less than {100 * LEAST:.0f} %: {named}",
-        hint="the graph decides: quantise or cast these layers, or ask for the precision that it has",
+        hint="the graph decides: quantize or cast these layers, or ask for the precision that it has",
         code="engine-precision",
     )
 
@@ -158,7 +158,7 @@ def _product(trt: Any, layer: Any, writer: Mapping[str, Any]) -> Work:
 
 
 def _computed_in(trt: Any, tensor: Any, writer: Mapping[str, Any]) -> str:
-    """Return the type of an operand, seen through what only moves values: ``int8`` if it was dequantised from INT8."""
+    """Return the type of an operand, seen through what only moves values: ``int8`` if it was dequantized from INT8."""
     layer = writer.get(tensor.name)
     while layer is not None and layer.type == trt.LayerType.SHUFFLE:
         layer = writer.get(layer.get_input(0).name)

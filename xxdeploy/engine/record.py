@@ -10,8 +10,8 @@ from pathlib import Path
 
 from xxdeploy.engine.options import Engine
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.engine_file import PLAN, RECORD, SCHEMA
-from xxdeploy.runtime.signature import SIGNATURES
+from xxdeploy.runtime.bundle.signature import SIGNATURES
+from xxdeploy.runtime.engines.engine_file import PLAN, RECORD, SCHEMA
 
 SIGNATURE = SIGNATURES[RECORD]
 

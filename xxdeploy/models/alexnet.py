@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, response_normalisation, two_dense_and_classify
+from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, response_normalization, two_dense_and_classify
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 def alexnet(*, lrn: bool = False, **options: Unpack[FamilyOptions]) -> keras.Model:
     """Build AlexNet with random weights: 62,378,344 parameters, ``(n, 227, 227, 3)`` -> ``(n, 1000)``.
 
-    ``lrn`` adds the paper's local response normalisation after the first two convolutions (section 3.3), which
+    ``lrn`` adds the paper's local response normalization after the first two convolutions (section 3.3), which
     later networks left out. The other options are those of :class:`~xxdeploy.models.frame.Frame`; the smallest
     image is 67 x 67.
     """
     with extra("export"):
         from keras import layers
 
-    normalise = response_normalisation(lrn)
+    normalize = response_normalization(lrn)
 
     def body(x: Tensor) -> Tensor:
         x = layers.Conv2D(96, 11, strides=4, activation="relu", name="conv1")(x)
-        x = normalise(x, "norm1")
+        x = normalize(x, "norm1")
         x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
         x = layers.Conv2D(256, 5, padding="same", activation="relu", name="conv2")(x)
-        x = normalise(x, "norm2")
+        x = normalize(x, "norm2")
         x = layers.MaxPooling2D(3, strides=2, name="pool2")(x)
         x = layers.Conv2D(384, 3, padding="same", activation="relu", name="conv3")(x)
         x = layers.Conv2D(384, 3, padding="same", activation="relu", name="conv4")(x)

@@ -56,7 +56,7 @@ class ModelSpec:
     classes : int
         Classes of the published network.
     preprocess : str
-        What the network was trained with: ``tf``, ``caffe`` or ``torch`` (``runtime/preprocess.py``).
+        What the network was trained with: ``tf``, ``caffe`` or ``torch`` (``runtime/image/preprocess.py``).
     options : frozenset[str]
         The fields of ``BuildOptions`` that its builder takes.
     min_size : int

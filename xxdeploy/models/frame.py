@@ -111,14 +111,14 @@ def two_dense_and_classify(x: Tensor, classes: int) -> Tensor:
     return layers.Dense(classes, activation="softmax", name="predictions")(x)
 
 
-def response_normalisation(wanted: bool) -> Callable[[Tensor, str], Tensor]:
-    """Return what applies the papers' contrast normalisation under a name, or leaves a tensor as it is."""
+def response_normalization(wanted: bool) -> Callable[[Tensor, str], Tensor]:
+    """Return what applies the papers' contrast normalization under a name, or leaves a tensor as it is."""
 
-    def normalise(x: Tensor, name: str) -> Tensor:
+    def normalize(x: Tensor, name: str) -> Tensor:
         if not wanted:
             return x
         from xxdeploy.models.local_response import LocalResponseNormalization
 
         return LocalResponseNormalization(5, name=name)(x)
 
-    return normalise
+    return normalize

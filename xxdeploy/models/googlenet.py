@@ -39,7 +39,7 @@ def googlenet(*, auxiliary: bool = False, lrn: bool = True, **options: Unpack[Fa
         For training: two more outputs, of the classifiers at 4a and 4d, whose losses the paper weights by 0.3
         (13,378,280 parameters in all; images of 65 x 65 or more).
     lrn : bool
-        Figure 3's local response normalisation around the second convolution.
+        Figure 3's local response normalization around the second convolution.
     **options
         Those of :class:`~xxdeploy.models.frame.Frame`; the smallest image is 32 x 32.
     """
@@ -52,10 +52,10 @@ def googlenet(*, auxiliary: bool = False, lrn: bool = True, **options: Unpack[Fa
     def body(x: Tensor) -> Tensor:
         x = _conv(x, 64, 7, "conv1_7x7", strides=2)
         x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool1")(x)
-        x = _normalise(x, "norm1") if lrn else x
+        x = _normalize(x, "norm1") if lrn else x
         x = _conv(x, 64, 1, "conv2_3x3_reduce")
         x = _conv(x, 192, 3, "conv2_3x3")
-        x = _normalise(x, "norm2") if lrn else x
+        x = _normalize(x, "norm2") if lrn else x
         x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool2")(x)
         for stage, modules in _STAGES.items():
             for letter, widths in modules.items():
@@ -108,7 +108,7 @@ def _conv(x: Tensor, filters: int, size: int, name: str, *, strides: int = 1) ->
     return layers.Conv2D(filters, size, strides=strides, padding="same", activation="relu", name=name)(x)
 
 
-def _normalise(x: Tensor, name: str) -> Tensor:
+def _normalize(x: Tensor, name: str) -> Tensor:
     from xxdeploy.models.local_response import LocalResponseNormalization
 
     return LocalResponseNormalization(5, name=name)(x)

@@ -2,7 +2,7 @@
 
 C. Szegedy, S. Ioffe, V. Vanhoucke, A. Alemi: Inception-v4, Inception-ResNet and the Impact of Residual Connections
 on Learning, AAAI 2017 (arXiv:1602.07261). Functions name their figures. As in Keras' Inception networks a convolution
-has no bias, and batch normalisation after it no scale, which the next convolution makes useless.
+has no bias, and batch normalization after it no scale, which the next convolution makes useless.
 """
 
 from __future__ import annotations

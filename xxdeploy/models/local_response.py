@@ -1,4 +1,4 @@
-"""Local response normalisation, the layer of 2012 that Keras has no more. Importing this module imports Keras."""
+"""Local response normalization, the layer of 2012 that Keras has no more. Importing this module imports Keras."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec
 
 WIDTHS = {"mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
-_LARGEST = 4096  # pixels a side, as in runtime/preprocess.py
+_LARGEST = 4096  # pixels a side, as in runtime/image/preprocess.py
 SIZES = {"mobilenet": (128, 160, 192, 224), "mobilenetv2": (96, 128, 160, 192, 224)}
 """Widths and sizes for which ImageNet weights were published (keras.applications.mobilenet, mobilenet_v2)."""
 

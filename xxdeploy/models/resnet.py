@@ -98,7 +98,7 @@ def _shortcut(x: Tensor, channels: int, strides: int, name: str) -> Tensor:
 
 
 def _conv(x: Tensor, filters: int, size: int, name: str, *, strides: int = 1, groups: int = 1) -> Tensor:
-    """Convolution and batch normalisation, padded by ``size // 2`` on every side."""
+    """Convolution and batch normalization, padded by ``size // 2`` on every side."""
     from keras import layers
 
     padding = "same"

@@ -19,7 +19,7 @@ _WIDTHS = (64, 128, 256, 512, 512)
 
 
 def vgg11(*, lrn: bool = False, **options: Unpack[FamilyOptions]) -> keras.Model:
-    """Build column A: 132,863,336 parameters; ``lrn`` normalises after the first convolution, as column A-LRN."""
+    """Build column A: 132,863,336 parameters; ``lrn`` normalizes after the first convolution, as column A-LRN."""
     return _vgg(Frame("vgg11", 224, **options), ((3,), (3,), (3, 3), (3, 3), (3, 3)), lrn=lrn)
 
 

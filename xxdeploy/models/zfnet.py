@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, response_normalisation, two_dense_and_classify
+from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, response_normalization, two_dense_and_classify
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
@@ -22,22 +22,22 @@ def zfnet(
     """Build ZFNet with random weights: 62,357,608 parameters, ``(n, 224, 224, 3)`` -> ``(n, 1000)``.
 
     ``maps`` are those of layers 3, 4 and 5; ``(512, 1024, 512)`` has 107,627,624 parameters. ``lrn`` adds the
-    paper's contrast normalisation across feature maps, after the first two poolings. The other options are those
+    paper's contrast normalization across feature maps, after the first two poolings. The other options are those
     of :class:`~xxdeploy.models.frame.Frame`; the smallest image is 53 x 53.
     """
     with extra("export"):
         from keras import layers
 
-    normalise = response_normalisation(lrn)
+    normalize = response_normalization(lrn)
 
     def body(x: Tensor) -> Tensor:
         x = layers.ZeroPadding2D(1, name="pad1")(x)
         x = layers.Conv2D(96, 7, strides=2, activation="relu", name="conv1")(x)  # 110 x 110
         x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool1")(x)  # 55 x 55
-        x = normalise(x, "norm1")
+        x = normalize(x, "norm1")
         x = layers.Conv2D(256, 5, strides=2, activation="relu", name="conv2")(x)  # 26 x 26
         x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool2")(x)  # 13 x 13
-        x = normalise(x, "norm2")
+        x = normalize(x, "norm2")
         for layer, filters in enumerate(maps, 3):
             x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv{layer}")(x)
         return layers.MaxPooling2D(3, strides=2, name="pool5")(x)  # 6 x 6

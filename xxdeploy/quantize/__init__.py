@@ -1,9 +1,9 @@
 """Static INT8: what is asked (scheme), where it goes (layout), what the values are (calibration), how it is written."""
 
-from xxdeploy.quantize.cache import CalibrationKey, cached_histograms
-from xxdeploy.quantize.calibrate import Batches, calibrate, observe_histograms
-from xxdeploy.quantize.checkpoint import Checkpoint
-from xxdeploy.quantize.histograms import Histograms, choose_ranges
+from xxdeploy.quantize.calibration.cache import CalibrationKey, cached_histograms
+from xxdeploy.quantize.calibration.calibrate import Batches, calibrate, observe_histograms
+from xxdeploy.quantize.calibration.checkpoint import Checkpoint
+from xxdeploy.quantize.calibration.histograms import Histograms, choose_ranges
 from xxdeploy.quantize.qdq import quantize
 from xxdeploy.quantize.scheme import Scheme, scheme
 

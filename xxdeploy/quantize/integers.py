@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.quantize.pairs import fit_pairs, narrow_scale
 from xxdeploy.quantize.scheme import Scheme
+from xxdeploy.quantize.x86.saturating_pairs import fit_pairs, narrow_scale
 
 _FLOOR = 2.0**-60
 """Smallest scale. The product of two is still an ordinary float32."""
 
 _BIAS_LIMIT = 2.0**30
-"""Largest quantised bias. Half of int32 is left for the sum of products that is added to it."""
+"""Largest quantized bias. Half of int32 is left for the sum of products that is added to it."""
 
 _BLOCK = 1 << 20
 """Values that are rounded at a time, in float64."""
@@ -51,7 +51,7 @@ def activation_grid(low: float, high: float, scheme: Scheme) -> Grid:
     """Lay 256 integers (255 when symmetric) over ``low..high``, widened to contain zero.
 
     Zero is exact, so that padding is. The integers never span more than the range: ONNX Runtime removes a Clip in front
-    of a quantiser only if the quantiser clips at least as much, to within 1.2e-7. A range without width (a tensor that
+    of a quantizer only if the quantizer clips at least as much, to within 1.2e-7. A range without width (a tensor that
     was zero in every image) becomes 0..1.
     """
     low, high = min(low, 0.0), max(high, 0.0)
@@ -76,7 +76,7 @@ def integer_weights(
     """Round ``weights`` to int8, symmetric, one scale for each channel along ``axis``; ``bias`` (channels,) to int32.
 
     A channel's scale is its largest magnitude over ``scheme.weight_max``, with two exceptions. A dead channel (all
-    zero) takes the smallest scale of its living neighbours. And a scale is raised until the bias fits into int32: left
+    zero) takes the smallest scale of its living neighbors. And a scale is raised until the bias fits into int32: left
     alone, ONNX Runtime would do that behind our back. ``narrow`` raises it where two weights that x86 processors
     without VNNI add in 16 bits would be too large together, so that no input can saturate that sum.
     """

@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import OnnxModel, Ranges
 from xxdeploy.errors import ConversionError, UsageError
-from xxdeploy.onnxfile import skeleton
+from xxdeploy.onnxmodel.graph_view import GraphView, attributes, layer_name
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.wire import skeleton
 from xxdeploy.optional import extra
-from xxdeploy.quantize.graph_view import GraphView, attributes, layer_name
 from xxdeploy.quantize.integers import Grid, activation_grid, integer_weights
-from xxdeploy.quantize.layout import Layout, plan_layout
-from xxdeploy.quantize.pairs import adds_pairs
+from xxdeploy.quantize.placement import Layout, plan_layout
+from xxdeploy.quantize.policy import CPU, Role, role, weight_axis
 from xxdeploy.quantize.scheme import Scheme
-from xxdeploy.quantize.support import CPU, Role, role, weight_axis
+from xxdeploy.quantize.x86.saturating_pairs import adds_pairs
+from xxdeploy.results import Ranges
 
 with extra("export"):
     import onnx
@@ -37,7 +38,7 @@ def quantize(
     """Return ``model`` in INT8 after ``scheme``, activations laid out over ``ranges``.
 
     ``rounding`` holds the integers of layers (by first output, in the weights' layout) whose weights are not to be
-    rounded to the nearest: see :mod:`xxdeploy.quantize.rounding`. Scales do not depend on it.
+    rounded to the nearest: see :mod:`xxdeploy.quantize.methods.rounding`. Scales do not depend on it.
 
     ``ranges`` may come from another model with the same tensor names: a bias correction keeps the ranges it was made
     for. The same arguments give the same bytes.
@@ -80,7 +81,7 @@ def activation_grids(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str
 
 
 def check_float_graph(view: GraphView) -> None:
-    """Refuse a graph that is quantised already, too old for scales per channel, or holds NaN or infinity.
+    """Refuse a graph that is quantized already, too old for scales per channel, or holds NaN or infinity.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def check_float_graph(view: GraphView) -> None:
         ``already-quantized``, ``opset-too-old``, ``non-finite-weights``.
     """
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in view.nodes):
-        raise UsageError("the model is quantised already", hint="start from the float model", code="already-quantized")
+        raise UsageError("the model is quantized already", hint="start from the float model", code="already-quantized")
     opset = max((entry.version for entry in view.proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
     if opset < OPSET:
         raise ConversionError(
@@ -106,7 +107,7 @@ def check_float_graph(view: GraphView) -> None:
 
 
 class _Writer:
-    """One pass over the graph that collects the new nodes and initialisers."""
+    """One pass over the graph that collects the new nodes and initializers."""
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class _Writer:
         self.arrays: dict[str, NDArray[Any]] = dict(view.arrays)
 
     def write(self) -> tuple[ModelProto, dict[str, NDArray[Any]]]:
-        """Return the new graph and its initialisers."""
+        """Return the new graph and its initializers."""
         for name in self.view.inputs:
             self._pair(name, name)
         for node in self.view.nodes:
@@ -135,7 +136,7 @@ class _Writer:
         return proto, {name: array for name, array in self.arrays.items() if name in used}
 
     def _node(self, node: NodeProto) -> None:
-        """Write ``node`` with its operands exchanged, and a pair behind each output that is quantised."""
+        """Write ``node`` with its operands exchanged, and a pair behind each output that is quantized."""
         if self._moves_integers(node):
             self._integers(node)
             return
@@ -163,7 +164,7 @@ class _Writer:
         return f"{name}_dequantized"
 
     def _pair(self, name: str, written: str) -> None:
-        """Quantise and dequantise ``name``, which is in the graph as ``written``."""
+        """Quantize and dequantize ``name``, which is in the graph as ``written``."""
         if name not in self.layout.scale_of:
             return
         root = self.layout.scale_of[name]
@@ -207,7 +208,7 @@ class _Writer:
         self._add("DequantizeLinear", [made, f"{root}_scale", zero], self._reads(output))
 
     def _weights(self, node: NodeProto, new: NodeProto) -> None:
-        """Exchange weights and bias of a layer for integers that are dequantised in front of it."""
+        """Exchange weights and bias of a layer for integers that are dequantized in front of it."""
         weight, axis = node.input[1], weight_axis(node)
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
         values = self.view.constants[weight]
@@ -242,7 +243,7 @@ class _Writer:
         zero_point: NDArray[Any] | None,
         axis: int | None,
     ) -> str:
-        """Store a quantised constant and dequantise it; a constant that layers share is stored for each."""
+        """Store a quantized constant and dequantize it; a constant that layers share is stored for each."""
         stem, copy = name, 1
         while f"{stem}_quantized" in self.arrays:
             copy += 1
@@ -285,7 +286,7 @@ class _Writer:
 
 
 def checked(proto: ModelProto, arrays: dict[str, NDArray[Any]]) -> OnnxModel:
-    """Serialise, once ONNX's checker and its strict shape inference have passed the graph."""
+    """Serialize, once ONNX's checker and its strict shape inference have passed the graph."""
     try:
         onnx.checker.check_model(skeleton(proto, arrays), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -1,4 +1,4 @@
-"""How a network is quantised, as a value and as a file that can be read.
+"""How a network is quantized, as a value and as a file that can be read.
 
 A recipe pins every choice that the ladder of ``xxdeploy export --int8`` would make, in TOML::
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from xxdeploy.errors import UsageError, XXDeployError
-from xxdeploy.quantize.calibrators import calibrator
+from xxdeploy.quantize.calibration.calibrators import calibrator
 from xxdeploy.quantize.scheme import Scheme, scheme
 
 BIAS_CORRECTIONS = ("none", "empirical")
@@ -30,7 +30,7 @@ LARGEST_FILE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """All choices of a quantisation; the defaults are the ladder's first rung.
+    """All choices of a quantization; the defaults are the ladder's first rung.
 
     Adaptive rounding moves the mean of outputs on purpose, so it needs the empirical bias correction. ``float_layers``
     are node names of the float graph, or Keras layer names, which stand for all nodes below them.
@@ -93,7 +93,7 @@ def load_quantization(path: Path) -> Recipe:
             text = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise UsageError(
-            f"there is no quantisation recipe {path}: {error.strerror}",
+            f"there is no quantization recipe {path}: {error.strerror}",
             hint="--recipe takes a file, or the name of one that ships: see calibration/recipes",
             code="no-quantization-recipe",
         ) from error
@@ -130,7 +130,7 @@ def _check_types(values: dict[str, Any]) -> None:
 
 def _bad(problem: str, path: Path | None = None) -> UsageError:
     return UsageError(
-        f"quantisation recipe {path}: {problem}" if path else problem,
+        f"quantization recipe {path}: {problem}" if path else problem,
         hint=f"its keys are {', '.join(_TYPES)}; see calibration/README.md",
         code="bad-quantization-recipe",
     )

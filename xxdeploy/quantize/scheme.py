@@ -1,4 +1,4 @@
-"""What is asked of quantisation, under a name that can be read.
+"""What is asked of quantization, under a name that can be read.
 
 The grammar, and how to decode a name::
 
@@ -14,7 +14,7 @@ The grammar, and how to decode a name::
 
 Seven-bit weights are for x86 processors without VNNI, whose ``vpmaddubsw`` adds two uint8 x int8 products into 16 bits
 with saturation: 2 * 255 * 64 = 32640 still fits, 2 * 255 * 127 does not. Narrow layers are the better way out: only
-where two weights meet whose sum is too large does a channel lose precision, see :mod:`xxdeploy.quantize.pairs`.
+where two weights meet whose sum is too large does a channel lose precision, see ``quantize.x86.saturating_pairs``.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ def scheme(name: str) -> Scheme:
     """
     if name.startswith("dynamic"):
         raise UsageError(
-            f"{name!r}: dynamic quantisation ruins the accuracy of convolutional networks and is not offered",
+            f"{name!r}: dynamic quantization ruins the accuracy of convolutional networks and is not offered",
             hint="take static-w8c-a8 and give a few hundred calibration images",
             code="dynamic-quantization",
         )
     match = _GRAMMAR.fullmatch(name)
     if match is None:
-        raise UsageError(f"unknown quantisation scheme {name!r}", hint=_HINT, code="unknown-scheme")
+        raise UsageError(f"unknown quantization scheme {name!r}", hint=_HINT, code="unknown-scheme")
     layout = match["layout"]
     return Scheme(weight_bits=int(match["bits"]), signed=bool(layout), symmetric=layout == "s")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
-from xxdeploy.artifacts import LayerNoise
 from xxdeploy.report import format as write
 from xxdeploy.report.plots import strips
 from xxdeploy.report.template import environment
-from xxdeploy.runtime.manifest import Manifest, Variant
+from xxdeploy.results import LayerNoise
+from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 
 _LAYERS = 20
 _SAME_DB = 1.0

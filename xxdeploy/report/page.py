@@ -12,13 +12,13 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from xxdeploy.artifacts import LayerNoise
 from xxdeploy.report import format as write
 from xxdeploy.report.measured import Measured
 from xxdeploy.report.plots import bars, interval, strips
 from xxdeploy.report.template import environment
 from xxdeploy.report.verdicts import verdicts
-from xxdeploy.runtime.manifest import Manifest
+from xxdeploy.results import LayerNoise
+from xxdeploy.runtime.bundle.manifest import Manifest
 
 REPORT = "report.html"
 """What the page is called in a bundle."""
@@ -35,7 +35,7 @@ def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured
     manifest
         Of the bundle; its list of files may be empty still.
     noise
-        What quantisation does to each layer, the worst first.
+        What quantization does to each layer, the worst first.
     measured
         None where a report is made again from a bundle: then it has no times and no pictures.
     """
@@ -90,7 +90,7 @@ def _longest(steps: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
 
 
 def _parities(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one row for each stage: of ONNX Runtime's optimisations off and on, the worse."""
+    """Return one row for each stage: of ONNX Runtime's optimizations off and on, the worse."""
     stages: dict[str, list[Mapping[str, Any]]] = {}
     for each in evidence.get("parity") or ():
         stages.setdefault(each["candidate"].partition(", ")[0], []).append(each)

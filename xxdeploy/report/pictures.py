@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.picture import open_picture
+from xxdeploy.runtime.image.picture import open_picture
 
 QUALITY = 70
 

@@ -1,4 +1,4 @@
-"""Plots as positions in percent, which the template draws in HTML: they follow the reader's colours and width."""
+"""Plots as positions in percent, which the template draws in HTML: they follow the reader's colors and width."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from xxdeploy.report import format as write
 from xxdeploy.report.measured import Measured
-from xxdeploy.runtime.manifest import Manifest
+from xxdeploy.runtime.bundle.manifest import Manifest
 
 GOOD, CARE = "good", "care"
 

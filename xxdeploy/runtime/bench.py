@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 import xxdeploy
 from xxdeploy.errors import EngineError, UsageError
-from xxdeploy.runtime.pixels import batch_for
+from xxdeploy.runtime.image.batch import batch_for
 from xxdeploy.runtime.predictor import Runtime, load
 from xxdeploy.runtime.selftest import MAX_BATCH
 
@@ -44,7 +44,7 @@ print(json.dumps(peak_memory()), flush=True)
 class BenchResult:
     """What was measured for one bundle. Milliseconds, unless a name says otherwise.
 
-    ``p50_ms``, ``p90_ms``, ``p99_ms``: one decoded image (uint8, at input size) to the output, normalising
+    ``p50_ms``, ``p90_ms``, ``p99_ms``: one decoded image (uint8, at input size) to the output, normalizing
     included. ``model_p50_ms``: the engine alone. ``images_per_second``: in batches of ``MAX_BATCH``.
     ``cold_start_ms``: from starting a Python process to the first answer, hashes checked.
     ``peak_memory_bytes``: of that process; None where the system does not tell. Both are medians of a few processes.

@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
+from xxdeploy.runtime.bundle.files import check_entry, open_signed, read_entry
+from xxdeploy.runtime.bundle.labels import labels_from_text
+from xxdeploy.runtime.bundle.manifest import Manifest, Variant
+from xxdeploy.runtime.bundle.signature import KeyLike, trust
 from xxdeploy.runtime.cpu import cpu_features
-from xxdeploy.runtime.engines import PLANS, Settings, installed_engines, open_session
-from xxdeploy.runtime.files import check_entry, open_signed, read_entry
-from xxdeploy.runtime.labels import labels_from_text
-from xxdeploy.runtime.manifest import Manifest, Variant
-from xxdeploy.runtime.pixels import batch_for
+from xxdeploy.runtime.engines.select import PLANS, Settings, installed_engines, open_session
+from xxdeploy.runtime.engines.session import Session
+from xxdeploy.runtime.image.batch import batch_for
+from xxdeploy.runtime.image.preprocess import MAX_PIXELS, ImageLike
 from xxdeploy.runtime.postprocess import Prediction, top_predictions
-from xxdeploy.runtime.preprocess import MAX_PIXELS, ImageLike
 from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_all, run_selftest
-from xxdeploy.runtime.session import Session
-from xxdeploy.runtime.signature import KeyLike, trust
-from xxdeploy.runtime.tuned import Choice, cache_folder, stored_choice
+from xxdeploy.runtime.tune_store import Choice, cache_folder, stored_choice
 
 _log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def load(
     used = settings if session is None else None
     if session is None:
         if settings.engine in PLANS:
-            from xxdeploy.runtime.trt import TrtSession
+            from xxdeploy.runtime.engines.trt import TrtSession
 
             session = TrtSession.from_bundle(root, target=settings.engine, key=key, min_version=min_version)
         else:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import BundleError, EngineError, VerificationError
-from xxdeploy.runtime.files import read_entry
-from xxdeploy.runtime.manifest import Manifest, Variant
-from xxdeploy.runtime.npy import array_from_npy
-from xxdeploy.runtime.session import ManySession, Session
-from xxdeploy.runtime.top_k import same_but_unlisted
+from xxdeploy.runtime.bundle.files import read_entry
+from xxdeploy.runtime.bundle.manifest import Manifest, Variant
+from xxdeploy.runtime.bundle.npy import array_from_npy
+from xxdeploy.runtime.engines.session import ManySession, Session
+from xxdeploy.runtime.engines.top_k import same_but_unlisted
 
 MAX_BATCH = 8
 """Images in one run: the first layers of VGG16 take 26 MB an image, and more gains nothing on a processor."""
@@ -87,7 +87,7 @@ def run_selftest(session: Session, root: Path, manifest: Manifest, variant: Vari
     """
     inputs, expected = read_golden(root, manifest, variant)
     batches = [
-        run_all(session, manifest, manifest.preprocess.normalise(inputs[start : start + MAX_BATCH]))
+        run_all(session, manifest, manifest.preprocess.normalize(inputs[start : start + MAX_BATCH]))
         for start in range(0, len(inputs), MAX_BATCH)
     ]
     found = {name: np.concatenate([batch[name] for batch in batches]) for name in expected}

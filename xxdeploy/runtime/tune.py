@@ -19,19 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, UsageError, XXDeployError
+from xxdeploy.runtime.bundle.files import open_signed, read_entry
+from xxdeploy.runtime.bundle.manifest import Manifest, Variant
+from xxdeploy.runtime.bundle.signature import KeyLike, trust
 from xxdeploy.runtime.cpu import cpu_features
-from xxdeploy.runtime.elsewhere import crash_of
-from xxdeploy.runtime.engine_file import FOLDER, RECORD, read_own_engine
-from xxdeploy.runtime.engines import PLANS, PROVIDERS, Settings, engine_version, installed_engines, open_session
-from xxdeploy.runtime.files import open_signed, read_entry
-from xxdeploy.runtime.manifest import Manifest, Variant
-from xxdeploy.runtime.pixels import batch_for
-from xxdeploy.runtime.providers import listed
+from xxdeploy.runtime.crash_probe import crash_of
+from xxdeploy.runtime.engines.engine_file import FOLDER, RECORD, read_own_engine
+from xxdeploy.runtime.engines.providers import listed
+from xxdeploy.runtime.engines.select import PLANS, PROVIDERS, Settings, engine_version, installed_engines, open_session
+from xxdeploy.runtime.engines.session import Session
+from xxdeploy.runtime.engines.trt import TrtSession
+from xxdeploy.runtime.image.batch import batch_for
 from xxdeploy.runtime.selftest import read_golden, run_selftest
-from xxdeploy.runtime.session import Session
-from xxdeploy.runtime.signature import KeyLike, trust
-from xxdeploy.runtime.trt import TrtSession
-from xxdeploy.runtime.tuned import Choice, cores, store_choice
+from xxdeploy.runtime.tune_store import Choice, cores, store_choice
 
 DEFAULT_BUDGET = 30.0
 MAX_BUDGET = 3600.0
@@ -358,7 +358,7 @@ def _milliseconds(trial: Trial) -> float:
 
 
 def _has_bf16() -> bool:
-    from xxdeploy.runtime.openvino import has_bf16
+    from xxdeploy.runtime.engines.openvino.session import has_bf16
 
     try:
         return has_bf16()

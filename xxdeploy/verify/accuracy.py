@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import Accuracy, OnProgress, Progress, Runner
 from xxdeploy.errors import UsageError
+from xxdeploy.results import Accuracy, OnProgress, Progress, Runner
 from xxdeploy.verify.outputs import labels_of_batch, run_finite
 
 

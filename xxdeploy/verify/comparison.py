@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import OnProgress, Progress, Runner, decibels
 from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.results import OnProgress, Progress, Runner, decibels
 from xxdeploy.verify.divergence import are_probabilities, cosines, kl_divergence
 from xxdeploy.verify.outputs import labels_of_batch, run_finite
 from xxdeploy.verify.statistics import Interval, PairedChange, change_from_counts, wilson_interval
@@ -213,7 +213,7 @@ class _Tally:
         """Return the figures, once every image is counted."""
         if self.images != self._reference.images:
             raise ValueError(f"{name} saw {self.images} images, {self._reference.name} {self._reference.images}")
-        labelled = self._labels is not None
+        labeled = self._labels is not None
         return Comparison(
             reference=self._reference.name,
             candidate=name,
@@ -222,8 +222,8 @@ class _Tally:
             cosine=self._cosine,
             agreeing=self._agreeing if self._reference.classes else None,
             kl_mean=self._kl / self.images if self._probabilities else None,
-            right=(self._right, self._right + self._gained - self._lost) if labelled else None,
-            change=change_from_counts(self._gained, self._lost, self.images) if labelled else None,
+            right=(self._right, self._right + self._gained - self._lost) if labeled else None,
+            change=change_from_counts(self._gained, self._lost, self.images) if labeled else None,
         )
 
 

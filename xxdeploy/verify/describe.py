@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import OnnxModel
+from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import Runner
 from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.results import Runner
 
 
 def run_finite(runner: Runner, batch: NDArray[np.float32], first: int) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.artifacts import OnProgress, Parity, Progress, Runner
 from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.results import OnProgress, Parity, Progress, Runner
 from xxdeploy.verify.divergence import are_probabilities, cosines, scores
 from xxdeploy.verify.outputs import run_finite
 
@@ -20,7 +20,7 @@ class Tolerance:
     """What a stage may differ by. A limit that is None is not judged.
 
     ``max_abs`` and ``max_rel`` are the largest allowed, ``cosine``, ``scores`` and ``agreement`` (0..1) the smallest;
-    see `xxdeploy.artifacts.Parity` for what each measures. ``remedy`` is the hint of the error.
+    see `xxdeploy.results.Parity` for what each measures. ``remedy`` is the hint of the error.
     """
 
     remedy: str
@@ -51,7 +51,7 @@ those before a softmax, which would have squeezed the same difference."""
 
 INT8_PROBABILITIES = Tolerance(_INT8, agreement=0.8)
 """INT8 against float: a floor under the worst, not a promise (that is ``--max-drop``). Ordinary per-channel
-min-max keeps 93 to 98 % of the classes on MobileNet and MobileNetV2, a broken quantisation (per tensor) 7 to 35 %.
+min-max keeps 93 to 98 % of the classes on MobileNet and MobileNetV2, a broken quantization (per tensor) 7 to 35 %.
 Cosine is not judged: one image whose class flips has a cosine near 0."""
 
 INT8_FEATURES = Tolerance(_INT8, cosine=0.8)

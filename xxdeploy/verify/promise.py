@@ -132,7 +132,7 @@ def check_min_agreement(min_agreement: float) -> None:
 def no_labels() -> UsageError:
     """Return the error for a limit on top-1 where the images have no labels."""
     return UsageError(
-        "--max-drop needs labelled images, and these have no labels",
+        "--max-drop needs labeled images, and these have no labels",
         hint="give --eval a folder with one subfolder a class, or with a labels.csv",
         code="no-labels",
     )

@@ -25,7 +25,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class PairedChange:
-    """The change of top-1 from a reference to a candidate on the same labelled images.
+    """The change of top-1 from a reference to a candidate on the same labeled images.
 
     ``gained`` images are right with the candidate only, ``lost`` with the reference only. ``change`` is
     ``(gained - lost) / images``: negative for a loss. ``p_value`` is that of McNemar's exact test.
@@ -53,11 +53,11 @@ def wilson_interval(successes: int, images: int, *, confidence: float = 0.95) ->
         raise ValueError(f"{successes} of {images} is not a share")
     z2 = _z(confidence) ** 2
     share = successes / images
-    centre = (share + z2 / (2 * images)) / (1 + z2 / images)
+    center = (share + z2 / (2 * images)) / (1 + z2 / images)
     half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * images)) / images) / (1 + z2 / images)
     # At the ends the limit is the end itself; rounding would put it a hair inside.
     return Interval(
-        0.0 if successes == 0 else max(0.0, centre - half), 1.0 if successes == images else min(1.0, centre + half)
+        0.0 if successes == 0 else max(0.0, center - half), 1.0 if successes == images else min(1.0, center + half)
     )
 
 
@@ -107,7 +107,7 @@ def change_from_counts(gained: int, lost: int, images: int, *, confidence: float
 def images_needed(
     max_drop: float, discordance: float, *, expected_drop: float = 0.0, power: float = 0.8, confidence: float = 0.95
 ) -> int:
-    """How many labelled images can show that top-1 falls by no more than ``max_drop``.
+    """How many labeled images can show that top-1 falls by no more than ``max_drop``.
 
     With so many, a candidate whose true drop is ``expected_drop`` gets an interval that lies wholly above
     ``-max_drop`` in a share ``power`` of all samples of images. It is the normal approximation for the difference

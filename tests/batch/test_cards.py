@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from job_parts import cell, make_template
+
+from xxdeploy.batch.cards import (
+    card_differences,
+    card_from_bundle,
+    read_card,
+    rounded_up,
+    text_from_card,
+)
+from xxdeploy.errors import UsageError
+from xxdeploy.models.catalog import CATALOG
+
+RESULTS = Path(__file__).resolve().parents[2] / "exports" / "results"
+CARDS = sorted(RESULTS.glob("*.json"))
+RUNNERS = [
+    {"runner": "keras", "top1": 0.9, "top5": 1.0, "agreement": 1.0},
+    {"runner": "onnx-fp32", "top1": 0.90004, "top5": 1.0, "agreement": 0.99},
+]
+ACCURACY = {"images": 500, "data_sha256": "ab", "runners": RUNNERS}
+
+
+def made(folder: Path, **changes: Any) -> dict[str, Any]:
+    return card_from_bundle(cell("lenet-fp32"), make_template(folder / "bundle", **changes))
+
+
+def test_a_card_holds_what_can_be_reproduced(tmp_path: Path) -> None:
+    assert made(tmp_path) == {
+        "network": "lenet",
+        "precision": "fp32",
+        "weights": "none",
+        "options": {"seed": 0},
+        "task": "classification",
+        "parameters": 155_606,
+        "parity": {"onnx-fp32": {"max_abs": 5e-7, "max_rel": 5e-7, "images": 9}},
+        "variants": {
+            "fp32": {
+                "nodes": 2,
+                "quantize": 1,
+                "dequantize": 0,
+                "transposes": 0,
+                "bytes": 100,
+                "scheme": "float32",
+            }
+        },
+    }
+
+
+def test_accuracy_is_there_for_trained_weights_only(tmp_path: Path) -> None:
+    parity: dict[str, Any] = {"parity": []}
+    source = {"weights": "sample", "options": {}}
+    card = made(tmp_path / "a", evidence={**parity, "accuracy": ACCURACY}, source=source)
+    assert card["accuracy"] == {
+        "images": 500,
+        "data_sha256": "ab",
+        "keras": {"top1": 0.9, "top5": 1.0, "agreement": 1.0},
+        "onnx-fp32": {"top1": 0.9, "top5": 1.0, "agreement": 0.99},
+    }
+    assert "accuracy" not in made(tmp_path / "b", evidence={**parity, "accuracy": ACCURACY})
+
+
+@pytest.mark.parametrize("options", [{"alpha": 0.35}, {"classes": 10}, {"include_top": False}])
+def test_the_number_of_parameters_is_that_of_the_whole_network(tmp_path: Path, options: dict[str, Any]) -> None:
+    bundle = make_template(tmp_path / "b", source={"weights": "none", "options": options})
+    assert "parameters" not in card_from_bundle(replace(cell("m"), model="mobilenetv2"), bundle)
+
+
+def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    card = made(tmp_path)
+    path = tmp_path / "card.json"
+    path.write_text(text_from_card(card))
+    assert read_card(path) == card
+    assert card_differences(read_card(path), card) == ()
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", "[" * 100_000, '{"network": 3}'])
+def test_a_damaged_card(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "card.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read_card(path)
+    assert caught.value.code == "bad-card"
+
+
+def _set(card: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(card)
+    *folders, last = path.split("/")
+    inner = changed
+    for folder in folders:
+        inner = inner[folder]
+    inner[last] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        ("variants/fp32/nodes", 3, "nodes is 3, the card says 2"),
+        ("variants/fp32/quantize", 0, "quantize is 0"),
+        ("variants/fp32/bytes", 101, "bytes is 101"),
+        ("variants", {}, "variants are []"),
+        ("weights", "sample", "weights is 'sample'"),
+        ("parameters", 1, "parameters is 1"),
+        ("parity/onnx-fp32/max_abs", 2e-5, "largest difference 2.0e-05"),
+        ("parity", {}, "parity of onnx-fp32 is missing"),
+        ("accuracy/keras/top1", 0.95, "keras: top1 is 0.95"),
+        ("accuracy/images", 3, "images is 3"),
+        ("accuracy", {}, "accuracy is of []"),
+    ],
+)
+def test_what_is_different_is_named(tmp_path: Path, path: str, value: Any, says: str) -> None:
+    evidence = {"parity": [{"candidate": "onnx-fp32", "images": 9, "max_abs": 1e-7, "max_rel": 1e-7}]}
+    source = {"weights": "imagenet", "options": {}}
+    card = made(tmp_path, evidence={**evidence, "accuracy": ACCURACY}, source=source)
+    (problem,) = card_differences(card, _set(card, path, value))
+    assert says in problem
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("parity/onnx-fp32/max_abs", 1e-8),
+        ("parity/onnx-fp32/max_abs", 9e-6),
+        ("accuracy/keras/top1", 0.901),
+    ],
+)
+def test_another_processor_is_no_difference(tmp_path: Path, path: str, value: float) -> None:
+    evidence = {"parity": [{"candidate": "onnx-fp32", "images": 9, "max_abs": 1e-7, "max_rel": 1e-7}]}
+    source = {"weights": "imagenet", "options": {}}
+    card = made(tmp_path, evidence={**evidence, "accuracy": ACCURACY}, source=source)
+    assert card_differences(card, _set(card, path, value)) == ()
+
+
+@given(st.floats(min_value=1e-12, max_value=1e3))
+def test_bounds_are_above_and_near(value: float) -> None:
+    bound = rounded_up(value)
+    assert value <= bound <= 2.5 * value * (1 + 1e-9)
+    assert rounded_up(bound) == bound
+
+
+def test_no_difference_stays_none() -> None:
+    assert rounded_up(0.0) == 0.0
+
+
+def test_every_network_has_its_card() -> None:
+    """Of the committed cards: each network of the catalog in FP32, with the catalog's number of parameters."""
+    names = {path.stem for path in CARDS}
+    assert {f"{spec.name}-fp32" for spec in CATALOG} <= names
+    for spec in CATALOG:
+        assert read_card(RESULTS / f"{spec.name}-fp32.json")["parameters"] == spec.parameters
+
+
+@pytest.mark.parametrize("path", CARDS, ids=[path.stem for path in CARDS])
+def test_a_committed_card_is_small_and_keeps_its_promises(path: Path) -> None:
+    card = read_card(path)
+    text = path.read_text()
+    assert text == text_from_card(card)
+    assert len(text) < 4000
+    assert not any(word in text for word in ("/home", "/work", "/tmp", "seconds"))
+    assert not re.search(r"\b20\d\d-\d\d", text)  # no dates
+    bound = 1e-5
+    assert card["parity"]["onnx-fp32"]["max_abs"] <= bound
+    for name, variant in card["variants"].items():
+        assert (variant["quantize"] > 0) == name.startswith("int8")
+    if card["weights"] in ("imagenet", "sample"):
+        assert card["accuracy"]["onnx-fp32"]["agreement"] == 1.0
+    json.loads(text)

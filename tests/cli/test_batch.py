@@ -1,0 +1,160 @@
+"""``xxdeploy export`` of more than one bundle; with a stand-in for what runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xxdeploy.batch import run as matrix_run
+from xxdeploy.batch.jobs import Cell
+from xxdeploy.batch.records import CellRecord
+from xxdeploy.batch.run import Limits
+from xxdeploy.cli import main
+from xxdeploy.models.catalog import CATALOG
+
+Capture = pytest.CaptureFixture[str]
+CARD = {"variants": {"fp32": {"nodes": 12, "bytes": 624_364}}, "parity": {"onnx-fp32": {"max_abs": 1e-7}}}
+
+
+class FakeRun:
+    """Notes what is asked for; every cell is done but those in ``fails``."""
+
+    def __init__(self) -> None:
+        self.fails: set[str] = set()
+        self.cells: tuple[Cell, ...] = ()
+        self.out = Path()
+        self.limits: Limits | None = None
+        self.force = False
+
+    def __call__(
+        self, cells: Sequence[Cell], out: Path, limits: Limits, *, force: bool, on_cell: Any
+    ) -> tuple[CellRecord, ...]:
+        self.cells, self.out, self.limits, self.force = tuple(cells), out, limits, force
+        out.mkdir(parents=True, exist_ok=True)
+        error = {"code": "parity", "message": "not the same \x1b[31m", "hint": "look"}
+        records = tuple(
+            CellRecord(each.name, "d", "failed", 3.0, error=error)
+            if each.name in self.fails
+            else CellRecord(each.name, "d", "done", 12.0, 700_000_000, "m", CARD)
+            for each in cells
+        )
+        for each, record in zip(cells, records, strict=True):
+            on_cell(each, record)
+        return records
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRun:
+    fake = FakeRun()
+    monkeypatch.setattr(matrix_run, "run_matrix", fake)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+def test_names(fake: FakeRun) -> None:
+    assert main(["export", "LeNet", "vgg-16", "--weights", "none"]) == 0
+    assert [(each.name, dict(each.options)) for each in fake.cells] == [
+        ("lenet-fp32", {"weights": "none"}),
+        ("vgg16-fp32", {"weights": "none"}),
+    ]
+    assert fake.out == Path("exports")
+    assert not fake.force
+
+
+def test_all(fake: FakeRun) -> None:
+    assert main(["export", "--all", "--weights", "none", "--precisions", "fp32,int8", "--calibration", "t"]) == 0
+    assert len(fake.cells) == 2 * len(CATALOG)
+
+
+def test_one_network_in_several_precisions(fake: FakeRun) -> None:
+    assert main(["export", "lenet", "--weights", "sample", "--precisions", "fp32,int8"]) == 0
+    assert [each.name for each in fake.cells] == ["lenet-fp32", "lenet-int8"]
+
+
+def test_a_file(fake: FakeRun, tmp_path: Path) -> None:
+    (tmp_path / "m.toml").write_text('[[network]]\nmodel = "lenet"\noptions = { weights = "sample" }')
+    assert main(["export", "m.toml", "--int8"]) == 0
+    assert [(each.name, dict(each.options)) for each in fake.cells] == [("lenet-int8", {"weights": "sample"})]
+
+
+def test_options_arrive_as_they_would_at_a_single_export(fake: FakeRun) -> None:
+    line = "lenet mobilenet --int8 --eval val --calibration train --samples 9 --max-drop 0 --seed 0 --no-top --force"
+    assert main(["export", *line.split(), "--input-size", "96", "--out", "there"]) == 0
+    assert dict(fake.cells[0].options) == {
+        "eval": "val",
+        "calibration": "train",
+        "samples": 9,
+        "max-drop": 0.0,
+        "seed": 0,
+        "no-top": True,
+        "input-size": 96,
+    }
+    assert fake.force
+    assert fake.out == Path("there")
+
+
+def test_limits(fake: FakeRun) -> None:
+    line = "lenet mobilenet --jobs 3 --memory 8 --memory-per-cell 1.5 --timeout 60"
+    assert main(["export", *line.split()]) == 0
+    assert fake.limits == Limits(3, 8_000_000_000, 1_500_000_000, 60.0)
+
+
+def test_what_a_person_sees(fake: FakeRun, capsys: Capture) -> None:
+    assert main(["export", "lenet", "vgg16"]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines() == [
+        "1/2 lenet-fp32: done, 0.6 MB, 12 s, 0.7 GB",
+        "2/2 vgg16-fp32: done, 0.6 MB, 12 s, 0.7 GB",
+    ]
+    assert out.splitlines() == [
+        "bundle            nodes    size  largest difference  took  memory",
+        "─────────────────────────────────────────────────────────────────",
+        "lenet-fp32  done     12  0.6 MB               1e-07  12 s  0.7 GB",
+        "vgg16-fp32  done     12  0.6 MB               1e-07  12 s  0.7 GB",
+        "",
+        "wrote exports/summary.json and exports/summary.html",
+    ]
+
+
+def test_a_failure_is_told_and_is_the_exit_status(fake: FakeRun, capsys: Capture) -> None:
+    fake.fails = {"vgg16-fp32"}
+    assert main(["export", "lenet", "vgg16"]) == 6
+    out, err = capsys.readouterr()
+    assert "vgg16-fp32: parity: not the same \\x1b[31m" in out
+    assert "\x1b" not in out + err.replace("\x1b[1;31m", "").replace("\x1b[0m", "")
+    assert "error[matrix-failed]: 1 of 2 bundles failed: vgg16-fp32" in err
+    assert json.loads(Path("exports/summary.json").read_text())["failed"] == 1
+
+
+def test_json(fake: FakeRun, capsys: Capture) -> None:
+    fake.fails = {"vgg16-fp32"}
+    assert main(["export", "lenet", "vgg16", "--json"]) == 6
+    out, err = capsys.readouterr()
+    assert [each["state"] for each in json.loads(out)["cells"]] == ["done", "failed"]
+    assert json.loads(err)["error"]["code"] == "matrix-failed"
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("--all lenet", "bad-matrix"),
+        ("", "missing-argument"),
+        ("lenet --jobs 2", "bad-matrix"),
+        ("lenet --cluster tcp://127.0.0.1:9", "bad-matrix"),
+        ("lenet vgg16 --jobs 0", "bad-limits"),
+        ("lenet vgg16 --int8 --precisions fp32", "bad-matrix"),
+        ("lenet --precisions fp64", "unknown-precision"),
+        ("lenet LeNet", "repeated-cell"),
+        ("lenet lenett", "unknown-model"),
+        ("absent.toml", "no-matrix"),
+        ("a.toml lenet", "bad-matrix"),
+    ],
+)
+def test_what_makes_no_sense_runs_nothing(fake: FakeRun, capsys: Capture, line: str, code: str) -> None:
+    assert main(["export", *line.split()]) == 2
+    assert f"error[{code}]" in capsys.readouterr().err
+    assert fake.cells == ()

@@ -1,0 +1,40 @@
+"""Files that take the picture's bytes channel by channel stand the comparison with Keras, layer by layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xxdeploy.diagnose.first_fault import check_places, open_truth
+from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.runtime.bundle.files import open_bundle
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["caffe", "torch"])
+def test_every_file_of_a_bundle(mode: str, tmp_path: Path, images: Path) -> None:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.ZeroPadding2D(3)(inputs)
+    x = keras.layers.Conv2D(16, 7, strides=2, activation="relu", name="first")(x)
+    x = keras.layers.MaxPooling2D(2)(x)
+    x = keras.layers.Conv2D(16, 3, padding="same", activation="relu", name="second")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(5, activation="softmax")(x))
+    if mode == "caffe":  # pixels up to 150: keep scores in reach
+        model.get_layer("first").set_weights([each / 60 for each in model.get_layer("first").get_weights()])
+    saved = tmp_path / "small.keras"
+    model.save(saved)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('calibrator = "minmax"\n', encoding="utf-8")
+    plan = ExportPlan("int8", recipe=str(recipe), calibration=images / "plain", preprocess=mode, pictures=False)
+    root, manifest = open_bundle(export(saved, plan, tmp_path / "bundle").bundle)
+    assert {"int8", "int8-arm"} <= {variant.name for variant in manifest.variants}
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
+    batches = [manifest.preprocess.normalize(pictures)]
+    parities = check_places(root, manifest, open_truth(manifest, str(saved)), batches, drawn=True)
+    assert any("int8" in each.candidate for each in parities)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from xxdeploy.cli import main
+from xxdeploy.doctor import checkup
+from xxdeploy.doctor.checkup import LIBRARIES, check_up
+
+Capture = pytest.CaptureFixture[str]
+Install = Callable[[str, str], None]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    """A machine whose libraries are made up: ``install(name, source)``; all of them work at first."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+
+    def install(name: str, source: str) -> None:
+        (folder / f"{name}.py").write_text(source)
+
+    for name in LIBRARIES:
+        install(name, "__version__ = '1.2'\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter(()))
+    return install
+
+
+def states() -> dict[str, str]:
+    return {library.name: library.state for library in check_up().libraries}
+
+
+def test_all_is_well(machine: Install, capsys: Capture) -> None:
+    assert main(["doctor"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "cpu: works" in out
+    assert "warning" not in out
+    assert "pip install" not in out
+
+
+def test_json(machine: Install, capsys: Capture) -> None:
+    assert main(["doctor", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [library["name"] for library in facts["libraries"]] == list(LIBRARIES)
+    assert facts["libraries"][0] == {"name": "numpy", "version": "1.2", "state": "ok", "extra": "edge"}
+    assert facts["providers"][0] == "cpu: works"
+    assert facts["warnings"] == []
+
+
+def test_the_exporters_libraries_may_be_missing(machine: Install, capsys: Capture) -> None:
+    machine("tf2onnx", "raise ModuleNotFoundError('No module named tf2onnx', name='tf2onnx')")
+    assert main(["doctor"]) == 0
+    assert "for tf2onnx: pip install 'xxdeploy[export]'" in capsys.readouterr().out
+
+
+def test_the_runtimes_may_not(machine: Install, capsys: Capture) -> None:
+    machine("onnxruntime", "raise ModuleNotFoundError('No module named onnxruntime', name='onnxruntime')")
+    assert main(["doctor"]) == 3
+    out, err = capsys.readouterr()
+    assert "for onnxruntime: pip install 'xxdeploy[edge]'" in out
+    assert err.startswith("error[cannot-run]: bundles cannot be run here: onnxruntime not usable\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "state"),
+    [
+        (
+            "raise ImportError('libcublas.so.12: cannot open shared object file')",
+            "ImportError: libcublas.so.12: cannot",
+        ),
+        ("import nobody_has_this", "needs nobody_has_this, which is missing"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("import os; os.abort()", "Python died with status -6 while importing it"),
+        ("import os; os._exit(0)", "Python died with status 0 while importing it"),
+        ("print('{\"hello\"'); raise OSError('line one\\nline two')", "OSError: line one"),
+    ],
+)
+def test_a_broken_library_does_not_break_the_doctor(machine: Install, source: str, state: str) -> None:
+    machine("onnx", source)
+    found = states()
+    assert found.pop("onnx").startswith(state)
+    assert set(found.values()) == {"ok"}
+    (warning,) = check_up().warnings
+    assert warning.message.startswith(f"onnx is installed but does not work: {state}")
+    assert "pip install 'xxdeploy[export]'" in warning.hint
+
+
+def test_an_import_that_hangs(machine: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine("onnx", "import time; time.sleep(60)")
+    monkeypatch.setattr(checkup, "_TIMEOUT", 2.0)
+    found = states()
+    assert found.pop("onnx") == "importing it took more than 2 s"
+    assert set(found.values()) == {"ok"}
+
+
+def test_a_python_that_does_not_start(machine: Install, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    def run(*arguments: object, **options: object) -> None:
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert main(["doctor"]) == 3
+    assert f"cannot start {sys.executable}: not allowed" in capsys.readouterr().out
+
+
+class Distribution:
+    """As much of ``importlib.metadata.Distribution`` as the doctor looks at."""
+
+    def __init__(self, name: str) -> None:
+        self.metadata = {"Name": name}
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    def distributions() -> Iterator[Distribution]:
+        return map(Distribution, names)
+
+    monkeypatch.setattr(importlib.metadata, "distributions", distributions)
+
+
+def test_two_onnxruntimes_in_one_folder(machine: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, "numpy", "onnxruntime_gpu", "onnxruntime")
+    (warning,) = check_up().warnings
+    assert warning.message.startswith("onnxruntime and onnxruntime-gpu are both installed")
+    assert warning.hint == ("pip uninstall -y onnxruntime onnxruntime-gpu && pip install --no-deps onnxruntime-gpu")
+
+
+@pytest.mark.parametrize("other", ["onnxruntime-gpu", "onnxruntime-ep-nv-tensorrt-rtx-cu13", "onnxruntime-extensions"])
+def test_one_onnxruntime_and_its_additions(machine: Install, monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+    installed(monkeypatch, "onnxruntime-gpu", other)
+    assert check_up().warnings == ()
+
+
+def test_the_cache_of_weights(machine: Install, tmp_path: Path) -> None:
+    models = tmp_path / "keras" / "models"
+    assert check_up().weights == ()
+    models.mkdir(parents=True)
+    for name in ("b.h5", "a.h5", "imagenet_class_index.json"):
+        (models / name).touch()
+    assert check_up().weights == ("a.h5", "b.h5")
+
+
+def test_a_cache_that_cannot_be_written(machine: Install, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    (warning,) = check_up().warnings
+    assert warning.message.startswith(f"Keras cannot write its cache in {tmp_path / 'keras'}")

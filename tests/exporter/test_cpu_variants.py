@@ -1,0 +1,167 @@
+"""One file for each kind of processor that needs one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hardnets import PREPROCESS, draw, harmless_overflow, inputs, network, saturating
+
+from xxdeploy.datasets import ImageSet
+from xxdeploy.exporter.cpu_variants import Judges, Variants, int8_variants
+from xxdeploy.exporter.quantizer import Workshop
+from xxdeploy.lowering.x86_file import unship
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.quantize.x86.processors import risky_layers
+from xxdeploy.quantize.x86.saturation import emulate_avx2
+from xxdeploy.results import Progress
+from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.verify import Comparison, compare_with, record_reference
+
+SATURATING = network(saturating())
+HARMLESS = network(harmless_overflow())
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, ImageSet]:
+    folder = tmp_path_factory.mktemp("colours")
+    return draw(folder / "calibration", 32, 0), draw(folder / "selection", 64, 1)
+
+
+class Judge:
+    """Compares with the float model, and counts."""
+
+    def __init__(self, model: OnnxModel, images: ImageSet) -> None:
+        self._images = images
+        self._kept = record_reference(OrtSession(model.data), images.batches(PREPROCESS, 16))
+        self.calls = 0
+
+    def __call__(self, int8: OnnxModel) -> Comparison:
+        self.calls += 1
+        session = OrtSession(int8.data, name="onnx-int8", exact=True)
+        return compare_with(self._kept, session, self._images.batches(PREPROCESS, 16))
+
+
+def made(
+    sets: tuple[ImageSet, ImageSet], model: OnnxModel, cpu: str | None = None, recipe: Recipe | None = None
+) -> Variants:
+    workshop, judge = Workshop(model, inputs(sets[0]), lambda _: None), Judge(model, sets[1])
+    recipe = recipe or Recipe()
+    return int8_variants(
+        workshop, recipe, workshop.build(recipe), cpu=cpu, judges=Judges(judge, judge), report=lambda _: None
+    )
+
+
+def agreement(found: Comparison) -> float:
+    assert found.agreement is not None
+    return found.agreement
+
+
+def test_where_sums_overflow_x86_without_vnni_gets_a_file_of_its_own(sets: tuple[ImageSet, ImageSet]) -> None:
+    found = made(sets, SATURATING)
+    assert [(each.name, each.scheme, each.requires) for each in found.built] == [
+        ("int8", "static-w8c-a8", ("vnni",)),
+        ("int8-arm", "static-w8c-a8i", ("arm",)),
+        ("int8-avx2", "static-w8c-a8", ()),  # last: it is right everywhere
+    ]
+    int8, arm, avx2 = found.built
+    assert any(risky_layers(int8.model).values())
+    assert not any(risky_layers(avx2.model).values())
+    assert emulate_avx2(avx2.model) is avx2.model
+    assert arm.answers is int8.answers
+    judge = Judge(SATURATING, sets[1])
+    before, saturated, after = (agreement(judge(model)) for model in (int8.model, emulate_avx2(int8.model), avx2.model))
+    assert saturated < before - 0.2
+    assert after > saturated + 0.2
+    assert avx2.comparison is not None
+    assert agreement(avx2.comparison) == after
+    assert avx2.comparison.candidate == "onnx-int8-avx2"
+    verdicts = {verdict.cpu: verdict for verdict in found.verdicts}
+    assert [verdicts[cpu].exact for cpu in ("vnni", "avx2", "arm")] == [True, False, True]
+    assert verdicts["avx2"].worst_layer == "wide/Conv"
+    assert f"agreement {100 * before:.1f} -> {100 * saturated:.1f} %" in found.sentences[0]
+
+
+def test_where_overflow_changes_nothing_one_file_serves_all_of_x86(sets: tuple[ImageSet, ImageSet]) -> None:
+    found = made(sets, HARMLESS)
+    assert risky_layers(unship(found.built[-1].model)) == {"stem/Conv": 0, "wide/Conv": 1, "raw/Gemm": 0}
+    assert [(each.name, each.requires) for each in found.built] == [("int8-arm", ("arm",)), ("int8", ())]
+    assert found.sentences[0] == "int8, for x86: 16-bit sums could overflow without VNNI, and did not on any image seen"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "name", "scheme", "requires"),
+    [
+        ("vnni", "int8", "static-w8c-a8", ("vnni",)),
+        ("avx2", "int8-avx2", "static-w8c-a8", ()),
+        ("arm", "int8-arm", "static-w8c-a8i", ("arm",)),
+    ],
+)
+def test_one_kind_of_processor_gets_one_file(
+    sets: tuple[ImageSet, ImageSet], cpu: str, name: str, scheme: str, requires: tuple[str, ...]
+) -> None:
+    (built,) = made(sets, SATURATING, cpu).built
+    assert (built.name, built.scheme, built.requires) == (name, scheme, requires)
+    assert any(risky_layers(built.model).values()) is (cpu == "vnni" or cpu == "arm")
+
+
+def test_seven_bits_need_no_second_file(sets: tuple[ImageSet, ImageSet]) -> None:
+    found = made(sets, SATURATING, recipe=Recipe(scheme="static-w7c-a8"))
+    assert [(each.name, each.scheme, each.requires) for each in found.built] == [
+        ("int8-arm", "static-w7c-a8i", ("arm",)),
+        ("int8", "static-w7c-a8", ()),
+    ]
+    assert all(verdict.exact for verdict in found.verdicts)
+
+
+def test_the_avx2_file_is_tuned_where_that_helps_and_never_worse(sets: tuple[ImageSet, ImageSet]) -> None:
+    workshop, judge = Workshop(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
+    avx2 = made(sets, SATURATING, "avx2").built[0]
+    plain = judge(workshop.build(Recipe(), narrow=frozenset({"all"})))
+    assert avx2.comparison is not None
+    assert avx2.comparison.kl_mean is not None
+    assert plain.kl_mean is not None
+    assert avx2.comparison.kl_mean <= plain.kl_mean
+
+
+@pytest.mark.parametrize(
+    ("agreement", "divergence", "tries"),
+    [(1.0, 0.0014, 1), (1.0, 0.0016, 2), (0.98, 0.0014, 2)],
+)
+def test_the_avx2_file_is_tuned_only_where_there_is_something_to_gain(
+    sets: tuple[ImageSet, ImageSet], agreement: float, divergence: float, tries: int
+) -> None:
+    """Beside a file for VNNI that diverges by 0.001 nats."""
+    workshop, judge = Workshop(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
+    wide = workshop.build(Recipe())
+    found = judge(wide)
+    narrow: list[str] = []
+
+    def say(model: OnnxModel) -> Comparison:
+        if model.digest == wide.digest:
+            return replace(found, agreeing=found.images, kl_mean=0.001)
+        narrow.append(model.digest)
+        return replace(found, agreeing=round(agreement * found.images), kl_mean=divergence)
+
+    int8_variants(workshop, Recipe(), wide, cpu="avx2", judges=Judges(say, judge), report=lambda _: None)
+    assert len(set(narrow)) == tries
+
+
+def test_with_random_weights_nothing_is_run(sets: tuple[ImageSet, ImageSet]) -> None:
+    workshop = Workshop(HARMLESS, inputs(sets[0]), lambda _: None)
+    model = workshop.build(Recipe())
+    seen: list[Progress] = []
+    found = int8_variants(workshop, Recipe(), model, cpu=None, judges=None, report=seen.append)
+    assert [each.name for each in found.built] == ["int8", "int8-arm", "int8-avx2"]
+    assert not seen
+    avx2 = next(verdict for verdict in found.verdicts if verdict.cpu == "avx2")
+    assert set(avx2.saturating_layers) == {layer for layer, pairs in risky_layers(model).items() if pairs}
+    assert all(each.comparison is None for each in found.built)
+
+
+def test_the_same_bytes_again(sets: tuple[ImageSet, ImageSet]) -> None:
+    one, other = (made(sets, SATURATING) for _ in range(2))
+    assert [each.model.data for each in one.built] == [each.model.data for each in other.built]
+    assert one.sentences == other.sentences
+    assert one.verdicts == other.verdicts

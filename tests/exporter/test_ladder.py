@@ -1,0 +1,243 @@
+"""The rules of the climb, on made-up figures; real networks are in test_ladder_climbed.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import pytest
+
+from xxdeploy.exporter import ladder
+from xxdeploy.exporter.ladder import CALIBRATORS, Climb, Goal, climb, loss, proposals
+from xxdeploy.exporter.quantizer import Workshop
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.quantize.measure.rank import LayerGain
+from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.quantize.scheme import Scheme
+from xxdeploy.results import Progress, Ranges
+from xxdeploy.verify import Comparison
+from xxdeploy.verify.statistics import change_from_counts
+
+CORRECTED = Recipe(bias_correction="empirical")
+ROUNDED = Recipe(bias_correction="empirical", rounding="adaptive")
+
+
+def found(agreeing: int | None = 100, kl: float | None = 0.1, *, lost: int = 0, gained: int = 0) -> Comparison:
+    """A comparison on 100 images."""
+    change = change_from_counts(gained, lost, 100)
+    return Comparison("float", "int8", 100, 20.0, 0.9, agreeing, kl, (90, 90 + gained - lost), change)
+
+
+class FakeWorkshop:
+    """Makes a model of a recipe by writing the recipe down."""
+
+    def __init__(self, given: Ranges | None = None) -> None:
+        self.built: list[Recipe] = []
+        self.given = given
+
+    def build(self, recipe: Recipe) -> OnnxModel:
+        self.built.append(recipe)
+        return OnnxModel(repr(recipe).encode())
+
+    def float_model(self, _recipe: Recipe) -> OnnxModel:
+        return OnnxModel(b"float")
+
+    def ranges(self, recipe: Recipe) -> None:
+        assert (recipe.bias_correction, recipe.rounding) == ("none", "nearest")
+
+    def scheme(self, recipe: Recipe) -> Scheme:
+        return Scheme(float_layers=frozenset(recipe.float_layers))
+
+    def some(self, _count: int) -> None:
+        return None
+
+
+def climbed(
+    figures: Callable[[Recipe], Comparison],
+    goal: Goal = Goal(),  # noqa: B008 - frozen
+    *,
+    start: Recipe = Recipe(),  # noqa: B008
+    pinned: bool = False,
+    given: Ranges | None = None,
+) -> tuple[Climb, FakeWorkshop]:
+    """Climb where ``figures`` tells what each recipe gives."""
+    workshop = FakeWorkshop(given)
+    known: dict[bytes, Recipe] = {}
+
+    def judge(model: OnnxModel) -> Comparison:
+        known[model.data] = workshop.built[-1]
+        return figures(known[model.data])
+
+    result = climb(
+        cast(Workshop, workshop), judge, lambda _: (2.0, 3.0), goal, start=start, name="plain", pinned=pinned
+    )
+    assert result.model.data == repr(result.recipe).encode()
+    return result, workshop
+
+
+def taken(result: Climb) -> list[tuple[str, bool]]:
+    return [(rung.name, rung.taken) for rung in result.rungs]
+
+
+def test_the_first_rung_that_holds_is_kept_and_no_other_is_made() -> None:
+    result, workshop = climbed(lambda _: found(99))
+    assert taken(result) == [("plain", True)]
+    assert workshop.built == [Recipe()]
+    assert result.holds
+    rung = result.rungs[0]
+    assert (rung.milliseconds, rung.float_milliseconds, rung.recipe) == (2.0, 3.0, Recipe())
+
+
+def test_it_stops_on_the_rung_that_holds() -> None:
+    result, _ = climbed(lambda recipe: found(100 if recipe.bias_correction == "empirical" else 90, 0.1))
+    assert taken(result) == [("plain", True), ("calibrator", False), ("equalization", False), ("bias correction", True)]
+    assert result.recipe == CORRECTED
+
+
+def test_a_rung_that_does_not_help_is_taken_back() -> None:
+    figures = {"none": 0.2, "empirical": 0.1}
+    result, _ = climbed(lambda recipe: found(90, figures[recipe.bias_correction] + 0.1 * recipe.equalization))
+    assert taken(result) == [
+        ("plain", True), ("calibrator", False), ("equalization", False), ("bias correction", True), ("rounding", False),
+    ]  # fmt: skip
+    assert result.recipe == CORRECTED
+    assert not any(rung.recipe.equalization for rung in result.rungs[3:])
+
+
+def test_the_best_calibrator_is_chosen_and_one_that_keeps_the_promise_goes_before_it() -> None:
+    figures = {"mse": found(90, 0.01), "entropy": found(90, 0.02)}
+    result, _ = climbed(lambda recipe: figures.get(recipe.calibrator, found(80, 0.5)))
+    assert result.rungs[1].recipe.calibrator == result.recipe.calibrator == "mse"
+    figures["entropy"] = found(99, 0.02)
+    result, _ = climbed(lambda recipe: figures.get(recipe.calibrator, found(80, 0.5)))
+    assert result.recipe.calibrator == "entropy"
+    assert taken(result) == [("plain", True), ("calibrator", True)]
+
+
+def test_what_holds_is_kept_although_the_divergence_is_the_same() -> None:
+    result, _ = climbed(lambda recipe: found(99 if recipe.equalization else 98, 0.1))
+    assert taken(result)[-1] == ("equalization", True)
+
+
+def test_a_class_more_is_chance_where_the_divergence_is_worse_unless_a_promise_hangs_on_it() -> None:
+    def figures(recipe: Recipe) -> Comparison:
+        lucky = {"mse": found(99, 0.12), "entropy": found(98, 0.11)}
+        return lucky.get(recipe.calibrator, found(98, 0.1 + 0.01 * (recipe != Recipe())))
+
+    free, _ = climbed(figures)
+    assert [name for name, kept in taken(free) if kept] == ["plain"]
+    assert free.rungs[1].recipe.calibrator != "mse"
+    promised, _ = climbed(figures, Goal(agreement=0.985))
+    assert taken(promised) == [("plain", True), ("calibrator", True)]
+    assert promised.recipe.calibrator == "mse"
+
+
+def test_no_rung_breaks_a_promise_that_was_kept_before() -> None:
+    result, _ = climbed(lambda recipe: found(*((97, 0.05) if recipe.equalization else (98, 0.1))), Goal(agreement=0.98))
+    assert ("equalization", False) in taken(result)
+    assert result.holds
+
+
+def test_a_pinned_recipe_is_only_measured() -> None:
+    result, workshop = climbed(lambda _: found(10, 5.0), Goal(agreement=0.9), start=ROUNDED, pinned=True)
+    assert taken(result) == [("plain", True)]
+    assert workshop.built == [ROUNDED]
+    assert not result.holds
+
+
+def test_a_recipe_that_has_it_all_has_nothing_to_climb_but_equalization() -> None:
+    result, _ = climbed(lambda _: found(90), start=ROUNDED)
+    assert taken(result) == [("plain", True), ("equalization", False)]
+    assert result.rungs[1].recipe.calibrator == ROUNDED.calibrator  # its biases are right for no other
+
+
+def test_layers_stay_in_float_only_for_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[frozenset[str]] = []
+
+    def rank_layers(_model: OnnxModel, _ranges: None, scheme: Scheme, *_: object, **__: object) -> list[LayerGain]:
+        asked.append(scheme.float_layers)
+        return [LayerGain((f"layer{len(asked)}", "again"), 40.0, 20.0)]
+
+    monkeypatch.setattr(ladder, "rank_layers", rank_layers)
+
+    def figures(recipe: Recipe) -> Comparison:
+        count = len(recipe.float_layers)
+        return found(80 + 5 * count if count < 4 else 96, 1 / (1 + count))
+
+    result, _ = climbed(figures)
+    assert not asked
+    assert result.holds  # nothing was promised
+    result, _ = climbed(figures, Goal(agreement=0.93))
+    assert taken(result)[-2:] == [("float layers", True)] * 2
+    assert result.recipe.float_layers == ("again", "layer1", "layer2")
+    assert asked == [frozenset(), {"again", "layer1"}]
+    assert result.holds
+
+    asked.clear()
+    result, _ = climbed(figures, Goal(agreement=1.0))
+    assert len(asked) == 4  # layers in float cost milliseconds for good: not without end
+    assert not result.holds
+
+    asked.clear()
+    result, _ = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93))
+    assert taken(result)[-1] == ("float layers", False)
+    assert (len(asked), result.holds, result.recipe.float_layers) == (1, False, ())
+
+    monkeypatch.setattr(ladder, "rank_layers", lambda *_, **__: ())
+    result, _ = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93))
+    assert taken(result)[-1][0] == "rounding"
+    assert not result.holds
+
+
+def test_progress_names_each_rung() -> None:
+    seen: list[Progress] = []
+    workshop = cast(Workshop, FakeWorkshop())
+    climb(workshop, lambda _: found(99), lambda _: (1.0, 1.0), Goal(), start=Recipe(), name="plain", report=seen.append)
+    assert seen == [Progress("rung plain", 0, 1), Progress("rung plain", 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("goal", "figures", "holds", "broken"),
+    [
+        (Goal(), found(99), True, False),
+        (Goal(), found(98), False, False),
+        (Goal(agreement=0.95), found(98), False, False),  # kept, but there may be better for nothing
+        (Goal(agreement=0.95), found(94), False, True),
+        (Goal(agreement=1.0), found(99), False, True),
+        (Goal(drop=0.01), found(99, lost=2), True, False),  # two of 100 images are within the error of 1 %
+        (Goal(drop=0.01), found(99, lost=3), False, True),
+        (Goal(drop=0.01), found(99, lost=9, gained=8), True, False),
+        (Goal(drop=0.0), found(99, lost=1), False, True),
+        (Goal(drop=0.0), found(99, gained=1), True, False),
+        (Goal(drop=0.0), found(99, lost=1, gained=1), True, False),
+    ],
+)
+def test_goals(goal: Goal, figures: Comparison, holds: bool, broken: bool) -> None:
+    assert (goal.holds(figures), goal.is_broken(figures)) == (holds, broken)
+
+
+def test_features_are_judged_by_their_noise() -> None:
+    for sqnr, holds in ((None, False), (29.9, False), (30.0, True)):
+        features = Comparison("float", "int8", 100, sqnr, 0.9, None, None, None, None)
+        assert Goal(agreement=0.99, drop=0.0).holds(features) is holds
+        assert not Goal(agreement=0.99, drop=0.0).is_broken(features)
+    assert loss(features) == pytest.approx(0.001)
+
+
+def test_proposals_leave_out_what_is_there() -> None:
+    assert [recipe.calibrator for recipe in proposals("calibrator", Recipe(calibrator="mse"))] == [
+        name for name in CALIBRATORS if name != "mse"
+    ]
+    assert proposals("calibrator", CORRECTED) == []
+    assert proposals("bias correction", CORRECTED) == []
+    assert proposals("rounding", Recipe()) == [ROUNDED]
+    assert proposals("rounding", ROUNDED) == []
+    assert proposals("equalization", Recipe(equalization=True)) == []
+    assert {recipe.calibrator for recipe in proposals("equalization", Recipe())} == set(CALIBRATORS)
+
+
+def test_ranges_that_are_given_are_not_swept() -> None:
+    """Other calibrators would be measured in vain, and equalization changes what the ranges are of."""
+    given = Ranges("tensorrt-EntropyCalibration2", "0" * 64, "0" * 64, 0, {})
+    result, _ = climbed(lambda _: found(90), given=given)
+    assert [rung.name for rung in result.rungs] == ["plain", "bias correction", "rounding"]

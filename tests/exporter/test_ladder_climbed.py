@@ -1,0 +1,105 @@
+"""The ladder on made networks that break plain min-max, each in a way that one rung can repair."""
+
+from __future__ import annotations
+
+import pytest
+from hardnets import (
+    PREPROCESS,
+    biased_rounding,
+    draw,
+    inputs,
+    network,
+    outlier_channel,
+    rare_spikes,
+    small_differences,
+    weights,
+)
+
+from xxdeploy.datasets import ImageSet
+from xxdeploy.exporter.ladder import Climb, Goal, climb
+from xxdeploy.exporter.quantizer import Workshop
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.verify import Comparison, compare_with, record_reference
+
+MINMAX = Recipe(calibrator="minmax")
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, ImageSet]:
+    """Images to calibrate on, two of them with a white pixel, and others to judge by."""
+    folder = tmp_path_factory.mktemp("colours")
+    return draw(folder / "calibration", 32, 0, white=2), draw(folder / "selection", 100, 1)
+
+
+def climbed(sets: tuple[ImageSet, ImageSet], model: OnnxModel, goal: Goal = Goal()) -> Climb:  # noqa: B008 - frozen
+    """Climb from min-max, judged on images as an export does it."""
+    calibration, selection = sets
+    kept = record_reference(OrtSession(model.data), selection.batches(PREPROCESS, 16))
+
+    def judge(int8: OnnxModel) -> Comparison:
+        return compare_with(kept, OrtSession(int8.data, exact=True), selection.batches(PREPROCESS, 16))
+
+    return climb(
+        Workshop(model, inputs(calibration), lambda _: None),
+        judge,
+        lambda _: (1.0, 1.0),
+        goal,
+        start=MINMAX,
+        name="plain",
+    )
+
+
+def names(result: Climb) -> list[str]:
+    return [rung.name for rung in result.rungs]
+
+
+def agreement(result: Climb) -> float:
+    assert result.comparison.agreement is not None
+    return result.comparison.agreement
+
+
+def test_where_nothing_is_hard_the_first_rung_holds(sets: tuple[ImageSet, ImageSet]) -> None:
+    result = climbed(sets, network(weights()))
+    assert names(result) == ["plain"]
+    assert result.recipe == MINMAX
+
+
+@pytest.mark.parametrize(
+    ("model", "rung"),
+    [
+        (network(rare_spikes()), "calibrator"),
+        (network(outlier_channel(300)), "equalization"),
+        (network(biased_rounding(constant=True), residual=True), "bias correction"),
+        (network(biased_rounding(constant=False), residual=True), "rounding"),
+    ],
+    ids=["spikes", "outlier channel", "rounded down", "rounded down, no constant"],
+)
+def test_each_rung_does_its_work_and_is_the_last(sets: tuple[ImageSet, ImageSet], model: OnnxModel, rung: str) -> None:
+    result = climbed(sets, model)
+    assert names(result)[-1] == rung
+    assert result.rungs[-1].taken
+    assert agreement(result) >= 0.99
+    before = [each for each in result.rungs[:-1] if each.taken]
+    for each in before:
+        assert each.comparison.agreement is not None
+        assert each.comparison.agreement < 0.99
+        assert each.comparison.kl_mean is not None
+        assert result.comparison.kl_mean is not None
+        assert result.comparison.kl_mean < each.comparison.kl_mean / 5
+    assert result.recipe.float_layers == ()
+
+
+def test_what_eight_bits_cannot_hold_goes_back_to_float_where_it_is_promised(
+    sets: tuple[ImageSet, ImageSet],
+) -> None:
+    model = network(small_differences())
+    free = climbed(sets, model)
+    assert names(free)[-1] == "rounding"
+    assert agreement(free) < 0.5
+    promised = climbed(sets, model, Goal(agreement=0.9))
+    assert names(promised)[-1] == "float layers"
+    assert promised.holds
+    assert agreement(promised) >= 0.9
+    assert {"stem/Conv", "wide/Conv"} <= set(promised.recipe.float_layers)  # between the two the differences are lost

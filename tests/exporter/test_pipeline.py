@@ -1,0 +1,228 @@
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xxdeploy import verify
+from xxdeploy.diagnose.verify_bundle import verify_bundle
+from xxdeploy.errors import BundleError, MissingDependencyError, UsageError, VerificationError
+from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import pipeline as story
+from xxdeploy.exporter import stages as prove
+from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.results import Progress
+from xxdeploy.runtime import load
+from xxdeploy.runtime.predictor import pick_variant
+from xxdeploy.verify import Comparison, Tolerance
+from xxdeploy.verify.statistics import change_from_counts
+
+LENET = find("lenet")
+
+
+@pytest.fixture
+def plan(images: Path) -> ExportPlan:
+    return ExportPlan("int8", "none", calibration=images / "plain", evaluation=images / "labelled")
+
+
+def contents(bundle: Path) -> dict[str, bytes]:
+    return {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+
+
+def without_report(bundle: Path) -> dict[str, bytes]:
+    """Return what an export gives again: the report has times in it, and so the manifest another hash of it."""
+    found = contents(bundle)
+    assert len(found.pop("report.html")) > 10_000
+    manifest = json.loads(found["manifest.json"])
+    paths = [entry["path"] for entry in manifest["files"]]
+    del manifest["files"][paths.index("report.html")]
+    return {**found, "manifest.json": json.dumps(manifest).encode()}
+
+
+def test_an_export_is_proven_complete_and_repeatable(plan: ExportPlan, images: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    result = export(LENET, plan, tmp_path / "one", on_progress=seen.append)
+    # Nothing can be judged with random weights: every kind of processor gets a file of its own.
+    assert [row.runner for row in result.rows] == ["keras", "onnx-fp32", "onnx-int8", "onnx-int8-avx2"]
+    assert all(row.latency_p50_ms for row in result.rows)
+    assert result.rows[1].agreement == 1.0
+    assert result.rows[2].size_bytes is not None
+    assert result.rows[0].size_bytes is not None
+    assert result.rows[2].size_bytes < result.rows[0].size_bytes / 3
+    # Each stage beside Keras, with graph optimizations off and on.
+    assert [parity.candidate for parity in result.parities] == [
+        "onnx-fp32, unoptimized", "onnx-fp32", "onnx-int8, unoptimized", "onnx-int8",
+        "onnx-int8-avx2, unoptimized", "onnx-int8-avx2",
+    ]  # fmt: skip
+    assert [rung.rung for rung in result.rungs] == ["plain"]
+    assert all(parity.max_abs < 1e-6 for parity in result.parities[:2])
+    assert {"build", "calibrate", "accuracy keras", "accuracy onnx-int8", "write"} <= {event.step for event in seen}
+    assert max(event.done for event in seen if event.step == "calibrate") == 20
+
+    export(LENET, plan, tmp_path / "two")
+    assert without_report(tmp_path / "one") == without_report(tmp_path / "two")
+
+    evidence = result.bundle / "manifest.json"
+    assert str(images) not in evidence.read_text()  # nothing about this machine's folders
+    verified = verify_bundle(result.bundle, evaluation=images / "labelled")
+    assert verified.selftest.images == 4
+    rows = {row.runner: row for row in result.rows}
+    picked = load(result.bundle).variant.name
+    assert verified.rows[0].top1 == rows[f"onnx-{picked}"].top1
+    picture = next((images / "plain").iterdir())
+    assert len(load(result.bundle).predict(picture)) == 5
+
+
+def test_every_processor_picks_its_file_and_every_file_passes_its_golden_pairs(
+    plan: ExportPlan, tmp_path: Path
+) -> None:
+    bundle = export(LENET, plan, tmp_path / "all").bundle
+    manifest = load(bundle).manifest
+    for features, name in (
+        ({"vnni", "avx2"}, "int8"),
+        ({"avx2"}, "int8-avx2"),
+        ({"arm"}, "int8-arm"),
+        ({"arm", "dotprod"}, "int8-arm"),
+        (set(), "int8-avx2"),
+    ):
+        assert pick_variant(manifest, frozenset(features)).name == name
+    assert {variant.name: variant.scheme for variant in manifest.variants} == {
+        "int8": "static-w8c-a8", "int8-arm": "static-w8c-a8i", "int8-avx2": "static-w8c-a8",
+    }  # fmt: skip
+    golden = {variant.name: variant.golden for variant in manifest.variants}
+    assert golden["int8"] == golden["int8-arm"] == "golden/outputs.npy"  # the same integers, the same answers
+    assert golden["int8-avx2"] == "golden/outputs-avx2.npy"
+    for variant in manifest.variants:
+        assert load(bundle, variant=variant.name, selftest=True).variant == variant
+
+
+@pytest.mark.parametrize(("cpu", "name"), [("vnni", "int8"), ("avx2", "int8-avx2"), ("arm", "int8-arm")])
+def test_a_bundle_for_one_kind_of_processor(plan: ExportPlan, tmp_path: Path, cpu: str, name: str) -> None:
+    bundle = export(LENET, replace(plan, cpu=cpu, evaluation=None), tmp_path / cpu).bundle
+    manifest = load(bundle, variant=name, selftest=True).manifest
+    assert [variant.name for variant in manifest.variants] == [name]
+    if cpu != "avx2":
+        with pytest.raises(BundleError) as caught:
+            pick_variant(manifest, frozenset({"avx2"}))
+        assert caught.value.code == "no-variant"
+
+
+def test_the_sample_export_is_honest_and_repeatable(tmp_path: Path) -> None:
+    plan = ExportPlan("int8", "sample", cpu="vnni", max_drop=2.0, min_agreement=95.0)
+    result = export(LENET, plan, tmp_path / "one")
+    assert [(rung.rung, rung.images) for rung in result.rungs] == [("plain", 50)]
+    kept = [sentence for sentence in result.sentences if "is kept" in sentence or "cannot support" in sentence]
+    assert len(kept) == 2 * len(result.rows[2:])  # both promises, for each model of its own
+    export(LENET, plan, tmp_path / "two")
+    assert without_report(tmp_path / "one") == without_report(tmp_path / "two")
+    evidence = json.loads((tmp_path / "one" / "manifest.json").read_text())["evidence"]
+    assert evidence["recipe"] == Recipe().to_json()
+    assert [each["cpu"] for each in evidence["processors"]] == ["vnni", "avx2", "arm"]
+    assert [each["rung"] for each in evidence["ladder"]] == ["plain"]
+
+
+def test_a_promise_that_is_broken_says_what_helps_and_writes_nothing(tmp_path: Path, images: Path) -> None:
+    """Ranges of noise, pinned: classes change, and no promise of none is kept."""
+    plan = ExportPlan("int8", "sample", calibration=images / "plain", cpu="vnni", recipe=str(tmp_path / "worst.toml"))
+    (tmp_path / "worst.toml").write_text('calibrator = "percentile-60"')
+    export(LENET, plan, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    drop, agreement = replace(plan, force=True, max_drop=0.0), replace(plan, force=True, min_agreement=100.0)
+    for promised, word in (drop, "top-1 fell"), (agreement, "less than the 100 % promised"):
+        for out in ("new", "out"):
+            with pytest.raises(VerificationError) as caught:
+                export(LENET, promised, tmp_path / out)
+            assert caught.value.code == "accuracy-drop"
+            assert word in caught.value.message
+            assert "most sensitive layers" in caught.value.hint
+    assert not (tmp_path / "new").exists()
+    assert contents(tmp_path / "out") == before
+
+
+def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
+    """The AVX2 file is another model, and has to keep it, too."""
+    scores = np.eye(10, dtype=np.float32)[np.arange(50) % 10]
+    worse = np.roll(scores, 1, axis=1)
+    worse[5:] = scores[5:]
+    good, bad = (
+        verify.judge_paired(scores, other, names=("onnx-fp32", name))
+        for name, other in (("onnx-int8", scores), ("onnx-int8-avx2", worse))
+    )
+    plan = ExportPlan("int8", min_agreement=90.0)
+    sentences = story._judge(plan, (), (good, bad))
+    assert [sentence.partition(":")[0] for sentence in sentences] == [
+        "onnx-int8", "onnx-int8", "onnx-int8-avx2", "onnx-int8-avx2",
+    ]  # fmt: skip
+    assert all("50 images" in sentence for sentence in sentences)
+    for asked in (95.0, 100.0):
+        with pytest.raises(VerificationError) as caught:
+            story._judge(replace(plan, min_agreement=asked), (), (good, bad))
+        assert caught.value.code == "accuracy-drop"
+        assert caught.value.message.startswith("onnx-int8-avx2: the same class on 90.0 %")
+
+
+def test_the_second_export_reuses_the_calibration(plan: ExportPlan, tmp_path: Path) -> None:
+    export(LENET, plan, tmp_path / "one")
+    seen: list[Progress] = []
+    export(LENET, replace(plan, force=True), tmp_path / "one", on_progress=seen.append)
+    assert "calibrate" not in {event.step for event in seen}
+
+
+def test_features_have_no_classes(images: Path, tmp_path: Path) -> None:
+    options = BuildOptions(include_top=False, pooling="avg")
+    result = export(LENET, ExportPlan("int8", "none", options, images / "plain"), tmp_path / "features")
+    features = load(result.bundle).features(np.zeros((28, 28, 1), np.uint8))
+    assert features.shape == (1, 64)
+    assert result.rows[0].top1 is None
+    with pytest.raises(UsageError, match="no classes"):
+        verify_bundle(result.bundle, evaluation=images / "labelled")
+
+
+def test_a_stage_outside_its_tolerance_leaves_nothing(
+    plan: ExportPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prove, "EXACT_PROBABILITIES", Tolerance("report it", max_abs=1e-12))
+    with pytest.raises(VerificationError) as caught:
+        export(LENET, plan, tmp_path / "out")
+    assert caught.value.code == "parity"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_lost_point_leaves_the_old_bundle(plan: ExportPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export(LENET, plan, tmp_path / "out")
+    before = contents(tmp_path / "out")
+
+    def judge_paired(*outputs: Any, **more: Any) -> Comparison:
+        found = verify.judge_paired(*outputs, **more)
+        lost = change_from_counts(0, 9, found.images) if found.candidate == "onnx-int8" else found.change
+        return replace(found, right=(10, 1), change=lost)
+
+    monkeypatch.setattr(prove, "judge_paired", judge_paired)
+    with pytest.raises(VerificationError) as caught:
+        export(LENET, replace(plan, max_drop=1.0, force=True), tmp_path / "out")
+    assert caught.value.code == "accuracy-drop"
+    assert contents(tmp_path / "out") == before
+
+
+def test_an_existing_folder_is_refused_before_any_work(plan: ExportPlan, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("precious")
+    for force in (False, True):
+        with pytest.raises(UsageError):
+            export(
+                LENET, replace(plan, force=force), tmp_path / "out", on_progress=lambda event: pytest.fail(event.step)
+            )
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
+
+
+def test_on_a_device_the_export_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name == "onnx" or name.startswith(("xxdeploy.passes", "onnx."))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependencyError) as caught:
+        export(LENET, ExportPlan(weights="none"), tmp_path / "out")
+    assert "xxdeploy[export]" in caught.value.hint

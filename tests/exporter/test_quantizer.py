@@ -1,0 +1,175 @@
+"""Models after recipes, also of broken networks and poor images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hardnets import PREPROCESS, Weights, draw, inputs, network, outlier_channel, weights
+from PIL import Image
+
+from xxdeploy.datasets import ImageSet, open_images
+from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.exporter.ladder import Goal, climb
+from xxdeploy.exporter.quantizer import Workshop
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.quantize import quantize
+from xxdeploy.quantize.methods.reconstruct import reconstruct
+from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.results import Progress
+from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.verify import Comparison, compare_with, record_reference
+
+TUNED = Recipe(equalization=True, bias_correction="empirical", rounding="adaptive")
+
+
+@pytest.fixture(scope="module")
+def colors(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
+    return draw(tmp_path_factory.mktemp("colours"), 24, 0)
+
+
+def convolutions_in_float(model: OnnxModel) -> set[str]:
+    """Return the layers that read float weights."""
+    proto = model.proto()
+    producers = {name: node.op_type for node in proto.graph.node for name in node.output}
+    return {
+        node.name
+        for node in proto.graph.node
+        if node.op_type in ("Conv", "Gemm") and producers.get(node.input[1]) != "DequantizeLinear"
+    }
+
+
+def test_float_layers_are_named_by_node_or_by_keras_layer(colors: ImageSet) -> None:
+    workshop = Workshop(network(weights()), inputs(colors), lambda _: None)
+    for names, expected in (
+        ((), set()),
+        (("stem",), {"stem/Conv"}),  # the part before the slash is the Keras layer
+        (("stem/Conv", "raw"), {"stem/Conv", "raw/Gemm"}),
+    ):
+        assert convolutions_in_float(workshop.build(Recipe(float_layers=names))) == expected
+    for wrong in ("ste", "Conv", "stem/", ""):
+        with pytest.raises(UsageError) as caught:
+            workshop.build(Recipe(float_layers=("wide", wrong)))
+        assert caught.value.code == "recipe-layers"
+        assert repr(wrong) in caught.value.message
+
+
+ZERO = np.zeros(1)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), TUNED], ids=["plain", "tuned"])
+def test_the_same_recipe_gives_the_same_bytes(colors: ImageSet, recipe: Recipe) -> None:
+    model = network(outlier_channel(30))
+    one = Workshop(model, inputs(colors), lambda _: None)
+    first = one.build(recipe)
+    assert first.data == one.build(recipe).data
+    seen: list[Progress] = []
+    assert first.data == Workshop(model, inputs(colors), seen.append).build(recipe).data
+    assert "calibrate" not in {event.step for event in seen}  # it was kept in the cache
+
+
+def test_images_are_looked_at_once_for_all_calibrators(colors: ImageSet) -> None:
+    seen: list[Progress] = []
+    workshop = Workshop(network(weights()), inputs(colors), seen.append)
+    models = [workshop.build(Recipe(calibrator=name)).data for name in ("minmax", "mse", "percentile-99")]
+    assert len(set(models)) == 3
+    assert Counter(event.step for event in seen)["calibrate"] == len(colors)
+
+
+def test_signed_activations_give_the_same_answers(colors: ImageSet) -> None:
+    workshop = Workshop(network(weights()), inputs(colors), lambda _: None)
+    batch = next(colors.batches(PREPROCESS, 8))
+    for recipe in (Recipe(), TUNED):
+        unsigned, signed = workshop.build(recipe), workshop.build(recipe, signed=True)
+        outputs = [OrtSession(model.data, optimize=False).run(batch) for model in (unsigned, signed)]
+        np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(equalization=True)], ids=["plain", "equalized"])
+def test_weights_that_are_no_numbers(colors: ImageSet, value: float, recipe: Recipe) -> None:
+    broken = weights()
+    # `network` runs it once: the broken weight is put in behind that.
+    proto, arrays = network(broken).split()
+    values = np.array(arrays["wide_w"])
+    values[2, 3] = value
+    workshop = Workshop(OnnxModel.join(proto, {**arrays, "wide_w": values}), inputs(colors), lambda _: None)
+    with pytest.raises(ConversionError) as caught:
+        workshop.build(recipe)
+    assert caught.value.code == "non-finite-weights"
+    assert "wide_w" in caught.value.message
+
+
+def test_activations_that_overflow(colors: ImageSet) -> None:
+    proto, arrays = network(weights()).split()
+    huge = np.array(arrays["wide_w"]) * np.float32(1e38)
+    workshop = Workshop(OnnxModel.join(proto, {**arrays, "wide_w": huge}), inputs(colors), lambda _: None)
+    with pytest.raises(ConversionError) as caught:
+        workshop.build(Recipe())
+    assert caught.value.code == "non-finite-range"
+
+
+def poor(folder: Path, count: int) -> ImageSet:
+    """Images without content: all of one gray."""
+    folder.mkdir()
+    for index in range(count):
+        Image.new("RGB", (16, 16), (127, 127, 127)).save(folder / f"{index}.png")
+    return open_images(folder)
+
+
+def dead_channels() -> Weights:
+    """A quarter of the first layer's channels never fire, one output of the second has no weights at all."""
+    made = weights()
+    made["stem_w"][::4] = 0
+    made["stem_b"][::4] = -1
+    made["wide_w"][5] = 0
+    made["wide_b"][5] = 0
+    return made
+
+
+@pytest.mark.parametrize("recipe", [Recipe(), Recipe(calibrator="entropy"), Recipe(calibrator="mse"), TUNED], ids=str)
+@pytest.mark.parametrize("kind", ["constant", "one", "dead"])
+def test_poor_images_and_dead_channels_still_give_a_network_that_runs(
+    tmp_path: Path, colors: ImageSet, recipe: Recipe, kind: str
+) -> None:
+    images = {"constant": lambda: poor(tmp_path / "grey", 5), "one": lambda: draw(tmp_path / "one", 1, 3)}
+    calibration = images.get(kind, lambda: colors)()
+    model = network(dead_channels() if kind == "dead" else weights())
+    int8 = Workshop(model, inputs(calibration), lambda _: None).build(recipe)
+    kept = record_reference(OrtSession(model.data), colors.batches(PREPROCESS, 8))
+    found = compare_with(kept, OrtSession(int8.data, exact=True), colors.batches(PREPROCESS, 8))
+    assert found.agreement is not None  # and no NaN came out, which would have raised
+    if kind == "dead":
+        assert found.agreement >= 0.95
+
+
+def test_the_ladder_on_one_image_ends(tmp_path: Path, colors: ImageSet) -> None:
+    """Ranges of one image say little of others: all rungs are tried, and what came of it is told."""
+    model = network(outlier_channel(300))
+    one = draw(tmp_path / "one", 1, 3)
+    kept = record_reference(OrtSession(model.data), colors.batches(PREPROCESS, 8))
+
+    def judge(int8: OnnxModel) -> Comparison:
+        return compare_with(kept, OrtSession(int8.data, exact=True), colors.batches(PREPROCESS, 8))
+
+    workshop = Workshop(model, inputs(one), lambda _: None)
+    result = climb(workshop, judge, lambda _: (1.0, 1.0), Goal(), start=Recipe(), name="plain")
+    assert result.rungs[0].comparison.agreement is not None
+    assert result.comparison.agreement is not None
+    assert result.comparison.agreement >= result.rungs[0].comparison.agreement
+
+
+def test_what_is_remembered_of_a_tuned_network_is_what_was_tuned(colors: ImageSet) -> None:
+    """Half a gigabyte of weights is not kept for each recipe; what comes out is the same to the byte."""
+    model = network(weights())
+    workshop = Workshop(model, inputs(colors), lambda _: None)
+    for recipe in (Recipe(bias_correction="empirical"), TUNED):
+        floats, ranges, asked = workshop.float_model(recipe), workshop.ranges(recipe), workshop.scheme(recipe)
+        found = reconstruct(floats, ranges, asked, workshop.some(96), rounding=recipe.rounding == "adaptive")
+        expected = quantize(found.model, ranges, asked, rounding=found.rounding)
+        assert workshop.build(recipe).data == workshop.build(recipe).data == expected.data
+        base, (tuned, _) = floats.split()[1], workshop._tuned[recipe, frozenset()]
+        own = [array for name, array in tuned.split()[1].items() if not np.shares_memory(array, base.get(name, ZERO))]
+        assert sum(array.nbytes for array in own) < model.size / 10

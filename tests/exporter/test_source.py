@@ -1,0 +1,194 @@
+"""A model of the user's own, from the file to the device."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xxdeploy.bundle.check import check_bundle
+from xxdeploy.engine.options import EngineOptions
+from xxdeploy.errors import EngineError, UsageError, VerificationError
+from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter.source import name_of
+from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.runtime import load
+
+
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small residual network for 32 x 32 that scales its pixels itself, with random but fixed weights."""
+    import keras
+
+    keras.utils.set_random_seed(3)
+    layers = keras.layers
+    image = keras.Input((32, 32, 3), name="photo")
+    x = layers.Rescaling(1 / 127.5, offset=-1.0)(image)
+    x = layers.Conv2D(16, 3, padding="same", use_bias=False, name="stem")(x)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    y = layers.Conv2D(16, 3, padding="same", activation="relu", name="block")(x)
+    x = layers.GlobalAveragePooling2D()(layers.Add()([x, layers.Conv2D(16, 3, padding="same")(y)]))
+    model = keras.Model(image, layers.Dense(7, activation="softmax", name="kinds")(x), name="residual")
+    path = tmp_path_factory.mktemp("own") / "My Residual (v2).keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, numbers = tmp_path_factory.mktemp("images"), np.random.default_rng(5)
+    for index in range(40):
+        low, high = sorted(numbers.integers(0, 256, 2).tolist())
+        picture = numbers.integers(low, high + 1, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(root / f"{index}.png")
+    return root
+
+
+def test_a_file_becomes_a_bundle(residual: Path, folder: Path, tmp_path: Path) -> None:
+    import keras
+
+    result = export(residual, ExportPlan("int8", calibration=folder), tmp_path / "out")
+    assert result.task == "classification"
+    assert any("scales the pixels itself" in note for note in result.notes)
+    assert result.parities[0].max_abs < 1e-5
+    assert result.rows[2].runner == "onnx-int8"  # not -arm, which comes first in the bundle and gives the same answers
+    runtime = load(result.bundle)
+    assert runtime.manifest.name == "my-residual-v2-int8"
+    assert runtime.manifest.source["model"] == residual.name
+    assert runtime.manifest.preprocess.mode == "none"
+    picture = np.asarray(Image.open(next(folder.iterdir())))
+    model: Any = keras.models.load_model(residual)
+    expected = model(picture[None].astype(np.float32)).numpy()
+    assert runtime.probabilities(picture) == pytest.approx(expected, abs=0.05)
+    assert runtime.probabilities(picture).shape == (1, 7)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_several_outputs_are_all_proved(precision: str, residual: Path, folder: Path, tmp_path: Path) -> None:
+    import keras
+
+    whole: Any = keras.models.load_model(residual)
+    block = whole.get_layer("block").output
+    embedding = keras.layers.GlobalAveragePooling2D(name="embedding")(block)
+    model = keras.Model(whole.input, {"all": embedding, "kinds": whole.output, "maps": block}, name="several")
+    model.save(tmp_path / "several.keras")
+
+    images = None if precision == "fp32" else folder
+    result = export(tmp_path / "several.keras", ExportPlan(precision, calibration=images), tmp_path / "out")
+    stages = {parity.candidate for parity in result.parities}
+    stage = f"onnx-{precision}"
+    assert stages >= {stage, f"embedding of {stage}", f"block of {stage}", f"block of {stage}, unoptimized"}
+    manifest = check_bundle(result.bundle)
+    assert (manifest.schema, manifest.output_names) == (2, ("kinds", "embedding", "block"))
+    assert [(output.task, output.classes) for output in manifest.more_outputs] == [("features", 0)] * 2
+
+    runtime = load(result.bundle, selftest=True)
+    picture = np.asarray(Image.open(next(folder.iterdir())))
+    found = runtime.run([picture, picture])
+    expected = model(picture[None].astype(np.float32))
+    near = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.1}[precision]
+    for name, key in (("kinds", "kinds"), ("embedding", "all"), ("block", "maps")):
+        reference = expected[key].numpy()
+        assert found[name].shape == (2, *reference.shape[1:])
+        assert found[name][:1] == pytest.approx(reference, abs=near * float(np.abs(reference).max()))
+    assert runtime.probabilities(picture) == pytest.approx(found["kinds"][:1], abs=1e-6)
+    assert runtime.predict(picture)[0].index == found["kinds"][0].argmax()
+
+
+def test_the_self_test_looks_at_every_output(residual: Path, tmp_path: Path) -> None:
+    import keras
+
+    whole: Any = keras.models.load_model(residual)
+    model = keras.Model(whole.input, [whole.output, whole.get_layer("block").output], name="several")
+    model.save(tmp_path / "several.keras")
+    runtime = load(export(tmp_path / "several.keras", ExportPlan(), tmp_path / "out").bundle)
+
+    class Off:
+        name = "off"
+
+        def run(self, batch: np.ndarray) -> np.ndarray:
+            return runtime.session.run(batch)
+
+        def run_all(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+            found = runtime.session.run_all(batch)  # type: ignore[attr-defined]
+            return {**found, "block": found["block"] + 1}
+
+    with pytest.raises(VerificationError, match="largest error of block") as caught:
+        load(runtime.root, session=Off(), selftest=True)
+    assert caught.value.code == "golden-mismatch"
+
+    class One:
+        name, run = "one", Off.run
+
+    with pytest.raises(EngineError, match="does not give kinds, block") as refused:
+        load(runtime.root, session=One(), selftest=True)
+    assert refused.value.code == "engine-output"
+
+
+def test_an_embedding_is_told_from_scores_by_its_task(residual: Path, tmp_path: Path) -> None:
+    import keras
+
+    whole: Any = keras.models.load_model(residual)
+    inner = whole.get_layer("kinds").input
+    linear = keras.Model(whole.input, keras.layers.Dense(8, name="embedding")(inner), name="embedder")
+    linear.save(tmp_path / "embedder.keras")
+    scores = export(tmp_path / "embedder.keras", ExportPlan(), tmp_path / "scores")
+    assert scores.task == "classification"
+    assert any("a Softmax was added" in note and "--task features" in note for note in scores.notes)
+    result = export(tmp_path / "embedder.keras", ExportPlan(task="features"), tmp_path / "features")
+    assert (result.task, result.notes) == ("features", scores.notes[1:])
+    picture = np.full((32, 32, 3), 77, np.uint8)
+    expected = linear(picture[None].astype(np.float32)).numpy()
+    runtime = load(result.bundle)
+    assert runtime.features(picture) == pytest.approx(expected, abs=1e-4)
+    assert runtime.manifest.source["task"] == "features"
+
+
+def test_an_engine_has_one_output(residual: Path, tmp_path: Path) -> None:
+    import keras
+
+    whole: Any = keras.models.load_model(residual)
+    keras.Model(whole.input, [whole.output, whole.get_layer("block").output]).save(tmp_path / "several.keras")
+    plan = ExportPlan(engine=EngineOptions(target="tensorrt-rtx", gpus=("sm86",)))
+    with pytest.raises(UsageError) as caught:
+        export(tmp_path / "several.keras", plan, tmp_path / "out")
+    assert caught.value.code == "several-outputs"
+    with pytest.raises(UsageError) as caught:
+        ExportPlan(task="segmentation")
+    assert caught.value.code == "unknown-task"
+
+
+def test_an_inner_layer_is_features(residual: Path, tmp_path: Path) -> None:
+    result = export(residual, ExportPlan(output_layer="block"), tmp_path / "out")
+    assert result.task == "features"
+    assert load(result.bundle).features(np.zeros((32, 32, 3), np.uint8)).shape[0] == 1
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        ExportPlan(options=BuildOptions(classes=5)),
+        ExportPlan(options=BuildOptions(include_top=False)),
+        ExportPlan(weights="none"),
+    ],
+)
+def test_what_builds_a_catalog_network_says_nothing_about_a_file(plan: ExportPlan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        export(tmp_path / "model.keras", plan, tmp_path / "out")
+    assert caught.value.code == "catalog-only"
+
+
+@pytest.mark.parametrize(
+    "plan", [ExportPlan(weights="none", output_layer="x"), ExportPlan(weights="none", task="features")]
+)
+def test_a_catalog_network_has_no_file_options(plan: ExportPlan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        export(find("lenet"), plan, tmp_path / "out")
+    assert caught.value.code == "model-file-only"
+
+
+def test_names() -> None:
+    assert name_of(Path("a/Björn's model.v2.h5")) == "bj-rn-s-model.v2"
+    assert name_of(Path("__.keras")) == "model"
+    assert name_of(find("MobileNet-V2")) == "mobilenetv2"

@@ -1,0 +1,32 @@
+"""What stages are held to, and in which batches pictures go through them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xxdeploy.datasets.batch_size import batch_that_fits
+from xxdeploy.exporter.stages import tolerance_for, uneven_batches
+from xxdeploy.verify import FP16_SCORES, INT8_FEATURES, INT8_PROBABILITIES, INT8_SCORES
+
+
+@pytest.mark.parametrize(
+    ("most", "size", "batch"),
+    [(8, 32, 8), (8, 224, 8), (8, 299, 4), (8, 331, 3), (16, 224, 16), (16, 331, 7), (8, 1024, 2)],
+)
+def test_larger_pictures_come_in_smaller_batches(most: int, size: int, batch: int) -> None:
+    assert batch_that_fits(most, size, size) == batch
+
+
+def test_batches_are_uneven_and_hold_every_image_once() -> None:
+    images = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
+    batches = uneven_batches([images[:8], images[8:16], images[16:]], 18)
+    assert [len(batch) for batch in batches] == [1, 8, 8, 1]
+    np.testing.assert_array_equal(np.concatenate(batches), images[:18])
+
+
+def test_random_weights_are_judged_by_their_scores() -> None:
+    assert tolerance_for("classification", "int8", trained=False) is INT8_SCORES
+    assert tolerance_for("classification", "fp16", trained=False) is FP16_SCORES
+    assert tolerance_for("classification", "int8", trained=True) is INT8_PROBABILITIES
+    assert tolerance_for("features", "int8", trained=False) is INT8_FEATURES

@@ -1,0 +1,164 @@
+"""Clip, global pooling, dense layers and batch norms, each found in the form in which tf2onnx spells it out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graphnets import apply, parse
+
+from xxdeploy.onnxmodel.graph import Graph
+from xxdeploy.passes.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool
+
+BOUNDS = "float low = {-0.5}, float six = {6}, float[1] one = {1}"
+
+
+def clip(body: str, extra: str = "", output: str = "float[n, 4] y", kind: str = "float") -> str:
+    bounds = BOUNDS if kind == "float" else f"{kind} low = {{-1}}, {kind} six = {{6}}, {kind}[1] one = {{1}}"
+    return f"g ({kind}[n, 4] x) => ({output}) <{bounds}{extra}> {{ {body} }}"
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ("a = Relu(x) y = Min(a, six)", (0, 6)),
+        ("a = Relu(x) y = Min(six, a)", (0, 6)),
+        ("a = Max(x, low) y = Min(a, one)", (-0.5, 1)),
+        ("a = Max(low, x) y = Min(a, six)", (-0.5, 6)),
+        ("a = Relu(x) y = Clip(a, , six)", (0, 6)),
+        ("a = Relu(x) y = Clip(a, low, six)", (0, 6)),
+    ],
+)
+def test_clip(body: str, wanted: tuple[float, float]) -> None:
+    result = apply(clip(body), fuse_clip)
+    assert result.changed == (1,)
+    assert result.ops == {"Clip": 1}
+    _, low, high = result.node("Clip").input
+    assert (result.arrays[low].item(), result.arrays[high].item()) == wanted
+    assert result.arrays[low].shape == result.arrays[high].shape == ()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = Relu(x) b = Min(a, six) y = Add(a, b)",  # read twice
+        "a = Relu(x) y = Clip(a)",  # no upper bound
+        "a = Relu(x) y = Clip(a, low)",
+        "a = Relu(x) y = Clip(a, one0, six)",  # the lower bound is above zero
+        "a = Relu(x) y = Min(a, low)",  # the upper bound is below zero
+        "a = Max(x, six) y = Min(a, low)",  # always low
+        "a = Relu(x) b = ReduceMax<keepdims = 0>(x) y = Min(a, b)",  # no constant
+        "a = Relu(x) b = ReduceMin<keepdims = 0>(x) y = Clip(a, b, six)",  # a bound that is computed
+        "a = Relu(x) y = Min(a, six, one)",
+        "a = Sigmoid(x) y = Min(a, one)",
+        "a = Relu(x) y = Min(a, row)",  # a bound for each column
+    ],
+)
+def test_not_a_clip(body: str) -> None:
+    extra = ", float one0 = {1}, float[4] row"
+    assert apply(clip(body, extra), fuse_clip).changed == (0,)
+
+
+def test_clip_keeps_rank_outputs_and_types() -> None:
+    assert apply(clip("a = Relu(x) y = Min(a, s)", ", float[1, 1, 1] s", "float[1, n, 4] y"), fuse_clip).changed == (0,)
+    both = "float[n, 4] a, float[n, 4] y"
+    assert apply(clip("a = Relu(x) y = Min(a, six)", "", both), fuse_clip).changed == (0,)
+    for kind in ("double", "int32"):
+        text = clip("a = Max(x, low) y = Min(a, six)", "", f"{kind}[n, 4] y", kind)
+        assert apply(text, fuse_clip).changed == (0,)
+
+
+@pytest.mark.parametrize("axes", ["[2, 3]", "[-1, -2]", "[3, 2]", "[2, -1]"])
+@pytest.mark.parametrize(("reduce", "pool"), [("ReduceMean", "GlobalAveragePool"), ("ReduceMax", "GlobalMaxPool")])
+def test_global_pool(axes: str, reduce: str, pool: str) -> None:
+    text = f"""g (float[n, 3, 5, 4] x) => (float[n, 3] y, float[n, 3, 1, 1] z)
+    {{ y = {reduce}<axes = {axes}, keepdims = 0>(x)  z = {reduce}<axes = {axes}>(x) }}"""
+    result = apply(text, fuse_global_pool)
+    assert result.changed == (2,)
+    assert result.ops == {pool: 2, "Flatten": 1}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "node"),
+    [
+        ("float[n, 3, 5, 4] x", "float[n, 4] y", "ReduceMean<axes = [1, 2], keepdims = 0>"),
+        ("float[n, 3, 5, 4] x", "float[n, 1, 1, 1] y", "ReduceMean<axes = [1, 2, 3]>"),
+        ("float[n, 3, 5, 4] x", "float[1, 1, 1, 1] y", "ReduceMean"),
+        ("float[n, 3, 5, 4] x", "float[n, 3, 5, 1] y", "ReduceMax<axes = [3]>"),
+        ("float[n, 3, 5, 4] x", "float[n, 3] y", "ReduceMin<axes = [2, 3], keepdims = 0>"),
+        ("float[n, 3, 5, 4, 2] x", "float[n, 3, 1, 1, 2] y", "ReduceMean<axes = [2, 3]>"),
+        ("int32[n, 3, 5, 4] x", "int32[n, 3, 1, 1] y", "ReduceMax<axes = [2, 3]>"),  # pooling has no integers
+    ],
+)
+def test_not_a_global_pool(inputs: str, output: str, node: str) -> None:
+    assert apply(f"g ({inputs}) => ({output}) {{ y = {node}(x) }}", fuse_global_pool).changed == (0,)
+
+
+def dense(body: str, weights: str, output: str = "float[n, 5] y", inputs: str = "float[n, 3] x") -> str:
+    return f"g ({inputs}) => ({output}) <float[3, 5] w, {weights}> {{ {body} }}"
+
+
+@pytest.mark.parametrize("bias", ["float[5] b", "float[1, 5] b", "float b", "float[1, 1] b"])
+@pytest.mark.parametrize("order", ["d, b", "b, d"])
+def test_gemm(bias: str, order: str) -> None:
+    result = apply(dense(f"d = MatMul(x, w) y = Add({order})", bias), fuse_gemm)
+    assert result.changed == (1,)
+    assert result.ops == {"Gemm": 1}
+    assert result.arrays[result.node("Gemm").input[2]].shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("body", "weights", "output", "inputs"),
+    [
+        ("d = MatMul(x, w) e = Add(d, b) y = Mul(d, e)", "float[5] b", "float[n, 5] y", "float[n, 3] x"),
+        ("d = MatMul(x, w) y = Add(d, b)", "float[5] b", "float[n, 5] d, float[n, 5] y", "float[n, 3] x"),
+        ("d = MatMul(x, w) y = Add(d, b)", "float[5] b", "float[n, 7, 5] y", "float[n, 7, 3] x"),
+        ("d = MatMul(x, w) y = Add(d, b)", "float[2, 5] b", "float[2, 5] y", "float[2, 3] x"),
+        ("d = MatMul(x, w) y = Add(d, b)", "float[1, 1, 1] b", "float[1, n, 5] y", "float[n, 3] x"),
+        ("e = Exp(w) d = MatMul(x, e) y = Add(d, b)", "float[5] b", "float[n, 5] y", "float[n, 3] x"),
+        ("d = MatMul(x, w) e = MatMul(x, w) y = Add(d, e)", "float[5] b", "float[n, 5] y", "float[n, 3] x"),
+    ],
+)
+def test_not_a_gemm(body: str, weights: str, output: str, inputs: str) -> None:
+    assert apply(dense(body, weights, output, inputs), fuse_gemm).changed == (0,)
+
+
+def norm(body: str, weights: str, output: str = "float[n, 4, 3, 3] y", channels: int = 4) -> str:
+    return f"g (float[n, {channels}, 3, 3] x) => ({output}) <{weights}> {{ {body} }}"
+
+
+@pytest.mark.parametrize("weights", ["float[4, 1, 1] s, float[1, 4, 1, 1] t", "float[1, 4, 1, 1] s, float[4, 1, 1] t"])
+@pytest.mark.parametrize("body", ["m = Mul(x, s) y = Add(m, t)", "m = Mul(s, x) y = Add(t, m)"])
+def test_batch_norm(body: str, weights: str) -> None:
+    result = apply(norm(body, weights), fuse_batch_norm)
+    assert result.changed == (1,)
+    assert result.ops == {"BatchNormalization": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "weights", "output", "channels"),
+    [
+        ("m = Mul(x, s) y = Add(m, t)", "float s, float[4, 1, 1] t", "float[n, 4, 3, 3] y", 4),
+        ("m = Mul(x, s) y = Add(m, t)", "float[4, 1, 1] s, float t", "float[n, 4, 3, 3] y", 4),
+        ("m = Mul(x, s) y = Add(m, t)", "float[3] s, float[4, 1, 1] t", "float[n, 4, 3, 3] y", 4),
+        ("m = Mul(x, s) y = Add(m, t)", "float[4, 1, 1] s, float[4, 1, 1] t", "float[n, 4, 3, 3] y", 1),  # spreads
+        ("m = Mul(x, s) a = Add(m, t) y = Sub(a, m)", "float[4, 1, 1] s, float[4, 1, 1] t", "float[n, 4, 3, 3] y", 4),
+        ("m = Mul(x, x) y = Add(m, t)", "float[4, 1, 1] t", "float[n, 4, 3, 3] y", 4),
+        ("y = Add(x, t)", "float[4, 1, 1] t", "float[n, 4, 3, 3] y", 4),
+        (
+            "m = Mul(x, s) y = Add(m, t)",
+            "float[4,1,1] s, float[4,1,1] t",
+            "float[n, 4, 3, 3] m, float[n, 4, 3, 3] y",
+            4,
+        ),
+    ],
+)
+def test_not_a_batch_norm(body: str, weights: str, output: str, channels: int) -> None:
+    assert apply(norm(body, weights, output, channels), fuse_batch_norm).changed == (0,)
+
+
+def test_a_chain_of_two_scales_is_one_batch_norm_and_one_scale() -> None:
+    text = norm("a = Mul(x, s) m = Mul(a, s) y = Add(m, t)", "float[4, 1, 1] s, float[4, 1, 1] t")
+    result = apply(text, fuse_batch_norm)
+    assert result.ops == {"Mul": 1, "BatchNormalization": 1}
+    scale = result.arrays[result.node("BatchNormalization").input[1]]
+    np.testing.assert_array_equal(scale, Graph(parse(text)).arrays["s"].reshape(4))

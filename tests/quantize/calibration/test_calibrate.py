@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from quantnets import batches, images, parse, residual, run
+
+from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.quantize import Scheme, calibrate, quantize
+from xxdeploy.quantize.calibration.calibrate import observe_histograms
+from xxdeploy.quantize.calibration.histograms import choose_ranges
+from xxdeploy.results import Progress
+
+EVERY = ("minmax", "moving-average", "percentile-99.9", "entropy", "mse")
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+
+
+@pytest.fixture(scope="module")
+def model() -> OnnxModel:
+    return residual()
+
+
+def copy_network() -> OnnxModel:
+    """Return a network whose first tensor is the image and whose second is twice the image."""
+    weights = {"w": np.full((1, 1, 1, 1), 2, np.float32)}
+    return parse(HEAD + "g (float[n, 1, h, v] x) => (float[n, 1, h, v] y) { y = Conv(x, w) }", weights)
+
+
+@pytest.mark.parametrize("size", [1, 3, 16])
+def test_minmax_is_exact_for_any_batches(size: int) -> None:
+    data = np.random.default_rng(0).standard_normal((16, 1, 5, 5)).astype(np.float32)
+    found = calibrate(copy_network(), batches(data, size), data_digest="d")
+    assert found.ranges == {"x": (data.min(), data.max()), "y": (2 * data.min(), 2 * data.max())}
+
+
+@pytest.mark.parametrize("percent", [90, 99, 99.9, 100])
+def test_percentile_leaves_the_same_share_out_on_either_side(percent: float) -> None:
+    data = np.random.default_rng(1).standard_normal((40, 1, 50, 50)).astype(np.float32)
+    data[:, 0, 0, 0] *= 30
+    found = calibrate(copy_network(), batches(data), method=f"percentile-{percent}", data_digest="d")
+    expected = np.quantile(data, [0.5 - percent / 200, 0.5 + percent / 200])
+    np.testing.assert_allclose(found.ranges["x"], expected, atol=2 * np.abs(data).max() / 2048)
+    np.testing.assert_allclose(found.ranges["y"], 2 * expected, atol=4 * np.abs(data).max() / 2048)
+
+
+def test_percentile_does_not_depend_on_order_or_batches(model: OnnxModel) -> None:
+    data = images(12)
+    found = calibrate(model, batches(data, 5), method="percentile-99.5", data_digest="d")
+    again = calibrate(model, batches(data[::-1], 2), method="percentile-99.5", data_digest="d")
+    assert found == again
+    assert found.method == "percentile-99.5"
+
+
+def test_the_record(model: OnnxModel) -> None:
+    seen: list[Progress] = []
+    found = calibrate(model, batches(images(6)), data_digest="digest of the images", on_progress=seen.append)
+    assert (found.model_digest, found.data_digest) == (model.digest, "digest of the images")
+    assert (found.method, found.images) == ("minmax", 6)
+    assert seen == [Progress("calibrate", done) for done in range(1, 7)]
+    calibrate(model, batches(images(2)), data_digest="d", total=2, on_progress=seen.append)
+    assert seen[-1] == Progress("calibrate", 2, 2)
+    assert found.ranges["stem6"][0] == 0
+    assert found.ranges["stem6"][1] <= 6
+    assert "logits" not in found.ranges
+
+
+def test_memory_does_not_grow_with_the_images() -> None:
+    """Ten thousand images take what a hundred do."""
+    network = copy_network()
+
+    def peak(count: int) -> int:
+        def stream() -> Iterator[NDArray[np.float32]]:
+            for seed in range(count // 10):
+                yield np.full((10, 1, 2, 2), seed, np.float32)
+
+        tracemalloc.start()
+        try:
+            for method in EVERY:
+                calibrate(network, stream, method=method, data_digest="d")
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(10)
+    assert peak(2000) < 1.1 * peak(20) + 50_000
+
+
+def test_one_pass_serves_every_method(model: OnnxModel) -> None:
+    found = observe_histograms(model, batches(images(10)), data_digest="d")
+    for method in EVERY:
+        assert choose_ranges(found, method) == calibrate(model, batches(images(10)), method=method, data_digest="d")
+    assert len({tuple(choose_ranges(found, method).ranges.items()) for method in EVERY}) == len(EVERY)
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_one_image_is_enough_to_quantize(model: OnnxModel, method: str) -> None:
+    data = images(1)
+    ranges = calibrate(model, batches(data), method=method, data_digest="d")
+    output = run(quantize(model, ranges, Scheme()), data)
+    assert np.abs(output - run(model, data)).max() < 0.1
+
+
+@pytest.mark.parametrize("method", EVERY)
+def test_dead_channels_and_a_silent_tensor(method: str) -> None:
+    """One channel that is always zero, one layer whose output is."""
+    weights = np.zeros((4, 1, 1, 1), np.float32)
+    weights[0] = 1
+    network = parse(
+        HEAD + "g (float[n, 1, 4, 4] x) => (float[n, 2, 4, 4] y) { a = Conv(x, w) r = Relu(a)  b = Conv(r, v)"
+        " q = Relu(b)  s = Conv(q, u)  y = Conv(s, u) }",
+        {"w": weights, "v": -np.ones((2, 4, 1, 1), np.float32), "u": np.ones((2, 2, 1, 1), np.float32)},
+    )
+    data = np.random.default_rng(0).uniform(0, 1, (5, 1, 4, 4)).astype(np.float32)
+    ranges = calibrate(network, batches(data), method=method, data_digest="d")
+    assert ranges.ranges["q"] == (0, 0)
+    assert ranges.ranges["r"][1] > 0.9
+    np.testing.assert_array_equal(run(quantize(network, ranges, Scheme()), data), 0)
+
+
+def test_constant_and_silent_tensors() -> None:
+    found = calibrate(copy_network(), batches(np.zeros((3, 1, 4, 4), np.float32)), data_digest="d")
+    assert found.ranges == {"x": (0, 0), "y": (0, 0)}
+    constant = batches(np.full((3, 1, 4, 4), 0.5, np.float32))
+    for method in EVERY:
+        low, high = calibrate(copy_network(), constant, method=method, data_digest="d").ranges["y"]
+        assert (max(low, high), high) == pytest.approx((1, 1), abs=1e-3)
+
+
+@pytest.mark.parametrize("method", ["", "mean", "percentile", "percentile-x", "percentile-101", "minmax-3"])
+def test_unknown_methods(model: OnnxModel, method: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        calibrate(model, batches(images(1)), method=method, data_digest="d")
+    assert caught.value.code == "unknown-calibrator"
+
+
+def test_no_images(model: OnnxModel) -> None:
+    for empty in (batches(images(0)), batches(np.zeros((0, 16, 16, 3), np.float32))):
+        with pytest.raises(UsageError) as caught:
+            calibrate(model, empty, data_digest="d")
+        assert caught.value.code == "no-calibration-images"
+
+
+@pytest.mark.parametrize("method", EVERY)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_broken_images_are_refused(model: OnnxModel, method: str, value: float) -> None:
+    data = images(3)
+    data[1, 4, 4, 1] = value
+    with pytest.raises(ConversionError) as caught:
+        calibrate(model, batches(data), method=method, data_digest="d")
+    assert caught.value.code == "non-finite-range"
+
+
+def test_images_of_another_size_are_refused(model: OnnxModel) -> None:
+    with pytest.raises(ConversionError) as caught:
+        calibrate(model, batches(images(2, size=12)), data_digest="d")
+    assert caught.value.code == "calibration-run"

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from outliernets import ONE_LAYER, U8S8, outlier, ranges_of
+from quantnets import batches, images, parse, residual, run, with_biases
+
+from xxdeploy.errors import BundleError, ConversionError, UsageError
+from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.quantize import calibrate, quantize
+from xxdeploy.quantize.calibration.observe import Observer
+from xxdeploy.quantize.measure.sensitivity import layer_noise
+from xxdeploy.results import LayerNoise, Progress, decibels, noise_from_json, noise_to_json
+
+Doubles = NDArray[np.float64]
+
+
+def by_layer(found: tuple[LayerNoise, ...]) -> dict[str, LayerNoise]:
+    return {each.layer: each for each in found}
+
+
+def test_each_figure_against_numpy() -> None:
+    """Done again with two models and arithmetic of its own, for a convolution and the activation behind it."""
+    model, data = residual(), images(8, seed=9)
+    ranges = ranges_of(model)
+    integer = quantize(model, ranges, U8S8)
+    found = by_layer(layer_noise(model, ranges, U8S8, batches(data)))["wide"]
+    view, whole = GraphView.of(model), GraphView.of(integer)
+    values = Observer(view, ["down", "wide6"]).run(data)
+    arrays = {name: value.astype(np.float64) for name, value in whole.arrays.items()}
+
+    def rounded(values: Doubles, root: str) -> Doubles:
+        scale, zero = arrays[f"{root}_scale"], arrays[f"{root}_zero_point"]
+        return np.asarray((np.clip(np.rint(values / scale) + zero, 0, 255) - zero) * scale)
+
+    def layer(x: Doubles, w: Doubles, b: Doubles) -> Doubles:
+        return np.asarray(np.maximum(np.einsum("nchw,oc->nohw", x, w[:, :, 0, 0]) + b[None, :, None, None], 0))
+
+    w, b = view.arrays["wide_w"].astype(np.float64), view.arrays["wide_b"].astype(np.float64)
+    wq = arrays["wide_w_quantized"] * arrays["wide_w_scale"][:, None, None, None]
+    bq = arrays["wide_b_quantized"] * arrays["wide_b_scale"]
+    x, y = values["down"].astype(np.float64), values["wide6"].astype(np.float64)
+    xq = rounded(x, "stem6")  # a MaxPool keeps its input's scale
+
+    def expected(other: Doubles) -> object:
+        ratio = decibels(float((y**2).sum()), float(((y - other) ** 2).sum()))
+        return pytest.approx(ratio, abs=0.05)
+
+    assert found.sqnr_db == expected(rounded(layer(xq, wq, bq), "wide6"))
+    assert found.weights_db == expected(layer(x, wq, bq))
+    assert found.input_db == expected(layer(xq, w, b))
+    assert found.output_db == expected(rounded(y, "wide6"))
+    there = Observer(whole, ["wide6_dequantized"]).run(data)["wide6_dequantized"]
+    assert found.accumulated_db == expected(there.astype(np.float64))
+
+
+def test_every_integer_layer_is_there_the_worst_first() -> None:
+    model = residual()
+    found = layer_noise(model, ranges_of(model), U8S8, batches(images(4)))
+    assert {each.layer: each.operator for each in found} == {
+        "stem": "Conv", "wide": "Conv", "deep": "Conv", "thin": "Conv", "grouped": "Conv", "logits": "Gemm",
+        "sum": "Add", "both": "Concat", "mean": "GlobalAveragePool",
+    }  # fmt: skip
+    ratios = [each.sqnr_db for each in found]
+    assert None not in ratios
+    assert ratios == sorted(ratios, key=lambda ratio: ratio or 0)
+    layers = by_layer(found)
+    assert layers["sum"].weights_db is None
+    assert layers["logits"].output_db is None  # it writes float
+    assert layers["stem"].accumulated_db == layers["stem"].sqnr_db  # nothing comes before it
+    assert all(15 < (each.sqnr_db or 0) < 60 for each in found)
+
+
+def test_layers_that_stay_in_float_are_left_out() -> None:
+    model = residual()
+    found = layer_noise(model, ranges_of(model), replace(U8S8, float_layers=frozenset({"deep"})), batches(images(4)))
+    assert "deep" not in by_layer(found)
+    assert "thin" in by_layer(found)
+
+
+def test_an_output_of_the_graph_that_is_quantized() -> None:
+    rng = np.random.default_rng(1)
+    model = parse(ONE_LAYER, {"w": rng.standard_normal((4, 3, 1, 1)).astype(np.float32)})
+    data = rng.standard_normal((8, 3, 8, 8)).astype(np.float32)
+    ranges = calibrate(model, batches(data), method="minmax", data_digest="d")
+    (layer,) = layer_noise(model, ranges, U8S8, batches(data))
+    noise = run(model, data) - run(quantize(model, ranges, U8S8), data)
+    ratio = decibels(float(np.square(run(model, data)).sum()), float(np.square(noise).sum()))
+    assert layer.sqnr_db == layer.accumulated_db == pytest.approx(ratio, abs=0.05)
+    assert layer.output_db is not None
+
+
+def test_a_layer_with_an_outlier_among_its_weights_is_the_worst() -> None:
+    model = outlier(weights=40)
+    found = layer_noise(model, ranges_of(model), U8S8, batches(images(8)))
+    assert found[0].layer == "bad"
+    assert found[0].sqnr_db is not None
+    assert found[1].sqnr_db is not None
+    assert found[0].sqnr_db < found[1].sqnr_db - 6
+    assert found[0].weights_db == pytest.approx(found[0].sqnr_db, abs=1)
+    healthy = by_layer(layer_noise(outlier(), ranges_of(outlier()), U8S8, batches(images(8))))["bad"]
+    assert (healthy.sqnr_db or 0) > found[0].sqnr_db + 10
+
+
+def test_an_outlier_among_activations_hurts_the_layer_that_reads_them() -> None:
+    model = outlier(activations=300)
+    found = layer_noise(model, ranges_of(model), U8S8, batches(images(8)))
+    assert found[0].layer == "third"
+    assert found[0].input_db == pytest.approx(found[0].sqnr_db or 0, abs=1)
+    assert (found[0].weights_db or 0) > (found[0].sqnr_db or 0) + 3
+    # The outlier itself is rounded well, and hides what became of the other channels.
+    assert (by_layer(found)["bad"].output_db or 0) > (found[0].input_db or 0) + 15
+
+
+def test_a_layer_of_zeros_has_no_figure_and_comes_last() -> None:
+    model = outlier(dead=True)
+    found = layer_noise(model, ranges_of(model), U8S8, batches(images(4)))
+    assert found[-1] == LayerNoise("bad", "Conv", None, None, None, None, None)
+    assert all(each.sqnr_db is not None for each in found[:-1])
+
+
+def test_an_integer_network_of_ones_own() -> None:
+    model, data = residual(), images(12)
+    ranges = ranges_of(model)
+    corrected = quantize(with_biases(model, ranges, U8S8, batches(data)), ranges, U8S8)
+    plain = by_layer(layer_noise(model, ranges, U8S8, batches(data)))
+    found = by_layer(layer_noise(model, ranges, U8S8, batches(data), integer=corrected))
+    assert (found["logits"].accumulated_db or 0) > (plain["logits"].accumulated_db or 0)
+    assert found["sum"].sqnr_db == plain["sum"].sqnr_db
+
+
+def test_batches_of_any_size_give_the_same_and_report_their_images() -> None:
+    model, data = residual(), images(7)
+    ranges, reports = ranges_of(model), list[Progress]()
+    one = layer_noise(model, ranges, U8S8, batches(data, 1))
+    all_at_once = layer_noise(model, ranges, U8S8, batches(data, 7), on_progress=reports.append)
+    assert [each.layer for each in one] == [each.layer for each in all_at_once]
+    for left, right in zip(one, all_at_once, strict=True):
+        assert left.sqnr_db == pytest.approx(right.sqnr_db, abs=0.02)
+    assert reports[-1] == Progress("sensitivity", 7)
+
+
+def test_what_cannot_be_measured() -> None:
+    model = residual()
+    ranges = ranges_of(model)
+    with pytest.raises(UsageError) as empty:
+        layer_noise(model, ranges, U8S8, lambda: iter(()))
+    assert empty.value.code == "no-calibration-images"
+    broken = images(2)
+    broken[1, 0, 0, 0] = np.nan
+    with pytest.raises(ConversionError) as nan:
+        layer_noise(model, ranges, U8S8, batches(broken))
+    assert nan.value.code == "non-finite-range"
+    with pytest.raises(UsageError) as twice:
+        layer_noise(quantize(model, ranges, U8S8), ranges, U8S8, batches(images(2)))
+    assert twice.value.code == "already-quantized"
+
+
+def test_the_record_gives_the_same_values_back() -> None:
+    found = (LayerNoise("a/Conv", "Conv", 20.5, 21.0, 31.25, None, -200.0), LayerNoise("b", "Add", *[None] * 5))
+    assert noise_from_json(noise_to_json(found)) == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "{}", "1", '{"layers": []}', '{"layers": [1]}', '{"layers": {"a": 1}}', "[" * 100_000,
+        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace("1.0", "NaN"),
+        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace("1.0", "true"),
+        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace("1.0", "1e9"),
+        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace('"a"', "7"),
+        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace('"a"', '"\\u001b[2J"'),
+        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace("weights_db", "weight"),
+    ],
+)  # fmt: skip
+def test_a_damaged_record(text: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        noise_from_json(text)
+    assert caught.value.code == "damaged-sensitivity"

@@ -1,0 +1,86 @@
+"""The page of a bundle: what it says, and what it never does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from reportpages import COMPARED, EVIDENCE, MEASURED, NOISE, Page, manifest
+
+from xxdeploy.report import Changed, Timing, render_report
+from xxdeploy.report.verdicts import verdicts
+
+
+def test_everything_that_was_measured_is_there() -> None:
+    page = Page(render_report(manifest(), NOISE, MEASURED))
+    text = " ".join(page.text.split())
+    for words in (
+        "78.3 → 78.9", "+0.6 points (95 %: -0.2 to +1.4), 677 images",
+        "98.5 %", "of images keep the class of keras (95 %: 97.3 to 99.2)",
+        "3.8 times smaller", "0.51x of float32 in the same run", "3.2e-06",
+        "2 images changed class in onnx-int8", "tabby → tiger cat", "no longer right",
+        "recipe mobilenetv2 taken 98.8", "All 40 layers", "block_0/Conv", "p99", "a sentence", "a note",
+        "int8, for x86 with VNNI", "300 images, ranges by mse", "xxdeploy export mobilenetv2 --int8", "fold_affine",
+    ):  # fmt: skip
+        assert words in text, words
+    assert "remove_identity" not in text  # a millisecond is worth no row
+    assert sum(tag == "img" for tag, _ in page.tags) == 2
+
+
+def test_it_opens_offline_and_runs_nothing() -> None:
+    html = render_report(manifest(), NOISE, MEASURED)
+    page = Page(html)
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "link", "iframe", "object", "form", "base"}
+    assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert not re.search(r"https?://|url\(|@import|javascript:", html)
+    policy = next(each["content"] for tag, each in page.tags if each.get("http-equiv") == "Content-Security-Policy")
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_names_are_text_whatever_they_hold() -> None:
+    evil = "</style><script>alert(1)</script><img src=x onerror=alert(1)>"
+    noise = (replace(NOISE[0], layer=evil, operator=evil),)
+    seen = replace(
+        MEASURED, changed=(Changed(evil, evil, evil, evil, ""),), confused=((evil, evil, 2),), sentences=(evil,),
+        command=evil, steps=((evil, 1.0),), candidate=evil, processors=(evil,),
+    )  # fmt: skip
+    found = manifest(source={"model": evil}, tools={evil: evil}, evidence={**EVIDENCE, "notes": [evil]})
+    page = Page(render_report(found, noise, seen))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.text.count("<script>alert(1)</script>") >= 10
+
+
+def test_a_bundle_without_anything_measured() -> None:
+    page = Page(render_report(manifest(evidence={})))
+    assert "not measured" in page.text
+    keys = ("reference", "candidate", "images", "sqnr_db", "cosine")
+    features = manifest(
+        task="features", classes=0, output_name="features",
+        evidence={"comparison": [{key: COMPARED[key] for key in keys}]},
+    )  # fmt: skip
+    assert "25.9 dB" in Page(render_report(features)).text
+
+
+@pytest.mark.parametrize(
+    ("change", "title", "state"),
+    [
+        ({}, "Top-1", "good"),
+        ({"change": -0.05, "change_interval": [-0.07, -0.03]}, "Top-1", "care"),
+        ({}, "Agreement", "good"),
+        ({"agreement": 0.8}, "Agreement", "care"),
+    ],
+)
+def test_what_needs_care_is_marked(change: dict[str, Any], title: str, state: str) -> None:
+    found = verdicts(manifest(evidence={**EVIDENCE, "comparison": [{**COMPARED, **change}]}), MEASURED)
+    assert next(each.state for each in found if each.title == title) == state
+
+
+def test_a_file_that_is_no_faster_says_so() -> None:
+    slow = replace(MEASURED, timings=(*MEASURED.timings[:2], Timing("onnx-int8", 3_700_000, (9.0, 9.0, 9.0))))
+    (time,) = (each for each in verdicts(manifest(), slow) if each.title == "Time")
+    assert time.state == "care"
+    assert "not faster" in time.more

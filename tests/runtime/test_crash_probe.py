@@ -1,0 +1,76 @@
+"""An engine that crashes does so in another process."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import tiny_bundle
+
+from xxdeploy.runtime import tune as tuning
+from xxdeploy.runtime.bundle.files import open_bundle
+from xxdeploy.runtime.crash_probe import crash_of
+from xxdeploy.runtime.engines import select as engines
+from xxdeploy.runtime.engines.select import Settings
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return tiny_bundle.make(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import os; os.abort()", "SIGABRT"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
+        ("raise RuntimeError", None),
+        ("", None),
+    ],
+)
+@pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
+def test_what_counts_as_a_crash(bundle: Path, code: str, said: str | None) -> None:
+    root, manifest = open_bundle(bundle)
+    found = crash_of(root, manifest.variants[0], Settings("openvino"), code=code)
+    assert (found is None) if said is None else (found is not None and said in found)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+def test_a_good_model_does_not_crash(bundle: Path) -> None:
+    root, manifest = open_bundle(bundle)
+    assert crash_of(root, manifest.variants[0], Settings("openvino")) is None
+
+
+def test_tune_goes_on_without_what_crashes(bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XXDEPLOY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(tuning, "crash_of", lambda *_: "openvino crashes on this model (SIGSEGV)")
+    monkeypatch.setattr(tuning, "listed_providers", tuple)
+    monkeypatch.setattr(tuning, "installed_engines", lambda: ("onnxruntime", "openvino"))
+    opened: list[str] = []
+    real = engines.open_session
+
+    def watched(*arguments: object) -> object:
+        opened.append(arguments[3].engine)  # type: ignore[attr-defined]
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tuning, "open_session", watched)
+    found = tuning.tune(bundle, budget=2)
+    assert set(opened) == {"onnxruntime"}
+    assert found.best.candidate.settings.engine == "onnxruntime"
+    crashed = [each for each in found.trials if each.candidate.settings.engine == "openvino"]
+    assert crashed
+    assert all(each.problem is not None and "crashes" in each.problem for each in crashed)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
+def test_densenet_does_not_crash_openvino(tmp_path: Path, images: Path) -> None:
+    """It did, at the first batch normalization of a Concat in integers."""
+    from xxdeploy.exporter import ExportPlan, export
+    from xxdeploy.models.catalog import find
+
+    plan = ExportPlan("int8", "none", calibration=images / "plain", cpu="avx2", pictures=False)
+    root, manifest = open_bundle(export(find("densenet-bc-40-12"), plan, tmp_path / "dense").bundle)
+    assert crash_of(root, manifest.variants[0], Settings("openvino")) is None

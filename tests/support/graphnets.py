@@ -1,0 +1,127 @@
+"""Test graphs written as ONNX text, the passes run on them, and ONNX Runtime as the judge of both."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from xxdeploy.onnxmodel.graph import Graph
+from xxdeploy.onnxmodel.model import OnnxModel
+
+Pass = Callable[[Graph], int]
+Feeds = Mapping[str, NDArray[Any]]
+
+HEADER = '<ir_version: 8, opset_import: ["" : 17]>\n'
+CPU = ["CPUExecutionProvider"]
+
+
+def parse(text: str, *, seed: int = 0, header: str = HEADER, **arrays: Any) -> OnnxModel:
+    """Return the model of ``text``.
+
+    Initializers stand in the text with their values, or without: those are taken from ``arrays``, or drawn.
+    """
+    proto = onnx.parser.parse_model(header + text)
+    made = {name for node in proto.graph.node for name in node.output}
+    declared = [value for value in proto.graph.value_info if value.name not in made]
+    kept = [value for value in proto.graph.value_info if value.name in made]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(kept)
+    rng = np.random.default_rng(seed)
+    for value in declared:
+        kind = value.type.tensor_type
+        shape = [dim.dim_value for dim in kind.shape.dim]
+        drawn = rng.uniform(0.25, 1.25, shape) * rng.choice([-1, 1], shape)
+        array = arrays.pop(value.name, drawn)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array).astype(dtype), value.name))
+    assert not arrays, f"the text declares no {sorted(arrays)}"
+    onnx.checker.check_model(proto, full_check=True)
+    return OnnxModel.from_proto(proto)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A model before and after some passes, and what each pass returned."""
+
+    before: OnnxModel
+    after: OnnxModel
+    changed: tuple[int, ...]
+
+    @property
+    def ops(self) -> Counter[str]:
+        return ops(self.after)
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        return self.after.split()[1]
+
+    def node(self, kind: str) -> Any:
+        """Return the only node of ``kind``."""
+        (found,) = [node for node in self.after.proto().graph.node if node.op_type == kind]
+        return found
+
+    def attribute(self, kind: str, name: str) -> Any:
+        (found,) = [item for item in self.node(kind).attribute if item.name == name]
+        return onnx.helper.get_attribute_value(found)
+
+
+def apply(
+    source: str | OnnxModel, *passes: Pass, same: bool = True, feeds: Feeds | None = None, **arrays: Any
+) -> Result:
+    """Run ``passes``; the result is a valid model and, on random inputs of batch 1 and 3, gives the same outputs."""
+    model = parse(source, **arrays) if isinstance(source, str) else source
+    graph = Graph(model)
+    changed = tuple(step(graph) for step in passes)
+    after = graph.to_model()
+    onnx.checker.check_model(after.proto(), full_check=True)
+    if same:
+        assert_same(model, after, feeds)
+    return Result(model, after, changed)
+
+
+def assert_same(before: OnnxModel, after: OnnxModel, feeds: Feeds | None = None, *, tolerance: float = 1e-5) -> None:
+    """Both give the same outputs, under the same names, within ``tolerance`` of the largest value."""
+    for given in [feeds] if feeds else [random_feeds(before, 1), random_feeds(before, 3)]:
+        wanted, found = run(before, given), run(after, given)
+        assert list(wanted) == list(found)
+        for name, value in wanted.items():
+            assert found[name].dtype == value.dtype
+            assert found[name].shape == value.shape
+            scale = float(np.abs(value).max(initial=1e-6)) if value.dtype.kind == "f" else 1.0
+            np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+def random_feeds(model: OnnxModel, batch: int, seed: int = 1) -> dict[str, NDArray[Any]]:
+    """Return normal values (of both signs) for each input; free axes have the size ``batch``."""
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for value in model.proto().graph.input:
+        kind = value.type.tensor_type
+        shape = [dim.dim_value if dim.HasField("dim_value") else batch for dim in kind.shape.dim]
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+        feeds[value.name] = np.asarray(rng.normal(0, 2, shape)).astype(dtype)
+    return feeds
+
+
+def run(model: OnnxModel, feeds: Feeds, *, optimize: bool = False) -> dict[str, NDArray[Any]]:
+    """Return the outputs by name, with ONNX Runtime's own graph optimizations off unless asked for."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    levels = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.data, options, providers=CPU)
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def ops(model: OnnxModel) -> Counter[str]:
+    """Count the operators."""
+    return Counter(node.op_type for node in model.proto().graph.node)

@@ -1,0 +1,1 @@
+"""Many exports: jobs, processes, records and result cards."""

@@ -1,0 +1,193 @@
+"""Result cards: the reproducible facts of one bundle, small enough to be reviewed, and their comparison.
+
+No times, dates or names of machines, so that a card changes when the result does. Parity depends on the order in which
+a processor adds, so it is rounded up to a bound; everything else is the same wherever the same versions run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from xxdeploy.batch.jobs import Cell, is_model_file
+from xxdeploy.errors import UsageError
+from xxdeploy.models.catalog import find
+from xxdeploy.onnxmodel.wire import split
+from xxdeploy.runtime.bundle.manifest import MANIFEST
+
+Card = dict[str, Any]
+
+PARITY_SLACK = 4.0
+"""A largest difference may be so many times the card's before it counts: another processor adds in another order."""
+PARITY_FLOOR = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.0}
+"""What is allowed whatever the card says: the tolerance that every FP32 stage is held to."""
+SHARE_SLACK = {"fp32": 0.002, "fp16": 0.005, "int8": 0.01}
+"""Top-1, top-5 and agreement may differ so much: another processor rounds an image or two to another class."""
+SIZE_SLACK = 0.001
+"""Sizes are equal but for names and versions that tools write into a file."""
+
+
+def card_from_bundle(cell: Cell, bundle: Path) -> Card:
+    """Return the card of a bundle that was just written (so its hashes are not compared again).
+
+    ``nodes`` and ``operators`` (Q and DQ) count for each variant, ``bytes`` is the size of its model file, ``parity``
+    is the worse of ONNX Runtime's optimizations off and on. ``accuracy`` is there where weights are trained and there
+    were labeled images.
+    """
+    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    source, evidence = manifest["source"], manifest["evidence"]
+    weights = source.get("weights", "its own")  # a model file brings them, and has no options
+    sizes = {entry["path"]: entry["size"] for entry in manifest["files"]}
+    variants = {}
+    for variant in manifest["variants"]:
+        operators = _operators(bundle / variant["model"])
+        variants[variant["name"]] = {
+            "nodes": operators.total(),
+            "quantize": operators["QuantizeLinear"],
+            "dequantize": operators["DequantizeLinear"],
+            "transposes": operators["Transpose"],
+            "bytes": sizes[variant["model"]],
+            "scheme": variant["scheme"],
+        }
+    card: Card = {
+        "network": Path(cell.model).name if is_model_file(cell.model) else find(cell.model).name,
+        "precision": cell.precision,
+        "weights": weights,
+        "options": {key: value for key, value in source.get("options", {}).items() if value is not None},
+        "task": manifest["task"],
+        "variants": variants,
+        "parity": _parity(evidence["parity"]),
+    }
+    if not is_model_file(cell.model) and _is_whole(card["options"], cell):
+        card["parameters"] = find(cell.model).parameters
+    if cell.precision == "int8":
+        card["calibration"] = evidence.get("calibration")
+        card["recipe"] = evidence.get("recipe")
+    if weights != "none" and "accuracy" in evidence:
+        found = evidence["accuracy"]
+        card["accuracy"] = {
+            "images": found["images"],
+            "data_sha256": found["data_sha256"],
+            **{
+                row["runner"]: {key: round(row[key], 4) for key in ("top1", "top5", "agreement")}
+                for row in found["runners"]
+            },
+        }
+    return card
+
+
+def text_from_card(card: Card) -> str:
+    """Write a card: sorted, indented, with a final line break, so that a review shows what changed."""
+    return json.dumps(card, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def read_card(path: Path) -> Card:
+    """Read a card. ``UsageError`` ``bad-card``: it cannot be read, or is none."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(card, dict) or not {"network", "precision", "variants", "parity"} <= set(card):
+            raise ValueError("keys are missing")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the result card {path} cannot be read: {error}",
+            hint="make it again with `xxdeploy export`, see exports/results/README.md",
+            code="bad-card",
+        ) from error
+    return card
+
+
+def card_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return in words where ``found`` is not what the card says, beyond the tolerances above; empty if it is.
+
+    Parity counts only where it is worse, accuracy only where it is further away than the slack.
+    """
+    problems = [
+        f"{key} is {found.get(key)!r}, the card says {expected.get(key)!r}"
+        for key in ("network", "precision", "weights", "options", "task", "parameters", "recipe")
+        if expected.get(key) != found.get(key)
+    ]
+    problems += _compare_variants(expected["variants"], found["variants"])
+    for stage, bound in expected["parity"].items():
+        now = found["parity"].get(stage)
+        if now is None:
+            problems.append(f"parity of {stage} is missing")
+            continue
+        precision = next((each for each in ("int8", "fp16") if each in stage), "fp32")
+        most = max(PARITY_SLACK * bound["max_abs"], PARITY_FLOOR[precision])
+        if now["max_abs"] > most:
+            problems.append(f"{stage}: largest difference {now['max_abs']:.1e}, at most {most:.1e} by the card")
+    slack = SHARE_SLACK.get(str(expected["precision"]), 0.01)
+    before, after = expected.get("accuracy") or {}, found.get("accuracy") or {}
+    if {key for key, value in before.items() if isinstance(value, dict)} != {
+        key for key, value in after.items() if isinstance(value, dict)
+    }:
+        problems.append(f"accuracy is of {sorted(after)}, the card has {sorted(before)}")
+    for runner in set(before) & set(after):
+        if not isinstance(before[runner], dict):
+            if before[runner] != after[runner]:
+                problems.append(f"accuracy: {runner} is {after[runner]!r}, the card says {before[runner]!r}")
+            continue
+        for share, value in before[runner].items():
+            if abs(after[runner][share] - value) > slack:
+                problems.append(f"{runner}: {share} is {after[runner][share]}, the card says {value}")
+    return tuple(problems)
+
+
+def _compare_variants(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    if set(expected) != set(found):
+        return [f"variants are {sorted(found)}, the card says {sorted(expected)}"]
+    problems = []
+    for name, facts in expected.items():
+        for key, value in facts.items():
+            now = found[name].get(key)
+            same = now == value
+            if key == "bytes" and isinstance(now, int):
+                same = abs(now - value) <= SIZE_SLACK * value
+            if not same:
+                problems.append(f"{name}: {key} is {now!r}, the card says {value!r}")
+    return problems
+
+
+def _parity(parities: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    stages: dict[str, dict[str, float]] = {}
+    for each in parities:
+        stage = str(each["candidate"]).partition(", ")[0]
+        worst = stages.setdefault(stage, {"max_abs": 0.0, "max_rel": 0.0, "images": each["images"]})
+        for key in ("max_abs", "max_rel"):
+            worst[key] = max(worst[key], rounded_up(each[key]))
+    return stages
+
+
+def rounded_up(value: float) -> float:
+    """Return the next of 1, 2, 5, 10, 20, 50 ... times a power of ten, 0 for 0."""
+    if value <= 0:
+        return 0.0
+    exponent = math.floor(math.log10(value))
+    for power, step in ((exponent, 1), (exponent, 2), (exponent, 5), (exponent + 1, 1)):
+        bound = float(f"{step}e{power}")
+        if value <= bound:
+            return bound
+    return float(f"2e{exponent + 1}")
+
+
+def _is_whole(options: Mapping[str, Any], cell: Cell) -> bool:
+    """Return whether the catalog's number of parameters is that of this network."""
+    spec = find(cell.model)
+    return (
+        options.get("alpha") in (None, 1.0)
+        and options.get("classes") in (None, spec.classes)
+        and options.get("include_top", True)
+    )
+
+
+def _operators(path: Path) -> Counter[str]:
+    """Count operators without reading the weights."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        proto, arrays = split(cast("bytes", view))
+        arrays.clear()  # they look into the file, which could not be closed
+        return Counter(node.op_type for node in proto.graph.node)

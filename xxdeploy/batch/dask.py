@@ -1,0 +1,231 @@
+"""The matrix, and the evaluation of one bundle, on Dask distributed: the same results, and lost workers are retried.
+
+Workers need xxdeploy with the extra of what they do (``export`` for a matrix, ``edge`` for an evaluation), and the
+folders under the same paths as here, as on a network drive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xxdeploy.batch.jobs import Cell
+from xxdeploy.batch.process import COMMAND, Ended, run_cell
+from xxdeploy.batch.records import manifest_digest
+from xxdeploy.batch.run import Limits
+from xxdeploy.datasets.images import ImageSet
+from xxdeploy.errors import EngineError, UsageError, VerificationError
+from xxdeploy.exporter.stages import EVALUATION_BATCH
+from xxdeploy.optional import extra
+from xxdeploy.results import Accuracy, OnProgress, Progress
+from xxdeploy.runtime import Runtime, load
+from xxdeploy.verify import evaluate
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+RETRIES = 3
+SHARD_BATCHES = 16
+"""Batches in a shard: a few hundred images, of which a lost worker costs no more than those."""
+_CONNECT_SECONDS = 20
+
+_one_cell = threading.Lock()
+
+
+@contextlib.contextmanager
+def cluster(address: str) -> Iterator[Client]:
+    """Connect to the scheduler at ``address`` (``tcp://HOST:8786``).
+
+    Raises
+    ------
+    MissingDependencyError
+        The extra ``cluster`` is not installed.
+    UsageError
+        ``cluster-unreachable``: nobody answers, or there is no worker.
+    """
+    with extra("cluster"):
+        from distributed import Client
+    try:
+        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise _unreachable(address, str(error)) from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise _unreachable(address, "it has no workers")
+        yield client
+
+
+class ClusterExecutor:
+    """Runs the cells of a matrix on a cluster: pass it to ``run_matrix(execute=...)``.
+
+    Each worker process makes one bundle at a time, under the same limits as at home; ``jobs`` and the memory for all
+    together are the cluster's own affair. A cell whose worker is lost begins again on another.
+    """
+
+    def __init__(self, client: Client, *, command: tuple[str, ...] = COMMAND) -> None:
+        self._client = client
+        self._command = command
+
+    def __call__(self, cells: Sequence[Cell], out: Path, logs: Path, limits: Limits) -> Iterator[tuple[Cell, Ended]]:
+        """Yield each cell as it ends."""
+        from distributed import as_completed
+
+        futures = {
+            self._client.submit(
+                cell_on_worker,
+                cell,
+                out / cell.name,
+                logs,
+                limits.of(cell),
+                limits.timeout,
+                self._command,
+                pure=False,
+                retries=RETRIES,
+                key=f"xxdeploy-cell-{cell.name}-{cell.digest[:16]}",
+            ): cell
+            for cell in cells
+        }
+        try:
+            for future in as_completed(list(futures)):
+                yield futures[future], _ended(future)
+        finally:
+            self._client.cancel([future for future in futures if not future.done()], force=True)
+
+
+def cell_on_worker(
+    cell: Cell, out: Path, logs: Path, memory: int, timeout: float, command: tuple[str, ...] = COMMAND
+) -> Ended:
+    """Run one cell on the worker that this is called on, after those that it may have begun."""
+    with _one_cell:
+        return run_cell(cell, out, logs, memory=memory, timeout=timeout, command=command)
+
+
+def evaluate_sharded(
+    client: Client,
+    bundle: Path,
+    images: ImageSet,
+    *,
+    shard: int = SHARD_BATCHES * EVALUATION_BATCH,
+    on_progress: OnProgress | None = None,
+) -> Accuracy:
+    """Measure top-1 and top-5 of a bundle on labeled images, a shard of them on each worker in turn.
+
+    Shards are whole batches of the unsharded evaluation in its order, so the figures and the classes are the same,
+    image by image.
+
+    Parameters
+    ----------
+    client
+        Of :func:`cluster`.
+    bundle
+        Folder, the same on every worker: one whose manifest differs fails the evaluation.
+    images
+        With labels.
+    shard
+        Images in a shard, rounded up to whole batches.
+    on_progress
+        Called as shards arrive, with the images done.
+
+    Raises
+    ------
+    EngineError
+        ``cluster-worker-lost``: a shard lost its worker again and again.
+    VerificationError
+        ``cluster-mixed``: workers run different variants or another bundle, whose answers are not one result.
+    XXDeployError
+        What ``runtime.load`` and ``verify.evaluate`` raise on a worker.
+    """
+    if images.labels is None:
+        raise ValueError("the images have no labels")
+    from distributed import as_completed
+
+    size = -(-max(shard, 1) // EVALUATION_BATCH) * EVALUATION_BATCH
+    digest = manifest_digest(bundle)
+    futures = {}
+    for start in range(0, len(images), size):
+        files = tuple(path.absolute() for path in images.files[start : start + size])
+        part = ImageSet(images.root.absolute(), files, images.labels[start : start + size])
+        futures[_submit(client, bundle.resolve(), digest, part)] = start
+    found: dict[int, tuple[str, Accuracy]] = {}
+    try:
+        for future in as_completed(list(futures)):
+            found[futures[future]] = _result(future)
+            if on_progress is not None:
+                done = sum(accuracy.images for _, accuracy in found.values())
+                on_progress(Progress("accuracy", done, len(images)))
+    finally:
+        client.cancel([future for future in futures if not future.done()], force=True)
+    variants = {variant for variant, _ in found.values()}
+    if len(variants) > 1:
+        raise VerificationError(
+            f"the workers are of different kinds: they run {', '.join(sorted(variants))}",
+            hint="evaluate on workers with the same kind of processor",
+            code="cluster-mixed",
+        )
+    return joined([accuracy for _, (_, accuracy) in sorted(found.items())])
+
+
+def joined(parts: Sequence[Accuracy]) -> Accuracy:
+    """Put shards together, in order. Shares become counts again, which add up exactly."""
+    total = sum(part.images for part in parts)
+    top1 = sum(round((part.top1 or 0.0) * part.images) for part in parts)
+    top5 = sum(round((part.top5 or 0.0) * part.images) for part in parts)
+    return Accuracy(parts[0].runner, top1 / total, top5 / total, tuple(each for part in parts for each in part.classes))
+
+
+def _submit(client: Client, bundle: Path, digest: str | None, part: ImageSet) -> Any:
+    return client.submit(shard_on_worker, bundle, digest, part, pure=False, retries=RETRIES)
+
+
+def shard_on_worker(bundle: Path, digest: str | None, images: ImageSet) -> tuple[str, Accuracy]:
+    """Evaluate one shard where this is called; return the variant that was used, too."""
+    if digest is not None and manifest_digest(bundle) != digest:
+        raise VerificationError(
+            f"{bundle} is another bundle on this worker",
+            hint="give all workers the same folder",
+            code="cluster-mixed",
+        )
+    runtime = _loaded(bundle, digest)
+    batches = images.batches(runtime.manifest.preprocess, EVALUATION_BATCH)
+    return runtime.variant.name, evaluate(runtime.session, batches, images.labels)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(bundle: Path, digest: str | None) -> Runtime:
+    """Load a bundle once on each worker. ``digest`` makes a replaced bundle another one."""
+    del digest
+    return load(bundle)
+
+
+def _ended(future: Any) -> Ended:
+    """Return how a cell ended; a worker that is lost again and again is an error of the cell."""
+    try:
+        ended: Ended = _result(future)
+    except EngineError as error:
+        return Ended(1, 0.0, None, None, {"code": error.code, "message": error.message, "hint": error.hint})
+    return ended
+
+
+def _result(future: Any) -> Any:
+    from distributed import CancelledError, KilledWorker
+
+    try:
+        return future.result()
+    except (KilledWorker, CancelledError) as error:
+        raise EngineError(
+            f"its worker was lost, and so were those that it was given to again: {error}",
+            hint="look into the workers' logs: memory, or a machine that goes away",
+            code="cluster-worker-lost",
+        ) from error
+
+
+def _unreachable(address: str, why: str) -> UsageError:
+    return UsageError(
+        f"there is no Dask cluster at {address}: {why}",
+        hint="--cluster tcp://HOST:8786, where `dask scheduler` runs, with at least one `dask worker`",
+        code="cluster-unreachable",
+    )

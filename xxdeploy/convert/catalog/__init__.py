@@ -1,0 +1,1 @@
+"""A network of the catalog as a Keras model."""

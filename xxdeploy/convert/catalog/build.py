@@ -1,0 +1,179 @@
+"""A catalog entry into a ``keras.Model`` with weights: never silently random ones."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import importlib
+import os
+import random
+import socket
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xxdeploy.convert.catalog.initialize import drawn_by_numpy
+from xxdeploy.convert.catalog.weights import check_finite, load_weights
+from xxdeploy.convert.libraries import load_keras
+from xxdeploy.errors import ConversionError, UsageError, XXDeployError
+from xxdeploy.models.catalog import BuildOptions, ModelSpec
+from xxdeploy.models.options import check_options, image_size, output_classes
+from xxdeploy.models.samples import sample_for, sample_options
+
+if TYPE_CHECKING:
+    import keras
+
+_DEFAULTS = BuildOptions()
+_TIMEOUT = 30.0  # seconds without a byte, after which a download is given up
+
+
+def build_model(spec: ModelSpec, *, weights: str = "imagenet", options: BuildOptions = _DEFAULTS) -> keras.Model:
+    """Build a network of the catalog and fill in its weights.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        From :func:`xxdeploy.models.catalog.find`.
+    weights : str
+        ``imagenet``: from Keras' cache (``KERAS_HOME``), else by its download. ``sample``: those that ship with
+        xxdeploy. ``none``: random, the same for the same ``options.seed``. Anything else is a file (``.weights.h5``,
+        ``.h5``).
+    options : BuildOptions
+        Checked before Keras is imported.
+
+    Returns
+    -------
+    keras.Model
+        ``(n, h, w, c)`` float32 -> ``(n, classes)`` float32 probabilities, or features without the classifier.
+        All weights are finite. Layer names do not depend on what was built before.
+
+    Raises
+    ------
+    UsageError
+        What was asked cannot be built (see :func:`~xxdeploy.models.options.check_options`), or
+        ``weights-unavailable``: not in the cache and not to be downloaded.
+    ConversionError
+        ``weights-mismatch``, ``damaged-weights``, ``non-finite-weights``, or ``build-failed`` when Keras refuses.
+    MissingDependencyError
+        TensorFlow is absent or unusable.
+    """
+    if weights == "sample":
+        options = sample_options(spec, options)
+    check_options(spec, options, weights=weights)
+    if weights not in ("imagenet", "sample", "none") and not Path(weights).is_file():
+        raise UsageError(
+            f"there is no weights file {weights}",
+            hint="--weights imagenet|sample|none or a file",
+            code="no-weights-file",
+        )
+    load_keras()
+    model = _build(spec, options, weights)
+    if weights not in ("imagenet", "none"):
+        load_weights(model, sample_for(spec).weights if weights == "sample" else Path(weights), spec.title)
+    check_finite(model, spec.title)
+    return model
+
+
+def _build(spec: ModelSpec, options: BuildOptions, weights: str) -> keras.Model:
+    module, _, function = spec.builder.partition(":")
+    builder = getattr(importlib.import_module(module), function)
+    size = image_size(spec, options)
+    arguments: dict[str, Any] = {
+        **dict(spec.arguments),
+        "weights": "imagenet" if weights == "imagenet" else None,
+        "input_shape": (size, size, spec.channels),
+        "include_top": options.include_top,
+        "classes": output_classes(spec, options) or spec.classes,
+        "pooling": options.pooling,
+    }
+    if options.alpha is not None:
+        arguments["alpha"] = options.alpha
+    fetched: list[str] = []
+    try:
+        start = drawn_by_numpy(options.seed if weights == "none" else None)
+        with start, _seeded(options.seed), _fresh_names(), _careful_download(fetched), warnings.catch_warnings():
+            # Without a classifier the weights of 224 pixels serve every size, which is what was asked for.
+            warnings.filterwarnings("ignore", message="`input_shape` is undefined", category=UserWarning)
+            return builder(**arguments)
+    except XXDeployError:
+        raise
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        if fetched:  # the network was built, so its weights are what failed
+            raise ConversionError(
+                f"the weights {fetched[-1]} cannot be loaded: {reason}",
+                hint="the download may have been cut off: delete the file, and it is fetched again",
+                code="damaged-weights",
+            ) from error
+        raise ConversionError(
+            f"Keras cannot build {spec.title}: {reason}", hint="try the default options", code="build-failed"
+        ) from error
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed Python's generator, from which Keras seeds each layer, and give the caller's state back."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+@contextmanager
+def _fresh_names() -> Iterator[None]:
+    """Count automatic layer names from zero, so that a second build in the process has the names of the first."""
+    from keras.src.backend.common import global_state
+
+    key = "object_name_uids"
+    counts = global_state.get_global_attribute(key)
+    global_state.set_global_attribute(key, collections.defaultdict(int))
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(key, counts)
+
+
+@contextmanager
+def _careful_download(fetched: list[str]) -> Iterator[None]:
+    """Within, Keras' ``get_file`` reads a read-only cache, talks on stderr, times out, and fails with our error.
+
+    The files that it finds are added to ``fetched``.
+
+    Keras itself turns away from a ``KERAS_HOME`` that it cannot write to, prints on stdout, waits for ever, and
+    raises a bare ``Exception``.
+    """
+    from keras.src.utils import file_utils
+
+    original: Callable[..., str] = file_utils.get_file
+
+    def get_file(fname: str, origin: str, **rest: Any) -> str:
+        home = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser()
+        cached = home / rest.get("cache_subdir", "datasets") / fname
+        if cached.is_file() and not os.access(home, os.W_OK):
+            fetched.append(str(cached))
+            return str(cached)
+        timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(_TIMEOUT)
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                fetched.append(original(fname, origin, cache_dir=str(home), **rest))
+            return fetched[-1]
+        except Exception as error:  # Keras raises exactly that
+            raise UsageError(
+                f"the weights {fname} are not in {home / 'models'} and cannot be downloaded: {error}",
+                hint="set KERAS_HOME to a folder with models/FILE, or use --weights sample, none (random) or FILE",
+                code="weights-unavailable",
+            ) from error
+        finally:
+            socket.setdefaulttimeout(timeout)
+
+    file_utils.get_file = get_file
+    try:
+        yield
+    finally:
+        file_utils.get_file = original

@@ -1,0 +1,72 @@
+"""How a network's variables begin: seeded random numbers, or zeros where weights are loaded next.
+
+Keras draws through TensorFlow, whose oneDNN allocator never gives the scratch memory back: after building VGG16 the
+process holds 0.8 GB that no tensor uses. Here numpy draws, from the same distributions, and the memory goes back
+to the system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float32]
+
+
+@contextmanager
+def drawn_by_numpy(seed: int | None) -> Iterator[None]:
+    """Let Keras' random initializers draw from a numpy generator within; ``None`` gives zeros.
+
+    The draws depend on the seed and on the order in which the layers are built, on nothing else.
+    """
+    from keras.src.initializers import random_initializers
+
+    original = random_initializers.random
+    draw = _Draw(None if seed is None else np.random.Generator(np.random.SFC64(seed)))
+    random_initializers.random = SimpleNamespace(
+        **{
+            **vars(original),  # seeds and their generators
+            "uniform": draw.uniform,
+            "normal": draw.normal,
+            "truncated_normal": draw.truncated_normal,
+        }
+    )
+    try:
+        yield
+    finally:
+        random_initializers.random = original
+
+
+class _Draw:
+    """The three distributions of ``keras.random`` that initializers use, float32."""
+
+    def __init__(self, generator: np.random.Generator | None) -> None:
+        self._generator = generator
+
+    def uniform(self, shape: Sequence[int], minval: float = 0.0, maxval: float = 1.0, **_: Any) -> Array:
+        if self._generator is None:
+            return np.zeros(shape, np.float32)
+        values = self._generator.random(shape, dtype=np.float32)
+        values *= np.float32(maxval - minval)
+        values += np.float32(minval)
+        return values
+
+    def normal(self, shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, **_: Any) -> Array:
+        if self._generator is None:
+            return np.zeros(shape, np.float32)
+        values = self._generator.standard_normal(shape, dtype=np.float32)
+        return values * np.float32(stddev) + np.float32(mean)
+
+    def truncated_normal(self, shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, **_: Any) -> Array:
+        """Draw again what lies beyond two standard deviations."""
+        if self._generator is None:
+            return np.zeros(shape, np.float32)
+        values = self._generator.standard_normal(shape, dtype=np.float32)
+        while (outside := np.abs(values) > 2).any():
+            values[outside] = self._generator.standard_normal(int(outside.sum()), dtype=np.float32)
+        return values * np.float32(stddev) + np.float32(mean)

@@ -1,0 +1,1 @@
+"""A Keras model file of the user: checked, upgraded, loaded and prepared."""

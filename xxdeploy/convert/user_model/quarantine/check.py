@@ -1,0 +1,205 @@
+"""The configuration of a model, read strictly: every class and function that it names is on a list."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from xxdeploy.convert.user_model.quarantine.archive import unsafe
+from xxdeploy.convert.user_model.quarantine.known import ACTIVATIONS, is_known
+from xxdeploy.errors import ConversionError, UsageError
+
+_MAX_DEPTH = 120
+_MAX_VALUES = 1_000_000  # NASNetLarge has 62 thousand
+_VALUES = frozenset({"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__bytes__"})
+_FUNCTION_PLACES = frozenset({None, "builtins", "keras.activations", "keras.ops", "keras.src.activations.activations"})
+_IDENTIFIER = re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII)
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+def read_config(text: bytes, path: Path) -> dict[str, Any]:
+    """Parse a configuration.
+
+    Raises
+    ------
+    ConversionError
+        ``damaged-model``: no JSON object with a class and its configuration. ``unsafe-model``: nested too deep,
+        or too many values.
+    """
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _no_model(path, str(error)) from error
+    stack, values = [(config, 0)], 0
+    while stack:
+        value, depth = stack.pop()
+        values += 1
+        if depth > _MAX_DEPTH or values > _MAX_VALUES:
+            raise unsafe(path, f"its configuration is nested more than {_MAX_DEPTH} times, or has a million values")
+        if isinstance(value, dict):
+            stack.extend((item, depth + 1) for item in value.values())
+        elif isinstance(value, list):
+            stack.extend((item, depth + 1) for item in value)
+    if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
+        raise _no_model(path, "it names no class")
+    if not isinstance(config.get("config"), dict):
+        raise _no_model(path, "it has no configuration of a model")
+    return config
+
+
+def without_training(config: Any) -> Any:
+    """Return ``config`` without losses, optimizers and metrics: nothing of that is exported, or needs to be safe."""
+    if isinstance(config, dict):
+        return {key: without_training(value) for key, value in config.items() if key != "compile_config"}
+    return [without_training(value) for value in config] if isinstance(config, list) else config
+
+
+def check_classes(config: Mapping[str, Any], path: Path, *, custom: Collection[str], unsafe_lambda: bool) -> None:
+    """Refuse whatever would make Keras import, call or open something that is not on the list.
+
+    Parameters
+    ----------
+    config : Mapping[str, Any]
+        From :func:`read_config`, without the training part.
+    path : Path
+        The file, for messages.
+    custom : Collection[str]
+        Names of classes and functions that the user gives.
+    unsafe_lambda : bool
+        Whether Python code inside the file may run.
+
+    Raises
+    ------
+    UsageError
+        ``custom-object``: a class or function that is not of Keras; ``lambda-layer``: Python code in the file;
+        ``unsupported-layer``: a layer of Keras that is no part of an image model, or reads files.
+    ConversionError
+        ``unsafe-model``: a module that no model has any business with.
+    """
+    for item, layer in _objects(config):
+        name, module, registered = item["class_name"], item.get("module"), item.get("registered_name")
+        if not isinstance(name, str) or not isinstance(module, str | None) or not isinstance(registered, str | None):
+            raise _no_model(path, "a class has no name")
+        if name in _VALUES:
+            continue
+        if name in ("__lambda__", "Lambda"):
+            if not unsafe_lambda and not _calls_custom(item, custom):
+                raise _lambda(path, layer)
+        elif name == "function":
+            _check_function(item.get("config"), module, path, layer, custom)
+        elif not (_own_name(name, registered) in custom or name in custom):
+            if registered not in (None, "", name):
+                raise _stranger(path, layer, registered, module)
+            if not is_known(name, module):
+                raise _stranger(path, layer, name, module)
+        if any(isinstance(node, dict) and node and not _reads_tensor(node) for node in _nodes(item)):
+            raise unsafe(path, f"the layer {layer!r} is called on constants, which would compute while it is loaded")
+    for activation, layer in _activations(config):
+        if activation not in ACTIVATIONS and activation not in custom:
+            raise _stranger(path, layer, activation, None)
+
+
+def _objects(config: Any) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield every serialized object with the name of the layer that it lies in."""
+    stack = [(config, "")]
+    while stack:
+        value, layer = stack.pop()
+        if isinstance(value, dict):
+            if "class_name" in value:
+                inner = value.get("config")
+                own = inner.get("name") if isinstance(inner, dict) else None
+                layer = own if isinstance(own, str) else layer
+                yield value, layer
+            stack.extend((item, layer) for item in value.values())
+        elif isinstance(value, list):
+            stack.extend((item, layer) for item in value)
+
+
+def _nodes(item: Mapping[str, Any]) -> list[Any]:
+    nodes = item.get("inbound_nodes")
+    return nodes if isinstance(nodes, list) else []
+
+
+def _reads_tensor(node: Any) -> bool:
+    return any(item["class_name"] == "__keras_tensor__" for item, _ in _objects(node))
+
+
+def _activations(config: Any) -> Iterator[tuple[str, str]]:
+    for item, layer in _objects(config):
+        inner = item.get("config")
+        for key in ("activation", "recurrent_activation"):
+            if isinstance(inner, dict) and isinstance(inner.get(key), str):
+                yield inner[key], layer
+
+
+def _check_function(name: Any, module: str | None, path: Path, layer: str, custom: Collection[str]) -> None:
+    if not isinstance(name, str):
+        raise _no_model(path, f"a function of layer {layer} has no name")
+    if name.rpartition(">")[2] in custom:
+        return
+    if name not in ACTIVATIONS or module not in _FUNCTION_PLACES:
+        raise _stranger(path, layer, name, module)
+
+
+def _calls_custom(item: Mapping[str, Any], custom: Collection[str]) -> bool:
+    """Tell whether a Lambda layer only calls a function that the user gives."""
+    inner = item.get("config")
+    function = inner.get("function") if isinstance(inner, dict) else None
+    if isinstance(function, str):  # as Keras 2 names it
+        function = {"class_name": "function", "config": function}
+    if not isinstance(inner, dict) or not isinstance(function, dict) or function.get("class_name") != "function":
+        return False
+    others = (inner.get("output_shape"), inner.get("mask"))
+    plain = all(not isinstance(other, dict) and not _holds_text(other) for other in others)
+    return plain and str(function.get("config")).rpartition(">")[2] in custom
+
+
+def _holds_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and any(_holds_text(item) for item in value))
+
+
+def _own_name(name: str, registered: str | None) -> str:
+    return (registered or name).rpartition(">")[2]
+
+
+def _no_model(path: Path, reason: str) -> ConversionError:
+    return ConversionError(
+        f"{path} has no readable configuration of a model: {' '.join(reason.split())[:200]}",
+        hint="save the model again, with model.save('NAME.keras')",
+        code="damaged-model",
+    )
+
+
+def _lambda(path: Path, layer: str) -> UsageError:
+    return UsageError(
+        f"the layer {layer!r} of {path} is a Lambda: it brings Python code that runs when it is loaded",
+        hint="replace it by a layer or an operation of keras.ops, or, if you trust the file: --unsafe-lambda",
+        code="lambda-layer",
+    )
+
+
+def _stranger(path: Path, layer: str, name: str, module: str | None) -> UsageError | ConversionError:
+    shown = f"{module}.{name}" if module else name
+    root = (module or "").partition(".")[0]
+    if root in ("keras", "tf_keras") and ">" not in name:
+        return UsageError(
+            f"{path} names {shown[:120]} (layer {layer!r}), which is no layer of an image model, or opens files",
+            hint="export the part of the model in front of it: --output-layer NAME; or replace it",
+            code="unsupported-layer",
+        )
+    own = name.rpartition(">")[2]
+    known = root in sys.stdlib_module_names - {"__main__"} and not (root == "builtins" and ">" in name)
+    if known or not _IDENTIFIER.fullmatch(own):
+        return unsafe(path, f"it asks Keras to import {shown[:120]!r} (layer {layer!r}), which is no layer")
+    place = (
+        module if module and root not in ("__main__", "builtins", "keras") and _MODULE.fullmatch(module) else "MODULE"
+    )
+    return UsageError(
+        f"{path} names {shown[:120]} (layer {layer!r}), which is not part of Keras",
+        hint=f"if it is yours, say where it is: --custom-objects {place}:{own}",
+        code="custom-object",
+    )

@@ -1,0 +1,101 @@
+"""Runs in a process of its own: ``python -m xxdeploy.convert.user_model.quarantine.child``, a request on stdin.
+
+Request and answer are JSON; an error is part of the answer.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from xxdeploy.convert.user_model.quarantine.archive import read_archive, unsafe
+from xxdeploy.convert.user_model.quarantine.check import check_classes, read_config, without_training
+from xxdeploy.convert.user_model.quarantine.hdf5 import read_hdf5
+from xxdeploy.errors import UsageError, XXDeployError
+
+MEMORY = 1 << 30
+"""Bytes of address space; an ordinary file takes a tenth."""
+
+
+def inspect(
+    path: Path, kind: str, folder: Path, *, custom: frozenset[str] = frozenset(), unsafe_lambda: bool = False
+) -> dict[str, Any]:
+    """Look at everything in a file that Keras would; ``inspect.inspect_model_file`` says what comes back."""
+    if kind == "keras":
+        text, metadata, weights = read_archive(path, folder)
+        configured, _, numbers = read_hdf5(weights, path)
+        version = _version(metadata)
+        if configured is not None:
+            raise unsafe(path, "its weights are a second model")
+    else:
+        weights = path
+        configured, saved, numbers = read_hdf5(path, path)
+        version = saved.decode(errors="replace") if saved else None
+        if configured is None:
+            raise UsageError(
+                f"{path} holds weights only, no model",
+                hint="name the network and give these as its weights: "
+                f"xxdeploy export NETWORK --weights {path.name}; or save the model whole with model.save('NAME.keras')",
+                code="weights-only",
+            )
+        text = configured
+    config = without_training(read_config(text, path))
+    check_classes(config, path, custom=custom, unsafe_lambda=unsafe_lambda)
+    return {"config": config, "weights": str(weights), "numbers": numbers, "keras_version": version}
+
+
+def _version(metadata: bytes | None) -> str | None:
+    with suppress(ValueError, RecursionError):
+        found = json.loads(metadata or b"null")
+        if isinstance(found, dict) and isinstance(found.get("keras_version"), str):
+            return str(found["keras_version"])[:40]
+    return None
+
+
+def _limit_memory() -> None:
+    with suppress(ImportError, ValueError, OSError):  # not on Windows; or a lower limit is set already
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
+
+
+def main() -> None:
+    """Read the request, answer it."""
+    request = json.load(sys.stdin)
+    gc.disable()  # a configuration of a million lists would be searched for cycles again and again
+    _limit_memory()
+    path = Path(request["path"])
+    answer: dict[str, Any]
+    try:
+        answer = inspect(
+            path,
+            request["kind"],
+            Path(request["folder"]),
+            custom=frozenset(request["custom"]),
+            unsafe_lambda=request["unsafe_lambda"],
+        )
+    except XXDeployError as error:
+        answer = _error(error)
+    except MemoryError:
+        answer = _error(unsafe(path, f"looking at it takes more than {MEMORY >> 20} MB of memory"))
+    json.dump(answer, sys.stdout)
+
+
+def _error(error: XXDeployError) -> dict[str, Any]:
+    return {
+        "error": {
+            "class": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+            "code": error.code,
+        }
+    }
+
+
+if __name__ == "__main__":
+    main()

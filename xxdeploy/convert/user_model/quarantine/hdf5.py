@@ -1,0 +1,131 @@
+"""The inside of an HDF5 file: a tree of plain arrays of numbers that are really there, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xxdeploy.convert.user_model.quarantine.archive import MAX_CONFIG, damaged, unsafe
+from xxdeploy.errors import ConversionError
+from xxdeploy.optional import extra
+
+_MAX_OBJECTS, _MAX_DEPTH, _MAX_AXES = 200_000, 64, 8
+_MAX_ATTRIBUTES = 64 << 20  # bytes of all of them
+_FLOOR, _MAX_RATIO = 1 << 20, 20  # one array
+_TOTAL_FLOOR, _TOTAL_RATIO = 256 << 20, 4  # all of them, beside the file: floats hardly shrink
+_FILTERS = frozenset({1, 2, 3, 32000})  # deflate, shuffle, fletcher32, lzf: others are loaded from shared libraries
+
+
+def read_hdf5(data: Path, path: Path) -> tuple[bytes | None, bytes | None, int]:
+    """Return the model's configuration (None: weights only), Keras' version, and how many numbers the file holds.
+
+    ``data`` is the HDF5 file, ``path`` what to call it in messages: the archive that it came out of.
+
+    Raises
+    ------
+    ConversionError
+        ``damaged-model``: cut off or unreadable. ``unsafe-model``: links, arrays in other files or of other arrays,
+        objects (pickles), unknown filters, an object under two names (cycles), arrays that claim more than is stored.
+    """
+    with extra("export"):
+        import h5py
+    try:
+        with h5py.File(data, "r") as file:
+            numbers = _count(h5py, file, path, data.stat().st_size)
+            return _text(file, "model_config", path), _text(file, "keras_version", path), numbers
+    except ConversionError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError) as error:
+        raise damaged(path, str(error)) from error
+
+
+def _count(h5py: Any, file: Any, path: Path, size: int) -> int:
+    numbers = declared = attributes = 0
+    for place, item in _walk(h5py, file, path):
+        attributes += _attribute_bytes(item, place, path)
+        if attributes > _MAX_ATTRIBUTES:
+            raise unsafe(path, f"its attributes have more than {_MAX_ATTRIBUTES:,} bytes")
+        if isinstance(item, h5py.Dataset):
+            declared += _check_array(item, place, path)
+            numbers += math.prod(item.shape)
+    if declared > _TOTAL_FLOOR and declared > _TOTAL_RATIO * size:
+        raise unsafe(path, f"its arrays claim {declared:,} bytes, the file has {size:,}")
+    return numbers
+
+
+def _walk(h5py: Any, file: Any, path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the root and every object below, each once; hard links that make it a graph are refused."""
+    stack, seen = [("", file["/"], 0)], set()
+    while stack:
+        place, item, depth = stack.pop()
+        info = h5py.h5o.get_info(item.id)
+        if (info.fileno, info.addr) in seen:
+            raise unsafe(path, f"{place} is an object that has another name, too")
+        seen.add((info.fileno, info.addr))
+        if len(seen) > _MAX_OBJECTS or depth > _MAX_DEPTH:
+            raise unsafe(path, f"it holds more than {_MAX_OBJECTS:,} objects, or deeper than {_MAX_DEPTH} groups")
+        yield place, item
+        if not isinstance(item, h5py.Group):
+            continue
+        for name in item:
+            link = item.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                raise unsafe(path, f"{place}/{name} is a link to another place or file ({type(link).__name__})")
+            child = item.get(name)
+            if not isinstance(child, (h5py.Group, h5py.Dataset)):
+                raise unsafe(path, f"{place}/{name} is neither a group nor an array")
+            stack.append((f"{place}/{name}", child, depth + 1))
+
+
+def _check_array(item: Any, place: str, path: Path) -> int:
+    """Return the bytes that an array takes in memory."""
+    kind, size = item.dtype.kind, item.dtype.itemsize
+    if kind not in "fiub" and not (kind == "V" and size <= 2 and item.dtype.names is None):  # V: bfloat16, float8
+        raise unsafe(path, f"{place} holds objects of type {item.dtype}, not numbers")
+    if item.shape is None or len(item.shape) > _MAX_AXES:
+        raise unsafe(path, f"{place} has the shape {item.shape}")
+    if item.external or item.is_virtual:
+        raise unsafe(path, f"{place} takes its numbers from elsewhere")
+    plan = item.id.get_create_plist()
+    filters = {plan.get_filter(index)[0] for index in range(plan.get_nfilters())}
+    if filters - _FILTERS:
+        raise unsafe(path, f"{place} is packed by unknown filters {sorted(filters - _FILTERS)}")
+    declared, stored = math.prod(item.shape) * size, item.id.get_storage_size()
+    if declared > _FLOOR and declared > _MAX_RATIO * stored:
+        raise unsafe(path, f"{place} claims {declared:,} bytes, of which {stored:,} are stored")
+    return int(declared)
+
+
+def _attribute_bytes(item: Any, place: str, path: Path) -> int:
+    """Return how large the attributes are, which Keras reads whole."""
+    total = 0
+    for name in item.attrs:
+        attribute = item.attrs.get_id(name)
+        kind = attribute.dtype.kind
+        if kind not in "fiubSO" or (kind == "O" and not _is_text(attribute.dtype)):
+            raise unsafe(path, f"the attribute {name!r} of {place or '/'} is of type {attribute.dtype}")
+        total += math.prod(attribute.shape or ()) * attribute.dtype.itemsize
+        if total > _MAX_ATTRIBUTES:
+            break
+        if kind == "O":  # text of any length, whose size is known only when it is read
+            value = item.attrs[name]
+            total += sum(len(text) for text in ([value] if isinstance(value, (str, bytes)) else value.ravel()))
+    return total
+
+
+def _is_text(dtype: Any) -> bool:
+    import h5py
+
+    return h5py.check_string_dtype(dtype) is not None
+
+
+def _text(file: Any, name: str, path: Path) -> bytes | None:
+    value = file.attrs.get(name)
+    if value is None:
+        return None
+    data = value.encode() if isinstance(value, str) else bytes(value)
+    if len(data) > MAX_CONFIG:
+        raise unsafe(path, f"its {name} has {len(data):,} bytes")
+    return data

@@ -1,0 +1,93 @@
+"""Ask a child process what is in a model file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xxdeploy import errors
+from xxdeploy.convert.user_model.quarantine.archive import damaged
+from xxdeploy.convert.user_model.quarantine.sniff import Kind, sniff
+
+_PATIENCE = 300.0  # seconds; a gigabyte takes some ten
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A file that was looked at, and names nothing that is not on the list.
+
+    ``config`` is its configuration without the training part, ``weights`` an HDF5 file (the model's own, or
+    what was unpacked from it), ``numbers`` how many numbers that holds, ``keras_version`` who wrote it.
+    """
+
+    path: Path
+    kind: Kind
+    config: Mapping[str, Any] = field(repr=False)
+    weights: Path
+    numbers: int
+    keras_version: str | None
+
+
+def inspect_model_file(
+    path: Path, folder: Path, *, custom: Collection[str] = (), unsafe_lambda: bool = False
+) -> ModelFile:
+    """Look at a model file without Keras, TensorFlow or any code of the file.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.keras`` or ``.h5`` file.
+    folder : Path
+        An empty folder, where the weights of a ``.keras`` archive are unpacked.
+    custom : Collection[str]
+        Names of classes and functions that the user gives.
+    unsafe_lambda : bool
+        Whether Python code inside the file may run later.
+
+    Raises
+    ------
+    UsageError
+        ``no-model-file``, ``not-a-model``, ``wrong-extension``, ``weights-only``, ``custom-object``,
+        ``lambda-layer``, ``unsupported-layer``.
+    ConversionError
+        ``damaged-model``, ``unsafe-model``.
+    """
+    kind = sniff(path)
+    request = {
+        "path": str(path.absolute()),
+        "kind": kind,
+        "folder": str(folder),
+        "custom": sorted(custom),
+        "unsafe_lambda": unsafe_lambda,
+    }
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(os.path.abspath(place or ".") for place in sys.path),  # noqa: PTH100
+        "OPENBLAS_NUM_THREADS": "1",  # each thread reserves address space
+        "HDF5_PLUGIN_PRELOAD": "::",  # the file shall not choose shared libraries to load
+    }
+    command = [sys.executable, "-P", "-m", "xxdeploy.convert.user_model.quarantine.child"]
+    try:
+        done = subprocess.run(
+            command, input=json.dumps(request).encode(), capture_output=True, env=environment, timeout=_PATIENCE
+        )
+        answer = json.loads(done.stdout) if done.returncode == 0 else None
+    except subprocess.TimeoutExpired as error:
+        raise damaged(path, f"looking at it took more than {_PATIENCE:.0f} seconds") from error
+    except ValueError:
+        answer = None
+    if answer is None:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise damaged(path, f"the process that looked at it ended with status {done.returncode}: {''.join(said)}")
+    if "error" in answer:
+        raised = answer["error"]
+        message = raised["message"].replace(request["path"], str(path))
+        raise getattr(errors, raised["class"])(message, hint=raised["hint"], code=raised["code"])
+    weights = Path(answer["weights"])
+    return ModelFile(path, kind, answer["config"], weights, answer["numbers"], answer["keras_version"])

@@ -1,0 +1,126 @@
+"""What would explain a wrong result: each guess is tried, and named only if the result comes out right with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.runtime import Runtime
+from xxdeploy.runtime.bundle.manifest import Manifest, Variant
+from xxdeploy.runtime.engines.session import Session
+from xxdeploy.runtime.image.preprocess import MODES, RESIZES, Preprocess
+from xxdeploy.runtime.selftest import read_golden
+from xxdeploy.verify import evaluate
+
+if TYPE_CHECKING:
+    from xxdeploy.datasets.images import ImageSet
+
+_BATCH = 16
+_ENOUGH = 200
+"""Images for a guess."""
+
+
+def explain_golden(root: Path, manifest: Manifest, variant: Variant, session: Session) -> str:
+    """Return what makes the golden pairs of ``variant`` come out right, as the beginning of a sentence, or nothing."""
+    inputs, outputs = read_golden(root, manifest, variant)
+    expected = outputs[manifest.output_names[0]]
+
+    def right(batch: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:
+        return bool(np.abs(session.run(batch) - wanted).max() <= manifest.golden.tolerance)
+
+    for told, guess in _preprocessings(manifest.preprocess):
+        if right(guess.normalize(inputs), expected):
+            return f"preprocess: {told}; "
+    batch = manifest.preprocess.normalize(inputs)
+    for told, other in (
+        ("the channels are in the other order (RGB and BGR)", batch[..., ::-1]),
+        ("height and width are exchanged", batch.transpose(0, 2, 1, 3)),
+    ):
+        if other.shape == batch.shape and right(np.ascontiguousarray(other), expected):
+            return f"preprocess: {told}; "
+    for each in manifest.variants:
+        if each.name != variant.name and each.golden != variant.golden:
+            wanted = read_golden(root, manifest, each)[1][manifest.output_names[0]]
+            # Two variants may lie closer together than the tolerance: nearer by far is meant.
+            found = session.run(batch)
+            if np.abs(found - wanted).max() < 0.1 * np.abs(found - expected).max():
+                return f"{variant.model} is the file of variant {each.name}; "
+    found = session.run(batch)
+    if manifest.task == "classification" and (order := _order(found, expected)) is not None:
+        return f"the outputs are in another order: class {order[0]} is where class {order[1]} should be; "
+    return ""
+
+
+def explain_accuracy(runtime: Runtime, images: ImageSet, found: float, expected: float) -> str:
+    """Return what brings the accuracy back half of the way at least, as the beginning of a sentence, or nothing."""
+    few = images.sample(min(_ENOUGH, len(images)))
+    manifest = runtime.manifest
+    labels = few.labels
+    assert labels is not None
+    enough = found + (expected - found) / 2
+    given = evaluate(runtime.session, few.batches(manifest.preprocess, _BATCH), None).classes
+    best = {
+        index: Counter(truth for truth, answer in zip(labels, given, strict=True) if answer == index).most_common(1)
+        for index in set(given)
+    }
+    order = {index: counted[0][0] for index, counted in best.items()}
+    right = sum(order[answer] == truth for truth, answer in zip(labels, given, strict=True)) / len(given)
+    moved = sorted(index for index, truth in order.items() if index != truth)
+    if right >= enough and moved and len(set(order.values())) == len(order):
+        names = ", ".join(f"{runtime.labels[i]!r} for {runtime.labels[order[i]]!r}" for i in moved[:3])
+        return f"labels: {manifest.labels or 'the classes'} are in another order than the outputs ({names}); "
+    for told, guess in _preprocessings(manifest.preprocess):
+        if (evaluate(runtime.session, few.batches(guess, _BATCH), labels).top1 or 0) >= enough:
+            return f"preprocess: {told}; "
+    flipped = (np.ascontiguousarray(batch[..., ::-1]) for batch in few.batches(manifest.preprocess, _BATCH))
+    if (evaluate(runtime.session, flipped, labels).top1 or 0) >= enough:
+        return "preprocess: the channels are in the other order (RGB and BGR); "
+    return ""
+
+
+def explain_digest(manifest: Manifest, images: ImageSet, recorded: str) -> str:
+    """Return in words how the export preprocessed these very images, if it did so otherwise; else nothing.
+
+    The digest of the record covers images and preprocessing, so a guess is right or wrong beyond doubt.
+    """
+    if recorded == data_digest(manifest.preprocess, images):
+        return ""
+    return next(
+        (told for told, guess in _preprocessings(manifest.preprocess) if data_digest(guess, images) == recorded), ""
+    )
+
+
+def data_digest(preprocess: Preprocess, images: ImageSet) -> str:
+    """Return the digest of the evidence: of images, and how they are preprocessed (``Inputs.data_digest``)."""
+    how = json.dumps(preprocess.to_json(), sort_keys=True)
+    return hashlib.sha256(f"{images.digest}\n{how}".encode()).hexdigest()
+
+
+def _preprocessings(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
+    for mode in MODES:
+        if mode != now.mode and not (now.channels == 1 and mode in ("caffe", "torch")):
+            yield (
+                f"mode is {now.mode!r}, and it was exported with {mode!r}",
+                replace(now, mode=mode, scaling=None),
+            )
+    for resize in RESIZES:
+        if resize != now.resize:
+            yield f"resize is {now.resize!r}, and it was exported with {resize!r}", replace(now, resize=resize)
+
+
+def _order(found: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[int, int] | None:
+    """Return the first class whose column is another's, if all columns are there."""
+    distance = np.abs(found[:, :, None] - expected[:, None, :]).max(0)
+    place = distance.argmin(1)
+    moved = np.flatnonzero(place != np.arange(len(place)))
+    if len(set(place.tolist())) != len(place) or not len(moved) or distance.min(1).max() > 0.05:
+        return None
+    return int(place[moved[0]]), int(moved[0])

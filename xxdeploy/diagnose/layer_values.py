@@ -1,0 +1,104 @@
+"""What each layer of a Keras model gives, under the names that the ONNX graph has for the same values."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.convert.libraries import load_keras
+from xxdeploy.onnxmodel.model import OnnxModel
+
+if TYPE_CHECKING:
+    import keras
+
+
+class LayerValues:
+    """Runs a model and returns the layers' values as the tensors of its ONNX graph.
+
+    A tensor is called ``layer/operation``. Where layers are folded into the one before (batch normalization into a
+    convolution), the tensor holds what the last of them gives. Layers of nested models, and those that are called
+    twice, have no value of their own.
+
+    Parameters
+    ----------
+    model : keras.Model
+    graph : OnnxModel
+        The float graph that was converted from it; only names are read.
+    """
+
+    def __init__(self, model: keras.Model, graph: OnnxModel) -> None:
+        library = load_keras()
+        self.tensors: dict[str, str] = {}
+        proto = graph.split()[0]
+        outputs = {layer.name: value for layer in model.layers if (value := _output(layer)) is not None}
+        last: dict[str, str] = {}
+        for node in proto.graph.node:
+            last[_layer(node.name, outputs)] = node.output[0]
+        follower = _followers(model, outputs)
+        wanted: dict[str, Any] = {}
+        for layer, tensor in last.items():
+            end = layer if layer in outputs else None
+            while end is not None and (after := follower.get(end)) is not None and after not in last:
+                if tuple(outputs[after].shape) != tuple(outputs[layer].shape):
+                    break
+                end = after
+            if end is not None:
+                wanted[tensor] = outputs[end]
+                self.tensors[tensor] = end
+        for result, value in zip(proto.graph.output, model.outputs, strict=True):
+            wanted[result.name] = value
+            self.tensors.setdefault(result.name, value._keras_history.operation.name)
+        self._names = tuple(wanted)
+        self._model = library.Model(model.inputs[0], list(wanted.values()))
+        self._input = next(value.name for value in proto.graph.input)
+
+    def run(
+        self, batch: NDArray[np.float32], like: Mapping[str, NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Map a batch (n, h, w, c) float32 to values by tensor, in the axis order of the graph's own in ``like``."""
+        values = self._model(batch, training=False)
+        found: dict[str, NDArray[np.float32]] = {self._input: batch}
+        for name, value in zip(self._names, values, strict=True):
+            array = np.asarray(value, np.float32)
+            if name in like and array.ndim == 4 and array.shape != like[name].shape:
+                array = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+            elif name in like and array.ndim == 4 and _square(array.shape):  # both orders have this shape
+                other = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
+                nearer = np.abs(other - like[name]).sum() < np.abs(array - like[name]).sum()
+                array = other if nearer else array
+            if name not in like or array.shape == like[name].shape:
+                found[name] = array
+        return found
+
+
+def _layer(node: str, layers: Container[str]) -> str:
+    """Return the layer that a node belongs to: the longest beginning of its name that is one."""
+    name = node
+    while name and name not in layers:
+        name = name.rpartition("/")[0]
+    return name or node
+
+
+def _square(shape: tuple[int, ...]) -> bool:
+    return shape[1] == shape[2] == shape[3]
+
+
+def _output(layer: Any) -> Any:
+    try:
+        value = layer.output
+    except (AttributeError, ValueError):  # called twice, or not at all
+        return None
+    return value if hasattr(value, "shape") else None
+
+
+def _followers(model: Any, outputs: Mapping[str, Any]) -> dict[str, str]:
+    """Map each layer to the one layer that reads it, where there is just one."""
+    readers: dict[str, list[str]] = {}
+    for layer in model.layers:
+        for node in layer._inbound_nodes:
+            for tensor in node.input_tensors:
+                readers.setdefault(tensor._keras_history.operation.name, []).append(layer.name)
+    return {name: found[0] for name, found in readers.items() if len(found) == 1 and found[0] in outputs}

@@ -1,0 +1,200 @@
+"""Which layer hurts, for a file: measured on calibration images, or read from the bundle that was exported with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xxdeploy.bundle.check import check_bundle
+from xxdeploy.datasets import ImageSet, open_images, recipe_from
+from xxdeploy.datasets.batch_size import batch_that_fits
+from xxdeploy.errors import UsageError
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.results import LayerNoise, OnProgress, Progress, noise_from_json
+from xxdeploy.runtime.bundle.files import open_bundle, read_entry
+from xxdeploy.runtime.bundle.manifest import FileEntry, Manifest, Variant
+from xxdeploy.runtime.image.preprocess import Preprocess
+
+RECORD = "sensitivity.json"
+"""The file of an INT8 bundle that holds ``results.noise_to_json`` of its layers."""
+
+SCHEME = "static-w8c-a8"
+CALIBRATED, MEASURED = 100, 32
+"""Images: the ranges should have settled; of the noise, every position of every image is a sample."""
+
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """The layers of a network, the worst first, and how they were measured; None where the record does not say."""
+
+    scheme: str
+    method: str | None
+    calibrated_images: int | None
+    measured_images: int | None
+    layers: tuple[LayerNoise, ...]
+
+
+def find_sensitivity(
+    path: Path,
+    calibration: Path | None = None,
+    *,
+    samples: int | None = None,
+    method: str | None = None,
+    preprocess: str | None = None,
+    resize: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Sensitivity:
+    """Return the record of an INT8 bundle; or calibrate a float network, quantize it plainly, and measure each layer.
+
+    Plainly means without equalization, bias correction or tuned rounding: what there is to be repaired.
+
+    Parameters
+    ----------
+    path
+        A bundle with a float variant, or a float .onnx file with one image input (batch, height, width, channels).
+    calibration
+        A folder of images, labels or not, or a recipe; None for the record.
+    samples
+        How many of them; None: as many as the recipe says, else at most 100. 32 of those are measured on.
+    method
+        The calibrator; None: the recipe's, else that of an export.
+    preprocess, resize
+        How pictures become input, for an .onnx file only: a bundle says so itself. ``resize`` None: the recipe's, else
+        squash.
+
+    Raises
+    ------
+    UsageError
+        Those of ``recipe_from``, ``open_images`` and ``calibrate``; ``calibration-missing``; ``no-sensitivity``: an
+        INT8 bundle without a record, or with images; ``preprocess-missing`` and ``no-image-input``: of an .onnx file;
+        ``sensitivity-options``: ``preprocess`` or ``resize`` for a bundle.
+    BundleError, ConversionError
+        As ``check_bundle``, ``calibrate``, ``layer_noise``; ``damaged-sensitivity``.
+    """
+    manifest = check_bundle(path) if path.is_dir() else None
+    if calibration is None:
+        found = None if manifest is None else _recorded(path, manifest)
+        if found is None:
+            raise UsageError(
+                "which layer hurts is measured on images, and none are given",
+                hint="--calibration FOLDER with a few dozen images of the kind that it will see (no labels needed)",
+                code="calibration-missing",
+            )
+        return found
+    recipe = recipe_from(calibration)
+    if manifest is not None:
+        model, how = _from_bundle(path, manifest, preprocess or resize)
+    else:
+        model, how = _from_file(path, preprocess, resize or recipe.resize or "squash")
+    images = open_images(recipe.folder)
+    wanted = samples if samples is not None else recipe.samples
+    images = images.sample(min(CALIBRATED, len(images)) if wanted is None else wanted, recipe.seed)
+    return _measured(model, how, images, method or recipe.method, on_progress or (lambda _: None))
+
+
+def _recorded(path: Path, manifest: Manifest) -> Sensitivity | None:
+    """Return the record of a bundle, None where it holds a float network that can be measured."""
+    entry = _entry(manifest, RECORD)
+    if entry is not None:
+        # The file for ARM, which holds the same integers, stands before the one that serves all.
+        schemes = [variant.scheme for variant in manifest.variants if variant.precision == "int8"]
+        return Sensitivity(
+            schemes[-1] if schemes else SCHEME,
+            None,
+            None,
+            None,
+            noise_from_json(read_entry(open_bundle(path)[0], entry)),
+        )
+    if _float_variant(manifest) is None:
+        raise _no_float_network(manifest)
+    return None
+
+
+def _measured(
+    model: OnnxModel, how: Preprocess, images: ImageSet, method: str | None, report: OnProgress
+) -> Sensitivity:
+    with extra("export"):
+        from xxdeploy.exporter.options import DEFAULT_METHOD
+        from xxdeploy.quantize import calibrate, scheme
+        from xxdeploy.quantize.measure.sensitivity import layer_noise
+
+    method, total = method or DEFAULT_METHOD, len(images)
+    batch = batch_that_fits(_BATCH, how.height, how.width)
+    ranges = calibrate(
+        model,
+        lambda: images.batches(how, batch),
+        method=method,
+        data_digest=images.digest,
+        on_progress=lambda progress: report(replace(progress, total=total)),
+    )
+    measured = min(MEASURED, total)
+    few = images.sample(measured)
+    layers = layer_noise(
+        model,
+        ranges,
+        scheme(SCHEME),
+        lambda: few.batches(how, batch),
+        on_progress=lambda progress: report(Progress(progress.step, progress.done, measured)),
+    )
+    return Sensitivity(SCHEME, method, total, measured, layers)
+
+
+def _from_bundle(path: Path, manifest: Manifest, given: str | None) -> tuple[OnnxModel, Preprocess]:
+    if given is not None:
+        raise UsageError(
+            "a bundle says itself how pictures become its input",
+            hint="leave --preprocess and --resize out",
+            code="sensitivity-options",
+        )
+    variant = _float_variant(manifest)
+    entry = None if variant is None else _entry(manifest, variant.model)
+    if entry is None:
+        raise _no_float_network(manifest)
+    with extra("export"):
+        from xxdeploy.lowering.embed_topk import keep_all
+    return keep_all(OnnxModel(read_entry(open_bundle(path)[0], entry))), manifest.preprocess
+
+
+def _float_variant(manifest: Manifest) -> Variant | None:
+    return next((variant for variant in manifest.variants if variant.precision == "fp32"), None)
+
+
+def _entry(manifest: Manifest, name: str) -> FileEntry | None:
+    return next((entry for entry in manifest.files if entry.path == name), None)
+
+
+def _no_float_network(manifest: Manifest) -> UsageError:
+    if _entry(manifest, RECORD) is not None:
+        hint = "leave --calibration out: what was measured at its export is in the bundle"
+    else:
+        name = manifest.name.removesuffix("-int8")
+        hint = f"export {name} without --int8, and give that bundle with --calibration FOLDER"
+    return UsageError(
+        f"{manifest.name} holds no float network, which an INT8 one is measured against",
+        hint=hint,
+        code="no-sensitivity",
+    )
+
+
+def _from_file(path: Path, preprocess: str | None, resize: str) -> tuple[OnnxModel, Preprocess]:
+    if preprocess is None:
+        raise UsageError(
+            f"{path} does not say how pixels become its input",
+            hint="--preprocess tf (-1..1), caffe, torch or none (0..255), as it was trained",
+            code="preprocess-missing",
+        )
+    model = OnnxModel.read(path)
+    proto, arrays = model.split()
+    inputs = [value for value in proto.graph.input if value.name not in arrays]
+    shapes = [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or min(shapes[0][1:]) < 1 or shapes[0][3] not in (1, 3):
+        raise UsageError(
+            f"{path} has not one input of pictures (batch, height, width, channels), but {shapes} (0: not fixed)",
+            hint="export it with xxdeploy, or transpose its input from (batch, channels, height, width)",
+            code="no-image-input",
+        )
+    _, height, width, channels = shapes[0]
+    return model, Preprocess(height, width, channels, preprocess, resize)

@@ -1,0 +1,222 @@
+"""What ``xxdeploy doctor`` finds out about a machine. Nothing here fails on a broken library."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xxdeploy import __version__
+from xxdeploy.doctor import probe
+
+_TIMEOUT = 120.0  # seconds for all imports; TensorFlow takes 4 on two cores, a cold disk ten times that
+
+# Module and the extra that brings it. onnxruntime comes as one of several distributions.
+LIBRARIES: Mapping[str, str] = {
+    "numpy": "edge",
+    "PIL": "edge",
+    "onnxruntime": "edge",
+    "openvino": "openvino",
+    "cyclopts": "cli",
+    "rich": "cli",
+    "onnx": "export",
+    "platformdirs": "export",
+    "tensorflow": "export",
+    "keras": "export",
+    "tf2onnx": "export",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """One library: ``state`` is ``ok``, ``missing``, or what is wrong with it; ``extra`` brings it."""
+
+    name: str
+    version: str
+    state: str
+    extra: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warning:
+    """Something that will not work as expected, and the way out."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """All that was found.
+
+    ``engines`` has a sentence on each kind of TensorRT, ``providers`` on what ONNX Runtime runs on; ``weights`` are
+    the files of weights in Keras' cache, ``keras_home``.
+    """
+
+    xxdeploy: str
+    python: str
+    platform: str
+    cores: int
+    cpu_features: tuple[str, ...]
+    libraries: tuple[Library, ...]
+    providers: tuple[str, ...]
+    engines: tuple[str, ...]
+    keras_home: Path
+    weights: tuple[str, ...]
+    warnings: tuple[Warning, ...]
+
+
+def check_up() -> Checkup:
+    """Look at Python, the processor, the libraries and Keras' cache."""
+    found = dict(_probe(list(LIBRARIES)))
+    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    libraries = tuple(
+        Library(name, str(found[name].get("version", "")), str(found[name]["error"] or "ok"), extra)
+        for name, extra in LIBRARIES.items()
+    )
+    return Checkup(
+        xxdeploy=__version__,
+        python=f"{platform.python_version()} ({sys.executable})",
+        platform=platform.platform(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cpu_features=_cpu_features(),
+        libraries=libraries,
+        providers=("cpu: works", *_providers()) if found["onnxruntime"]["error"] is None else (),
+        engines=_engines(),
+        keras_home=keras_home,
+        weights=_weights(keras_home),
+        warnings=tuple(_warnings(libraries, keras_home)),
+    )
+
+
+def _probe(modules: Sequence[str]) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Import each module in a child process; where the child dies, go on after the module that killed it."""
+    waiting = list(modules)
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    while waiting:
+        command = [sys.executable, "-P", str(probe.__file__), *waiting]
+        try:
+            child = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=environment,
+                timeout=_TIMEOUT,
+                check=False,
+            )
+            output, end = child.stdout, f"Python died with status {child.returncode} while importing it"
+        except subprocess.TimeoutExpired as error:
+            raw = error.stdout or b""
+            output = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+            end = f"importing it took more than {_TIMEOUT:.0f} s"
+        except OSError as error:
+            output, end = "", f"cannot start {sys.executable}: {error}"
+        for line in output.splitlines():
+            facts = _facts(line)
+            if facts is not None and facts["module"] in waiting:
+                waiting.remove(str(facts["module"]))
+                yield str(facts["module"]), facts
+        if waiting:
+            yield waiting[0], {"error": end}
+            del waiting[0]
+
+
+def _facts(line: str) -> dict[str, object] | None:
+    """Read a line of the probe; a library may have printed lines of its own between them."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and "module" in value and "error" in value else None
+
+
+def _engines() -> tuple[str, ...]:
+    """Let a child process say what TensorRT can do here: a driver of the wrong version may end it."""
+    return _asked("from xxdeploy.engine.library import MODULES, explain\nfor target in MODULES: print(explain(target))")
+
+
+def _providers() -> tuple[str, ...]:
+    """Let a child process try ONNX Runtime's providers for GPUs: what a wheel lists need not work."""
+    return _asked(
+        "import onnxruntime\n"
+        "from xxdeploy.runtime.engines.providers import probe_providers\n"
+        "for each in probe_providers(onnxruntime): print(f'{each.name}: {each.problem or \"works\"}')"
+    )
+
+
+def _asked(code: str) -> tuple[str, ...]:
+    """Return the lines that a child process prints."""
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except (subprocess.TimeoutExpired, OSError) as error:
+        return (f"unknown: {error}",)
+    lines = tuple(line for line in child.stdout.splitlines() if line)
+    return lines if child.returncode == 0 else (*lines, f"Python died with status {child.returncode} while asking")
+
+
+def _cpu_features() -> tuple[str, ...]:
+    try:
+        from xxdeploy.runtime.cpu import cpu_features
+
+        return tuple(sorted(cpu_features()))
+    except Exception as error:  # noqa: BLE001 - a doctor who faints helps nobody
+        return (f"unknown ({error})",)
+
+
+def _weights(keras_home: Path) -> tuple[str, ...]:
+    try:
+        return tuple(
+            sorted(path.name for path in (keras_home / "models").iterdir() if path.suffix in (".h5", ".keras"))
+        )
+    except OSError:
+        return ()
+
+
+def _warnings(libraries: Sequence[Library], keras_home: Path) -> Iterator[Warning]:
+    runtimes = sorted(
+        {
+            name
+            for distribution in importlib.metadata.distributions()
+            if (name := str(distribution.metadata["Name"]).lower().replace("_", "-")).startswith("onnxruntime")
+            and not name.startswith(("onnxruntime-ep", "onnxruntime-extensions", "onnxruntime-genai"))
+        }
+    )
+    if len(runtimes) > 1:
+        keep = "onnxruntime-gpu" if "onnxruntime-gpu" in runtimes else runtimes[0]
+        yield Warning(
+            f"{' and '.join(runtimes)} are both installed, and own the same folder: which one runs is chance",
+            f"pip uninstall -y {' '.join(runtimes)} && pip install --no-deps {keep}",
+        )
+    for library in libraries:
+        if library.state not in ("ok", "missing"):
+            yield Warning(
+                f"{library.name} is installed but does not work: {library.state}",
+                f"reinstall it, or try a fresh environment: pip install 'xxdeploy[{library.extra}]'",
+            )
+    if not _writable(keras_home):
+        yield Warning(
+            f"Keras cannot write its cache in {keras_home}, so ImageNet weights cannot be downloaded",
+            "set KERAS_HOME to a folder of your own",
+        )
+
+
+def _writable(folder: Path) -> bool:
+    """Whether ``folder``, or the nearest folder above it that exists, can be written."""
+    for place in (folder, *folder.absolute().parents):
+        if place.exists():
+            return os.access(place, os.W_OK)
+    return False

@@ -1,0 +1,221 @@
+"""The INT8 half of an export: climb, judge what came out on every kind of processor, and say which layer hurts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xxdeploy.datasets import ImageSet
+from xxdeploy.datasets.batch_size import batch_that_fits
+from xxdeploy.errors import UsageError
+from xxdeploy.exporter.cpu_variants import BuiltVariant, Judges, Variants, int8_variants
+from xxdeploy.exporter.ladder import Climb, Goal, Judge, Rung, climb
+from xxdeploy.exporter.options import ExportPlan
+from xxdeploy.exporter.quantizer import Workshop, has_layer
+from xxdeploy.exporter.result import RungRow
+from xxdeploy.exporter.source import Source
+from xxdeploy.exporter.stages import EVALUATION_BATCH, measure_latency
+from xxdeploy.models.samples import shipped_folder
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.results import LayerNoise, OnProgress, Progress, Ranges, noise_to_json
+from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.verify import Comparison, compare_with, comparison_facts, record_reference
+
+with extra("export"):
+    from xxdeploy.quantize.measure.sensitivity import layer_noise
+    from xxdeploy.quantize.recipe import Recipe, load_quantization
+
+SENSITIVITY_IMAGES = 16
+_EMULATED_IMAGES = 96
+"""Emulating 16-bit sums takes several times as long as running the model."""
+_UNTRAINED_IMAGES = 16
+"""Random weights keep no class: a few images show that the network runs."""
+_EMULATED_BATCH = 1
+"""And several times the memory, for each image in a batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Int8:
+    """What came of it: the models, the ranges they share, the noise of each layer, and evidence for the manifest."""
+
+    climbed: Climb
+    variants: Variants
+    ranges: Ranges
+    noise: tuple[LayerNoise, ...]
+
+    @property
+    def rungs(self) -> tuple[RungRow, ...]:
+        """The ladder as rows of a table."""
+        return tuple(_row(rung) for rung in self.climbed.rungs)
+
+    @property
+    def records(self) -> Mapping[str, bytes]:
+        """Files for the bundle."""
+        return {"sensitivity.json": noise_to_json(self.noise).encode()}
+
+    @property
+    def judged(self) -> tuple[Comparison, ...]:
+        """How each model that computes something of its own compares with the float one, on the selection images."""
+        others = (each.comparison for each in self.variants.built)
+        return self.climbed.comparison, *(each for each in others if each is not None)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Reproducible facts for the manifest: no milliseconds."""
+        return {
+            "recipe": self.climbed.recipe.to_json(),
+            "ladder": [
+                {"rung": rung.name, "taken": rung.taken, **comparison_facts(rung.comparison)}
+                for rung in self.climbed.rungs
+            ],
+            "selection": [comparison_facts(found) for found in self.judged],
+            "processors": [
+                {key: value for key, value in asdict(verdict).items() if value or value is False}
+                for verdict in self.variants.verdicts
+            ],
+        }
+
+
+def make_int8(
+    source: Source,
+    plan: ExportPlan,
+    fp32: OnnxModel,
+    report: OnProgress,
+) -> Int8:
+    """Quantize ``fp32`` as ``plan`` asks.
+
+    With random weights there is nothing to judge by: the first rung, or the pinned recipe, is taken as it is.
+    """
+    inputs, trained = source.inputs, source.trained
+    workshop = Workshop(fp32, inputs, report, tensorrt=plan.engine is not None, given=plan.ranges)
+    start, name, pinned = starting_recipe(source, plan, fp32)
+    images = inputs.selection or inputs.calibration
+    assert images is not None  # follow() has seen to it
+    if not trained:
+        images = images.sample(min(_UNTRAINED_IMAGES, len(images)))
+    few = images.sample(min(_EMULATED_IMAGES, len(images)))
+    first = next(iter(few.batches(inputs.preprocess, 1)))
+
+    def judge_on(chosen: ImageSet, batch: int) -> Judge:
+        kept = record_reference(
+            OrtSession(fp32.data, name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
+            chosen.batches(inputs.preprocess, batch),
+            classes=inputs.task == "classification",
+            on_progress=lambda progress: report(replace(progress, step="reference")),
+            total=len(chosen),
+        )
+
+        def judge(model: OnnxModel) -> Comparison:
+            session = OrtSession(model.data, name="onnx-int8", exact=True)
+            return compare_with(kept, session, chosen.batches(inputs.preprocess, batch), chosen.labels)
+
+        return judge
+
+    def clock(model: OnnxModel) -> tuple[float, float]:
+        sessions = [OrtSession(model.data, name="onnx-int8"), OrtSession(fp32.data, name="onnx-fp32")]
+        ours, floats = measure_latency(sessions, first, lambda _: None)
+        return ours, floats
+
+    judge = judge_on(images, batch_that_fits(EVALUATION_BATCH, inputs.preprocess.height, inputs.preprocess.width))
+    goal = Goal(
+        None if plan.min_agreement is None else plan.min_agreement / 100,
+        None if plan.max_drop is None else plan.max_drop / 100,
+    )
+    climbed = climb(
+        workshop,
+        judge,
+        clock,
+        goal,
+        start=start,
+        name=name,
+        pinned=pinned or not trained,
+        report=report,
+    )
+    if plan.engine is not None:
+        variants = Variants(
+            (BuiltVariant("int8", climbed.model, climbed.recipe.asked().name, (), climbed.model),), (), ()
+        )
+    else:
+        variants = int8_variants(
+            workshop,
+            climbed.recipe,
+            climbed.model,
+            cpu=plan.cpu,
+            judges=Judges(judge, judge_on(few, _EMULATED_BATCH)) if trained else None,
+            report=report,
+        )
+    report(Progress("sensitivity", 0, 1))
+    noise = layer_noise(
+        workshop.float_model(climbed.recipe),
+        workshop.ranges(climbed.recipe),
+        workshop.scheme(climbed.recipe),
+        workshop.some(SENSITIVITY_IMAGES),
+        integer=climbed.model,
+    )
+    report(Progress("sensitivity", 1, 1))
+    return Int8(climbed, variants, workshop.ranges(climbed.recipe), noise)
+
+
+def starting_recipe(source: Source, plan: ExportPlan, fp32: OnnxModel) -> tuple[Recipe, str, bool]:
+    """Return the first rung's recipe, what it is called, and whether it is pinned.
+
+    A network whose recipe ships starts there, and so does a model made from one, without the layers that it does not
+    have; both climb on where that does not hold. TensorRT's layout is another, so it has recipes of its own.
+    """
+    inputs = source.inputs
+    folder = shipped_folder() / "recipes"
+    suffix, plain = ("", Recipe()) if plan.engine is None else ("-tensorrt", Recipe(scheme="static-w8c-a8s"))
+    shipped = folder / f"{source.family}{suffix}.toml"
+    if plan.recipe not in (None, "auto"):
+        path = _recipe_path(str(plan.recipe), folder, suffix)
+        recipe, name, pinned = load_quantization(path), f"recipe {path.stem}", True
+    elif plan.recipe is None and source.trained and shipped.is_file() and inputs.task == "classification":
+        recipe, name, pinned = load_quantization(shipped), f"recipe {shipped.stem}", False
+        known = tuple(layer for layer in recipe.float_layers if has_layer(fp32, layer))
+        recipe = replace(recipe, float_layers=known)
+    else:
+        recipe, name, pinned = plain, "plain", False
+    if plan.engine is not None and not recipe.asked().symmetric:
+        raise UsageError(
+            f"{name} asks for {recipe.scheme}, and TensorRT's INT8 is symmetric",
+            hint='write scheme = "static-w8c-a8s" in it',
+            code="tensorrt-scheme",
+        )
+    if plan.ranges is not None and recipe.equalization:
+        recipe = replace(recipe, equalization=False)  # what was measured is right for the float model as it is
+    if inputs.method is not None:
+        recipe = replace(recipe, calibrator=inputs.method)
+    return recipe, name, pinned
+
+
+def _recipe_path(asked: str, folder: Path, suffix: str) -> Path:
+    """Return the file that ``--recipe`` names: a path, or the name of one that ships, ``suffix`` left out or not."""
+    own = folder / f"{asked}{suffix}.toml"
+    named = own if own.is_file() else folder / f"{asked}.toml"
+    if not Path(asked).is_file() and "/" not in asked and not named.is_file():
+        names = ", ".join(sorted(path.stem for path in folder.glob("*.toml")))
+        raise UsageError(
+            f"there is no quantization recipe {asked!r}",
+            hint=f"--recipe takes a file, auto, or one of {names}",
+            code="no-quantization-recipe",
+        )
+    return Path(asked) if Path(asked).is_file() or not named.is_file() else named
+
+
+def _row(rung: Rung) -> RungRow:
+    found = rung.comparison
+    return RungRow(
+        rung=rung.name,
+        images=found.images,
+        agreement=found.agreement,
+        drop=None if found.change is None else 0.0 - found.change.change,
+        kl_nats=found.kl_mean,
+        sqnr_db=found.sqnr_db,
+        latency_p50_ms=rung.milliseconds,
+        float_latency_p50_ms=rung.float_milliseconds,
+        seconds=rung.seconds,
+        taken=rung.taken,
+    )

@@ -1,0 +1,78 @@
+"""What the pipeline gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from xxdeploy.results import Parity, StepRecord
+from xxdeploy.runtime.bundle.manifest import Manifest
+from xxdeploy.runtime.selftest import SelfTest
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One line of the closing table. Shares are 0..1; None where it was not measured.
+
+    ``latency_p50_ms`` is the median of single images at batch 1, interleaved with the other rows; ``agreement``
+    the share of images with the same top-1 class as Keras.
+    """
+
+    runner: str
+    size_bytes: int | None
+    latency_p50_ms: float | None
+    top1: float | None
+    top5: float | None
+    agreement: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RungRow:
+    """One rung of the ladder. Shares are 0..1, ``drop`` is a loss of top-1; None where it was not measured.
+
+    ``agreement``, ``kl_nats``, ``sqnr_db`` and ``drop`` are against the float model, on ``images`` selection images;
+    ``latency_p50_ms`` is interleaved with the float model's; ``taken`` tells whether the rung is in the bundle.
+    """
+
+    rung: str
+    images: int
+    agreement: float | None
+    drop: float | None
+    kl_nats: float | None
+    sqnr_db: float | None
+    latency_p50_ms: float
+    float_latency_p50_ms: float
+    seconds: float
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """A bundle that was written, and what was measured on the way.
+
+    ``task`` is classification or features; ``sentences`` say what the evaluation shows and how sure it is,
+    ``processors`` what each kind of processor gets.
+    """
+
+    bundle: Path
+    rows: tuple[TableRow, ...]
+    parities: tuple[Parity, ...]
+    steps: tuple[StepRecord, ...]
+    notes: tuple[str, ...]
+    task: str = "classification"
+    rungs: tuple[RungRow, ...] = ()
+    sentences: tuple[str, ...] = ()
+    processors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyResult:
+    """A bundle that was checked: its manifest, the self-test, and a row if there were labeled images.
+
+    ``version`` is what it was signed as, None where no key was given.
+    """
+
+    manifest: Manifest
+    selftest: SelfTest
+    rows: tuple[TableRow, ...]
+    version: int | None = None

@@ -1,0 +1,252 @@
+"""Let the first convolution read four pixels of a row at once: one channel, or three, are too few for fast kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.errors import VerificationError
+from xxdeploy.onnxmodel.graph_view import GraphView, attributes, with_nodes
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+
+with extra("export"):
+    from onnx import ModelProto, NodeProto, helper
+
+BLOCK = 4
+"""Pixels of a row in a block. ONNX Runtime's convolution kernels take channels by fours."""
+_SAID = ("kernel_shape", "strides", "pads")
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """A first layer with a square kernel; ``before`` and ``after`` are the pixels that it pads on each of two sides.
+
+    ``before``: on the left and above; ``after``: on the right and below.
+    """
+
+    kernel: int
+    stride: int
+    before: int
+    after: int
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels of its result come from one block."""
+        return BLOCK // self.stride
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many blocks before its own a result needs, and how many it needs in all."""
+        left = -(-self.before // BLOCK)
+        return left, left + 1 + (BLOCK - self.stride - self.before + self.kernel - 1) // BLOCK
+
+    def size(self, length: int) -> int:
+        """Return the pixels of its result along a side of ``length`` pixels."""
+        return (length + self.before + self.after - self.kernel) // self.stride + 1
+
+    def blocks_after(self, width: int) -> int | None:
+        """Return how many blocks of zeros stand on the right of rows of ``width`` pixels; None where none fit."""
+        if BLOCK % self.stride or width <= 0 or width % BLOCK or self.size(width) % self.pixels:
+            return None
+        left, count = self.reach
+        after = self.size(width) // self.pixels - 1 + count - width // BLOCK - left
+        return after if after >= 0 and self.size(width) > 0 else None
+
+    def attributes(self) -> dict[str, list[int]]:
+        """Return what its Conv says."""
+        pads = [self.before, self.before, self.after, self.after]
+        return {"kernel_shape": [self.kernel] * 2, "strides": [self.stride] * 2, "pads": pads}
+
+    def blocked_attributes(self, width: int) -> dict[str, list[int]]:
+        """Return what the Conv over blocks says."""
+        (left, count), right = self.reach, self.blocks_after(width) or 0
+        pads = [self.before, left, self.after, right]
+        return {"kernel_shape": [self.kernel, count], "strides": [self.stride, 1], "pads": pads}
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Stem | None:
+        """Read a Conv's attributes, which must say the same of rows and columns; None if they do not."""
+        if values.get("group", 1) != 1 or values.get("auto_pad", b"NOTSET") != b"NOTSET":
+            return None
+        said = {"strides": [1, 1], "pads": [0] * 4, **{name: values[name] for name in _SAID if name in values}}
+        found = cls.of_rows(said) if len(said.get("kernel_shape", [])) == 2 else None
+        same = found is not None and found.attributes() == {name: list(value) for name, value in said.items()}
+        return found if same and list(values.get("dilations", [1, 1])) == [1, 1] else None
+
+    @classmethod
+    def of_rows(cls, values: dict[str, Any]) -> Stem:
+        """Read what the Conv over blocks says of its rows, which are the layer's."""
+        return cls(values["kernel_shape"][0], values["strides"][0], values["pads"][0], values["pads"][2])
+
+
+def block_stem(model: OnnxModel) -> OnnxModel:
+    """Return an INT8 ``model`` on pixels whose first layer reads blocks of pixels, where that can be, else ``model``.
+
+    A row of a picture (height, width, c) is the same bytes as (height, width / 4, 4 c): space-to-depth along a row, so
+    that nothing moves. A 3x3 convolution with stride 2 becomes one of 3x2 with strides 2 and 1 over the blocks,
+    which writes two neighboring pixels at once: first those at even places, then those at odd ones, and (height,
+    width / 4, 2 * channels) are the same bytes as the result; one with stride 1 writes four. Much of the larger kernel
+    is zero, but its sums are those of the other, integer for integer. In ONNX Runtime such a layer, or any with one
+    channel (LeNet), takes half the time with VNNI and 0.5 to 0.9 without; other kernels over three channels (7x7, VGG's
+    3x3) gain less with VNNI, take up to 1.6x without, and stay. Where a row of the result is no whole number of blocks
+    (NASNet), a Slice would take back what it gains. The file must be one for processors with VNNI, or safe for those
+    without in every order: the larger kernel's weights meet in other pairs (``quantize.x86.saturating_pairs``).
+    """
+    view = GraphView.of(model)
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    (source,) = view.inputs
+    shape = [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim]
+    chain = _chain(view, source)
+    if chain is None or len(shape) != 4 or not shape[3] % BLOCK or shape[1] <= 0:
+        return model
+    names, stem = _constants(view, chain[1]), Stem.of(attributes(chain[1]))
+    if names is None or stem is None or stem.blocks_after(shape[2]) is None:
+        return model
+    if shape[3] != 1 and (stem.kernel, stem.stride) != (3, 2):
+        return model
+    if view.arrays[names[0]].shape[1:] != (shape[3], stem.kernel, stem.kernel):
+        return model
+    arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+    channels = len(arrays[names[0]])
+    arrays[names[0]] = blocked(arrays[names[0]], stem)
+    arrays.update((name, np.concatenate([arrays[name]] * stem.pixels)) for name in names[1:])
+    position = {node.output[0]: index for index, node in enumerate(proto.graph.node)}
+    pixels, conv, quantizer = (proto.graph.node[position[node.output[0]]] for node in chain)
+    layer, made = conv.output[0], quantizer.output[0]
+    arrays[f"{layer}_rows"] = np.array([0, shape[1], shape[2] // BLOCK, shape[3] * BLOCK])
+    arrays[f"{layer}_pixels"] = np.array([0, stem.size(shape[1]), stem.size(shape[2]), channels])
+    blocks, several = (f"{layer}_{what}" for what in ("blocks", "pairs"))
+    pixels.input[0], quantizer.output[0] = blocks, several
+    _describe(conv, stem.blocked_attributes(shape[2]))
+    steps: list[tuple[str, str, list[str], dict[str, Any]]] = [
+        ("DequantizeLinear", "dequantized", list(quantizer.input[1:]), {}),
+        ("Transpose", "nhwc", [], {"perm": [0, 2, 3, 1]}),
+        ("Reshape", "apart", [f"{layer}_pixels"], {}),
+        ("Transpose", "nchw", [], {"perm": [0, 3, 1, 2]}),
+    ]
+    # In pairs: OpenVINO takes what follows a layer of integers alone for float.
+    behind, at = [], several
+    for op, what, operands, values in steps:
+        behind.append(helper.make_node(op, [at, *operands], [f"{several}_{what}"], f"{several}_{what}", **values))
+        at = f"{several}_{what}"
+    behind.append(helper.make_node("QuantizeLinear", [at, *quantizer.input[1:]], [made], f"{several}_quantized"))
+    nodes = list(proto.graph.node)
+    nodes[position[made] + 1 : position[made] + 1] = behind
+    front = helper.make_node("Reshape", [source, f"{layer}_rows"], [blocks], blocks)
+    return with_nodes(proto, [front, *nodes], arrays)
+
+
+def unblock_stem(model: OnnxModel) -> OnnxModel:
+    """Undo :func:`block_stem`: for who compares a file with its float graph, tensor by tensor. Others stay as they are.
+
+    Raises
+    ------
+    VerificationError
+        ``wrong-weight``: the first layer is not what ``block_stem`` makes of any.
+    """
+    view = GraphView.of(model)
+    (source,) = view.inputs
+    front = view.only_consumer(source)
+    if front is None or front.op_type != "Reshape" or not front.output[0].endswith("_blocks"):
+        return model
+    layer = front.output[0].removesuffix("_blocks")
+    try:
+        return _undone(view, source, front, layer)
+    # A node, an attribute or an array is not there, or has no such shape.
+    except (ArithmeticError, LookupError, StopIteration, ValueError) as error:
+        raise _wrong(layer) from error
+
+
+def _undone(view: GraphView, source: str, front: NodeProto, layer: str) -> OnnxModel:
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    nodes = {node.output[0]: node for node in proto.graph.node}
+    several, conv = f"{layer}_pairs", nodes[layer]
+    names = [name for maker in conv.input[1:] for name in nodes[maker].input]
+    arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+    stem = Stem.of_rows(attributes(conv))
+    weights = unblocked(arrays[names[0]], stem)
+    if weights is None or any(len(arrays[name]) % stem.pixels for name in names[1:]):
+        raise _wrong(layer)
+    apart = {name: arrays[name].reshape(stem.pixels, -1) for name in names[1:]}
+    if any((values != values[0]).any() for values in apart.values()):
+        raise _wrong(layer)
+    arrays.update({names[0]: weights}, **{name: values[0].copy() for name, values in apart.items()})
+    for node in proto.graph.node:
+        node.input[:] = [source if name == front.output[0] else name for name in node.input]
+    _describe(conv, stem.attributes())
+    gone, last = {front.output[0]}, next(node for node in proto.graph.node if node.input[0] == several)
+    while last.op_type != "QuantizeLinear":
+        gone.add(last.output[0])
+        last = next(node for node in proto.graph.node if node.input[0] == last.output[0])
+    gone.add(last.output[0])
+    kept = [node for node in proto.graph.node if node.output[0] not in gone]
+    nodes[several].output[0] = last.output[0]
+    return with_nodes(proto, kept, arrays)
+
+
+def blocked(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8]:
+    """Turn (channels, c, kernel, kernel) weights into (pixels * channels, 4 c, kernel, blocks) ones over blocks."""
+    left, count = stem.reach
+    # pixel, channel, place, color, row, block
+    made = np.zeros((stem.pixels, len(weights), BLOCK, weights.shape[1], stem.kernel, count), weights.dtype)
+    for pixel in range(stem.pixels):
+        for column in range(stem.kernel):
+            block, place = divmod(stem.stride * pixel + column - stem.before, BLOCK)
+            made[pixel, :, place, :, :, left + block] = weights[:, :, :, column]
+    return made.reshape(stem.pixels * len(weights), -1, stem.kernel, count)
+
+
+def unblocked(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8] | None:
+    """Return what :func:`blocked` made ``weights`` of, or None if they are of nothing."""
+    left, count = stem.reach
+    if weights.ndim != 4 or len(weights) % stem.pixels or weights.shape[1] % BLOCK:
+        return None
+    if weights.shape[2:] != (stem.kernel, count):
+        return None
+    first = weights.reshape(stem.pixels, -1, BLOCK, weights.shape[1] // BLOCK, stem.kernel, count)[0]
+    places = [divmod(column - stem.before, BLOCK) for column in range(stem.kernel)]
+    found = np.stack([first[:, place, :, :, left + block] for block, place in places], axis=3)
+    return found if np.array_equal(blocked(found, stem), weights) else None
+
+
+def _wrong(layer: str) -> VerificationError:
+    return VerificationError(
+        f"{layer}: the first layer is none over blocks of pixels, or differs between neighboring ones",
+        hint="export the bundle again",
+        code="wrong-weight",
+    )
+
+
+def _describe(conv: NodeProto, values: dict[str, list[int]]) -> None:
+    del conv.attribute[:]
+    conv.attribute.extend(helper.make_attribute(name, value) for name, value in values.items())
+
+
+def _chain(view: GraphView, source: str) -> tuple[NodeProto, NodeProto, NodeProto] | None:
+    """Return DequantizeLinear, Conv and the quantizer behind it, if they alone read the image, with a Transpose."""
+    found, name, skipped = [], source, ("Transpose", "QuantizeLinear", "DequantizeLinear")
+    for kind, between in (("DequantizeLinear", ()), ("Conv", skipped), ("QuantizeLinear", ("Relu", "Clip"))):
+        node = view.only_consumer(name)
+        while node is not None and node.op_type in between:
+            node = view.only_consumer(node.output[0])
+        if node is None or node.op_type != kind:
+            return None
+        found.append(node)
+        name = node.output[0]
+    return found[0], found[1], found[2]
+
+
+def _constants(view: GraphView, conv: NodeProto) -> list[str] | None:
+    """Return the initializers of a convolution that can be changed, integer weights first; they are its own."""
+    makers = [view.producers.get(name) for name in conv.input[1:]]
+    if len(makers) != 2 or any(node is None or node.op_type != "DequantizeLinear" for node in makers):
+        return None
+    names = [name for node in makers if node is not None for name in node.input]
+    own = all(len(view.consumers[name]) == 1 and name in view.arrays for name in names)
+    return names if own and all(view.arrays[name].ndim for name in names) else None

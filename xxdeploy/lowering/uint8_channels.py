@@ -1,0 +1,109 @@
+"""Let an INT8 model take the picture's bytes where each channel is scaled by itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.lowering.uint8_input import scaled_first
+from xxdeploy.onnxmodel.graph_view import GraphView, with_nodes
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.runtime.image.grid import METADATA, MIDDLE, ChannelGrid
+
+with extra("export"):
+    from onnx import ModelProto, NodeProto, TensorProto, helper
+
+_CHAIN = ("Pad", "Gather", "Div", "Sub", "QuantizeLinear")
+_WANTED = ("Div", "Sub", "QuantizeLinear")
+
+
+def take_channel_pixels(model: OnnxModel, grid: ChannelGrid) -> OnnxModel:
+    """Return the INT8 ``model`` of what :mod:`xxdeploy.lowering.center_pixels` made with uint8 input, else ``model``.
+
+    The picture's bytes, RGB, are the integers; around them, where the layer pads, stand the pixels of the means. What
+    undid the scaling is taken out: the result computes the same, bit for bit. In a file with int8 activations the bytes
+    are turned into them by a pair. Metadata ``xxdeploy.pixels`` holds the grid, for those who have a scaled image.
+    """
+    view = GraphView.of(model)
+    (source,) = view.inputs
+    chain = _chain(view, source)
+    if chain is None:
+        return model
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    quantizer = chain[-1]
+    zero = view.constants[quantizer.input[2]]
+    signed = zero.dtype == np.int8
+    if float(view.constants[quantizer.input[1]]) != 1.0 or int(zero) != MIDDLE - (128 if signed else 0):
+        return model
+    arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+    nodes, name = list[NodeProto](), source
+    if chain[0].op_type == "Pad":
+        pads = [int(each) for each in view.constants[chain[0].input[1]]]
+        shape = [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim]
+        made, name = _bordered(source, shape, pads, np.rint(np.array(grid.mean)[:: -1 if grid.flip else 1]), arrays)
+        nodes += made
+    gone = {output for node in chain for output in node.output}
+    kept = [node for node in proto.graph.node if gone.isdisjoint(node.output)]
+    made_here = quantizer.output[0]
+    if signed:
+        arrays[f"{source}_middle"], arrays[f"{source}_step"] = np.array(MIDDLE, np.uint8), np.array(1, np.float32)
+        pair = f"{source}_dequantized"
+        nodes.append(helper.make_node("DequantizeLinear", [name, f"{source}_step", f"{source}_middle"], [pair], pair))
+        nodes.append(helper.make_node("QuantizeLinear", [pair, *quantizer.input[1:]], [made_here], quantizer.name))
+    else:
+        for node in kept:
+            node.input[:] = [name if each == made_here else each for each in node.input]
+        kept = scaled_first(kept, name)
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = METADATA, json.dumps(grid.to_json())
+    return with_nodes(proto, [*nodes, *kept], arrays)
+
+
+def _chain(view: GraphView, source: str) -> list[NodeProto] | None:
+    """Return the nodes from the image to its quantizer, if they are those of ``center_pixels``."""
+    found, name = list[NodeProto](), source
+    for kind in _CHAIN:
+        node = view.only_consumer(name)
+        if node is not None and node.op_type == kind:
+            found.append(node)
+            name = node.output[0]
+        elif kind in _WANTED:
+            return None
+    return found if len(found[-1].input) > 2 else None
+
+
+def _bordered(
+    source: str, shape: list[int], pads: list[int], pixels: NDArray[np.float64], arrays: dict[str, NDArray[Any]]
+) -> tuple[list[NodeProto], str]:
+    """Return nodes that put a border of ``pixels`` around a picture (n, h, w, c) uint8, and what they write."""
+    _, top, left, _, _, bottom, right, _ = pads
+    height, width = shape[1], shape[2]
+    count = f"{source}_count"
+    arrays[f"{source}_rest"] = np.array([1, 1, 1])
+    nodes = [
+        helper.make_node("Shape", [source], [f"{source}_batch"], f"{source}_batch", start=0, end=1),
+        helper.make_node("Concat", [f"{source}_batch", f"{source}_rest"], [count], count, axis=0),
+    ]
+
+    def border(what: str, rows: int, columns: int) -> list[str]:
+        if not rows or not columns:
+            return []
+        stem = f"{source}_{what}"
+        arrays[f"{stem}_pixels"] = np.broadcast_to(pixels.astype(np.uint8), (1, rows, columns, len(pixels))).copy()
+        nodes.append(helper.make_node("Expand", [f"{stem}_pixels", count], [stem], stem))
+        return [stem]
+
+    across = f"{source}_across"
+    nodes_before = [*border("left", height, left), source, *border("right", height, right)]
+    nodes.append(helper.make_node("Concat", nodes_before, [across], across, axis=2))
+    whole = f"{source}_bordered"
+    wide = left + width + right
+    parts = [*border("above", top, wide), across, *border("below", bottom, wide)]
+    nodes.append(helper.make_node("Concat", parts, [whole], whole, axis=1))
+    return nodes, whole

@@ -1,0 +1,46 @@
+"""The form in which an INT8 file ships: the integers of the Q/DQ graph, arranged as engines on x86 run them fastest."""
+
+from __future__ import annotations
+
+from xxdeploy.lowering.copy_integers import copy_integers, pair_copies
+from xxdeploy.lowering.double_pools import double_pools
+from xxdeploy.lowering.space_to_depth_stem import block_stem, unblock_stem
+from xxdeploy.lowering.uint8_channels import take_channel_pixels
+from xxdeploy.lowering.uint8_input import scaled_last, take_pixels
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.runtime.image.grid import ChannelGrid
+
+
+def ship(model: OnnxModel, grid: tuple[float, float] | ChannelGrid | None, *, any_order: bool) -> OnnxModel:
+    """Return the form of ``model`` that ships: it computes the same, bit for bit.
+
+    Parameters
+    ----------
+    model
+        U8S8 in Q/DQ pairs. (In S8S8, for ARM, nothing is done.)
+    grid
+        (step, center) of the image where its integers shall be the picture's bytes, see ``take_pixels``, or the grid of
+        each channel; else None.
+    any_order
+        The sums are right in whatever order, or the file is for VNNI alone: then the first layer reads blocks.
+    """
+    model = double_pools(copy_integers(model))
+    if grid is None:
+        return model
+    if isinstance(grid, ChannelGrid):
+        return take_channel_pixels(model, grid)
+    taken = take_pixels(model, *grid)
+    return block_stem(taken) if any_order and taken is not model else taken
+
+
+def unship(model: OnnxModel) -> OnnxModel:
+    """Return a shipped ``model`` with each layer in pairs as ``quantize`` writes them, for who looks at layers.
+
+    Its input stays what it is, and so do doubled pools, which are no layers.
+
+    Raises
+    ------
+    VerificationError
+        ``wrong-weight``: the first layer's weights are not what ``block_stem`` makes of any.
+    """
+    return pair_copies(scaled_last(unblock_stem(model)))

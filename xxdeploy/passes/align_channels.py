@@ -1,0 +1,183 @@
+"""Widen depthwise convolutions to whole vectors of channels, with channels that stay zero."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from xxdeploy.onnxmodel.graph import Graph, attribute
+
+BLOCK = 16
+"""Channels that a kernel takes at once: ONNX Runtime's depthwise kernels of float (NCHWc, AVX-512) and of integers."""
+
+_UNARY = frozenset({"Relu", "Clip", "LeakyRelu", "AveragePool", "MaxPool"})
+_LARGEST_GROWTH = 2
+
+
+def align_channels(graph: Graph) -> int:
+    """Give tensors that depthwise convolutions read a multiple of 16 channels; return how many convolutions grew.
+
+    ONNX Runtime has fast depthwise kernels for whole blocks of 16 channels and one that is up to ten times slower for
+    all else. NASNetMobile has 11, 22, 44 and 88 of them. The convolutions that write such a tensor get filters of
+    zeros, whoever reads it gets weights of zero for what they write: the outputs stay the same, bit for bit but for the
+    order of sums. Left as they are: tensors that anything else than a known operator touches, and those that would
+    more than double.
+    """
+    plan = _Plan(graph)
+    extra = plan.extra()
+    count = 0
+    for node in graph.nodes:
+        count += _widen(graph, node, plan, extra)
+    if count:
+        proto = graph.proto()
+        del proto.graph.value_info[:]  # the shapes it holds are no longer true
+        graph.set_proto(proto)
+    return count
+
+
+class _Plan:
+    """Which tensors have their channels in common, and how many more they get.
+
+    A tensor's channels are those of its *root*: operators that keep channels apart give the output the input's root.
+    A root is written by convolutions, or by one Concat, whose channels are the inputs' side by side, zeros included.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._shapes = graph.shapes()
+        self._parent: dict[str, str] = {}
+        self._concats: dict[str, onnx.NodeProto] = {}
+        fixed: set[str] = {*graph.inputs, *graph.kept}
+        concats: list[onnx.NodeProto] = []
+        for node in graph.nodes:
+            if self._keeps_channels(node):
+                for name in self._data(node):
+                    self._join(name, node.output[0])
+            elif node.op_type == "Concat" and attribute(node, "axis", 0) == 1 and self._knows(node):
+                concats.append(node)
+            elif not self._is_plain(node):
+                fixed.update((*node.input, *node.output))
+        written: dict[str, int] = defaultdict(int)
+        for node in graph.nodes:
+            if node.op_type == "Concat" or self._is_plain(node):
+                written[self.root(node.output[0])] += 1
+        self._fixed = {self.root(name) for name in fixed}
+        for node in concats:
+            root = self.root(node.output[0])
+            self._concats[root] = node
+            if written[root] > 1:
+                self._fixed.add(root)  # what is added to it has its zeros elsewhere
+        self._fix(concats)
+
+    def _fix(self, concats: list[onnx.NodeProto]) -> None:
+        """A Concat that must keep its channels fixes its inputs'; repeated, as Concats read Concats."""
+        while True:
+            before = len(self._fixed)
+            for node in concats:
+                if self.root(node.output[0]) in self._fixed:
+                    self._fixed.update(self.root(name) for name in node.input)
+            if len(self._fixed) == before:
+                return
+
+    def extra(self) -> dict[str, int]:
+        """Map the roots that grow to how many channels they get."""
+        found = {}
+        for node in self._graph.nodes:
+            root = self.root(node.output[0])
+            if not self._is_depthwise(node) or root in self._fixed or root in self._concats:
+                continue
+            channels = len(self._graph.arrays[node.input[1]])
+            more = -channels % BLOCK
+            if more and channels + more <= _LARGEST_GROWTH * channels:
+                found[root] = more
+        return found
+
+    def layout(self, name: str, extra: dict[str, int], channels: int) -> list[int]:
+        """Return for each channel of a tensor which one it was, -1 for a new one."""
+        root = self.root(name)
+        node = self._concats.get(root)
+        if node is None or root in self._fixed:
+            return [*range(channels), *[-1] * extra.get(root, 0)]
+        found: list[int] = []
+        first = 0
+        for each in node.input:
+            size = self._shapes[each][1]
+            assert size is not None
+            found += [index if index < 0 else index + first for index in self.layout(each, extra, size)]
+            first += size
+        return found
+
+    def root(self, name: str) -> str:
+        """Return the tensor that stands for all that have the same channels."""
+        while self._parent.get(name, name) != name:
+            name = self._parent[name]
+        return name
+
+    def _join(self, one: str, other: str) -> None:
+        self._parent[self.root(other)] = self.root(one)
+
+    def _data(self, node: onnx.NodeProto) -> list[str]:
+        return [name for name in node.input if name and name not in self._graph.arrays]
+
+    def _knows(self, node: onnx.NodeProto) -> bool:
+        shapes = [self._shapes.get(name, ()) for name in (*node.input, *node.output)]
+        return all(len(shape) == 4 and shape[1] is not None for shape in shapes) and not any(
+            name in self._graph.arrays for name in node.input
+        )
+
+    def _is_depthwise(self, node: onnx.NodeProto) -> bool:
+        weights = self._graph.arrays.get(node.input[1]) if node.op_type == "Conv" else None
+        return weights is not None and weights.shape[1] == 1 and attribute(node, "group", 1) == len(weights) > 1
+
+    def _is_plain(self, node: onnx.NodeProto) -> bool:
+        """Tell whether this is a convolution of one group with constant weights."""
+        if node.op_type != "Conv" or attribute(node, "group", 1) != 1:
+            return False
+        return all(name in self._graph.arrays for name in node.input[1:] if name) and self._knows_conv(node)
+
+    def _knows_conv(self, node: onnx.NodeProto) -> bool:
+        return self._graph.arrays[node.input[1]].ndim == 4 and node.input[0] not in self._graph.arrays
+
+    def _keeps_channels(self, node: onnx.NodeProto) -> bool:
+        shapes = [self._shapes.get(name, ()) for name in (*self._data(node), *node.output)]
+        if len(node.output) != 1 or any(len(shape) != 4 or shape[1] != shapes[0][1] for shape in shapes):
+            return False
+        if node.op_type == "Conv":
+            return self._is_depthwise(node) and all(name in self._graph.arrays for name in node.input[1:] if name)
+        if node.op_type == "Add":
+            return len(self._data(node)) == 2
+        if node.op_type == "Pad":
+            return self._pads_pixels(self._graph.arrays.get(node.input[1]), len(node.input))
+        return node.op_type in _UNARY
+
+    def _pads_pixels(self, pads: NDArray[np.int64] | None, inputs: int) -> bool:
+        return pads is not None and inputs < 4 and pads.size == 8 and not any(pads[[0, 1, 4, 5]])
+
+
+def _widen(graph: Graph, node: onnx.NodeProto, plan: _Plan, extra: dict[str, int]) -> bool:
+    """Give a convolution the filters and the inputs that its tensors have now; tell whether it grew."""
+    weights = graph.arrays.get(node.input[1]) if node.op_type == "Conv" else None
+    if weights is None:
+        return False
+    depthwise = attribute(node, "group", 1) != 1
+    inputs = plan.layout(node.input[0], extra, weights.shape[1] if not depthwise else len(weights))
+    more = extra.get(plan.root(node.output[0]), 0)
+    grown = weights
+    if not depthwise and any(index < 0 for index in inputs):
+        padded = np.concatenate([weights, np.zeros_like(weights[:, :1])], axis=1)
+        grown = padded[:, inputs]
+    if more:
+        grown = np.concatenate([grown, np.zeros((more, *grown.shape[1:]), grown.dtype)])
+    if grown is weights:
+        return False
+    node.input[1] = graph.add_array(f"{node.name}/aligned", np.ascontiguousarray(grown))
+    if more and len(node.input) > 2 and node.input[2]:
+        bias = graph.arrays[node.input[2]]
+        node.input[2] = graph.add_array(f"{node.name}/aligned_bias", np.concatenate([bias, np.zeros(more, bias.dtype)]))
+    if more and depthwise:
+        group = next(item for item in node.attribute if item.name == "group")
+        group.i = len(grown)
+    return True

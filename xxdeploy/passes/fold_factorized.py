@@ -1,0 +1,138 @@
+"""Write NASNet's factorized reduction as the one convolution that it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from xxdeploy.onnxmodel.graph import Graph, Shape, attribute
+from xxdeploy.passes.fold_pad import zero_sides
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """A 1x1 convolution of every ``strides``-th pixel of ``source``, from the pixel ``shift`` on."""
+
+    source: str
+    strides: tuple[int, int]
+    shift: tuple[int, int]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    producers: Mapping[str, onnx.NodeProto]
+    consumers: Mapping[str, list[onnx.NodeProto]]
+    shapes: Mapping[str, Shape]
+    kinds: Mapping[str, int]
+
+
+def fold_factorized(graph: Graph) -> int:
+    """Turn a Concat of 1x1 convolutions of shifted subsamples of one tensor into one convolution; return how many.
+
+    NASNet (Zoph et al. 2018, arXiv:1707.07012, appendix A.4) halves a tensor in two branches: every second pixel, and
+    every second pixel after a shift by one (Pad, Slice, an average pool over a single pixel), each with a 1x1
+    convolution. Together that is a 2x2 convolution with stride 2, with one tap that is not zero for each output
+    channel: eight nodes become one, which a batch norm behind it folds into and which INT8 runs in integers.
+    """
+    index = _Index(graph.producers(), graph.consumers(), graph.shapes(), graph.kinds())
+    count = 0
+    for node in graph.nodes:
+        if node.op_type != "Concat" or attribute(node, "axis", 0) not in (1, -3) or len(node.input) < 2:
+            continue
+        found = [_branch(graph, index, name) for name in node.input]
+        branches = [branch for branch in found if branch is not None]
+        if len(branches) < len(found) or len({(each.source, each.strides) for each in branches}) != 1:
+            continue
+        source, strides = branches[0].source, branches[0].strides
+        before, after = index.shapes[source][2:], index.shapes.get(node.output[0], ())[2:]
+        kernel = [1 + max(each.shift[axis] for each in branches) for axis in (0, 1)]
+        if len(after) != 2 or kernel == [1, 1] or any(size > step for size, step in zip(kernel, strides, strict=True)):
+            continue  # a larger kernel would be nearly all zeros
+        ends = [
+            None if old is None or new is None else max(0, size + (new - 1) * step - old)
+            for old, new, size, step in zip(before, after, kernel, strides, strict=True)
+        ]
+        if None in ends:
+            continue
+        weights = np.zeros((sum(len(each.weights) for each in branches), branches[0].weights.shape[1], *kernel), "f4")
+        row = 0
+        for each in branches:
+            weights[row : row + len(each.weights), :, each.shift[0], each.shift[1]] = each.weights[:, :, 0, 0]
+            row += len(each.weights)
+        conv = onnx.helper.make_node(
+            "Conv",
+            [source, graph.add_array(f"{node.name}/kernel", weights)],
+            list(node.output),
+            node.name,
+            kernel_shape=kernel,
+            strides=strides,
+            pads=[0, 0, *ends],
+        )
+        node.CopyFrom(conv)
+        count += 1
+    if count:
+        _sweep(graph)
+    return count
+
+
+def _sweep(graph: Graph) -> None:
+    """Take out the branches that nothing reads any longer, or they would hold on to their source's old readers."""
+    while True:
+        read = graph.consumers()
+        dead = [node for node in graph.nodes if not any(name in read or name in graph.kept for name in node.output)]
+        if not dead:
+            return
+        graph.remove(dead)
+
+
+def _branch(graph: Graph, index: _Index, name: str) -> _Branch | None:
+    """Follow a branch back to its source; None where it is anything else."""
+    conv = index.producers.get(name)
+    if conv is None or conv.op_type != "Conv" or len(conv.input) > 2 or name in graph.kept:
+        return None
+    weights = graph.arrays.get(conv.input[1])
+    if weights is None or weights.dtype != np.float32 or weights.shape[2:] != (1, 1) or len(index.consumers[name]) > 1:
+        return None
+    pool = index.producers.get(conv.input[0])
+    if pool is None or pool.op_type not in ("AveragePool", "MaxPool") or len(pool.output) > 1:
+        return None
+    if list(attribute(pool, "kernel_shape", [])) != [1, 1] or list(attribute(conv, "strides", [1, 1])) != [1, 1]:
+        return None
+    if any(any(attribute(node, "pads", [0])) for node in (conv, pool)) or attribute(conv, "group", 1) != 1:
+        return None
+    down, right = attribute(pool, "strides", [1, 1])
+    cut = index.producers.get(pool.input[0])
+    if cut is None or cut.op_type != "Slice":
+        return _Branch(pool.input[0], (down, right), (0, 0), weights)
+    pad = index.producers.get(cut.input[0])
+    sides = None
+    if pad is not None and pad.op_type == "Pad":
+        sides = zero_sides(graph, pad, index.kinds.get(pad.input[0], 0))
+    shift = _starts(graph, index, cut)
+    if pad is None or sides is None or shift is None or list(sides) != [0, 0, *shift]:
+        return None
+    return _Branch(pad.input[0], (down, right), shift, weights)
+
+
+def _starts(graph: Graph, index: _Index, node: onnx.NodeProto) -> tuple[int, int] | None:
+    """Return how many rows and columns a Slice takes away at the top and on the left, if it does nothing else."""
+    values = [graph.arrays.get(name) if name else None for name in node.input[1:]]
+    shape = index.shapes.get(node.input[0], ())
+    if len(shape) != 4 or any(value is None for value in values):
+        return None
+    starts, ends, *rest = (value.tolist() for value in values if value is not None)
+    axes = rest[0] if rest else list(range(len(starts)))
+    if len(rest) > 1 and set(rest[1]) != {1}:
+        return None
+    first = [0, 0, 0, 0]
+    for start, end, axis in zip(starts, ends, axes, strict=True):
+        size = shape[axis]
+        if start < 0 or (end < (2**31 - 1 if size is None else size)):
+            return None
+        first[axis] = start
+    return (first[2], first[3]) if first[:2] == [0, 0] else None

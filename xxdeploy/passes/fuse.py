@@ -1,0 +1,147 @@
+"""Write what tf2onnx spells out as the one ONNX operator that engines have a kernel for."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from xxdeploy.onnxmodel.graph import Graph, attribute, per_channel
+
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+
+
+def fuse_clip(graph: Graph) -> int:
+    """Write ``Min(Max(x, a), b)``, ``Min(Relu(x), b)`` and ``Clip(Relu(x), 0, b)`` as one Clip; return how many."""
+    producers, consumers, shapes = graph.producers(), graph.consumers(), graph.shapes()
+    gone = []
+    for node in graph.nodes:
+        if node.op_type not in ("Min", "Clip"):
+            continue
+        data, high = _bound(graph, node)
+        before = producers.get(data) if data else None
+        if data is None or before is None or high is None or data in graph.kept or len(consumers[data]) != 1:
+            continue
+        source, low = (before.input[0], 0.0) if before.op_type == "Relu" else _bound(graph, before, "Max")
+        if source is None or low is None or low > high:
+            continue
+        if source not in shapes or len(shapes[source]) != len(shapes.get(node.output[0], ())):
+            continue  # a bound of shape (1, 1, ...) may add axes, which Clip does not
+        if node.op_type == "Clip" and (before.op_type != "Relu" or _lower(graph, node) > 0):
+            continue
+        bounds = [
+            graph.add_array(f"{node.name}/{side}", np.asarray(value, np.float32))
+            for side, value in (("low", low), ("high", high))
+        ]
+        node.op_type = "Clip"
+        node.input[:] = [source, *bounds]
+        gone.append(before)
+    graph.remove(gone)
+    return len(gone)
+
+
+def _bound(graph: Graph, node: onnx.NodeProto, kind: str | None = None) -> tuple[str | None, float | None]:
+    """Return data and scalar bound of a Min, Max or (upper) Clip."""
+    if kind and node.op_type != kind:
+        return None, None
+    if node.op_type == "Clip":
+        array = graph.arrays.get(node.input[2]) if len(node.input) > 2 else None
+        return node.input[0], None if array is None or array.dtype != np.float32 else array.item()
+    if len(node.input) != 2:
+        return None, None
+    for data, bound in (tuple(node.input), tuple(reversed(node.input))):
+        array = graph.arrays.get(bound)
+        if array is not None and array.size == 1 and array.dtype == np.float32 and data not in graph.arrays:
+            return data, array.item()
+    return None, None
+
+
+def _lower(graph: Graph, node: onnx.NodeProto) -> float:
+    if len(node.input) < 2 or not node.input[1]:
+        return -np.inf
+    array = graph.arrays.get(node.input[1])
+    return np.inf if array is None else float(array.item())  # one that is computed may be anything
+
+
+def fuse_global_pool(graph: Graph) -> int:
+    """Write a mean (or maximum) over height and width as GlobalAveragePool (GlobalMaxPool); return how many."""
+    shapes, kinds = graph.shapes(), graph.kinds()
+    count = 0
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.nodes:
+        nodes.append(node)
+        if node.op_type not in ("ReduceMean", "ReduceMax") or len(shapes.get(node.input[0], ())) != 4:
+            continue
+        if sorted(axis % 4 for axis in attribute(node, "axes", [])) != [2, 3] or kinds[node.input[0]] not in _FLOATS:
+            continue
+        keep = attribute(node, "keepdims", 1)
+        pool = "GlobalAveragePool" if node.op_type == "ReduceMean" else "GlobalMaxPool"
+        output = node.output[0] if keep else graph.fresh(f"{node.output[0]}/pooled")
+        nodes[-1] = onnx.helper.make_node(pool, [node.input[0]], [output], name=node.name)
+        if not keep:
+            nodes.append(onnx.helper.make_node("Flatten", [output], [node.output[0]], name=f"{node.name}/flat", axis=1))
+        count += 1
+    graph.nodes = nodes
+    return count
+
+
+def fuse_gemm(graph: Graph) -> int:
+    """Write a dense layer, MatMul and bias, as one Gemm; return how many."""
+    producers, consumers, shapes = graph.producers(), graph.consumers(), graph.shapes()
+    gone = []
+    for node in graph.nodes:
+        if node.op_type != "Add":
+            continue
+        for data, constant in (tuple(node.input), tuple(reversed(node.input))):
+            product, bias = producers.get(data), graph.arrays.get(constant)
+            if product is None or product.op_type != "MatMul" or bias is None or len(consumers[data]) != 1:
+                continue
+            weight = graph.arrays.get(product.input[1])
+            if weight is None or weight.ndim != 2 or len(shapes.get(product.input[0], ())) != 2 or data in graph.kept:
+                continue
+            vector = per_channel(bias, weight.shape[1], 2)
+            if vector is None:
+                continue
+            name = graph.add_array(f"{product.name}/bias", vector)
+            node.op_type, node.name = "Gemm", product.name
+            node.input[:] = [*product.input, name]
+            gone.append(product)
+            break
+    graph.remove(gone)
+    return len(gone)
+
+
+def fuse_batch_norm(graph: Graph) -> int:
+    """Write a per-channel Mul and Add that found no layer to fold into as one BatchNormalization; return how many."""
+    producers, consumers, shapes = graph.producers(), graph.consumers(), graph.shapes()
+    gone = []
+    for node in graph.nodes:
+        shape = shapes.get(node.output[0])
+        if node.op_type != "Add" or shape is None or len(shape) != 4 or shape[1] is None:
+            continue
+        data = next((name for name in node.input if name not in graph.arrays), None)
+        scaled = producers.get(data) if data else None
+        if scaled is None or scaled.op_type != "Mul" or data in graph.kept or len(consumers[data or ""]) != 1:
+            continue
+        shift, scale = _factor(graph, node, shape[1]), _factor(graph, scaled, shape[1])
+        source = next((name for name in scaled.input if name not in graph.arrays), None)
+        if shift is None or scale is None or source is None or shapes.get(source, ())[1:] != shape[1:]:
+            continue  # (the last: the Mul may spread one channel over many)
+        zeros, ones = np.zeros(shape[1], np.float32), np.ones(shape[1], np.float32)
+        values = {"scale": scale, "shift": shift, "mean": zeros, "variance": ones}
+        names = [graph.add_array(f"{node.name}/{key}", value) for key, value in values.items()]
+        output = node.output[0]
+        node.CopyFrom(
+            onnx.helper.make_node("BatchNormalization", [source, *names], [output], name=node.name, epsilon=0.0)
+        )
+        gone.append(scaled)
+    graph.remove(gone)
+    return len(gone)
+
+
+def _factor(
+    graph: Graph, node: onnx.NodeProto, channels: int
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
+    constants = [graph.arrays[name] for name in node.input if name in graph.arrays]
+    if len(constants) != 1 or constants[0].size == 1:
+        return None
+    return per_channel(constants[0], channels, 4)

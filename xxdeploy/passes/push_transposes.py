@@ -1,0 +1,224 @@
+"""Move the whole graph from NHWC to NCHW in one sweep, so that one Transpose at the image remains.
+
+TensorFlow is NHWC and ONNX is NCHW, so tf2onnx writes a Transpose before and after each convolution and
+pooling. This pass walks the nodes once, in order, and keeps for each NHWC tensor its NCHW *twin*: the
+input of a Transpose back to NHWC is a twin of its output; a node that does not care about the layout, or
+whose axes can be renumbered, is written on the twins; a Transpose to NCHW of a tensor that has a twin is
+the twin. Only a node that insists on NHWC makes a tensor in that layout exist. The time is linear in the
+number of nodes; tf2onnx's own optimizer, which moves one Transpose at a time, is quadratic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+
+from xxdeploy.onnxmodel.graph import Graph, Shape, attribute, captured, set_attribute
+
+_TO_NCHW, _TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
+_AXIS = (0, 2, 3, 1)
+"""Where an NHWC axis lies in NCHW."""
+
+# fmt: off
+_UNARY = frozenset({
+    "Abs", "Cast", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish", "Identity",
+    "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Softplus",
+    "Softsign", "Sqrt", "Tanh", "ThresholdedRelu",
+})
+# fmt: on
+_NARY = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Where", "PRelu"})
+
+
+def push_transposes(graph: Graph) -> int:
+    """Rewrite the graph in NCHW; return how many Transposes fewer it has."""
+    before = sum(node.op_type == "Transpose" for node in graph.nodes)
+    _Sweep(graph).run()
+    return before - sum(node.op_type == "Transpose" for node in graph.nodes)
+
+
+class _Sweep:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.shapes = graph.shapes()
+        self.consumers = graph.consumers()
+        self.twin: dict[str, str] = {}
+        self.lazy: set[str] = set()  # NHWC tensors that exist only as their twins, so far
+        self.alias: dict[str, str] = {}
+        self.out: list[onnx.NodeProto] = []
+        self.rules: dict[str, Callable[[onnx.NodeProto], bool]] = {
+            "Transpose": self._transpose,
+            "Concat": self._axis,
+            "Softmax": self._axis,
+            "LogSoftmax": self._axis,
+            "Split": self._axis,
+            "ReduceMean": self._reduce,
+            "ReduceMax": self._reduce,
+            "ReduceMin": self._reduce,
+            "Pad": self._pad,
+            "Slice": self._slice,
+            "Squeeze": self._squeeze,
+            "Reshape": self._flatten,
+            **dict.fromkeys(_UNARY, self._unary),
+            **dict.fromkeys(_NARY, self._nary),
+        }
+
+    def run(self) -> None:
+        for node in self.graph.nodes:
+            node.input[:] = [self.alias.get(name, name) for name in node.input]
+            rule = self.rules.get(node.op_type)
+            touches = node.op_type == "Transpose" or any(name in self.lazy for name in node.input)
+            if rule is None or not touches or not rule(node):
+                for name in (*node.input, *sorted(captured(node))):
+                    self._materialize(name)
+                self.out.append(node)
+        for name in self.graph.outputs:
+            self._materialize(name)
+        self.graph.nodes = self.out
+
+    def _materialize(self, name: str) -> None:
+        if name in self.lazy:
+            self.lazy.discard(name)
+            self.out.append(
+                onnx.helper.make_node("Transpose", [self.twin[name]], [name], name=name + "/nhwc", perm=_TO_NHWC)
+            )
+
+    def _twin_of(self, name: str) -> str:
+        """Return the NCHW twin of a rank-4 tensor, made by a Transpose if there is none yet."""
+        if name not in self.twin:
+            twin = self.graph.fresh(name + "/nchw")
+            self.out.append(onnx.helper.make_node("Transpose", [name], [twin], name=twin, perm=_TO_NCHW))
+            self.twin[name] = twin
+        return self.twin[name]
+
+    def _emit(self, node: onnx.NodeProto, inputs: list[str], *, layout: bool = True) -> bool:
+        """Append ``node`` on ``inputs``; its outputs are twins if ``layout``."""
+        node.input[:] = inputs
+        if layout:
+            for index, name in enumerate(node.output):
+                self.twin[name] = self.graph.fresh(name + "/nchw")
+                self.lazy.add(name)
+                node.output[index] = self.twin[name]
+        self.out.append(node)
+        return True
+
+    def _rank(self, name: str) -> int | None:
+        shape: Shape | None = (0,) * 4 if name in self.twin else self.shapes.get(name)
+        return None if shape is None else len(shape)
+
+    def _transpose(self, node: onnx.NodeProto) -> bool:
+        perm, (source,), (target,) = list(attribute(node, "perm", [])), node.input, node.output
+        if perm == _TO_NHWC:
+            self._materialize(source)  # two such Transposes in a row
+            self.twin[target] = source
+            self.lazy.add(target)
+            return True
+        if perm == _TO_NCHW and source not in self.graph.arrays and target not in self.graph.kept:
+            self.alias[target] = self._twin_of(source)
+            return True
+        return False
+
+    def _unary(self, node: onnx.NodeProto) -> bool:
+        return self._emit(node, [self.twin[node.input[0]], *node.input[1:]])
+
+    def _nary(self, node: onnx.NodeProto) -> bool:
+        inputs = []
+        for name in node.input:
+            array = self.graph.arrays.get(name)
+            if array is None and self._rank(name) != 4:
+                return False
+            if array is not None and array.ndim > 4:
+                return False
+        for name in node.input:
+            array = self.graph.arrays.get(name)
+            if array is None:
+                inputs.append(self._twin_of(name))
+            elif array.size == 1:
+                inputs.append(name)
+            else:
+                wide = array.reshape((1,) * (4 - array.ndim) + array.shape).transpose(_TO_NCHW)
+                inputs.append(self.graph.add_array(name + "/nchw", wide))
+        return self._emit(node, inputs)
+
+    def _axis(self, node: onnx.NodeProto) -> bool:
+        data = [name for name in node.input if name] if node.op_type == "Concat" else [node.input[0]]
+        if any(self._rank(name) != 4 for name in data):
+            return False
+        default = -1 if node.op_type in ("Softmax", "LogSoftmax") else 0
+        set_attribute(node, "axis", _AXIS[attribute(node, "axis", default) % 4])
+        twins = []
+        for name in data:
+            array = self.graph.arrays.get(name)
+            if array is None:
+                twins.append(self._twin_of(name))
+            else:
+                twins.append(self.graph.add_array(name + "/nchw", array.transpose(_TO_NCHW)))
+        return self._emit(node, [*twins, *node.input[len(data) :]])
+
+    def _reduce(self, node: onnx.NodeProto) -> bool:
+        axes = attribute(node, "axes", None)
+        if axes is None:
+            return False
+        moved = sorted(_AXIS[axis % 4] for axis in axes)
+        keep = bool(attribute(node, "keepdims", 1))
+        if not keep and moved != [2, 3]:
+            return False  # the axes that stay would come out in another order
+        set_attribute(node, "axes", moved)
+        return self._emit(node, [self.twin[node.input[0]]], layout=keep)
+
+    def _pad(self, node: onnx.NodeProto) -> bool:
+        pads = self.graph.arrays.get(node.input[1])
+        if pads is None or pads.size != 8 or len(node.input) > 3:
+            return False
+        moved = pads.reshape(2, 4)[:, _TO_NCHW].reshape(8)
+        return self._emit(
+            node,
+            [self.twin[node.input[0]], self.graph.add_array(node.input[1] + "/nchw", moved), *node.input[2:]],
+        )
+
+    def _slice(self, node: onnx.NodeProto) -> bool:
+        starts = self.graph.arrays.get(node.input[1])
+        if starts is None:
+            return False
+        given = len(node.input) > 3 and node.input[3] != ""
+        axes = self.graph.arrays.get(node.input[3]) if given else np.arange(starts.size)
+        if axes is None:
+            return False
+        moved = np.asarray([_AXIS[int(axis) % 4] for axis in axes], np.int64)
+        name = self.graph.add_array(node.input[1] + "/axes", moved)
+        return self._emit(node, [self.twin[node.input[0]], *node.input[1:3], name, *node.input[4:]])
+
+    def _squeeze(self, node: onnx.NodeProto) -> bool:
+        axes = self.graph.arrays.get(node.input[1]) if len(node.input) > 1 else None
+        if axes is None or sorted(int(axis) % 4 for axis in axes) != [1, 2]:
+            return False
+        name = self.graph.add_array(node.input[1] + "/nchw", np.asarray([2, 3], np.int64))
+        return self._emit(node, [self.twin[node.input[0]], name], layout=False)
+
+    def _flatten(self, node: onnx.NodeProto) -> bool:
+        """Flatten NCHW instead, and permute the rows of the dense layers that read it."""
+        target = self.graph.arrays.get(node.input[1])
+        shape = self.shapes.get(node.input[0])
+        if target is None or target.size != 2 or shape is None or len(shape) != 4:
+            return False
+        _, height, width, channels = shape
+        if height is None or width is None or channels is None or int(target[1]) != height * width * channels:
+            return False
+        if height * width > 1:
+            readers = self.consumers.get(node.output[0], [])
+            if node.output[0] in self.graph.kept or not all(
+                self._is_dense(reader, node.output[0]) for reader in readers
+            ):
+                return False
+            for reader in readers:
+                weight = self.graph.arrays[reader.input[1]]
+                rows = weight.reshape(height, width, channels, -1).transpose(2, 0, 1, 3)
+                reader.input[1] = self.graph.add_array(reader.input[1] + "/nchw", rows.reshape(weight.shape))
+        return self._emit(node, [self.twin[node.input[0]], node.input[1]], layout=False)
+
+    def _is_dense(self, node: onnx.NodeProto, data: str) -> bool:
+        turned = attribute(node, "transA", 0) or attribute(node, "transB", 0)
+        plain = node.op_type == "MatMul" or (node.op_type == "Gemm" and not turned)
+        weight = self.graph.arrays.get(node.input[1]) if plain else None  # an activation has no second input
+        return plain and node.input[0] == data and weight is not None and weight.ndim == 2

@@ -1,0 +1,164 @@
+"""The pytest plugin: options, a marker, fixtures, and one test for each check of each bundle that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from xxdeploy.errors import UsageError, XXDeployError
+
+if TYPE_CHECKING:
+    from xxdeploy.pytest_plugin.subject import Subject
+
+MARKER = "xxdeploy"
+CHECKS = ("hashes", "records", "golden", "parity", "agreement", "accuracy", "latency", "drift")
+"""In the order in which they run: what is cheap and what explains the rest comes first."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options, all of which begin with ``--xxdeploy``."""
+    group = parser.getgroup("xxdeploy", "parity of exported bundles")
+    add = group.addoption
+    add("--xxdeploy-bundle", action="append", default=[], metavar="BUNDLE", help="test this bundle; may be repeated")
+    add("--xxdeploy-eval", metavar="DIR", help="labeled images: accuracy, agreement, and parity on photographs")
+    add("--xxdeploy-samples", type=int, metavar="N", help="use N of the images, drawn by a fixed seed (all by default)")
+    add(
+        "--xxdeploy-model",
+        metavar="NAME|FILE",
+        help="the Keras model that it was made from, to say which layer goes wrong first; "
+        "'source' builds what the manifest names",
+    )
+    add("--xxdeploy-weights", metavar="imagenet|sample|FILE", help="weights of --xxdeploy-model NAME")
+    add("--xxdeploy-key", metavar="FILE", help="public key with which it must be signed")
+    add("--xxdeploy-min-version", type=int, default=0, metavar="N", help="oldest signed version that is accepted")
+    add("--xxdeploy-card", metavar="FILE|BUNDLE", help="previous result card or bundle, for drift")
+    add(
+        "--xxdeploy-beside", metavar="BUNDLE", help="bundle to time beside it (by default the float graph of the model)"
+    )
+    add("--xxdeploy-budget", type=float, metavar="RATIO", help="most that it may take, in times of the one beside it")
+    add("--xxdeploy-min-agreement", type=float, metavar="SHARE", help="least share (0..1) of images with Keras' class")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line(
+        "markers",
+        "xxdeploy(bundle=..., evaluation=..., model=..., ...): the bundle of the fixture xxdeploy_bundle, by the names "
+        "of the command line's options; also what `-m xxdeploy` picks",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before -k and -m pick among them
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the checks of each bundle in front of the user's own tests."""
+    checks = []
+    for bundle in config.getoption("xxdeploy_bundle"):
+        subject = _Later(config, Path(bundle))
+        name = Path(bundle).name or Path(bundle).resolve().name
+        for check in CHECKS:
+            nodeid = f"xxdeploy/{name}::{check}"
+            item = BundleCheck.from_parent(session, name=check, nodeid=nodeid, subject=subject)
+            item.add_marker(MARKER)
+            checks.append(item)
+    items[:0] = checks
+
+
+@pytest.fixture
+def xxdeploy_bundle(request: pytest.FixtureRequest) -> Subject:
+    """Return the bundle of the marker ``xxdeploy``, or else of ``--xxdeploy-bundle``, ready to be checked.
+
+    ``.runtime`` predicts; ``.check_golden()``, ``.check_parity()`` and their siblings raise what is wrong.
+    """
+    marker = request.node.get_closest_marker(MARKER)
+    given = dict(marker.kwargs) if marker is not None else {}
+    if marker is not None and marker.args:
+        given["bundle"] = marker.args[0]
+    named = [given.pop("bundle")] if "bundle" in given else request.config.getoption("xxdeploy_bundle")
+    if not named:
+        pytest.skip("no bundle is named: --xxdeploy-bundle, or the marker xxdeploy(bundle=...)")
+    path = Path(named[0])
+    if not path.is_absolute() and marker is not None and not path.exists():
+        path = request.path.parent / path  # as in the test file's own folder
+    return _subject(request.config, path, given)
+
+
+@pytest.fixture
+def xxdeploy_runtime(xxdeploy_bundle: Subject) -> Any:
+    """Return the ``xxdeploy.runtime.Runtime`` of ``xxdeploy_bundle``."""
+    return xxdeploy_bundle.runtime
+
+
+class BundleCheck(pytest.Item):
+    """One check of one bundle."""
+
+    def __init__(self, *, subject: _Later, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._subject = subject
+
+    def runtest(self) -> None:
+        """Run it; what it measured goes into the JUnit file as properties."""
+        facts = getattr(self._subject.get(), f"check_{self.name}")()
+        self.user_properties += [(f"xxdeploy-{key}", value) for key, value in facts.items()]
+        told = "; ".join(f"{key} {value}" for key, value in facts.items())
+        self.add_report_section("call", "xxdeploy", told)
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Say what is wrong in the words of the error; a traceback only for a bug."""
+        if isinstance(excinfo.value, XXDeployError):
+            return excinfo.value.render()
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Name the bundle and the check."""
+        return self.path, None, self.nodeid
+
+
+class _Later:
+    """Opens the bundle when the first check runs, once for all of them; one that cannot be opened fails each."""
+
+    def __init__(self, config: pytest.Config, bundle: Path) -> None:
+        self._config, self._bundle = config, bundle
+        self._subject: Subject | None = None
+
+    def get(self) -> Subject:
+        if self._subject is None:
+            self._subject = _subject(self._config, self._bundle, {})
+        return self._subject
+
+
+_NAMES = ("eval", "samples", "model", "weights", "key", "min_version", "card", "beside", "budget", "min_agreement")
+
+
+def _subject(config: pytest.Config, bundle: Path, given: dict[str, Any]) -> Subject:
+    from xxdeploy.pytest_plugin.subject import Subject
+
+    asked = {name: config.getoption(f"xxdeploy_{name}") for name in _NAMES}
+    asked["evaluation"] = asked.pop("eval")
+    unknown = sorted(set(given) - set(asked))
+    if unknown:
+        raise UsageError(
+            f"the marker xxdeploy has no {', '.join(unknown)}",
+            hint=f"it has bundle, {', '.join(asked)}",
+            code="unknown-marker-name",
+        )
+    return Subject(bundle, **{**asked, **given})
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say in one line each what the checks of bundles found."""
+    lines = list(_lines(terminalreporter))
+    if lines:
+        terminalreporter.section("xxdeploy")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+def _lines(reporter: Any) -> Iterator[str]:
+    for report in reporter.getreports("passed"):
+        if report.when == "call" and report.nodeid.startswith("xxdeploy/"):
+            yield f"{report.nodeid}: " + "; ".join(
+                text for name, text in report.sections if name == "Captured xxdeploy call"
+            )

@@ -1,0 +1,64 @@
+"""The smallest and largest value of every float tensor of a graph: what decides whether it fits into float16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.quantize.calibration.calibrate import Batches, no_images
+from xxdeploy.quantize.calibration.map_images import check_finite, map_images
+from xxdeploy.quantize.calibration.observe import Observer, Tensors
+from xxdeploy.results import OnProgress, Progress, Ranges
+
+
+def observe_extremes(
+    model: OnnxModel,
+    batches: Batches,
+    *,
+    data_digest: str = "",
+    total: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Ranges:
+    """Return the exact range of every float tensor over all images, whatever reads it.
+
+    Calibration for INT8 looks at the tensors that get a scale; here a value in the middle counts as well. One image's
+    tensors are in memory at a time for each core.
+
+    Parameters
+    ----------
+    model
+        A float32 graph with one input.
+    batches
+        Gives preprocessed batches (n, h, w, c) float32.
+    data_digest, total
+        Go into the result and into the progress.
+
+    Raises
+    ------
+    UsageError
+        ``no-calibration-images``.
+    ConversionError
+        ``calibration-run``; ``non-finite-range``.
+    """
+    view = GraphView.of(model)
+    made = [name for node in view.nodes for name in node.output if name in view.floats]
+    observer = Observer(view, dict.fromkeys((*view.inputs, *made)), threads=1)
+    found: dict[str, tuple[float, float]] = {}
+    images = 0
+    singles = (batch[index : index + 1] for batch in batches() for index in range(len(batch)))
+    for extremes in map_images(observer, singles, _extremes):
+        images += 1
+        for name, (low, high) in extremes.items():
+            check_finite(name, low, high)
+            known = found.get(name, (low, high))
+            found[name] = min(low, known[0]), max(high, known[1])
+        if on_progress is not None:
+            on_progress(Progress("ranges", images, total))
+    if not images:
+        raise no_images()
+    return Ranges("minmax", model.digest, data_digest, images, found)
+
+
+def _extremes(tensors: Tensors) -> Mapping[str, tuple[float, float]]:
+    return {name: (float(values.min()), float(values.max())) for name, values in tensors.items() if values.size}

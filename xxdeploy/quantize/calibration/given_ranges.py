@@ -1,0 +1,63 @@
+"""Ranges that somebody has measured already: a calibration cache of TensorRT, or the record in a bundle of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xxdeploy.errors import UsageError, XXDeployError
+from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.quantize.placement import plan_layout
+from xxdeploy.quantize.scheme import Scheme
+from xxdeploy.quantize.tensorrt.cache_file import ranges_from_tensorrt_cache
+from xxdeploy.results import Ranges
+
+LARGEST_FILE = 64 << 20
+_NAMED = 3
+
+
+def given_ranges(path: Path, model: OnnxModel) -> Ranges:
+    """Read the ranges of ``model`` from a ``.json`` that a bundle holds, or from a calibration cache (any other file).
+
+    Raises
+    ------
+    UsageError
+        ``no-tensorrt-cache``, ``bad-tensorrt-cache``; ``bad-ranges``: the record is damaged, or of another model;
+        ``ranges-incomplete``: tensors that the layout needs are not in it.
+    """
+    found = _record(path, model) if path.suffix.lower() == ".json" else ranges_from_tensorrt_cache(path)
+    needed = plan_layout(GraphView.of(model), Scheme()).measured
+    if missing := [name for name in needed if name not in found.ranges]:
+        some = ", ".join(missing[:_NAMED])
+        raise UsageError(
+            f"{path.name} has no range for {len(missing)} of {len(needed)} tensors, such as {some}",
+            hint="it must have been made from the ONNX that xxdeploy exports of this network, whose names it uses",
+            code="ranges-incomplete",
+        )
+    return Ranges(found.method, model.digest, found.data_digest, found.images, found.ranges)
+
+
+def _record(path: Path, model: OnnxModel) -> Ranges:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+        if len(data) > LARGEST_FILE:
+            raise _bad(path, "is larger than 64 MiB")
+        found = Ranges.from_json(data.decode())
+    except OSError as error:
+        raise _bad(path, f"cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise _bad(path, "is not text") from error
+    except XXDeployError as error:
+        raise _bad(path, error.message) from error
+    if found.model_digest != model.digest:
+        raise _bad(path, f"is of another graph ({found.model_digest[:12]}, not {model.digest[:12]})")
+    return found
+
+
+def _bad(path: Path, problem: str) -> UsageError:
+    return UsageError(
+        f"the ranges in {path} cannot be used: {problem}",
+        hint="--ranges takes a TensorRT calibration cache, or calibration.json of a bundle of the same network",
+        code="bad-ranges",
+    )

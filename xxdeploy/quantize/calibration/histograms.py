@@ -1,0 +1,120 @@
+"""What one pass over the calibration images found, as a value: every calibrator can be asked about it.
+
+The file form is one line of JSON (what it belongs to, and the SHA-256 of the rest) and the numbers, compressed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from xxdeploy.errors import ConversionError
+from xxdeploy.quantize.calibration.calibrators import calibrator
+from xxdeploy.quantize.calibration.collect import BINS, DECAY, SAMPLE, Distribution
+from xxdeploy.results import Ranges
+
+_FORMAT = f"xxdeploy histograms 1: {BINS} bins, {SAMPLE} samples, decay {DECAY}"
+_ROW = np.dtype(
+    [
+        ("extremes", "<f8", 4),
+        ("width", "<f8"),
+        ("zeros", "<i8"),
+        ("counts", "<i8", 2 * BINS),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Histograms:
+    """The distribution of each tensor that INT8 needs, over ``images`` images.
+
+    The two digests are those of :class:`xxdeploy.results.Ranges`. About 64 KiB a tensor.
+    """
+
+    model_digest: str
+    data_digest: str
+    images: int
+    tensors: Mapping[str, Distribution] = field(repr=False)
+
+    def to_bytes(self) -> bytes:
+        """Serialize: the same histograms give the same bytes."""
+        rows = np.zeros(len(self.tensors), _ROW)
+        for row, each in zip(rows, self.tensors.values(), strict=True):
+            row["extremes"] = each.low, each.high, each.moving_low, each.moving_high
+            row["width"], row["zeros"], row["counts"] = each.width, each.zeros, each.counts
+        body = zlib.compress(rows.tobytes(), 1)
+        head = {
+            "format": _FORMAT,
+            "model_digest": self.model_digest,
+            "data_digest": self.data_digest,
+            "images": self.images,
+            "tensors": list(self.tensors),
+            "sha256": hashlib.sha256(body).hexdigest(),
+        }
+        return json.dumps(head).encode() + b"\n" + body
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Histograms:
+        """Read what :meth:`to_bytes` wrote.
+
+        Raises
+        ------
+        ConversionError
+            ``damaged-histograms``: not such a file, of another version, cut short or altered.
+        """
+        try:
+            line, _, body = data.partition(b"\n")
+            head: dict[str, Any] = json.loads(line)
+            if head["format"] != _FORMAT:
+                raise ValueError(f"the format is {head['format']!r}")
+            if head["sha256"] != hashlib.sha256(body).hexdigest():
+                raise ValueError("the contents do not match their digest")
+            images, names = int(head["images"]), [str(name) for name in head["tensors"]]
+            size = len(names) * _ROW.itemsize
+            rows = np.frombuffer(zlib.decompressobj().decompress(body, size), _ROW, len(names))
+            tensors = {name: _distribution(images, row) for name, row in zip(names, rows, strict=True)}
+            return cls(str(head["model_digest"]), str(head["data_digest"]), images, tensors)
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError, zlib.error) as error:
+            raise ConversionError(
+                f"the calibration histograms cannot be read: {error}",
+                hint="delete the file and calibrate again",
+                code="damaged-histograms",
+            ) from error
+
+
+def choose_ranges(histograms: Histograms, method: str) -> Ranges:
+    """Return the range of each tensor by the calibrator ``method``, one of :data:`METHODS`.
+
+    Raises
+    ------
+    UsageError
+        ``unknown-calibrator``.
+    """
+    choose = calibrator(method)
+    return Ranges(
+        method=method,
+        model_digest=histograms.model_digest,
+        data_digest=histograms.data_digest,
+        images=histograms.images,
+        ranges={name: choose(values) for name, values in histograms.tensors.items()},
+    )
+
+
+def _distribution(images: int, row: Any) -> Distribution:
+    low, high, moving_low, moving_high = row["extremes"].tolist()
+    return Distribution(
+        images=images,
+        low=low,
+        high=high,
+        moving_low=moving_low,
+        moving_high=moving_high,
+        width=float(row["width"]),
+        zeros=int(row["zeros"]),
+        counts=row["counts"].astype(np.int64),
+    )

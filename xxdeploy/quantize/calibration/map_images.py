@@ -1,0 +1,76 @@
+"""Look at the tensors of many images, several images at a time, and take the answers in order."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.errors import ConversionError
+from xxdeploy.quantize.calibration.observe import Observer, Tensors
+
+T = TypeVar("T")
+
+_MEMORY = 1 << 30
+"""Bytes of tensors that may be looked at in one moment: those of one image of NASNetLarge are two thirds of it."""
+
+
+def map_images(observer: Observer, images: Iterable[NDArray[np.float32]], look: Callable[[Tensors], T]) -> Iterator[T]:
+    """Yield ``look`` at the tensors of each image (1, h, w, c), in order.
+
+    A few images are under way at a time, as many as there are cores and as their tensors fit into ``_MEMORY``: make the
+    observer with ``threads=1``.
+
+    Raises
+    ------
+    ConversionError
+        ``calibration-run``, and whatever ``look`` raises.
+    """
+
+    def work(image: NDArray[np.float32]) -> T:
+        return look(observer.run(image))
+
+    images = iter(images)
+    first = next(images, None)
+    if first is None:
+        return
+    tensors = observer.run(first)
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    answer = look(tensors)
+    del tensors
+    yield answer
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, min(cores, _MEMORY // max(1, size)))
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(cores, "observe") as pool:
+        try:
+            for image in images:
+                if len(waiting) > cores:
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(work, image))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def check_finite(name: str, low: float, high: float) -> None:
+    """Refuse a tensor with NaN or infinity at the first image that has them.
+
+    Raises
+    ------
+    ConversionError
+        ``non-finite-range``.
+    """
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ConversionError(
+            f"calibration saw a non-finite value in tensor {name!r}: {low}..{high}",
+            hint="look for NaN or infinity in the weights (`xxdeploy inspect`) and in the images",
+            code="non-finite-range",
+        )

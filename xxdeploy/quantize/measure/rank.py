@@ -1,0 +1,193 @@
+"""Rank layers by what the network gains when they go back to float: measured, for the last resort of mixed precision.
+
+A layer's own noise (``quantize.measure.sensitivity``) says where error is made, not what becomes of it: a branch
+can lose its whole signal, and the sum that it goes into hides that (NASNet has dozens of such layers). So the network's
+output is what is looked at, and the layers that matter are found by halving: runs of neighbors are tried in float, the
+run that takes most of the noise away is cut in two, and so on. A network of 500 layers needs about twenty trials for
+its worst layer, and the number of trials is bounded.
+
+Weights go back to float with their layer alone. The rounding of a tensor between two layers does not: it stays as long
+as one side is integer. Therefore a run that is worth more than its halves is tried once more around its middle, and
+stays together if that is no better.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.errors import ConversionError
+from xxdeploy.onnxmodel.graph_view import GraphView, layer_name
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.quantize.calibration.calibrate import Batches, no_images
+from xxdeploy.quantize.calibration.observe import Observer
+from xxdeploy.quantize.placement import plan_layout
+from xxdeploy.quantize.qdq import quantize
+from xxdeploy.quantize.scheme import Scheme
+from xxdeploy.results import OnProgress, Progress, Ranges, decibels
+
+log = logging.getLogger(__name__)
+
+IMAGES = 16
+TRIALS = 30
+
+_LITTLE = 0.02
+"""A run of layers that takes less than this share of the noise away is not looked into."""
+_BROKEN = 0.6
+"""Halves that are worth less than this share of the whole have cut through what mattered."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGain:
+    """What it is worth to leave some layers in float together.
+
+    ``layers`` is what ``Scheme.float_layers`` takes, in graph order. ``output_db`` is the signal-to-noise ratio of the
+    network's output then, ``gain_db`` what that is above the network without; in dB.
+    """
+
+    layers: tuple[str, ...]
+    output_db: float
+    gain_db: float
+
+
+def rank_layers(
+    model: OnnxModel,
+    ranges: Ranges,
+    scheme: Scheme,
+    batches: Batches,
+    *,
+    trials: int = TRIALS,
+    images: int = IMAGES,
+    build: Callable[[Scheme], OnnxModel] | None = None,
+    on_progress: OnProgress | None = None,
+) -> tuple[LayerGain, ...]:
+    """Return the layers that are worth something in float, by their gain for each layer, the best first.
+
+    The output is compared in front of a Softmax, and then without its mean over the classes, which a Softmax does not
+    see. Entries overlap, and gains do not add up: take the first, and call again with it in ``scheme.float_layers`` to
+    choose the next. Empty where nothing gains: the noise is everywhere, or there is none.
+
+    Parameters
+    ----------
+    model, ranges, scheme
+        As for :func:`xxdeploy.quantize.quantize`; layers that ``scheme`` leaves in float already are not tried.
+    batches
+        Preprocessed batches (n, h, w, c) float32, of which the first ``images`` images are used.
+    trials
+        At most so many networks are made, each with a ``build``, a session and a run over the images.
+    build
+        Makes the INT8 network for a scheme; by default ``quantize(model, ranges, scheme)``. Biases that were corrected
+        for one scheme are wrong for another: a correction belongs in here, or is left for after the choice.
+    on_progress
+        Called with the trials done, as step ``rank layers``.
+
+    Raises
+    ------
+    UsageError
+        ``no-calibration-images``, ``already-quantized``.
+    ConversionError
+        As :func:`xxdeploy.quantize.quantize`; ``calibration-run``.
+    """
+    make = build or (lambda asked: quantize(model, ranges, asked))
+    data = _first(batches, images)
+    view = GraphView.of(model)
+    integer = plan_layout(view, scheme).layers
+    layers = tuple(layer_name(node) for node in view.nodes if node.output[0] in integer)
+    expected = _Output(model).run(data)
+
+    def noise(asked: Scheme) -> float:
+        return float(np.square(_Output(make(asked)).run(data) - expected).sum())
+
+    signal, base = float(np.square(expected).sum()), noise(scheme)
+    if base == 0 or signal == 0:
+        return ()
+    log.info("output of the INT8 network: %.2f dB", decibels(signal, base))
+    found: list[LayerGain] = []
+
+    def share(run: range) -> float:
+        """Return how much of the output's noise goes away with a run of layers in float."""
+        names = tuple(layers[index] for index in run)
+        try:
+            left = noise(replace(scheme, float_layers=scheme.float_layers | set(names)))
+        except ConversionError as error:
+            if error.code != "nothing-to-quantize":
+                raise
+            return 0.0  # all layers with weights: without them there is no INT8
+        quality, before = decibels(signal, left), decibels(signal, base)
+        assert quality is not None  # as there is a signal
+        assert before is not None
+        if left < base:
+            found.append(LayerGain(names, round(quality, 2), round(quality - before, 2)))
+        return 1 - left / base
+
+    _halve(range(len(layers)), share, trials, on_progress)
+    return tuple(sorted(found, key=lambda each: (-each.gain_db / len(each.layers), each.layers)))
+
+
+def _halve(whole: range, share: Callable[[range], float], trials: int, on_progress: OnProgress | None) -> None:
+    """Look into the most valuable run until ``trials`` are used up; ``share`` is called once for each run."""
+    worth: dict[range, float] = {whole: 1.0}
+    open_runs, done = [whole], 0
+
+    def tried(run: range) -> float:
+        nonlocal done
+        if run not in worth:
+            if done == trials:
+                return 0.0
+            worth[run] = share(run)
+            done += 1
+            if on_progress is not None:
+                on_progress(Progress("rank layers", done, trials))
+        return worth[run]
+
+    while open_runs and done < trials:
+        run = max(open_runs, key=worth.__getitem__)
+        open_runs.remove(run)
+        if len(run) < 2 or worth[run] < _LITTLE:
+            continue
+        middle, quarter = len(run) // 2, len(run) // 4
+        parts = [run[:middle], run[middle:]]
+        if sum(map(tried, parts)) < _BROKEN * worth[run] and len(run) > 2:
+            parts.append(run[max(1, quarter) : len(run) - max(1, quarter)] if len(run) > 3 else run[1:])
+            tried(parts[-1])
+        open_runs.extend(part for part in parts if part in worth)
+    if on_progress is not None and done < trials:
+        on_progress(Progress("rank layers", trials, trials))
+
+
+class _Output:
+    """A network's output, in front of the Softmax if it ends in one."""
+
+    def __init__(self, model: OnnxModel) -> None:
+        view = GraphView.of(model)
+        last = view.producers.get(view.outputs[0])
+        self._center = last is not None and last.op_type == "Softmax"
+        self._name = str(last.input[0]) if last is not None and self._center else view.outputs[0]
+        self._observer = Observer(view, [self._name])
+
+    def run(self, data: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the output for images (n, h, w, c), (n, values) float64, one image at a time."""
+        rows = [self._observer.run(data[index : index + 1])[self._name].reshape(1, -1) for index in range(len(data))]
+        values = np.concatenate(rows).astype(np.float64)
+        return np.asarray(values - values.mean(axis=1, keepdims=True) if self._center else values)
+
+
+def _first(batches: Batches, images: int) -> NDArray[np.float32]:
+    """Return the first images in one array (n, h, w, c)."""
+
+    def parts() -> Iterator[NDArray[np.float32]]:
+        seen = 0
+        for batch in batches():
+            yield batch[: images - seen]
+            seen += len(batch)
+            if seen >= images:
+                return
+
+    found = [part for part in parts() if len(part)]
+    if not found:
+        raise no_images()
+    return np.concatenate(found)

@@ -1,0 +1,1 @@
+"""Accuracy methods: equalization, bias correction, adaptive rounding."""

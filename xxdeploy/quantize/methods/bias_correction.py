@@ -1,0 +1,73 @@
+"""Empirical bias correction.
+
+Rounding weights and clipping activations move the mean of a layer's output, and the layers behind it add that up. With
+``y`` a layer's output in the float network and ``y'`` its output in the quantized one, both before the activation, and
+the expectation over images and positions for each channel ``c``::
+
+    b_c  <-  b_c + E[y_c] - E[y'_c]
+
+Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv:1906.04721, section
+4.2 and appendix D (empirical); Finkelstein et al. 2019, "Fighting Quantization Bias With Bias", arXiv:1906.03193.
+
+The expectation is estimated from few images, and the plain mean is a bad estimate of it where activations have heavy
+tails: one image whose outliers are clipped moves it, for the worse of all others. (NASNetMobile on CIFAR-10, images
+that were not calibrated on: 95.5 % agreement before, 78.3 % after correcting by the plain mean, 95.8 % by this one.) So
+both networks see the same images, the difference is taken image by image, a tenth of the images at either end is left
+out (trimmed mean), and what is left is shrunk by its own uncertainty (James and Stein 1961, positive part).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.quantize.placement import plan_layout
+from xxdeploy.quantize.policy import weight_axis
+from xxdeploy.quantize.scheme import Scheme
+
+with extra("export"):
+    from onnx import ModelProto, NodeProto
+
+TRIMMED = 0.1
+"""Share of the images that is left out at either end."""
+
+
+def mean_shift(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return by how much to correct each bias, (channels,), given ``E[y] - E[y']`` of each image (images, channels)."""
+    images = len(differences)
+    cut = int(images * TRIMMED)
+    middle = np.sort(differences, axis=0)[cut : images - cut]
+    mean = middle.mean(axis=0)
+    variance = middle.var(axis=0) / len(middle)
+    shrunk: NDArray[np.float64] = mean * np.maximum(
+        0.0, 1.0 - variance / np.maximum(mean**2, np.finfo(np.float64).tiny)
+    )
+    return shrunk
+
+
+def give_biases(model: OnnxModel, scheme: Scheme) -> OnnxModel:
+    """Return ``model`` with a bias (channels,) of its own, ``OUTPUT_bias``, in each layer that will be corrected."""
+    view = GraphView.of(model)
+    layers = {node.output[0] for node in biased_layers(view, scheme)}
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    arrays = dict(view.arrays)
+    for node in proto.graph.node:
+        if node.output[0] not in layers:
+            continue
+        channels = view.constants[node.input[1]].shape[weight_axis(node)]
+        old = view.constants[node.input[2]].reshape(-1) if len(node.input) > 2 and node.input[2] else None
+        del node.input[2:]
+        node.input.append(f"{node.output[0]}_bias")
+        arrays[node.input[2]] = np.zeros(channels, np.float32) if old is None else old
+    used = {name for node in proto.graph.node for name in node.input}
+    return OnnxModel.join(proto, {name: array for name, array in arrays.items() if name in used})
+
+
+def biased_layers(view: GraphView, scheme: Scheme) -> list[NodeProto]:
+    """Return the integer layers that can have a bias, in graph order."""
+    integer = plan_layout(view, scheme).layers
+    return [node for node in view.nodes if node.op_type in ("Conv", "Gemm") and node.output[0] in integer]

@@ -1,0 +1,211 @@
+"""Cross-layer equalization: let every channel of a tensor use the tensor's range.
+
+Nagel et al. 2019, arXiv:1906.04721, section 4.1. For ``y = W2 f(W1 x + b1) + b2`` with a positively homogeneous ``f``
+(``f(s x) = s f(x)`` for ``s > 0``: Relu, MaxPool, nothing)::
+
+    y = W2 S^-1 f(S W1 x + S b1) + b2,    S = diag(s)
+
+is the same function for every ``s``. Which ``s`` helps is in :mod:`xxdeploy.quantize.methods.channel_scales`.
+
+A Clip to 0..6 is not homogeneous, and the paper replaces it by Relu. Here it stays, since the quantizer behind it makes
+it free: a channel that reaches the ceiling on calibration images keeps its scale, and one that stays below is scaled at
+most so far that it still does. On those images the function is the same to float rounding; an image that drives such a
+channel far beyond all that calibration saw meets the ceiling elsewhere than before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.onnxmodel.graph_view import GraphView, attributes, layer_name
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.quantize.calibration.calibrate import Batches, no_images
+from xxdeploy.quantize.calibration.map_images import check_finite, map_images
+from xxdeploy.quantize.calibration.observe import Observer, Tensors
+from xxdeploy.quantize.methods.channel_scales import Between, Vector, choose_scales
+from xxdeploy.quantize.policy import Role, role, weight_axis
+from xxdeploy.quantize.qdq import check_float_graph
+from xxdeploy.results import OnProgress, Progress
+
+with extra("export"):
+    from onnx import ModelProto, NodeProto
+
+log = logging.getLogger(__name__)
+
+HOMOGENEOUS = frozenset({"Relu", "MaxPool"})
+"""Operators between two layers that a positive factor for each channel passes through, and that keep the range.
+
+An average does not: scaled by their means, channels with rare peaks would widen the tensor in front of the pool.
+"""
+
+MARGIN = 0.99
+"""Share of a Clip's ceiling that a channel may reach by scaling: other images go a little further."""
+
+_Sums = Mapping[str, tuple[Vector, Vector, Vector, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two layers and what is between: ``first`` writes ``wide`` (before any activation), ``second`` reads ``read``.
+
+    ``ceiling`` is that of the lowest Clip between them, infinity without one.
+    """
+
+    first: NodeProto
+    second: NodeProto
+    ceiling: float
+
+    @property
+    def wide(self) -> str:
+        """The tensor that the first layer writes."""
+        return str(self.first.output[0])
+
+    @property
+    def read(self) -> str:
+        """The tensor that the second layer reads."""
+        return str(self.second.input[0])
+
+
+def equalize(model: OnnxModel, batches: Batches, *, on_progress: OnProgress | None = None) -> OnnxModel:
+    """Return the float ``model`` with the channels between its layers scaled to lose least in INT8.
+
+    The outputs are the same to float rounding on the images of ``batches``; ranges change, so calibrate the result.
+    Pairs do not depend on each other: a layer's output channels keep their scales, and noise is weighed in the units
+    of the unscaled network. So there is nothing to iterate. Fifty images are enough to know a channel's range.
+
+    Raises
+    ------
+    UsageError
+        ``no-calibration-images``, ``already-quantized``.
+    ConversionError
+        ``non-finite-weights``, ``non-finite-range``, ``calibration-run``, ``opset-too-old``.
+    """
+    view = GraphView.of(model)
+    check_float_graph(view)
+    pairs = find_pairs(view)
+    if not pairs:
+        return model
+    seen = _statistics(view, pairs, batches, on_progress)
+    factors: dict[str, dict[str, Vector]] = {}
+    for pair in pairs:
+        scales = choose_scales(_between(pair, seen), grouped_weights(view, pair.second))
+        if (scales == 1).all():
+            continue
+        factors.setdefault(pair.wide, {})["out"] = scales
+        factors.setdefault(pair.second.output[0], {})["in"] = 1 / scales
+        log.debug("%s: channels scaled by %.3g..%.3g", layer_name(pair.first), scales.min(), scales.max())
+    return _scaled(view, factors)
+
+
+def find_pairs(view: GraphView) -> tuple[Pair, ...]:
+    """Return the layers, in graph order, whose output one other layer reads, through homogeneous operators alone."""
+    found = []
+    for node in view.nodes:
+        if not _is_layer(view, node) or node.op_type == "MatMul":
+            continue
+        ceiling, reader = np.inf, view.only_consumer(node.output[0])
+        while reader is not None and (reader.op_type in HOMOGENEOUS or _ceiling(view, reader) is not None):
+            limit = _ceiling(view, reader)
+            ceiling = ceiling if limit is None else min(ceiling, limit)
+            reader = view.only_consumer(reader.output[0])
+        if reader is None or not _is_layer(view, reader):
+            continue
+        found.append(Pair(node, reader, float(ceiling)))
+    return tuple(found)
+
+
+def grouped_weights(view: GraphView, node: NodeProto) -> NDArray[np.float32]:
+    """Return a layer's weights as (groups, outputs of a group, channels of a group, taps)."""
+    weights = view.constants[node.input[1]]
+    if node.op_type != "Conv":
+        weights = weights if weight_axis(node) == 0 else weights.T
+        return weights.reshape(1, *weights.shape, 1)
+    groups = int(attributes(node).get("group", 1))
+    return weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1)
+
+
+def _is_layer(view: GraphView, node: NodeProto) -> bool:
+    return role(view, node) is Role.COMPUTE
+
+
+def _ceiling(view: GraphView, node: NodeProto) -> float | None:
+    """Return where a Clip from zero cuts; None for any other node."""
+    if node.op_type != "Clip" or any(name and name not in view.constants for name in node.input[1:]):
+        return None
+    floor, ceiling = ([float(view.constants[name]) if name else None for name in node.input[1:]] + [None, None])[:2]
+    if floor != 0:
+        return None
+    return np.inf if ceiling is None else ceiling
+
+
+def _statistics(view: GraphView, pairs: tuple[Pair, ...], batches: Batches, on_progress: OnProgress | None) -> _Sums:
+    """Return low, high, the sum of squares and the number of values of each tensor, by channel (axis 1)."""
+    names = dict.fromkeys(name for pair in pairs for name in (pair.wide, pair.read))
+    totals: dict[str, tuple[Vector, Vector, Vector, int]] = {}
+
+    def look(tensors: Tensors) -> dict[str, tuple[Vector, Vector, Vector, int]]:
+        return {name: _by_channel(name, tensors[name]) for name in names}
+
+    images = (batch[index : index + 1] for batch in batches() for index in range(len(batch)))
+    for seen, found in enumerate(map_images(Observer(view, names, threads=1), images, look), 1):
+        for name, (low, high, square, count) in found.items():
+            if name in totals:
+                old = totals[name]
+                low, high = np.minimum(low, old[0]), np.maximum(high, old[1])
+                square, count = square + old[2], count + old[3]
+            totals[name] = low, high, square, count
+        if on_progress is not None:
+            on_progress(Progress("equalise", seen))
+    if not totals:
+        raise no_images()
+    return totals
+
+
+def _by_channel(name: str, values: NDArray[np.float32]) -> tuple[Vector, Vector, Vector, int]:
+    rows = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
+    low, high = rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
+    check_finite(name, float(low.min()), float(high.max()))
+    return low, high, np.einsum("ij,ij->i", rows, rows).astype(np.float64), rows.shape[1]
+
+
+def _between(pair: Pair, seen: _Sums) -> Between:
+    """Return what happens between the layers, and the room that each channel has."""
+    low, high, square, count = seen[pair.read]
+    top = np.maximum(seen[pair.wide][1], 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        limit = np.where(top < pair.ceiling, np.maximum(MARGIN * pair.ceiling / top, 1), 1)
+    return Between(low, high, square / count, limit)
+
+
+def _scaled(view: GraphView, factors: Mapping[str, Mapping[str, Vector]]) -> OnnxModel:
+    """Return the model with the weights and biases of each layer, known by its output, multiplied."""
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+    for node in proto.graph.node:
+        if not (own := factors.get(node.output[0])):
+            continue
+        weights = grouped_weights(view, node).astype(np.float64)
+        groups, outputs, members, _ = weights.shape
+        if "in" in own:
+            weights = weights * own["in"].reshape(groups, 1, members, 1)
+        if "out" in own:
+            weights = weights * own["out"].reshape(groups, outputs, 1, 1)
+            if len(node.input) > 2 and node.input[2]:
+                bias = view.constants[node.input[2]]
+                arrays[f"{node.output[0]}_bias"] = (bias * own["out"].reshape(bias.shape)).astype(np.float32)
+                node.input[2] = f"{node.output[0]}_bias"
+        shape = view.constants[node.input[1]].shape
+        if node.op_type != "Conv" and weight_axis(node) == 1:
+            weights = np.moveaxis(weights, 1, 2)
+        arrays[f"{node.output[0]}_weight"] = np.ascontiguousarray(weights.reshape(shape), np.float32)
+        node.input[1] = f"{node.output[0]}_weight"
+    used = {name for node in proto.graph.node for name in node.input}
+    return OnnxModel.join(proto, {name: array for name, array in arrays.items() if name in used})

@@ -1,0 +1,189 @@
+"""Tune layer after layer to what the float network computes: biases, and if asked how weights are rounded.
+
+Each layer is measured behind predecessors that are final already, so that it makes up for what they lost, too. The
+whole costs one pass of the float network over the images and about two of the quantized one, whatever the number of
+layers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.onnxmodel.graph_view import GraphView, layer_name
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.quantize.calibration.calibrate import Batches, no_images
+from xxdeploy.quantize.calibration.map_images import map_images
+from xxdeploy.quantize.calibration.observe import Observer, Tensors
+from xxdeploy.quantize.methods.bias_correction import biased_layers, give_biases, mean_shift
+from xxdeploy.quantize.methods.moments import Moments, has_moments, measure_moments, taps_of
+from xxdeploy.quantize.methods.rounding import round_weights
+from xxdeploy.quantize.methods.staged import StagedRun
+from xxdeploy.quantize.policy import weight_axis
+from xxdeploy.quantize.qdq import quantize
+from xxdeploy.quantize.scheme import Scheme
+from xxdeploy.quantize.x86.saturating_pairs import adds_pairs, fit_pairs
+from xxdeploy.results import OnProgress, Progress, Ranges
+
+with extra("export"):
+    from onnx import NodeProto
+
+log = logging.getLogger(__name__)
+
+Means = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reconstruction:
+    """The float ``model`` with its new biases, and the integers of the layers that were ``rounded`` on purpose.
+
+    Both go into :func:`xxdeploy.quantize.quantize`, with the same ranges and scheme.
+    """
+
+    model: OnnxModel
+    rounding: Mapping[str, NDArray[np.int8]]
+
+
+def reconstruct(
+    model: OnnxModel,
+    ranges: Ranges,
+    scheme: Scheme,
+    batches: Batches,
+    *,
+    rounding: bool = False,
+    on_progress: OnProgress | None = None,
+    quantizer: Callable[[OnnxModel, Ranges, Scheme], OnnxModel] = quantize,
+) -> Reconstruction:
+    """Correct the bias of every integer layer, and with ``rounding`` choose how its weights are rounded.
+
+    ``batches`` gives about a hundred calibration images. Layers with more than 4,608 inputs to one output are rounded
+    to the nearest: the matrix of their moments would be too large. So are convolutions over one or three axes.
+    ``quantizer`` writes the layout that is tuned: the CPU's, or
+    :func:`xxdeploy.quantize.tensorrt.placement.quantize_for_tensorrt`.
+
+    Raises
+    ------
+    UsageError
+        ``no-calibration-images``.
+    ConversionError
+        As :func:`xxdeploy.quantize.quantize` and :func:`xxdeploy.quantize.calibration.calibrate`.
+    """
+    model = give_biases(model, scheme)
+    view = GraphView.of(model)
+    layers = biased_layers(view, scheme)
+    expected = _float_means(view, [node.output[0] for node in layers], batches)
+    integer = GraphView.of(quantizer(model, ranges, scheme))
+    constants = dict(integer.constants)
+    outputs = [_output(integer, node) for node in layers]
+    staged = StagedRun(integer, outputs, batches())
+    biases: dict[str, NDArray[np.float32]] = {}
+    rounded: dict[str, NDArray[np.int8]] = {}
+    for stage, node in enumerate(layers):
+        written = integer.producers[outputs[stage]]
+        weights = view.constants[node.input[1]]
+        if rounding and has_moments(weights, taps_of(node, weights)[2]):
+            means, moments = _inspect(staged, stage, constants, node, weights, written.input[0])
+            values, moved = _round(node, weights, moments, constants, integer.producers[written.input[1]], scheme)
+            rounded[node.output[0]] = values
+            means = means + moved
+        else:
+            means = np.concatenate(staged.advance(stage, constants, _channel_means))
+        shift = mean_shift(expected[node.output[0]] - means)
+        bias = (view.constants[node.input[2]] + shift).astype(np.float32)
+        biases[node.input[2]] = bias
+        pair = integer.producers.get(written.input[2])
+        if pair is None:  # TensorRT's bias stays float
+            constants[written.input[2]] = bias
+        else:
+            steps = np.rint(bias / constants[pair.input[1]].astype(np.float64))
+            constants[pair.input[0]] = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
+        log.debug("bias of %s: mean shift %.4g", node.output[0], float(np.abs(shift).mean()))
+        if on_progress is not None:
+            step = "round weights, correct biases" if rounding else "correct biases"
+            on_progress(Progress(step, stage + 1, len(layers)))
+    return Reconstruction(OnnxModel.join(view.proto, {**view.arrays, **biases}), rounded)
+
+
+def _inspect(
+    staged: StagedRun,
+    stage: int,
+    constants: Mapping[str, NDArray[Any]],
+    node: NodeProto,
+    weights: NDArray[np.float32],
+    reads: str,
+) -> tuple[Means, Moments]:
+    """Advance, and return the layer's output means of each image and the moments of its input."""
+    total: list[Moments] = []  # the sum so far: a matrix for each chunk would be 1 GB in ResNet50's widest layers
+
+    def look(output: NDArray[np.float32], values: NDArray[np.float32]) -> Means:
+        found = measure_moments(node, weights, values, seed=(stage, len(total[0].means) if total else 0))
+        total[:] = [total[0] + found if total else found]
+        return _channel_means(output)
+
+    means = staged.advance(stage, constants, look, [reads])
+    return np.concatenate(means), total[0]
+
+
+def _round(
+    node: NodeProto,
+    weights: NDArray[np.float32],
+    moments: Moments,
+    constants: dict[str, NDArray[Any]],
+    pair: NodeProto,
+    scheme: Scheme,
+) -> tuple[NDArray[np.int8], Means]:
+    """Put new integers into ``constants``; return them, and by how much they move the output means of each image."""
+    axis, nearest, scale = weight_axis(node), constants[pair.input[0]], constants[pair.input[1]]
+    steps = weights / scale.astype(np.float64).reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
+    rounded = round_weights(_to_groups(node, steps), moments.covariance, scheme.weight_max)
+    values = _to_layout(rounded, axis, weights.shape)
+    if scheme.is_narrow(layer_name(node), node.output[0]) and adds_pairs(node, weights.shape):
+        values = fit_pairs(values, axis, steps)
+    constants[pair.input[0]] = values
+    change = _to_groups(node, values.astype(np.float32) - nearest)
+    moved = np.einsum("ngt,got->ngo", moments.means, change, optimize=True)
+    return values, moved.reshape(len(moved), -1) * scale.astype(np.float64)
+
+
+def _to_groups(node: NodeProto, weights: NDArray[Any]) -> NDArray[np.float32]:
+    """Return weights as (groups, outputs of a group, taps)."""
+    rows = weights if weight_axis(node) == 0 else weights.T
+    return np.ascontiguousarray(rows, np.float32).reshape(taps_of(node, weights))
+
+
+def _to_layout(values: NDArray[np.int8], axis: int, shape: tuple[int, ...]) -> NDArray[np.int8]:
+    """Undo :func:`_to_groups`."""
+    if axis == 0:
+        return np.ascontiguousarray(values.reshape(shape))
+    return np.ascontiguousarray(values.reshape(shape[::-1]).T)
+
+
+def _float_means(view: GraphView, outputs: list[str], batches: Batches) -> dict[str, Means]:
+    """Return the mean of each channel (axis 1) of each tensor of the float graph, image by image (images, channels)."""
+
+    def look(tensors: Tensors) -> list[Means]:
+        return [_channel_means(tensors[name]) for name in outputs]
+
+    singles = (batch[index : index + 1] for batch in batches() for index in range(len(batch)))
+    found = list(map_images(Observer(view, outputs, threads=1), singles, look))
+    if not found:
+        raise no_images()
+    return {name: np.concatenate(means) for name, means in zip(outputs, zip(*found, strict=True), strict=True)}
+
+
+def _channel_means(values: NDArray[np.float32]) -> Means:
+    """Return the mean of each channel of ``values`` (n, channels, ...), image by image (n, channels)."""
+    means: Means = values.reshape(*values.shape[:2], -1).mean(axis=2, dtype=np.float64)
+    return means
+
+
+def _output(integer: GraphView, node: NodeProto) -> str:
+    """Return what the output of a float layer is called in the integer graph."""
+    name: str = node.output[0]
+    return f"{name}_float" if integer.producers[name].op_type == "DequantizeLinear" else name

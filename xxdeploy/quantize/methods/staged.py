@@ -1,0 +1,137 @@
+"""Run a graph layer by layer over many images, each layer once its predecessors are final.
+
+Methods that change a layer and then need its successors' inputs would run the network once for each layer. Here the
+tensors at the front are kept instead, as the integers they are in a Q/DQ graph, so that the whole costs two passes over
+the network. Memory: the images times the front, one byte a value; 96 images of MobileNetV2 take 160 MB at the widest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.quantize.calibration.observe import run_session, start_session
+
+with extra("export"):
+    from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper
+
+T = TypeVar("T")
+
+CHUNK = 8
+"""Images in one run: enough to keep the processor busy, few enough that float tensors stay small."""
+
+
+class StagedRun:
+    """A Q/DQ graph, cut behind each of ``layers``, and its front on a set of images.
+
+    ``layers`` are the outputs of the layers that will be changed, in graph order. Stage ``s`` is everything that
+    follows from the first ``s`` layers and not from fewer: it is run when they are final.
+    """
+
+    def __init__(self, view: GraphView, layers: Sequence[str], images: Iterable[NDArray[np.float32]]) -> None:
+        self._view, self._layers = view, layers
+        self._stage = _stages(view, layers)
+        self._last = self._last_stages()
+        chunks = (batch[first : first + CHUNK] for batch in images for first in range(0, len(batch), CHUNK))
+        self._fronts: Iterable[dict[str, NDArray[Any]]] = ({view.inputs[0]: chunk} for chunk in chunks)
+
+    def advance(
+        self,
+        stage: int,
+        constants: Mapping[str, NDArray[Any]],
+        look: Callable[..., T],
+        also: Sequence[str] = (),
+    ) -> list[T]:
+        """Move the front on by one stage and return ``look`` at the output of layer ``stage``, chunk by chunk.
+
+        ``look`` gets the output and the tensors ``also``, which the layer reads. To be called for every stage in turn,
+        with the graph's ``constants`` as they are then.
+        """
+        layer = self._layers[stage]
+        kept = [name for name, at in self._stage.items() if at == stage and self._last.get(name, -1) > stage]
+        kept = [name for name in kept if name != self._view.inputs[0]]
+        fetched = [*kept, layer, *also]
+        session = None
+        seen: list[T] = []
+        fronts: list[dict[str, NDArray[Any]]] = []
+        for front in self._fronts:
+            if session is None:
+                part, reads = self._part(fetched, front)
+                session = start_session(_model(self._view, part, front, reads, fetched, constants))
+            values = run_session(session, fetched, {name: front[name] for name in reads})
+            seen.append(look(*values[len(kept) :]))
+            alive = {name: value for name, value in front.items() if self._last[name] > stage}
+            fronts.append({**alive, **dict(zip(kept, values, strict=False))})
+        self._fronts = fronts
+        return seen
+
+    @property
+    def front(self) -> set[str]:
+        """The tensors that are kept between two stages."""
+        return {name for front in self._fronts for name in front}
+
+    def _last_stages(self) -> dict[str, int]:
+        """Return the last stage that reads each tensor. A DequantizeLinear is run again wherever it is read."""
+        last: dict[str, int] = {}
+        for node in self._view.nodes:
+            if node.op_type != "DequantizeLinear":
+                for name in node.input:
+                    source = self._source(name)
+                    last[source] = max(last.get(source, -1), self._stage[node.output[0]])
+        return last
+
+    def _source(self, name: str) -> str:
+        """Return what ``name`` is dequantized from, or ``name``."""
+        node = self._view.producers.get(name)
+        return str(node.input[0]) if node is not None and node.op_type == "DequantizeLinear" else name
+
+    def _part(self, targets: Sequence[str], front: Mapping[str, NDArray[Any]]) -> tuple[list[NodeProto], list[str]]:
+        """Return the nodes that lead from the front to ``targets``, and what they read of the front."""
+        needed, reads, todo = set[str](), dict[str, None](), list(targets)
+        while todo:
+            name = todo.pop()
+            if name in front:
+                reads[name] = None
+            elif (node := self._view.producers.get(name)) is not None and node.output[0] not in needed:
+                needed.add(node.output[0])
+                todo.extend(node.input)
+        return [node for node in self._view.nodes if node.output[0] in needed], sorted(reads)
+
+
+def _stages(view: GraphView, layers: Sequence[str]) -> dict[str, int]:
+    """Return the stage of each tensor; -1 for what follows from constants alone."""
+    position = {name: index for index, name in enumerate(layers)}
+    stage = dict.fromkeys(view.constants, -1) | dict.fromkeys(view.inputs, 0) | {"": -1}
+    for node in view.nodes:
+        at = max((stage[name] for name in node.input), default=-1)
+        stage.update((name, position[name] + 1 if name in position else at) for name in node.output)
+    return stage
+
+
+def _model(
+    view: GraphView,
+    nodes: Sequence[NodeProto],
+    front: Mapping[str, NDArray[Any]],
+    reads: Sequence[str],
+    outputs: Sequence[str],
+    constants: Mapping[str, NDArray[Any]],
+) -> OnnxModel:
+    """Return ``nodes`` as a model of its own."""
+    used = {name for node in nodes for name in node.input}
+    proto = ModelProto(ir_version=view.proto.ir_version, opset_import=view.proto.opset_import)
+    types = {name: helper.np_dtype_to_tensor_dtype(front[name].dtype) for name in reads}
+    proto.graph.CopyFrom(
+        GraphProto(
+            name="stage",
+            node=nodes,
+            input=[helper.make_tensor_value_info(name, kind, None) for name, kind in types.items()],
+            output=[ValueInfoProto(name=name) for name in outputs],
+        )
+    )
+    return OnnxModel.join(proto, {name: value for name, value in constants.items() if name in used})

@@ -1,0 +1,160 @@
+"""Decide where a graph becomes integer: which layers, which tensors, and which tensors share a scale.
+
+The rules, each because ONNX Runtime needs it to find an integer kernel, or because it costs nothing:
+
+- A layer reads integers and writes integers. A Relu or Clip that alone reads the layer's output goes in between,
+  without a quantizer of its own: the quantizer behind it clips at the same place, and the activation becomes free.
+- Gemm and MatMul may write float, and do where nothing integer reads them: a classifier's logits keep their precision.
+- Operators that only move or pick values (MaxPool, Reshape, Transpose, ...) keep the input's scale, so nothing is
+  rounded twice. They join where an integer layer reads what they make. A Relu of a tensor that is quantized for others
+  too is one of them.
+- What only a Concat reads takes the Concat's scale: it is rounded once, and the Concat copies integers
+  (openvinotoolkit/nncf#2199). A tensor that others read as well keeps its own, unless a Concat made it: along a block
+  of DenseNet all Concats have one scale, where they would round what came first again and again.
+- An Add stays in float where one of its operands is made in float and would be rounded for it alone (NASNet adds what
+  average pools make).
+- A tensor is quantized once, for all that read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from xxdeploy.errors import ConversionError
+from xxdeploy.onnxmodel.graph_view import GraphView, layer_name
+from xxdeploy.optional import extra
+from xxdeploy.quantize.policy import CPU, Role, role
+from xxdeploy.quantize.scheme import Scheme
+
+with extra("export"):
+    from onnx import NodeProto
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the integers are.
+
+    ``layers`` holds the integer layers by their first output. ``scale_of`` maps every quantized activation to the
+    tensor that names its scale. ``sources`` maps that one to the tensors whose ranges, joined, make the scale: usually
+    itself alone.
+    """
+
+    layers: frozenset[str]
+    scale_of: Mapping[str, str]
+    sources: Mapping[str, tuple[str, ...]]
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """The tensors that calibration has to see, in graph order."""
+        return tuple(dict.fromkeys(name for names in self.sources.values() for name in names))
+
+
+def plan_layout(view: GraphView, scheme: Scheme, table: Mapping[str, Role] = CPU) -> Layout:
+    """Lay ``scheme`` out over the graph, for a target with the support ``table``.
+
+    Raises
+    ------
+    ConversionError
+        ``nothing-to-quantize``: the graph has no layer that the target runs in integers.
+    """
+    roles = {id(node): role(view, node, table) for node in view.nodes}
+    passes = [node for node in view.nodes if roles[id(node)] is Role.PASS]
+    layers = _integer_layers(view, roles, scheme)
+    if not any(roles[id(node)] is Role.COMPUTE for node in layers):
+        raise ConversionError(
+            "the graph has no convolution or matrix product that could become INT8",
+            hint="keep the float model, or name fewer layers that stay in float",
+            code="nothing-to-quantize",
+        )
+    wanted = {name for node in layers for name in view.activations(node)}
+    for node in reversed(passes):
+        if node.output[0] in wanted:
+            wanted.add(node.input[0])
+    ends = {_end(view, node, roles): node for node in layers}
+    quantized = wanted | {end for end, node in ends.items() if node.op_type not in ("Gemm", "MatMul")}
+    groups = _Groups(view, quantized)
+    for node in view.nodes:
+        kind, end = roles[id(node)], node.output[0]
+        if kind in (Role.PASS, Role.ACTIVATION) and end in wanted and node.input[0] in quantized:
+            # A Relu is measured all the same: it has a scale of its own where its input's layer goes back to float.
+            groups.join(node.input[0], end, silent=kind is Role.PASS)
+    for end, node in ends.items():
+        if node.op_type == "Concat" and end == node.output[0]:  # a Clip behind it makes a narrower range
+            for name in dict.fromkeys(view.activations(node)):
+                alone = view.only_consumer(name) is node and not groups.shared(name)
+                if alone or (name in ends and ends[name].op_type == "Concat"):
+                    groups.join(name, end)
+    return Layout(
+        layers=frozenset(node.output[0] for node in layers),
+        scale_of=groups.scale_of(),
+        sources=groups.sources(),
+    )
+
+
+def _integer_layers(view: GraphView, roles: Mapping[int, Role], scheme: Scheme) -> list[NodeProto]:
+    """Return the nodes that compute in integers, in graph order."""
+    layers = []
+    floats: set[str] = set()
+    for node in view.nodes:
+        kind = roles[id(node)]
+        if kind in (Role.PASS, Role.ACTIVATION):
+            floats |= {node.output[0]} if node.input[0] in floats else set()
+            continue
+        asked = kind is not Role.FLOAT and not {layer_name(node), node.output[0]} & scheme.float_layers
+        rounded_for_it = node.op_type == "Add" and any(
+            _for_floats(view, name) for name in floats.intersection(node.input)
+        )
+        if asked and not rounded_for_it:
+            layers.append(node)
+        else:
+            floats |= set(node.output)
+    return layers
+
+
+def _for_floats(view: GraphView, name: str) -> bool:
+    """Tell whether no layer reads a tensor in integers: what activations and pools make of it is rounded by itself."""
+    return all(reader.op_type in ("Add", "Relu", "Clip", "AveragePool") for reader in view.consumers.get(name, ()))
+
+
+def _end(view: GraphView, node: NodeProto, roles: Mapping[int, Role]) -> str:
+    """Return the tensor that a layer writes once the activations that follow it alone are counted in."""
+    end = node.output[0]
+    while (reader := view.only_consumer(end)) is not None and roles[id(reader)] is Role.ACTIVATION:
+        end = reader.output[0]
+    return str(end)
+
+
+class _Groups:
+    """Quantized tensors that have one scale together, named by the first of them in graph order."""
+
+    def __init__(self, view: GraphView, quantized: set[str]) -> None:
+        every = (*view.inputs, *(output for node in view.nodes for output in node.output))
+        self._order = [name for name in every if name in quantized]
+        self._group = {name: [name] for name in self._order}
+        self._silent: set[str] = set()
+
+    def join(self, one: str, other: str, *, silent: bool = False) -> None:
+        """Give both groups one scale; a ``silent`` other need not be measured, as it holds values of the first."""
+        merged = list(dict.fromkeys([*self._group[one], *self._group[other]]))
+        for name in merged:
+            self._group[name] = merged
+        if silent:
+            self._silent.add(other)
+
+    def shared(self, name: str) -> bool:
+        """Tell whether ``name`` has a scale together with another tensor already."""
+        return len(self._group[name]) > 1
+
+    def scale_of(self) -> dict[str, str]:
+        """Map each tensor to the first of its group."""
+        rank = {name: index for index, name in enumerate(self._order)}
+        return {name: min(self._group[name], key=rank.__getitem__) for name in self._order}
+
+    def sources(self) -> dict[str, tuple[str, ...]]:
+        """Map each group's name to the tensors whose ranges make its scale, in graph order."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, root in self.scale_of().items():
+            if name not in self._silent:
+                found[root] = (*found.get(root, ()), name)
+        return found

@@ -1,0 +1,158 @@
+"""INT8 as TensorRT wants it, from the same calibration as the CPU's.
+
+What TensorRT fuses decides where a pair (QuantizeLinear, DequantizeLinear) may stand (NVIDIA, "Working with Quantized
+Types", TensorRT developer guide, and Wu et al. 2020, arXiv:2004.09602):
+
+- in front of the data of every Conv, Gemm and MatMul, and behind their weights: one scale for each output channel;
+- never between a layer and its activation, nor behind a layer for its own sake: Conv, bias, Relu and the next pair's
+  quantizer become one kernel;
+- in front of one operand of an Add, the residual one. The other is what a convolution writes, and the Add becomes part
+  of that. Where two convolutions meet, the later one is fused, and the shortcut's is quantized;
+- symmetric throughout: zero points are 0, and the bias stays float.
+
+The scales are those of ``quantize.placement.plan_layout``, so what calibration measured for one layout serves
+the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.errors import UsageError
+from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.quantize.integers import integer_weights
+from xxdeploy.quantize.placement import Layout, plan_layout
+from xxdeploy.quantize.policy import CPU, Role, role, weight_axis
+from xxdeploy.quantize.qdq import activation_grids, check_float_graph, checked
+from xxdeploy.quantize.scheme import Scheme
+from xxdeploy.results import Ranges
+
+with extra("export"):
+    from onnx import ModelProto, NodeProto, helper
+
+
+def quantize_for_tensorrt(
+    model: OnnxModel, ranges: Ranges, scheme: Scheme, *, rounding: Mapping[str, NDArray[np.int8]] | None = None
+) -> OnnxModel:
+    """Return ``model`` in INT8 for TensorRT; arguments and errors as :func:`xxdeploy.quantize.quantize`.
+
+    Raises
+    ------
+    UsageError
+        ``tensorrt-scheme``: the scheme is not symmetric.
+    """
+    if not scheme.symmetric:
+        raise UsageError(
+            f"TensorRT's INT8 is symmetric; {scheme.name} is not",
+            hint="take static-w8c-a8s",
+            code="tensorrt-scheme",
+        )
+    view = GraphView.of(model)
+    check_float_graph(view)
+    layout = plan_layout(view, scheme)
+    return _Writer(view, layout, ranges, scheme, rounding or {}).write()
+
+
+def residuals(view: GraphView, layout: Layout) -> dict[str, str]:
+    """Map the output of each Add that becomes part of a convolution to its residual operand, where that has a scale."""
+    order = {node.output[0]: index for index, node in enumerate(view.nodes)}
+    found = {}
+    for node in view.nodes:
+        if node.op_type != "Add" or len(view.activations(node)) != 2 or node.input[0] == node.input[1]:
+            continue
+        fused = [name for name in node.input if _is_fusible(view, layout, name)]
+        if not fused:
+            continue
+        main = max(fused, key=order.__getitem__)
+        residual = node.input[1] if node.input[0] == main else node.input[0]
+        if residual in layout.scale_of:
+            found[str(node.output[0])] = str(residual)
+    return found
+
+
+def _is_fusible(view: GraphView, layout: Layout, name: str) -> bool:
+    """Tell whether an integer layer writes ``name`` for one reader alone, without an activation in between."""
+    made = view.producers.get(name)
+    return (
+        made is not None
+        and made.op_type in ("Conv", "Gemm", "MatMul")
+        and made.output[0] in layout.layers
+        and view.only_consumer(name) is not None
+    )
+
+
+class _Writer:
+    """One pass over the graph that collects the new nodes and initializers."""
+
+    def __init__(
+        self,
+        view: GraphView,
+        layout: Layout,
+        ranges: Ranges,
+        scheme: Scheme,
+        rounding: Mapping[str, NDArray[np.int8]],
+    ) -> None:
+        self.view, self.scheme, self.rounding = view, scheme, rounding
+        self.layout, self.grids = layout, activation_grids(layout, ranges, scheme)
+        self.residuals = residuals(view, layout)
+        self.nodes: list[NodeProto] = []
+        self.arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+        self.pairs: set[str] = set()
+
+    def write(self) -> OnnxModel:
+        for node in self.view.nodes:
+            new = NodeProto()
+            new.CopyFrom(node)
+            compute = node.output[0] in self.layout.layers and role(self.view, node, CPU) is Role.COMPUTE
+            if compute:
+                new.input[0] = self._pair(node.input[0])
+                new.input[1] = self._weights(node)
+            elif node.output[0] in self.residuals:
+                residual = self.residuals[node.output[0]]
+                new.input[:] = [self._pair(name) if name == residual else name for name in node.input]
+            self.nodes.append(new)
+        proto = ModelProto()
+        proto.CopyFrom(self.view.proto)
+        del proto.graph.node[:]
+        proto.graph.node.extend(self.nodes)
+        used = {name for node in self.nodes for name in node.input}
+        return checked(proto, {name: array for name, array in self.arrays.items() if name in used})
+
+    def _pair(self, name: str) -> str:
+        """Quantize and dequantize a tensor, once for all that read it in integers; the others read it as it is."""
+        if name not in self.pairs:
+            self.pairs.add(name)
+            root = self.layout.scale_of[name]
+            grid = self.grids[root]
+            self.arrays[f"{root}_scale"], self.arrays[f"{root}_zero_point"] = grid.scale, grid.zero_point
+            parameters = [f"{root}_scale", f"{root}_zero_point"]
+            quantized, dequantized = f"{name}_quantized", f"{name}_dequantized"
+            self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [quantized], name=quantized))
+            self.nodes.append(
+                helper.make_node("DequantizeLinear", [quantized, *parameters], [dequantized], name=dequantized)
+            )
+        return f"{name}_dequantized"
+
+    def _weights(self, node: NodeProto) -> str:
+        """Store a layer's integers and dequantize them. Layers that share weights each get their own."""
+        axis, stem = weight_axis(node), f"{node.output[0]}_weight"
+        integers = integer_weights(
+            self.view.constants[node.input[1]],
+            axis,
+            self.scheme,
+            bias=None,
+            input_scale=float(self.grids[self.layout.scale_of[node.input[0]]].scale),
+        )
+        names = [f"{stem}_quantized", f"{stem}_scale", f"{stem}_zero_point"]
+        values = self.rounding.get(node.output[0], integers.values)
+        zeros = np.zeros(integers.scale.shape, np.int8)
+        self.arrays.update(zip(names, (values, integers.scale, zeros), strict=True))
+        made = f"{stem}_dequantized"
+        self.nodes.append(helper.make_node("DequantizeLinear", names, [made], name=made, axis=axis))
+        return made

@@ -1,0 +1,1 @@
+"""16-bit saturation on x86 processors without VNNI."""

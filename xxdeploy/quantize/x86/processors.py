@@ -1,0 +1,165 @@
+"""Whether an INT8 graph is the same on every kind of processor, and where it is not.
+
+- ``vnni``: x86 with AVX512-VNNI or AVX-VNNI. ``vpdpbusd`` adds four products into 32 bits: exact.
+- ``avx2``: x86 without. Two products are added into 16 bits: :mod:`xxdeploy.quantize.x86.saturating_pairs`.
+- ``arm``: S8S8 kernels (``smull``/``smlal``, ``sdot``, ``smmla``). At most two products of -128..127 and -127..127 meet
+  in 16 bits, and 2 * 128 * 127 = 32512 fits: exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.quantize.calibration.calibrate import Batches, no_images
+from xxdeploy.quantize.calibration.observe import run_session, start_session
+from xxdeploy.quantize.x86.saturation import Tap, count_risky_pairs, integer_layers, rewrite
+from xxdeploy.results import OnProgress, Progress
+
+with extra("export"):
+    from onnx import ValueInfoProto, helper
+
+CPUS = ("vnni", "avx2", "arm")
+_STEPS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Saturation:
+    """What 16-bit sums did to one layer.
+
+    ``pairs`` of its weights can overflow for some input. ``share`` (0..1) of its output values really were off, on the
+    images seen; ``worst`` is the largest error of one of them, in integer steps of the output (1/255 of its range).
+    """
+
+    layer: str
+    pairs: int
+    share: float
+    worst: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorVerdict:
+    """What becomes of a model on one kind of processor.
+
+    ``exact``: every layer computes what the graph says, on the images seen. Otherwise ``saturating_layers`` are off,
+    the worst first; ``worst_layer`` has the largest error, ``worst_steps`` (steps of its output), and ``worst_share``
+    (0..1) of its values are off.
+    """
+
+    cpu: str
+    exact: bool
+    saturating_layers: tuple[str, ...] = ()
+    worst_layer: str | None = None
+    worst_share: float = 0.0
+    worst_steps: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.cpu not in CPUS:
+            raise ValueError(f"cpu must be one of {', '.join(CPUS)}, not {self.cpu!r}")
+        if self.exact == bool(self.saturating_layers) or (self.worst_layer is None) != self.exact:
+            raise ValueError("exact means without saturating layers")
+
+
+def risky_layers(int8: OnnxModel) -> Mapping[str, int]:
+    """Return how many pairs of weights could overflow, for each integer layer whose kernels add in 16 bits.
+
+    Layers are named as in the float graph, in graph order. No image is needed: 0 means exact for every input.
+    """
+    layers = integer_layers(GraphView.of(int8))
+    return {layer.name: count_risky_pairs(layer) for layer in layers if layer.in_pairs}
+
+
+def observe_saturation(
+    int8: OnnxModel, batches: Batches, *, on_progress: OnProgress | None = None
+) -> Mapping[str, Saturation]:
+    """Return what 16-bit sums do to each layer whose kernels add in them, on real images, in graph order.
+
+    A layer is seen behind predecessors that saturate already, as it happens on the processor.
+
+    Raises
+    ------
+    UsageError
+        ``no-calibration-images``.
+    ConversionError
+        ``calibration-run``: a batch does not fit the graph.
+    """
+    view = GraphView.of(int8)
+    layers = integer_layers(view)
+    risky = {layer.node.output[0]: layer for layer in layers if count_risky_pairs(layer)}
+    found = {layer.name: Saturation(layer.name, 0, 0.0, 0.0) for layer in layers if layer.in_pairs}
+    if risky:
+        model, taps = rewrite(view, risky, tapped=True)
+        for tap, (share, worst) in zip(taps, _measure(model, taps, batches, on_progress), strict=True):
+            found[tap.layer.name] = Saturation(tap.layer.name, tap.pairs, share, worst)
+    return found
+
+
+def saturating(found: Mapping[str, Saturation]) -> tuple[str, ...]:
+    """Return the layers that were really off, the one with the largest error first."""
+    off = (each for each in found.values() if each.share > 0)
+    return tuple(each.layer for each in sorted(off, key=lambda each: (-each.worst, each.layer)))
+
+
+def judge_processors(found: Mapping[str, Saturation]) -> tuple[ProcessorVerdict, ...]:
+    """Say for each of ``CPUS`` whether the model is exact there, from what was observed of its x86 variant.
+
+    ``arm`` stands for the variant with int8 activations (``static-w8c-a8i``), which is exact by construction.
+    """
+    layers = saturating(found)
+    avx2 = ProcessorVerdict("avx2", exact=True)
+    if layers:
+        worst = found[layers[0]]
+        avx2 = ProcessorVerdict("avx2", False, layers, worst.layer, worst.share, worst.worst)
+    return ProcessorVerdict("vnni", exact=True), avx2, ProcessorVerdict("arm", exact=True)
+
+
+def _measure(
+    model: OnnxModel, taps: tuple[Tap, ...], batches: Batches, on_progress: OnProgress | None
+) -> Iterator[tuple[float, float]]:
+    """Yield (share of values that are off, largest error in steps) of each tap's layer."""
+    session = start_session(_with_summaries(model, taps))
+    source = session.get_inputs()[0].name
+    outputs = [f"{tap.lost}_{what}" for tap in taps for what in ("share", "worst", "low", "high")]
+    images, shares = 0, np.zeros(len(taps))
+    worst, low, high = np.zeros(len(taps)), np.full(len(taps), math.inf), np.full(len(taps), -math.inf)
+    # Every pair of weights has two inputs and a sum of its own: one image takes 100 MB, and is faster than several.
+    for image in (batch[index : index + 1] for batch in batches() for index in range(len(batch))):
+        rows = np.array(run_session(session, outputs, {source: image}), np.float64).reshape(len(taps), 4)
+        shares += rows[:, 0]
+        worst, low, high = np.maximum(worst, rows[:, 1]), np.minimum(low, rows[:, 2]), np.maximum(high, rows[:, 3])
+        images += 1
+        if on_progress is not None:
+            on_progress(Progress("observe saturation", images))
+    if not images:
+        raise no_images()
+    for index, tap in enumerate(taps):
+        span = max(high[index], 0.0) - min(low[index], 0.0)
+        step = tap.step if tap.step is not None else span / _STEPS
+        yield float(shares[index] / images), float(worst[index] / step) if worst[index] else 0.0
+
+
+def _with_summaries(model: OnnxModel, taps: tuple[Tap, ...]) -> OnnxModel:
+    """Let the graph return four numbers for each tap instead of its outputs."""
+    proto, arrays = model.split()
+    del proto.graph.output[:]
+    for tap in taps:
+        stem = tap.lost
+        proto.graph.node.extend(
+            [
+                helper.make_node("Abs", [tap.lost], [f"{stem}_size"]),
+                helper.make_node("Sign", [f"{stem}_size"], [f"{stem}_off"]),
+                helper.make_node("ReduceMean", [f"{stem}_off"], [f"{stem}_share"], keepdims=0),
+                helper.make_node("ReduceMax", [f"{stem}_size"], [f"{stem}_worst"], keepdims=0),
+                helper.make_node("ReduceMin", [tap.output], [f"{stem}_low"], keepdims=0),
+                helper.make_node("ReduceMax", [tap.output], [f"{stem}_high"], keepdims=0),
+            ]
+        )
+        names = (f"{stem}_{what}" for what in ("share", "worst", "low", "high"))
+        proto.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    return OnnxModel.join(proto, arrays)

@@ -1,0 +1,112 @@
+"""Pairs of weights whose products x86 processors without VNNI add in 16 bits, with saturation.
+
+``vpmaddubsw`` takes bytes ``x`` (0..255) and ``w`` (-128..127) two by two::
+
+    s = min(max(x[2k] * w[2k] + x[2k+1] * w[2k+1], -32768), 32767)
+
+ONNX Runtime's kernels (MLAS, AVX2 and AVX512 without VNNI) run along an output channel's weights in the order (kernel
+row, kernel column, input channel), each group alone, zero behind an odd end; ``x`` is the input as stored, its zero
+point and the padding included (int8 inputs plus 128). Executing random convolutions on an emulated Haswell confirmed
+all of that, see ``tests/quantize/test_saturation_executed.py``. The sum can only overflow where both weights have the
+same sign and ``|w[2k] + w[2k+1]| > 128``: 255 * 128 = 32640 fits into 16 bits, 255 * 129 does not. Depthwise
+convolutions have kernels of their own, which add in 32 bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.onnxmodel.graph_view import attributes
+from xxdeploy.optional import extra
+
+with extra("export"):
+    from onnx import NodeProto
+
+PAIR_MAX = 128
+"""Largest ``|w0 + w1|`` of two weights of one sign whose products with 255 fit into 16 bits."""
+
+
+def adds_pairs(node: NodeProto, shape: tuple[int, ...]) -> bool:
+    """Tell whether the kernels for this Conv, Gemm or MatMul add in pairs; depthwise ones do not.
+
+    ``shape`` is the weights'. A depth multiplier above 1 makes a depthwise convolution an ordinary one.
+    """
+    return node.op_type != "Conv" or shape[1] != 1 or shape[0] != attributes(node).get("group", 1)
+
+
+def pair_rows(weights: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Return ``weights`` as (channels, k), in the order in which the kernels run along them.
+
+    ``axis`` counts output channels: 0 or 1 of a matrix, 0 of a convolution (channels, inputs, *kernel).
+    """
+    first = np.moveaxis(weights, axis, 0)
+    return np.moveaxis(first, 1, -1).reshape(len(first), -1)
+
+
+def weights_from_rows(rows: NDArray[Any], axis: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Undo :func:`pair_rows` for weights of ``shape``."""
+    moved = [shape[axis], *(size for index, size in enumerate(shape) if index != axis)]
+    last = rows.reshape([moved[0], *moved[2:], moved[1]])
+    return np.ascontiguousarray(np.moveaxis(np.moveaxis(last, -1, 1), 0, axis))
+
+
+def risky_pairs(values: NDArray[np.int8], axis: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return (channel, k) of each pair of int8 weights that can saturate; k, even, counts along :func:`pair_rows`."""
+    channels, firsts = np.nonzero(_excess(pair_rows(values, axis))[:, ::2])
+    return channels, 2 * firsts
+
+
+def fit_pairs(values: NDArray[np.int8], axis: int, steps: NDArray[np.floating[Any]] | None = None) -> NDArray[np.int8]:
+    """Return ``values`` with weights moved towards zero until no two neighbors pass ``PAIR_MAX``.
+
+    Where the kernel is larger than one position and the number of inputs is odd, every neighbor along
+    :func:`pair_rows` counts, whichever phase a kernel starts in; else only the pairs (0, 1), (2, 3) and so on.
+    ``steps``, in the same layout, are the values before rounding: what has to go is shared out so that the two weights
+    of a pair stay as close to them as they can, in the sense of squares. Without, both move alike.
+    """
+    rows = pair_rows(values, axis).astype(np.int16)
+    wanted = (rows if steps is None else pair_rows(steps, axis)).astype(np.float64)
+    for k in np.flatnonzero(_relevant(values.shape, rows) & _excess(rows).any(axis=0)):
+        excess = _excess(rows[:, k : k + 2])[:, 0]
+        size = np.abs(rows[:, k : k + 2])
+        above = size - np.abs(wanted[:, k : k + 2])
+        first = np.floor((excess + above[:, 0] - above[:, 1]) / 2 + 0.5)
+        first = np.clip(first, np.maximum(excess - size[:, 1], 0), np.minimum(excess, size[:, 0])).astype(np.int16)
+        rows[:, k : k + 2] -= np.sign(rows[:, k : k + 2]) * np.stack([first, excess - first], axis=1)
+    return weights_from_rows(rows.astype(np.int8), axis, values.shape)
+
+
+def narrow_scale(weights: NDArray[np.floating[Any]], axis: int) -> NDArray[np.float64]:
+    """Return the smallest scale (channels,) under which no pair passes ``PAIR_MAX``, but for rounding.
+
+    Never more than seven-bit weights need: ``max|w| / 64``.
+    """
+    rows = pair_rows(weights, axis).astype(np.float64)
+    sums = np.where(_same_sign(rows), np.abs(rows[:, :-1] + rows[:, 1:]), 0.0)[:, _relevant(weights.shape, rows)]
+    largest: NDArray[np.float64] = sums.max(axis=1, initial=0.0) / PAIR_MAX
+    return largest
+
+
+def _excess(rows: NDArray[Any]) -> NDArray[np.int16]:
+    """Return the excess over ``PAIR_MAX`` of each two neighbors, (channels, k - 1)."""
+    wide = rows.astype(np.int16)
+    sums = np.abs(wide[:, :-1] + wide[:, 1:]) - PAIR_MAX
+    return np.where(_same_sign(wide), np.maximum(sums, 0), 0).astype(np.int16)
+
+
+def _same_sign(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    signs = np.sign(rows)
+    return np.asarray(signs[:, :-1] * signs[:, 1:] > 0)
+
+
+def _both_phases(shape: tuple[int, ...]) -> bool:
+    return len(shape) > 2 and shape[1] % 2 == 1 and int(np.prod(shape[2:])) > 1
+
+
+def _relevant(shape: tuple[int, ...], rows: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which neighbors (k - 1,) count as pairs."""
+    even = np.arange(max(rows.shape[1] - 1, 0)) % 2 == 0
+    return np.asarray(even | _both_phases(shape))

@@ -1,0 +1,348 @@
+"""What an INT8 graph computes on an x86 processor without VNNI, written as a graph that computes it anywhere.
+
+There the kernels add two products into 16 bits with saturation (``quantize.x86.saturating_pairs``), and a model that is
+right on VNNI can be wrong. Of the pairs of a layer only a few can overflow, and what an overflow loses is known::
+
+    lost = max(s - 32767, 0) - max(-32768 - s, 0)        with s = x0 * w0 + x1 * w1
+
+So a layer becomes: its sum over integers (held in float, exact up to 2^24), less a small convolution that computes
+``lost`` for the pairs that can overflow, then the same scaling and rounding that ONNX Runtime does. Layers without such
+pairs are left as they are. The result equals execution on an emulated Haswell, integer for integer
+(``tests/quantize/test_saturation_executed.py``).
+
+That holds for uint8 activations. Those in int8 are for ARM; on x86 ONNX Runtime exchanges some for uint8, which leaves
+layers in between in float, and the emulation, which takes every layer for integer, saturates more than that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.onnxmodel.graph_view import GraphView, attributes, layer_name
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.optional import extra
+from xxdeploy.quantize.policy import weight_axis
+from xxdeploy.quantize.x86.saturating_pairs import adds_pairs, pair_rows, risky_pairs
+
+with extra("export"):
+    from onnx import ModelProto, NodeProto, TensorProto, helper
+
+_CLIP_SLACK = 1.2e-7
+"""ONNX Runtime takes a Clip for redundant if the quantizer clips at the same place to within this."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerLayer:
+    """A layer that ONNX Runtime runs on integers, as it stands in a Q/DQ graph.
+
+    ``source`` is the quantized input with ``input_scale`` and ``input_zero``; ``values`` int8 the weights with channels
+    along ``axis``, ``weight_scale`` float32 (channels,), ``weight_zero`` (channels,); ``bias`` float64 (channels,) in
+    units of the sum. ``quantizer`` is the QuantizeLinear behind it and ``between`` the activations that it makes free;
+    None where the layer writes float. ``name`` is what the layer is called in the float graph, too.
+    """
+
+    name: str
+    node: NodeProto
+    source: str
+    input_scale: np.float32
+    input_zero: NDArray[Any]
+    values: NDArray[np.int8]
+    axis: int
+    weight_scale: NDArray[np.float32]
+    weight_zero: NDArray[Any]
+    bias: NDArray[np.float64]
+    quantizer: NodeProto | None
+    between: tuple[NodeProto, ...] = field(repr=False)
+
+    @property
+    def in_pairs(self) -> bool:
+        """Whether processors without VNNI add this layer's products in 16 bits."""
+        return adds_pairs(self.node, self.values.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """Tensors that tell of one layer of an emulation.
+
+    ``lost`` is what overflowing took from the output, in real units; ``output`` is the layer's output, quantized where
+    ``step`` is the real value of one of its integer steps, float where it is None. ``pairs`` is how many pairs can
+    overflow.
+    """
+
+    layer: IntegerLayer
+    pairs: int
+    lost: str
+    output: str
+    step: float | None
+
+
+def emulate_avx2(int8: OnnxModel) -> OnnxModel:
+    """Return a graph that computes on any processor what ``int8`` computes on x86 with AVX2 and no VNNI.
+
+    Same input and output. It is five to ten times slower than ``int8``, and ``int8`` itself where no weights can
+    overflow.
+
+    Raises
+    ------
+    ConversionError
+        ``unreadable-onnx``.
+    """
+    view = GraphView.of(int8)
+    risky = {layer.node.output[0]: layer for layer in integer_layers(view) if count_risky_pairs(layer)}
+    if not risky:
+        return int8
+    return rewrite(view, risky)[0]
+
+
+def count_risky_pairs(layer: IntegerLayer) -> int:
+    """Return how many pairs of weights can overflow 16 bits for some input; 0 if the layer is exact everywhere."""
+    return len(risky_pairs(layer.values, layer.axis)[0]) if layer.in_pairs else 0
+
+
+def integer_layers(view: GraphView) -> tuple[IntegerLayer, ...]:
+    """Return the Conv, Gemm and MatMul of a Q/DQ graph that run on integers with int8 weights, in graph order."""
+    found = (_integer_layer(view, node) for node in view.nodes if node.op_type in ("Conv", "Gemm", "MatMul"))
+    return tuple(layer for layer in found if layer is not None)
+
+
+def _integer_layer(view: GraphView, node: NodeProto) -> IntegerLayer | None:
+    """Read one layer; None where an operand or what follows makes ONNX Runtime run it in float."""
+    operands = [_dequantized(view, name) for name in node.input if name]
+    if len(operands) < 2 or any(operand is None for operand in operands):
+        return None
+    (source, scale, zero), (weights, weight_scale, weight_zero), *rest = [each for each in operands if each is not None]
+    values = view.constants.get(weights)
+    if source in view.constants or scale.size != 1 or values is None or values.dtype != np.int8:
+        return None
+    if node.op_type == "MatMul" and values.ndim != 2:
+        return None
+    axis = weight_axis(node)
+    channels = values.shape[axis]
+    bias = np.zeros(channels)
+    if rest:
+        if rest[0][0] not in view.constants or node.op_type == "MatMul":
+            return None
+        bias = np.broadcast_to(view.constants[rest[0][0]].astype(np.float64).reshape(-1), (channels,))
+    quantizer, between = _quantizer(view, node)
+    if quantizer is None and node.op_type == "Conv":
+        return None
+    end = view.only_consumer(quantizer.output[0]) if quantizer is not None else None
+    ends = end is not None and node.output[0] == f"{end.output[0]}_float"
+    return IntegerLayer(
+        name=node.name or (end.output[0] if ends and end is not None else layer_name(node)),
+        node=node,
+        source=source,
+        input_scale=np.float32(scale.reshape(())),
+        input_zero=zero.reshape(()),
+        values=values,
+        axis=axis,
+        weight_scale=np.broadcast_to(weight_scale.reshape(-1), (channels,)),
+        weight_zero=np.broadcast_to(weight_zero.reshape(-1), (channels,)),
+        bias=bias,
+        quantizer=quantizer,
+        between=between,
+    )
+
+
+def _dequantized(view: GraphView, name: str) -> tuple[str, NDArray[Any], NDArray[Any]] | None:
+    """Return the integer tensor behind ``name``, its scale and its zero point; None where there is none."""
+    node = view.producers.get(name)
+    if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in view.constants:
+        return None
+    scale = view.constants[node.input[1]]
+    if len(node.input) < 3 or not node.input[2]:
+        return node.input[0], scale, np.zeros(scale.shape, np.uint8)
+    zero = view.constants.get(node.input[2])
+    return None if zero is None else (node.input[0], scale, zero)
+
+
+def _quantizer(view: GraphView, node: NodeProto) -> tuple[NodeProto | None, tuple[NodeProto, ...]]:
+    """Return the quantizer that a layer's kernel takes in, and the activations in between, which it makes redundant."""
+    between: list[NodeProto] = []
+    reader = view.only_consumer(node.output[0])
+    while reader is not None and reader.op_type in ("Relu", "Clip"):
+        between.append(reader)
+        reader = view.only_consumer(reader.output[0])
+    if reader is None or reader.op_type != "QuantizeLinear":
+        return None, ()
+    if any(name not in view.constants for name in reader.input[1:]) or len(reader.input) < 3:
+        return None, ()
+    scale, zero = (view.constants[name] for name in reader.input[1:3])
+    info = np.iinfo(zero.dtype)
+    step = np.float32(scale.reshape(()))  # in float32, as ONNX Runtime compares
+    low, high = (float(np.float32(edge - int(zero.reshape(()))) * step) for edge in (info.min, info.max))
+    if any(not _redundant(view, activation, low, high) for activation in between):
+        return None, ()
+    return reader, tuple(between)
+
+
+def _redundant(view: GraphView, node: NodeProto, low: float, high: float) -> bool:
+    """Tell whether an activation changes nothing that a quantizer over ``low..high`` does not."""
+    if node.op_type == "Relu":
+        return low >= 0
+    bounds = [view.constants.get(name) if name else None for name in (*node.input[1:], "", "")]
+    least = -np.inf if bounds[0] is None else float(bounds[0].reshape(()))
+    most = np.inf if bounds[1] is None else float(bounds[1].reshape(()))
+    return least <= low + _CLIP_SLACK and high <= most + _CLIP_SLACK
+
+
+def rewrite(
+    view: GraphView, risky: Mapping[str, IntegerLayer], *, tapped: bool = False
+) -> tuple[OnnxModel, tuple[Tap, ...]]:
+    """Exchange the layers ``risky``, by their output, for their emulation.
+
+    The taps, one a layer, name tensors of the graph only if ``tapped``; they are not outputs of it.
+    """
+    writer = _Writer(dict(view.arrays))
+    replaced = {id(node) for layer in risky.values() for node in (*layer.between, layer.quantizer) if node is not None}
+    for node in view.nodes:
+        if node.output[0] in risky:
+            writer.layer(risky[node.output[0]], view)
+        elif id(node) not in replaced:
+            writer.nodes.append(node)
+    proto = ModelProto()
+    proto.CopyFrom(view.proto)
+    del proto.graph.node[:]
+    wanted = {tap.lost for tap in writer.taps} if tapped else set()
+    kept = _alive(writer.nodes, wanted.union(view.outputs))
+    proto.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    model = OnnxModel.join(proto, {name: value for name, value in writer.arrays.items() if name in used})
+    return model, tuple(writer.taps)
+
+
+def _alive(nodes: list[NodeProto], wanted: set[str]) -> list[NodeProto]:
+    """Return the nodes that lead to ``wanted``."""
+    kept = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]
+
+
+class _Writer:
+    """Collects the nodes and initializers of an emulation."""
+
+    def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.arrays = arrays
+        self.nodes: list[NodeProto] = []
+        self.taps: list[Tap] = []
+
+    def layer(self, layer: IntegerLayer, view: GraphView) -> None:
+        """Write one layer: exact sum, less what overflows, scaled as ONNX Runtime scales it."""
+        stem = f"{layer.node.output[0]}_avx2"
+        number = self._add("Cast", [layer.source], f"{stem}_stored", to=TensorProto.FLOAT)
+        zero = self._array(f"{stem}_zero", np.asarray(layer.input_zero, np.float32))
+        centered = self._add("Sub", [number, zero], f"{stem}_centred")
+        pairs = _Pairs.of(layer)
+        over = self._pair_sums(layer, pairs, centered, stem)
+        signed = self._add("Mul", [over, self._channels(layer, f"{stem}_signs", pairs.signs)], f"{stem}_signed")
+        lost = self._by_channel(layer, pairs, signed, f"{stem}_lost")
+        left = self._add("Sub", [self._sum(layer, centered, stem), lost], f"{stem}_saturated")
+        step, output, factor = None, layer.node.output[0], layer.input_scale * layer.weight_scale
+        if layer.quantizer is None:
+            self._add("Mul", [left, self._channels(layer, f"{stem}_factor", factor)], output)
+        else:
+            step, output = view.constants[layer.quantizer.input[1]].reshape(()), layer.quantizer.output[0]
+            steps = self._add("Mul", [left, self._channels(layer, f"{stem}_factor", factor / step)], f"{stem}_steps")
+            one = self._array(f"{stem}_one", np.ones((), np.float32))
+            self._add("QuantizeLinear", [steps, one, layer.quantizer.input[2]], output)
+        real = self._add("Mul", [lost, self._channels(layer, f"{stem}_unit", factor)], f"{stem}_lost_real")
+        self.taps.append(Tap(layer, len(pairs.signs) - 1, real, output, None if step is None else float(step)))
+
+    def _sum(self, layer: IntegerLayer, centered: str, stem: str) -> str:
+        """Multiply and add as the layer does, exactly."""
+        along = [-1 if index == layer.axis else 1 for index in range(layer.values.ndim)]
+        weights = layer.values.astype(np.float32) - layer.weight_zero.astype(np.float32).reshape(along)
+        operands = [centered, self._array(f"{stem}_weights", weights)]
+        bias = self._array(f"{stem}_bias", layer.bias.astype(np.float32))
+        if layer.node.op_type == "MatMul":
+            return self._add("Add", [self._add("MatMul", operands, f"{stem}_product"), bias], f"{stem}_sum")
+        return self._add(layer.node.op_type, [*operands, bias], f"{stem}_sum", **attributes(layer.node))
+
+    def _pair_sums(self, layer: IntegerLayer, pairs: _Pairs, centered: str, stem: str) -> str:
+        """Return what each pair loses, without sign: its own two inputs, a convolution of its own, a threshold."""
+        bounds = self._array(f"{stem}_bounds", -pairs.bounds)
+        if layer.node.op_type == "Conv":
+            picked = self._array(f"{stem}_picked", pairs.inputs.reshape(-1))
+            inputs = self._add("Gather", [centered, picked], f"{stem}_inputs", axis=1)
+            weights = self._array(f"{stem}_pair_weights", pairs.weights)
+            settings = attributes(layer.node) | {"group": len(pairs.signs)}
+            over = self._add("Conv", [inputs, weights, bounds], f"{stem}_over", **settings)
+        else:
+            over = bounds
+            for side in (0, 1):
+                picked = self._array(f"{stem}_picked_{side}", pairs.inputs[:, side])
+                inputs = self._add("Gather", [centered, picked], f"{stem}_inputs_{side}", axis=-1)
+                weights = self._array(f"{stem}_pair_weights_{side}", pairs.weights[:, side])
+                product = self._add("Mul", [inputs, weights], f"{stem}_product_{side}")
+                over = self._add("Add", [product, over], f"{stem}_over_{side}")
+        return self._add("Relu", [over], f"{stem}_lost_by_pair")
+
+    def _by_channel(self, layer: IntegerLayer, pairs: _Pairs, source: str, output: str) -> str:
+        """Sum the pairs of each output channel, by a table (slots, channels) that is filled up with the last pair."""
+        table = self._array(f"{output}_table", pairs.table)
+        gathered, summed = (1, 1) if layer.node.op_type == "Conv" else (-1, -2)
+        slots = self._add("Gather", [source, table], f"{output}_slots", axis=gathered)
+        axes = self._array(f"{output}_axis", np.array([summed], np.int64))
+        return self._add("ReduceSum", [slots, axes], output, keepdims=0)
+
+    def _channels(self, layer: IntegerLayer, name: str, values: NDArray[np.float32]) -> str:
+        """Store one number a channel so that it multiplies a tensor of channels."""
+        shape = (-1, *[1] * (layer.values.ndim - 2)) if layer.node.op_type == "Conv" else (-1,)
+        return self._array(name, values.astype(np.float32).reshape(shape))
+
+    def _array(self, name: str, value: NDArray[Any]) -> str:
+        self.arrays[name] = value
+        return name
+
+    def _add(self, op: str, inputs: Iterable[str], output: str, **settings: Any) -> str:
+        self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **settings))
+        return output
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """The pairs of a layer that can overflow, and a last one of zeros that never does.
+
+    ``inputs`` int64 (pairs, 2) are input channels; ``weights`` float32 (pairs, 2, *kernel) for a convolution with a
+    group for each pair, (pairs, 2) for a matrix; both signs of pair are made positive, so that ``weights * input -
+    bounds`` is what is lost where it is positive, and ``signs`` float32 (pairs,) +1 or -1. ``bounds`` float32 (pairs,)
+    count from the zero point, as the graph does, where the kernels count from 0. ``table`` int64 (slots, channels)
+    lists the pairs of each output channel.
+    """
+
+    inputs: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    bounds: NDArray[np.float32]
+    signs: NDArray[np.float32]
+    table: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, layer: IntegerLayer) -> _Pairs:
+        channels, firsts = risky_pairs(layer.values, layer.axis)
+        rows = pair_rows(layer.values, layer.axis).astype(np.float32)
+        count, each = len(channels), np.arange(len(channels))
+        conv = layer.node.op_type == "Conv"
+        width = layer.values.shape[1] if conv else rows.shape[1]  # input channels at one position of the kernel
+        groups = attributes(layer.node).get("group", 1) if conv else 1
+        first_input = channels // (len(rows) // groups) * width
+        inputs = np.zeros((count + 1, 2), np.int64)
+        weights = np.zeros((count + 1, 2, rows.shape[1] // width), np.float32)
+        for side, k in enumerate((firsts, firsts + 1)):
+            inputs[:count, side] = first_input + k % width
+            weights[each, side, k // width] = np.abs(rows[channels, k])
+        signs = np.append(np.sign(rows[channels, firsts]), np.float32(1))
+        offset = float(layer.input_zero) + (128 if layer.input_zero.dtype == np.int8 else 0)
+        bounds = np.where(signs > 0, 32767.0, 32768.0) - offset * weights.sum(axis=(1, 2), dtype=np.float64)
+        slot = each - np.searchsorted(channels, channels)
+        table = np.full((int(slot.max(initial=0)) + 1, len(rows)), count, np.int64)
+        table[slot, channels] = each
+        shape = (count + 1, 2, *(layer.values.shape[2:] if conv else ()))
+        return cls(inputs, weights.reshape(shape), bounds.astype(np.float32), signs.astype(np.float32), table)

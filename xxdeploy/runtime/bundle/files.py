@@ -1,0 +1,152 @@
+"""Reads a bundle's files: inside the folder, regular, of the listed size and hash, before any parser sees them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from xxdeploy.errors import BundleError
+from xxdeploy.runtime.bundle.hashing import sha256
+from xxdeploy.runtime.bundle.manifest import MANIFEST, FileEntry, Manifest
+from xxdeploy.runtime.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURES, Trust
+from xxdeploy.runtime.bundle.strict_json import MAX_BYTES
+
+_BLOCK = 1 << 20
+
+
+def open_bundle(bundle: str | os.PathLike[str], trust: Trust | None = None) -> tuple[Path, Manifest]:
+    """As ``open_signed``, for whom the version is of no interest."""
+    return open_signed(bundle, trust)[:2]
+
+
+def open_signed(bundle: str | os.PathLike[str], trust: Trust | None) -> tuple[Path, Manifest, int | None]:
+    """Find the folder, check the signature if ``trust`` asks for one, then read the manifest. No other file is opened.
+
+    Returns
+    -------
+    The folder, the manifest, and the version that was signed (None without ``trust``).
+
+    Raises
+    ------
+    BundleError
+        ``bundle-not-found``, ``not-a-bundle`` (no ``manifest.json``), ``signature-*`` (see ``Trust.version_of``), and
+        those of ``Manifest.from_json``.
+    """
+    path = Path(bundle)
+    try:
+        root = path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise BundleError(f"there is no bundle {path}", hint="check the path", code="bundle-not-found") from error
+    if not (root / MANIFEST).exists():
+        raise BundleError(
+            f"{path} is not a bundle: it is no folder with a {MANIFEST}",
+            hint="give the folder that `xxdeploy export` wrote",
+            code="not-a-bundle",
+        )
+    data, version = read_signed(root, MANIFEST, trust)
+    return root, Manifest.from_json(data), version
+
+
+def read_signed(root: Path, name: str, trust: Trust | None) -> tuple[bytes, int | None]:
+    """Return the bytes of a record, once its signature is right, and the version that was signed (None without trust).
+
+    The bytes that were checked are the bytes returned. Raises as ``Trust.version_of``.
+    """
+    data = read_small(root, name)
+    if trust is None:
+        return data, None
+    other = SIGNATURES[name]
+    signature = b"".join(_blocks(root, other, MAX_SIGNATURE_BYTES)) if os.path.lexists(root / other) else None
+    return data, trust.version_of(data, name, signature)
+
+
+def read_small(root: Path, name: str) -> bytes:
+    """Return a JSON file whose size nobody has promised; too large a one is cut, and then refused by its parser."""
+    return b"".join(_blocks(root, name, MAX_BYTES + 1))
+
+
+def read_entry(root: Path, entry: FileEntry, *, check: bool = True, total: int = 0) -> bytes:
+    """Return the bytes of one file, once they have the listed size and SHA-256.
+
+    The bytes that were hashed are the bytes returned: nobody can change the file in between.
+    ``check=False`` leaves out the hash, not the rest. ``total`` is how many bytes will be hashed with those of other
+    files: from some size on another implementation pays.
+
+    Raises
+    ------
+    BundleError
+        ``file-missing``, ``file-outside``, ``file-not-regular``, ``file-unreadable``, ``file-size``, ``file-hash``.
+    """
+    data = b"".join(_sized(root, entry))
+    if check:
+        _compare(entry, sha256(data, size=max(total, len(data))).hexdigest())
+    return data
+
+
+def check_entry(root: Path, entry: FileEntry, *, total: int = 0) -> None:
+    """Compare size and SHA-256 of one file without holding it in memory. ``total`` and errors as ``read_entry``."""
+    digest = sha256(size=max(total, entry.size))
+    for block in _sized(root, entry):
+        digest.update(block)
+    _compare(entry, digest.hexdigest())
+
+
+def _sized(root: Path, entry: FileEntry) -> Iterator[bytes]:
+    size = 0
+    for block in _blocks(root, entry.path, entry.size + 1):
+        size += len(block)
+        yield block
+    if size != entry.size:
+        raise BundleError(
+            f"{entry.path} has {'more' if size > entry.size else size} bytes, the manifest says {entry.size}",
+            hint="the bundle is damaged: copy or export it again",
+            code="file-size",
+        )
+
+
+def _compare(entry: FileEntry, digest: str) -> None:
+    if digest != entry.sha256:
+        raise BundleError(
+            f"{entry.path} is not the file that was exported (SHA-256 {digest[:12]}…, expected {entry.sha256[:12]}…)",
+            hint="the bundle is damaged or was changed: copy or export it again",
+            code="file-hash",
+        )
+
+
+def _blocks(root: Path, name: str, limit: int) -> Iterator[bytes]:
+    """Yield at most ``limit`` bytes of a regular file inside ``root``."""
+    try:
+        path = (root / name).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise BundleError(
+            f"the bundle has no file {name}", hint="copy or export the bundle again", code="file-missing"
+        ) from error
+    if not path.is_relative_to(root):
+        raise BundleError(
+            f"{name} is a link to {path}, outside the bundle",
+            hint="copy the bundle with its files (cp -L), not with links",
+            code="file-outside",
+        )
+    try:
+        # Non-blocking, because opening a pipe that nobody writes to would wait for ever.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise BundleError(
+                    f"{name} is not a regular file", hint="copy or export the bundle again", code="file-not-regular"
+                )
+            while limit > 0 and (block := file.read(min(limit, _BLOCK))):
+                limit -= len(block)
+                yield block
+    except OSError as error:
+        if path.is_dir():  # Python refuses to make a file object of a folder
+            raise BundleError(
+                f"{name} is a folder, not a file", hint="copy or export the bundle again", code="file-not-regular"
+            ) from error
+        raise BundleError(
+            f"{name} cannot be read: {error.strerror or error}",
+            hint="check the permissions and the disk",
+            code="file-unreadable",
+        ) from error

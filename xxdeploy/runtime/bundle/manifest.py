@@ -1,0 +1,371 @@
+"""``manifest.json``: what a bundle is made of. Read strictly, because it comes from somewhere else.
+
+The schema is explained key by key in ``docs/bundle-format.md``. Anything that is not exactly as
+written there is a ``BundleError``; nothing is guessed, defaulted or ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from xxdeploy.errors import BundleError, UsageError
+from xxdeploy.runtime.bundle.signature import SIGNATURES
+from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, as_record, parse, typed, wrong_value
+from xxdeploy.runtime.image.preprocess import Preprocess
+
+SCHEMA_VERSION = 1
+SCHEMA_WITH_MORE_OUTPUTS = 2
+"""Schema 1 and one key more. A bundle with one output is written in schema 1, which every xxdeploy reads."""
+MANIFEST = "manifest.json"
+TASKS = ("classification", "features")
+PRECISIONS = ("fp32", "fp16", "int8")
+MAX_FILES = 256
+MAX_OUTPUTS = 64
+MAX_CLASSES = 1_000_000
+MAX_FILE_SIZE = 1 << 40
+
+# An allow-list: no "..", drive letter, stream, backslash, device name with a colon, control character, leading dash, or
+# two spellings of one letter (Unicode normalization) can be written in it.
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file: its path inside the bundle (``/`` between parts), SHA-256 in hexadecimal, bytes."""
+
+    path: str
+    sha256: str
+    size: int
+
+    def __post_init__(self) -> None:
+        _check_path(self.path)
+        if not _SHA256.fullmatch(self.sha256):
+            raise wrong_value(f"the sha256 of {self.path} must be 64 lower-case hexadecimal digits")
+        if not 0 <= self.size <= MAX_FILE_SIZE:
+            raise wrong_value(f"the size of {self.path} must be 0 to {MAX_FILE_SIZE}, not {self.size}")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One model file, for one kind of processor.
+
+    ``model`` and ``golden`` (its expected outputs, float32 .npy) are paths in the bundle; ``precision`` is
+    fp32, fp16 or int8; ``scheme`` names the numbers (``float32``, ``static-w8c-a8``); ``requires`` the
+    processor features without which it must not be picked (``cpu.cpu_features``).
+    """
+
+    name: str
+    model: str
+    precision: str
+    scheme: str
+    golden: str
+    requires: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for what, word in (("name", self.name), ("scheme", self.scheme), *(("requires", r) for r in self.requires)):
+            _check_word(word, f"a variant's {what}")
+        if self.precision not in PRECISIONS:
+            raise wrong_value(f"the precision of variant {self.name} must be one of {', '.join(PRECISIONS)}")
+        _check_path(self.model)
+        _check_path(self.golden)
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSpec:
+    """The self-test: ``inputs`` is the path of uint8 (n, h, w, c) .npy, ``tolerance`` the largest absolute error."""
+
+    inputs: str
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        _check_path(self.inputs)
+        if not (math.isfinite(self.tolerance) and self.tolerance > 0):
+            raise wrong_value(f"the golden tolerance must be a positive number, not {self.tolerance}")
+
+
+@dataclass(frozen=True, slots=True)
+class MoreOutput:
+    """An output beside the first.
+
+    ``name`` in the graph; ``task`` and ``classes`` as in :class:`Manifest`; ``golden`` has a path of expected outputs
+    for each variant, in their order; ``tolerance`` is the largest absolute error of the self-test.
+    """
+
+    name: str
+    task: str
+    classes: int
+    golden: tuple[str, ...]
+    tolerance: float
+
+    def __post_init__(self) -> None:
+        _check_word(self.name, "an output's name")
+        _check_classes(self.task, self.classes)
+        for path in self.golden:
+            _check_path(path)
+        GoldenSpec("golden", self.tolerance)  # the same rule
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything a device must know about a bundle.
+
+    ``task`` is ``classification`` (output: probabilities (n, classes)) or ``features`` (output: (n, ...);
+    ``classes`` is 0 and ``labels`` None). ``labels`` is the path of a UTF-8 text file, one class a
+    line, or None: then classes are called by their index. ``variants`` come in order of preference.
+    ``files`` lists every file but the manifest; it is empty only before ``bundle.pack``. ``tools``
+    (versions), ``source`` (which model, weights, options) and ``evidence`` (parity, accuracy, steps)
+    are for people and carry reproducible facts only: no dates, no seconds. ``output_name``, ``task``, ``classes``,
+    ``labels`` and ``golden`` are about the first output, the one to predict with; ``more_outputs`` about the others, in
+    schema 2.
+
+    Raises
+    ------
+    BundleError
+        Codes ``manifest-*`` and ``unknown-schema``.
+    """
+
+    schema: int
+    name: str
+    task: str
+    input_name: str
+    output_name: str
+    preprocess: Preprocess
+    classes: int
+    labels: str | None
+    variants: tuple[Variant, ...]
+    golden: GoldenSpec
+    files: tuple[FileEntry, ...]
+    tools: Mapping[str, str] = field(repr=False)
+    source: Mapping[str, JsonValue] = field(repr=False)
+    evidence: Mapping[str, JsonValue] = field(repr=False)
+    more_outputs: tuple[MoreOutput, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.schema not in (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS):
+            raise _unknown_schema(self.schema)
+        _check_word(self.name, "name")
+        if not self.input_name or not self.output_name:
+            raise wrong_value("input_name and output_name must not be empty")
+        _check_classes(self.task, self.classes)
+        if self.labels is not None:
+            _check_path(self.labels)
+            if self.task == "features":
+                raise wrong_value("features have no labels")
+        if not self.variants:
+            raise wrong_value("there must be at least one variant")
+        if len(self.files) > MAX_FILES:
+            raise wrong_value(f"there may be at most {MAX_FILES} files, not {len(self.files)}")
+        if bool(self.more_outputs) != (self.schema == SCHEMA_WITH_MORE_OUTPUTS) or len(self.output_names) > MAX_OUTPUTS:
+            raise wrong_value(f"schema {self.schema} with {len(self.output_names)} outputs")
+        for output in self.more_outputs:
+            if len(output.golden) != len(self.variants):
+                raise wrong_value(f"the output {output.name} needs a golden file for each variant")
+        _check_distinct((self.input_name, *self.output_names), "output")
+        _check_distinct((variant.name for variant in self.variants), "variant")
+        _check_distinct((entry.path for entry in self.files), "file")
+        _check_no_file_is_a_folder(self.files)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Return the names of all outputs, in the order of the graph."""
+        return self.output_name, *(output.name for output in self.more_outputs)
+
+    def to_json(self) -> str:
+        """Serialize with sorted keys: equal manifests give equal text.
+
+        Raises
+        ------
+        BundleError
+            ``manifest-value``: NaN, infinity or something that JSON cannot say in ``source`` or ``evidence``.
+        """
+        document: dict[str, object] = {
+            "schema": self.schema,
+            "name": self.name,
+            "task": self.task,
+            "input_name": self.input_name,
+            "output_name": self.output_name,
+            "preprocess": self.preprocess.to_json(),
+            "classes": self.classes,
+            "labels": self.labels,
+            "variants": [
+                {
+                    "name": v.name,
+                    "model": v.model,
+                    "precision": v.precision,
+                    "scheme": v.scheme,
+                    "golden": v.golden,
+                    "requires": list(v.requires),
+                }
+                for v in self.variants
+            ],
+            "golden": {"inputs": self.golden.inputs, "tolerance": self.golden.tolerance},
+            "files": [{"path": f.path, "sha256": f.sha256, "size": f.size} for f in self.files],
+            "tools": dict(self.tools),
+            "source": dict(self.source),
+            "evidence": dict(self.evidence),
+        }
+        if self.more_outputs:
+            document["more_outputs"] = [
+                {
+                    "name": output.name,
+                    "task": output.task,
+                    "classes": output.classes,
+                    "golden": list(output.golden),
+                    "tolerance": output.tolerance,
+                }
+                for output in self.more_outputs
+            ]
+        try:
+            return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+        except (TypeError, ValueError, RecursionError) as error:
+            raise wrong_value(f"source or evidence cannot be written as JSON: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read a manifest; every file that it names must be listed in ``files``.
+
+        Raises
+        ------
+        BundleError
+            ``manifest-json`` (no JSON, NaN, a key twice, nested too deep), ``manifest-too-large``,
+            ``manifest-text`` (control characters), ``unknown-schema``, ``manifest-keys``,
+            ``manifest-value``, ``manifest-path``, ``manifest-duplicate``, ``manifest-unlisted``.
+        """
+        top = as_object(parse(text), "the manifest")
+        schema = top.get("schema")  # first: another version has other keys
+        if schema not in (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS):
+            raise _unknown_schema(schema)
+        several = schema == SCHEMA_WITH_MORE_OUTPUTS
+        keys = [key for key in cls.__dataclass_fields__ if several or key != "more_outputs"]
+        as_record(top, keys, "the manifest")
+        golden = as_record(top["golden"], GoldenSpec.__dataclass_fields__, "golden")
+        try:
+            preprocess = Preprocess.from_json(top["preprocess"])
+        except UsageError as error:
+            raise wrong_value(error.message) from error
+        manifest = cls(
+            schema=typed(top["schema"], int, "schema"),
+            name=typed(top["name"], str, "name"),
+            task=typed(top["task"], str, "task"),
+            input_name=typed(top["input_name"], str, "input_name"),
+            output_name=typed(top["output_name"], str, "output_name"),
+            preprocess=preprocess,
+            classes=typed(top["classes"], int, "classes"),
+            labels=None if top["labels"] is None else typed(top["labels"], str, "labels"),
+            variants=tuple(_variant(item) for item in typed(top["variants"], list, "variants")),
+            golden=GoldenSpec(typed(golden["inputs"], str, "golden.inputs"), _number(golden["tolerance"])),
+            more_outputs=tuple(_more(item) for item in typed(top["more_outputs"], list, "more_outputs"))
+            if several
+            else (),
+            files=tuple(_file(item) for item in typed(top["files"], list, "files")),
+            tools={key: typed(value, str, f"tools.{key}") for key, value in as_object(top["tools"], "tools").items()},
+            source=as_object(top["source"], "source"),
+            evidence=as_object(top["evidence"], "evidence"),
+        )
+        listed = {entry.path for entry in manifest.files}
+        named = [manifest.golden.inputs, *(path for v in manifest.variants for path in (v.model, v.golden))]
+        named += [path for output in manifest.more_outputs for path in output.golden]
+        for path in named if manifest.labels is None else [*named, manifest.labels]:
+            if path not in listed:
+                raise BundleError(
+                    f"the manifest uses {path} but does not list it, so nothing vouches for it",
+                    hint="export the bundle again",
+                    code="manifest-unlisted",
+                )
+        return manifest
+
+
+def _variant(item: JsonValue) -> Variant:
+    value = as_record(item, Variant.__dataclass_fields__, "a variant")
+    words = {
+        key: typed(value[key], str, f"variant.{key}") for key in ("name", "model", "precision", "scheme", "golden")
+    }
+    requires = typed(value["requires"], list, "variant.requires")
+    return Variant(**words, requires=tuple(typed(word, str, "variant.requires") for word in requires))
+
+
+def _more(item: JsonValue) -> MoreOutput:
+    value = as_record(item, MoreOutput.__dataclass_fields__, "an output")
+    golden = typed(value["golden"], list, "output.golden")
+    return MoreOutput(
+        typed(value["name"], str, "output.name"),
+        typed(value["task"], str, "output.task"),
+        typed(value["classes"], int, "output.classes"),
+        tuple(typed(path, str, "output.golden") for path in golden),
+        _number(value["tolerance"]),
+    )
+
+
+def _file(item: JsonValue) -> FileEntry:
+    value = as_record(item, FileEntry.__dataclass_fields__, "a file")
+    path, sha256 = (typed(value[key], str, f"file.{key}") for key in ("path", "sha256"))
+    return FileEntry(path, sha256, typed(value["size"], int, "file.size"))
+
+
+def _number(value: JsonValue) -> float:
+    return float(value) if type(value) is int and abs(value) < 1 << 53 else typed(value, float, "golden.tolerance")
+
+
+def _check_path(path: str) -> None:
+    parts = path.split("/")
+    if len(path) > 200 or len(parts) > 8 or not all(_SEGMENT.fullmatch(part) for part in parts):
+        raise BundleError(
+            f"the manifest names the path {path[:200]!r}, which a bundle may not contain",
+            hint="paths are relative, of letters, digits and . _ -, inside the bundle",
+            code="manifest-path",
+        )
+    if path.casefold() in (MANIFEST, SIGNATURES[MANIFEST]):  # their hashes would depend on themselves
+        raise BundleError(
+            "the manifest lists itself or its signature", hint="list every other file", code="manifest-path"
+        )
+
+
+def _check_classes(task: str, classes: int) -> None:
+    if task not in TASKS:
+        raise wrong_value(f"task must be one of {', '.join(TASKS)}, not {task!r}")
+    features = task == "features"
+    if classes != 0 if features else not 1 <= classes <= MAX_CLASSES:
+        raise wrong_value(f"classes must be {'0 for features' if features else f'1 to {MAX_CLASSES}'}, not {classes}")
+
+
+def _check_word(word: str, where: str) -> None:
+    if not _WORD.fullmatch(word):
+        raise wrong_value(f"{where} must be of letters, digits and . _ + -, not {word[:80]!r}")
+
+
+def _check_distinct(names: Iterable[str], what: str) -> None:
+    """Some file systems do not tell capitals from small letters: there two entries would be one file."""
+    seen: set[str] = set()
+    for name in names:
+        if name.casefold() in seen:
+            raise BundleError(
+                f"the manifest has two entries for the {what} {name}", hint="export it again", code="manifest-duplicate"
+            )
+        seen.add(name.casefold())
+
+
+def _check_no_file_is_a_folder(files: tuple[FileEntry, ...]) -> None:
+    paths = {entry.path.casefold() for entry in files}
+    for path in paths:
+        parts = path.split("/")
+        if any("/".join(parts[:end]) in paths for end in range(1, len(parts))):
+            raise BundleError(
+                f"the manifest has a file where {path} needs a folder",
+                hint="export it again",
+                code="manifest-duplicate",
+            )
+
+
+def _unknown_schema(version: object) -> BundleError:
+    known = f"{SCHEMA_VERSION} and {SCHEMA_WITH_MORE_OUTPUTS}"
+    return BundleError(
+        f"the bundle has schema {str(version)[:40]}; this xxdeploy reads {known}",
+        hint="update xxdeploy on this device, or export the bundle with the version that is here",
+        code="unknown-schema",
+    )

@@ -1,0 +1,60 @@
+"""Tries an engine in a process of its own first: a library that crashes would take its caller with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import xxdeploy
+from xxdeploy.runtime.bundle.manifest import Variant
+from xxdeploy.runtime.engines.select import Settings
+
+_CODE = """
+import json, sys
+from xxdeploy.runtime.engines.select import Settings, open_session
+from xxdeploy.runtime.bundle.files import open_bundle, read_entry
+from xxdeploy.runtime.selftest import run_selftest
+root, name, settings = json.loads(sys.argv[1])
+root, manifest = open_bundle(root)
+variant = next(each for each in manifest.variants if each.name == name)
+entry = next(each for each in manifest.files if each.path == variant.model)
+session = open_session(read_entry(root, entry), manifest, variant, Settings(**settings))
+run_selftest(session, root, manifest, variant)
+"""
+_SECONDS = 120.0
+
+
+def crash_of(root: Path, variant: Variant, settings: Settings, *, code: str = _CODE) -> str | None:
+    """Load a variant and run its golden inputs elsewhere; return how that process was killed, None if it was not.
+
+    Whatever an engine raises is no crash: it will raise that here, too. Where no process can be started nothing is
+    known, and None is returned. ``code`` is what runs, with (root, variant, settings) as JSON in its first argument.
+    """
+    # As in bench: no module may come from the working directory, and the package may be a checkout.
+    home = str(Path(xxdeploy.__file__).parent.parent)
+    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    asked = json.dumps([str(root), variant.name, asdict(settings)])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code, asked],
+            env={**os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"{settings.engine} did not answer within {_SECONDS:.0f} seconds"
+    except OSError:
+        return None
+    status = done.returncode
+    if status < 0:
+        known = {each.value: each.name for each in signal.Signals}
+        return f"{settings.engine} crashes on this model ({known.get(-status, -status)})"
+    # Windows has no signals: an access violation or an abort is a status of 32 bits.
+    return f"{settings.engine} crashes on this model (status {status:#x})" if status >= 1 << 30 else None

@@ -1,0 +1,1 @@
+"""OpenVINO: the session, and the passes over its graph."""

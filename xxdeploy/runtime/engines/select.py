@@ -1,0 +1,140 @@
+"""Which engine runs a model, and how it is set. No engine is imported before one is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from xxdeploy.errors import BundleError, EngineError, UsageError
+from xxdeploy.runtime.bundle.manifest import Manifest, Variant
+from xxdeploy.runtime.engines.session import Session
+
+CUDA = "onnxruntime-cuda"
+PROVIDERS: Mapping[str, str] = {
+    CUDA: "cuda",
+    "onnxruntime-tensorrt": "tensorrt",
+    "onnxruntime-tensorrt-rtx": "tensorrt-rtx",
+}
+"""Engines that are ONNX Runtime on a GPU, and what ``runtime.providers`` calls each."""
+PLANS: Mapping[str, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Engines that run the plan which a bundle carries, or which was built beside it, and the module that has each."""
+MODULES: Mapping[str, str] = {
+    "onnxruntime": "onnxruntime",
+    **dict.fromkeys(PROVIDERS, "onnxruntime"),
+    "openvino": "openvino",
+    **PLANS,
+}
+"""All engines, and the module that has each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """An engine and how it is set.
+
+    Parameters
+    ----------
+    engine
+        ``onnxruntime`` (the processor), ``openvino``; on a GPU a key of :data:`PROVIDERS` or of :data:`PLANS`.
+    threads
+        Threads inside one inference; None is the engine's own choice.
+    spinning
+        onnxruntime: whether threads that wait inside an inference stay awake.
+    hint
+        OpenVINO: ``f32``, or ``bf16`` for float layers in bfloat16.
+
+    Raises
+    ------
+    UsageError
+        ``unknown-engine``. The other values are checked by the engine.
+    """
+
+    engine: str = "onnxruntime"
+    threads: int | None = None
+    spinning: bool = True
+    hint: str = "f32"
+
+    def __post_init__(self) -> None:
+        if self.engine not in MODULES:
+            raise UsageError(
+                f"there is no engine {self.engine!r}",
+                hint=f"the engines are {', '.join(MODULES)}",
+                code="unknown-engine",
+            )
+
+    def __str__(self) -> str:
+        parts = [self.engine]
+        if self.threads is not None:
+            parts.append(f"{self.threads} thread{'' if self.threads == 1 else 's'}")
+        if self.engine == "onnxruntime" and not self.spinning:
+            parts.append("no spinning")
+        if self.engine == "openvino":
+            parts.append(self.hint)
+        return ", ".join(parts)
+
+
+def open_session(
+    model: bytes, manifest: Manifest, variant: Variant, settings: Settings, *, cache: Path | None = None
+) -> Session:
+    """Load a variant's model, whose bytes were hashed, into an engine that reads ONNX.
+
+    ``cache`` is a folder for what an engine compiles at start (OpenVINO); None keeps nothing.
+
+    Raises
+    ------
+    EngineError, MissingDependencyError, UsageError
+        As the engine's session.
+    BundleError
+        ``bundle-signature``: the names of input or output are not those of the manifest.
+    """
+    name = f"{settings.engine.replace('onnxruntime', 'onnx')}-{variant.precision}"
+    session: Session
+    ort_format = variant.model.endswith(".ort")
+    if ort_format and MODULES[settings.engine] != "onnxruntime":
+        raise EngineError(
+            f"{variant.model} is in onnxruntime's own format, which {settings.engine} cannot read",
+            hint="export without --ort-format",
+            code="ort-format-only",
+        )
+    if settings.engine == "openvino":
+        from xxdeploy.runtime.engines.openvino.session import OpenVinoSession
+
+        session = found = OpenVinoSession(model, name=name, threads=settings.threads, hint=settings.hint, cache=cache)
+        names = found.input_name, found.output_names
+    else:
+        from xxdeploy.runtime.engines.ort import OrtSession
+
+        provider = PROVIDERS.get(settings.engine)
+        session = made = OrtSession(
+            model,
+            name=name,
+            threads=settings.threads,
+            spinning=settings.spinning,
+            provider=provider,
+            ort_format=ort_format,
+        )
+        names = made.input_name, made.output_names
+    if names != (manifest.input_name, manifest.output_names):
+        raise BundleError(
+            f"{variant.model} maps {names[0]} to {', '.join(names[1])}, "
+            f"the manifest says {manifest.input_name} to {', '.join(manifest.output_names)}",
+            hint="export the bundle again",
+            code="bundle-signature",
+        )
+    return session
+
+
+def engine_version(engine: str) -> str | None:
+    """Import an engine and return its version; None where it is absent or broken."""
+    try:
+        return str(importlib.import_module(MODULES[engine]).__version__)
+    except ImportError:
+        return None
+
+
+def installed_engines() -> tuple[str, ...]:
+    """Return the modules that read ONNX and are there, without importing them: what is broken shows when it is used."""
+    modules = (module for engine, module in MODULES.items() if engine not in PLANS)
+    return tuple(name for name in dict.fromkeys(modules) if importlib.util.find_spec(name) is not None)

@@ -1,0 +1,184 @@
+"""Keeps what ``tune`` found, and gives it back on the same device, for the same bundle and the same engines only.
+
+One small JSON file for each bundle and device, in the user's cache folder. Whatever is wrong with it, it is as if it
+were not there: ``load`` goes on with the defaults, ``tune`` measures again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import stat
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xxdeploy import __version__
+from xxdeploy.errors import XXDeployError
+from xxdeploy.runtime.bundle.hashing import sha256
+from xxdeploy.runtime.bundle.manifest import Manifest
+from xxdeploy.runtime.cpu import cpu_features
+from xxdeploy.runtime.engines.select import Settings, engine_version
+
+CACHE_VARIABLE = "XXDEPLOY_CACHE"
+"""Environment variable that names another folder than the user's cache."""
+_FORMAT = 1
+_MAX_BYTES = 1 << 16
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to load: the name of a variant and the settings of its engine.
+
+    ``versions`` are those of the engines that were tried ("": broken); ``milliseconds`` and ``default_milliseconds``
+    what one image took, so and with the defaults.
+    """
+
+    variant: str
+    settings: Settings
+    versions: Mapping[str, str]
+    milliseconds: float
+    default_milliseconds: float
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def device_facts() -> dict[str, str | int | list[str]]:
+    """Return what a choice depends on: name and features of the processor, and how many cores may be used."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    fields = (line.partition(":") for line in text.splitlines())
+    named = {key.strip(): value.strip() for key, _, value in fields}
+    # x86 has a name; ARM's parts have numbers.
+    name = named.get("model name") or " ".join(
+        named[key] for key in ("CPU implementer", "CPU part", "Hardware", "Model") if key in named
+    )
+    return {
+        "processor": name or platform.processor() or platform.machine(),
+        "machine": platform.machine(),
+        "features": sorted(cpu_features()),
+        "cores": cores(),
+    }
+
+
+def cache_folder(what: str = "tuned") -> Path | None:
+    """Return the folder for choices, or for something else, which need not exist; None where there is no home."""
+    if os.environ.get(CACHE_VARIABLE):
+        return Path(os.environ[CACHE_VARIABLE]) / what
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    if sys.platform == "darwin":
+        base = home / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base / "xxdeploy" / what
+
+
+def bundle_digest(manifest: Manifest) -> str:
+    """SHA-256 over every file's hash and the variants: what a measurement of this bundle depends on."""
+    facts = [[(each.path, each.sha256) for each in manifest.files], [asdict(each) for each in manifest.variants]]
+    return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice | None:
+    """Return the choice for this bundle on this device; None if there is none that can be trusted.
+
+    It is dropped when its engine, or xxdeploy, has another version than when it was measured. ``engines`` are those
+    that a fresh measurement would try: it is dropped, too, if one of them was not there then. That one is not imported,
+    so a new version of an engine that was not chosen changes nothing before the next ``xxdeploy tune``. Raises nothing.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return None
+    device, digest = device_facts(), bundle_digest(manifest)
+    path = _path(folder, device, digest)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None
+        with path.open("rb") as file:
+            text = file.read(_MAX_BYTES + 1)
+        found = json.loads(text if len(text) <= _MAX_BYTES else b"")
+        known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
+        if any(found[key] != value for key, value in known.items()):
+            return None
+        variant = next(each for each in manifest.variants if each.name == found["variant"])
+        choice = Choice(
+            variant.name,
+            Settings(**found["settings"]),
+            {str(engine): str(version) for engine, version in found["versions"].items()},
+            float(found["milliseconds"]),
+            float(found["default_milliseconds"]),
+        )
+        if not cpu_features().issuperset(variant.requires):
+            return None
+        engine = choice.settings.engine
+        if choice.versions.get(engine) != engine_version(engine) or not set(engines) <= choice.versions.keys():
+            _log.debug("%s: the engines are others than when it was tuned", path)
+            return None
+    except FileNotFoundError:
+        return None
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        StopIteration,
+        RecursionError,
+        XXDeployError,
+    ) as error:
+        _log.debug("%s is not usable: %s", path, error)
+        return None
+    return choice
+
+
+def store_choice(manifest: Manifest, choice: Choice) -> Path | None:
+    """Write the choice for this bundle on this device, all of it or nothing.
+
+    Returns
+    -------
+    The file; None where the cache cannot be written, which is only logged: the choice is good without it.
+    """
+    import tempfile  # with random and shutil: 2 ms that who only reads a choice need not wait for
+
+    folder = cache_folder()
+    if folder is None:
+        return None
+    device, digest = device_facts(), bundle_digest(manifest)
+    path = _path(folder, device, digest)
+    known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
+    record = {**known, "name": manifest.name, **asdict(choice)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".tuned-")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump(record, file, indent=1, sort_keys=True)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        _log.warning("the choice could not be kept in %s: %s", folder, error)
+        return None
+    return path
+
+
+def _path(folder: Path, device: Mapping[str, object], digest: str) -> Path:
+    key = json.dumps([device, digest], sort_keys=True)
+    return folder / f"{sha256(key.encode()).hexdigest()[:32]}.json"
