@@ -31,7 +31,7 @@ def data() -> np.ndarray:
     return np.random.default_rng(1).uniform(-1, 1, (8, 3, 9, 9)).astype(np.float32)
 
 
-@pytest.mark.parametrize("optimise", [False, True])
+@pytest.mark.parametrize("optimize", [False, True])
 def test_the_answers_are_the_same_bit_for_bit(optimize: bool) -> None:
     before = model()
     after = copy_integers(before)
@@ -91,7 +91,7 @@ def test_what_stays(body: str, name: str) -> None:
     assert copy_integers(before) is before
 
 
-@pytest.mark.parametrize("optimise", [False, True])
+@pytest.mark.parametrize("optimize", [False, True])
 def test_a_pool_picks_integers(optimize: bool) -> None:
     before = model("m = MaxPool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(a)  y = Conv(m, t)")
     after = copy_integers(before)

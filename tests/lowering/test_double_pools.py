@@ -29,7 +29,7 @@ def data() -> np.ndarray:
     return np.random.default_rng(1).uniform(-1, 1, (8, 3, 9, 9)).astype(np.float32)
 
 
-@pytest.mark.parametrize("optimise", [False, True])
+@pytest.mark.parametrize("optimize", [False, True])
 @pytest.mark.parametrize("name", ["static-w8c-a8", "static-w8c-a8s"])
 @pytest.mark.parametrize("body", ["s = Add(p, p)  r = Relu(s)  y = Conv(r, u)", "s = Add(p, p)  y = Conv(s, u)"])
 def test_the_answers_are_the_same_bit_for_bit(optimize: bool, name: str, body: str) -> None:

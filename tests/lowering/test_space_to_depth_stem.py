@@ -46,7 +46,7 @@ def pictures(size: int = 16, colors: int = 3) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (3, size, size, colors)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("optimise", [False, True])
+@pytest.mark.parametrize("optimize", [False, True])
 @pytest.mark.parametrize("behind", ["r = Clip(a, zero, six)", "r = Relu(a)", "r = MaxPool<kernel_shape = [1, 1]>(a)"])
 def test_the_answers_are_the_same_bit_for_bit(optimize: bool, behind: str) -> None:
     model = on_pixels(behind=behind)

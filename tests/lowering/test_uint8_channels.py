@@ -52,7 +52,7 @@ def pictures() -> np.ndarray:
     return pixels.astype(np.uint8)
 
 
-@pytest.mark.parametrize("optimise", [False, True])
+@pytest.mark.parametrize("optimize", [False, True])
 @pytest.mark.parametrize("pads", PADS)
 @pytest.mark.parametrize("mode", ["caffe", "torch"])
 def test_every_pixel_is_its_integer(mode: str, pads: str, optimize: bool) -> None:

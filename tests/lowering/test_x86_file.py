@@ -45,7 +45,7 @@ def pictures() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("optimise", [False, True])
+@pytest.mark.parametrize("optimize", [False, True])
 def test_it_is_the_same_there_and_back(optimize: bool) -> None:
     model = quantized()
     shipped = ship(model, (STEP, CENTER), any_order=True)

@@ -39,7 +39,7 @@ MEASURED = Measured(
         Timing("onnx-fp32", 14_000_000, (8.0, 8.1, 9.0)),
         Timing("onnx-int8", 3_700_000, (4.0, 4.1, 40.0)),
     ),
-    steps=(("build", 2.0), ("remove_identity", 0.001), ("quantise", 30.0)),
+    steps=(("build", 2.0), ("remove_identity", 0.001), ("quantize", 30.0)),
     rungs=(LadderRung("recipe mobilenetv2", True, 0.988, 0.004, 0.003, 25.0, 0.46, 40.0),),
     candidate="onnx-int8",
     changes=2,

@@ -70,7 +70,7 @@ def export(
         from xxdeploy.passes.optimize import optimize
     with timed("convert"):
         raw = onnx_from_keras(model, outputs=origin.output_names)
-    with timed("optimise"):
+    with timed("optimize"):
         fp32, records = optimize(raw)
         del raw
     steps.extend(records)
@@ -85,7 +85,7 @@ def export(
         few = batches[:2]
         parities = prove_stage(keras, fp32, "onnx-fp32", few, tolerances(origin.outputs, "fp32", trained=trained))
 
-    step = {"fp32": "keep", "fp16": "cast", "int8": "quantise"}[plan.precision]
+    step = {"fp32": "keep", "fp16": "cast", "int8": "quantize"}[plan.precision]
     with timed(step):
         lowered = lower(origin, plan, fp32, made_up=normal, report=report)
         lowered = finish(lowered, plan, inputs.classes)

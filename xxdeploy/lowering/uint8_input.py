@@ -18,7 +18,7 @@ def take_pixels(model: OnnxModel, step: float, center: float) -> OnnxModel:
 
     ``step`` and ``center`` say how a picture was scaled: ``x = (pixel - center) * step``. The image's quantizer, and
     the Sub of ``lowering.shift_input`` in front of it, then give back the pixel, and both are taken out: the
-    result computes the same, bit for bit. It holds ``{"step": ..., "center": ...}`` as metadata ``xxdeploy.pixels``,
+    result computes the same, bit for bit. It holds ``{"step": ..., "centre": ...}`` as metadata ``xxdeploy.pixels``,
     for those who have a scaled image.
     """
     view = GraphView.of(model)

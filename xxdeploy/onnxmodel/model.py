@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
-    """A serialised ONNX model. Steps take one and return another; none is edited in place."""
+    """A serialized ONNX model. Steps take one and return another; none is edited in place."""
 
     data: bytes = field(repr=False)
 
@@ -68,7 +68,7 @@ class OnnxModel:
 
     @classmethod
     def from_proto(cls, proto: onnx.ModelProto) -> OnnxModel:
-        """Serialise deterministically: the same graph gives the same bytes."""
+        """Serialize deterministically: the same graph gives the same bytes."""
         return cls(proto.SerializeToString(deterministic=True))
 
 
@@ -102,7 +102,7 @@ class SharedModel(OnnxModel):
 
     @property
     def data(self) -> bytes:
-        """The serialised model."""
+        """The serialized model."""
         return wire.join(self._proto, self._arrays)
 
     @property

@@ -51,7 +51,7 @@ def test_no_image_gives_nothing() -> None:
     assert list(map_images(observer, [], lambda _: 1)) == []
 
 
-@pytest.mark.parametrize("optimise", [True, False])
+@pytest.mark.parametrize("optimize", [True, False])
 def test_a_graph_through_a_file_is_the_same(optimize: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "g (float[n, 2] a) => (float[n, 2] b) <float[2] w = {3, 4}> { b = Mul(a, w) }"
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')

@@ -238,7 +238,7 @@ def test_no_images_and_nothing_to_do() -> None:
 def test_progress() -> None:
     seen: list[Progress] = []
     equalize(mobile(), batches(pictures(5)), on_progress=seen.append)
-    assert seen == [Progress("equalise", done) for done in range(1, 6)]
+    assert seen == [Progress("equalize", done) for done in range(1, 6)]
 
 
 @pytest.mark.slow

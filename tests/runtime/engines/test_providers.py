@@ -78,7 +78,7 @@ def options() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "said"),
+    ("behavior", "said"),
     [
         ("works", None),
         ("falls back", "missing or of another version"),
@@ -100,7 +100,7 @@ def test_what_this_wheel_was_not_made_with() -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "said"), [("works", None), ("no GPU", "it finds no GPU"), ("fails", "cannot load /lib/ep.so")]
+    ("behavior", "said"), [("works", None), ("no GPU", "it finds no GPU"), ("fails", "cannot load /lib/ep.so")]
 )
 def test_the_plugin_is_registered_once(behavior: str, said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     plugin: Any = ModuleType(providers._PLUGIN)

@@ -162,7 +162,7 @@ def _statistics(view: GraphView, pairs: tuple[Pair, ...], batches: Batches, on_p
                 square, count = square + old[2], count + old[3]
             totals[name] = low, high, square, count
         if on_progress is not None:
-            on_progress(Progress("equalise", seen))
+            on_progress(Progress("equalize", seen))
     if not totals:
         raise no_images()
     return totals
