@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -110,7 +111,8 @@ def test_a_lost_worker_costs_time_only(local: Any, bundle: Path, labeled: ImageS
 def test_verify_on_a_cluster(local: Any, bundle: Path, labeled: ImageSet) -> None:
     address = local.scheduler.address
     (alone,) = verify_bundle(bundle, evaluation=labeled.root).rows
-    assert verify_bundle(bundle, evaluation=labeled.root, cluster=address).rows == (alone,)
+    on_cluster = functools.partial(cluster_of.evaluate_on_cluster, address)
+    assert verify_bundle(bundle, evaluation=labeled.root, evaluator=on_cluster).rows == (alone,)
 
 
 @pytest.mark.slow
@@ -163,12 +165,6 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError) as caught, cluster_of.cluster("tcp://127.0.0.1:9"):
         pass
     assert caught.value.code == "cluster-unreachable"
-
-
-def test_a_cluster_needs_something_to_measure(bundle: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        verify_bundle(bundle, cluster="tcp://127.0.0.1:9")
-    assert caught.value.code == "cluster-without-eval"
 
 
 def test_another_bundle_on_a_worker_is_no_part_of_the_result(bundle: Path, labeled: ImageSet) -> None:

@@ -39,3 +39,8 @@ def test_a_damaged_bundle(bundle: Path, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error[file-missing]: ")
+
+
+def test_a_cluster_needs_images_to_measure(bundle: Path, capsys: Capture) -> None:
+    assert main(["verify", str(bundle), "--cluster", "tcp://127.0.0.1:9"]) == 2
+    assert capsys.readouterr().err.startswith("error[cluster-without-eval]: ")

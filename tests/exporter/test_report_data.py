@@ -1,19 +1,14 @@
-"""What an export hands to its report, and reports of bundles that are there."""
+"""The data that an export hands to its report."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
-from xxdeploy.cli import main
-from xxdeploy.diagnose.report_bundles import compare_bundles, report_bundle
 from xxdeploy.engine import Batch, EngineOptions
-from xxdeploy.errors import BundleError, UsageError
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import ExportPlan
 from xxdeploy.exporter.options import follow
 from xxdeploy.exporter.precision import Lowered, ModelFile
 from xxdeploy.exporter.report_data import command_of, measured
@@ -22,16 +17,6 @@ from xxdeploy.report.pictures import data_uri
 from xxdeploy.results import Accuracy
 
 LENET = find("lenet")
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """LeNet's sample in FP32 and INT8."""
-    root = tmp_path_factory.mktemp("bundles")
-    return (
-        export(LENET, ExportPlan("fp32", "sample"), root / "float").bundle,
-        export(LENET, ExportPlan("int8", "sample"), root / "int8").bundle,
-    )
 
 
 def test_the_command_asks_for_the_same(tmp_path: Path) -> None:
@@ -87,49 +72,6 @@ def test_stages_share_what_they_compute(images: Path) -> None:
     pixels = OnnxModel(b"d")  # what ships for x86 takes the picture's bytes, and answers the same
     files = (ModelFile("int8-arm", OnnxModel(b"c"), "s", ("arm",), int8), ModelFile("int8", pixels, "s", (), int8))
     assert list(Lowered(files).stages(fp32)) == ["onnx-fp32", "onnx-int8"]
-
-
-def test_the_page_of_a_bundle(bundles: tuple[Path, Path], tmp_path: Path) -> None:
-    found = report_bundle(bundles[1], None)
-    assert found.page == bundles[1] / "report.html"
-    assert "xxdeploy export lenet --int8 --weights sample" in found.page.read_text()
-    copy = report_bundle(bundles[1], tmp_path / "sub" / "copy.html").page
-    assert copy.read_bytes() == found.page.read_bytes()
-    with pytest.raises(UsageError) as caught:
-        report_bundle(bundles[1], tmp_path)
-    assert caught.value.code == "output-unwritable"
-
-
-def test_a_page_that_somebody_changed_is_not_shown(bundles: tuple[Path, Path], tmp_path: Path) -> None:
-    import shutil
-
-    bundle = Path(shutil.copytree(bundles[1], tmp_path / "b"))
-    (bundle / "report.html").write_text((bundle / "report.html").read_text().replace("100.0", "100.1"))
-    with pytest.raises(BundleError) as caught:
-        report_bundle(bundle, None)
-    assert caught.value.code == "file-hash"
-    # A bundle of before there were reports gets one of its manifest, beside it.
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["files"] = [entry for entry in manifest["files"] if entry["path"] != "report.html"]
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-    page = report_bundle(bundle, None).page
-    assert page == tmp_path / "b-report.html"
-    assert "lenet-int8" in page.read_text()
-
-
-def test_two_bundles(bundles: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = compare_bundles(*bundles, tmp_path / "c.html")
-    rows = {row.name: row for row in found.rows}
-    assert (rows["variant here"].left, rows["top-1"].change != "") == ("fp32, float32", True)
-    assert rows["time here, p50"].change
-    assert "A lenet-fp32 and B lenet-int8" in found.page.read_text()
-    assert main(["report", str(bundles[0]), str(bundles[1]), "--out", str(tmp_path / "d.html")]) == 0
-    out = capsys.readouterr().out
-    assert "B beside A" in out
-    assert f"open {(tmp_path / 'd.html').as_uri()}" in out
-    assert main(["report", str(bundles[0]), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["page"] == str(bundles[0] / "report.html")
-    assert main(["report", str(tmp_path / "nothing")]) == 7
 
 
 def test_a_file_on_pixels_names_the_stage_and_not_the_arm_file_that_shares_its_answers() -> None:

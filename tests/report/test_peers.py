@@ -11,9 +11,9 @@ import tiny_bundle
 from reportpages import MEASURED, NOISE, Page, manifest
 
 from xxdeploy.cli import main
-from xxdeploy.diagnose.report_bundles import report_bundle
 from xxdeploy.errors import UsageError
 from xxdeploy.report import render_report
+from xxdeploy.report.bundles import report_bundle
 from xxdeploy.report.peers import MARK, peers_from_json, with_peers
 
 ROW: dict[str, Any] = {

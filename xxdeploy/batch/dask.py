@@ -169,6 +169,14 @@ def evaluate_sharded(
     return joined([accuracy for _, (_, accuracy) in sorted(found.items())])
 
 
+def evaluate_on_cluster(
+    address: str, runtime: Runtime, images: ImageSet, on_progress: OnProgress | None = None
+) -> Accuracy:
+    """Measure top-1 and top-5 of a loaded bundle on the workers of the scheduler at ``address``."""
+    with cluster(address) as client:
+        return evaluate_sharded(client, runtime.root, images, on_progress=on_progress)
+
+
 def joined(parts: Sequence[Accuracy]) -> Accuracy:
     """Put shards together, in order. Shares become counts again, which add up exactly."""
     total = sum(part.images for part in parts)

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from xxdeploy.cli.failure import report, report_bug
+from xxdeploy.cli.failure import report_bug, report_error
 from xxdeploy.errors import XXDeployError
 from xxdeploy.optional import extra
 
@@ -44,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # a reader that is gone shows here, not at the interpreter's end
             return status
     except XXDeployError as error:
-        report(error.message, error.hint, code=error.code, as_json=as_json)
+        report_error(error.message, error.hint, code=error.code, as_json=as_json)
         return error.exit_status
     except KeyboardInterrupt:
-        report("stopped by Ctrl-C", None, code="interrupted", as_json=as_json)
+        report_error("stopped by Ctrl-C", None, code="interrupted", as_json=as_json)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # `xxdeploy models | head -1`: nobody reads any more, and that is no error. Without the next line the
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
     except SystemExit as stop:
         if stop.code == 128 + signal.SIGTERM:
-            report("stopped by SIGTERM", None, code="interrupted", as_json=as_json)
+            report_error("stopped by SIGTERM", None, code="interrupted", as_json=as_json)
         return stop.code if isinstance(stop.code, int) else 1
     except Exception as error:  # noqa: BLE001 - the last stop before the user
         report_bug(error, traceback.format_exc(), as_json=as_json)

@@ -17,7 +17,7 @@ from cyclopts.exceptions import (
 )
 
 from xxdeploy import __version__
-from xxdeploy.cli import bench, build, doctor, export, inspect, keygen, models, predict, reports, sign, tune, verify
+from xxdeploy.cli import bench, build, doctor, export, inspect, keygen, models, predict, report, sign, tune, verify
 from xxdeploy.errors import UsageError
 
 _ABOUT = """Takes a Keras image model to small machines, and proves that it is still the same model.
@@ -27,7 +27,7 @@ First steps, with what ships in the package:
   xxdeploy export mobilenetv2 --int8 --weights sample
   xxdeploy predict exports/mobilenetv2-int8 PHOTO.jpg"""
 
-_COMMANDS = (models, export, verify, predict, reports, bench, tune, build, inspect, keygen, sign, doctor)
+_COMMANDS = (models, export, verify, predict, report, bench, tune, build, inspect, keygen, sign, doctor)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -17,7 +17,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
-def report(message: str, hint: str | None, *, code: str, as_json: bool) -> None:
+def report_error(message: str, hint: str | None, *, code: str, as_json: bool) -> None:
     """Write an error to stderr: two lines for a person, or one JSON object."""
     if as_json:
         _write(json.dumps({"error": {"code": code, "message": message, "hint": hint}}))
@@ -37,7 +37,7 @@ def report_bug(error: Exception, trace: str, *, as_json: bool) -> None:
         _write(json.dumps({"error": {"code": "bug", "message": message, "hint": hint, "traceback": trace}}))
         return
     _write(printable(trace.rstrip()))
-    report(message, hint, code="bug", as_json=False)
+    report_error(message, hint, code="bug", as_json=False)
 
 
 def _write(line: str) -> None:

@@ -1,13 +1,15 @@
-"""``xxdeploy verify``: whether a bundle is what it says it is, on this machine."""
+"""``xxdeploy verify``: hashes, golden pairs and accuracy of a bundle on this machine."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from xxdeploy.cli.output import AsJson, print_json, print_line, print_rows
+from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
@@ -31,27 +33,38 @@ def command(
     min_version: int = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Check a bundle: the hash of every file, then its golden pairs, which it must reproduce on this processor.
+    """Check the hash of every file of a bundle, then reproduce its golden pairs on this processor.
 
     Parameters
     ----------
     bundle
-        Folder that `xxdeploy export` wrote.
+        Folder written by `xxdeploy export`.
     evaluation
-        Folder of labeled images, to measure top-1 and top-5 on.
+        Folder of labeled images. Measures top-1 and top-5 accuracy.
     cluster
-        Address of a Dask scheduler, to measure on its workers.
+        Address of a Dask scheduler whose workers measure the accuracy.
     key
-        Public key (.pub) with which the bundle must be signed.
+        Public key (.pub). The bundle must carry its signature.
     min_version
-        Refuse a bundle that was signed as an older version.
+        Lowest signed version to accept.
     """
+    if cluster is not None and evaluation is None:
+        raise UsageError(
+            "--cluster measures accuracy, and no images are given",
+            hint="add --eval FOLDER, or leave --cluster out",
+            code="cluster-without-eval",
+        )
     with extra("edge"):
         from xxdeploy.cli.progress import ProgressView
-        from xxdeploy.diagnose.verify_bundle import verify_bundle
+        from xxdeploy.diagnose.verify_bundle import evaluate_here, verify_bundle
+    evaluator = evaluate_here
+    if cluster is not None:
+        from xxdeploy.batch.dask import evaluate_on_cluster
+
+        evaluator = partial(evaluate_on_cluster, cluster)
     with ProgressView(as_json=as_json) as progress:
         result = verify_bundle(
-            bundle, evaluation=evaluation, on_progress=progress, cluster=cluster, key=key, min_version=min_version
+            bundle, evaluation=evaluation, evaluator=evaluator, on_progress=progress, key=key, min_version=min_version
         )
     if as_json:
         print_json(result)

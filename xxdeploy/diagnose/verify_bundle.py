@@ -1,77 +1,85 @@
-"""``verify_bundle``: is this bundle what it says, on this machine? Needs only what a device has."""
+"""Verify a bundle on this machine: hashes, golden pairs, and accuracy on labeled images."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from xxdeploy.bundle.check import check_bundle
-from xxdeploy.datasets import Labels, imagenet_labels, open_images
+from xxdeploy.datasets import ImageSet, Labels, imagenet_labels, open_images
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.result import TableRow, VerifyResult
 from xxdeploy.exporter.stages import EVALUATION_BATCH
-from xxdeploy.results import OnProgress
+from xxdeploy.results import Accuracy, OnProgress
 from xxdeploy.runtime import Runtime, load
 from xxdeploy.runtime.bundle.signature import KeyLike, trust
 from xxdeploy.verify import evaluate
+
+Evaluator: TypeAlias = Callable[[Runtime, ImageSet, OnProgress | None], Accuracy]
+"""Measures top-1 and top-5 of a loaded bundle on labeled images."""
+
+
+def evaluate_here(runtime: Runtime, images: ImageSet, on_progress: OnProgress | None) -> Accuracy:
+    """Measure top-1 and top-5 in this process."""
+    batches = images.batches(runtime.manifest.preprocess, EVALUATION_BATCH)
+    return evaluate(runtime.session, batches, images.labels, on_progress=on_progress)
 
 
 def verify_bundle(
     bundle: Path,
     *,
     evaluation: Path | None = None,
+    evaluator: Evaluator = evaluate_here,
     on_progress: OnProgress | None = None,
-    cluster: str | None = None,
     key: KeyLike | None = None,
     min_version: int = 0,
 ) -> VerifyResult:
     """Check hashes and structure, run the golden pairs, and measure accuracy if labeled images are given.
 
-    ``cluster`` is the address of a Dask scheduler to measure accuracy on; all else happens here.
-    ``key`` and ``min_version`` are those of ``runtime.load``.
+    Parameters
+    ----------
+    bundle
+        Folder of the bundle.
+    evaluation
+        Folder of labeled images; None measures no accuracy.
+    evaluator
+        Measures the accuracy; ``batch.dask.evaluate_on_cluster`` spreads it over the workers of a cluster.
+    on_progress
+        Called while the accuracy is measured.
+    key, min_version
+        As for ``runtime.load``.
 
     Raises
     ------
     BundleError, VerificationError, EngineError
-        As ``check_bundle`` and ``runtime.load``.
+        As ``check_bundle``, ``runtime.load`` and ``evaluator``.
     UsageError
-        Those of ``open_images``; ``features-evaluation``, ``labels-missing``; ``cluster-without-eval``.
-    XXDeployError
-        As ``pipeline.cluster``.
+        Those of ``open_images``; ``features-evaluation``, ``labels-missing``.
     """
-    if cluster is not None and evaluation is None:
-        raise UsageError(
-            "a cluster measures accuracy, and no images are given",
-            hint="add --eval FOLDER, or leave --cluster out",
-            code="cluster-without-eval",
-        )
     manifest = check_bundle(bundle, trust(key, min_version))
     runtime = load(bundle, key=key, min_version=min_version)
     selftest = runtime.selftest()
     rows: tuple[TableRow, ...] = ()
     if evaluation is not None:
-        rows = (_accuracy(runtime, evaluation, on_progress, cluster),)
+        accuracy = evaluator(runtime, _labeled(runtime, evaluation), on_progress)
+        size = next(entry.size for entry in manifest.files if entry.path == runtime.variant.model)
+        rows = (TableRow(accuracy.runner, size, None, accuracy.top1, accuracy.top5, None),)
     return VerifyResult(manifest, selftest, rows, runtime.version)
 
 
-def _accuracy(runtime: Runtime, folder: Path, on_progress: OnProgress | None, address: str | None) -> TableRow:
-    manifest = runtime.manifest
-    if manifest.task != "classification":
-        raise UsageError("features have no classes to evaluate", hint="leave --eval out", code="features-evaluation")
-    images = open_images(folder, labels=labels_of(runtime), require_labels=True)
-    if address is None:
-        batches = images.batches(manifest.preprocess, EVALUATION_BATCH)
-        found = evaluate(runtime.session, batches, images.labels, on_progress=on_progress)
-    else:
-        from xxdeploy.batch.dask import cluster, evaluate_sharded
-
-        with cluster(address) as client:
-            found = evaluate_sharded(client, runtime.root, images, on_progress=on_progress)
-    size = next(entry.size for entry in manifest.files if entry.path == runtime.variant.model)
-    return TableRow(found.runner, size, None, found.top1, found.top5, None)
+def _labeled(runtime: Runtime, folder: Path) -> ImageSet:
+    if runtime.manifest.task != "classification":
+        raise UsageError(
+            f"the accuracy of {runtime.manifest.name} cannot be measured: it returns features, not classes",
+            hint="leave --eval out",
+            code="features-evaluation",
+        )
+    return open_images(folder, labels=labels_of(runtime), require_labels=True)
 
 
 def labels_of(runtime: Runtime) -> Labels | None:
-    """ImageNet's names stand for WordNet ids, too: its folders are called by them."""
+    """Return the labels of a bundle, with WordNet ids if they are ImageNet's; None if the bundle has none."""
     if runtime.manifest.labels is None:
         return None
     imagenet = imagenet_labels()

@@ -1,4 +1,4 @@
-"""Reports of bundles that are there: the page that one carries, or a page of two."""
+"""Reports of finished bundles: the page that one bundle carries, or a page that compares two."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from xxdeploy.batch.records import write_whole
 from xxdeploy.errors import UsageError
-from xxdeploy.report import REPORT, render_report
 from xxdeploy.report.compare import Row, Side, compare_sides, render_comparison
+from xxdeploy.report.page import REPORT, render_report
 from xxdeploy.report.peers import Peers, peers_from_json, with_peers
 from xxdeploy.results import LayerNoise, OnProgress, Progress, noise_from_json
 from xxdeploy.runtime import Runtime, load
@@ -24,17 +23,25 @@ _NOISE = "sensitivity.json"
 
 @dataclass(frozen=True, slots=True)
 class ReportFile:
-    """The page that was written (or is in the bundle), and rows where it compares two bundles."""
+    """The page, written or found in the bundle, and the rows of a comparison of two bundles."""
 
     page: Path
     rows: tuple[Row, ...] = ()
 
 
 def report_bundle(bundle: Path, out: Path | None, peers: Path | None = None) -> ReportFile:
-    """Find the bundle's own page once its hash is right, or make one of the manifest for a bundle that has none.
+    """Find the bundle's own page and check its hash, or render one from the manifest where the bundle has none.
 
-    ``out`` is where to write it; None: where it lies, or beside the bundle. ``peers`` is a ``peers.json`` of
-    benchmarks/peers.py to put into the page, which is then written beside the bundle: the one inside is hashed.
+    Parameters
+    ----------
+    bundle
+        Folder of the bundle.
+    out
+        File to write the page to; None leaves the bundle's page where it is, or writes BUNDLE-report.html next to the
+        bundle.
+    peers
+        A ``peers.json`` of benchmarks/peers.py to add to the page, which is then written next to the bundle: the page
+        inside is hashed and cannot change.
 
     Raises
     ------
@@ -44,7 +51,7 @@ def report_bundle(bundle: Path, out: Path | None, peers: Path | None = None) -> 
         ``output-unwritable``, ``bad-peers``.
     """
     root, manifest = open_bundle(bundle)
-    entry = next((each for each in manifest.files if each.path == REPORT), None)
+    entry = next((file for file in manifest.files if file.path == REPORT), None)
     if entry is None:
         page = render_report(manifest, _noise(root, manifest))
     elif peers is None and out is None:
@@ -62,15 +69,15 @@ def _peers(path: Path, network: str) -> Peers:
         text = path.read_bytes()
     except OSError as error:
         raise UsageError(
-            f"{path} cannot be read: {error.strerror or error}",
-            hint="benchmarks/peers.py writes peers.json into its --out",
+            f"--peers {path} cannot be read: {error.strerror or error}",
+            hint="give the peers.json that benchmarks/peers.py wrote into its --out folder",
             code="bad-peers",
         ) from error
     return peers_from_json(text, network)
 
 
 def compare_bundles(left: Path, right: Path, out: Path | None, *, on_progress: OnProgress | None = None) -> ReportFile:
-    """Compare two bundles by what their manifests say and by their times here, taken in turn, and write a page.
+    """Compare the manifests of two bundles and their times on this machine, measured interleaved, and write a page.
 
     Raises
     ------
@@ -82,41 +89,41 @@ def compare_bundles(left: Path, right: Path, out: Path | None, *, on_progress: O
     runtimes = load(left), load(right)
     times = _times(runtimes, on_progress or (lambda _: None))
     sides = [
-        Side(each.manifest, each.variant, _noise(each.root, each.manifest), tuple(taken))
-        for each, taken in zip(runtimes, times, strict=True)
+        Side(runtime.manifest, runtime.variant, _noise(runtime.root, runtime.manifest), tuple(milliseconds))
+        for runtime, milliseconds in zip(runtimes, times, strict=True)
     ]
-    names = [each.root.name for each in runtimes]
+    names = [runtime.root.name for runtime in runtimes]
     page = out or Path(f"{names[0]}-beside-{names[1]}.html")
     return ReportFile(_written(page, render_comparison(*sides)), compare_sides(*sides))
 
 
 def _times(runtimes: tuple[Runtime, Runtime], report: OnProgress) -> list[list[float]]:
-    """Return milliseconds from one golden picture to the output in each, in turn."""
-    pictures = [read_golden(each.root, each.manifest, each.variant)[0][:1] for each in runtimes]
-    found: list[list[float]] = [[], []]
+    """Return milliseconds from one golden image to the output for each runtime; the runs are interleaved."""
+    images = [read_golden(runtime.root, runtime.manifest, runtime.variant)[0][:1] for runtime in runtimes]
+    taken: list[list[float]] = [[], []]
     for turn in range(WARM_UP + ROUNDS):
-        for each, picture, times in zip(runtimes, pictures, found, strict=True):
+        for runtime, image, times in zip(runtimes, images, taken, strict=True):
             start = time.perf_counter()
-            each.session.run(batch_for(each.session, each.manifest.preprocess, picture))
+            runtime.session.run(batch_for(runtime.session, runtime.manifest.preprocess, image))
             if turn >= WARM_UP:
                 times.append(1000 * (time.perf_counter() - start))
         report(Progress("latency", turn + 1, WARM_UP + ROUNDS))
-    return found
+    return taken
 
 
 def _noise(root: Path, manifest: Manifest) -> tuple[LayerNoise, ...]:
-    entry = next((each for each in manifest.files if each.path == _NOISE), None)
+    entry = next((file for file in manifest.files if file.path == _NOISE), None)
     return () if entry is None else noise_from_json(read_entry(root, entry))
 
 
 def _written(path: Path, page: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, page)
+        path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"{path} cannot be written: {error.strerror or error}",
-            hint="choose another --out",
+            f"the report {path} cannot be written: {error.strerror or error}",
+            hint="give another file with --out",
             code="output-unwritable",
         ) from error
     return path
