@@ -42,7 +42,7 @@ def convert_lean(name: str) -> dict[str, float]:
 
     batch = np.random.default_rng(0).uniform(-1, 1, (_DIFFERENCE_INPUT, *model.input_shape[1:])).astype(np.float32)
     expected = np.asarray(model(batch, training=False))
-    data = onnx.data
+    data = onnx.to_bytes()
     for optimized in (False, True):
         got = OrtSession(data, optimize=optimized).run(batch)
         found["max_abs"] = max(found.get("max_abs", 0.0), float(np.abs(got - expected).max()))

@@ -92,7 +92,7 @@ def onnxruntime_static(
             chosen.update(activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
         with tempfile.TemporaryDirectory() as folder:
             source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-            source.write_bytes(job.model.data)
+            source.write_bytes(job.model.to_bytes())
             quantize_static(str(source), str(target), Reader(), **chosen)
             return OnnxModel(target.read_bytes())
 
@@ -155,7 +155,7 @@ def top1(found: Accuracy) -> str:
 
 def judge(name: str, model: OnnxModel, data: Job, labels: tuple[int, ...] | None) -> Accuracy:
     """Run the evaluation images through ``model``."""
-    return evaluate(OrtSession(model.data, name=name), data.batches(8), labels)
+    return evaluate(OrtSession(model.to_bytes(), name=name), data.batches(8), labels)
 
 
 def main() -> None:

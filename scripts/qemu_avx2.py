@@ -56,7 +56,7 @@ def main() -> int:
     print(f"{haswell.variant} on {asked.cpu} ({haswell.features})")
     print(f"{sum(risky.values())} pairs of weights in {sum(map(bool, risky.values()))} layers can overflow 16 bits")
     native = run_here(asked.source, images, variant)
-    emulated = run_here(asked.source, images, variant, emulate_avx2(model).data)
+    emulated = run_here(asked.source, images, variant, emulate_avx2(model).to_bytes())
     same = compare("emulated against haswell", emulated, haswell)
     compare("native against haswell", native, haswell)
     if asked.float is not None:

@@ -34,7 +34,7 @@ def converted(model: Any) -> OnnxModel:
         batch = random.uniform(-1, 1, (count, *model.input_shape[1:])).astype(np.float32)
         expected = np.asarray(model(batch, training=False))
         for optimized in (False, True):
-            found = OrtSession(onnx.data, optimize=optimized).run(batch)
+            found = OrtSession(onnx.to_bytes(), optimize=optimized).run(batch)
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * max(1, float(np.abs(expected).max())))
     return onnx
 

@@ -97,7 +97,7 @@ def test_the_cpus_layout_does_not_even_parse() -> None:
 
 
 def test_rubbish_is_an_error_and_no_crash() -> None:
-    for data in (b"x", b"\x08\x07" * 40, small().data[:300]):
+    for data in (b"x", b"\x08\x07" * 40, small().to_bytes()[:300]):
         with pytest.raises(XXDeployError):
             build_engine(OnnxModel(data), EngineOptions(gpus=CARDS))
 

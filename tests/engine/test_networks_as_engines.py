@@ -70,4 +70,4 @@ def test_a_float_graph_is_no_int8_engine() -> None:
     from xxdeploy.errors import EngineError
 
     with pytest.raises(EngineError, match=r"only 0\.0 % of the work is int8"):
-        make_engine(OnnxModel(small().data), EngineOptions(precision="int8", gpus=("sm86",)))
+        make_engine(OnnxModel(small().to_bytes()), EngineOptions(precision="int8", gpus=("sm86",)))

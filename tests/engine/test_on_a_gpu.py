@@ -38,7 +38,7 @@ def test_the_engine_computes_what_onnx_runtime_does(precision: str, tolerance: f
     engine = make_engine(model, EngineOptions(precision=precision, batch=Batch(1, 4, 4)))
     assert engine.facts["depth"] == "engine"
     session = TrtSession(engine.data, target="tensorrt-rtx", cuda_graph=cuda_graph)
-    reference = OrtSession(model.data)
+    reference = OrtSession(model.to_bytes())
     for count in (1, 3, 4, 7, 8):
         data = pictures(count)
         np.testing.assert_allclose(session.run(data), reference.run(data), atol=tolerance)

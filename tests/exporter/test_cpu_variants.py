@@ -34,12 +34,12 @@ class Judge:
 
     def __init__(self, model: OnnxModel, images: ImageSet) -> None:
         self._images = images
-        self._kept = record_reference(OrtSession(model.data), images.batches(PREPROCESS, 16))
+        self._kept = record_reference(OrtSession(model.to_bytes()), images.batches(PREPROCESS, 16))
         self.calls = 0
 
     def __call__(self, int8: OnnxModel) -> Comparison:
         self.calls += 1
-        session = OrtSession(int8.data, name="onnx-int8", exact=True)
+        session = OrtSession(int8.to_bytes(), name="onnx-int8", exact=True)
         return compare_with(self._kept, session, self._images.batches(PREPROCESS, 16))
 
 
@@ -162,6 +162,6 @@ def test_with_random_weights_nothing_is_run(sets: tuple[ImageSet, ImageSet]) -> 
 
 def test_the_same_bytes_again(sets: tuple[ImageSet, ImageSet]) -> None:
     one, other = (made(sets, SATURATING) for _ in range(2))
-    assert [each.model.data for each in one.built] == [each.model.data for each in other.built]
+    assert [each.model.to_bytes() for each in one.built] == [each.model.to_bytes() for each in other.built]
     assert one.sentences == other.sentences
     assert one.verdicts == other.verdicts

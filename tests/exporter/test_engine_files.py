@@ -32,7 +32,7 @@ def bundle(out: Path, models: dict[str, tuple[str, OnnxModel]]) -> Path:
     files = {"golden/inputs.npy": npy_from_array(images), "golden/outputs.npy": npy_from_array(pictures(1)[:, 0, 0])}
     variants = []
     for name, (precision, model) in models.items():
-        files[f"{name}.onnx"] = model.data
+        files[f"{name}.onnx"] = model.to_bytes()
         variants.append(Variant(name, f"{name}.onnx", precision, "x", "golden/outputs.npy"))
     manifest = Manifest(
         schema=1, name="small", task="classification", input_name="image", output_name="probabilities",

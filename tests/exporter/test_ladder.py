@@ -65,13 +65,13 @@ def climbed(
     known: dict[bytes, Recipe] = {}
 
     def judge(model: OnnxModel) -> Comparison:
-        known[model.data] = workshop.built[-1]
-        return figures(known[model.data])
+        known[model.to_bytes()] = workshop.built[-1]
+        return figures(known[model.to_bytes()])
 
     result = climb(
         cast(Workshop, workshop), judge, lambda _: (2.0, 3.0), goal, start=start, name="plain", pinned=pinned
     )
-    assert result.model.data == repr(result.recipe).encode()
+    assert result.model.to_bytes() == repr(result.recipe).encode()
     return result, workshop
 
 

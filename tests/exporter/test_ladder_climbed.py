@@ -36,10 +36,10 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageSet, ImageSet]:
 def climbed(sets: tuple[ImageSet, ImageSet], model: OnnxModel, goal: Goal = Goal()) -> Climb:  # noqa: B008 - frozen
     """Climb from min-max, judged on images as an export does it."""
     calibration, selection = sets
-    kept = record_reference(OrtSession(model.data), selection.batches(PREPROCESS, 16))
+    kept = record_reference(OrtSession(model.to_bytes()), selection.batches(PREPROCESS, 16))
 
     def judge(int8: OnnxModel) -> Comparison:
-        return compare_with(kept, OrtSession(int8.data, exact=True), selection.batches(PREPROCESS, 16))
+        return compare_with(kept, OrtSession(int8.to_bytes(), exact=True), selection.batches(PREPROCESS, 16))
 
     return climb(
         Workshop(model, inputs(calibration), lambda _: None),

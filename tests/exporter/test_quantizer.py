@@ -64,16 +64,16 @@ def test_the_same_recipe_gives_the_same_bytes(colors: ImageSet, recipe: Recipe) 
     model = network(outlier_channel(30))
     one = Workshop(model, inputs(colors), lambda _: None)
     first = one.build(recipe)
-    assert first.data == one.build(recipe).data
+    assert first.to_bytes() == one.build(recipe).to_bytes()
     seen: list[Progress] = []
-    assert first.data == Workshop(model, inputs(colors), seen.append).build(recipe).data
+    assert first.to_bytes() == Workshop(model, inputs(colors), seen.append).build(recipe).to_bytes()
     assert "calibrate" not in {event.step for event in seen}  # it was kept in the cache
 
 
 def test_images_are_looked_at_once_for_all_calibrators(colors: ImageSet) -> None:
     seen: list[Progress] = []
     workshop = Workshop(network(weights()), inputs(colors), seen.append)
-    models = [workshop.build(Recipe(calibrator=name)).data for name in ("minmax", "mse", "percentile-99")]
+    models = [workshop.build(Recipe(calibrator=name)).to_bytes() for name in ("minmax", "mse", "percentile-99")]
     assert len(set(models)) == 3
     assert Counter(event.step for event in seen)["calibrate"] == len(colors)
 
@@ -83,7 +83,7 @@ def test_signed_activations_give_the_same_answers(colors: ImageSet) -> None:
     batch = next(colors.batches(PREPROCESS, 8))
     for recipe in (Recipe(), TUNED):
         unsigned, signed = workshop.build(recipe), workshop.build(recipe, signed=True)
-        outputs = [OrtSession(model.data, optimize=False).run(batch) for model in (unsigned, signed)]
+        outputs = [OrtSession(model.to_bytes(), optimize=False).run(batch) for model in (unsigned, signed)]
         np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
 
 
@@ -138,8 +138,8 @@ def test_poor_images_and_dead_channels_still_give_a_network_that_runs(
     calibration = images.get(kind, lambda: colors)()
     model = network(dead_channels() if kind == "dead" else weights())
     int8 = Workshop(model, inputs(calibration), lambda _: None).build(recipe)
-    kept = record_reference(OrtSession(model.data), colors.batches(PREPROCESS, 8))
-    found = compare_with(kept, OrtSession(int8.data, exact=True), colors.batches(PREPROCESS, 8))
+    kept = record_reference(OrtSession(model.to_bytes()), colors.batches(PREPROCESS, 8))
+    found = compare_with(kept, OrtSession(int8.to_bytes(), exact=True), colors.batches(PREPROCESS, 8))
     assert found.agreement is not None  # and no NaN came out, which would have raised
     if kind == "dead":
         assert found.agreement >= 0.95
@@ -149,10 +149,10 @@ def test_the_ladder_on_one_image_ends(tmp_path: Path, colors: ImageSet) -> None:
     """Ranges of one image say little of others: all rungs are tried, and what came of it is told."""
     model = network(outlier_channel(300))
     one = draw(tmp_path / "one", 1, 3)
-    kept = record_reference(OrtSession(model.data), colors.batches(PREPROCESS, 8))
+    kept = record_reference(OrtSession(model.to_bytes()), colors.batches(PREPROCESS, 8))
 
     def judge(int8: OnnxModel) -> Comparison:
-        return compare_with(kept, OrtSession(int8.data, exact=True), colors.batches(PREPROCESS, 8))
+        return compare_with(kept, OrtSession(int8.to_bytes(), exact=True), colors.batches(PREPROCESS, 8))
 
     workshop = Workshop(model, inputs(one), lambda _: None)
     result = climb(workshop, judge, lambda _: (1.0, 1.0), Goal(), start=Recipe(), name="plain")
@@ -169,7 +169,7 @@ def test_what_is_remembered_of_a_tuned_network_is_what_was_tuned(colors: ImageSe
         floats, ranges, asked = workshop.float_model(recipe), workshop.ranges(recipe), workshop.scheme(recipe)
         found = reconstruct(floats, ranges, asked, workshop.some(96), rounding=recipe.rounding == "adaptive")
         expected = quantize(found.model, ranges, asked, rounding=found.rounding)
-        assert workshop.build(recipe).data == workshop.build(recipe).data == expected.data
+        assert workshop.build(recipe).to_bytes() == workshop.build(recipe).to_bytes() == expected.to_bytes()
         base, (tuned, _) = floats.split()[1], workshop._tuned[recipe, frozenset()]
         own = [array for name, array in tuned.split()[1].items() if not np.shares_memory(array, base.get(name, ZERO))]
         assert sum(array.nbytes for array in own) < model.size / 10

@@ -120,7 +120,7 @@ class Loaded:
 
     def __init__(self, _plan: bytes, *, target: str, name: str) -> None:
         self.target, self.name = target, name
-        self._session = OrtSession(self.answers["model"].data)
+        self._session = OrtSession(self.answers["model"].to_bytes())
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         found = self._session.run(batch)

@@ -58,7 +58,7 @@ def net(text: str = TEXT, **replaced: NDArray[Any]) -> OnnxModel:
 def run(model: OnnxModel, count: int = 5) -> list[NDArray[np.float32]]:
     onnx.checker.check_model(model.proto(), full_check=True)
     data = np.random.default_rng(1).uniform(-1, 1, (count, 3, 8, 8)).astype(np.float32)
-    session = onnxruntime.InferenceSession(model.data, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.to_bytes(), providers=["CPUExecutionProvider"])
     outputs: list[NDArray[np.float32]] = session.run(None, {"image": data})
     return outputs
 
@@ -104,7 +104,7 @@ def test_numbers_beyond_half_in_clip_and_pad_do_not_become_infinite() -> None:
 
 
 def test_the_same_bytes_again() -> None:
-    assert cast_fp16(net()).model.data == cast_fp16(net()).model.data
+    assert cast_fp16(net()).model.to_bytes() == cast_fp16(net()).model.to_bytes()
 
 
 @pytest.mark.parametrize(("factor", "reason"), [(1e6, "above 65504"), (1e-6, "below 6.1e-05")])
@@ -155,7 +155,7 @@ def test_graphs_that_cannot_be_cast() -> None:
     quantized = TEXT.replace("logits = Gemm", "q = QuantizeLinear(flat, six)\n  logits = Gemm")
     for model, why in (
         (cast_fp16(plain()).model, "float16"),
-        (net(quantized), "quantised"),
+        (net(quantized), "quantized"),
         (net(TEXT.replace('"" : 17', '"" : 12')), "opset"),
     ):
         with pytest.raises(ConversionError, match=why) as caught:

@@ -23,20 +23,20 @@ from xxdeploy.runtime.engines.select import installed_engines
 def test_what_the_model_gives_is_what_sorting_gives() -> None:
     model = OnnxModel(tiny_bundle.model_bytes())
     batch = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32)
-    every = OrtSession(model.data).run(batch)
+    every = OrtSession(model.to_bytes()).run(batch)
     best = keep_best(model, 2, every.shape[1])
-    session = ort.InferenceSession(best.data, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(best.to_bytes(), providers=["CPUExecutionProvider"])
     values, classes = session.run(None, {session.get_inputs()[0].name: batch})
     assert [each.name for each in session.get_outputs()] == ["probabilities", "probabilities_classes"]
     assert np.array_equal(classes, np.argsort(-every, axis=1, kind="stable")[:, :2])
     assert np.array_equal(values, np.take_along_axis(every, classes, axis=1))
-    ours = OrtSession(best.data)
+    ours = OrtSession(best.to_bytes())
     assert (ours.top_k, ours.output_names) == (2, ("probabilities",))
     spread = ours.run(batch)
     assert spread.shape == every.shape
     assert np.array_equal(np.take_along_axis(spread, classes, axis=1), values)
     assert np.allclose(spread.sum(axis=1), 1, atol=1e-6)
-    assert np.array_equal(OrtSession(keep_all(best).data).run(batch), every)
+    assert np.array_equal(OrtSession(keep_all(best).to_bytes()).run(batch), every)
     assert keep_all(model) is model
 
 
@@ -49,7 +49,7 @@ def test_a_number_of_classes_that_is_open_is_refused() -> None:
     shape = onnx.helper.make_node("Shape", [proto.graph.input[0].name], ["taken"], "taken", start=0, end=1)
     proto.graph.node.insert(0, shape)
     with pytest.raises(EngineError) as caught:
-        OrtSession(OnnxModel.join(proto, arrays).data)
+        OrtSession(OnnxModel.join(proto, arrays).to_bytes())
     assert caught.value.code == "engine-signature"
 
 

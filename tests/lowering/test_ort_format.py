@@ -22,8 +22,8 @@ def test_the_answers_are_the_same_and_each_format_is_read_only_as_what_it_is() -
     model = OnnxModel(tiny_bundle.model_bytes())
     ort = ort_from_onnx(model)
     batch = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
-    assert np.allclose(OrtSession(ort, ort_format=True).run(batch), OrtSession(model.data).run(batch), atol=1e-6)
-    for data, ort_format in ((ort, False), (model.data, True), (ort[:-200], True), (b"ORTM" * 50, True)):
+    assert np.allclose(OrtSession(ort, ort_format=True).run(batch), OrtSession(model.to_bytes()).run(batch), atol=1e-6)
+    for data, ort_format in ((ort, False), (model.to_bytes(), True), (ort[:-200], True), (b"ORTM" * 50, True)):
         with pytest.raises(EngineError) as caught:
             OrtSession(data, ort_format=ort_format)
         assert caught.value.code == "engine-load"

@@ -13,7 +13,7 @@ from xxdeploy.lowering.center_pixels import center_pixels
 from xxdeploy.lowering.shift_input import CENTERED
 from xxdeploy.lowering.uint8_channels import take_channel_pixels
 from xxdeploy.lowering.x86_file import ship, unship
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize
 from xxdeploy.quantize import calibrate, quantize, scheme
@@ -64,7 +64,7 @@ def test_every_pixel_is_its_integer(mode: str, pads: str, optimize: bool) -> Non
     scaled = Preprocess(16, 16, mode=mode).normalize(pictures())
     wanted = run(before, scaled, optimize=optimize)
     np.testing.assert_array_equal(run(after, pictures(), optimize=optimize), wanted)
-    session = OrtSession(after.data, optimize=optimize)
+    session = OrtSession(after.to_bytes(), optimize=optimize)
     assert session.takes_pixels
     np.testing.assert_array_equal(session.run(scaled), wanted)
     np.testing.assert_array_equal(run(unship(after), pictures(), optimize=optimize), wanted)
@@ -82,17 +82,17 @@ def test_openvino_takes_them_too() -> None:
     from xxdeploy.runtime.engines.openvino.session import OpenVinoSession
 
     after = ship(quantized("caffe"), grid_of("caffe"), any_order=True)
-    session = OpenVinoSession(after.data, threads=1)
-    wanted = OrtSession(after.data).run(pictures())
+    session = OpenVinoSession(after.to_bytes(), threads=1)
+    wanted = OrtSession(after.to_bytes()).run(pictures())
     for count in (1, 4):
         np.testing.assert_allclose(session.run(pictures()[:count]), wanted[:count], atol=0.05 * np.abs(wanted).max())
 
 
 def test_the_first_layer_is_found_behind_its_border() -> None:
     before = quantized("caffe")
-    names = [layer.name for layer in integer_layers(GraphView.of(before))]
+    names = [layer.name for layer in integer_layers(Graph(before))]
     after = unship(ship(before, grid_of("caffe"), any_order=True))
-    assert [layer.name for layer in integer_layers(GraphView.of(after))] == names
+    assert [layer.name for layer in integer_layers(Graph(after))] == names
 
 
 def test_other_models_stay() -> None:

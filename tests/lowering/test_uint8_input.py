@@ -61,20 +61,20 @@ def test_every_pixel_is_its_integer(mode: str, grid: tuple[float, float]) -> Non
 
 def test_the_session_takes_pixels_and_scaled_images() -> None:
     _, quantized = int8()
-    session = OrtSession(take_pixels(quantized, STEP, CENTER).data)
+    session = OrtSession(take_pixels(quantized, STEP, CENTER).to_bytes())
     assert session.takes_pixels
     images = Preprocess(16, 16).normalize(pictures())
     np.testing.assert_array_equal(session.run(pictures()), session.run(images))
-    assert not OrtSession(quantized.data).takes_pixels
+    assert not OrtSession(quantized.to_bytes()).takes_pixels
 
 
 def test_openvino_takes_them_too() -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
     model = take_pixels(int8()[1], STEP, CENTER)
-    session = OpenVinoSession(model.data, threads=1)
+    session = OpenVinoSession(model.to_bytes(), threads=1)
     assert session.takes_pixels
     np.testing.assert_array_equal(session.run(pictures()), session.run(Preprocess(16, 16).normalize(pictures())))
-    wanted = OrtSession(model.data).run(pictures())
+    wanted = OrtSession(model.to_bytes()).run(pictures())
     np.testing.assert_allclose(session.run(pictures()), wanted, atol=0.05 * np.abs(wanted).max())
 
 
@@ -92,7 +92,7 @@ def test_other_grids_and_signed_integers_stay() -> None:
         assert take_pixels(quantized, step, center) is quantized
     _, signed = int8(name="static-w8c-a8i")
     assert take_pixels(signed, STEP, CENTER) is signed
-    assert take_pixels(network(), STEP, CENTER).data == network().data
+    assert take_pixels(network(), STEP, CENTER).to_bytes() == network().to_bytes()
 
 
 @pytest.mark.parametrize("value", [None, "[]", '{"step": 0, "center": 1}', '{"step": 1e999, "center": 0}', "{"])
@@ -104,5 +104,5 @@ def test_a_model_of_bytes_that_does_not_say_what_they_mean_is_refused(value: str
         entry = proto.metadata_props.add()
         entry.key, entry.value = METADATA, value
     with pytest.raises(EngineError) as caught:
-        OrtSession(OnnxModel.join(proto, arrays).data)
+        OrtSession(OnnxModel.join(proto, arrays).to_bytes())
     assert caught.value.code == "engine-signature"

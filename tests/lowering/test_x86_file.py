@@ -10,7 +10,7 @@ from quantnets import batches, ops, parse, run
 
 from xxdeploy.lowering.shift_input import CENTERED, shift_input
 from xxdeploy.lowering.x86_file import ship, unship
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize
 from xxdeploy.quantize import calibrate, quantize, scheme
@@ -59,10 +59,10 @@ def test_it_is_the_same_there_and_back(optimize: bool) -> None:
 
 def test_layers_are_found_again() -> None:
     model = quantized()
-    names = [layer.name for layer in integer_layers(GraphView.of(model))]
+    names = [layer.name for layer in integer_layers(Graph(model))]
     assert len(names) == 6
     shipped = ship(model, (STEP, CENTER), any_order=True)
-    assert [layer.name for layer in integer_layers(GraphView.of(unship(shipped)))] == names
+    assert [layer.name for layer in integer_layers(Graph(unship(shipped)))] == names
     assert unship(model) is model
 
 

@@ -49,7 +49,7 @@ def test_onnx_gives_what_keras_gives(name: str, top: bool) -> None:
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
         how = onnxruntime.SessionOptions()
         how.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-        session = onnxruntime.InferenceSession(graph.data, how, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(graph.to_bytes(), how, providers=["CPUExecutionProvider"])
         got = session.run(None, {"image": batch})[0]
         assert np.abs(got - expected).max() <= 1e-5 * (1 if top else 10 * np.abs(expected).max())
 

@@ -54,7 +54,7 @@ def test_it_is_the_formula_and_so_is_its_onnx(size: int, alpha: float, beta: flo
     np.testing.assert_allclose(model.predict_on_batch(images), expected, rtol=1e-5)
 
     graph, _ = optimize(onnx_from_keras(model, outputs=("features",)))
-    session = onnxruntime.InferenceSession(graph.data, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(graph.to_bytes(), providers=["CPUExecutionProvider"])
     np.testing.assert_allclose(session.run(None, {"image": images})[0], expected, rtol=1e-5)
 
 

@@ -30,4 +30,4 @@ def test_the_corners_are_the_same_network_in_onnx(name: str, alpha: float, size:
     onnx, _ = optimize(onnx_from_keras(model))
     batch = np.random.default_rng(0).uniform(-1, 1, (1, size, size, 3)).astype(np.float32)
     expected = np.asarray(model(batch, training=False))
-    assert np.abs(OrtSession(onnx.data, threads=1).run(batch) - expected).max() < 1e-5
+    assert np.abs(OrtSession(onnx.to_bytes(), threads=1).run(batch) - expected).max() < 1e-5

@@ -39,7 +39,7 @@ def test_the_same(options: str, root_count: int) -> None:
     assert ops(again) == {"Abs": 1, "LRN": 1, "Neg": 1}
     assert not again.proto().metadata_props
     batch = np.random.default_rng(0).normal(size=(2, 7, 5, 4)).astype(np.float32)
-    assert np.array_equal(OrtSession(again.data).run(batch), OrtSession(result.before.data).run(batch))
+    assert np.array_equal(OrtSession(again.to_bytes()).run(batch), OrtSession(result.before.to_bytes()).run(batch))
 
 
 @pytest.mark.parametrize("size", [1, 3, 9])
@@ -77,7 +77,7 @@ def test_openvino_gets_its_own_operator_back() -> None:
     from xxdeploy.runtime.engines.openvino.session import OpenVinoSession
 
     result = apply(f"{GIVEN} {{ p = Abs(x)  y = LRN<size = 5, alpha = 0.5, bias = 2.0>(p) }}", lrn_as_sums)
-    session = OpenVinoSession(result.after.data)
+    session = OpenVinoSession(result.after.to_bytes())
     kinds = [node.get_type_name() for node in session._model.get_ordered_ops()]
     assert "LRN" in kinds
     assert "Divide" not in kinds
@@ -85,7 +85,7 @@ def test_openvino_gets_its_own_operator_back() -> None:
     batch = np.random.default_rng(0).normal(size=(3, 7, 5, 4)).astype(np.float32)
     for count in (1, 3):
         found = session.run(batch[:count])
-        assert np.allclose(found, OrtSession(result.before.data).run(batch[:count]), atol=1e-5)
+        assert np.allclose(found, OrtSession(result.before.to_bytes()).run(batch[:count]), atol=1e-5)
 
 
 @pytest.mark.parametrize(

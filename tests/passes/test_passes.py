@@ -40,8 +40,8 @@ def run(before: OnnxModel, *passes: Pass, optimize: bool = False) -> tuple[list[
     after = graph.to_model()
     shape = [dim.dim_value or 3 for dim in before.proto().graph.input[0].type.tensor_type.shape.dim]
     images = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    expected = OrtSession(before.data, optimize=False).run(images)
-    found = OrtSession(after.data, optimize=optimize).run(images)
+    expected = OrtSession(before.to_bytes(), optimize=False).run(images)
+    found = OrtSession(after.to_bytes(), optimize=optimize).run(images)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     return [node.op_type for node in graph.nodes], counts
 

@@ -5,7 +5,7 @@ import pytest
 from quantnets import parse, residual
 
 from xxdeploy.errors import ConversionError
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.quantize.placement import Layout, plan_layout
 from xxdeploy.quantize.scheme import Scheme
 
@@ -14,12 +14,12 @@ HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
 
 def plan(text: str, float_layers: tuple[str, ...] = (), **arrays: np.ndarray) -> Layout:
-    view = GraphView.of(parse(HEAD + text, arrays))
-    return plan_layout(view, Scheme(float_layers=frozenset(float_layers)))
+    graph = Graph(parse(HEAD + text, arrays))
+    return plan_layout(graph, Scheme(float_layers=frozenset(float_layers)))
 
 
 def test_the_residual_network() -> None:
-    layout = plan_layout(GraphView.of(residual()), Scheme())
+    layout = plan_layout(Graph(residual()), Scheme())
     assert layout.layers == {
         "stem", "wide", "deep", "thin", "sum", "grouped", "both", "mean", "logits",
     }  # fmt: skip
@@ -109,7 +109,7 @@ def test_padding_with_another_value_stays_in_float() -> None:
 
 
 def test_named_layers_stay_in_float() -> None:
-    layout = plan_layout(GraphView.of(residual()), Scheme(float_layers=frozenset({"deep", "both"})))
+    layout = plan_layout(Graph(residual()), Scheme(float_layers=frozenset({"deep", "both"})))
     assert not layout.layers & {"deep", "both"}
     assert "wide6" in layout.scale_of  # its producer is an integer layer
     assert "deep6" in layout.scale_of  # its reader is one

@@ -80,7 +80,7 @@ def test_inputs_outputs_and_header_stay(model: OnnxModel, calibrated: Ranges) ->
 
 
 def test_the_same_question_gives_the_same_bytes(model: OnnxModel, calibrated: Ranges) -> None:
-    assert quantize(model, calibrated, U8S8) == quantize(OnnxModel(bytes(model.data)), calibrated, U8S8)
+    assert quantize(model, calibrated, U8S8) == quantize(OnnxModel(bytes(model.to_bytes())), calibrated, U8S8)
 
 
 def test_float_layers_stay_float(model: OnnxModel, calibrated: Ranges, tmp_path: Path) -> None:

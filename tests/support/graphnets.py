@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,9 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.passes.optimize import Pass, optimize
 
-Pass = Callable[[Graph], int]
 Feeds = Mapping[str, NDArray[Any]]
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>\n'
@@ -77,13 +76,11 @@ def apply(
 ) -> Result:
     """Run ``passes``; the result is a valid model and, on random inputs of batch 1 and 3, gives the same outputs."""
     model = parse(source, **arrays) if isinstance(source, str) else source
-    graph = Graph(model)
-    changed = tuple(step(graph) for step in passes)
-    after = graph.to_model()
+    after, records = optimize(model, passes)
     onnx.checker.check_model(after.proto(), full_check=True)
     if same:
         assert_same(model, after, feeds)
-    return Result(model, after, changed)
+    return Result(model, after, tuple(int(record.facts["changed"]) for record in records))
 
 
 def assert_same(before: OnnxModel, after: OnnxModel, feeds: Feeds | None = None, *, tolerance: float = 1e-5) -> None:
@@ -117,7 +114,7 @@ def run(model: OnnxModel, feeds: Feeds, *, optimize: bool = False) -> dict[str, 
     options.log_severity_level = 3
     levels = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.data, options, providers=CPU)
+    session = onnxruntime.InferenceSession(model.to_bytes(), options, providers=CPU)
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 

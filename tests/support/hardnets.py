@@ -58,7 +58,7 @@ def network(arrays: Weights, *, residual: bool = False) -> OnnxModel:
     """
     join = "joined = Add(first, wide)\n  second = Relu(joined)" if residual else "second = Relu(wide)"
     text = NETWORK.replace("JOIN", join)
-    scores = OrtSession(_parsed(text.replace("END", "probabilities = Identity(raw)"), arrays).data)
+    scores = OrtSession(_parsed(text.replace("END", "probabilities = Identity(raw)"), arrays).to_bytes())
     colors = np.random.default_rng(3).uniform(-0.7, 0.5, (256, 1, 1, 3)) * np.ones((1, 16, 16, 1))
     favor = scores.run(colors.astype(np.float32)).mean(axis=0)
     return _parsed(text.replace("END", "probabilities = Softmax(raw)"), {**arrays, "head_b": arrays["head_b"] - favor})

@@ -33,7 +33,7 @@ def edit_graph(bundle: Path, change: Callable[[Any, dict[str, Any]], None], file
     proto, views = OnnxModel((bundle / file).read_bytes()).split()
     arrays = {name: np.array(view) for name, view in views.items()}
     change(proto, arrays)
-    (bundle / file).write_bytes(OnnxModel.join(proto, arrays).data)
+    (bundle / file).write_bytes(OnnxModel.join(proto, arrays).to_bytes())
     rehash(bundle)
 
 

@@ -93,7 +93,7 @@ def run(model: OnnxModel, data: NDArray[np.float32], *, optimize: bool = True) -
     options.intra_op_num_threads = 1
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.data, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.to_bytes(), options, providers=["CPUExecutionProvider"])
     output: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: data})[0]
     return output
 
@@ -103,7 +103,7 @@ def optimized_ops(model: OnnxModel, folder: Path) -> Counter[str]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns that the optimized file fits this machine only
     options.optimized_model_filepath = str(folder / "optimised.onnx")
-    onnxruntime.InferenceSession(model.data, options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(model.to_bytes(), options, providers=["CPUExecutionProvider"])
     return Counter(node.op_type for node in onnx.load(folder / "optimised.onnx").graph.node)
 
 

@@ -18,19 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import VerificationError
+from xxdeploy.errors import ConversionError, VerificationError
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Arrays, GraphSession
 from xxdeploy.optional import extra
 from xxdeploy.results import decibels
 from xxdeploy.runtime.image.grid import METADATA, grid_from
 
 with extra("export"):
-    import onnxruntime
     from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
-_FATAL = 4
 _FED = "reference//"  # no tensor's name begins so: a layer's name is before the first slash
 
 
@@ -79,7 +78,7 @@ class Watch:
         del proto.graph.output[:]
         proto.graph.output.extend(ValueInfoProto(name=name) for name in self.tensors)
         self.input: str = next(value.name for value in proto.graph.input if value.name not in self.arrays)
-        self._session = _session(OnnxModel.join(proto, self.arrays))
+        self._session = _session(proto, self.arrays)
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Map a batch (n, h, w, c) float32 to the value of each tensor, the input among them."""
@@ -125,7 +124,7 @@ class Cut:
         )
         self._fetched = tuple(dict.fromkeys(fetched for fetched, *_ in self.pieces))
         graph.output.extend(ValueInfoProto(name=name) for name in self._fetched)
-        self._session = _session(OnnxModel.join(proto, arrays))
+        self._session = _session(proto, arrays)
 
     def rounds(self, node: Any) -> bool:
         """Whether a node reads, as it is or through a chain that nobody knows, what was rounded."""
@@ -259,29 +258,21 @@ def _ratio(signal: float, noise: float) -> float | None:
     return -200.0 if noise == float("inf") else decibels(signal, noise)
 
 
-def _session(model: OnnxModel) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # the graph as it is written
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+def _session(proto: ModelProto, arrays: Arrays) -> GraphSession:
     try:
-        session = onnxruntime.InferenceSession(
-            model.data, options, providers=["CPUExecutionProvider"], enable_fallback=0
-        )
-    except Exception as error:  # onnxruntime's own classes derive from Exception only
-        raise _failed(error) from error
-    session._model_bytes = None
-    return session
-
-
-def _run(session: Any, names: Sequence[str], feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    try:
-        return dict(zip(names, session.run(list(names), dict(feeds)), strict=True))
-    except Exception as error:  # as above
+        return GraphSession(proto, arrays, optimize=False)  # the graph as it is written
+    except ConversionError as error:
         raise _failed(error) from error
 
 
-def _failed(error: Exception) -> VerificationError:
+def _run(session: GraphSession, names: Sequence[str], feeds: Arrays) -> dict[str, NDArray[np.float32]]:
+    try:
+        return dict(zip(names, session.run(names, feeds), strict=True))
+    except ConversionError as error:
+        raise _failed(error) from error
+
+
+def _failed(error: ConversionError) -> VerificationError:
     return VerificationError(
         f"the graph cannot be run piece by piece: {str(error).strip().splitlines()[0][:300]}",
         hint="`xxdeploy inspect` shows its operators; a tensor before this place has another shape than it should",

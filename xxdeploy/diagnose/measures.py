@@ -39,7 +39,7 @@ def check_agreement(runtime: Runtime, truth: Truth, images: ImageSet, least: flo
 
     # The reference sees what Keras would: its own preprocessing, where that is known.
     right = truth.preprocess or runtime.manifest.preprocess
-    reference = evaluate(OrtSession(truth.fp32.data, name="onnx-fp32"), images.batches(right, _BATCH), None)
+    reference = evaluate(OrtSession(truth.fp32.to_bytes(), name="onnx-fp32"), images.batches(right, _BATCH), None)
     found = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, _BATCH), None)
     share = found.agreement(reference)
     if least is None:

@@ -49,7 +49,7 @@ def parse_network(library: Library, model: OnnxModel) -> ParsedNetwork:
             code="engine-weak-types",
         )
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse(model.data):
+    if not parser.parse(model.to_bytes()):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         raise EngineError(
             f"{library.target} {library.version} cannot read the graph: {_first(errors, logger)}",

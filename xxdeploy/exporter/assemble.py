@@ -81,7 +81,7 @@ def part_from(file: ModelFile, golden: NDArray[np.float32], plan: ExportPlan) ->
 
 def _answers(model: OnnxModel, batch: NDArray[np.float32], *, optimize: bool = True) -> tuple[NDArray[np.float32], ...]:
     """Return what each output gives for a batch, in their order."""
-    return tuple(OrtSession(model.data, exact=True, optimize=optimize).run_all(batch).values())
+    return tuple(OrtSession(model.to_bytes(), exact=True, optimize=optimize).run_all(batch).values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def bundle_parts(
     for number, part in enumerate(built.parts):
         model = f"model{part.suffix}.{'onnx' if part.ort is None else 'ort'}"
         files |= {
-            model: part.model.data if part.ort is None else part.ort,
+            model: part.model.to_bytes() if part.ort is None else part.ort,
             **{paths[number]: data[number] for paths, data in golden_files},
         }
         path = golden_files[0][0][number]

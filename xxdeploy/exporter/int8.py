@@ -101,7 +101,7 @@ def make_int8(
 
     def judge_on(chosen: ImageSet, batch: int) -> Judge:
         kept = record_reference(
-            OrtSession(fp32.data, name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
+            OrtSession(fp32.to_bytes(), name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
             chosen.batches(inputs.preprocess, batch),
             classes=inputs.task == "classification",
             on_progress=lambda progress: report(replace(progress, step="reference")),
@@ -109,13 +109,13 @@ def make_int8(
         )
 
         def judge(model: OnnxModel) -> Comparison:
-            session = OrtSession(model.data, name="onnx-int8", exact=True)
+            session = OrtSession(model.to_bytes(), name="onnx-int8", exact=True)
             return compare_with(kept, session, chosen.batches(inputs.preprocess, batch), chosen.labels)
 
         return judge
 
     def clock(model: OnnxModel) -> tuple[float, float]:
-        sessions = [OrtSession(model.data, name="onnx-int8"), OrtSession(fp32.data, name="onnx-fp32")]
+        sessions = [OrtSession(model.to_bytes(), name="onnx-int8"), OrtSession(fp32.to_bytes(), name="onnx-fp32")]
         ours, floats = measure_latency(sessions, first, lambda _: None)
         return ours, floats
 

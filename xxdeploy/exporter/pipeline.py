@@ -99,12 +99,16 @@ def export(
         engine, device = export_engine(plan, lowered.files[0].model, report)
         parities += prove_engine(keras, device, batches, limits[origin.output_names[0]])
 
-    exact = (OrtSession(stage.data, name=name, exact=True) for name, stage in stages.items())
+    exact = (OrtSession(stage.to_bytes(), name=name, exact=True) for name, stage in stages.items())
     accuracies, comparisons = measure_accuracy(chain([reference], exact, device), inputs, report)
     judged = comparisons if plan.precision == "fp32" else comparisons[1:]
     sentences = _judge(plan, judged, lowered.judged, lowered.noise)
     shipped = lowered.shipped(fp32)
-    timing: list[Runner] = [reference, *(OrtSession(each.data, name=name) for name, each in shipped.items()), *device]
+    timing: list[Runner] = [
+        reference,
+        *(OrtSession(each.to_bytes(), name=name) for name, each in shipped.items()),
+        *device,
+    ]
     timing = [FromPixels(each, inputs.preprocess) for each in timing]
     sizes = [4 * model.count_params(), *(each.size for each in shipped.values())]
     sizes += [engine.size for _ in device if engine]

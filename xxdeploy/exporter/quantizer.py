@@ -13,7 +13,7 @@ from xxdeploy.datasets import ImageSet
 from xxdeploy.datasets.batch_size import batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.options import Inputs
-from xxdeploy.onnxmodel.model import OnnxModel, SharedModel
+from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import OnProgress, Ranges
 from xxdeploy.runtime.image.grid import MIDDLE, ChannelGrid
@@ -25,8 +25,7 @@ with extra("export"):
     from xxdeploy.lowering.center_pixels import center_pixels
     from xxdeploy.lowering.scale_in_integers import scale_in_integers
     from xxdeploy.lowering.shift_input import CENTERED, shift_input
-    from xxdeploy.onnxmodel.graph import Graph
-    from xxdeploy.onnxmodel.graph_view import GraphView, layer_name
+    from xxdeploy.onnxmodel.graph import Graph, layer_name
     from xxdeploy.passes.infer_shapes import infer_shapes
     from xxdeploy.passes.optimize import optimize
     from xxdeploy.passes.push_strides import thin_out_reads
@@ -112,7 +111,7 @@ class Workshop:
 
         The ranges are kept under the digest of the graph that was not shifted: they serve that as well.
         """
-        (source,) = GraphView.of(self.fp32).inputs
+        (source,) = Graph(self.fp32).inputs
         known = dict(found.ranges)
         whole, spans = center // 1, {source: (-center * step, (255 - center) * step)}
         spans[CENTERED] = -whole * step, (255 - whole) * step
@@ -157,7 +156,7 @@ class Workshop:
                 quantizer=self.write,
                 on_progress=self._report,
             )
-            self._tuned[key] = SharedModel.of(found.model, model), found.rounding
+            self._tuned[key] = found.model.sharing(model), found.rounding
             del found
         tuned, rounding = self._tuned[key]
         return self.write(tuned, ranges, target, rounding=rounding)
@@ -183,7 +182,7 @@ class Workshop:
         key = CalibrationKey(model.digest, self._digest, "histograms", total)
         found = cached_histograms(self._folder, key, compute)
         # What is measured depends on the layout's rules, too: an older xxdeploy may have left a tensor out.
-        if set(plan_layout(GraphView.of(model), Scheme()).measured) - set(found.tensors):
+        if set(plan_layout(Graph(model), Scheme()).measured) - set(found.tensors):
             found = compute()
         return found
 
@@ -203,7 +202,7 @@ def _prepared(
 
     made, records = optimize(fp32, (shift, center, scale_in_integers, thin_out_reads, infer_shapes))
     # Half a gigabyte of VGG's weights is the same in both.
-    model = SharedModel.of(made, fp32) if any(record.facts["changed"] for record in records[:-1]) else fp32
+    model = made.sharing(fp32) if any(record.facts["changed"] for record in records[:-1]) else fp32
     if records[1].facts["changed"]:
         return model, (1.0, float(MIDDLE)), channels
     return model, pixels, pixels
@@ -213,7 +212,7 @@ def has_layer(model: OnnxModel, name: str) -> bool:
     """Tell whether a recipe may name ``name``: a node, its output, or the Keras layer that nodes belong to."""
     return any(
         name in (layer_name(node), node.output[0]) or layer_name(node).startswith(f"{name}/")
-        for node in GraphView.of(model).nodes
+        for node in Graph(model).nodes
     )
 
 
@@ -221,7 +220,7 @@ def _nodes(model: OnnxModel, names: tuple[str, ...]) -> frozenset[str]:
     """Return the nodes that ``names`` stand for: their own name, their output, or the Keras layer they belong to."""
     if not names:
         return frozenset()
-    nodes = [(layer_name(node), str(node.output[0])) for node in GraphView.of(model).nodes]
+    nodes = [(layer_name(node), str(node.output[0])) for node in Graph(model).nodes]
     found: set[str] = set()
     for name in names:
         own = {node for node, output in nodes if name in (node, output) or node.startswith(f"{name}/")}

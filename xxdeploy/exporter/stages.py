@@ -102,7 +102,7 @@ def prove_stage(
     parities = []
     for optimize in (False, True):
         session = OrtSession(
-            model.data, name=name if optimize else f"{name}, unoptimized", optimize=optimize, exact=True
+            model.to_bytes(), name=name if optimize else f"{name}, unoptimized", optimize=optimize, exact=True
         )
         for index, (output, tolerance) in enumerate(tolerances.items()):
             ours: Runner = Picked(session, output) if index else session

@@ -88,14 +88,13 @@ def cast_fp16(model: OnnxModel, ranges: Ranges | None = None, *, float_layers: f
 
 def _check(graph: Graph) -> None:
     problem = None
-    opsets = [entry.version for entry in graph.proto().opset_import if entry.domain in ("", "ai.onnx")]
-    if max(opsets, default=0) < OPSET:
+    if graph.opset < OPSET:
         problem = f"its opset is older than {OPSET}"
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
         problem = "it is quantized"
     if any(bodies(node) for node in graph.nodes):
         problem = "it has control flow"
-    if _HALF in graph.kinds().values() or any(array.dtype == np.float16 for array in graph.arrays.values()):
+    if _HALF in graph.types().values() or any(array.dtype == np.float16 for array in graph.arrays.values()):
         problem = "it has float16 tensors already"
     if problem:
         raise ConversionError(
@@ -134,7 +133,7 @@ class _Caster:
 
     def __init__(self, graph: Graph, floats: frozenset[str]) -> None:
         self.graph, self.floats = graph, floats
-        self.kinds = graph.kinds()
+        self.kinds = graph.types()
         self.half: set[str] = set()
         self.casts: dict[tuple[str, int], str] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -158,9 +157,7 @@ class _Caster:
                 else:
                     self.half.add(name)
         self.graph.nodes = self.nodes
-        proto = self.graph.proto()
-        del proto.graph.value_info[:]  # it speaks of float32
-        self.graph.set_proto(proto)
+        self.graph.forget_shapes()  # and with them the float32 types
 
     def _in_half(self, node: onnx.NodeProto) -> bool:
         if _name(node) in self.floats or node.output[0] in self.floats:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from xxdeploy.onnxmodel.graph_view import GraphView, with_nodes
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 
 with extra("export"):
-    from onnx import ModelProto, NodeProto, helper
+    from onnx import NodeProto, helper
 
 _MOVES = ("Concat", "MaxPool")
 _QUANTIZED, _DEQUANTIZED = "_quantized", "_dequantized"
@@ -21,17 +21,15 @@ def copy_integers(model: OnnxModel) -> OnnxModel:
     ONNX Runtime makes the same of the pairs. OpenVINO would round once more behind each Concat and MaxPool, to the
     values that are there already.
     """
-    view = GraphView.of(model)
-    reads = Counter([*(name for node in view.nodes for name in node.input), *view.outputs])
+    graph = Graph(model)
+    reads = Counter([*(name for node in graph.nodes for name in node.input), *graph.outputs])
     gone: set[str] = set()
-    proto = ModelProto()
-    proto.CopyFrom(view.proto)
-    for node in proto.graph.node:
-        quantizer = view.only_consumer(node.output[0]) if _moves(node) else None
-        pairs = [view.producers.get(name) for name in node.input]
+    for node in graph.nodes:
+        quantizer = graph.only_consumer(node.output[0]) if _moves(node) else None
+        pairs = [graph.producers().get(name) for name in node.input]
         if quantizer is None or quantizer.op_type != "QuantizeLinear":
             continue
-        if not all(pair is not None and _same_grid(view, pair, quantizer) for pair in pairs):
+        if not all(pair is not None and _same_grid(graph, pair, quantizer) for pair in pairs):
             continue
         sources = [pair.input[0] for pair in pairs if pair is not None]
         reads.subtract(node.input)
@@ -39,19 +37,16 @@ def copy_integers(model: OnnxModel) -> OnnxModel:
         node.input[:], node.output[:] = sources, quantizer.output
     if not gone:
         return model
-    kept = [node for node in proto.graph.node if _moves(node) or gone.isdisjoint(node.output)]
-    return with_nodes(proto, kept, view.arrays)
+    return graph.with_nodes([node for node in graph.nodes if _moves(node) or gone.isdisjoint(node.output)])
 
 
 def pair_copies(model: OnnxModel) -> OnnxModel:
     """Undo :func:`copy_integers`: for who compares a file with its float graph, tensor by tensor."""
-    view = GraphView.of(model)
+    graph = Graph(model)
     nodes: list[NodeProto] = []
     made: set[str] = set()
-    proto = ModelProto()
-    proto.CopyFrom(view.proto)
-    for node in proto.graph.node:
-        readers = view.consumers.get(node.output[0], ())
+    for node in graph.nodes:
+        readers = graph.consumers().get(node.output[0], ())
         after = next((reader for reader in readers if reader.op_type == "DequantizeLinear"), None)
         if not _moves(node) or not node.output[0].endswith(_QUANTIZED) or after is None:
             nodes.append(node)
@@ -59,24 +54,24 @@ def pair_copies(model: OnnxModel) -> OnnxModel:
         grid, output = after.input[1:], node.output[0]
         for index, name in enumerate(node.input):
             pair = f"{name.removesuffix(_QUANTIZED)}{_DEQUANTIZED}"
-            if pair not in view.producers and pair not in made:
+            if pair not in graph.producers() and pair not in made:
                 nodes.append(helper.make_node("DequantizeLinear", [name, *grid], [pair], pair))
                 made.add(pair)
             node.input[index] = pair
         node.output[0] = output.removesuffix(_QUANTIZED)
         nodes += [node, helper.make_node("QuantizeLinear", [node.output[0], *grid], [output], output)]
-    return with_nodes(proto, nodes, view.arrays) if len(nodes) > len(view.nodes) else model
+    return graph.with_nodes(nodes) if len(nodes) > len(graph.nodes) else model
 
 
 def _moves(node: NodeProto) -> bool:
     return node.op_type in _MOVES and len(node.output) == 1
 
 
-def _same_grid(view: GraphView, pair: NodeProto, quantizer: NodeProto) -> bool:
+def _same_grid(graph: Graph, pair: NodeProto, quantizer: NodeProto) -> bool:
     """Tell whether this dequantizes what the other would give back, integer for integer. Not in int8, see ``qdq``."""
-    if pair.op_type != "DequantizeLinear" or pair.input[0] in view.constants:
+    if pair.op_type != "DequantizeLinear" or pair.input[0] in graph.constants:
         return False
-    grids = [[view.constants.get(name) for name in node.input[1:]] for node in (pair, quantizer)]
+    grids = [[graph.constants.get(name) for name in node.input[1:]] for node in (pair, quantizer)]
     known = [[value for value in grid if value is not None and value.size == 1] for grid in grids]
     if any(len(grid) != 2 for grid in known) or known[1][1].dtype != "uint8":
         return False

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.optional import extra
+from xxdeploy.onnxmodel.run import GraphSession
 
 
 def ort_from_onnx(model: OnnxModel) -> bytes:
@@ -22,21 +22,14 @@ def ort_from_onnx(model: OnnxModel) -> bytes:
     ConversionError
         ``ort-format``: onnxruntime cannot write it.
     """
-    with extra("export"):
-        import onnxruntime as ort
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
         target = Path(folder) / "model.ort"
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(target)
-        options.add_session_config_entry("session.save_model_format", "ORT")
         try:
-            ort.InferenceSession(model.data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+            GraphSession(*model.split(), save_as=target)
             return target.read_bytes()
-        except Exception as error:  # onnxruntime's own classes derive from Exception only
+        except (ConversionError, OSError) as error:
             raise ConversionError(
-                f"onnxruntime cannot write its own format: {str(error).partition(chr(10))[0][:200]}",
+                f"onnxruntime cannot write its own format: {str(error)[:200]}",
                 hint="leave --ort-format out",
                 code="ort-format",
             ) from error

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import VerificationError
-from xxdeploy.onnxmodel.graph_view import GraphView, attributes, with_nodes
+from xxdeploy.onnxmodel.graph import Graph, attributes
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 
 with extra("export"):
-    from onnx import ModelProto, NodeProto, helper
+    from onnx import NodeProto, helper
 
 BLOCK = 4
 """Pixels of a row in a block. ONNX Runtime's convolution kernels take channels by fours."""
@@ -70,7 +70,7 @@ class Stem:
     @classmethod
     def of(cls, values: dict[str, Any]) -> Stem | None:
         """Read a Conv's attributes, which must say the same of rows and columns; None if they do not."""
-        if values.get("group", 1) != 1 or values.get("auto_pad", b"NOTSET") != b"NOTSET":
+        if values.get("group", 1) != 1 or values.get("auto_pad", "NOTSET") != "NOTSET":
             return None
         said = {"strides": [1, 1], "pads": [0] * 4, **{name: values[name] for name in _SAID if name in values}}
         found = cls.of_rows(said) if len(said.get("kernel_shape", [])) == 2 else None
@@ -96,27 +96,24 @@ def block_stem(model: OnnxModel) -> OnnxModel:
     (NASNet), a Slice would take back what it gains. The file must be one for processors with VNNI, or safe for those
     without in every order: the larger kernel's weights meet in other pairs (``quantize.x86.saturating_pairs``).
     """
-    view = GraphView.of(model)
-    proto = ModelProto()
-    proto.CopyFrom(view.proto)
-    (source,) = view.inputs
-    shape = [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim]
-    chain = _chain(view, source)
+    graph = Graph(model)
+    (source,) = graph.inputs
+    shape = [dim.dim_value for dim in graph.header.graph.input[0].type.tensor_type.shape.dim]
+    chain = _chain(graph, source)
     if chain is None or len(shape) != 4 or not shape[3] % BLOCK or shape[1] <= 0:
         return model
-    names, stem = _constants(view, chain[1]), Stem.of(attributes(chain[1]))
+    names, stem = _constants(graph, chain[1]), Stem.of(attributes(chain[1]))
     if names is None or stem is None or stem.blocks_after(shape[2]) is None:
         return model
     if shape[3] != 1 and (stem.kernel, stem.stride) != (3, 2):
         return model
-    if view.arrays[names[0]].shape[1:] != (shape[3], stem.kernel, stem.kernel):
+    if graph.arrays[names[0]].shape[1:] != (shape[3], stem.kernel, stem.kernel):
         return model
-    arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+    arrays = graph.arrays
     channels = len(arrays[names[0]])
     arrays[names[0]] = blocked(arrays[names[0]], stem)
     arrays.update((name, np.concatenate([arrays[name]] * stem.pixels)) for name in names[1:])
-    position = {node.output[0]: index for index, node in enumerate(proto.graph.node)}
-    pixels, conv, quantizer = (proto.graph.node[position[node.output[0]]] for node in chain)
+    pixels, conv, quantizer = chain
     layer, made = conv.output[0], quantizer.output[0]
     arrays[f"{layer}_rows"] = np.array([0, shape[1], shape[2] // BLOCK, shape[3] * BLOCK])
     arrays[f"{layer}_pixels"] = np.array([0, stem.size(shape[1]), stem.size(shape[2]), channels])
@@ -135,10 +132,10 @@ def block_stem(model: OnnxModel) -> OnnxModel:
         behind.append(helper.make_node(op, [at, *operands], [f"{several}_{what}"], f"{several}_{what}", **values))
         at = f"{several}_{what}"
     behind.append(helper.make_node("QuantizeLinear", [at, *quantizer.input[1:]], [made], f"{several}_quantized"))
-    nodes = list(proto.graph.node)
-    nodes[position[made] + 1 : position[made] + 1] = behind
+    position = next(index for index, node in enumerate(graph.nodes) if node is quantizer) + 1
+    nodes = [*graph.nodes[:position], *behind, *graph.nodes[position:]]
     front = helper.make_node("Reshape", [source, f"{layer}_rows"], [blocks], blocks)
-    return with_nodes(proto, [front, *nodes], arrays)
+    return graph.with_nodes([front, *nodes])
 
 
 def unblock_stem(model: OnnxModel) -> OnnxModel:
@@ -149,26 +146,24 @@ def unblock_stem(model: OnnxModel) -> OnnxModel:
     VerificationError
         ``wrong-weight``: the first layer is not what ``block_stem`` makes of any.
     """
-    view = GraphView.of(model)
-    (source,) = view.inputs
-    front = view.only_consumer(source)
+    graph = Graph(model)
+    (source,) = graph.inputs
+    front = graph.only_consumer(source)
     if front is None or front.op_type != "Reshape" or not front.output[0].endswith("_blocks"):
         return model
     layer = front.output[0].removesuffix("_blocks")
     try:
-        return _undone(view, source, front, layer)
+        return _undone(graph, source, front, layer)
     # A node, an attribute or an array is not there, or has no such shape.
     except (ArithmeticError, LookupError, StopIteration, ValueError) as error:
         raise _wrong(layer) from error
 
 
-def _undone(view: GraphView, source: str, front: NodeProto, layer: str) -> OnnxModel:
-    proto = ModelProto()
-    proto.CopyFrom(view.proto)
-    nodes = {node.output[0]: node for node in proto.graph.node}
+def _undone(graph: Graph, source: str, front: NodeProto, layer: str) -> OnnxModel:
+    nodes = {node.output[0]: node for node in graph.nodes}
     several, conv = f"{layer}_pairs", nodes[layer]
     names = [name for maker in conv.input[1:] for name in nodes[maker].input]
-    arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+    arrays = graph.arrays
     stem = Stem.of_rows(attributes(conv))
     weights = unblocked(arrays[names[0]], stem)
     if weights is None or any(len(arrays[name]) % stem.pixels for name in names[1:]):
@@ -177,17 +172,17 @@ def _undone(view: GraphView, source: str, front: NodeProto, layer: str) -> OnnxM
     if any((values != values[0]).any() for values in apart.values()):
         raise _wrong(layer)
     arrays.update({names[0]: weights}, **{name: values[0].copy() for name, values in apart.items()})
-    for node in proto.graph.node:
+    for node in graph.nodes:
         node.input[:] = [source if name == front.output[0] else name for name in node.input]
     _describe(conv, stem.attributes())
-    gone, last = {front.output[0]}, next(node for node in proto.graph.node if node.input[0] == several)
+    gone, last = {front.output[0]}, next(node for node in graph.nodes if node.input[0] == several)
     while last.op_type != "QuantizeLinear":
         gone.add(last.output[0])
-        last = next(node for node in proto.graph.node if node.input[0] == last.output[0])
+        last = next(node for node in graph.nodes if node.input[0] == last.output[0])
     gone.add(last.output[0])
-    kept = [node for node in proto.graph.node if node.output[0] not in gone]
+    kept = [node for node in graph.nodes if node.output[0] not in gone]
     nodes[several].output[0] = last.output[0]
-    return with_nodes(proto, kept, arrays)
+    return graph.with_nodes(kept)
 
 
 def blocked(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8]:
@@ -228,13 +223,13 @@ def _describe(conv: NodeProto, values: dict[str, list[int]]) -> None:
     conv.attribute.extend(helper.make_attribute(name, value) for name, value in values.items())
 
 
-def _chain(view: GraphView, source: str) -> tuple[NodeProto, NodeProto, NodeProto] | None:
+def _chain(graph: Graph, source: str) -> tuple[NodeProto, NodeProto, NodeProto] | None:
     """Return DequantizeLinear, Conv and the quantizer behind it, if they alone read the image, with a Transpose."""
     found, name, skipped = [], source, ("Transpose", "QuantizeLinear", "DequantizeLinear")
     for kind, between in (("DequantizeLinear", ()), ("Conv", skipped), ("QuantizeLinear", ("Relu", "Clip"))):
-        node = view.only_consumer(name)
+        node = graph.only_consumer(name)
         while node is not None and node.op_type in between:
-            node = view.only_consumer(node.output[0])
+            node = graph.only_consumer(node.output[0])
         if node is None or node.op_type != kind:
             return None
         found.append(node)
@@ -242,11 +237,11 @@ def _chain(view: GraphView, source: str) -> tuple[NodeProto, NodeProto, NodeProt
     return found[0], found[1], found[2]
 
 
-def _constants(view: GraphView, conv: NodeProto) -> list[str] | None:
+def _constants(graph: Graph, conv: NodeProto) -> list[str] | None:
     """Return the initializers of a convolution that can be changed, integer weights first; they are its own."""
-    makers = [view.producers.get(name) for name in conv.input[1:]]
+    makers = [graph.producers().get(name) for name in conv.input[1:]]
     if len(makers) != 2 or any(node is None or node.op_type != "DequantizeLinear" for node in makers):
         return None
     names = [name for node in makers if node is not None for name in node.input]
-    own = all(len(view.consumers[name]) == 1 and name in view.arrays for name in names)
-    return names if own and all(view.arrays[name].ndim for name in names) else None
+    own = all(len(graph.consumers()[name]) == 1 and name in graph.arrays for name in names)
+    return names if own and all(graph.arrays[name].ndim for name in names) else None

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.lowering.uint8_input import scaled_first
-from xxdeploy.onnxmodel.graph_view import GraphView, with_nodes
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.runtime.image.grid import METADATA, MIDDLE, ChannelGrid
 
 with extra("export"):
-    from onnx import ModelProto, NodeProto, TensorProto, helper
+    from onnx import NodeProto, TensorProto, helper
 
 _CHAIN = ("Pad", "Gather", "Div", "Sub", "QuantizeLinear")
 _WANTED = ("Div", "Sub", "QuantizeLinear")
@@ -28,30 +28,30 @@ def take_channel_pixels(model: OnnxModel, grid: ChannelGrid) -> OnnxModel:
     undid the scaling is taken out: the result computes the same, bit for bit. In a file with int8 activations the bytes
     are turned into them by a pair. Metadata ``xxdeploy.pixels`` holds the grid, for those who have a scaled image.
     """
-    view = GraphView.of(model)
-    (source,) = view.inputs
-    chain = _chain(view, source)
+    graph = Graph(model)
+    (source,) = graph.inputs
+    chain = _chain(graph, source)
     if chain is None:
         return model
-    proto = ModelProto()
-    proto.CopyFrom(view.proto)
     quantizer = chain[-1]
-    zero = view.constants[quantizer.input[2]]
+    zero = graph.constants[quantizer.input[2]]
     signed = zero.dtype == np.int8
-    if float(view.constants[quantizer.input[1]]) != 1.0 or int(zero) != MIDDLE - (128 if signed else 0):
+    if float(graph.constants[quantizer.input[1]]) != 1.0 or int(zero) != MIDDLE - (128 if signed else 0):
         return model
-    arrays: dict[str, NDArray[Any]] = dict(view.arrays)
     nodes, name = list[NodeProto](), source
     if chain[0].op_type == "Pad":
-        pads = [int(each) for each in view.constants[chain[0].input[1]]]
-        shape = [dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim]
-        made, name = _bordered(source, shape, pads, np.rint(np.array(grid.mean)[:: -1 if grid.flip else 1]), arrays)
+        pads = [int(each) for each in graph.constants[chain[0].input[1]]]
+        shape = [dim.dim_value for dim in graph.header.graph.input[0].type.tensor_type.shape.dim]
+        made, name = _bordered(
+            source, shape, pads, np.rint(np.array(grid.mean)[:: -1 if grid.flip else 1]), graph.arrays
+        )
         nodes += made
     gone = {output for node in chain for output in node.output}
-    kept = [node for node in proto.graph.node if gone.isdisjoint(node.output)]
+    kept = [node for node in graph.nodes if gone.isdisjoint(node.output)]
     made_here = quantizer.output[0]
     if signed:
-        arrays[f"{source}_middle"], arrays[f"{source}_step"] = np.array(MIDDLE, np.uint8), np.array(1, np.float32)
+        graph.arrays[f"{source}_middle"] = np.array(MIDDLE, np.uint8)
+        graph.arrays[f"{source}_step"] = np.array(1, np.float32)
         pair = f"{source}_dequantized"
         nodes.append(helper.make_node("DequantizeLinear", [name, f"{source}_step", f"{source}_middle"], [pair], pair))
         nodes.append(helper.make_node("QuantizeLinear", [pair, *quantizer.input[1:]], [made_here], quantizer.name))
@@ -59,17 +59,16 @@ def take_channel_pixels(model: OnnxModel, grid: ChannelGrid) -> OnnxModel:
         for node in kept:
             node.input[:] = [name if each == made_here else each for each in node.input]
         kept = scaled_first(kept, name)
-    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA, json.dumps(grid.to_json())
-    return with_nodes(proto, [*nodes, *kept], arrays)
+    graph.header.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    graph.note(METADATA, json.dumps(grid.to_json()))
+    return graph.with_nodes([*nodes, *kept])
 
 
-def _chain(view: GraphView, source: str) -> list[NodeProto] | None:
+def _chain(graph: Graph, source: str) -> list[NodeProto] | None:
     """Return the nodes from the image to its quantizer, if they are those of ``center_pixels``."""
     found, name = list[NodeProto](), source
     for kind in _CHAIN:
-        node = view.only_consumer(name)
+        node = graph.only_consumer(name)
         if node is not None and node.op_type == kind:
             found.append(node)
             name = node.output[0]

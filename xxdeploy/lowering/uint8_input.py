@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-from xxdeploy.onnxmodel.graph_view import GraphView, with_nodes
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.runtime.image.grid import METADATA
 
 with extra("export"):
-    from onnx import ModelProto, NodeProto, TensorProto
+    from onnx import NodeProto, TensorProto
 
 
 def take_pixels(model: OnnxModel, step: float, center: float) -> OnnxModel:
@@ -21,29 +21,26 @@ def take_pixels(model: OnnxModel, step: float, center: float) -> OnnxModel:
     result computes the same, bit for bit. It holds ``{"step": ..., "centre": ...}`` as metadata ``xxdeploy.pixels``,
     for those who have a scaled image.
     """
-    view = GraphView.of(model)
-    (source,) = view.inputs
-    node, shift = view.only_consumer(source), 0.0
+    graph = Graph(model)
+    (source,) = graph.inputs
+    node, shift = graph.only_consumer(source), 0.0
     first = node
-    if node is not None and node.op_type == "Sub" and node.input[1] in view.constants:
-        shift = -float(view.constants[node.input[1]].reshape(()))
-        node = view.only_consumer(node.output[0])
+    if node is not None and node.op_type == "Sub" and node.input[1] in graph.constants:
+        shift = -float(graph.constants[node.input[1]].reshape(()))
+        node = graph.only_consumer(node.output[0])
     if node is None or first is None or node.op_type != "QuantizeLinear" or len(node.input) < 3:
         return model
-    scale, zero = (view.constants[name] for name in node.input[1:3])
+    scale, zero = (graph.constants[name] for name in node.input[1:3])
     # Pixel 255 must come out as 255: an error of a thousandth of a step a step is a quarter of one there.
     if zero.dtype != "uint8" or abs(float(scale) / step - 1) > 1e-4 or abs(center - shift / step - int(zero)) > 1e-3:
         return model
-    proto = ModelProto()
-    proto.CopyFrom(view.proto)
     gone = {*first.output, *node.output}
-    kept = [each for each in proto.graph.node if gone.isdisjoint(each.output)]
-    for each in kept:
-        each.input[:] = [source if name == node.output[0] else name for name in each.input]
-    next(value for value in proto.graph.input if value.name == source).type.tensor_type.elem_type = TensorProto.UINT8
-    entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA, json.dumps({"step": step, "centre": center})
-    return with_nodes(proto, scaled_first(kept, source), view.arrays)
+    kept = [other for other in graph.nodes if gone.isdisjoint(other.output)]
+    for reader in kept:
+        reader.input[:] = [source if name == node.output[0] else name for name in reader.input]
+    graph.header.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    graph.note(METADATA, json.dumps({"step": step, "centre": center}))
+    return graph.with_nodes(scaled_first(kept, source))
 
 
 def scaled_first(nodes: list[NodeProto], source: str) -> list[NodeProto]:
@@ -71,13 +68,13 @@ def scaled_first(nodes: list[NodeProto], source: str) -> list[NodeProto]:
 
 def scaled_last(model: OnnxModel) -> OnnxModel:
     """Put the image's Transpose back between its pairs, so that the first layer reads a pair; others stay."""
-    view = GraphView.of(model)
-    (source,) = view.inputs
-    while (border := _border(view, source)) is not None:
+    graph = Graph(model)
+    (source,) = graph.inputs
+    while (border := _border(graph, source)) is not None:
         source = border
     chain, name = list[NodeProto](), source
     for kind in ("DequantizeLinear", "QuantizeLinear", "DequantizeLinear", "Transpose"):
-        node = view.only_consumer(name)
+        node = graph.only_consumer(name)
         if node is None or node.op_type != kind:
             return model
         chain.append(node)
@@ -89,11 +86,9 @@ def scaled_last(model: OnnxModel) -> OnnxModel:
         quantizer.output[0]: (moved, f"{moved}_quantized"),
         last.output[0]: (f"{moved}_quantized", transpose.output[0]),
     }
-    proto = ModelProto()
-    proto.CopyFrom(view.proto)
     behind: list[NodeProto] = []
     rest: list[NodeProto] = []
-    for node in proto.graph.node:
+    for node in graph.nodes:
         made = node.output[0]
         if made in changes:
             node.input[0], node.output[0] = changes[made]
@@ -102,11 +97,11 @@ def scaled_last(model: OnnxModel) -> OnnxModel:
             rest.append(node)
     at = next(index for index, node in enumerate(rest) if node.output[0] == first.output[0]) + 1
     order = sorted(behind, key=lambda node: ("Transpose", "QuantizeLinear", "DequantizeLinear").index(node.op_type))
-    return with_nodes(proto, [*rest[:at], *order, *rest[at:]], view.arrays)
+    return graph.with_nodes([*rest[:at], *order, *rest[at:]])
 
 
-def _border(view: GraphView, name: str) -> str | None:
+def _border(graph: Graph, name: str) -> str | None:
     """Return what puts a border around the picture ``name`` (:mod:`xxdeploy.lowering.uint8_channels`), if anything."""
-    readers = [node for node in view.consumers.get(name, ()) if node.op_type == "Concat"]
-    others = {node.op_type for node in view.consumers.get(name, ())} - {"Concat", "Shape"}
+    readers = [node for node in graph.consumers().get(name, ()) if node.op_type == "Concat"]
+    others = {node.op_type for node in graph.consumers().get(name, ())} - {"Concat", "Shape"}
     return str(readers[0].output[0]) if len(readers) == 1 and not others else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,39 +19,91 @@ if TYPE_CHECKING:
     import onnx
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Parts:
+    """A graph without weights, and the weights, which may be views of another model's bytes."""
+
+    proto: onnx.ModelProto
+    arrays: Mapping[str, NDArray[Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class OnnxModel:
-    """A serialized ONNX model. Steps take one and return another; none is edited in place."""
+    """An ONNX model. Steps take one and return another; none is edited in place.
 
-    data: bytes = field(repr=False)
+    It holds the serialized bytes, or, where it shares most weights with another model, its own parts: see
+    :meth:`sharing`. :meth:`to_bytes` then serializes at each call; ``split``, ``digest`` and ``size`` do not.
+
+    Raises
+    ------
+    ConversionError
+        ``empty-model``.
+    """
+
+    content: bytes | _Parts = field(repr=False)
 
     def __post_init__(self) -> None:
-        if not self.data:
+        if not self.content:
             raise ConversionError("the ONNX model is empty", hint="export it again", code="empty-model")
+
+    def to_bytes(self) -> bytes:
+        """Return the serialized model: a copy of all weights (VGG16: half a gigabyte) if it shares them."""
+        return self.content if isinstance(self.content, bytes) else b"".join(self._chunks())
 
     @property
     def digest(self) -> str:
         """SHA-256 of the bytes, in hexadecimal."""
-        return hashlib.sha256(self.data).hexdigest()
+        digest = hashlib.sha256()
+        for chunk in self._chunks():
+            digest.update(chunk)
+        return digest.hexdigest()
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        return len(self.data)
+        """Number of bytes."""
+        return sum(map(len, self._chunks()))
+
+    def _chunks(self) -> Sequence[bytes | memoryview]:
+        if isinstance(self.content, bytes):
+            return (self.content,)
+        return wire.chunks(self.content.proto, self.content.arrays)
 
     def proto(self) -> onnx.ModelProto:
-        """Parse a fresh ``ModelProto``, which the caller owns and may edit."""
+        """Parse a new ``ModelProto`` with all weights, which the caller owns and may edit."""
         with extra("export"):
             import onnx
-        return onnx.load_model_from_string(self.data)
+        return onnx.load_model_from_string(self.to_bytes())
 
     def split(self) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
-        """Return the graph without weights, and the weights as read-only views: nothing large is copied."""
-        return wire.split(self.data)
+        """Return a new ``ModelProto`` without weights, and the weights as read-only views: nothing large is copied.
+
+        Raises
+        ------
+        ConversionError
+            ``unreadable-onnx``, see :func:`xxdeploy.onnxmodel.wire.split`.
+        """
+        if isinstance(self.content, bytes):
+            return wire.split(self.content)
+        proto = type(self.content.proto)()
+        proto.CopyFrom(self.content.proto)
+        return proto, dict(self.content.arrays)
+
+    def sharing(self, base: OnnxModel) -> OnnxModel:
+        """Return this model with each array that ``base`` has under the same name, bit for bit, taken from there."""
+        proto, arrays = self.split()
+        held = base.split()[1]
+
+        def kept(name: str, array: NDArray[Any]) -> NDArray[Any]:
+            other = held.get(name)
+            # Bits, not values: a model that holds NaN, or minus zero for zero, has another digest.
+            same = other is not None and (other.dtype, other.shape) == (array.dtype, array.shape)
+            return other if other is not None and same and _bits_equal(other, array) else array.copy()
+
+        return OnnxModel(_Parts(proto, {name: kept(name, array) for name, array in arrays.items()}))
 
     @classmethod
     def join(cls, proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> OnnxModel:
-        """Put a graph and its weights together; the inverse of ``split``."""
+        """Serialize a graph and its weights; the inverse of ``split``."""
         return cls(wire.join(proto, arrays))
 
     @classmethod
@@ -68,65 +120,12 @@ class OnnxModel:
 
     @classmethod
     def from_proto(cls, proto: onnx.ModelProto) -> OnnxModel:
-        """Serialize deterministically: the same graph gives the same bytes."""
+        """Serialize deterministically: the same graph becomes the same bytes."""
         return cls(proto.SerializeToString(deterministic=True))
-
-
-class SharedModel(OnnxModel):
-    """The ``OnnxModel`` of a graph without weights and of arrays that may be views of another model's bytes.
-
-    ``data`` joins them anew at each call: half a gigabyte for VGG16. ``split``, ``digest`` and ``size`` do not.
-    """
-
-    __slots__ = ("_arrays", "_proto")
-    _proto: onnx.ModelProto
-    _arrays: Mapping[str, NDArray[Any]]
-
-    def __init__(self, proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> None:
-        object.__setattr__(self, "_proto", proto)
-        object.__setattr__(self, "_arrays", dict(arrays))
-
-    @classmethod
-    def of(cls, model: OnnxModel, base: OnnxModel) -> SharedModel:
-        """Return ``model``, with every array that ``base`` has under the same name taken from there."""
-        proto, arrays = model.split()
-        held = base.split()[1]
-
-        def kept(name: str, array: NDArray[Any]) -> NDArray[Any]:
-            other = held.get(name)
-            # Bits, not values: a model that holds NaN, or minus zero for zero, has another digest.
-            same = other is not None and (other.dtype, other.shape) == (array.dtype, array.shape)
-            return other if other is not None and same and _bits_equal(other, array) else array.copy()
-
-        return cls(proto, {name: kept(name, array) for name, array in arrays.items()})
-
-    @property
-    def data(self) -> bytes:
-        """The serialized model."""
-        return wire.join(self._proto, self._arrays)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the bytes, in hexadecimal."""
-        found = hashlib.sha256()
-        for chunk in wire.chunks(self._proto, self._arrays):
-            found.update(chunk)
-        return found.hexdigest()
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(map(len, wire.chunks(self._proto, self._arrays)))
-
-    def split(self) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
-        """Return the graph without weights, a copy, and the weights, which nobody may write to."""
-        proto = type(self._proto)()
-        proto.CopyFrom(self._proto)
-        return proto, dict(self._arrays)
 
 
 def _bits_equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
     if one.dtype.hasobject:
         return bool(np.array_equal(one, other))
-    flat, flat_other = (np.ascontiguousarray(each).reshape(-1).view(np.uint8) for each in (one, other))
+    flat, flat_other = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
     return bool(np.array_equal(flat, flat_other))

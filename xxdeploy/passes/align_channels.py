@@ -32,9 +32,7 @@ def align_channels(graph: Graph) -> int:
     for node in graph.nodes:
         count += _widen(graph, node, plan, extra)
     if count:
-        proto = graph.proto()
-        del proto.graph.value_info[:]  # the shapes it holds are no longer true
-        graph.set_proto(proto)
+        graph.forget_shapes()
     return count
 
 

@@ -45,7 +45,7 @@ def split_batch_norm(graph: Graph) -> int:
 
 def fold_affine(graph: Graph) -> int:
     """Fold Mul and Add by constants into Conv, and Mul into MatMul, before them; return how many."""
-    producers, consumers, shapes = graph.producers(), graph.consumers(), graph.shapes()
+    producers, consumers, shapes = dict(graph.producers()), graph.consumers(), graph.shapes()
     renamed: dict[str, str] = {}
     gone = []
     for node in graph.nodes:

@@ -21,7 +21,7 @@ _KEPT |= {"DequantizeLinear", "QuantizeLinear"}  # else 8-bit weights would beco
 
 def fold_constants(graph: Graph) -> int:
     """Replace constant nodes by initializers; return how many."""
-    opset = graph.proto().opset_import
+    opset = graph.header.opset_import
     folded = []
     for node in graph.nodes:
         if node.domain or node.op_type in _KEPT or len(node.output) != 1:

@@ -39,7 +39,7 @@ def fold_factorized(graph: Graph) -> int:
     convolution. Together that is a 2x2 convolution with stride 2, with one tap that is not zero for each output
     channel: eight nodes become one, which a batch norm behind it folds into and which INT8 runs in integers.
     """
-    index = _Index(graph.producers(), graph.consumers(), graph.shapes(), graph.kinds())
+    index = _Index(graph.producers(), graph.consumers(), graph.shapes(), graph.types())
     count = 0
     for node in graph.nodes:
         if node.op_type != "Concat" or attribute(node, "axis", 0) not in (1, -3) or len(node.input) < 2:
@@ -82,6 +82,7 @@ def fold_factorized(graph: Graph) -> int:
 
 def _sweep(graph: Graph) -> None:
     """Take out the branches that nothing reads any longer, or they would hold on to their source's old readers."""
+    graph.drop_indices()
     while True:
         read = graph.consumers()
         dead = [node for node in graph.nodes if not any(name in read or name in graph.kept for name in node.output)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -31,7 +31,7 @@ def fold_pad(graph: Graph) -> int:
     begin in its own padding.
     """
     producers = graph.producers()
-    kinds = graph.kinds()
+    kinds = graph.types()
     count = 0
     for node in graph.nodes:
         pad = producers.get(node.input[0]) if node.input else None
@@ -99,7 +99,7 @@ def _fits(node: onnx.NodeProto, pads: Sequence[int]) -> bool:
     return all(side < size for side, size in zip(pads, kernel * 2, strict=True))
 
 
-def _not_negative(graph: Graph, producers: dict[str, onnx.NodeProto], pad: onnx.NodeProto) -> bool:
+def _not_negative(graph: Graph, producers: Mapping[str, onnx.NodeProto], pad: onnx.NodeProto) -> bool:
     node = producers.get(pad.input[0])
     if node is None:
         return False

@@ -6,6 +6,8 @@ Unsqueeze, Concat. With every other size known, the computed one is what Reshape
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx
 
@@ -39,7 +41,7 @@ def fold_reshape(graph: Graph) -> int:
     return count
 
 
-def _skip(producers: dict[str, onnx.NodeProto], name: str, steps: tuple[str, ...]) -> onnx.NodeProto | None:
+def _skip(producers: Mapping[str, onnx.NodeProto], name: str, steps: tuple[str, ...]) -> onnx.NodeProto | None:
     node = producers.get(name)
     while node is not None and node.op_type in steps:
         node = producers.get(node.input[0])

@@ -64,7 +64,7 @@ def _lower(graph: Graph, node: onnx.NodeProto) -> float:
 
 def fuse_global_pool(graph: Graph) -> int:
     """Write a mean (or maximum) over height and width as GlobalAveragePool (GlobalMaxPool); return how many."""
-    shapes, kinds = graph.shapes(), graph.kinds()
+    shapes, kinds = graph.shapes(), graph.types()
     count = 0
     nodes: list[onnx.NodeProto] = []
     for node in graph.nodes:

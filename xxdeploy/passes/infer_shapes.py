@@ -14,9 +14,8 @@ def infer_shapes(graph: Graph) -> int:
 
     Raises ``ConversionError`` (``invalid-graph``) if the checker or the inference refuses the graph.
     """
-    proto = graph.proto()
-    del proto.graph.value_info[:]
-    small = skeleton(proto, graph.arrays)
+    graph.forget_shapes()
+    small = skeleton(graph.proto(), graph.arrays)
     try:
         onnx.checker.check_model(small)
         inferred = onnx.shape_inference.infer_shapes(small, check_type=True, strict_mode=True, data_prop=True)
@@ -27,6 +26,6 @@ def infer_shapes(graph: Graph) -> int:
             code="invalid-graph",
         ) from error
     made = {name for node in graph.nodes for name in node.output} - set(graph.outputs)
-    proto.graph.value_info.extend(value for value in inferred.graph.value_info if value.name in made)
-    graph.set_proto(proto)
-    return len(proto.graph.value_info)
+    known = graph.header.graph.value_info
+    known.extend(value for value in inferred.graph.value_info if value.name in made)
+    return len(known)

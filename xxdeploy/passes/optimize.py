@@ -72,6 +72,7 @@ def optimize(model: OnnxModel, passes: Sequence[Pass] = DEFAULT) -> tuple[OnnxMo
     for step in passes:
         start = time.perf_counter()
         changed = step(graph)
+        graph.drop_indices()  # passes edit nodes in place
         facts = MappingProxyType({"changed": changed, "nodes": len(graph.nodes)})
         records.append(StepRecord(step.__name__, facts, time.perf_counter() - start))
     return graph.to_model(), tuple(records)

@@ -25,14 +25,11 @@ def remove_dead(graph: Graph) -> int:
     unused = [name for name in graph.arrays if name not in needed]
     for name in unused:
         del graph.arrays[name]
-    proto = graph.proto()
-    domains = set(_domains(graph.nodes))
-    imports = [item for item in proto.opset_import if item.domain in _STANDARD or item.domain in domains]
-    foreign = len(proto.opset_import) - len(imports)
-    del proto.opset_import[:]
-    proto.opset_import.extend(imports)
-    graph.set_proto(proto)
-    return count + len(unused) + foreign
+    domains = {*_STANDARD, *_domains(graph.nodes)}
+    foreign = [item for item in graph.header.opset_import if item.domain not in domains]
+    for item in foreign:
+        graph.header.opset_import.remove(item)
+    return count + len(unused) + len(foreign)
 
 
 def _domains(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:

@@ -156,7 +156,9 @@ class Subject:
         from xxdeploy.diagnose.measures import check_latency
         from xxdeploy.runtime.engines.ort import OrtSession
 
-        beside = load(self._beside).session if self._beside else OrtSession(self.truth.fp32.data, name="onnx-fp32")
+        beside = (
+            load(self._beside).session if self._beside else OrtSession(self.truth.fp32.to_bytes(), name="onnx-fp32")
+        )
         return check_latency(self.runtime, beside, self.budget)
 
     def check_drift(self) -> Facts:

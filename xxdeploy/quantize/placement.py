@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xxdeploy.errors import ConversionError
-from xxdeploy.onnxmodel.graph_view import GraphView, layer_name
+from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.optional import extra
 from xxdeploy.quantize.policy import CPU, Role, role
 from xxdeploy.quantize.scheme import Scheme
@@ -50,7 +50,7 @@ class Layout:
         return tuple(dict.fromkeys(name for names in self.sources.values() for name in names))
 
 
-def plan_layout(view: GraphView, scheme: Scheme, table: Mapping[str, Role] = CPU) -> Layout:
+def plan_layout(graph: Graph, scheme: Scheme, table: Mapping[str, Role] = CPU) -> Layout:
     """Lay ``scheme`` out over the graph, for a target with the support ``table``.
 
     Raises
@@ -58,31 +58,31 @@ def plan_layout(view: GraphView, scheme: Scheme, table: Mapping[str, Role] = CPU
     ConversionError
         ``nothing-to-quantize``: the graph has no layer that the target runs in integers.
     """
-    roles = {id(node): role(view, node, table) for node in view.nodes}
-    passes = [node for node in view.nodes if roles[id(node)] is Role.PASS]
-    layers = _integer_layers(view, roles, scheme)
+    roles = {id(node): role(graph, node, table) for node in graph.nodes}
+    passes = [node for node in graph.nodes if roles[id(node)] is Role.PASS]
+    layers = _integer_layers(graph, roles, scheme)
     if not any(roles[id(node)] is Role.COMPUTE for node in layers):
         raise ConversionError(
             "the graph has no convolution or matrix product that could become INT8",
             hint="keep the float model, or name fewer layers that stay in float",
             code="nothing-to-quantize",
         )
-    wanted = {name for node in layers for name in view.activations(node)}
+    wanted = {name for node in layers for name in graph.activations(node)}
     for node in reversed(passes):
         if node.output[0] in wanted:
             wanted.add(node.input[0])
-    ends = {_end(view, node, roles): node for node in layers}
+    ends = {_end(graph, node, roles): node for node in layers}
     quantized = wanted | {end for end, node in ends.items() if node.op_type not in ("Gemm", "MatMul")}
-    groups = _Groups(view, quantized)
-    for node in view.nodes:
+    groups = _Groups(graph, quantized)
+    for node in graph.nodes:
         kind, end = roles[id(node)], node.output[0]
         if kind in (Role.PASS, Role.ACTIVATION) and end in wanted and node.input[0] in quantized:
             # A Relu is measured all the same: it has a scale of its own where its input's layer goes back to float.
             groups.join(node.input[0], end, silent=kind is Role.PASS)
     for end, node in ends.items():
         if node.op_type == "Concat" and end == node.output[0]:  # a Clip behind it makes a narrower range
-            for name in dict.fromkeys(view.activations(node)):
-                alone = view.only_consumer(name) is node and not groups.shared(name)
+            for name in dict.fromkeys(graph.activations(node)):
+                alone = graph.only_consumer(name) is node and not groups.shared(name)
                 if alone or (name in ends and ends[name].op_type == "Concat"):
                     groups.join(name, end)
     return Layout(
@@ -92,18 +92,18 @@ def plan_layout(view: GraphView, scheme: Scheme, table: Mapping[str, Role] = CPU
     )
 
 
-def _integer_layers(view: GraphView, roles: Mapping[int, Role], scheme: Scheme) -> list[NodeProto]:
+def _integer_layers(graph: Graph, roles: Mapping[int, Role], scheme: Scheme) -> list[NodeProto]:
     """Return the nodes that compute in integers, in graph order."""
     layers = []
     floats: set[str] = set()
-    for node in view.nodes:
+    for node in graph.nodes:
         kind = roles[id(node)]
         if kind in (Role.PASS, Role.ACTIVATION):
             floats |= {node.output[0]} if node.input[0] in floats else set()
             continue
         asked = kind is not Role.FLOAT and not {layer_name(node), node.output[0]} & scheme.float_layers
         rounded_for_it = node.op_type == "Add" and any(
-            _for_floats(view, name) for name in floats.intersection(node.input)
+            _for_floats(graph, name) for name in floats.intersection(node.input)
         )
         if asked and not rounded_for_it:
             layers.append(node)
@@ -112,15 +112,15 @@ def _integer_layers(view: GraphView, roles: Mapping[int, Role], scheme: Scheme) 
     return layers
 
 
-def _for_floats(view: GraphView, name: str) -> bool:
+def _for_floats(graph: Graph, name: str) -> bool:
     """Tell whether no layer reads a tensor in integers: what activations and pools make of it is rounded by itself."""
-    return all(reader.op_type in ("Add", "Relu", "Clip", "AveragePool") for reader in view.consumers.get(name, ()))
+    return all(reader.op_type in ("Add", "Relu", "Clip", "AveragePool") for reader in graph.consumers().get(name, ()))
 
 
-def _end(view: GraphView, node: NodeProto, roles: Mapping[int, Role]) -> str:
+def _end(graph: Graph, node: NodeProto, roles: Mapping[int, Role]) -> str:
     """Return the tensor that a layer writes once the activations that follow it alone are counted in."""
     end = node.output[0]
-    while (reader := view.only_consumer(end)) is not None and roles[id(reader)] is Role.ACTIVATION:
+    while (reader := graph.only_consumer(end)) is not None and roles[id(reader)] is Role.ACTIVATION:
         end = reader.output[0]
     return str(end)
 
@@ -128,8 +128,8 @@ def _end(view: GraphView, node: NodeProto, roles: Mapping[int, Role]) -> str:
 class _Groups:
     """Quantized tensors that have one scale together, named by the first of them in graph order."""
 
-    def __init__(self, view: GraphView, quantized: set[str]) -> None:
-        every = (*view.inputs, *(output for node in view.nodes for output in node.output))
+    def __init__(self, graph: Graph, quantized: set[str]) -> None:
+        every = (*graph.inputs, *(output for node in graph.nodes for output in node.output))
         self._order = [name for name in every if name in quantized]
         self._group = {name: [name] for name in self._order}
         self._silent: set[str] = set()

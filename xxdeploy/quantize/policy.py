@@ -13,7 +13,7 @@ from enum import Enum
 
 import numpy as np
 
-from xxdeploy.onnxmodel.graph_view import GraphView, attributes
+from xxdeploy.onnxmodel.graph import Graph, attributes
 from xxdeploy.optional import extra
 
 with extra("export"):
@@ -51,13 +51,13 @@ CPU: Mapping[str, Role] = {
 }
 
 
-def role(view: GraphView, node: NodeProto, table: Mapping[str, Role] = CPU) -> Role:
+def role(graph: Graph, node: NodeProto, table: Mapping[str, Role] = CPU) -> Role:
     """Return the role that ``node`` can play, FLOAT where its operands rule the table's role out."""
     found = table.get(node.op_type, Role.FLOAT) if node.domain in ("", "ai.onnx") else Role.FLOAT
-    if found is Role.FLOAT or any(name not in view.floats for name in (*view.activations(node)[:1], node.output[0])):
+    if found is Role.FLOAT or any(name not in graph.floats for name in (*graph.activations(node)[:1], node.output[0])):
         return Role.FLOAT
     possible = {Role.COMPUTE: _has_weights, Role.ARITHMETIC: _has_exact_operands, Role.PASS: _keeps_range}.get(found)
-    return found if possible is None or possible(view, node) else Role.FLOAT
+    return found if possible is None or possible(graph, node) else Role.FLOAT
 
 
 def weight_axis(node: NodeProto) -> int:
@@ -67,33 +67,33 @@ def weight_axis(node: NodeProto) -> int:
     return 0 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 1
 
 
-def _has_weights(view: GraphView, node: NodeProto) -> bool:
+def _has_weights(graph: Graph, node: NodeProto) -> bool:
     """Weights and bias are constant and laid out as the integer kernels want them."""
-    if node.input[0] in view.constants or any(name and name not in view.constants for name in node.input[1:]):
+    if node.input[0] in graph.constants or any(name and name not in graph.constants for name in node.input[1:]):
         return False
     if node.op_type == "Gemm":
         values = attributes(node)
         plain = values.get("alpha", 1.0) == 1.0 and values.get("beta", 1.0) == 1.0 and not values.get("transA", 0)
-        channels = view.constants[node.input[1]].shape[weight_axis(node)]
-        bias = view.constants[node.input[2]].size if len(node.input) > 2 and node.input[2] else channels
+        channels = graph.constants[node.input[1]].shape[weight_axis(node)]
+        bias = graph.constants[node.input[2]].size if len(node.input) > 2 and node.input[2] else channels
         return plain and bias == channels
-    return node.op_type == "Conv" or view.constants[node.input[1]].ndim == 2
+    return node.op_type == "Conv" or graph.constants[node.input[1]].ndim == 2
 
 
-def _has_exact_operands(view: GraphView, node: NodeProto) -> bool:
+def _has_exact_operands(graph: Graph, node: NodeProto) -> bool:
     """Constant operands are single numbers, which an integer with its own scale holds exactly."""
-    constants = [name for name in node.input if name in view.constants]
-    return len(constants) < len(node.input) and all(view.constants[name].size == 1 for name in constants)
+    constants = [name for name in node.input if name in graph.constants]
+    return len(constants) < len(node.input) and all(graph.constants[name].size == 1 for name in constants)
 
 
-def _keeps_range(view: GraphView, node: NodeProto) -> bool:
+def _keeps_range(graph: Graph, node: NodeProto) -> bool:
     """Padding brings no value that the input's range does not hold: copies of the input, or zero.
 
     The smallest number is zero, too: the float graph pads with it where ONNX Runtime would do wrong with zero.
     """
-    if node.op_type != "Pad" or attributes(node).get("mode", b"constant") != b"constant":
+    if node.op_type != "Pad" or attributes(node).get("mode", "constant") != "constant":
         return True
     if len(node.input) < 3 or not node.input[2]:
         return True
-    value = view.constants.get(node.input[2])
+    value = graph.constants.get(node.input[2])
     return value is not None and bool(np.all(np.abs(value) <= np.finfo(np.float32).tiny))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import ConversionError, UsageError
-from xxdeploy.onnxmodel.graph_view import GraphView, attributes, layer_name
+from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.wire import skeleton
 from xxdeploy.optional import extra
@@ -26,7 +26,7 @@ from xxdeploy.results import Ranges
 
 with extra("export"):
     import onnx
-    from onnx import ModelProto, NodeProto, helper
+    from onnx import NodeProto, helper
 
 OPSET = 13
 """First opset whose DequantizeLinear has an axis, which scales per channel need."""
@@ -51,11 +51,11 @@ def quantize(
         ``opset-too-old``, ``non-finite-weights``, ``nothing-to-quantize``, ``missing-range``: calibration did not see a
         tensor; ``invalid-int8-graph``: what was written does not pass ONNX's checker.
     """
-    view = GraphView.of(model)
-    check_float_graph(view)
-    layout = plan_layout(view, scheme)
-    writer = _Writer(view, layout, activation_grids(layout, ranges, scheme), scheme, rounding)
-    return checked(*writer.write())
+    graph = Graph(model)
+    check_float_graph(graph)
+    layout = plan_layout(graph, scheme)
+    writer = _Writer(graph, layout, activation_grids(layout, ranges, scheme), scheme, rounding)
+    return writer.write()
 
 
 def activation_grids(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str, Grid]:
@@ -80,7 +80,7 @@ def activation_grids(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str
     return grids
 
 
-def check_float_graph(view: GraphView) -> None:
+def check_float_graph(graph: Graph) -> None:
     """Refuse a graph that is quantized already, too old for scales per channel, or holds NaN or infinity.
 
     Raises
@@ -88,16 +88,15 @@ def check_float_graph(view: GraphView) -> None:
     UsageError, ConversionError
         ``already-quantized``, ``opset-too-old``, ``non-finite-weights``.
     """
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in view.nodes):
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
         raise UsageError("the model is quantized already", hint="start from the float model", code="already-quantized")
-    opset = max((entry.version for entry in view.proto.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-    if opset < OPSET:
+    if graph.opset < OPSET:
         raise ConversionError(
-            f"the model has opset {opset}; INT8 with a scale for each channel needs {OPSET}",
+            f"the model has opset {graph.opset}; INT8 with a scale for each channel needs {OPSET}",
             hint="export it again: xxdeploy converts to opset 17",
             code="opset-too-old",
         )
-    for name, value in view.constants.items():
+    for name, value in graph.constants.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ConversionError(
                 f"weight {name!r} holds NaN or infinity",
@@ -111,29 +110,24 @@ class _Writer:
 
     def __init__(
         self,
-        view: GraphView,
+        graph: Graph,
         layout: Layout,
         grids: dict[str, Grid],
         scheme: Scheme,
         rounding: Mapping[str, NDArray[np.int8]] | None = None,
     ) -> None:
-        self.view, self.layout, self.grids, self.scheme = view, layout, grids, scheme
+        self.graph, self.layout, self.grids, self.scheme = graph, layout, grids, scheme
         self.rounding = rounding or {}
         self.nodes: list[NodeProto] = []
-        self.arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+        self.arrays: dict[str, NDArray[Any]] = dict(graph.arrays)
 
-    def write(self) -> tuple[ModelProto, dict[str, NDArray[Any]]]:
-        """Return the new graph and its initializers."""
-        for name in self.view.inputs:
+    def write(self) -> OnnxModel:
+        """Return the new model."""
+        for name in self.graph.inputs:
             self._pair(name, name)
-        for node in self.view.nodes:
+        for node in self.graph.nodes:
             self._node(node)
-        proto = ModelProto()
-        proto.CopyFrom(self.view.proto)
-        del proto.graph.node[:]
-        proto.graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
-        return proto, {name: array for name, array in self.arrays.items() if name in used}
+        return checked(self.graph, self.nodes, self.arrays)
 
     def _node(self, node: NodeProto) -> None:
         """Write ``node`` with its operands exchanged, and a pair behind each output that is quantized."""
@@ -144,14 +138,14 @@ class _Writer:
         new.CopyFrom(node)
         new.input[:] = [self._reads(name) for name in node.input]
         if node.output[0] in self.layout.layers:
-            if role(self.view, node, CPU) is Role.COMPUTE:
+            if role(self.graph, node, CPU) is Role.COMPUTE:
                 self._weights(node, new)
             else:
-                new.input[:] = [self._scalar(name) if name in self.view.constants else name for name in new.input]
+                new.input[:] = [self._scalar(name) if name in self.graph.constants else name for name in new.input]
         elif node.input[0] in self.layout.scale_of and self._needs_shield(node):
             new.input[0] = self._shield(new.input[0], f"{node.output[0]}_shield")
         for index, name in enumerate(node.output):
-            if name in self.layout.scale_of and name in self.view.outputs:
+            if name in self.layout.scale_of and name in self.graph.outputs:
                 new.output[index] = f"{name}_float"  # the output's own name goes to the end of the pair
         self.nodes.append(new)
         for name, written in zip(node.output, new.output, strict=True):
@@ -159,7 +153,7 @@ class _Writer:
 
     def _reads(self, name: str) -> str:
         """Return what a reader of ``name`` reads now."""
-        if name not in self.layout.scale_of or name in self.view.outputs:
+        if name not in self.layout.scale_of or name in self.graph.outputs:
             return name
         return f"{name}_dequantized"
 
@@ -172,8 +166,8 @@ class _Writer:
         parameters = [self._array(f"{root}_scale", grid.scale), self._array(f"{root}_zero_point", grid.zero_point)]
         quantized = f"{name}_quantized"
         self._add("QuantizeLinear", [written, *parameters], quantized)
-        readers = self.view.consumers.get(name, ())
-        if not readers or name in self.view.outputs or not all(self._moves_integers(node) for node in readers):
+        readers = self.graph.consumers().get(name, ())
+        if not readers or name in self.graph.outputs or not all(self._moves_integers(node) for node in readers):
             self._add("DequantizeLinear", [quantized, *parameters], self._reads(name))
 
     def _moves_integers(self, node: NodeProto) -> bool:
@@ -184,7 +178,9 @@ class _Writer:
         if self.scheme.signed:
             return False
         scales, ends = self.layout.scale_of, (node.input[0], node.output[0])
-        if node.op_type not in ("Relu", "Pad") or any(name in self.view.outputs or name not in scales for name in ends):
+        if node.op_type not in ("Relu", "Pad") or any(
+            name in self.graph.outputs or name not in scales for name in ends
+        ):
             return False
         return scales[ends[0]] == scales[ends[1]] and (node.op_type == "Relu" or len(node.input) < 4)
 
@@ -201,7 +197,7 @@ class _Writer:
             new.op_type = "Clip"
             new.input[:] = [source, zero]
         else:
-            value = [zero] if attributes(node).get("mode", b"constant") == b"constant" else []
+            value = [zero] if attributes(node).get("mode", "constant") == "constant" else []
             new.input[:] = [source, node.input[1], *value]
         new.output[:] = [made]
         self.nodes.append(new)
@@ -211,12 +207,12 @@ class _Writer:
         """Exchange weights and bias of a layer for integers that are dequantized in front of it."""
         weight, axis = node.input[1], weight_axis(node)
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
-        values = self.view.constants[weight]
+        values = self.graph.constants[weight]
         integers = integer_weights(
             values,
             axis,
             self.scheme,
-            bias=None if bias is None else self.view.constants[bias].reshape(-1),
+            bias=None if bias is None else self.graph.constants[bias].reshape(-1),
             input_scale=float(self.grids[self.layout.scale_of[node.input[0]]].scale),
             narrow=self.scheme.is_narrow(layer_name(node), node.output[0]) and adds_pairs(node, values.shape),
         )
@@ -228,7 +224,7 @@ class _Writer:
 
     def _scalar(self, name: str) -> str:
         """Exchange a single number for an integer that stands for it exactly."""
-        value = self.view.constants[name]
+        value = self.graph.constants[name]
         number = float(value.reshape(()))
         grid = activation_grid(number, number, self.scheme)
         info = np.iinfo(grid.zero_point.dtype)
@@ -259,7 +255,7 @@ class _Writer:
         if CPU.get(node.op_type) is Role.COMPUTE:
             return True
         end = node.output[0]
-        while (reader := self.view.only_consumer(end)) is not None and CPU.get(reader.op_type) is Role.ACTIVATION:
+        while (reader := self.graph.only_consumer(end)) is not None and CPU.get(reader.op_type) is Role.ACTIVATION:
             end = reader.output[0]
         return node.op_type == "AveragePool" and end in self.layout.scale_of
 
@@ -285,14 +281,21 @@ class _Writer:
         self.nodes.append(node)
 
 
-def checked(proto: ModelProto, arrays: dict[str, NDArray[Any]]) -> OnnxModel:
-    """Serialize, once ONNX's checker and its strict shape inference have passed the graph."""
+def checked(graph: Graph, nodes: list[NodeProto], arrays: dict[str, NDArray[Any]]) -> OnnxModel:
+    """Return the model of ``graph`` with new nodes and arrays, if ONNX's checker and strict inference accept it.
+
+    Raises
+    ------
+    ConversionError
+        ``invalid-int8-graph``.
+    """
+    graph.nodes, graph.arrays = nodes, arrays
     try:
-        onnx.checker.check_model(skeleton(proto, arrays), full_check=True)
+        onnx.checker.check_model(skeleton(graph.proto(), graph.used_arrays()), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ConversionError(
             f"the INT8 graph is not valid ONNX: {error}",
             hint="this is a fault of xxdeploy: please report it with the model's name",
             code="invalid-int8-graph",
         ) from error
-    return OnnxModel.join(proto, arrays)
+    return graph.to_model()

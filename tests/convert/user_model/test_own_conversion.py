@@ -46,7 +46,7 @@ def exported(model: Any, tmp_path: Path, name: str = "own.keras") -> OnnxModel:
     assert np.ptp(reference, axis=0).max() > 100 * allowed  # a network that ignores its input would prove nothing
     onnx, _ = optimize(onnx_from_keras(prepared.model, outputs=("features",)))
     for optimized in (False, True):
-        found = OrtSession(onnx.data, optimize=optimized).run(images)
+        found = OrtSession(onnx.to_bytes(), optimize=optimized).run(images)
         np.testing.assert_allclose(found, reference, rtol=0, atol=allowed)
     return onnx
 
@@ -184,7 +184,7 @@ def test_probabilities(tmp_path: Path) -> None:
         prepared = prepare_own_model(load_model_file(saved(net(conv, end=end), tmp_path / "own.keras")).model)
         images = own_nets.pictures(prepared.model, largest=1.0)
         onnx, _ = optimize(onnx_from_keras(prepared.model))
-        found = OrtSession(onnx.data).run(images)
+        found = OrtSession(onnx.to_bytes()).run(images)
         np.testing.assert_allclose(found, KerasRunner(prepared.model).run(images), rtol=0, atol=1e-5)
         np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
 
@@ -217,7 +217,9 @@ def test_several_outputs_have_their_own_names() -> None:
     onnx, _ = optimize(onnx_from_keras(model, outputs=("probabilities", "map")))
     import onnxruntime
 
-    found = onnxruntime.InferenceSession(onnx.data, providers=["CPUExecutionProvider"]).run(None, {"image": images})
+    found = onnxruntime.InferenceSession(onnx.to_bytes(), providers=["CPUExecutionProvider"]).run(
+        None, {"image": images}
+    )
     for one, other in zip(found, model(images), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 

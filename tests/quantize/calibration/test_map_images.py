@@ -1,4 +1,4 @@
-"""Many images at a time, as many as memory holds; large graphs go through a file."""
+"""Many images at a time, as many as memory holds, in order."""
 
 from __future__ import annotations
 
@@ -6,13 +6,8 @@ import threading
 from typing import Any
 
 import numpy as np
-import onnx.parser
 import pytest
 
-from xxdeploy.onnxmodel.graph_view import GraphView
-from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.quantize.calibration import map_images as module
-from xxdeploy.quantize.calibration import observe
 from xxdeploy.quantize.calibration.map_images import map_images
 
 IMAGES = [np.full((1, 2, 2, 3), value, np.float32) for value in range(7)]
@@ -37,10 +32,10 @@ class Watched:
 
 @pytest.mark.parametrize(("memory", "most"), [(0, 1), (48, 1), (3 * 48, 3)])
 def test_as_many_at_a_time_as_fit(memory: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MEMORY", memory)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     observer: Any = Watched()
-    assert list(map_images(observer, IMAGES, lambda tensors: float(tensors["x"].max()))) == list(range(7))
+    found = map_images(observer, IMAGES, lambda tensors: float(tensors["x"].max()), memory=memory)
+    assert list(found) == list(range(7))
     assert observer.most <= most
     if most > 1:
         assert observer.most > 1
@@ -49,15 +44,3 @@ def test_as_many_at_a_time_as_fit(memory: int, most: int, monkeypatch: pytest.Mo
 def test_no_image_gives_nothing() -> None:
     observer: Any = Watched()
     assert list(map_images(observer, [], lambda _: 1)) == []
-
-
-@pytest.mark.parametrize("optimize", [True, False])
-def test_a_graph_through_a_file_is_the_same(optimize: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = "g (float[n, 2] a) => (float[n, 2] b) <float[2] w = {3, 4}> { b = Mul(a, w) }"
-    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
-    view = GraphView.of(OnnxModel(proto.SerializeToString()))
-    batch = {"a": np.array([[1, 2]], np.float32)}
-    for large in (1 << 30, 0):
-        monkeypatch.setattr(observe, "_LARGE", large)
-        session = observe.session_of(view.proto, view.arrays, optimize=optimize)
-        assert observe.run_session(session, ["b"], batch)[0].tolist() == [[3, 8]]

@@ -9,9 +9,9 @@ from outliernets import ONE_LAYER, U8S8, outlier, ranges_of
 from quantnets import batches, images, parse, residual, run, with_biases
 
 from xxdeploy.errors import BundleError, ConversionError, UsageError
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
+from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize import calibrate, quantize
-from xxdeploy.quantize.calibration.observe import Observer
 from xxdeploy.quantize.measure.sensitivity import layer_noise
 from xxdeploy.results import LayerNoise, Progress, decibels, noise_from_json, noise_to_json
 
@@ -28,8 +28,8 @@ def test_each_figure_against_numpy() -> None:
     ranges = ranges_of(model)
     integer = quantize(model, ranges, U8S8)
     found = by_layer(layer_noise(model, ranges, U8S8, batches(data)))["wide"]
-    view, whole = GraphView.of(model), GraphView.of(integer)
-    values = Observer(view, ["down", "wide6"]).run(data)
+    graph, whole = Graph(model), Graph(integer)
+    values = Observer(graph, ["down", "wide6"]).run(data)
     arrays = {name: value.astype(np.float64) for name, value in whole.arrays.items()}
 
     def rounded(values: Doubles, root: str) -> Doubles:
@@ -39,7 +39,7 @@ def test_each_figure_against_numpy() -> None:
     def layer(x: Doubles, w: Doubles, b: Doubles) -> Doubles:
         return np.asarray(np.maximum(np.einsum("nchw,oc->nohw", x, w[:, :, 0, 0]) + b[None, :, None, None], 0))
 
-    w, b = view.arrays["wide_w"].astype(np.float64), view.arrays["wide_b"].astype(np.float64)
+    w, b = graph.arrays["wide_w"].astype(np.float64), graph.arrays["wide_b"].astype(np.float64)
     wq = arrays["wide_w_quantized"] * arrays["wide_w_scale"][:, None, None, None]
     bq = arrays["wide_b_quantized"] * arrays["wide_b_scale"]
     x, y = values["down"].astype(np.float64), values["wide6"].astype(np.float64)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from quantnets import batches, images, parse, residual, run, with_biases
 
 from xxdeploy.errors import UsageError
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.calibration.observe import Observer
 from xxdeploy.quantize.methods.bias_correction import give_biases, mean_shift
 from xxdeploy.results import Progress, Ranges
 
@@ -24,7 +24,7 @@ LAYERS = ("stem", "wide", "deep", "thin", "grouped", "logits")
 
 def image_means(model: OnnxModel, names: Sequence[str], data: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     """Return the mean of each named tensor over its positions, image by image (images, channels)."""
-    values = Observer(GraphView.of(model), names).run(data)
+    values = Observer(Graph(model), names).run(data)
     return {
         name: value.reshape(*value.shape[:2], -1).mean(axis=2, dtype=np.float64)
         for name, value in values.items()

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from quantnets import batches, images, parse, residual, run
 
 from xxdeploy.errors import ConversionError, UsageError
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize import Scheme, calibrate, quantize
-from xxdeploy.quantize.calibration.observe import Observer
 from xxdeploy.quantize.methods.equalize import MARGIN, equalize, find_pairs
 from xxdeploy.results import Progress
 
@@ -86,11 +86,11 @@ def test_the_function_stays(activation: str, trans: int) -> None:
 
 
 def test_the_pairs() -> None:
-    found = [(pair.wide, pair.read, pair.ceiling) for pair in find_pairs(GraphView.of(mobile("Relu(b)")))]
+    found = [(pair.wide, pair.read, pair.ceiling) for pair in find_pairs(Graph(mobile("Relu(b)")))]
     assert found == [("a", "a6", 6), ("b", "b6", np.inf), ("c", "c", np.inf), ("h", "k", np.inf)]
     # identity: not in the list of operators; residual: stem and sum are read twice
-    assert [pair.wide for pair in find_pairs(GraphView.of(mobile("Identity(b)")))] == ["a", "c", "h"]
-    assert [pair.wide for pair in find_pairs(GraphView.of(residual()))] == ["wide", "deep"]
+    assert [pair.wide for pair in find_pairs(Graph(mobile("Identity(b)")))] == ["a", "c", "h"]
+    assert [pair.wide for pair in find_pairs(Graph(residual()))] == ["wide", "deep"]
 
 
 @pytest.mark.parametrize(
@@ -103,15 +103,15 @@ def test_what_is_not_homogeneous_stops_a_pair(clip: str) -> None:
     node.op_type = kind
     node.input[:] = rest.rstrip(")").split(", ")
     numbers = {"one": np.ones((), np.float32), "minus": -np.ones((), np.float32)}
-    found = find_pairs(GraphView.of(OnnxModel.join(proto, {**arrays, **numbers})))
+    found = find_pairs(Graph(OnnxModel.join(proto, {**arrays, **numbers})))
     assert "b" not in [pair.wide for pair in found]
 
 
 def test_channels_at_the_ceiling_keep_their_scale_and_others_stay_below() -> None:
     model, data = mobile(), pictures()
     scaled = equalize(model, batches(data))
-    before = Observer(GraphView.of(model), ["a", "a6"]).run(data)
-    after = Observer(GraphView.of(scaled), ["a", "a6"]).run(data)
+    before = Observer(Graph(model), ["a", "a6"]).run(data)
+    after = Observer(Graph(scaled), ["a", "a6"]).run(data)
     top, new = before["a"].max(axis=(0, 2, 3)), after["a"].max(axis=(0, 2, 3))
     at = top >= 6
     assert 0 < at.sum() < 12
@@ -151,7 +151,7 @@ def test_a_quiet_channel_gains_steps() -> None:
     error = []
     for each in (model, equalize(model, batches(data))):
         quantized = int8(each, data)
-        found = Observer(GraphView.of(quantized), ["y_float"]).run(unseen)["y_float"][:, 2]
+        found = Observer(Graph(quantized), ["y_float"]).run(unseen)["y_float"][:, 2]
         error.append(signal_to_noise(reference, found))
     assert error[1] > error[0] + 10
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from quantnets import batches, images, pair_excess, parse, residual, run, with_biases
 
 from xxdeploy.errors import UsageError
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.calibration.observe import Observer
 from xxdeploy.quantize.methods.bias_correction import give_biases, mean_shift
 from xxdeploy.quantize.methods.reconstruct import Reconstruction, reconstruct
 from xxdeploy.quantize.scheme import Scheme
@@ -47,7 +47,7 @@ def calibrated(model: OnnxModel, data: NDArray[np.float32]) -> Ranges:
 
 def nearest(model: OnnxModel, ranges: Ranges, asked: Scheme) -> dict[str, NDArray[np.int8]]:
     """Return the integers of each layer as they are without a rounding."""
-    constants = GraphView.of(quantize(model, ranges, asked)).constants
+    constants = Graph(quantize(model, ranges, asked)).constants
     return {layer: constants[f"{weight}_quantized"] for layer, weight in LAYERS.items()}
 
 
@@ -82,11 +82,11 @@ def test_biases_are_corrected_behind_the_new_weights(model: OnnxModel, ranges: R
     """The definition: the layer with its old bias, all before it final, compared with float image by image."""
     proto, arrays = rounded.model.split()
     old = give_biases(model, U8S7).split()[1]
-    expected = Observer(GraphView.of(model), LAYERS).run(smooth(32, 1))
+    expected = Observer(Graph(model), LAYERS).run(smooth(32, 1))
     for layer in LAYERS:
         before = OnnxModel.join(proto, {**arrays, f"{layer}_bias": old[f"{layer}_bias"]})
         quantized = quantize(before, ranges, U8S7, rounding=rounded.rounding)
-        seen = Observer(GraphView.of(quantized), [layer]).run(smooth(32, 1))[layer]
+        seen = Observer(Graph(quantized), [layer]).run(smooth(32, 1))[layer]
         differs = (expected[layer].astype(np.float64) - seen).reshape(*seen.shape[:2], -1).mean(axis=2)
         wanted = old[f"{layer}_bias"] + mean_shift(differs)
         np.testing.assert_allclose(arrays[f"{layer}_bias"], wanted, atol=1e-4, err_msg=layer)
@@ -128,12 +128,9 @@ def test_one_layer_alone_computes_its_output_better() -> None:
     found = reconstruct(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
     corrected = with_biases(network, ranges, U8S7, batches(smooth(48, 1)))
     data = smooth(64, 5)
-    exact = Observer(GraphView.of(network), ["c"]).run(data)["c"]
+    exact = Observer(Graph(network), ["c"]).run(data)["c"]
     candidates = quantize(corrected, ranges, U8S7), quantize(found.model, ranges, U8S7, rounding=found.rounding)
-    error = [
-        np.square(Observer(GraphView.of(each), ["c"]).run(data)["c"] - exact).mean(axis=(0, 2, 3))
-        for each in candidates
-    ]
+    error = [np.square(Observer(Graph(each), ["c"]).run(data)["c"] - exact).mean(axis=(0, 2, 3)) for each in candidates]
     assert np.mean(error[1] / error[0]) < 0.6
     assert (error[1] < error[0]).mean() > 0.9
 
@@ -161,7 +158,7 @@ def test_narrow_layers_stay_safe(seed: int) -> None:
     asked = replace(U8S8, narrow_layers=frozenset({"all"}))
     ranges = calibrated(network, smooth(16, 1))
     found = reconstruct(network, ranges, asked, batches(smooth(16, 1)), rounding=True)
-    stored = GraphView.of(quantize(found.model, ranges, asked, rounding=found.rounding)).constants
+    stored = Graph(quantize(found.model, ranges, asked, rounding=found.rounding)).constants
     for layer, weight in {"stem": "stem_w", "wide": "wide_w", "y": "head_w"}.items():
         np.testing.assert_array_equal(stored[f"{weight}_quantized"], found.rounding[layer])
         assert not pair_excess(found.rounding[layer], 0).any(), layer
@@ -211,7 +208,7 @@ def test_an_input_that_never_changes() -> None:
     data = np.full((12, 8, 6, 6), 0.37, np.float32)
     ranges = calibrated(network, data)
     found = reconstruct(network, ranges, U8S7, batches(data), rounding=True)
-    plain = GraphView.of(quantize(network, ranges, U8S7)).constants
+    plain = Graph(quantize(network, ranges, U8S7)).constants
     np.testing.assert_array_equal(found.rounding["a"], plain["w_quantized"])
     np.testing.assert_array_equal(found.rounding["y"], plain["v_quantized"])
     quantized = quantize(found.model, ranges, U8S7, rounding=found.rounding)

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 from quantnets import batches, images, residual
 
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
+from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.calibration.observe import Observer
 from xxdeploy.quantize.methods.staged import StagedRun
 
 LAYERS = ["stem", "wide", "deep", "thin", "grouped", "logits"]
@@ -14,7 +14,7 @@ LAYERS = ["stem", "wide", "deep", "thin", "grouped", "logits"]
 
 def test_every_layer_is_seen_as_in_one_run_and_the_front_stays_small() -> None:
     model, data = residual(), images(11)
-    integer = GraphView.of(quantize(model, calibrate(model, batches(data), data_digest="d"), scheme("static-w8c-a8")))
+    integer = Graph(quantize(model, calibrate(model, batches(data), data_digest="d"), scheme("static-w8c-a8")))
     whole = Observer(integer, LAYERS).run(data)
     staged = StagedRun(integer, LAYERS, batches(data)())
 
@@ -39,8 +39,8 @@ def test_every_layer_is_seen_as_in_one_run_and_the_front_stays_small() -> None:
 
 def test_what_a_layer_reads_is_seen_beside_its_output() -> None:
     model, data = residual(), images(11)
-    integer = GraphView.of(quantize(model, calibrate(model, batches(data), data_digest="d"), scheme("static-w8c-a8")))
-    reads = [integer.producers[name].input[0] for name in LAYERS]
+    integer = Graph(quantize(model, calibrate(model, batches(data), data_digest="d"), scheme("static-w8c-a8")))
+    reads = [integer.producers()[name].input[0] for name in LAYERS]
     whole = Observer(integer, [*LAYERS, *reads]).run(data)
     staged, alone = (StagedRun(integer, LAYERS, batches(data)()) for _ in range(2))
 

@@ -11,7 +11,7 @@ import pytest
 from quantnets import batches, images, ops, parse, residual, run
 
 from xxdeploy.errors import UsageError
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.methods.reconstruct import reconstruct
@@ -33,41 +33,41 @@ def ranges(model: OnnxModel) -> Ranges:
 
 
 @pytest.fixture(scope="module")
-def view(model: OnnxModel, ranges: Ranges) -> GraphView:
-    return GraphView.of(quantize_for_tensorrt(model, ranges, A8S))
+def graph(model: OnnxModel, ranges: Ranges) -> Graph:
+    return Graph(quantize_for_tensorrt(model, ranges, A8S))
 
 
-def quantized(view: GraphView) -> set[str]:
-    return {node.input[0] for node in view.nodes if node.op_type == "QuantizeLinear"}
+def quantized(graph: Graph) -> set[str]:
+    return {node.input[0] for node in graph.nodes if node.op_type == "QuantizeLinear"}
 
 
-def test_pairs_stand_in_front_of_layers_and_of_the_residual_and_nowhere_else(view: GraphView) -> None:
+def test_pairs_stand_in_front_of_layers_and_of_the_residual_and_nowhere_else(graph: Graph) -> None:
     # down: read by a convolution, and the residual of the Add; thin: what the Add becomes part of.
-    assert quantized(view) == {"nchw", "down", "wide6", "deep6", "sum", "flat"}
-    add = view.producers["sum"]
+    assert quantized(graph) == {"nchw", "down", "wide6", "deep6", "sum", "flat"}
+    add = graph.producers()["sum"]
     assert list(add.input) == ["down_dequantized", "thin"]
-    assert list(view.producers["both"].input) == ["sum", "grouped"]
-    assert list(view.producers["wide6"].input) == ["wide"]
+    assert list(graph.producers()["both"].input) == ["sum", "grouped"]
+    assert list(graph.producers()["wide6"].input) == ["wide"]
 
 
-def test_everything_is_symmetric_int8_with_float_bias(view: GraphView) -> None:
-    for node in view.nodes:
+def test_everything_is_symmetric_int8_with_float_bias(graph: Graph) -> None:
+    for node in graph.nodes:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            zero = view.constants[node.input[2]]
+            zero = graph.constants[node.input[2]]
             assert zero.dtype == np.int8
             assert not zero.any()
-            assert (view.constants[node.input[1]] > 0).all()
+            assert (graph.constants[node.input[1]] > 0).all()
         if node.op_type in ("Conv", "Gemm") and len(node.input) > 2:
-            assert view.constants[node.input[2]].dtype == np.float32
-    weights = view.producers[view.producers["deep"].input[1]]
-    assert view.constants[weights.input[1]].shape == (16,)
-    assert view.constants[weights.input[0]].dtype == np.int8
-    assert np.abs(view.constants[weights.input[0]]).max() == 127
+            assert graph.constants[node.input[2]].dtype == np.float32
+    weights = graph.producers()[graph.producers()["deep"].input[1]]
+    assert graph.constants[weights.input[1]].shape == (16,)
+    assert graph.constants[weights.input[0]].dtype == np.int8
+    assert np.abs(graph.constants[weights.input[0]]).max() == 127
 
 
-def test_the_scale_is_the_largest_magnitude_over_127(model: OnnxModel, ranges: Ranges, view: GraphView) -> None:
+def test_the_scale_is_the_largest_magnitude_over_127(model: OnnxModel, ranges: Ranges, graph: Graph) -> None:
     low, high = ranges.ranges["sum"]
-    assert float(view.constants["sum_scale"]) == pytest.approx(max(-low, high) / 127, rel=1e-6)
+    assert float(graph.constants["sum_scale"]) == pytest.approx(max(-low, high) / 127, rel=1e-6)
 
 
 def test_the_linter_finds_nothing_in_it(model: OnnxModel, ranges: Ranges) -> None:
@@ -84,13 +84,13 @@ def test_it_computes_what_the_float_network_computes(model: OnnxModel, ranges: R
 
 
 def test_float_layers_have_no_pairs(model: OnnxModel, ranges: Ranges) -> None:
-    made = GraphView.of(quantize_for_tensorrt(model, ranges, replace(A8S, float_layers=frozenset({"deep", "logits"}))))
+    made = Graph(quantize_for_tensorrt(model, ranges, replace(A8S, float_layers=frozenset({"deep", "logits"}))))
     assert quantized(made) == {"nchw", "down", "deep6", "sum"}
-    assert made.producers["deep"].input[1] == "deep_w"
+    assert made.producers()["deep"].input[1] == "deep_w"
 
 
 def test_the_same_bytes_again(model: OnnxModel, ranges: Ranges) -> None:
-    assert quantize_for_tensorrt(model, ranges, A8S).data == quantize_for_tensorrt(model, ranges, A8S).data
+    assert quantize_for_tensorrt(model, ranges, A8S).to_bytes() == quantize_for_tensorrt(model, ranges, A8S).to_bytes()
 
 
 @pytest.mark.parametrize("name", ["static-w8c-a8", "static-w8c-a8i"])
@@ -118,10 +118,10 @@ def test_where_two_convolutions_meet_the_shortcut_is_quantized() -> None:
     shapes = {"short_w": (8, 8, 1, 1), "wide_w": (8, 8, 1, 1), "thin_w": (8, 8, 1, 1), "last_w": (8, 8, 1, 1)}
     model = parse(text, {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()})
     data = rng.standard_normal((8, 8, 6, 6)).astype(np.float32)
-    made = GraphView.of(quantize_for_tensorrt(model, calibrate(model, batches(data), data_digest="d"), A8S))
+    made = Graph(quantize_for_tensorrt(model, calibrate(model, batches(data), data_digest="d"), A8S))
     assert quantized(made) == {"x", "short", "wide6", "last"}
-    assert list(made.producers["sum"].input) == ["thin", "short_dequantized"]
-    assert list(made.producers["last"].input) == ["sum"]
+    assert list(made.producers()["sum"].input) == ["thin", "short_dequantized"]
+    assert list(made.producers()["last"].input) == ["sum"]
 
 
 def test_an_activation_between_convolution_and_add_leaves_the_add_in_float(model: OnnxModel) -> None:
@@ -132,8 +132,8 @@ def test_an_activation_between_convolution_and_add_leaves_the_add_in_float(model
     index = next(i for i, node in enumerate(proto.graph.node) if node.output[0] == "sum")
     proto.graph.node.insert(index, onnx.helper.make_node("Relu", ["thin"], ["stilled"]))
     changed = OnnxModel.from_proto(proto)
-    made = GraphView.of(quantize_for_tensorrt(changed, calibrate(changed, batches(images()), data_digest="d"), A8S))
-    assert list(made.producers["sum"].input) == ["down", "stilled"]
+    made = Graph(quantize_for_tensorrt(changed, calibrate(changed, batches(images()), data_digest="d"), A8S))
+    assert list(made.producers()["sum"].input) == ["down", "stilled"]
 
 
 def test_bias_correction_brings_the_means_back(model: OnnxModel, ranges: Ranges) -> None:
@@ -157,10 +157,10 @@ def test_bias_correction_brings_the_means_back(model: OnnxModel, ranges: Ranges)
 def test_adaptive_rounding_lands_in_this_layout_too(model: OnnxModel, ranges: Ranges) -> None:
     tuned = reconstruct(model, ranges, A8S, batches(images()), rounding=True, quantizer=quantize_for_tensorrt)
     made = quantize_for_tensorrt(tuned.model, ranges, A8S, rounding=tuned.rounding)
-    view = GraphView.of(made)
+    graph = Graph(made)
     for output, values in tuned.rounding.items():
-        weights = view.producers[view.producers[output].input[1]]
-        np.testing.assert_array_equal(view.constants[weights.input[0]], values)
+        weights = graph.producers()[graph.producers()[output].input[1]]
+        np.testing.assert_array_equal(graph.constants[weights.input[0]], values)
     assert tuned.rounding
     assert lint_tensorrt(made) == ()
     assert ops(made)["QuantizeLinear"] == 6

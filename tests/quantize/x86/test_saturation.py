@@ -21,7 +21,7 @@ from satnets import (
     requantized,
 )
 
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.x86.saturation import count_risky_pairs, emulate_avx2, integer_layers
 
@@ -71,7 +71,7 @@ def test_a_clip_that_the_quantizer_does_not_make_free_keeps_the_layer_in_float()
     arrays = conv_arrays(case) | {"top": np.array(100 * STEP, np.float32)}
     nodes = [node for node in conv_model(case).proto().graph.node if node.op_type in ("Conv", "Clip")]
     model = layer_model(nodes, "a", arrays, ["n", 64, "h", "w"], axis=0)
-    assert integer_layers(GraphView.of(model)) == ()
+    assert integer_layers(Graph(model)) == ()
     assert emulate_avx2(model) == model
 
 
@@ -98,9 +98,7 @@ def test_a_network_saturates_until_it_is_narrow() -> None:
 def test_layers_are_called_as_in_the_float_graph() -> None:
     network = residual()
     ranges = calibrate(network, batches(images()), data_digest="images")
-    layers = {
-        layer.name: layer for layer in integer_layers(GraphView.of(quantize(network, ranges, scheme("static-w8c-a8"))))
-    }
+    layers = {layer.name: layer for layer in integer_layers(Graph(quantize(network, ranges, scheme("static-w8c-a8"))))}
     assert list(layers) == ["stem", "wide", "deep", "thin", "grouped", "logits"]
     assert not layers["deep"].in_pairs
     assert count_risky_pairs(layers["deep"]) == 0
@@ -110,8 +108,6 @@ def test_only_the_narrow_layers_are_narrow() -> None:
     network = residual()
     ranges = calibrate(network, batches(images()), data_digest="images")
     asked = replace(scheme("static-w8c-a8"), narrow_layers=frozenset({"grouped"}))
-    risky = {
-        layer.name: count_risky_pairs(layer) for layer in integer_layers(GraphView.of(quantize(network, ranges, asked)))
-    }
+    risky = {layer.name: count_risky_pairs(layer) for layer in integer_layers(Graph(quantize(network, ranges, asked)))}
     assert risky["grouped"] == 0
     assert risky["stem"] > 0

@@ -54,7 +54,7 @@ def _execute(qemu: str, jobs: dict[str, tuple[OnnxModel, np.ndarray]], folder: P
     """Run the models under qemu, all in one process."""
     words = []
     for name, (model, data) in jobs.items():
-        (folder / f"{name}.onnx").write_bytes(model.data)
+        (folder / f"{name}.onnx").write_bytes(model.to_bytes())
         np.save(folder / f"{name}.npy", data)
         words += [name, str(folder / f"{name}.onnx"), str(folder / f"{name}.npy")]
     command = [qemu, "-cpu", "Haswell,-hle,-rtm,-invpcid", sys.executable, "-c", EXECUTE, str(folder / "out.npz")]

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.quantize.calibration.calibrators import METHODS, calibrator
 from xxdeploy.quantize.calibration.checkpoint import Checkpoint, Keeper
 from xxdeploy.quantize.calibration.collect import Distribution, measure
 from xxdeploy.quantize.calibration.histograms import Histograms, choose_ranges
 from xxdeploy.quantize.calibration.map_images import check_finite, map_images
-from xxdeploy.quantize.calibration.observe import Observer, Tensors
 from xxdeploy.quantize.placement import plan_layout
 from xxdeploy.quantize.qdq import check_float_graph
 from xxdeploy.quantize.scheme import Scheme
@@ -82,16 +82,16 @@ def observe_histograms(
     ConversionError
         ``non-finite-weights``, ``non-finite-range``, ``calibration-run``, ``nothing-to-quantize``, ``opset-too-old``.
     """
-    view = GraphView.of(model)
-    check_float_graph(view)
-    names = plan_layout(view, Scheme()).measured
+    graph = Graph(model)
+    check_float_graph(graph)
+    names = plan_layout(graph, Scheme()).measured
     digest = model.digest
     keeper = None if checkpoint is None else Keeper(checkpoint, digest, data_digest, names)
     kept = None if keeper is None else keeper.load()
     seen, tensors = (0, {}) if kept is None else (kept.images, dict(kept.tensors))
     singles = (batch[index : index + 1] for batch in images() for index in range(len(batch)))
     unseen = itertools.islice(singles, seen, None)
-    for found in map_images(Observer(view, names, threads=1), unseen, _measure):
+    for found in map_images(Observer(graph, names, threads=1), unseen, _measure):
         for name, values in found.items():
             tensors[name] = tensors[name].merged(values) if name in tensors else values
         seen += 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.quantize.calibration.calibrate import Batches, no_images
 from xxdeploy.quantize.calibration.map_images import check_finite, map_images
-from xxdeploy.quantize.calibration.observe import Observer, Tensors
 from xxdeploy.results import OnProgress, Progress, Ranges
 
 
@@ -41,9 +41,9 @@ def observe_extremes(
     ConversionError
         ``calibration-run``; ``non-finite-range``.
     """
-    view = GraphView.of(model)
-    made = [name for node in view.nodes for name in node.output if name in view.floats]
-    observer = Observer(view, dict.fromkeys((*view.inputs, *made)), threads=1)
+    graph = Graph(model)
+    made = [name for node in graph.nodes for name in node.output if name in graph.floats]
+    observer = Observer(graph, dict.fromkeys((*graph.inputs, *made)), threads=1)
     found: dict[str, tuple[float, float]] = {}
     images = 0
     singles = (batch[index : index + 1] for batch in batches() for index in range(len(batch)))

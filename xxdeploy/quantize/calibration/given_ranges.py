@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from xxdeploy.errors import UsageError, XXDeployError
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.placement import plan_layout
 from xxdeploy.quantize.scheme import Scheme
@@ -26,7 +26,7 @@ def given_ranges(path: Path, model: OnnxModel) -> Ranges:
         ``ranges-incomplete``: tensors that the layout needs are not in it.
     """
     found = _record(path, model) if path.suffix.lower() == ".json" else ranges_from_tensorrt_cache(path)
-    needed = plan_layout(GraphView.of(model), Scheme()).measured
+    needed = plan_layout(Graph(model), Scheme()).measured
     if missing := [name for name in needed if name not in found.ranges]:
         some = ", ".join(missing[:_NAMED])
         raise UsageError(

@@ -13,19 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import ConversionError
-from xxdeploy.quantize.calibration.observe import Observer, Tensors
+from xxdeploy.onnxmodel.run import Observer, Tensors
 
 T = TypeVar("T")
 
-_MEMORY = 1 << 30
-"""Bytes of tensors that may be looked at in one moment: those of one image of NASNetLarge are two thirds of it."""
+MEMORY = 1 << 30
+"""Bytes of tensors in memory at a time: those of one image of NASNetLarge are two thirds of it."""
 
 
-def map_images(observer: Observer, images: Iterable[NDArray[np.float32]], look: Callable[[Tensors], T]) -> Iterator[T]:
-    """Yield ``look`` at the tensors of each image (1, h, w, c), in order.
+def map_images(
+    observer: Observer,
+    images: Iterable[NDArray[np.float32]],
+    look: Callable[[Tensors], T],
+    *,
+    memory: int = MEMORY,
+) -> Iterator[T]:
+    """Yield ``look(tensors)`` of each image (1, h, w, c), in order.
 
-    A few images are under way at a time, as many as there are cores and as their tensors fit into ``_MEMORY``: make the
-    observer with ``threads=1``.
+    Several images run at a time: one per core, as long as their tensors fit into ``memory`` bytes. Make the observer
+    with ``threads=1``.
 
     Raises
     ------
@@ -46,7 +52,7 @@ def map_images(observer: Observer, images: Iterable[NDArray[np.float32]], look: 
     del tensors
     yield answer
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = max(1, min(cores, _MEMORY // max(1, size)))
+    cores = max(1, min(cores, memory // max(1, size)))
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(cores, "observe") as pool:
         try:

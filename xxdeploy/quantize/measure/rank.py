@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import ConversionError
-from xxdeploy.onnxmodel.graph_view import GraphView, layer_name
+from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize.calibration.calibrate import Batches, no_images
-from xxdeploy.quantize.calibration.observe import Observer
 from xxdeploy.quantize.placement import plan_layout
 from xxdeploy.quantize.qdq import quantize
 from xxdeploy.quantize.scheme import Scheme
@@ -94,9 +94,9 @@ def rank_layers(
     """
     make = build or (lambda asked: quantize(model, ranges, asked))
     data = _first(batches, images)
-    view = GraphView.of(model)
-    integer = plan_layout(view, scheme).layers
-    layers = tuple(layer_name(node) for node in view.nodes if node.output[0] in integer)
+    graph = Graph(model)
+    integer = plan_layout(graph, scheme).layers
+    layers = tuple(layer_name(node) for node in graph.nodes if node.output[0] in integer)
     expected = _Output(model).run(data)
 
     def noise(asked: Scheme) -> float:
@@ -163,11 +163,11 @@ class _Output:
     """A network's output, in front of the Softmax if it ends in one."""
 
     def __init__(self, model: OnnxModel) -> None:
-        view = GraphView.of(model)
-        last = view.producers.get(view.outputs[0])
+        graph = Graph(model)
+        last = graph.producers().get(graph.outputs[0])
         self._center = last is not None and last.op_type == "Softmax"
-        self._name = str(last.input[0]) if last is not None and self._center else view.outputs[0]
-        self._observer = Observer(view, [self._name])
+        self._name = str(last.input[0]) if last is not None and self._center else graph.outputs[0]
+        self._observer = Observer(graph, [self._name])
 
     def run(self, data: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the output for images (n, h, w, c), (n, values) float64, one image at a time."""

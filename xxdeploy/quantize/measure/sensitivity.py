@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import ConversionError
-from xxdeploy.onnxmodel.graph_view import GraphView, layer_name
+from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import GraphSession
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.calibrate import Batches, no_images
-from xxdeploy.quantize.calibration.observe import run_session, session_of
 from xxdeploy.quantize.placement import plan_layout
 from xxdeploy.quantize.policy import Role, role
 from xxdeploy.quantize.qdq import quantize
@@ -33,7 +33,7 @@ from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.results import LayerNoise, OnProgress, Progress, Ranges, decibels
 
 with extra("export"):
-    from onnx import ModelProto, NodeProto, ValueInfoProto, helper
+    from onnx import NodeProto, ValueInfoProto, helper
 
 log = logging.getLogger(__name__)
 
@@ -78,15 +78,15 @@ def layer_noise(
         As :func:`xxdeploy.quantize.quantize`; ``calibration-run``; ``non-finite-range``: the network gives NaN or
         infinity on these images.
     """
-    view = GraphView.of(model)
-    pair = _SideBySide(view, GraphView.of(integer or quantize(model, ranges, scheme)))
-    layers = plan_layout(view, scheme).layers
-    for node in view.nodes:
+    graph = Graph(model)
+    pair = _SideBySide(graph, Graph(integer or quantize(model, ranges, scheme)))
+    layers = plan_layout(graph, scheme).layers
+    for node in graph.nodes:
         if node.output[0] in layers:
             pair.add_layer(node)
     sums = pair.run(batches, on_progress)
     found = []
-    for node in view.nodes:
+    for node in graph.nodes:
         if (output := node.output[0]) in layers:
             signal = sums[output, _SIGNAL]
             noises = (sums.get((output, kind)) for kind in (_ALONE, _WEIGHTS, _INPUT, _OUTPUT, _ACCUMULATED))
@@ -98,15 +98,15 @@ def layer_noise(
 class _SideBySide:
     """The float network, the integer one, and copies of layers that read the float one; sums of squares come out."""
 
-    def __init__(self, view: GraphView, integer: GraphView) -> None:
-        self._view, self._integer = view, integer
-        self._nodes: list[NodeProto] = list(view.nodes)
-        self._arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+    def __init__(self, graph: Graph, integer: Graph) -> None:
+        self._graph, self._integer = graph, integer
+        self._nodes: list[NodeProto] = list(graph.nodes)
+        self._arrays: dict[str, NDArray[Any]] = dict(graph.arrays)
         self._pairs: dict[str, str] = {}
         self._sums: dict[str, tuple[str, str]] = {}
         # Constants that both hold are stored once; all else of the integer network gets names of its own.
-        self._shared = {"", *view.inputs} | {
-            name for name, value in integer.arrays.items() if name in view.arrays and _same(value, view.arrays[name])
+        self._shared = {"", *graph.inputs} | {
+            name for name, value in integer.arrays.items() if name in graph.arrays and _same(value, graph.arrays[name])
         }
         self._arrays |= {self._own(name): value for name, value in integer.arrays.items()}
         for node in integer.nodes:
@@ -114,12 +114,12 @@ class _SideBySide:
 
     def add_layer(self, node: NodeProto) -> None:
         """Put the copies of a layer of the float network beside it."""
-        view, output = self._view, node.output[0]
-        activations, end = _activations_behind(view, node)
+        graph, output = self._graph, node.output[0]
+        activations, end = _activations_behind(graph, node)
         # The output of a graph keeps its name at the end of its pair, see `qdq`.
-        written = f"{output}_float" if f"{output}_float" in self._integer.producers else output
-        quantized = self._integer.producers[written]
-        moving = {index for index, name in enumerate(node.input) if name and name not in view.constants}
+        written = f"{output}_float" if f"{output}_float" in self._integer.producers() else output
+        quantized = self._integer.producers()[written]
+        moving = {index for index, name in enumerate(node.input) if name and name not in graph.constants}
         rounded = [self._pair(name, name) if index in moving else name for index, name in enumerate(node.input)]
         parameters = [self._own(name) for name in quantized.input]
 
@@ -136,27 +136,26 @@ class _SideBySide:
         self._measure(output, _SIGNAL, end, None)
         alone = copy(_ALONE, quantized, operands(rounded))
         self._measure(output, _ALONE, end, self._pair(end, alone))
-        if role(view, node) is Role.COMPUTE:
+        if role(graph, node) is Role.COMPUTE:
             self._measure(output, _WEIGHTS, end, copy(_WEIGHTS, quantized, operands(node.input)))
         self._measure(output, _INPUT, end, copy(_INPUT, node, rounded))
         if (there := self._pair(end, end)) != end:
             self._measure(output, _OUTPUT, end, there)
-        there = f"{end}_dequantized" if f"{end}_dequantized" in self._integer.producers else end
+        there = f"{end}_dequantized" if f"{end}_dequantized" in self._integer.producers() else end
         self._measure(output, _ACCUMULATED, end, self._own(there))
 
     def run(self, batches: Batches, on_progress: OnProgress | None) -> dict[tuple[str, str], float]:
         """Return the sums over all images by (output of the layer, kind); the kind ``signal`` is that in float."""
-        proto = ModelProto()
-        proto.CopyFrom(self._view.proto)
+        proto = self._graph.proto()
         del proto.graph.node[:], proto.graph.output[:], proto.graph.value_info[:]
         proto.graph.node.extend(self._nodes)
         proto.graph.output.extend(ValueInfoProto(name=name) for name in self._sums)
         # Optimizing so many nodes takes longer than it saves (NASNetMobile, 16 images: 29 s against 7).
-        session = session_of(proto, self._arrays, optimize=False)
+        session = GraphSession(proto, self._arrays, optimize=False)
         totals, seen = np.zeros(len(self._sums)), 0
         # Five networks side by side keep any processor busy with one image, and take five times the memory of one.
         for chunk in _singles(batches()):
-            totals += run_session(session, list(self._sums), {self._view.inputs[0]: chunk})
+            totals += session.run(list(self._sums), {self._graph.inputs[0]: chunk})
             seen += len(chunk)
             if on_progress is not None:
                 on_progress(Progress("sensitivity", seen))
@@ -177,9 +176,9 @@ class _SideBySide:
 
     def _pair(self, scale_of: str, name: str) -> str:
         """Quantize ``name`` as the integer network does ``scale_of``; where that stays float, so does this."""
-        quantizer = self._integer.producers.get(f"{scale_of}_quantized")
+        quantizer = self._integer.producers().get(f"{scale_of}_quantized")
         while quantizer is not None and quantizer.op_type != "QuantizeLinear":
-            quantizer = self._integer.producers.get(quantizer.input[0])  # a Pad that moves integers keeps their scale
+            quantizer = self._integer.producers().get(quantizer.input[0])  # a Pad that moves integers keeps their scale
         if quantizer is None:
             return name
         if name not in self._pairs:
@@ -211,10 +210,10 @@ class _SideBySide:
         self._sums[total] = output, kind
 
 
-def _activations_behind(view: GraphView, node: NodeProto) -> tuple[list[NodeProto], str]:
+def _activations_behind(graph: Graph, node: NodeProto) -> tuple[list[NodeProto], str]:
     """Return the activations that belong to a layer, and the tensor that the last one writes; see ``layout``."""
     nodes, end = list[NodeProto](), str(node.output[0])
-    while (reader := view.only_consumer(end)) is not None and role(view, reader) is Role.ACTIVATION:
+    while (reader := graph.only_consumer(end)) is not None and role(graph, reader) is Role.ACTIVATION:
         nodes.append(reader)
         end = str(reader.output[0])
     return nodes, end

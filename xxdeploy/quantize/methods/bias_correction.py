@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.quantize.placement import plan_layout
@@ -29,7 +29,7 @@ from xxdeploy.quantize.policy import weight_axis
 from xxdeploy.quantize.scheme import Scheme
 
 with extra("export"):
-    from onnx import ModelProto, NodeProto
+    from onnx import NodeProto
 
 TRIMMED = 0.1
 """Share of the images that is left out at either end."""
@@ -50,24 +50,20 @@ def mean_shift(differences: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def give_biases(model: OnnxModel, scheme: Scheme) -> OnnxModel:
     """Return ``model`` with a bias (channels,) of its own, ``OUTPUT_bias``, in each layer that will be corrected."""
-    view = GraphView.of(model)
-    layers = {node.output[0] for node in biased_layers(view, scheme)}
-    proto = ModelProto()
-    proto.CopyFrom(view.proto)
-    arrays = dict(view.arrays)
-    for node in proto.graph.node:
+    graph = Graph(model)
+    layers = {node.output[0] for node in biased_layers(graph, scheme)}
+    for node in graph.nodes:
         if node.output[0] not in layers:
             continue
-        channels = view.constants[node.input[1]].shape[weight_axis(node)]
-        old = view.constants[node.input[2]].reshape(-1) if len(node.input) > 2 and node.input[2] else None
+        channels = graph.constants[node.input[1]].shape[weight_axis(node)]
+        old = graph.constants[node.input[2]].reshape(-1) if len(node.input) > 2 and node.input[2] else None
         del node.input[2:]
         node.input.append(f"{node.output[0]}_bias")
-        arrays[node.input[2]] = np.zeros(channels, np.float32) if old is None else old
-    used = {name for node in proto.graph.node for name in node.input}
-    return OnnxModel.join(proto, {name: array for name, array in arrays.items() if name in used})
+        graph.arrays[node.input[2]] = np.zeros(channels, np.float32) if old is None else old
+    return graph.to_model()
 
 
-def biased_layers(view: GraphView, scheme: Scheme) -> list[NodeProto]:
+def biased_layers(graph: Graph, scheme: Scheme) -> list[NodeProto]:
     """Return the integer layers that can have a bias, in graph order."""
-    integer = plan_layout(view, scheme).layers
-    return [node for node in view.nodes if node.op_type in ("Conv", "Gemm") and node.output[0] in integer]
+    integer = plan_layout(graph, scheme).layers
+    return [node for node in graph.nodes if node.op_type in ("Conv", "Gemm") and node.output[0] in integer]

@@ -18,24 +18,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.onnxmodel.graph_view import GraphView, attributes, layer_name
+from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.calibrate import Batches, no_images
 from xxdeploy.quantize.calibration.map_images import check_finite, map_images
-from xxdeploy.quantize.calibration.observe import Observer, Tensors
 from xxdeploy.quantize.methods.channel_scales import Between, Vector, choose_scales
 from xxdeploy.quantize.policy import Role, role, weight_axis
 from xxdeploy.quantize.qdq import check_float_graph
 from xxdeploy.results import OnProgress, Progress
 
 with extra("export"):
-    from onnx import ModelProto, NodeProto
+    from onnx import NodeProto
 
 log = logging.getLogger(__name__)
 
@@ -87,43 +86,43 @@ def equalize(model: OnnxModel, batches: Batches, *, on_progress: OnProgress | No
     ConversionError
         ``non-finite-weights``, ``non-finite-range``, ``calibration-run``, ``opset-too-old``.
     """
-    view = GraphView.of(model)
-    check_float_graph(view)
-    pairs = find_pairs(view)
+    graph = Graph(model)
+    check_float_graph(graph)
+    pairs = find_pairs(graph)
     if not pairs:
         return model
-    seen = _statistics(view, pairs, batches, on_progress)
+    seen = _statistics(graph, pairs, batches, on_progress)
     factors: dict[str, dict[str, Vector]] = {}
     for pair in pairs:
-        scales = choose_scales(_between(pair, seen), grouped_weights(view, pair.second))
+        scales = choose_scales(_between(pair, seen), grouped_weights(graph, pair.second))
         if (scales == 1).all():
             continue
         factors.setdefault(pair.wide, {})["out"] = scales
         factors.setdefault(pair.second.output[0], {})["in"] = 1 / scales
         log.debug("%s: channels scaled by %.3g..%.3g", layer_name(pair.first), scales.min(), scales.max())
-    return _scaled(view, factors)
+    return _scaled(graph, factors)
 
 
-def find_pairs(view: GraphView) -> tuple[Pair, ...]:
+def find_pairs(graph: Graph) -> tuple[Pair, ...]:
     """Return the layers, in graph order, whose output one other layer reads, through homogeneous operators alone."""
     found = []
-    for node in view.nodes:
-        if not _is_layer(view, node) or node.op_type == "MatMul":
+    for node in graph.nodes:
+        if not _is_layer(graph, node) or node.op_type == "MatMul":
             continue
-        ceiling, reader = np.inf, view.only_consumer(node.output[0])
-        while reader is not None and (reader.op_type in HOMOGENEOUS or _ceiling(view, reader) is not None):
-            limit = _ceiling(view, reader)
+        ceiling, reader = np.inf, graph.only_consumer(node.output[0])
+        while reader is not None and (reader.op_type in HOMOGENEOUS or _ceiling(graph, reader) is not None):
+            limit = _ceiling(graph, reader)
             ceiling = ceiling if limit is None else min(ceiling, limit)
-            reader = view.only_consumer(reader.output[0])
-        if reader is None or not _is_layer(view, reader):
+            reader = graph.only_consumer(reader.output[0])
+        if reader is None or not _is_layer(graph, reader):
             continue
         found.append(Pair(node, reader, float(ceiling)))
     return tuple(found)
 
 
-def grouped_weights(view: GraphView, node: NodeProto) -> NDArray[np.float32]:
+def grouped_weights(graph: Graph, node: NodeProto) -> NDArray[np.float32]:
     """Return a layer's weights as (groups, outputs of a group, channels of a group, taps)."""
-    weights = view.constants[node.input[1]]
+    weights = graph.constants[node.input[1]]
     if node.op_type != "Conv":
         weights = weights if weight_axis(node) == 0 else weights.T
         return weights.reshape(1, *weights.shape, 1)
@@ -131,21 +130,21 @@ def grouped_weights(view: GraphView, node: NodeProto) -> NDArray[np.float32]:
     return weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1)
 
 
-def _is_layer(view: GraphView, node: NodeProto) -> bool:
-    return role(view, node) is Role.COMPUTE
+def _is_layer(graph: Graph, node: NodeProto) -> bool:
+    return role(graph, node) is Role.COMPUTE
 
 
-def _ceiling(view: GraphView, node: NodeProto) -> float | None:
+def _ceiling(graph: Graph, node: NodeProto) -> float | None:
     """Return where a Clip from zero cuts; None for any other node."""
-    if node.op_type != "Clip" or any(name and name not in view.constants for name in node.input[1:]):
+    if node.op_type != "Clip" or any(name and name not in graph.constants for name in node.input[1:]):
         return None
-    floor, ceiling = ([float(view.constants[name]) if name else None for name in node.input[1:]] + [None, None])[:2]
+    floor, ceiling = ([float(graph.constants[name]) if name else None for name in node.input[1:]] + [None, None])[:2]
     if floor != 0:
         return None
     return np.inf if ceiling is None else ceiling
 
 
-def _statistics(view: GraphView, pairs: tuple[Pair, ...], batches: Batches, on_progress: OnProgress | None) -> _Sums:
+def _statistics(graph: Graph, pairs: tuple[Pair, ...], batches: Batches, on_progress: OnProgress | None) -> _Sums:
     """Return low, high, the sum of squares and the number of values of each tensor, by channel (axis 1)."""
     names = dict.fromkeys(name for pair in pairs for name in (pair.wide, pair.read))
     totals: dict[str, tuple[Vector, Vector, Vector, int]] = {}
@@ -154,7 +153,7 @@ def _statistics(view: GraphView, pairs: tuple[Pair, ...], batches: Batches, on_p
         return {name: _by_channel(name, tensors[name]) for name in names}
 
     images = (batch[index : index + 1] for batch in batches() for index in range(len(batch)))
-    for seen, found in enumerate(map_images(Observer(view, names, threads=1), images, look), 1):
+    for seen, found in enumerate(map_images(Observer(graph, names, threads=1), images, look), 1):
         for name, (low, high, square, count) in found.items():
             if name in totals:
                 old = totals[name]
@@ -184,28 +183,24 @@ def _between(pair: Pair, seen: _Sums) -> Between:
     return Between(low, high, square / count, limit)
 
 
-def _scaled(view: GraphView, factors: Mapping[str, Mapping[str, Vector]]) -> OnnxModel:
+def _scaled(graph: Graph, factors: Mapping[str, Mapping[str, Vector]]) -> OnnxModel:
     """Return the model with the weights and biases of each layer, known by its output, multiplied."""
-    proto = ModelProto()
-    proto.CopyFrom(view.proto)
-    arrays: dict[str, NDArray[Any]] = dict(view.arrays)
-    for node in proto.graph.node:
+    for node in graph.nodes:
         if not (own := factors.get(node.output[0])):
             continue
-        weights = grouped_weights(view, node).astype(np.float64)
+        weights = grouped_weights(graph, node).astype(np.float64)
         groups, outputs, members, _ = weights.shape
         if "in" in own:
             weights = weights * own["in"].reshape(groups, 1, members, 1)
         if "out" in own:
             weights = weights * own["out"].reshape(groups, outputs, 1, 1)
             if len(node.input) > 2 and node.input[2]:
-                bias = view.constants[node.input[2]]
-                arrays[f"{node.output[0]}_bias"] = (bias * own["out"].reshape(bias.shape)).astype(np.float32)
+                bias = graph.constants[node.input[2]]
+                graph.arrays[f"{node.output[0]}_bias"] = (bias * own["out"].reshape(bias.shape)).astype(np.float32)
                 node.input[2] = f"{node.output[0]}_bias"
-        shape = view.constants[node.input[1]].shape
+        shape = graph.constants[node.input[1]].shape
         if node.op_type != "Conv" and weight_axis(node) == 1:
             weights = np.moveaxis(weights, 1, 2)
-        arrays[f"{node.output[0]}_weight"] = np.ascontiguousarray(weights.reshape(shape), np.float32)
+        graph.arrays[f"{node.output[0]}_weight"] = np.ascontiguousarray(weights.reshape(shape), np.float32)
         node.input[1] = f"{node.output[0]}_weight"
-    used = {name for node in proto.graph.node for name in node.input}
-    return OnnxModel.join(proto, {name: array for name, array in arrays.items() if name in used})
+    return graph.to_model()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.onnxmodel.graph_view import attributes
+from xxdeploy.onnxmodel.graph import attributes
 from xxdeploy.optional import extra
 
 with extra("export"):
@@ -116,14 +116,14 @@ def _pads(
     options: dict[str, Any], shape: tuple[int, ...], size: tuple[int, ...], strides: list[int], dilations: list[int]
 ) -> tuple[int, int, int, int]:
     """Return top, left, bottom, right."""
-    auto = options.get("auto_pad", b"NOTSET")
-    if auto in (b"NOTSET", b""):
+    auto = options.get("auto_pad", "NOTSET")
+    if auto in ("NOTSET", ""):
         given = options.get("pads", [0, 0, 0, 0])
         return given[0], given[1], given[2], given[3]
-    if auto == b"VALID":
+    if auto == "VALID":
         return 0, 0, 0, 0
     pads = []
     for i in range(2):
         total = max((-(-shape[i] // strides[i]) - 1) * strides[i] + (size[i] - 1) * dilations[i] + 1 - shape[i], 0)
-        pads.append((total // 2, total - total // 2) if auto == b"SAME_UPPER" else (total - total // 2, total // 2))
+        pads.append((total // 2, total - total // 2) if auto == "SAME_UPPER" else (total - total // 2, total // 2))
     return pads[0][0], pads[1][0], pads[0][1], pads[1][1]

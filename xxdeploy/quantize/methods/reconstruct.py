@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.onnxmodel.graph_view import GraphView, layer_name
+from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.calibrate import Batches, no_images
 from xxdeploy.quantize.calibration.map_images import map_images
-from xxdeploy.quantize.calibration.observe import Observer, Tensors
 from xxdeploy.quantize.methods.bias_correction import biased_layers, give_biases, mean_shift
 from xxdeploy.quantize.methods.moments import Moments, has_moments, measure_moments, taps_of
 from xxdeploy.quantize.methods.rounding import round_weights
@@ -75,29 +75,29 @@ def reconstruct(
         As :func:`xxdeploy.quantize.quantize` and :func:`xxdeploy.quantize.calibration.calibrate`.
     """
     model = give_biases(model, scheme)
-    view = GraphView.of(model)
-    layers = biased_layers(view, scheme)
-    expected = _float_means(view, [node.output[0] for node in layers], batches)
-    integer = GraphView.of(quantizer(model, ranges, scheme))
+    graph = Graph(model)
+    layers = biased_layers(graph, scheme)
+    expected = _float_means(graph, [node.output[0] for node in layers], batches)
+    integer = Graph(quantizer(model, ranges, scheme))
     constants = dict(integer.constants)
     outputs = [_output(integer, node) for node in layers]
     staged = StagedRun(integer, outputs, batches())
     biases: dict[str, NDArray[np.float32]] = {}
     rounded: dict[str, NDArray[np.int8]] = {}
     for stage, node in enumerate(layers):
-        written = integer.producers[outputs[stage]]
-        weights = view.constants[node.input[1]]
+        written = integer.producers()[outputs[stage]]
+        weights = graph.constants[node.input[1]]
         if rounding and has_moments(weights, taps_of(node, weights)[2]):
             means, moments = _inspect(staged, stage, constants, node, weights, written.input[0])
-            values, moved = _round(node, weights, moments, constants, integer.producers[written.input[1]], scheme)
+            values, moved = _round(node, weights, moments, constants, integer.producers()[written.input[1]], scheme)
             rounded[node.output[0]] = values
             means = means + moved
         else:
             means = np.concatenate(staged.advance(stage, constants, _channel_means))
         shift = mean_shift(expected[node.output[0]] - means)
-        bias = (view.constants[node.input[2]] + shift).astype(np.float32)
+        bias = (graph.constants[node.input[2]] + shift).astype(np.float32)
         biases[node.input[2]] = bias
-        pair = integer.producers.get(written.input[2])
+        pair = integer.producers().get(written.input[2])
         if pair is None:  # TensorRT's bias stays float
             constants[written.input[2]] = bias
         else:
@@ -107,7 +107,8 @@ def reconstruct(
         if on_progress is not None:
             step = "round weights, correct biases" if rounding else "correct biases"
             on_progress(Progress(step, stage + 1, len(layers)))
-    return Reconstruction(OnnxModel.join(view.proto, {**view.arrays, **biases}), rounded)
+    graph.arrays |= biases
+    return Reconstruction(graph.to_model(), rounded)
 
 
 def _inspect(
@@ -164,14 +165,14 @@ def _to_layout(values: NDArray[np.int8], axis: int, shape: tuple[int, ...]) -> N
     return np.ascontiguousarray(values.reshape(shape[::-1]).T)
 
 
-def _float_means(view: GraphView, outputs: list[str], batches: Batches) -> dict[str, Means]:
+def _float_means(graph: Graph, outputs: list[str], batches: Batches) -> dict[str, Means]:
     """Return the mean of each channel (axis 1) of each tensor of the float graph, image by image (images, channels)."""
 
     def look(tensors: Tensors) -> list[Means]:
         return [_channel_means(tensors[name]) for name in outputs]
 
     singles = (batch[index : index + 1] for batch in batches() for index in range(len(batch)))
-    found = list(map_images(Observer(view, outputs, threads=1), singles, look))
+    found = list(map_images(Observer(graph, outputs, threads=1), singles, look))
     if not found:
         raise no_images()
     return {name: np.concatenate(means) for name, means in zip(outputs, zip(*found, strict=True), strict=True)}
@@ -183,7 +184,7 @@ def _channel_means(values: NDArray[np.float32]) -> Means:
     return means
 
 
-def _output(integer: GraphView, node: NodeProto) -> str:
+def _output(integer: Graph, node: NodeProto) -> str:
     """Return what the output of a float layer is called in the integer graph."""
     name: str = node.output[0]
-    return f"{name}_float" if integer.producers[name].op_type == "DequantizeLinear" else name
+    return f"{name}_float" if integer.producers()[name].op_type == "DequantizeLinear" else name

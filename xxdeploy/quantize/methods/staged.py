@@ -13,10 +13,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.onnxmodel.graph_view import GraphView
-from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.graph import Graph
+from xxdeploy.onnxmodel.run import GraphSession
 from xxdeploy.optional import extra
-from xxdeploy.quantize.calibration.observe import run_session, start_session
 
 with extra("export"):
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper
@@ -34,12 +33,12 @@ class StagedRun:
     follows from the first ``s`` layers and not from fewer: it is run when they are final.
     """
 
-    def __init__(self, view: GraphView, layers: Sequence[str], images: Iterable[NDArray[np.float32]]) -> None:
-        self._view, self._layers = view, layers
-        self._stage = _stages(view, layers)
+    def __init__(self, graph: Graph, layers: Sequence[str], images: Iterable[NDArray[np.float32]]) -> None:
+        self._graph, self._layers = graph, layers
+        self._stage = _stages(graph, layers)
         self._last = self._last_stages()
         chunks = (batch[first : first + CHUNK] for batch in images for first in range(0, len(batch), CHUNK))
-        self._fronts: Iterable[dict[str, NDArray[Any]]] = ({view.inputs[0]: chunk} for chunk in chunks)
+        self._fronts: Iterable[dict[str, NDArray[Any]]] = ({graph.inputs[0]: chunk} for chunk in chunks)
 
     def advance(
         self,
@@ -55,7 +54,7 @@ class StagedRun:
         """
         layer = self._layers[stage]
         kept = [name for name, at in self._stage.items() if at == stage and self._last.get(name, -1) > stage]
-        kept = [name for name in kept if name != self._view.inputs[0]]
+        kept = [name for name in kept if name != self._graph.inputs[0]]
         fetched = [*kept, layer, *also]
         session = None
         seen: list[T] = []
@@ -63,8 +62,8 @@ class StagedRun:
         for front in self._fronts:
             if session is None:
                 part, reads = self._part(fetched, front)
-                session = start_session(_model(self._view, part, front, reads, fetched, constants))
-            values = run_session(session, fetched, {name: front[name] for name in reads})
+                session = _session(self._graph, part, front, reads, fetched, constants)
+            values = session.run(fetched, {name: front[name] for name in reads})
             seen.append(look(*values[len(kept) :]))
             alive = {name: value for name, value in front.items() if self._last[name] > stage}
             fronts.append({**alive, **dict(zip(kept, values, strict=False))})
@@ -79,7 +78,7 @@ class StagedRun:
     def _last_stages(self) -> dict[str, int]:
         """Return the last stage that reads each tensor. A DequantizeLinear is run again wherever it is read."""
         last: dict[str, int] = {}
-        for node in self._view.nodes:
+        for node in self._graph.nodes:
             if node.op_type != "DequantizeLinear":
                 for name in node.input:
                     source = self._source(name)
@@ -88,7 +87,7 @@ class StagedRun:
 
     def _source(self, name: str) -> str:
         """Return what ``name`` is dequantized from, or ``name``."""
-        node = self._view.producers.get(name)
+        node = self._graph.producers().get(name)
         return str(node.input[0]) if node is not None and node.op_type == "DequantizeLinear" else name
 
     def _part(self, targets: Sequence[str], front: Mapping[str, NDArray[Any]]) -> tuple[list[NodeProto], list[str]]:
@@ -98,33 +97,33 @@ class StagedRun:
             name = todo.pop()
             if name in front:
                 reads[name] = None
-            elif (node := self._view.producers.get(name)) is not None and node.output[0] not in needed:
+            elif (node := self._graph.producers().get(name)) is not None and node.output[0] not in needed:
                 needed.add(node.output[0])
                 todo.extend(node.input)
-        return [node for node in self._view.nodes if node.output[0] in needed], sorted(reads)
+        return [node for node in self._graph.nodes if node.output[0] in needed], sorted(reads)
 
 
-def _stages(view: GraphView, layers: Sequence[str]) -> dict[str, int]:
+def _stages(graph: Graph, layers: Sequence[str]) -> dict[str, int]:
     """Return the stage of each tensor; -1 for what follows from constants alone."""
     position = {name: index for index, name in enumerate(layers)}
-    stage = dict.fromkeys(view.constants, -1) | dict.fromkeys(view.inputs, 0) | {"": -1}
-    for node in view.nodes:
+    stage = dict.fromkeys(graph.constants, -1) | dict.fromkeys(graph.inputs, 0) | {"": -1}
+    for node in graph.nodes:
         at = max((stage[name] for name in node.input), default=-1)
         stage.update((name, position[name] + 1 if name in position else at) for name in node.output)
     return stage
 
 
-def _model(
-    view: GraphView,
+def _session(
+    graph: Graph,
     nodes: Sequence[NodeProto],
     front: Mapping[str, NDArray[Any]],
     reads: Sequence[str],
     outputs: Sequence[str],
     constants: Mapping[str, NDArray[Any]],
-) -> OnnxModel:
-    """Return ``nodes`` as a model of its own."""
+) -> GraphSession:
+    """Return a session for ``nodes`` alone."""
     used = {name for node in nodes for name in node.input}
-    proto = ModelProto(ir_version=view.proto.ir_version, opset_import=view.proto.opset_import)
+    proto = ModelProto(ir_version=graph.header.ir_version, opset_import=graph.header.opset_import)
     types = {name: helper.np_dtype_to_tensor_dtype(front[name].dtype) for name in reads}
     proto.graph.CopyFrom(
         GraphProto(
@@ -134,4 +133,4 @@ def _model(
             output=[ValueInfoProto(name=name) for name in outputs],
         )
     )
-    return OnnxModel.join(proto, {name: value for name, value in constants.items() if name in used})
+    return GraphSession(proto, {name: value for name, value in constants.items() if name in used})

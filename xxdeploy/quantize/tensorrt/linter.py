@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xxdeploy.errors import ConversionError
-from xxdeploy.onnxmodel.graph_view import GraphView, attributes, layer_name
+from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.quantize.policy import weight_axis
@@ -40,8 +40,8 @@ def lint_tensorrt(model: OnnxModel) -> tuple[Finding, ...]:
     ``weights-axis``, ``quantized-bias``, ``before-activation``, ``half-quantized`` (data or weights alone are INT8),
     ``integer-operator`` (QLinearConv and its like).
     """
-    view = GraphView.of(model)
-    return tuple(finding for node in view.nodes for finding in _findings(view, node))
+    graph = Graph(model)
+    return tuple(finding for node in graph.nodes for finding in _findings(graph, node))
 
 
 def check_tensorrt_layout(model: OnnxModel) -> None:
@@ -64,84 +64,84 @@ def check_tensorrt_layout(model: OnnxModel) -> None:
     )
 
 
-def _findings(view: GraphView, node: NodeProto) -> Iterator[Finding]:
+def _findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     if node.op_type in _PAIR:
-        yield from _of_pair(view, node)
+        yield from _of_pair(graph, node)
     elif node.op_type.startswith("QLinear") or node.op_type in ("ConvInteger", "MatMulInteger"):
         yield _finding(
-            view, node, "integer-operator", f"{node.op_type} is no operator of TensorRT; it reads Q/DQ pairs"
+            graph, node, "integer-operator", f"{node.op_type} is no operator of TensorRT; it reads Q/DQ pairs"
         )
     elif node.op_type in _COMPUTE:
-        yield from _of_layer(view, node)
+        yield from _of_layer(graph, node)
     elif node.op_type in _ACTIVATIONS and node.input:
-        yield from _of_activation(view, node)
+        yield from _of_activation(graph, node)
 
 
-def _of_pair(view: GraphView, node: NodeProto) -> Iterator[Finding]:
-    if node.op_type == "DequantizeLinear" and node.input[0] in view.producers:
+def _of_pair(graph: Graph, node: NodeProto) -> Iterator[Finding]:
+    if node.op_type == "DequantizeLinear" and node.input[0] in graph.producers():
         return  # its quantizer has been looked at
-    scale = view.constants.get(node.input[1])
+    scale = graph.constants.get(node.input[1])
     if scale is None or not np.all(np.isfinite(scale) & (scale > 0)):
-        yield _finding(view, node, "scale", f"the scale {node.input[1]!r} is not constant, positive and finite")
+        yield _finding(graph, node, "scale", f"the scale {node.input[1]!r} is not constant, positive and finite")
     if len(node.input) < 3 or not node.input[2]:
         if node.op_type == "QuantizeLinear" and "output_dtype" not in attributes(node):
-            yield _finding(view, node, "unsigned", "it is quantized to uint8; TensorRT takes int8 only")
+            yield _finding(graph, node, "unsigned", "it is quantized to uint8; TensorRT takes int8 only")
         return
-    zero = view.constants.get(node.input[2])
+    zero = graph.constants.get(node.input[2])
     if zero is None or np.any(zero):
         what = "is not constant" if zero is None else f"is {zero.reshape(-1)[np.flatnonzero(zero)[0]]}, not 0"
-        yield _finding(view, node, "zero-point", f"the zero point of {node.input[0]!r} {what}")
+        yield _finding(graph, node, "zero-point", f"the zero point of {node.input[0]!r} {what}")
     if zero is not None and zero.dtype not in (np.int8, np.int32):
         yield _finding(
-            view, node, "unsigned", f"{node.input[0]!r} is quantized to {zero.dtype}; TensorRT takes int8 only"
+            graph, node, "unsigned", f"{node.input[0]!r} is quantized to {zero.dtype}; TensorRT takes int8 only"
         )
 
 
-def _of_layer(view: GraphView, node: NodeProto) -> Iterator[Finding]:
-    data, weights = (_dequantized(view, name) for name in node.input[:2])
+def _of_layer(graph: Graph, node: NodeProto) -> Iterator[Finding]:
+    data, weights = (_dequantized(graph, name) for name in node.input[:2])
     if data is None and weights is None:
         return
     if data is None or weights is None:
         alone = "the weights are" if data is None else "the data is"
-        yield _finding(view, node, "half-quantised", f"only {alone} INT8, so it would be computed in float")
-    if weights is not None and weights.input[0] in view.constants:
-        scale = view.constants.get(weights.input[1], np.ones(1))
-        values, axis = view.constants[weights.input[0]], weight_axis(node)
+        yield _finding(graph, node, "half-quantised", f"only {alone} INT8, so it would be computed in float")
+    if weights is not None and weights.input[0] in graph.constants:
+        scale = graph.constants.get(weights.input[1], np.ones(1))
+        values, axis = graph.constants[weights.input[0]], weight_axis(node)
         if scale.size == 1 and values.shape[axis] != 1:
             yield _finding(
-                view, node, "weights-per-tensor", "one scale for all weights; each output channel needs its own"
+                graph, node, "weights-per-tensor", "one scale for all weights; each output channel needs its own"
             )
         elif scale.size > 1 and attributes(weights).get("axis", 1) % max(values.ndim, 1) != axis:
             yield _finding(
-                view, node, "weights-axis", f"the scales of the weights do not count axis {axis}, the outputs"
+                graph, node, "weights-axis", f"the scales of the weights do not count axis {axis}, the outputs"
             )
-    if len(node.input) > 2 and node.input[2] and _dequantized(view, node.input[2]) is not None:
-        yield _finding(view, node, "quantised-bias", "the bias is INT32; TensorRT takes it in float")
+    if len(node.input) > 2 and node.input[2] and _dequantized(graph, node.input[2]) is not None:
+        yield _finding(graph, node, "quantised-bias", "the bias is INT32; TensorRT takes it in float")
 
 
-def _of_activation(view: GraphView, node: NodeProto) -> Iterator[Finding]:
+def _of_activation(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     """Find a pair between a layer and the activation that alone reads it."""
-    dequantize = _dequantized(view, node.input[0])
-    quantize = None if dequantize is None else view.producers.get(dequantize.input[0])
+    dequantize = _dequantized(graph, node.input[0])
+    quantize = None if dequantize is None else graph.producers().get(dequantize.input[0])
     if quantize is None or quantize.op_type != "QuantizeLinear":
         return
-    made = view.producers.get(quantize.input[0])
-    if made is not None and made.op_type in _COMPUTE and view.only_consumer(quantize.input[0]) is quantize:
-        if view.only_consumer(dequantize.output[0] if dequantize is not None else "") is not node:
+    made = graph.producers().get(quantize.input[0])
+    if made is not None and made.op_type in _COMPUTE and graph.only_consumer(quantize.input[0]) is quantize:
+        if graph.only_consumer(dequantize.output[0] if dequantize is not None else "") is not node:
             return  # others read the layer itself, in integers
-        yield _finding(view, made, "before-activation", f"Q/DQ stands between it and {layer_name(node)}")
+        yield _finding(graph, made, "before-activation", f"Q/DQ stands between it and {layer_name(node)}")
 
 
-def _dequantized(view: GraphView, name: str) -> NodeProto | None:
-    node = view.producers.get(name)
+def _dequantized(graph: Graph, name: str) -> NodeProto | None:
+    node = graph.producers().get(name)
     return node if node is not None and node.op_type == "DequantizeLinear" else None
 
 
-def _finding(view: GraphView, node: NodeProto, rule: str, message: str) -> Finding:
-    return Finding(rule, _keras_layer(view, node), message)
+def _finding(graph: Graph, node: NodeProto, rule: str, message: str) -> Finding:
+    return Finding(rule, _keras_layer(graph, node), message)
 
 
-def _keras_layer(view: GraphView, node: NodeProto) -> str:
+def _keras_layer(graph: Graph, node: NodeProto) -> str:
     """Return the Keras layer of a node, whose name is ``layer/operator``. A pair belongs to the layer that reads it."""
     todo, seen = [node], set[str]()
     while todo:
@@ -151,5 +151,5 @@ def _keras_layer(view: GraphView, node: NodeProto) -> str:
         if each.output[0] in seen:
             continue
         seen.add(each.output[0])
-        todo += view.consumers.get(each.output[0], ())
+        todo += graph.consumers().get(each.output[0], ())
     return layer_name(node)

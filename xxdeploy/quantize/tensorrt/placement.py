@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.quantize.integers import integer_weights
@@ -34,7 +34,7 @@ from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.results import Ranges
 
 with extra("export"):
-    from onnx import ModelProto, NodeProto, helper
+    from onnx import NodeProto, helper
 
 
 def quantize_for_tensorrt(
@@ -53,20 +53,20 @@ def quantize_for_tensorrt(
             hint="take static-w8c-a8s",
             code="tensorrt-scheme",
         )
-    view = GraphView.of(model)
-    check_float_graph(view)
-    layout = plan_layout(view, scheme)
-    return _Writer(view, layout, ranges, scheme, rounding or {}).write()
+    graph = Graph(model)
+    check_float_graph(graph)
+    layout = plan_layout(graph, scheme)
+    return _Writer(graph, layout, ranges, scheme, rounding or {}).write()
 
 
-def residuals(view: GraphView, layout: Layout) -> dict[str, str]:
+def residuals(graph: Graph, layout: Layout) -> dict[str, str]:
     """Map the output of each Add that becomes part of a convolution to its residual operand, where that has a scale."""
-    order = {node.output[0]: index for index, node in enumerate(view.nodes)}
+    order = {node.output[0]: index for index, node in enumerate(graph.nodes)}
     found = {}
-    for node in view.nodes:
-        if node.op_type != "Add" or len(view.activations(node)) != 2 or node.input[0] == node.input[1]:
+    for node in graph.nodes:
+        if node.op_type != "Add" or len(graph.activations(node)) != 2 or node.input[0] == node.input[1]:
             continue
-        fused = [name for name in node.input if _is_fusible(view, layout, name)]
+        fused = [name for name in node.input if _is_fusible(graph, layout, name)]
         if not fused:
             continue
         main = max(fused, key=order.__getitem__)
@@ -76,14 +76,14 @@ def residuals(view: GraphView, layout: Layout) -> dict[str, str]:
     return found
 
 
-def _is_fusible(view: GraphView, layout: Layout, name: str) -> bool:
+def _is_fusible(graph: Graph, layout: Layout, name: str) -> bool:
     """Tell whether an integer layer writes ``name`` for one reader alone, without an activation in between."""
-    made = view.producers.get(name)
+    made = graph.producers().get(name)
     return (
         made is not None
         and made.op_type in ("Conv", "Gemm", "MatMul")
         and made.output[0] in layout.layers
-        and view.only_consumer(name) is not None
+        and graph.only_consumer(name) is not None
     )
 
 
@@ -92,24 +92,24 @@ class _Writer:
 
     def __init__(
         self,
-        view: GraphView,
+        graph: Graph,
         layout: Layout,
         ranges: Ranges,
         scheme: Scheme,
         rounding: Mapping[str, NDArray[np.int8]],
     ) -> None:
-        self.view, self.scheme, self.rounding = view, scheme, rounding
+        self.graph, self.scheme, self.rounding = graph, scheme, rounding
         self.layout, self.grids = layout, activation_grids(layout, ranges, scheme)
-        self.residuals = residuals(view, layout)
+        self.residuals = residuals(graph, layout)
         self.nodes: list[NodeProto] = []
-        self.arrays: dict[str, NDArray[Any]] = dict(view.arrays)
+        self.arrays: dict[str, NDArray[Any]] = dict(graph.arrays)
         self.pairs: set[str] = set()
 
     def write(self) -> OnnxModel:
-        for node in self.view.nodes:
+        for node in self.graph.nodes:
             new = NodeProto()
             new.CopyFrom(node)
-            compute = node.output[0] in self.layout.layers and role(self.view, node, CPU) is Role.COMPUTE
+            compute = node.output[0] in self.layout.layers and role(self.graph, node, CPU) is Role.COMPUTE
             if compute:
                 new.input[0] = self._pair(node.input[0])
                 new.input[1] = self._weights(node)
@@ -117,12 +117,7 @@ class _Writer:
                 residual = self.residuals[node.output[0]]
                 new.input[:] = [self._pair(name) if name == residual else name for name in node.input]
             self.nodes.append(new)
-        proto = ModelProto()
-        proto.CopyFrom(self.view.proto)
-        del proto.graph.node[:]
-        proto.graph.node.extend(self.nodes)
-        used = {name for node in self.nodes for name in node.input}
-        return checked(proto, {name: array for name, array in self.arrays.items() if name in used})
+        return checked(self.graph, self.nodes, self.arrays)
 
     def _pair(self, name: str) -> str:
         """Quantize and dequantize a tensor, once for all that read it in integers; the others read it as it is."""
@@ -143,7 +138,7 @@ class _Writer:
         """Store a layer's integers and dequantize them. Layers that share weights each get their own."""
         axis, stem = weight_axis(node), f"{node.output[0]}_weight"
         integers = integer_weights(
-            self.view.constants[node.input[1]],
+            self.graph.constants[node.input[1]],
             axis,
             self.scheme,
             bias=None,

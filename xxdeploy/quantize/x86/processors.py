@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xxdeploy.onnxmodel.graph_view import GraphView
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Arrays, GraphSession
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.calibrate import Batches, no_images
-from xxdeploy.quantize.calibration.observe import run_session, start_session
 from xxdeploy.quantize.x86.saturation import Tap, count_risky_pairs, integer_layers, rewrite
 from xxdeploy.results import OnProgress, Progress
 
 with extra("export"):
-    from onnx import ValueInfoProto, helper
+    from onnx import ModelProto, ValueInfoProto, helper
 
 CPUS = ("vnni", "avx2", "arm")
 _STEPS = 255
@@ -71,7 +71,7 @@ def risky_layers(int8: OnnxModel) -> Mapping[str, int]:
 
     Layers are named as in the float graph, in graph order. No image is needed: 0 means exact for every input.
     """
-    layers = integer_layers(GraphView.of(int8))
+    layers = integer_layers(Graph(int8))
     return {layer.name: count_risky_pairs(layer) for layer in layers if layer.in_pairs}
 
 
@@ -89,12 +89,12 @@ def observe_saturation(
     ConversionError
         ``calibration-run``: a batch does not fit the graph.
     """
-    view = GraphView.of(int8)
-    layers = integer_layers(view)
+    graph = Graph(int8)
+    layers = integer_layers(graph)
     risky = {layer.node.output[0]: layer for layer in layers if count_risky_pairs(layer)}
     found = {layer.name: Saturation(layer.name, 0, 0.0, 0.0) for layer in layers if layer.in_pairs}
     if risky:
-        model, taps = rewrite(view, risky, tapped=True)
+        model, taps = rewrite(graph, risky, tapped=True)
         for tap, (share, worst) in zip(taps, _measure(model, taps, batches, on_progress), strict=True):
             found[tap.layer.name] = Saturation(tap.layer.name, tap.pairs, share, worst)
     return found
@@ -123,14 +123,14 @@ def _measure(
     model: OnnxModel, taps: tuple[Tap, ...], batches: Batches, on_progress: OnProgress | None
 ) -> Iterator[tuple[float, float]]:
     """Yield (share of values that are off, largest error in steps) of each tap's layer."""
-    session = start_session(_with_summaries(model, taps))
-    source = session.get_inputs()[0].name
+    proto, arrays = _with_summaries(model, taps)
+    session, source = GraphSession(proto, arrays), proto.graph.input[0].name
     outputs = [f"{tap.lost}_{what}" for tap in taps for what in ("share", "worst", "low", "high")]
     images, shares = 0, np.zeros(len(taps))
     worst, low, high = np.zeros(len(taps)), np.full(len(taps), math.inf), np.full(len(taps), -math.inf)
     # Every pair of weights has two inputs and a sum of its own: one image takes 100 MB, and is faster than several.
     for image in (batch[index : index + 1] for batch in batches() for index in range(len(batch))):
-        rows = np.array(run_session(session, outputs, {source: image}), np.float64).reshape(len(taps), 4)
+        rows = np.array(session.run(outputs, {source: image}), np.float64).reshape(len(taps), 4)
         shares += rows[:, 0]
         worst, low, high = np.maximum(worst, rows[:, 1]), np.minimum(low, rows[:, 2]), np.maximum(high, rows[:, 3])
         images += 1
@@ -144,7 +144,7 @@ def _measure(
         yield float(shares[index] / images), float(worst[index] / step) if worst[index] else 0.0
 
 
-def _with_summaries(model: OnnxModel, taps: tuple[Tap, ...]) -> OnnxModel:
+def _with_summaries(model: OnnxModel, taps: tuple[Tap, ...]) -> tuple[ModelProto, Arrays]:
     """Let the graph return four numbers for each tap instead of its outputs."""
     proto, arrays = model.split()
     del proto.graph.output[:]
@@ -162,4 +162,4 @@ def _with_summaries(model: OnnxModel, taps: tuple[Tap, ...]) -> OnnxModel:
         )
         names = (f"{stem}_{what}" for what in ("share", "worst", "low", "high"))
         proto.graph.output.extend(ValueInfoProto(name=name) for name in names)
-    return OnnxModel.join(proto, arrays)
+    return proto, arrays

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.onnxmodel.graph_view import attributes
+from xxdeploy.onnxmodel.graph import attributes
 from xxdeploy.optional import extra
 
 with extra("export"):

@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.onnxmodel.graph_view import GraphView, attributes, layer_name
+from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.quantize.policy import weight_axis
 from xxdeploy.quantize.x86.saturating_pairs import adds_pairs, pair_rows, risky_pairs
 
 with extra("export"):
-    from onnx import ModelProto, NodeProto, TensorProto, helper
+    from onnx import NodeProto, TensorProto, helper
 
 _CLIP_SLACK = 1.2e-7
 """ONNX Runtime takes a Clip for redundant if the quantizer clips at the same place to within this."""
@@ -92,11 +92,11 @@ def emulate_avx2(int8: OnnxModel) -> OnnxModel:
     ConversionError
         ``unreadable-onnx``.
     """
-    view = GraphView.of(int8)
-    risky = {layer.node.output[0]: layer for layer in integer_layers(view) if count_risky_pairs(layer)}
+    graph = Graph(int8)
+    risky = {layer.node.output[0]: layer for layer in integer_layers(graph) if count_risky_pairs(layer)}
     if not risky:
         return int8
-    return rewrite(view, risky)[0]
+    return rewrite(graph, risky)[0]
 
 
 def count_risky_pairs(layer: IntegerLayer) -> int:
@@ -104,20 +104,20 @@ def count_risky_pairs(layer: IntegerLayer) -> int:
     return len(risky_pairs(layer.values, layer.axis)[0]) if layer.in_pairs else 0
 
 
-def integer_layers(view: GraphView) -> tuple[IntegerLayer, ...]:
+def integer_layers(graph: Graph) -> tuple[IntegerLayer, ...]:
     """Return the Conv, Gemm and MatMul of a Q/DQ graph that run on integers with int8 weights, in graph order."""
-    found = (_integer_layer(view, node) for node in view.nodes if node.op_type in ("Conv", "Gemm", "MatMul"))
+    found = (_integer_layer(graph, node) for node in graph.nodes if node.op_type in ("Conv", "Gemm", "MatMul"))
     return tuple(layer for layer in found if layer is not None)
 
 
-def _integer_layer(view: GraphView, node: NodeProto) -> IntegerLayer | None:
+def _integer_layer(graph: Graph, node: NodeProto) -> IntegerLayer | None:
     """Read one layer; None where an operand or what follows makes ONNX Runtime run it in float."""
-    operands = [_dequantized(view, name) for name in node.input if name]
+    operands = [_dequantized(graph, name) for name in node.input if name]
     if len(operands) < 2 or any(operand is None for operand in operands):
         return None
     (source, scale, zero), (weights, weight_scale, weight_zero), *rest = [each for each in operands if each is not None]
-    values = view.constants.get(weights)
-    if source in view.constants or scale.size != 1 or values is None or values.dtype != np.int8:
+    values = graph.constants.get(weights)
+    if source in graph.constants or scale.size != 1 or values is None or values.dtype != np.int8:
         return None
     if node.op_type == "MatMul" and values.ndim != 2:
         return None
@@ -125,13 +125,13 @@ def _integer_layer(view: GraphView, node: NodeProto) -> IntegerLayer | None:
     channels = values.shape[axis]
     bias = np.zeros(channels)
     if rest:
-        if rest[0][0] not in view.constants or node.op_type == "MatMul":
+        if rest[0][0] not in graph.constants or node.op_type == "MatMul":
             return None
-        bias = np.broadcast_to(view.constants[rest[0][0]].astype(np.float64).reshape(-1), (channels,))
-    quantizer, between = _quantizer(view, node)
+        bias = np.broadcast_to(graph.constants[rest[0][0]].astype(np.float64).reshape(-1), (channels,))
+    quantizer, between = _quantizer(graph, node)
     if quantizer is None and node.op_type == "Conv":
         return None
-    end = view.only_consumer(quantizer.output[0]) if quantizer is not None else None
+    end = graph.only_consumer(quantizer.output[0]) if quantizer is not None else None
     ends = end is not None and node.output[0] == f"{end.output[0]}_float"
     return IntegerLayer(
         name=node.name or (end.output[0] if ends and end is not None else layer_name(node)),
@@ -149,71 +149,65 @@ def _integer_layer(view: GraphView, node: NodeProto) -> IntegerLayer | None:
     )
 
 
-def _dequantized(view: GraphView, name: str) -> tuple[str, NDArray[Any], NDArray[Any]] | None:
+def _dequantized(graph: Graph, name: str) -> tuple[str, NDArray[Any], NDArray[Any]] | None:
     """Return the integer tensor behind ``name``, its scale and its zero point; None where there is none."""
-    node = view.producers.get(name)
-    if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in view.constants:
+    node = graph.producers().get(name)
+    if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in graph.constants:
         return None
-    scale = view.constants[node.input[1]]
+    scale = graph.constants[node.input[1]]
     if len(node.input) < 3 or not node.input[2]:
         return node.input[0], scale, np.zeros(scale.shape, np.uint8)
-    zero = view.constants.get(node.input[2])
+    zero = graph.constants.get(node.input[2])
     return None if zero is None else (node.input[0], scale, zero)
 
 
-def _quantizer(view: GraphView, node: NodeProto) -> tuple[NodeProto | None, tuple[NodeProto, ...]]:
+def _quantizer(graph: Graph, node: NodeProto) -> tuple[NodeProto | None, tuple[NodeProto, ...]]:
     """Return the quantizer that a layer's kernel takes in, and the activations in between, which it makes redundant."""
     between: list[NodeProto] = []
-    reader = view.only_consumer(node.output[0])
+    reader = graph.only_consumer(node.output[0])
     while reader is not None and reader.op_type in ("Relu", "Clip"):
         between.append(reader)
-        reader = view.only_consumer(reader.output[0])
+        reader = graph.only_consumer(reader.output[0])
     if reader is None or reader.op_type != "QuantizeLinear":
         return None, ()
-    if any(name not in view.constants for name in reader.input[1:]) or len(reader.input) < 3:
+    if any(name not in graph.constants for name in reader.input[1:]) or len(reader.input) < 3:
         return None, ()
-    scale, zero = (view.constants[name] for name in reader.input[1:3])
+    scale, zero = (graph.constants[name] for name in reader.input[1:3])
     info = np.iinfo(zero.dtype)
     step = np.float32(scale.reshape(()))  # in float32, as ONNX Runtime compares
     low, high = (float(np.float32(edge - int(zero.reshape(()))) * step) for edge in (info.min, info.max))
-    if any(not _redundant(view, activation, low, high) for activation in between):
+    if any(not _redundant(graph, activation, low, high) for activation in between):
         return None, ()
     return reader, tuple(between)
 
 
-def _redundant(view: GraphView, node: NodeProto, low: float, high: float) -> bool:
+def _redundant(graph: Graph, node: NodeProto, low: float, high: float) -> bool:
     """Tell whether an activation changes nothing that a quantizer over ``low..high`` does not."""
     if node.op_type == "Relu":
         return low >= 0
-    bounds = [view.constants.get(name) if name else None for name in (*node.input[1:], "", "")]
+    bounds = [graph.constants.get(name) if name else None for name in (*node.input[1:], "", "")]
     least = -np.inf if bounds[0] is None else float(bounds[0].reshape(()))
     most = np.inf if bounds[1] is None else float(bounds[1].reshape(()))
     return least <= low + _CLIP_SLACK and high <= most + _CLIP_SLACK
 
 
 def rewrite(
-    view: GraphView, risky: Mapping[str, IntegerLayer], *, tapped: bool = False
+    graph: Graph, risky: Mapping[str, IntegerLayer], *, tapped: bool = False
 ) -> tuple[OnnxModel, tuple[Tap, ...]]:
     """Exchange the layers ``risky``, by their output, for their emulation.
 
     The taps, one a layer, name tensors of the graph only if ``tapped``; they are not outputs of it.
     """
-    writer = _Writer(dict(view.arrays))
+    writer = _Writer(dict(graph.arrays))
     replaced = {id(node) for layer in risky.values() for node in (*layer.between, layer.quantizer) if node is not None}
-    for node in view.nodes:
+    for node in graph.nodes:
         if node.output[0] in risky:
-            writer.layer(risky[node.output[0]], view)
+            writer.layer(risky[node.output[0]], graph)
         elif id(node) not in replaced:
             writer.nodes.append(node)
-    proto = ModelProto()
-    proto.CopyFrom(view.proto)
-    del proto.graph.node[:]
     wanted = {tap.lost for tap in writer.taps} if tapped else set()
-    kept = _alive(writer.nodes, wanted.union(view.outputs))
-    proto.graph.node.extend(kept)
-    used = {name for node in kept for name in node.input}
-    model = OnnxModel.join(proto, {name: value for name, value in writer.arrays.items() if name in used})
-    return model, tuple(writer.taps)
+    graph.nodes, graph.arrays = _alive(writer.nodes, wanted.union(graph.outputs)), writer.arrays
+    return graph.to_model(), tuple(writer.taps)
 
 
 def _alive(nodes: list[NodeProto], wanted: set[str]) -> list[NodeProto]:
@@ -234,7 +228,7 @@ class _Writer:
         self.nodes: list[NodeProto] = []
         self.taps: list[Tap] = []
 
-    def layer(self, layer: IntegerLayer, view: GraphView) -> None:
+    def layer(self, layer: IntegerLayer, graph: Graph) -> None:
         """Write one layer: exact sum, less what overflows, scaled as ONNX Runtime scales it."""
         stem = f"{layer.node.output[0]}_avx2"
         number = self._add("Cast", [layer.source], f"{stem}_stored", to=TensorProto.FLOAT)
@@ -249,7 +243,7 @@ class _Writer:
         if layer.quantizer is None:
             self._add("Mul", [left, self._channels(layer, f"{stem}_factor", factor)], output)
         else:
-            step, output = view.constants[layer.quantizer.input[1]].reshape(()), layer.quantizer.output[0]
+            step, output = graph.constants[layer.quantizer.input[1]].reshape(()), layer.quantizer.output[0]
             steps = self._add("Mul", [left, self._channels(layer, f"{stem}_factor", factor / step)], f"{stem}_steps")
             one = self._array(f"{stem}_one", np.ones((), np.float32))
             self._add("QuantizeLinear", [steps, one, layer.quantizer.input[2]], output)
