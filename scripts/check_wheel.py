@@ -54,7 +54,7 @@ def small_example(folder: Path) -> tuple[Path, Path]:
     """Return a bundle of a kilobyte and a picture."""
     from PIL import Image
 
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
     import tiny_bundle
 
     Image.new("RGB", (20, 16), (200, 30, 90)).save(folder / "picture.png")

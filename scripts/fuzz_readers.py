@@ -37,7 +37,7 @@ class Readers:
         self._signed: tuple[bytes, bytes] | None = None
         if not bundle:  # onnx, which makes it, is not there on a device, and would count as memory
             return
-        sys.path.insert(0, str(ROOT / "tests"))
+        sys.path.insert(0, str(ROOT / "tests" / "support"))
         import tiny_bundle
 
         self.bundle = tiny_bundle.make(folder / "bundle") if not (folder / "bundle").exists() else folder / "bundle"

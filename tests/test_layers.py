@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "xxdeploy"
-NOT_ON_A_DEVICE = ("tensorflow", "keras", "tf2onnx", "onnx", "cyclopts", "rich", "h5py", "platformdirs")
+NOT_ON_A_DEVICE = ("tensorflow", "keras", "tf2onnx", "onnx", "cyclopts", "rich", "h5py")
 
 
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -133,7 +133,7 @@ def test_the_real_command_ends_with_its_parent(tmp_path: Path) -> None:
     parent = (
         "import os, subprocess, sys, time\n"
         f"words = [str(os.getpid()) if word == '{{parent}}' else word for word in {words!r}]\n"
-        "subprocess.Popen(words, start_new_session=True)\n"
+        "subprocess.Popen([sys.executable, *words], start_new_session=True)\n"
         "time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", parent], cwd=tmp_path) as process:

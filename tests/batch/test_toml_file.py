@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xxdeploy.batch.toml_file import MAX_BYTES, cells_from_file
+from xxdeploy.batch.toml_file import cells_from_file
 from xxdeploy.errors import UsageError
+from xxdeploy.files import MAX_TOML_BYTES
 
 WHOLE = """
 precisions = ["fp32", "int8"]
@@ -70,8 +71,8 @@ def test_the_command_line_goes_before_the_options_of_all_and_a_network_before_bo
         ("", "no [[network]]"),
         ("not toml", "not TOML"),
         (b"\xff\xfe", "not TOML"),
-        ("a = " + "[" * 100_000, "not TOML"),
-        (b"#" * (MAX_BYTES + 1), "larger than"),
+        ("a = " + "[" * 100_000, "nested too deeply"),
+        (b"#" * (MAX_TOML_BYTES + 1), "larger than"),
         ("network = 3", "no [[network]]"),
         ("network = [3]", "network 1 is no table"),
         ("[[network]]", "has no model"),

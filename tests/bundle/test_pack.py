@@ -220,7 +220,7 @@ def test_kill_9_before_every_system_call(tmp_path: Path, two_steps: bool) -> Non
         pytest.skip("no fork on this system")
     out = tiny_bundle.make(tmp_path / "b")
     old, seen, leftovers = content(out), set(), 0
-    tests = str(Path(__file__).parent.parent)
+    tests = str(Path(tiny_bundle.__file__).parent)
     command = [sys.executable, "-c", KILLER, tests, str(out), "1", str(two_steps)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None

@@ -103,7 +103,7 @@ def test_features_have_no_classes(tmp_path: Path, pictures: list[Path], capsys: 
 def test_it_needs_only_what_a_device_has(bundle: Path, pictures: list[Path]) -> None:
     code = f"""
 import sys
-for name in ("tensorflow", "keras", "tf2onnx", "onnx", "platformdirs", "h5py"):
+for name in ("tensorflow", "keras", "tf2onnx", "onnx", "h5py"):
     sys.modules[name] = None
 from xxdeploy.cli import main
 sys.exit(main(["predict", {str(bundle)!r}, {str(pictures[0])!r}]))

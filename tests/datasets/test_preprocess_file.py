@@ -34,7 +34,7 @@ def test_one_channel(tmp_path: Path) -> None:
     "text",
     [
         "", "{}", "mean", "mean = true", "mean = [1, 2]", "std = 0", "std = true", "scale = nan", "other = 1", "{",
-        "order = 'xyz'", '{"mean": null}', '{"mean": {"a": 1}}', "mean = 1" + "0" * 400, "# " + "x" * (1 << 16),
+        "order = 'xyz'", '{"mean": null}', '{"mean": {"a": 1}}', "mean = 1" + "0" * 400, "# " + "x" * 1_000_000,
         "{" * 5000, "[1]",
     ],
 )  # fmt: skip

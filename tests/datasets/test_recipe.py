@@ -35,7 +35,7 @@ def test_paths_are_relative_to_the_file_or_absolute(tmp_path: Path) -> None:
         ("", "names no folder"),
         ('folder = ""', "names no folder"),
         ("folder = [", "is not TOML"),
-        ('folder = "a"\nsample = 3', "unknown keys: sample"),
+        ('folder = "a"\nsample = 3', "unknown keys: 'sample'"),
         ("folder = 3", "folder must be str, not 3"),
         ('folder = "a"\nsamples = "3"', "samples must be int"),
         ('folder = "a"\nsamples = true', "samples must be int, not True"),

@@ -52,7 +52,7 @@ pack(manifest, parts, sys.argv[2], force=True)
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 @pytest.mark.parametrize("swap", ["one-step", "two-steps"])
 def test_killed_at_every_step(tmp_path: Path, swap: str) -> None:
-    tests = str(Path(__file__).resolve().parent.parent)
+    tests = str(Path(tiny_bundle.__file__).parent)
     parts, manifest = tiny_bundle.parts_and_manifest(seed=1)
     out = tmp_path / "b"
     killed = 0
@@ -105,14 +105,14 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch: pyt
     import errno
 
     parts, manifest = tiny_bundle.parts_and_manifest()
-    written = packing._write
+    written = packing.write_new
 
     def write(path: Path, data: bytes) -> None:
         if path.name == "labels.txt":
             raise OSError(errno.ENOSPC, "No space left on device")
         written(path, data)
 
-    monkeypatch.setattr(packing, "_write", write)
+    monkeypatch.setattr(packing, "write_new", write)
     with pytest.raises(UsageError) as caught:
         pack(manifest, parts, tmp_path / "deep" / "b")
     assert caught.value.code == "disk-full"

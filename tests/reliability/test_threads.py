@@ -87,7 +87,7 @@ def test_locale_and_clock_change_nothing(changed: dict[str, str], tmp_path: Path
         "bundle = tiny_bundle.make(Path(sys.argv[2]))\n"
         "load(bundle, selftest=True)\n"
     )
-    command = [sys.executable, "-X", "utf8=0", "-c", code, str(ROOT / "tests"), str(tmp_path / "b")]
+    command = [sys.executable, "-X", "utf8=0", "-c", code, str(Path(tiny_bundle.__file__).parent), str(tmp_path / "b")]
     subprocess.run(command, env={**os.environ, **changed}, check=True, timeout=60)
     here = tiny_bundle.make(tmp_path / "here")
     for path in here.rglob("*"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,10 @@ import pytest
 import tiny_bundle
 
 from xxdeploy.errors import UsageError
+from xxdeploy.files import CACHE_VARIABLE
 from xxdeploy.runtime import tune_store as module
 from xxdeploy.runtime.engines.select import Settings, engine_version
-from xxdeploy.runtime.tune_store import Choice, cache_folder, store_choice, stored_choice
+from xxdeploy.runtime.tune_store import Choice, store_choice, stored_choice
 
 _, MANIFEST = tiny_bundle.parts_and_manifest()
 OTHER = tiny_bundle.parts_and_manifest(seed=1)[1]
@@ -28,7 +28,7 @@ def choice(**changes: object) -> Choice:
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(module.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
 
 
 def test_there_and_back(tmp_path: Path) -> None:
@@ -105,22 +105,17 @@ def test_a_folder_that_cannot_be_written_is_only_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(module.CACHE_VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "file"))
     assert store_choice(MANIFEST, choice()) is None
     assert "could not be kept" in caplog.text
 
 
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(module.CACHE_VARIABLE)
-    monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "xxdeploy" / "tuned"
-
+def test_where_there_is_no_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError("no home")
 
+    monkeypatch.delenv(CACHE_VARIABLE)
     monkeypatch.setattr(Path, "home", homeless)
-    assert cache_folder() is None
     assert stored_choice(OTHER) is None
     assert store_choice(OTHER, choice()) is None
 

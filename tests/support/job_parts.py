@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +63,7 @@ class FakeExports:
 
     @property
     def command(self) -> tuple[str, ...]:
-        return sys.executable, "-S", str(CHILD), str(self.template), str(self.log)
+        return "-S", str(CHILD), str(self.template), str(self.log)
 
     @property
     def calls(self) -> list[str]:

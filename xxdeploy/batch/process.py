@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from xxdeploy.batch.jobs import Cell
+from xxdeploy.files import child_python
 
 _CHILD = """
 import os, runpy, signal, sys
@@ -30,8 +30,8 @@ if sys.platform == "linux":
         sys.exit(128 + signal.SIGTERM)
 runpy.run_module("xxdeploy", run_name="__main__", alter_sys=True)
 """
-COMMAND = (sys.executable, "-c", _CHILD, "{parent}")
-"""What is put before the arguments of a cell; ``{parent}`` becomes the number of the process that waits for it."""
+COMMAND = ("-c", _CHILD, "{parent}")
+"""Python's arguments before those of a cell; ``{parent}`` becomes the number of the process that waits for it."""
 
 _GRACE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
@@ -65,9 +65,11 @@ class Running:
         self._start = time.monotonic()
         logs.mkdir(parents=True, exist_ok=True)
         words = [word.format(parent=os.getpid()) if word == "{parent}" else word for word in command]
+        python, environment = child_python(*words, *cell.arguments(out))
         with self._files[0].open("wb") as output, self._files[1].open("wb") as log:
             self._process = subprocess.Popen(
-                [*words, *cell.arguments(out)],
+                python,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from xxdeploy.batch.jobs import Cell
 from xxdeploy.errors import UsageError
+from xxdeploy.files import write_atomic
 from xxdeploy.runtime.bundle.manifest import MANIFEST
 
 STATE = ".matrix"
@@ -59,7 +59,7 @@ class Records:
     def write(self, cell: Cell, record: CellRecord) -> None:
         """Write a record; a reader sees the old one or the new one."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._path(cell), json.dumps(asdict(record), indent=1, sort_keys=True) + "\n")
+        write_atomic(self._path(cell), json.dumps(asdict(record), indent=1, sort_keys=True) + "\n")
 
     def finished(self, cell: Cell, digest: str) -> CellRecord | None:
         """Return the record of a cell that need not be repeated: done, as it is asked for, its bundle in place."""
@@ -87,16 +87,6 @@ def manifest_digest(bundle: Path) -> str | None:
         return hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
     except OSError:
         return None
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half-written."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_text(text, encoding="utf-8")
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

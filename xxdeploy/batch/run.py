@@ -13,8 +13,9 @@ from typing import TypeAlias
 from xxdeploy.batch.cards import card_from_bundle, text_from_card
 from xxdeploy.batch.jobs import Cell
 from xxdeploy.batch.process import COMMAND, Ended, Running
-from xxdeploy.batch.records import CellRecord, Records, manifest_digest, only_run, write_whole
+from xxdeploy.batch.records import CellRecord, Records, manifest_digest, only_run
 from xxdeploy.errors import UsageError, XXDeployError
+from xxdeploy.files import write_atomic
 
 TIMEOUT = 3600.0
 RESULTS = "results"
@@ -206,4 +207,4 @@ def _write_card(out: Path, cell: Cell, record: CellRecord) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     text = text_from_card(dict(record.card))
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_whole(path, text)
+        write_atomic(path, text)

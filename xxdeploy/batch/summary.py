@@ -10,7 +10,8 @@ from pathlib import Path
 from string import Template
 
 from xxdeploy.batch.jobs import Cell
-from xxdeploy.batch.records import CellRecord, write_whole
+from xxdeploy.batch.records import CellRecord
+from xxdeploy.files import write_atomic
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ def write_summary(cells: Sequence[Cell], records: Sequence[CellRecord], out: Pat
             for cell, record in zip(cells, records, strict=True)
         ],
     }
-    write_whole(paths[0], json.dumps(document, indent=1, sort_keys=True) + "\n")
-    write_whole(paths[1], html_from_records(records))
+    write_atomic(paths[0], json.dumps(document, indent=1, sort_keys=True) + "\n")
+    write_atomic(paths[1], html_from_records(records))
     return paths
 
 

@@ -16,15 +16,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from xxdeploy.batch.jobs import PATHS, PRECISIONS, Cell, Option, cell_from, distinct, is_model_file
-from xxdeploy.errors import UsageError
+from xxdeploy.files import TomlFile
 
-MAX_BYTES = 1_000_000
 MAX_CELLS = 1000
 
 KINDS: dict[str, tuple[type, ...]] = {
@@ -53,6 +51,13 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 _FILES = {"weights": (".h5", ".keras"), "recipe": (".toml",), "preprocess": (".toml", ".json")}
 """Options that name a file where they end like one."""
+_FILE = TomlFile(
+    noun="the matrix",
+    missing_code="no-matrix",
+    missing_hint="give a .toml file, names of networks, or --all",
+    bad_code="bad-matrix",
+    bad_hint="precisions, [options] and [[network]] with model, name, precisions, options; see docs/matrix.md",
+)
 
 
 def cells_from_file(path: Path, given: Mapping[str, Option], precisions: tuple[str, ...] | None) -> tuple[Cell, ...]:
@@ -67,59 +72,44 @@ def cells_from_file(path: Path, given: Mapping[str, Option], precisions: tuple[s
         ``no-matrix``: the file cannot be read. ``bad-matrix``: not TOML, too large, an unknown key, a value of the
         wrong type; the message says where. ``unknown-model``, ``unknown-precision``, ``repeated-cell``.
     """
-    try:
-        if not path.is_file():
-            raise FileNotFoundError(2, "no such file")
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise _bad(path, f"is larger than {MAX_BYTES // 1000} kB")
-        values = tomllib.loads(raw.decode("utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"the matrix {path} cannot be read: {error.strerror}",
-            hint="give a .toml file, names of networks, or --all",
-            code="no-matrix",
-        ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _bad(path, f"is not TOML: {error or 'nested too deeply'}") from error
-    _known(path, "the file", values, {"precisions", "options", "network"})
+    values = _FILE.read(path)
+    _FILE.check_keys(path, values, ("precisions", "options", "network"))
     common = _options(path, "[options]", values.get("options", {})) | dict(given)
     usual = _precisions(path, "precisions", values.get("precisions", ["fp32"]))
     networks = values.get("network")
     if not isinstance(networks, list) or not networks:
-        raise _bad(path, "has no [[network]]")
+        raise _FILE.bad(path, "it has no [[network]]")
     cells: list[Cell] = []
     for number, network in enumerate(networks, start=1):
         where = f"network {number}"
         if not isinstance(network, dict):
-            raise _bad(path, f"{where} is no table")
-        _known(path, where, network, {"model", "precisions", "name", "options"})
+            raise _FILE.bad(path, f"{where} is no table")
+        _FILE.check_keys(path, network, ("model", "precisions", "name", "options"), f"{where}: ")
         model, name = network.get("model"), network.get("name")
         if not isinstance(model, str) or not model.strip() or "\0" in model:
-            raise _bad(path, f'{where} has no model = "NAME"')
+            raise _FILE.bad(path, f'{where} has no model = "NAME"')
         if name is not None and not isinstance(name, str):
-            raise _bad(path, f"{where}: name must be a text")
+            raise _FILE.bad(path, f"{where}: name must be a text")
         wanted = precisions or _precisions(path, where, network.get("precisions", list(usual)))
         options = common | _options(path, where, network.get("options", {}))
         model = str(path.parent / model) if is_model_file(model) else model
         cells += [cell_from(model, precision, options, name) for precision in wanted]
         if len(cells) > MAX_CELLS:
-            raise _bad(path, f"asks for more than {MAX_CELLS} bundles")
+            raise _FILE.bad(path, f"it asks for more than {MAX_CELLS} bundles")
     return distinct(cells)
 
 
 def _options(path: Path, where: str, values: Any) -> dict[str, Option]:
     if not isinstance(values, dict):
-        raise _bad(path, f"{where}: options must be a table")
-    _known(path, where, values, set(KINDS))
+        raise _FILE.bad(path, f"{where}: options must be a table")
+    _FILE.check_keys(path, values, KINDS, f"{where}: ")
     found: dict[str, Option] = {}
     for key, value in values.items():
         if type(value) not in KINDS[key]:
             kinds = " or ".join(kind.__name__ for kind in KINDS[key])
-            raise _bad(path, f"{where}: {key} must be {kinds}, not {str(value)[:80]!r}")
+            raise _FILE.bad(path, f"{where}: {key} must be {kinds}, not {str(value)[:80]!r}")
         if isinstance(value, str) and (not value or "\0" in value):
-            raise _bad(path, f"{where}: {key} is empty or holds a null byte")
+            raise _FILE.bad(path, f"{where}: {key} is empty or holds a null byte")
         if isinstance(value, str) and (key in PATHS or value.lower().endswith(_FILES.get(key, ("\0",)))):
             value = str(path.parent / value)
         found[key] = value
@@ -128,18 +118,5 @@ def _options(path: Path, where: str, values: Any) -> dict[str, Option]:
 
 def _precisions(path: Path, where: str, values: Any) -> tuple[str, ...]:
     if not isinstance(values, list) or not values or not all(isinstance(each, str) for each in values):
-        raise _bad(path, f"{where}: precisions must be a list such as {list(PRECISIONS)}")
+        raise _FILE.bad(path, f"{where}: precisions must be a list such as {list(PRECISIONS)}")
     return tuple(values)
-
-
-def _known(path: Path, where: str, values: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(values) - known):
-        raise _bad(path, f"{where} has unknown keys: {', '.join(map(repr, unknown[:5]))[:200]}")
-
-
-def _bad(path: Path, problem: str) -> UsageError:
-    return UsageError(
-        f"the matrix {path}: {problem}",
-        hint="precisions, [options] and [[network]] with model, name, precisions, options; see docs/matrix.md",
-        code="bad-matrix",
-    )

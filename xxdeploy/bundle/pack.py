@@ -17,6 +17,7 @@ from pathlib import Path
 
 from xxdeploy.bundle.output import output_error, output_writable, resolved
 from xxdeploy.bundle.temporary import OLD, temporary_path
+from xxdeploy.files import write_new
 from xxdeploy.runtime.bundle.manifest import MANIFEST, FileEntry, Manifest
 
 _AT_FDCWD = -100
@@ -80,7 +81,8 @@ def _write_and_swap(target: Path, contents: Mapping[str, bytes], force: bool) ->
         temporary.mkdir()
         fresh.mkdir()
         for path, data in contents.items():
-            _write(fresh / path, data)
+            (fresh / path).parent.mkdir(parents=True, exist_ok=True)
+            write_new(fresh / path, data)
         for folder, _, _ in os.walk(fresh, topdown=False):
             _flush_folder(Path(folder))
         if not (force and target.exists()):
@@ -93,14 +95,6 @@ def _write_and_swap(target: Path, contents: Mapping[str, bytes], force: bool) ->
             not old.exists() or target.exists()
         ):  # `old` alone is the bundle that was there: remove_stale() gives it back
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

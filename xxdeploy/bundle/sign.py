@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from xxdeploy.bundle.check import check_bundle
 from xxdeploy.errors import UsageError
+from xxdeploy.files import write_atomic, write_new
 from xxdeploy.optional import extra
 from xxdeploy.runtime.bundle.files import read_small
 from xxdeploy.runtime.bundle.manifest import MANIFEST
@@ -28,8 +28,6 @@ with extra("sign"):
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-_PARTIAL = ".signature-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +64,8 @@ def generate_key(name: str | os.PathLike[str], *, passphrase: bytes | None = Non
             if os.path.lexists(path):
                 raise FileExistsError(path)
         private.parent.mkdir(parents=True, exist_ok=True)
-        _write_new(private, secret, 0o600)
-        _write_new(public, shown, 0o644)
+        write_new(private, secret, mode=0o600)
+        write_new(public, shown, mode=0o644)
     except FileExistsError as error:
         raise UsageError(
             f"{error.filename or error} already exists", hint="choose another name", code="key-exists"
@@ -114,7 +112,7 @@ def sign(
     root = Path(folder)
     name = RECORD if (root / RECORD).is_file() and not (root / MANIFEST).exists() else MANIFEST
     if root.is_dir():
-        for leftover in root.glob(f"{_PARTIAL}*"):  # of a killed run; it would count as a file that nobody listed
+        for leftover in root.glob(f".{SIGNATURES[name]}-*"):  # of a killed run: not in the manifest
             leftover.unlink(missing_ok=True)
     # Read once before and once after the check: what is signed is what was checked.
     before = read_small(root.resolve(), name) if (root / name).is_file() else b""
@@ -157,25 +155,12 @@ def _passphrase(why: str) -> UsageError:
     return UsageError(why, hint="--passphrase FILE, whose first line it is", code="key-passphrase")
 
 
-def _write_new(path: Path, data: bytes, mode: int) -> None:
-    # Created with its mode: there is no moment in which others could read the private key.
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{_PARTIAL}{secrets.token_hex(4)}")
     try:
-        _write_new(temporary, data, 0o644)
-        temporary.replace(path)
+        write_atomic(path, data)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written: {error.strerror or error}",
             hint="check the permissions and the disk",
             code="signature-unwritable",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)

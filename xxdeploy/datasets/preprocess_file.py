@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from pathlib import Path
 
 from xxdeploy.errors import UsageError
+from xxdeploy.files import TomlFile
 from xxdeploy.runtime.image.scaling import Scaling
 
 _KEYS = ("scale", "mean", "std", "order")
-_MAX_BYTES = 1 << 16
+_FILE = TomlFile(
+    noun="preprocessing",
+    missing_code="no-preprocess-file",
+    missing_hint="--preprocess is tf, caffe, torch, none or a TOML file like: scale = 0.004, mean = [0.5, 0.5, 0.5]",
+    bad_code="bad-preprocess-file",
+    bad_hint="the keys are scale, mean, std (numbers, or a list with one a channel) and order (rgb or bgr)",
+    json=True,
+)
 
 
 def load_scaling(path: Path, channels: int) -> Scaling:
@@ -29,23 +35,11 @@ def load_scaling(path: Path, channels: int) -> Scaling:
         ``no-preprocess-file``: it cannot be read. ``bad-preprocess-file``: neither TOML nor JSON, unknown keys,
         nothing in it, or values that cannot be.
     """
+    values = _FILE.read(path)
+    _FILE.check_keys(path, values, _KEYS)
+    if not values:
+        raise _FILE.bad(path, "it is empty")
     try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"--preprocess names neither tf, caffe, torch, none nor a file that can be read: {path}",
-            hint="a TOML file such as: scale = 0.0039215686, mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5]",
-            code="no-preprocess-file",
-        ) from error
-    try:
-        if len(data) > _MAX_BYTES:
-            raise ValueError(f"it has more than {_MAX_BYTES} bytes")
-        text = data.decode("utf-8-sig")
-        values = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-        unknown = sorted(set(values) - set(_KEYS))
-        if unknown or not values:
-            raise ValueError(f"unknown keys {', '.join(unknown)}" if unknown else "it is empty")
         return Scaling(
             _number(values.get("scale", 1.0)),
             _channels(values.get("mean", 0.0), channels),
@@ -53,9 +47,9 @@ def load_scaling(path: Path, channels: int) -> Scaling:
             values.get("order", "rgb"),
         )
     except UsageError as error:
-        raise _bad(path, error.message) from error
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # bad TOML, JSON, UTF-8: ValueError
-        raise _bad(path, str(error)) from error
+        raise _FILE.bad(path, error.message) from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise _FILE.bad(path, str(error)[:200]) from error
 
 
 def _number(value: object) -> float:
@@ -69,11 +63,3 @@ def _channels(value: object, channels: int) -> tuple[float, ...]:
     if len(numbers) != channels:
         raise ValueError(f"{len(numbers)} values for a picture of {channels} channels")
     return numbers
-
-
-def _bad(path: Path, reason: str) -> UsageError:
-    return UsageError(
-        f"the preprocessing in {path} cannot be used: {' '.join(reason.split())[:200]}",
-        hint="the keys are scale, mean, std (numbers, or a list with one a channel) and order (rgb or bgr)",
-        code="bad-preprocess-file",
-    )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from xxdeploy.errors import UsageError
+from xxdeploy.files import TomlFile
 from xxdeploy.runtime.image.preprocess import RESIZES
 
 
@@ -37,6 +35,13 @@ class Recipe:
 
 
 _TYPES: dict[str, type] = {"folder": str, "samples": int, "seed": int, "method": str, "resize": str}
+_FILE = TomlFile(
+    noun="calibration recipe",
+    missing_code="no-recipe",
+    missing_hint="--calibration takes a folder of images or a recipe such as calibration/sample.toml",
+    bad_code="bad-recipe",
+    bad_hint=f"its keys are {', '.join(_TYPES)}; see calibration/README.md",
+)
 
 
 def recipe_from(path: Path) -> Recipe:
@@ -56,38 +61,16 @@ def load_recipe(path: Path) -> Recipe:
     Raises
     ------
     UsageError
-        ``no-recipe``: the file cannot be read. ``bad-recipe``: not TOML, an unknown key, a missing folder, a value of
-        the wrong type or out of range.
+        ``no-recipe``: the file cannot be read. ``bad-recipe``: larger than 1 MB, not TOML, an unknown key, a missing
+        folder, a value of the wrong type or out of range.
     """
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"there is no calibration folder or recipe {path}: {error.strerror}",
-            hint="--calibration takes a folder of images or a recipe such as calibration/sample.toml",
-            code="no-recipe",
-        ) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise _bad(path, f"is not TOML: {error}") from error
-    unknown = sorted(set(values) - set(_TYPES))
-    if unknown:
-        raise _bad(path, f"has unknown keys: {', '.join(unknown)}")
-    for key, value in values.items():
-        if type(value) is not _TYPES[key]:
-            raise _bad(path, f"{key} must be {_TYPES[key].__name__}, not {value!r}")
+    values = _FILE.read(path, _TYPES)
     if not values.get("folder"):
-        raise _bad(path, "names no folder")
+        raise _FILE.bad(path, "it names no folder")
     if values.get("samples", 1) < 1:
-        raise _bad(path, f"samples must be 1 or more, not {values['samples']}")
+        raise _FILE.bad(path, f"samples must be 1 or more, not {values['samples']}")
     if values.get("seed", 0) < 0:
-        raise _bad(path, f"seed must be 0 or more, not {values['seed']}")
+        raise _FILE.bad(path, f"seed must be 0 or more, not {values['seed']}")
     if values.get("resize", "squash") not in RESIZES:
-        raise _bad(path, f"resize must be one of {', '.join(RESIZES)}, not {values['resize']!r}")
+        raise _FILE.bad(path, f"resize must be one of {', '.join(RESIZES)}, not {values['resize']!r}")
     return Recipe(**{**values, "folder": path.parent / values["folder"]})
-
-
-def _bad(path: Path, problem: str) -> UsageError:
-    keys = ", ".join(field.name for field in fields(Recipe))
-    return UsageError(
-        f"recipe {path} {problem}", hint=f"its keys are {keys}; see calibration/README.md", code="bad-recipe"
-    )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from xxdeploy import __version__
 from xxdeploy.doctor import probe
+from xxdeploy.files import child_python
 
 _TIMEOUT = 120.0  # seconds for all imports; TensorFlow takes 4 on two cores, a cold disk ten times that
 
@@ -26,7 +27,6 @@ LIBRARIES: Mapping[str, str] = {
     "cyclopts": "cli",
     "rich": "cli",
     "onnx": "export",
-    "platformdirs": "export",
     "tensorflow": "export",
     "keras": "export",
     "tf2onnx": "export",
@@ -98,9 +98,8 @@ def check_up() -> Checkup:
 def _probe(modules: Sequence[str]) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Import each module in a child process; where the child dies, go on after the module that killed it."""
     waiting = list(modules)
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     while waiting:
-        command = [sys.executable, "-P", str(probe.__file__), *waiting]
+        command, environment = child_python(str(probe.__file__), *waiting, TF_CPP_MIN_LOG_LEVEL="3")
         try:
             child = subprocess.run(
                 command,
@@ -153,9 +152,11 @@ def _providers() -> tuple[str, ...]:
 
 def _asked(code: str) -> tuple[str, ...]:
     """Return the lines that a child process prints."""
+    command, environment = child_python("-c", code)
     try:
         child = subprocess.run(
-            [sys.executable, "-P", "-c", code],
+            command,
+            env=environment,
             capture_output=True,
             text=True,
             errors="replace",

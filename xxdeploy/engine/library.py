@@ -8,7 +8,6 @@ would be a flag, and a flag that is silently ignored gives a float32 engine (rf-
 from __future__ import annotations
 
 import ctypes
-import importlib
 import logging
 import sys
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from xxdeploy.errors import MissingDependencyError, UsageError
-from xxdeploy.optional import extra
+from xxdeploy.optional import extra, import_library
 
 log = logging.getLogger(__name__)
 
@@ -78,13 +77,8 @@ def load_library(target: str) -> Library:
     if target not in MODULES:
         raise UsageError(f"unknown target {target!r}", hint=f"one of {', '.join(MODULES)}", code="unknown-target")
     name = MODULES[target]
+    module = import_library(name, target)
     with extra(target):
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError:
-            raise
-        except (ImportError, OSError, RuntimeError, AttributeError) as error:
-            raise ImportError(f"{name}: {error}", name=name) from error
         if not hasattr(module, "Builder"):
             # The package's own import swallows a missing shared library, or only a folder of that name is there.
             raise ImportError("its shared libraries are missing", name=name)

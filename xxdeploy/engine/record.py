@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
 from xxdeploy.engine.options import Engine
 from xxdeploy.errors import UsageError
+from xxdeploy.files import write_atomic
 from xxdeploy.runtime.bundle.signature import SIGNATURES
 from xxdeploy.runtime.engines.engine_file import PLAN, RECORD, SCHEMA
 
@@ -45,15 +45,7 @@ def write_engine(engine: Engine, folder: str | os.PathLike[str], *, force: bool 
         root.mkdir(parents=True, exist_ok=True)
         (root / SIGNATURE).unlink(missing_ok=True)  # it was the old engine's
         for name, data in engine_files(engine).items():
-            temporary = root / f".{name}-{secrets.token_hex(4)}"
-            try:
-                with temporary.open("xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(root / name)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_atomic(root / name, data)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return root

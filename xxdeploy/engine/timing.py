@@ -5,11 +5,11 @@ TensorRT for RTX has none: it compiles its kernels on the card that runs them.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-import secrets
 from pathlib import Path
+
+from xxdeploy.files import read_bounded, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +25,14 @@ def timing_path(folder: Path, *, version: str, gpu: str) -> Path:
 def load_timing(path: Path) -> bytes | None:
     """Return what was kept; None where there is nothing, or nothing that can be used. TensorRT checks it itself."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+        return read_bounded(path, LARGEST_FILE) or None
     except OSError:
         return None
-    return data if 0 < len(data) <= LARGEST_FILE else None
 
 
 def save_timing(path: Path, data: bytes) -> None:
     """Keep ``data``. A cache that cannot be written costs minutes, no more: it is only said."""
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_atomic(path, data)
     except OSError as error:
         log.warning("the timing cache %s cannot be written: %s", path, error)
-        with contextlib.suppress(OSError):
-            temporary.unlink()

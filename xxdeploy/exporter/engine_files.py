@@ -13,6 +13,7 @@ from xxdeploy.engine.proof import LEAST
 from xxdeploy.engine.record import engine_writable, write_engine
 from xxdeploy.engine.timing import load_timing, save_timing, timing_path
 from xxdeploy.errors import EngineError, UsageError
+from xxdeploy.files import cache_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import OnProgress
@@ -21,8 +22,6 @@ from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.signature import KeyLike, trust
 
 with extra("export"):
-    from platformdirs import user_cache_path
-
     from xxdeploy.lowering.embed_topk import keep_all
     from xxdeploy.quantize.tensorrt.linter import check_tensorrt_layout, lint_tensorrt
 
@@ -57,9 +56,11 @@ def make_engine(model: OnnxModel, options: EngineOptions, *, on_progress: OnProg
     """
     check_tensorrt_layout(model)
     library = load_library(options.target)
-    kept = timing_path(user_cache_path("xxdeploy") / "engines", version=library.version, gpu=gpu_name())
-    engine = build_engine(model, options, timing_cache=load_timing(kept), on_progress=on_progress)
-    if engine.timing_cache:
+    folder = cache_folder("engines")
+    kept = None if folder is None else timing_path(folder, version=library.version, gpu=gpu_name())
+    known = None if kept is None else load_timing(kept)
+    engine = build_engine(model, options, timing_cache=known, on_progress=on_progress)
+    if kept is not None and engine.timing_cache:
         save_timing(kept, engine.timing_cache)
     # A plan for other cards than this machine's cannot be loaded here, and one without weights says nothing.
     inspection = None if options.gpus or options.strip else inspect_engine(engine)

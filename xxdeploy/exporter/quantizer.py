@@ -13,6 +13,7 @@ from xxdeploy.datasets import ImageSet
 from xxdeploy.datasets.batch_size import batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.options import Inputs
+from xxdeploy.files import cache_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import OnProgress, Ranges
@@ -20,8 +21,6 @@ from xxdeploy.runtime.image.grid import MIDDLE, ChannelGrid
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 with extra("export"):
-    from platformdirs import user_cache_path
-
     from xxdeploy.lowering.center_pixels import center_pixels
     from xxdeploy.lowering.scale_in_integers import scale_in_integers
     from xxdeploy.lowering.shift_input import CENTERED, shift_input
@@ -80,7 +79,7 @@ class Workshop:
         self._images: ImageSet = inputs.calibration
         self._digest = inputs.data_digest(inputs.calibration)
         self._batch = batch_that_fits(BATCH, inputs.preprocess.height, inputs.preprocess.width)
-        self._folder = user_cache_path("xxdeploy") / "calibration"
+        self._folder = cache_folder("calibration")
         self.given = None if given is None else given_ranges(given, fp32)
         """Ranges that are not to be measured, from a file: they are right for this float model only."""
         self.write = quantize_for_tensorrt if tensorrt else quantize
@@ -175,12 +174,12 @@ class Workshop:
                 lambda: self._images.batches(self._inputs.preprocess, self._batch),
                 data_digest=self._digest,
                 total=total,
-                checkpoint=Checkpoint(self._folder),
+                checkpoint=None if self._folder is None else Checkpoint(self._folder),
                 on_progress=self._report,
             )
 
         key = CalibrationKey(model.digest, self._digest, "histograms", total)
-        found = cached_histograms(self._folder, key, compute)
+        found = compute() if self._folder is None else cached_histograms(self._folder, key, compute)
         # What is measured depends on the layout's rules, too: an older xxdeploy may have left a tensor out.
         if set(plan_layout(Graph(model), Scheme()).measured) - set(found.tensors):
             found = compute()

@@ -14,18 +14,17 @@ What is left out is as in :class:`Recipe`.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from xxdeploy.errors import UsageError, XXDeployError
+from xxdeploy.files import TomlFile
 from xxdeploy.quantize.calibration.calibrators import calibrator
 from xxdeploy.quantize.scheme import Scheme, scheme
 
 BIAS_CORRECTIONS = ("none", "empirical")
 ROUNDINGS = ("nearest", "adaptive")
-LARGEST_FILE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +76,13 @@ _TYPES: dict[str, type] = {
     "rounding": str,
     "float-layers": list,
 }
+_FILE = TomlFile(
+    noun="quantization recipe",
+    missing_code="no-quantization-recipe",
+    missing_hint="--recipe takes a file, or the name of one that ships: see calibration/recipes",
+    bad_code="bad-quantization-recipe",
+    bad_hint=f"its keys are {', '.join(_TYPES)}; see calibration/README.md",
+)
 
 
 def load_quantization(path: Path) -> Recipe:
@@ -88,28 +94,14 @@ def load_quantization(path: Path) -> Recipe:
         ``no-quantization-recipe``: it cannot be read. ``bad-quantization-recipe``: too large, not TOML, an unknown key,
         a value of the wrong type or that does not exist.
     """
+    values = _FILE.read(path, _TYPES)
+    layers = tuple(values.pop("float-layers", ()))
+    if any(type(name) is not str for name in layers):
+        raise _FILE.bad(path, "float-layers must be names")
     try:
-        with path.open("rb") as file:
-            text = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise UsageError(
-            f"there is no quantization recipe {path}: {error.strerror}",
-            hint="--recipe takes a file, or the name of one that ships: see calibration/recipes",
-            code="no-quantization-recipe",
-        ) from error
-    try:
-        if len(text) > LARGEST_FILE:
-            raise _bad("is larger than 1 MB")
-        values = tomllib.loads(text.decode())
-        _check_types(values)
-        layers = tuple(values.pop("float-layers", ()))
         return Recipe(float_layers=layers, **{key.replace("-", "_"): value for key, value in values.items()})
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise _bad(f"is not TOML: {error}", path) from error
-    except RecursionError as error:
-        raise _bad("is nested too deeply", path) from error
     except XXDeployError as error:
-        raise _bad(error.message, path) from error
+        raise _FILE.bad(path, error.message) from error
 
 
 def with_float_layers(recipe: Recipe, layers: frozenset[str]) -> Recipe:
@@ -117,20 +109,5 @@ def with_float_layers(recipe: Recipe, layers: frozenset[str]) -> Recipe:
     return replace(recipe, float_layers=tuple(dict.fromkeys((*recipe.float_layers, *sorted(layers)))))
 
 
-def _check_types(values: dict[str, Any]) -> None:
-    unknown = sorted(set(values) - set(_TYPES))
-    if unknown:
-        raise _bad(f"unknown keys: {', '.join(unknown)}")
-    for key, value in values.items():
-        if type(value) is not _TYPES[key]:
-            raise _bad(f"{key} must be {_TYPES[key].__name__}, not {value!r}")
-    if any(type(name) is not str for name in values.get("float-layers", ())):
-        raise _bad("float-layers must be names")
-
-
-def _bad(problem: str, path: Path | None = None) -> UsageError:
-    return UsageError(
-        f"quantization recipe {path}: {problem}" if path else problem,
-        hint=f"its keys are {', '.join(_TYPES)}; see calibration/README.md",
-        code="bad-quantization-recipe",
-    )
+def _bad(problem: str) -> UsageError:
+    return UsageError(problem, hint=_FILE.bad_hint, code=_FILE.bad_code)

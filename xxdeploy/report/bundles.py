@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xxdeploy.errors import UsageError
+from xxdeploy.files import write_atomic
 from xxdeploy.report.compare import Row, Side, compare_sides, render_comparison
 from xxdeploy.report.page import REPORT, render_report
 from xxdeploy.report.peers import Peers, peers_from_json, with_peers
@@ -118,8 +119,7 @@ def _noise(root: Path, manifest: Manifest) -> tuple[LayerNoise, ...]:
 
 def _written(path: Path, page: str) -> Path:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
+        write_atomic(path, page)
     except OSError as error:
         raise UsageError(
             f"the report {path} cannot be written: {error.strerror or error}",

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import xxdeploy
 from xxdeploy.errors import EngineError, UsageError
+from xxdeploy.files import child_python
 from xxdeploy.runtime.image.batch import batch_for
 from xxdeploy.runtime.predictor import Runtime, load
 from xxdeploy.runtime.selftest import MAX_BATCH
@@ -211,14 +211,12 @@ def _cold_start(subject: _Subject) -> tuple[float, int | None]:
     """Return seconds from process start to first answer, and the peak memory of that process."""
     runtime = subject.runtime
     arguments = json.dumps([str(runtime.root), subject.options])
-    # -P: no module may come from the working directory. The package itself may be a checkout that is not installed.
-    home = str(Path(xxdeploy.__file__).parent.parent)
-    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
+    command, environment = child_python("-c", _CHILD, arguments)
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _CHILD, arguments],
-            env={**os.environ, "PYTHONPATH": path},
+            command,
+            env=environment,
             capture_output=True,
             text=True,
             check=True,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import xxdeploy
+from xxdeploy.files import child_python
 from xxdeploy.runtime.bundle.manifest import Variant
 from xxdeploy.runtime.engines.select import Settings
 
@@ -35,14 +33,11 @@ def crash_of(root: Path, variant: Variant, settings: Settings, *, code: str = _C
     Whatever an engine raises is no crash: it will raise that here, too. Where no process can be started nothing is
     known, and None is returned. ``code`` is what runs, with (root, variant, settings) as JSON in its first argument.
     """
-    # As in bench: no module may come from the working directory, and the package may be a checkout.
-    home = str(Path(xxdeploy.__file__).parent.parent)
-    path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
-    asked = json.dumps([str(root), variant.name, asdict(settings)])
+    command, environment = child_python("-c", code, json.dumps([str(root), variant.name, asdict(settings)]))
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", code, asked],
-            env={**os.environ, "PYTHONPATH": path},
+            command,
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,

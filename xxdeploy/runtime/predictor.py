@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
+from xxdeploy.files import cache_folder
 from xxdeploy.runtime.bundle.files import check_entry, open_signed, read_entry
 from xxdeploy.runtime.bundle.labels import labels_from_text
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
@@ -25,7 +26,7 @@ from xxdeploy.runtime.image.batch import batch_for
 from xxdeploy.runtime.image.preprocess import MAX_PIXELS, ImageLike
 from xxdeploy.runtime.postprocess import Prediction, top_predictions
 from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_all, run_selftest
-from xxdeploy.runtime.tune_store import Choice, cache_folder, stored_choice
+from xxdeploy.runtime.tune_store import Choice, stored_choice
 
 _log = logging.getLogger(__name__)
 

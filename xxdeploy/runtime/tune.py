@@ -132,7 +132,7 @@ def tune(
     min_version: int = 0,
     on_progress: Callable[[float, str], None] | None = None,
 ) -> Tuning:
-    """Measure, and keep the choice for ``load`` in the user's cache folder (``tuned.cache_folder``).
+    """Measure, and keep the choice for ``load`` in the user's cache folder (:func:`xxdeploy.files.cache_folder`).
 
     Parameters
     ----------

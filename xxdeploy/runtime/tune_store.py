@@ -10,23 +10,21 @@ import json
 import logging
 import os
 import platform
-import stat
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xxdeploy import __version__
 from xxdeploy.errors import XXDeployError
+from xxdeploy.files import cache_folder, read_bounded, write_atomic
 from xxdeploy.runtime.bundle.hashing import sha256
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.select import Settings, engine_version
 
-CACHE_VARIABLE = "XXDEPLOY_CACHE"
-"""Environment variable that names another folder than the user's cache."""
 _FORMAT = 1
 _MAX_BYTES = 1 << 16
+_PART = "tuned"
 _log = logging.getLogger(__name__)
 
 
@@ -72,23 +70,6 @@ def device_facts() -> dict[str, str | int | list[str]]:
     }
 
 
-def cache_folder(what: str = "tuned") -> Path | None:
-    """Return the folder for choices, or for something else, which need not exist; None where there is no home."""
-    if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE]) / what
-    try:
-        home = Path.home()
-    except RuntimeError:
-        return None
-    if sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    return base / "xxdeploy" / what
-
-
 def bundle_digest(manifest: Manifest) -> str:
     """SHA-256 over every file's hash and the variants: what a measurement of this bundle depends on."""
     facts = [[(each.path, each.sha256) for each in manifest.files], [asdict(each) for each in manifest.variants]]
@@ -102,17 +83,13 @@ def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice 
     that a fresh measurement would try: it is dropped, too, if one of them was not there then. That one is not imported,
     so a new version of an engine that was not chosen changes nothing before the next ``xxdeploy tune``. Raises nothing.
     """
-    folder = cache_folder()
+    folder = cache_folder(_PART)
     if folder is None:
         return None
     device, digest = device_facts(), bundle_digest(manifest)
     path = _path(folder, device, digest)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return None
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
-        found = json.loads(text if len(text) <= _MAX_BYTES else b"")
+        found = json.loads(read_bounded(path, _MAX_BYTES))
         known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
         if any(found[key] != value for key, value in known.items()):
             return None
@@ -154,9 +131,7 @@ def store_choice(manifest: Manifest, choice: Choice) -> Path | None:
     -------
     The file; None where the cache cannot be written, which is only logged: the choice is good without it.
     """
-    import tempfile  # with random and shutil: 2 ms that who only reads a choice need not wait for
-
-    folder = cache_folder()
+    folder = cache_folder(_PART)
     if folder is None:
         return None
     device, digest = device_facts(), bundle_digest(manifest)
@@ -164,15 +139,7 @@ def store_choice(manifest: Manifest, choice: Choice) -> Path | None:
     known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
     record = {**known, "name": manifest.name, **asdict(choice)}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".tuned-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(record, file, indent=1, sort_keys=True)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomic(path, json.dumps(record, indent=1, sort_keys=True))
     except OSError as error:
         _log.warning("the choice could not be kept in %s: %s", folder, error)
         return None

@@ -10,7 +10,6 @@ from quantnets import batches, images, residual
 
 from xxdeploy.errors import ConversionError
 from xxdeploy.quantize import CalibrationKey, Histograms, cached_histograms, observe_histograms
-from xxdeploy.quantize.calibration.cache import write_whole
 from xxdeploy.results import Ranges
 
 RANGES = Ranges("minmax", "model", "data", 7, {"x": (-0.1, 1 / 3), "y": (0.0, 6.0)})
@@ -106,17 +105,3 @@ def test_a_folder_that_cannot_be_written_is_no_disaster(tmp_path: Path, caplog: 
     with caplog.at_level(logging.WARNING):
         assert cached_histograms(tmp_path / "file", KEY, Compute()) is FOUND
     assert "could not be kept" in caplog.text
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "ranges.json"
-    write_whole(path, b"old")
-
-    def fail(self: Path, target: Path) -> Path:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [each.name for each in tmp_path.iterdir()] == ["ranges.json"]

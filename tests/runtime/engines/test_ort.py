@@ -120,7 +120,7 @@ def test_forbidden_cores_give_no_noise() -> None:
     )
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("no affinity on this system")
-    tests = str(Path(__file__).parent.parent)
+    tests = str(Path(tiny_bundle.__file__).parent)
     done = subprocess.run([sys.executable, "-c", code, tests], capture_output=True, text=True, check=True)
     threads, cores = map(int, done.stdout.split())
     assert threads == (1 if cores > 1 else 0)

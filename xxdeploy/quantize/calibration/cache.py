@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from xxdeploy.errors import ConversionError
+from xxdeploy.files import write_atomic
 from xxdeploy.quantize.calibration.histograms import Histograms
 
 log = logging.getLogger(__name__)
@@ -55,27 +54,7 @@ def cached_histograms(folder: Path, key: CalibrationKey, compute: Callable[[], H
         log.warning("%s is not usable (%s); calibrating again", path, error)
     found = compute()
     try:
-        write_whole(path, found.to_bytes())
+        write_atomic(path, found.to_bytes())
     except OSError as error:
         log.warning("the histograms could not be kept: %s", error)
     return found
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; missing folders are made.
-
-    Raises
-    ------
-    OSError
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

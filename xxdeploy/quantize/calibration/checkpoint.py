@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xxdeploy.errors import ConversionError
-from xxdeploy.quantize.calibration.cache import write_whole
+from xxdeploy.files import write_atomic
 from xxdeploy.quantize.calibration.histograms import Histograms
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Keeper:
         if time.monotonic() - self._written < self._seconds:
             return
         try:
-            write_whole(self.path, histograms.to_bytes())
+            write_atomic(self.path, histograms.to_bytes())
         except OSError as error:
             log.warning("the state of the calibration could not be kept: %s", error)
         self._written = time.monotonic()

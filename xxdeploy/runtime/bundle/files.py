@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from xxdeploy.errors import BundleError
+from xxdeploy.files import open_regular
 from xxdeploy.runtime.bundle.hashing import sha256
 from xxdeploy.runtime.bundle.manifest import MANIFEST, FileEntry, Manifest
 from xxdeploy.runtime.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURES, Trust
@@ -130,20 +131,14 @@ def _blocks(root: Path, name: str, limit: int) -> Iterator[bytes]:
             code="file-outside",
         )
     try:
-        # Non-blocking, because opening a pipe that nobody writes to would wait for ever.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise BundleError(
-                    f"{name} is not a regular file", hint="copy or export the bundle again", code="file-not-regular"
-                )
+        with open_regular(path) as file:
             while limit > 0 and (block := file.read(min(limit, _BLOCK))):
                 limit -= len(block)
                 yield block
     except OSError as error:
-        if path.is_dir():  # Python refuses to make a file object of a folder
+        if error.errno == errno.EINVAL or path.is_dir():
             raise BundleError(
-                f"{name} is a folder, not a file", hint="copy or export the bundle again", code="file-not-regular"
+                f"{name} is not a regular file", hint="copy or export the bundle again", code="file-not-regular"
             ) from error
         raise BundleError(
             f"{name} cannot be read: {error.strerror or error}",

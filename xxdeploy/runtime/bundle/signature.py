@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from xxdeploy.errors import BundleError, MissingDependencyError, UsageError
+from xxdeploy.errors import BundleError, UsageError
+from xxdeploy.optional import extra
 from xxdeploy.runtime.bundle.hashing import sha256
 
 KeyLike: TypeAlias = "str | os.PathLike[str] | bytes"
@@ -197,15 +198,9 @@ def _is_signed(public: bytes, value: bytes, data: bytes) -> bool:
 
 def _library(names: Sequence[str]) -> list[Any]:
     """Import late: only who requires a signature needs the library."""
-    try:
+    with extra("sign"):
         from cryptography import exceptions
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"signatures need cryptography, which is not installed or cannot be loaded: {error}",
-            hint="pip install 'xxdeploy[sign]'",
-            code="missing-dependency",
-        ) from error
     homes: tuple[Any, ...] = (exceptions, serialization, ed25519)
     return [next(getattr(home, name) for home in homes if hasattr(home, name)) for name in names]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
+from xxdeploy.errors import EngineError, UsageError
+from xxdeploy.optional import import_library
 from xxdeploy.runtime.engines.external_data import has_external_data
 from xxdeploy.runtime.engines.providers import CPU, session_in
 from xxdeploy.runtime.engines.top_k import METADATA as BEST
@@ -82,7 +83,7 @@ class OrtSession:
         check_threads(threads)
         if isinstance(model, bytes) and not ort_format:  # which has no way to name another file
             check_self_contained(model, name)
-        ort = _import_onnxruntime()
+        ort = import_library("onnxruntime", "edge")
         options = ort.SessionOptions()
         options.intra_op_num_threads = _default_threads() if threads is None else threads
         options.log_severity_level = _FATAL
@@ -202,28 +203,6 @@ def check_self_contained(model: bytes, name: str) -> None:
             hint="save it as one file (onnx.save_model with save_as_external_data=False)",
             code="engine-external-data",
         )
-
-
-def _import_onnxruntime() -> Any:
-    """Import late, so that ``import xxdeploy.runtime`` is quick, and name the pip line when it fails.
-
-    ``optional.extra`` does the same for the workstation; this ring may not import it.
-    """
-    try:
-        import onnxruntime
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"the runtime needs {error.name}, which is not installed",
-            hint="pip install 'xxdeploy[edge]'",
-            code="missing-dependency",
-        ) from error
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"onnxruntime is installed but cannot be loaded: {error}",
-            hint="try a fresh environment: pip install 'xxdeploy[edge]'",
-            code="broken-dependency",
-        ) from error
-    return onnxruntime
 
 
 def _default_threads() -> int:

@@ -6,7 +6,6 @@ through ctypes (:mod:`xxdeploy.runtime.engines.cuda`).
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import BundleError, EngineError, MissingDependencyError
+from xxdeploy.errors import BundleError, EngineError
+from xxdeploy.optional import import_library
 from xxdeploy.runtime.bundle.files import open_bundle
 from xxdeploy.runtime.bundle.signature import KeyLike, trust
 from xxdeploy.runtime.engines.cuda import CudaDevice
@@ -69,7 +69,7 @@ class TrtSession:
         library: Any = None,
         device: CudaDevice | None = None,
     ) -> None:
-        trt = _import_library(target) if library is None else library
+        trt = import_library(_MODULES[target], target) if library is None else library
         self._device = CudaDevice() if device is None else device
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))  # both must outlive the engine
         engine = self._runtime.deserialize_cuda_engine(plan)
@@ -228,22 +228,3 @@ class TrtSession:
 
     def _shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         return self._image, self._answer
-
-
-def _import_library(target: str) -> Any:
-    """Import late. ``engine.library`` does the same for whoever builds; this ring may not import it."""
-    module = _MODULES[target]
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"the engine needs {error.name}, which is not installed",
-            hint=f"pip install 'xxdeploy[{target}]'",
-            code="missing-dependency",
-        ) from error
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        raise MissingDependencyError(
-            f"{module} is installed but cannot be loaded: {error}",
-            hint=f"try a fresh environment: pip install 'xxdeploy[{target}]'",
-            code="broken-dependency",
-        ) from error

@@ -16,7 +16,7 @@ import tiny_bundle
 
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
 from xxdeploy.runtime import load
-from xxdeploy.runtime.engines.openvino.session import OpenVinoSession, has_bf16, import_openvino
+from xxdeploy.runtime.engines.openvino.session import OpenVinoSession, has_bf16
 from xxdeploy.runtime.engines.ort import OrtSession
 
 needs_openvino = pytest.mark.skipif(
@@ -148,7 +148,7 @@ def test_weights_in_another_file_are_refused() -> None:
 def test_without_openvino_the_pip_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingDependencyError) as caught:
-        import_openvino()
+        has_bf16()
     assert "xxdeploy[openvino]" in caught.value.hint
 
 

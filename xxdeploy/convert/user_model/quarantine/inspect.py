@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 from xxdeploy import errors
 from xxdeploy.convert.user_model.quarantine.archive import damaged
 from xxdeploy.convert.user_model.quarantine.sniff import Kind, sniff
+from xxdeploy.files import child_python
 
 _PATIENCE = 300.0  # seconds; a gigabyte takes some ten
 
@@ -66,13 +65,12 @@ def inspect_model_file(
         "custom": sorted(custom),
         "unsafe_lambda": unsafe_lambda,
     }
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(place or ".") for place in sys.path),  # noqa: PTH100
-        "OPENBLAS_NUM_THREADS": "1",  # each thread reserves address space
-        "HDF5_PLUGIN_PRELOAD": "::",  # the file shall not choose shared libraries to load
-    }
-    command = [sys.executable, "-P", "-m", "xxdeploy.convert.user_model.quarantine.child"]
+    command, environment = child_python(
+        "-m",
+        "xxdeploy.convert.user_model.quarantine.child",
+        OPENBLAS_NUM_THREADS="1",  # each thread reserves address space
+        HDF5_PLUGIN_PRELOAD="::",  # the file shall not choose shared libraries to load
+    )
     try:
         done = subprocess.run(
             command, input=json.dumps(request).encode(), capture_output=True, env=environment, timeout=_PATIENCE

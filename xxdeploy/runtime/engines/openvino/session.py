@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
+from xxdeploy.errors import EngineError, UsageError
+from xxdeploy.optional import import_library
 from xxdeploy.runtime.engines.openvino.passes import rewrite
 from xxdeploy.runtime.engines.ort import check_self_contained, check_threads
 from xxdeploy.runtime.engines.top_k import METADATA as BEST
@@ -78,7 +79,7 @@ class OpenVinoSession:
                 f"there is no precision hint {hint!r}", hint=f"it is {' or '.join(HINTS)}", code="hint-invalid"
             )
         check_self_contained(model, name)
-        openvino = import_openvino()
+        openvino = import_library("openvino", "openvino")
         self._settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         self._cache = cache
         if threads is not None:
@@ -235,31 +236,6 @@ def _reason(error: Exception) -> str:
     return next((line for line in lines if line and not line.startswith("Exception from ")), type(error).__name__)
 
 
-def import_openvino() -> Any:
-    """Import OpenVINO late, and name the pip line when it fails.
-
-    Raises
-    ------
-    MissingDependencyError
-        ``missing-dependency``, ``broken-dependency``.
-    """
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"the engine OpenVINO needs {error.name}, which is not installed",
-            hint="pip install 'xxdeploy[openvino]'",
-            code="missing-dependency",
-        ) from error
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"OpenVINO is installed but cannot be loaded: {error}",
-            hint="try a fresh environment: pip install 'xxdeploy[openvino]'",
-            code="broken-dependency",
-        ) from error
-    return openvino
-
-
 def has_bf16() -> bool:
-    """Tell whether OpenVINO finds bfloat16 on this processor. Errors as ``import_openvino``."""
-    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    """Tell whether OpenVINO finds bfloat16 on this processor. Errors as ``optional.import_library``."""
+    return "BF16" in import_library("openvino", "openvino").Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
