@@ -18,6 +18,7 @@ from xxdeploy.bundle.check import check_bundle
 from xxdeploy.bundle.output import output_writable
 from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import UsageError
+from xxdeploy.files import write_new
 
 # A process that counts the system's steps while it packs, and kills itself at step N, as a power cut would.
 CHILD = """
@@ -105,7 +106,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch: pyt
     import errno
 
     parts, manifest = tiny_bundle.parts_and_manifest()
-    written = packing.write_new
+    written = write_new
 
     def write(path: Path, data: bytes) -> None:
         if path.name == "labels.txt":
