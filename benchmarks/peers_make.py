@@ -81,10 +81,12 @@ def litert(model: Any, batches: Batches | None, target: Path) -> None:
 
 def bundle(network: str, weights: str, calibration: Path, samples: int, target: Path) -> None:
     """Export with xxdeploy: INT8 with the recipe that ships, FP32 beside it."""
-    from xxdeploy.exporter import ExportPlan, export
+    from xxdeploy.exporter import ExportOptions, export
     from xxdeploy.models.catalog import find
 
-    plan = ExportPlan("int8", weights, calibration=calibration, samples=samples, keep_fp32=True, force=True)
+    plan = ExportOptions.of(
+        "int8", weights=weights, calibration=calibration, samples=samples, keep_fp32=True, force=True
+    )
     export(find(network), plan, target)
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from xxdeploy.exporter import ExportPlan, export
-from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.exporter import ExportOptions, export
+from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("exports/resnet50-fp32"))
     arguments = parser.parse_args()
 
-    plan = ExportPlan(weights=arguments.weights, options=BuildOptions(input_size=arguments.input_size), force=True)
+    plan = ExportOptions.of(weights=arguments.weights, input_size=arguments.input_size, force=True)
     result = export(find("resnet50"), plan, arguments.out)
     for parity in result.parities:
         print(f"{parity.candidate}: within {parity.max_abs:.1e} of {parity.reference}")

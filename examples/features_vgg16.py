@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xxdeploy.exporter import ExportPlan, export
-from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.exporter import ExportOptions, export
+from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
 
 
@@ -26,8 +26,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("exports/vgg16-features-fp32"))
     arguments = parser.parse_args()
 
-    options = BuildOptions(include_top=False, pooling="avg", input_size=arguments.input_size)
-    result = export(find("vgg16"), ExportPlan(weights=arguments.weights, options=options, force=True), arguments.out)
+    options = ExportOptions.of(
+        weights=arguments.weights, no_top=True, pooling="avg", input_size=arguments.input_size, force=True
+    )
+    result = export(find("vgg16"), options, arguments.out)
 
     features = load(result.bundle).features(arguments.images)
     print(f"{features.shape[1]} features of each of {features.shape[0]} pictures")

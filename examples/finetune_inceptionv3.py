@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.runtime import load
 
 
@@ -83,7 +83,7 @@ def main() -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     model.save(file)
 
-    plan = ExportPlan("int8", calibration=arguments.train, evaluation=arguments.val, max_drop=5.0, force=True)
+    plan = ExportOptions.of("int8", calibration=arguments.train, evaluation=arguments.val, max_drop=5.0, force=True)
     result = export(file, plan, arguments.out)
     for row in result.rows:
         print(f"{row.runner}: top-1 {100 * (row.top1 or 0):.1f} %, {row.latency_p50_ms:.1f} ms an image")

@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.runtime import load
 
 
@@ -35,7 +35,7 @@ def main() -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     model.save(file)
 
-    plan = ExportPlan(output_layer=arguments.layer, preprocess="caffe", force=True)
+    plan = ExportOptions.of(output_layer=arguments.layer, preprocess="caffe", force=True)
     result = export(file, plan, arguments.out)
 
     maps = load(result.bundle).features(arguments.image)[0]  # (height, width, channels)

@@ -7,8 +7,8 @@ Everything comes from signatures and docstrings, so that a page cannot say what 
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-import re
 import sys
 import types
 import typing
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
 import xxdeploy.errors
 import xxdeploy.exporter
@@ -36,9 +36,9 @@ def cli_page() -> str:
     ]
     lines += ["Exit statuses and codes: [errors.md](../errors.md).", ""]
     for module in _COMMANDS:
-        about, described = _docstring(module.command)
-        lines += [f"## xxdeploy {module.NAME}", "", about, "", *_examples(module.EXAMPLE)]
-        rows = list(_options(module.command, described))
+        about = (inspect.getdoc(module.command) or "").partition("\nParameters\n")[0]
+        lines += [f"## xxdeploy {module.NAME}", "", _plain(" ".join(about.split())), "", *_examples(module.EXAMPLE)]
+        rows = list(_options(module.command))
         if rows:
             lines += ["| | default | |", "| --- | --- | --- |", *rows, ""]
     return "\n".join(lines)
@@ -55,22 +55,21 @@ def api_page() -> str:
     return "\n".join(lines)
 
 
-def _options(command: Any, described: dict[str, str]) -> Iterator[str]:
-    hints = typing.get_type_hints(command, include_extras=True)
-    for name, parameter in inspect.signature(command).parameters.items():
-        own = next((each for each in getattr(hints[name], "__metadata__", ()) if isinstance(each, Parameter)), None)
-        shown = next(iter(own.name or ()), None) if own is not None else None
-        positional = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
-        title = (shown or name.upper()) if positional else (shown or f"--{name.replace('_', '-')}")
-        kind = _kind(hints[name])
-        empty = (inspect.Parameter.empty, None, "", ())
-        default = "" if parameter.default in empty or parameter.default is False else f"`{parameter.default}`"
-        words = described.get(name) or ("One JSON document on stdout." if name == "as_json" else "")
+def _options(command: Any) -> Iterator[str]:
+    """Yield a row for each argument, as cyclopts shows it on the help screen."""
+    app = App(default_parameter=Parameter(negative=""))
+    app.default(command)
+    for argument in app.assemble_argument_collection(parse_docstring=True):
+        if argument.children:  # a dataclass, whose fields follow
+            continue
+        name, positional, default = argument.names[0], argument.index is not None, argument.field_info.default
+        kind = "" if positional else _kind(argument.hint)
+        empty = default is False or default in (inspect.Parameter.empty, None, "", ())
+        shown = "" if empty else f"`{default}`"
+        words = " ".join((argument.parameter.help or "").split())
         if not words:
             raise SystemExit(f"{command.__module__}: {name} is not described")
-        yield f"| `{title}{f' {kind}' if kind and not positional else ''}` | {default} | {words} |".replace(
-            "|  |", "| |"
-        )
+        yield f"| `{f'{name} {kind}'.strip()}` | {shown} | {words} |".replace("|  |", "| |")
 
 
 def _kind(hint: Any) -> str:
@@ -86,16 +85,6 @@ def _kind(hint: Any) -> str:
     return {bool: "", int: "N", float: "X", Path: "PATH", str: "TEXT"}.get(hint, "")
 
 
-def _docstring(function: Any) -> tuple[str, dict[str, str]]:
-    """Return the text before the parameters, and what is said of each of them."""
-    text = inspect.getdoc(function) or ""
-    about, _, rest = text.partition("\nParameters\n----------\n")
-    described: dict[str, str] = {}
-    for match in re.finditer(r"^(\w+)\n((?:    .*\n?|\n)+)", rest + "\n", re.MULTILINE):
-        described[match[1]] = " ".join(match[2].split())
-    return _plain(" ".join(about.split())), described
-
-
 def _examples(text: str) -> list[str]:
     commands = [line.strip() for line in text.splitlines() if line.strip().startswith("xxdeploy")]
     return ["<!-- not run: examples of the help; the tutorials' commands are run -->", "```bash", *commands, "```", ""]
@@ -103,6 +92,9 @@ def _examples(text: str) -> list[str]:
 
 def _entry(name: str, value: Any) -> Iterator[str]:
     text = inspect.getdoc(value) or ""
+    if dataclasses.is_dataclass(value):
+        helps = {field.name: field.metadata.get("help") for field in dataclasses.fields(value)}
+        text = "\n".join([text, *(f"\n{name}\n    {words}" for name, words in helps.items() if words)])
     if inspect.isclass(value):
         signature = "" if issubclass(value, Exception) else _signature(value, name)
     else:

@@ -3,10 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from unusual_options import options_with
 
-from xxdeploy.batch.jobs import Cell, Option, all_models, cell_from, cells_from
+from xxdeploy import exporter
+from xxdeploy.batch.jobs import SET_BY_BATCH, Cell, all_models, cell_from, cells_from
 from xxdeploy.cli.app import run
 from xxdeploy.errors import UsageError
+from xxdeploy.exporter.option_fields import PRECISIONS, Value
+from xxdeploy.exporter.options import OPTIONS, ExportOptions
 from xxdeploy.models.catalog import CATALOG, find
 
 
@@ -36,7 +40,7 @@ def test_an_option_can_have_several_values(tmp_path: Path) -> None:
 
 def test_the_command_line_understands_a_cell(tmp_path: Path) -> None:
     """Up to the network, which does not exist: every word before it was understood."""
-    options: dict[str, Option] = {
+    options: dict[str, Value] = {
         "alpha": 0.35,
         "no-top": True,
         "samples": 20,
@@ -56,10 +60,29 @@ def test_a_name_cannot_become_an_option(tmp_path: Path) -> None:
     assert caught.value.code == "unknown-model"
 
 
-def test_what_is_about_int8_stays_with_int8() -> None:
-    options: dict[str, Option] = {"weights": "none", "calibration": "train", "samples": 9, "cpu": "arm", "seed": 1}
-    fp32, int8 = cells_from(["lenet"], ("fp32", "int8"), options)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_each_option_arrives_in_the_job_that_it_applies_to(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process parses the same options; jobs in precisions where an option has no effect go without it."""
+    options = options_with(name)
+    calls: list[ExportOptions] = []
+    monkeypatch.setattr(exporter, "export", lambda _source, options, _out, **_: calls.append(options))
+    given = {option.name: value for option, value in options.given().items() if option.name not in SET_BY_BATCH}
+    for precision in PRECISIONS:
+        cell = cell_from("lenet", precision, given)
+        run(cell.arguments(tmp_path))
+        expected = {OPTIONS[option].field: value for option, value in cell.options.items()}
+        assert calls.pop() == ExportOptions.of(precision, **{**expected, "force": True})
+        assert (name in cell.options) == (name in given and precision in OPTIONS[name].scope.precisions)
+
+
+def test_options_that_a_precision_refuses_are_left_out_of_its_job() -> None:
+    """The command of D2 in HOUSE.md: ``--precisions fp32,int8 --keep-fp32``."""
+    options: dict[str, Value] = {"weights": "none", "calibration": "train", "cpu": "arm", "keep-fp32": True, "seed": 1}
+    fp32, fp16, int8 = cells_from(["lenet"], PRECISIONS, options)
     assert dict(fp32.options) == {"weights": "none", "seed": 1}
+    assert dict(fp16.options) == {"weights": "none", "seed": 1, "calibration": "train"}
     assert dict(int8.options) == options
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from unusual_options import unusual_value
 
 from xxdeploy.batch.toml_file import cells_from_file
 from xxdeploy.errors import UsageError
+from xxdeploy.exporter.options import OPTIONS
 from xxdeploy.files import MAX_TOML_BYTES
 
 WHOLE = """
@@ -57,6 +60,19 @@ def test_a_whole_file(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", OPTIONS)
+def test_each_option_is_read_or_refused_by_its_name(tmp_path: Path, name: str) -> None:
+    option, value = OPTIONS[name], unusual_value(name)
+    shown = json.dumps(list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value)
+    text = f'precisions = ["int8"]\n[[network]]\nmodel = "lenet"\noptions = {{ {name} = {shown} }}'
+    if not option.scope.in_file:
+        with pytest.raises(UsageError, match=f"{name} is an option of the command line only"):
+            read(tmp_path, text)
+        return
+    ((_, _, options),) = read(tmp_path, text)
+    assert options == {name: str(tmp_path / str(value)) if option.names_file(value) else value}
+
+
 def test_the_command_line_goes_before_the_options_of_all_and_a_network_before_both(tmp_path: Path) -> None:
     text = '[options]\nseed = 1\nsamples = 9\n[[network]]\nmodel = "lenet"\noptions = { samples = 3 }'
     path = tmp_path / "m.toml"
@@ -86,8 +102,11 @@ def test_the_command_line_goes_before_the_options_of_all_and_a_network_before_bo
         ('precisions = [1]\n[[network]]\nmodel = "lenet"', "precisions must be a list"),
         ('options = 3\n[[network]]\nmodel = "lenet"', "options must be a table"),
         ('[[network]]\nmodel = "lenet"\noptions = { out = "/etc" }', "unknown keys: 'out'"),
-        ('[[network]]\nmodel = "lenet"\noptions = { unsafe-lambda = true }', "unknown keys"),
-        ('[[network]]\nmodel = "lenet"\noptions = { custom-objects = "os:system" }', "unknown keys"),
+        (
+            '[[network]]\nmodel = "lenet"\noptions = { unsafe-lambda = true }',
+            "unsafe-lambda is an option of the command line only",
+        ),
+        ('[[network]]\nmodel = "lenet"\noptions = { custom-objects = "os:system" }', "of the command line only"),
         ('[[network]]\nmodel = "lenet"\noptions = { samples = "3" }', "samples must be int"),
         ('[[network]]\nmodel = "lenet"\noptions = { samples = true }', "samples must be int"),
         ('[[network]]\nmodel = "lenet"\noptions = { weights = "" }', "weights is empty"),

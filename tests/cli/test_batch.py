@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from unusual_options import options_with
 
 from xxdeploy.batch import run as matrix_run
-from xxdeploy.batch.jobs import Cell
+from xxdeploy.batch.jobs import SET_BY_BATCH, Cell
 from xxdeploy.batch.records import CellRecord
 from xxdeploy.batch.run import Limits
 from xxdeploy.cli import main
+from xxdeploy.exporter.option_fields import words_of
+from xxdeploy.exporter.options import OPTIONS
 from xxdeploy.models.catalog import CATALOG
 
 Capture = pytest.CaptureFixture[str]
@@ -95,6 +98,26 @@ def test_options_arrive_as_they_would_at_a_single_export(fake: FakeRun) -> None:
     }
     assert fake.force
     assert fake.out == Path("there")
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_each_option_goes_to_the_jobs(fake: FakeRun, name: str) -> None:
+    options = options_with(name)
+    given = {option.name: value for option, value in options.given().items()}
+    assert main(["export", "lenet", "vgg16", *words_of(given)]) == 0
+    own = {option: value for option, value in given.items() if option not in SET_BY_BATCH}
+    expected = {option: str(value) if isinstance(value, Path) else value for option, value in own.items()}
+    assert [dict(job.options) for job in fake.cells] == [expected, expected]
+    assert {job.precision for job in fake.cells} == {options.precision.name}
+    assert fake.force == options.output.force
+
+
+def test_options_of_int8_stay_with_int8(fake: FakeRun) -> None:
+    assert main(["export", "lenet", "--precisions", "fp32,int8", "--keep-fp32", "--weights", "sample"]) == 0
+    assert [dict(job.options) for job in fake.cells] == [
+        {"weights": "sample"},
+        {"weights": "sample", "keep-fp32": True},
+    ]
 
 
 def test_limits(fake: FakeRun) -> None:

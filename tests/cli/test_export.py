@@ -2,19 +2,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
+from unusual_options import options_with
 
 from xxdeploy import exporter as pipeline
 from xxdeploy.cli import main
 from xxdeploy.cli.output import print_rows
 from xxdeploy.errors import VerificationError
-from xxdeploy.exporter import ExportPlan, ExportResult, TableRow
-from xxdeploy.exporter.budgets import Limits
+from xxdeploy.exporter import ExportOptions, ExportResult, TableRow
+from xxdeploy.exporter.options import OPTIONS
+from xxdeploy.exporter.report_data import command_of
 from xxdeploy.exporter.result import RungRow
-from xxdeploy.models.catalog import BuildOptions, ModelSpec
+from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.results import OnProgress, Parity, Progress, StepRecord
 
 Capture = pytest.CaptureFixture[str]
@@ -24,12 +27,12 @@ class FakeExport:
     """Notes how it is called, and gives a result as the pipeline does."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, ExportPlan, Path]] = []
+        self.calls: list[tuple[str, ExportOptions, Path]] = []
         self.error: Exception | None = None
         self.changes: dict[str, Any] = {}
 
     def __call__(
-        self, spec: ModelSpec, plan: ExportPlan, out: Path, *, on_progress: OnProgress | None = None
+        self, spec: ModelSpec, plan: ExportOptions, out: Path, *, on_progress: OnProgress | None = None
     ) -> ExportResult:
         self.calls.append((spec.name, plan, out))
         assert on_progress is not None
@@ -62,46 +65,24 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeExport:
 
 def test_the_plan_of_a_bare_command_is_the_default(fake: FakeExport) -> None:
     assert main(["export", "MobileNet-V2"]) == 0
-    assert fake.calls == [("mobilenetv2", ExportPlan(), Path("exports/mobilenetv2-fp32"))]
+    assert fake.calls == [("mobilenetv2", ExportOptions(), Path("exports/mobilenetv2-fp32"))]
 
 
-@pytest.mark.parametrize(
-    ("line", "changes"),
-    [
-        ("--int8", {"precision": "int8"}),
-        ("--weights sample", {"weights": "sample"}),
-        ("--weights my.weights.h5", {"weights": "my.weights.h5"}),
-        ("--calibration train", {"calibration": Path("train")}),
-        ("--samples 512", {"samples": 512}),
-        ("--method percentile", {"method": "percentile"}),
-        ("--int8 --recipe mobilenet", {"precision": "int8", "recipe": "mobilenet"}),
-        ("--int8 --recipe my/own.toml", {"precision": "int8", "recipe": "my/own.toml"}),
-        ("--int8 --cpu avx2", {"precision": "int8", "cpu": "avx2"}),
-        ("--int8 --min-agreement 98", {"precision": "int8", "min_agreement": 98.0}),
-        ("--int8 --keep-fp32", {"precision": "int8", "keep_fp32": True}),
-        ("--max-latency-ms 9.5", {"limits": Limits(latency_ms=9.5)}),
-        ("--max-size-mb 4 --max-memory-mb 90", {"limits": Limits(size_mb=4.0, memory_mb=90.0)}),
-        ("--ort-format", {"ort_format": True}),
-        ("--top-k 5", {"top_k": 5}),
-        ("--seed 7", {"seed": 7, "options": BuildOptions(seed=7)}),
-        ("--eval val", {"evaluation": Path("val")}),
-        ("--max-drop 0.5", {"max_drop": 0.5}),
-        ("--labels names.txt", {"labels": Path("names.txt")}),
-        ("--preprocess caffe", {"preprocess": "caffe"}),
-        ("--resize crop", {"resize": "crop"}),
-        ("--force", {"force": True}),
-        ("--alpha 0.35", {"options": BuildOptions(alpha=0.35)}),
-        ("--input-size 96", {"options": BuildOptions(input_size=96)}),
-        ("--classes 10", {"options": BuildOptions(classes=10)}),
-        ("--no-top", {"options": BuildOptions(include_top=False)}),
-        ("--no-top --pooling max", {"options": BuildOptions(include_top=False, pooling="max")}),
-    ],
-)
-def test_each_option_arrives(fake: FakeExport, line: str, changes: dict[str, Any]) -> None:
-    assert main(["export", "mobilenetv2", *line.split()]) == 0
-    ((_, plan, out),) = fake.calls
-    assert plan == dataclasses.replace(ExportPlan(), **changes)
-    assert out == Path("exports") / f"mobilenetv2-{plan.precision}"
+@pytest.mark.parametrize("name", OPTIONS)
+def test_each_option_arrives(fake: FakeExport, name: str) -> None:
+    """The words of the report's command are parsed to the same options."""
+    options = options_with(name)
+    words = shlex.split(command_of("mobilenetv2", options))
+    assert any(word.partition("=")[0] == f"--{name}" for word in words)
+    assert main(words[1:]) == 0
+    assert fake.calls[0][1] == options
+
+
+def test_the_flags_of_the_precision(fake: FakeExport, capsys: Capture) -> None:
+    assert main(["export", "mobilenetv2", "--fp16"]) == 0
+    assert fake.calls[0][1:] == (ExportOptions.of("fp16"), Path("exports/mobilenetv2-fp16"))
+    assert main(["export", "mobilenetv2", "--fp16", "--int8"]) == 2
+    assert "error[two-precisions]" in capsys.readouterr().err
 
 
 def test_out(fake: FakeExport) -> None:

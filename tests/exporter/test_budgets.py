@@ -8,9 +8,9 @@ import pytest
 import tiny_bundle
 
 from xxdeploy.errors import EngineError, UsageError, VerificationError
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import Budgets, ExportOptions, export
 from xxdeploy.exporter import budgets as limits
-from xxdeploy.exporter.budgets import NO_LIMITS, Limits, keep_limits
+from xxdeploy.exporter.budgets import keep_budgets
 from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
 from xxdeploy.runtime.bench import bench
@@ -19,8 +19,8 @@ from xxdeploy.runtime.tune import runnable_variants
 
 def test_limits_that_are_kept_are_said() -> None:
     parts, manifest = tiny_bundle.parts_and_manifest()
-    assert keep_limits(NO_LIMITS, manifest, parts) == ()
-    size, latency, memory = keep_limits(Limits(1000.0, 0.5, 4000.0), manifest, parts)
+    assert keep_budgets(Budgets(), manifest, parts) == ()
+    size, latency, memory = keep_budgets(Budgets(1000.0, 0.5, 4000.0), manifest, parts)
     assert size.startswith("size 0.00 MB, at most 0.5")
     assert 0 < float(latency.split()[1]) < 1000
     assert 20 < float(memory.split()[1]) < 1000
@@ -29,15 +29,15 @@ def test_limits_that_are_kept_are_said() -> None:
 @pytest.mark.parametrize(
     ("broken", "code", "words"),
     [
-        (Limits(size_mb=1e-4), "over-size", "more than --max-size-mb 0.0001"),
-        (Limits(latency_ms=1e-6), "over-latency", "more than --max-latency-ms 1e-06"),
-        (Limits(memory_mb=1.0), "over-memory", "more than --max-memory-mb 1"),
+        (Budgets(max_size_mb=1e-4), "over-size", "more than --max-size-mb 0.0001"),
+        (Budgets(max_latency_ms=1e-6), "over-latency", "more than --max-latency-ms 1e-06"),
+        (Budgets(max_memory_mb=1.0), "over-memory", "more than --max-memory-mb 1"),
     ],
 )
-def test_a_limit_that_is_broken_is_an_error(broken: Limits, code: str, words: str) -> None:
+def test_a_limit_that_is_broken_is_an_error(broken: Budgets, code: str, words: str) -> None:
     parts, manifest = tiny_bundle.parts_and_manifest()
     with pytest.raises(VerificationError) as caught:
-        keep_limits(broken, manifest, parts)
+        keep_budgets(broken, manifest, parts)
     assert caught.value.code == code
     assert caught.value.message.endswith(words)
 
@@ -52,19 +52,19 @@ def test_memory_that_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(limits, "bench", silent)
     with pytest.raises(EngineError) as caught:
-        keep_limits(Limits(memory_mb=100.0), manifest, parts)
+        keep_budgets(Budgets(max_memory_mb=100.0), manifest, parts)
     assert caught.value.code == "memory-unknown"
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
 def test_limits_that_make_no_sense(value: float) -> None:
     with pytest.raises(UsageError) as caught:
-        Limits(size_mb=value)
+        Budgets(max_size_mb=value)
     assert caught.value.code == "limit-invalid"
 
 
 def test_an_export_over_its_budget_writes_nothing(tmp_path: Path) -> None:
-    plan = ExportPlan(weights="none", limits=Limits(size_mb=0.01))
+    plan = ExportOptions.of(weights="none", max_size_mb=0.01)
     with pytest.raises(VerificationError) as caught:
         export(find("lenet"), plan, tmp_path / "out")
     assert caught.value.code == "over-size"
@@ -72,7 +72,7 @@ def test_an_export_over_its_budget_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_fp32_beside_int8_is_the_last_choice_and_is_proved(tmp_path: Path, images: Path) -> None:
-    plan = ExportPlan("int8", "none", calibration=images / "plain", keep_fp32=True, limits=Limits(size_mb=5.0))
+    plan = ExportOptions.of("int8", weights="none", calibration=images / "plain", keep_fp32=True, max_size_mb=5.0)
     result = export(find("lenet"), plan, tmp_path / "out")
     assert result.sentences[-1].startswith("size ")
     manifest = load(result.bundle).manifest
@@ -83,9 +83,3 @@ def test_fp32_beside_int8_is_the_last_choice_and_is_proved(tmp_path: Path, image
     found = runnable_variants(manifest, frozenset({"avx2", "vnni"}))
     assert [each.precision for each in found] == ["int8", "fp32"]
     assert load(result.bundle, variant="fp32", selftest=True).session.name == "onnx-fp32"
-
-
-def test_keep_fp32_is_about_int8() -> None:
-    with pytest.raises(UsageError) as caught:
-        ExportPlan("fp32", keep_fp32=True)
-    assert caught.value.code == "int8-only"

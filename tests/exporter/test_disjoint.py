@@ -12,7 +12,8 @@ from PIL import Image
 
 from xxdeploy.datasets import ImageSet, overlap
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.options import SELECTION, ExportPlan, Inputs, follow
+from xxdeploy.exporter.inputs import SELECTION, Inputs, catalog_inputs
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import find
 
 
@@ -31,8 +32,10 @@ def labeled(root: Path, each: int = 2, seed: int = 900) -> Path:
 
 
 def followed(calibration: Path, evaluation: Path | None = None, samples: int | None = None, seed: int = 0) -> Inputs:
-    plan = ExportPlan("int8", "none", calibration=calibration, evaluation=evaluation, samples=samples, seed=seed)
-    return follow(find("lenet"), plan)
+    plan = ExportOptions.of(
+        "int8", weights="none", calibration=calibration, evaluation=evaluation, samples=samples, seed=seed
+    )
+    return catalog_inputs(find("lenet"), plan)
 
 
 def sets(inputs: Inputs) -> list[ImageSet]:

@@ -11,9 +11,9 @@ import pytest
 
 from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.exporter.fp16 import make_fp16
-from xxdeploy.exporter.options import Inputs, follow
+from xxdeploy.exporter.inputs import Inputs, catalog_inputs
 from xxdeploy.models.catalog import find
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.runtime import load
@@ -22,7 +22,7 @@ LENET = find("lenet")
 
 
 def test_a_sample_keeps_its_classes_in_half_the_size(tmp_path: Path) -> None:
-    plan = ExportPlan("fp16", "sample", min_agreement=99.0, max_drop=1.0)
+    plan = ExportOptions.of("fp16", weights="sample", min_agreement=99.0, max_drop=1.0)
     result = export(LENET, plan, tmp_path / "b")
     rows = {row.runner: row for row in result.rows}
     assert rows["onnx-fp16"].agreement is not None
@@ -40,31 +40,35 @@ def test_a_sample_keeps_its_classes_in_half_the_size(tmp_path: Path) -> None:
 
 
 def test_without_images_the_message_says_so(tmp_path: Path) -> None:
-    result = export(LENET, ExportPlan("fp16", "none"), tmp_path / "b")
+    result = export(LENET, ExportOptions.of("fp16", weights="none"), tmp_path / "b")
     assert any("no ranges were checked" in sentence for sentence in result.sentences)
     assert not (result.bundle / "calibration.json").exists()
-    inputs = replace(follow(LENET, ExportPlan("fp16", "none")), calibration=None)
+    inputs = replace(catalog_inputs(LENET, ExportOptions.of("fp16", weights="none")), calibration=None)
     half = make_fp16(inputs, scaled(), np.ones((1, 28, 28, 1), np.float32), lambda _: None)
     assert "made-up pictures only" in half.sentences[0]
 
 
 def test_the_calibration_set_may_not_be_the_evaluation_set(images: Path) -> None:
-    plan = ExportPlan("fp16", "none", calibration=images / "labelled", evaluation=images / "labelled")
+    plan = ExportOptions.of("fp16", weights="none", calibration=images / "labelled", evaluation=images / "labelled")
     with pytest.raises(UsageError) as caught:
-        follow(LENET, plan)
+        catalog_inputs(LENET, plan)
     assert caught.value.code == "overlap"
-    found = follow(LENET, replace(plan, calibration=images / "plain", samples=5))
+    found = catalog_inputs(LENET, plan.changed(calibration=images / "plain", samples=5))
     assert found.calibration is not None
     assert (len(found.calibration), found.selection) == (5, None)
 
 
 def test_an_agreement_that_nothing_can_be_held_to(images: Path) -> None:
+    promised = ExportOptions.of("fp16", weights="none", min_agreement=99.0)
     for plan, code in (
-        (ExportPlan("fp16", "none", min_agreement=99.0), "min-agreement-without-eval"),
-        (ExportPlan("fp16", "none", calibration=images / "plain", min_agreement=99.0), "min-agreement-without-eval"),
+        (promised, "min-agreement-without-eval"),
+        (
+            ExportOptions.of("fp16", weights="none", calibration=images / "plain", min_agreement=99.0),
+            "min-agreement-without-eval",
+        ),
     ):
         with pytest.raises(UsageError) as caught:
-            follow(LENET, plan)
+            catalog_inputs(LENET, plan)
         assert caught.value.code == code
 
 
@@ -88,7 +92,7 @@ def scaled() -> OnnxModel:
 
 def test_a_layer_that_would_overflow_is_named(images: Path) -> None:
     fp32 = scaled()
-    inputs: Inputs = follow(LENET, ExportPlan("fp16", "none", calibration=images / "plain"))
+    inputs: Inputs = catalog_inputs(LENET, ExportOptions.of("fp16", weights="none", calibration=images / "plain"))
     half = make_fp16(inputs, fp32, np.ones((1, 28, 28, 1), np.float32), lambda _: None)
     assert set(half.facts["fp16"]["kept"]) >= {"two", "three"}
     assert "two (values up to" in half.sentences[1]

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bundle_contents import contents, without_report
 
 from xxdeploy import verify
 from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.errors import BundleError, MissingDependencyError, UsageError, VerificationError
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.exporter import pipeline as story
 from xxdeploy.exporter import stages as prove
-from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.models.catalog import find
 from xxdeploy.quantize.recipe import Recipe
 from xxdeploy.results import Progress
 from xxdeploy.runtime import load
@@ -25,25 +26,11 @@ LENET = find("lenet")
 
 
 @pytest.fixture
-def plan(images: Path) -> ExportPlan:
-    return ExportPlan("int8", "none", calibration=images / "plain", evaluation=images / "labelled")
+def plan(images: Path) -> ExportOptions:
+    return ExportOptions.of("int8", weights="none", calibration=images / "plain", evaluation=images / "labelled")
 
 
-def contents(bundle: Path) -> dict[str, bytes]:
-    return {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
-
-
-def without_report(bundle: Path) -> dict[str, bytes]:
-    """Return what an export gives again: the report has times in it, and so the manifest another hash of it."""
-    found = contents(bundle)
-    assert len(found.pop("report.html")) > 10_000
-    manifest = json.loads(found["manifest.json"])
-    paths = [entry["path"] for entry in manifest["files"]]
-    del manifest["files"][paths.index("report.html")]
-    return {**found, "manifest.json": json.dumps(manifest).encode()}
-
-
-def test_an_export_is_proven_complete_and_repeatable(plan: ExportPlan, images: Path, tmp_path: Path) -> None:
+def test_an_export_is_proven_complete_and_repeatable(plan: ExportOptions, images: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
     result = export(LENET, plan, tmp_path / "one", on_progress=seen.append)
     # Nothing can be judged with random weights: every kind of processor gets a file of its own.
@@ -78,7 +65,7 @@ def test_an_export_is_proven_complete_and_repeatable(plan: ExportPlan, images: P
 
 
 def test_every_processor_picks_its_file_and_every_file_passes_its_golden_pairs(
-    plan: ExportPlan, tmp_path: Path
+    plan: ExportOptions, tmp_path: Path
 ) -> None:
     bundle = export(LENET, plan, tmp_path / "all").bundle
     manifest = load(bundle).manifest
@@ -101,8 +88,8 @@ def test_every_processor_picks_its_file_and_every_file_passes_its_golden_pairs(
 
 
 @pytest.mark.parametrize(("cpu", "name"), [("vnni", "int8"), ("avx2", "int8-avx2"), ("arm", "int8-arm")])
-def test_a_bundle_for_one_kind_of_processor(plan: ExportPlan, tmp_path: Path, cpu: str, name: str) -> None:
-    bundle = export(LENET, replace(plan, cpu=cpu, evaluation=None), tmp_path / cpu).bundle
+def test_a_bundle_for_one_kind_of_processor(plan: ExportOptions, tmp_path: Path, cpu: str, name: str) -> None:
+    bundle = export(LENET, plan.changed(cpu=cpu, evaluation=None), tmp_path / cpu).bundle
     manifest = load(bundle, variant=name, selftest=True).manifest
     assert [variant.name for variant in manifest.variants] == [name]
     if cpu != "avx2":
@@ -112,7 +99,7 @@ def test_a_bundle_for_one_kind_of_processor(plan: ExportPlan, tmp_path: Path, cp
 
 
 def test_the_sample_export_is_honest_and_repeatable(tmp_path: Path) -> None:
-    plan = ExportPlan("int8", "sample", cpu="vnni", max_drop=2.0, min_agreement=95.0)
+    plan = ExportOptions.of("int8", weights="sample", cpu="vnni", max_drop=2.0, min_agreement=95.0)
     result = export(LENET, plan, tmp_path / "one")
     assert [(rung.rung, rung.images) for rung in result.rungs] == [("plain", 50)]
     kept = [sentence for sentence in result.sentences if "is kept" in sentence or "cannot support" in sentence]
@@ -127,11 +114,13 @@ def test_the_sample_export_is_honest_and_repeatable(tmp_path: Path) -> None:
 
 def test_a_promise_that_is_broken_says_what_helps_and_writes_nothing(tmp_path: Path, images: Path) -> None:
     """Ranges of noise, pinned: classes change, and no promise of none is kept."""
-    plan = ExportPlan("int8", "sample", calibration=images / "plain", cpu="vnni", recipe=str(tmp_path / "worst.toml"))
+    plan = ExportOptions.of(
+        "int8", weights="sample", calibration=images / "plain", cpu="vnni", recipe=str(tmp_path / "worst.toml")
+    )
     (tmp_path / "worst.toml").write_text('calibrator = "percentile-60"')
     export(LENET, plan, tmp_path / "out")
     before = contents(tmp_path / "out")
-    drop, agreement = replace(plan, force=True, max_drop=0.0), replace(plan, force=True, min_agreement=100.0)
+    drop, agreement = plan.changed(force=True, max_drop=0.0), plan.changed(force=True, min_agreement=100.0)
     for promised, word in (drop, "top-1 fell"), (agreement, "less than the 100 % promised"):
         for out in ("new", "out"):
             with pytest.raises(VerificationError) as caught:
@@ -152,7 +141,7 @@ def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
         verify.judge_paired(scores, other, names=("onnx-fp32", name))
         for name, other in (("onnx-int8", scores), ("onnx-int8-avx2", worse))
     )
-    plan = ExportPlan("int8", min_agreement=90.0)
+    plan = ExportOptions.of("int8", min_agreement=90.0)
     sentences = story._judge(plan, (), (good, bad))
     assert [sentence.partition(":")[0] for sentence in sentences] == [
         "onnx-int8", "onnx-int8", "onnx-int8-avx2", "onnx-int8-avx2",
@@ -160,21 +149,21 @@ def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
     assert all("50 images" in sentence for sentence in sentences)
     for asked in (95.0, 100.0):
         with pytest.raises(VerificationError) as caught:
-            story._judge(replace(plan, min_agreement=asked), (), (good, bad))
+            story._judge(plan.changed(min_agreement=asked), (), (good, bad))
         assert caught.value.code == "accuracy-drop"
         assert caught.value.message.startswith("onnx-int8-avx2: the same class on 90.0 %")
 
 
-def test_the_second_export_reuses_the_calibration(plan: ExportPlan, tmp_path: Path) -> None:
+def test_the_second_export_reuses_the_calibration(plan: ExportOptions, tmp_path: Path) -> None:
     export(LENET, plan, tmp_path / "one")
     seen: list[Progress] = []
-    export(LENET, replace(plan, force=True), tmp_path / "one", on_progress=seen.append)
+    export(LENET, plan.changed(force=True), tmp_path / "one", on_progress=seen.append)
     assert "calibrate" not in {event.step for event in seen}
 
 
 def test_features_have_no_classes(images: Path, tmp_path: Path) -> None:
-    options = BuildOptions(include_top=False, pooling="avg")
-    result = export(LENET, ExportPlan("int8", "none", options, images / "plain"), tmp_path / "features")
+    plan = ExportOptions.of("int8", weights="none", no_top=True, pooling="avg", calibration=images / "plain")
+    result = export(LENET, plan, tmp_path / "features")
     features = load(result.bundle).features(np.zeros((28, 28, 1), np.uint8))
     assert features.shape == (1, 64)
     assert result.rows[0].top1 is None
@@ -183,7 +172,7 @@ def test_features_have_no_classes(images: Path, tmp_path: Path) -> None:
 
 
 def test_a_stage_outside_its_tolerance_leaves_nothing(
-    plan: ExportPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: ExportOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prove, "EXACT_PROBABILITIES", Tolerance("report it", max_abs=1e-12))
     with pytest.raises(VerificationError) as caught:
@@ -192,7 +181,9 @@ def test_a_stage_outside_its_tolerance_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_lost_point_leaves_the_old_bundle(plan: ExportPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_point_leaves_the_old_bundle(
+    plan: ExportOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     export(LENET, plan, tmp_path / "out")
     before = contents(tmp_path / "out")
 
@@ -203,18 +194,18 @@ def test_a_lost_point_leaves_the_old_bundle(plan: ExportPlan, tmp_path: Path, mo
 
     monkeypatch.setattr(prove, "judge_paired", judge_paired)
     with pytest.raises(VerificationError) as caught:
-        export(LENET, replace(plan, max_drop=1.0, force=True), tmp_path / "out")
+        export(LENET, plan.changed(max_drop=1.0, force=True), tmp_path / "out")
     assert caught.value.code == "accuracy-drop"
     assert contents(tmp_path / "out") == before
 
 
-def test_an_existing_folder_is_refused_before_any_work(plan: ExportPlan, tmp_path: Path) -> None:
+def test_an_existing_folder_is_refused_before_any_work(plan: ExportOptions, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("precious")
     for force in (False, True):
         with pytest.raises(UsageError):
             export(
-                LENET, replace(plan, force=force), tmp_path / "out", on_progress=lambda event: pytest.fail(event.step)
+                LENET, plan.changed(force=force), tmp_path / "out", on_progress=lambda event: pytest.fail(event.step)
             )
     assert (tmp_path / "out" / "thesis.txt").read_text() == "precious"
 
@@ -224,5 +215,5 @@ def test_on_a_device_the_export_names_the_extra(tmp_path: Path, monkeypatch: pyt
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(MissingDependencyError) as caught:
-        export(LENET, ExportPlan(weights="none"), tmp_path / "out")
+        export(LENET, ExportOptions.of(weights="none"), tmp_path / "out")
     assert "xxdeploy[export]" in caught.value.hint

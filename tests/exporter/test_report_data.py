@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import html
+import re
+import shlex
 from pathlib import Path
 
+import pytest
+from bundle_contents import without_report
 from PIL import Image
 
-from xxdeploy.engine import Batch, EngineOptions
-from xxdeploy.exporter import ExportPlan
-from xxdeploy.exporter.options import follow
+from xxdeploy.cli import main
+from xxdeploy.exporter import ExportOptions
+from xxdeploy.exporter.inputs import catalog_inputs
 from xxdeploy.exporter.precision import Lowered, ModelFile
 from xxdeploy.exporter.report_data import command_of, measured
-from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.models.catalog import find
 from xxdeploy.report.pictures import data_uri
 from xxdeploy.results import Accuracy
 
@@ -20,25 +24,55 @@ LENET = find("lenet")
 
 
 def test_the_command_asks_for_the_same(tmp_path: Path) -> None:
-    plan = ExportPlan(
-        "int8", "none", BuildOptions(alpha=0.5, input_size=96, include_top=False, pooling="avg"),
+    plan = ExportOptions.of(
+        "int8", weights="none", alpha=0.5, input_size=96, no_top=True, pooling="avg",
         calibration=tmp_path / "train set", samples=64, recipe="mobilenet", preprocess=str(tmp_path / "mine.toml"),
         custom_objects=("a:b", "c:d"), unsafe_lambda=True,
-        engine=EngineOptions(gpus=("sm86", "sm89"), batch=Batch(1, 2, 4)),
+        target="tensorrt-rtx", gpu="sm86,sm89", batch="1,2,4",
     )  # fmt: skip
     said = command_of("mobilenet", plan)
     assert said == (
-        "xxdeploy export mobilenet --int8 --weights none --alpha 0.5 --input-size 96 --no-top --pooling avg "
-        "--preprocess mine.toml --custom-objects a:b --custom-objects c:d --unsafe-lambda --calibration 'train set' "
-        "--samples 64 --recipe mobilenet --target tensorrt-rtx --gpu sm86,sm89 --batch 1,2,4"
+        "xxdeploy export mobilenet --weights=none --alpha=0.5 --input-size=96 --no-top --pooling=avg "
+        "--preprocess=mine.toml --custom-objects=a:b --custom-objects=c:d --unsafe-lambda --int8 "
+        "'--calibration=train set' --samples=64 --recipe=mobilenet --target=tensorrt-rtx --gpu=sm86,sm89 --batch=1,2,4"
     )
     assert str(tmp_path) not in said
-    assert command_of("lenet", ExportPlan()) == "xxdeploy export lenet"
+    assert command_of("lenet", ExportOptions()) == "xxdeploy export lenet"
+
+
+def test_the_command_in_the_report_makes_the_same_bundle(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every option that applies to LeNet's sample has an unusual value; the report names files without folders.
+
+    But ``--ort-format``: ONNX Runtime writes other bytes each time.
+    """
+    monkeypatch.chdir(tmp_path)
+    Path("photos").symlink_to(images / "plain")
+    Path("labelled").symlink_to(images / "labelled")
+    Path("names.txt").write_text("\n".join(f"class-{number}" for number in range(10)))
+    Path("scale.toml").write_text("mean = [10.0]\nstd = [200.0]\n")
+    Path("mine.toml").write_text('bias-correction = "empirical"\n')
+    line = (
+        "--weights=sample --input-size=28 --classes=10 --labels=names.txt --preprocess=scale.toml --resize=crop --int8 "
+        "--calibration=photos --samples=17 --method=minmax --seed=3 --recipe=mine.toml --cpu=vnni --keep-fp32 "
+        "--eval=labelled --max-drop=90.0 --min-agreement=0.5 --max-latency-ms=1000.0 --max-size-mb=50.0 "
+        "--max-memory-mb=4000.0 --top-k=3 --no-pictures"
+    )
+    words = line.split()
+    assert main(["export", "lenet", *words, "--out=one"]) == 0
+    command = re.search(r"xxdeploy export [^<]*", Path("one/report.html").read_text())
+    assert command is not None
+    again = shlex.split(html.unescape(command[0]))
+    assert again == ["xxdeploy", "export", "lenet", *words]
+    assert main([*again[1:], "--out=two"]) == 0
+    assert without_report(Path("one")) == without_report(Path("two"))
+    assert without_report(Path("one")).keys() >= {"model.onnx", "model-fp32.onnx", "labels.txt"}
 
 
 def test_images_that_changed_class_are_shown_and_counted(images: Path) -> None:
-    plan = ExportPlan("int8", "none", calibration=images / "plain", evaluation=images / "labelled")
-    inputs = follow(LENET, plan)
+    plan = ExportOptions.of("int8", weights="none", calibration=images / "plain", evaluation=images / "labelled")
+    inputs = catalog_inputs(LENET, plan)
     before = tuple(range(10)) * 2
     after = (1, 2, *before[2:])
     accuracies = [Accuracy("keras", 1.0, 1.0, before), Accuracy("onnx-fp32", 1.0, 1.0, before)]
@@ -50,7 +84,7 @@ def test_images_that_changed_class_are_shown_and_counted(images: Path) -> None:
     assert len(seen.sheet) == 20
     assert seen.confused[0] == ("class-0", "class-1", 1)
     without = measured(
-        "lenet", replace(plan, pictures=False), inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(),
+        "lenet", plan.changed(no_pictures=True), inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(),
         sentences=(),
     )  # fmt: skip
     assert without.sheet == ()

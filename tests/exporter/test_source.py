@@ -8,11 +8,10 @@ import pytest
 from PIL import Image
 
 from xxdeploy.bundle.check import check_bundle
-from xxdeploy.engine.options import EngineOptions
 from xxdeploy.errors import EngineError, UsageError, VerificationError
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.exporter.source import name_of
-from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
 
 
@@ -48,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_becomes_a_bundle(residual: Path, folder: Path, tmp_path: Path) -> None:
     import keras
 
-    result = export(residual, ExportPlan("int8", calibration=folder), tmp_path / "out")
+    result = export(residual, ExportOptions.of("int8", calibration=folder), tmp_path / "out")
     assert result.task == "classification"
     assert any("scales the pixels itself" in note for note in result.notes)
     assert result.parities[0].max_abs < 1e-5
@@ -75,7 +74,7 @@ def test_several_outputs_are_all_proved(precision: str, residual: Path, folder: 
     model.save(tmp_path / "several.keras")
 
     images = None if precision == "fp32" else folder
-    result = export(tmp_path / "several.keras", ExportPlan(precision, calibration=images), tmp_path / "out")
+    result = export(tmp_path / "several.keras", ExportOptions.of(precision, calibration=images), tmp_path / "out")
     stages = {parity.candidate for parity in result.parities}
     stage = f"onnx-{precision}"
     assert stages >= {stage, f"embedding of {stage}", f"block of {stage}", f"block of {stage}, unoptimized"}
@@ -102,7 +101,7 @@ def test_the_self_test_looks_at_every_output(residual: Path, tmp_path: Path) -> 
     whole: Any = keras.models.load_model(residual)
     model = keras.Model(whole.input, [whole.output, whole.get_layer("block").output], name="several")
     model.save(tmp_path / "several.keras")
-    runtime = load(export(tmp_path / "several.keras", ExportPlan(), tmp_path / "out").bundle)
+    runtime = load(export(tmp_path / "several.keras", ExportOptions(), tmp_path / "out").bundle)
 
     class Off:
         name = "off"
@@ -133,10 +132,10 @@ def test_an_embedding_is_told_from_scores_by_its_task(residual: Path, tmp_path: 
     inner = whole.get_layer("kinds").input
     linear = keras.Model(whole.input, keras.layers.Dense(8, name="embedding")(inner), name="embedder")
     linear.save(tmp_path / "embedder.keras")
-    scores = export(tmp_path / "embedder.keras", ExportPlan(), tmp_path / "scores")
+    scores = export(tmp_path / "embedder.keras", ExportOptions(), tmp_path / "scores")
     assert scores.task == "classification"
     assert any("a Softmax was added" in note and "--task features" in note for note in scores.notes)
-    result = export(tmp_path / "embedder.keras", ExportPlan(task="features"), tmp_path / "features")
+    result = export(tmp_path / "embedder.keras", ExportOptions.of(task="features"), tmp_path / "features")
     assert (result.task, result.notes) == ("features", scores.notes[1:])
     picture = np.full((32, 32, 3), 77, np.uint8)
     expected = linear(picture[None].astype(np.float32)).numpy()
@@ -150,17 +149,17 @@ def test_an_engine_has_one_output(residual: Path, tmp_path: Path) -> None:
 
     whole: Any = keras.models.load_model(residual)
     keras.Model(whole.input, [whole.output, whole.get_layer("block").output]).save(tmp_path / "several.keras")
-    plan = ExportPlan(engine=EngineOptions(target="tensorrt-rtx", gpus=("sm86",)))
+    plan = ExportOptions.of(target="tensorrt-rtx", gpu="sm86")
     with pytest.raises(UsageError) as caught:
         export(tmp_path / "several.keras", plan, tmp_path / "out")
     assert caught.value.code == "several-outputs"
     with pytest.raises(UsageError) as caught:
-        ExportPlan(task="segmentation")
+        ExportOptions.of(task="segmentation")
     assert caught.value.code == "unknown-task"
 
 
 def test_an_inner_layer_is_features(residual: Path, tmp_path: Path) -> None:
-    result = export(residual, ExportPlan(output_layer="block"), tmp_path / "out")
+    result = export(residual, ExportOptions.of(output_layer="block"), tmp_path / "out")
     assert result.task == "features"
     assert load(result.bundle).features(np.zeros((32, 32, 3), np.uint8)).shape[0] == 1
 
@@ -168,21 +167,21 @@ def test_an_inner_layer_is_features(residual: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "plan",
     [
-        ExportPlan(options=BuildOptions(classes=5)),
-        ExportPlan(options=BuildOptions(include_top=False)),
-        ExportPlan(weights="none"),
+        ExportOptions.of(classes=5),
+        ExportOptions.of(no_top=True),
+        ExportOptions.of(weights="none"),
     ],
 )
-def test_what_builds_a_catalog_network_says_nothing_about_a_file(plan: ExportPlan, tmp_path: Path) -> None:
+def test_what_builds_a_catalog_network_says_nothing_about_a_file(plan: ExportOptions, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         export(tmp_path / "model.keras", plan, tmp_path / "out")
     assert caught.value.code == "catalog-only"
 
 
 @pytest.mark.parametrize(
-    "plan", [ExportPlan(weights="none", output_layer="x"), ExportPlan(weights="none", task="features")]
+    "plan", [ExportOptions.of(weights="none", output_layer="x"), ExportOptions.of(weights="none", task="features")]
 )
-def test_a_catalog_network_has_no_file_options(plan: ExportPlan, tmp_path: Path) -> None:
+def test_a_catalog_network_has_no_file_options(plan: ExportOptions, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         export(find("lenet"), plan, tmp_path / "out")
     assert caught.value.code == "model-file-only"

@@ -20,7 +20,7 @@ from xxdeploy.cli import main
 from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.engine import Batch, EngineOptions
 from xxdeploy.errors import BundleError, MissingDependencyError, UsageError
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.exporter import trt_engine as device
 from xxdeploy.exporter.engine_files import build_from_bundle, make_engine
 from xxdeploy.models.catalog import find
@@ -34,8 +34,8 @@ from xxdeploy.runtime.engines.select import Settings
 from xxdeploy.runtime.engines.trt import TrtSession
 
 LENET = find("lenet")
-RTX = EngineOptions(gpus=("sm86", "sm89"), batch=Batch(1, 2, 4))
-PLAN = ExportPlan("int8", "sample", engine=RTX)
+RTX = {"target": "tensorrt-rtx", "gpu": "sm86,sm89", "batch": "1,2,4"}
+PLAN = ExportOptions.of("int8", weights="sample", **RTX)
 
 
 @rtx
@@ -56,14 +56,14 @@ def test_the_bundle_carries_an_engine_and_the_graph_that_it_is_made_of(tmp_path:
     assert manifest.evidence["engine"] == record.proof
     assert load(result.bundle, selftest=True).variant.name == "int8"  # ONNX Runtime reads the same pairs
     # A newer library on the device builds its own from the same graph.
-    built = build_from_bundle(result.bundle, replace(RTX, gpus=("sm120",)), tmp_path / "again")
+    built = build_from_bundle(result.bundle, EngineOptions(gpus=("sm120",), batch=Batch(1, 2, 4)), tmp_path / "again")
     assert built.engine.options.precision == "int8"
 
 
 @rtx
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_floats_have_engines_as_well(precision: str, tmp_path: Path) -> None:
-    result = export(LENET, ExportPlan(precision, "sample", engine=RTX), tmp_path / "b")
+    result = export(LENET, ExportOptions.of(precision, weights="sample", **RTX), tmp_path / "b")
     assert f"100.0 % {precision}" in result.sentences[-1]
 
 
@@ -72,7 +72,7 @@ def test_nothing_is_begun_without_a_gpu_to_build_for(tmp_path: Path, monkeypatch
     monkeypatch.setattr("xxdeploy.engine.build.driver_problem", lambda _: "there is no CUDA driver")
     seen: list[object] = []
     with pytest.raises(UsageError) as caught:
-        export(LENET, replace(PLAN, engine=EngineOptions()), tmp_path / "b", on_progress=seen.append)
+        export(LENET, PLAN.changed(gpu=None, batch=None), tmp_path / "b", on_progress=seen.append)
     assert caught.value.code == "gpu-needed"
     assert not seen
     assert not (tmp_path / "b").exists()
@@ -81,7 +81,7 @@ def test_nothing_is_begun_without_a_gpu_to_build_for(tmp_path: Path, monkeypatch
 def test_a_library_that_is_not_there_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(MissingDependencyError) as caught:
-        export(LENET, replace(PLAN, engine=EngineOptions(target="tensorrt")), tmp_path / "b")
+        export(LENET, PLAN.changed(target="tensorrt", gpu=None, batch=None), tmp_path / "b")
     assert "xxdeploy[tensorrt]" in caught.value.hint
 
 
@@ -90,7 +90,7 @@ def test_an_asymmetric_recipe_is_refused(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text('scheme = "static-w8c-a8"\n')
     with pytest.raises(UsageError) as caught:
-        export(LENET, replace(PLAN, recipe=str(recipe)), tmp_path / "b")
+        export(LENET, PLAN.changed(recipe=str(recipe)), tmp_path / "b")
     assert caught.value.code == "tensorrt-scheme"
 
 
@@ -101,7 +101,7 @@ def test_a_cache_of_an_older_tensorrt_gives_the_ranges(tmp_path: Path) -> None:
     lines = [f"{name}: {struct.pack('>f', max(-low, high) / 127).hex()}" for name, (low, high) in ranges.items()]
     cache = tmp_path / "calibration.cache"
     cache.write_text("\n".join(["TRT-8501-EntropyCalibration2", *lines, ""]))
-    second = export(LENET, replace(PLAN, ranges=cache), tmp_path / "b").bundle
+    second = export(LENET, PLAN.changed(ranges=cache), tmp_path / "b").bundle
     record = json.loads((second / "calibration.json").read_text())
     assert (record["method"], record["images"]) == ("tensorrt-EntropyCalibration2", 0)
     outputs = [load(each).session.run(np.ones((1, 28, 28, 1), np.float32)) for each in (first, second)]
@@ -109,7 +109,7 @@ def test_a_cache_of_an_older_tensorrt_gives_the_ranges(tmp_path: Path) -> None:
         outputs[0], outputs[1], atol=0.01
     )  # one unit in the last place of a step may be another integer
     with pytest.raises(UsageError) as caught:
-        replace(PLAN, ranges=cache, method="minmax")
+        PLAN.changed(ranges=cache, method="minmax")
     assert caught.value.code == "ranges-given"
 
 
@@ -165,7 +165,7 @@ def test_the_engine_of_a_bundle_is_found(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(BundleError) as caught:
         TrtSession.from_bundle(bundle, folder=tmp_path)
     assert caught.value.code == "no-engine"
-    other = export(LENET, replace(PLAN, samples=30), tmp_path / "c").bundle
+    other = export(LENET, PLAN.changed(samples=30), tmp_path / "c").bundle
     with pytest.raises(BundleError) as caught:
         TrtSession.from_bundle(bundle, folder=other / "engine")
     assert caught.value.code == "engine-of-another-model"
@@ -221,7 +221,7 @@ def test_what_does_not_go_together(options: list[str], code: str, capsys: pytest
 def test_on_a_card(tmp_path: Path) -> None:
     """Build for the GPU of this machine, prove it, and time it."""
     try:
-        result = export(LENET, replace(PLAN, engine=EngineOptions(batch=Batch(1, 1, 16))), tmp_path / "b")
+        result = export(LENET, PLAN.changed(gpu=None, batch="1,1,16"), tmp_path / "b")
     except UsageError as error:
         if error.code != "gpu-needed":
             raise

@@ -11,7 +11,7 @@ import pytest
 import tiny_bundle
 
 from xxdeploy.errors import ConversionError, EngineError
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.lowering.embed_topk import keep_all, keep_best
 from xxdeploy.models.catalog import find
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -62,9 +62,9 @@ def test_what_cannot_be_taken(count: int, classes: int) -> None:
 
 @pytest.mark.slow
 def test_a_bundle_of_it_predicts_and_tests_itself_in_every_engine(tmp_path: Path, images: Path) -> None:
-    plan = ExportPlan("int8", "sample", top_k=3)
+    plan = ExportOptions.of("int8", weights="sample", top_k=3)
     bundle = export(find("lenet"), plan, tmp_path / "top").bundle
-    whole = export(find("lenet"), ExportPlan("int8", "sample"), tmp_path / "whole").bundle
+    whole = export(find("lenet"), ExportOptions.of("int8", weights="sample"), tmp_path / "whole").bundle
     picture = next((images / "plain").iterdir())
     for engine in installed_engines():
         runtime = load(bundle, engine=engine, tuned=False, selftest=True)

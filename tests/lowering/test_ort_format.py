@@ -9,7 +9,7 @@ import pytest
 import tiny_bundle
 
 from xxdeploy.errors import ConversionError, EngineError, UsageError
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.lowering.ort_format import ort_from_onnx
 from xxdeploy.models.catalog import find
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -33,7 +33,7 @@ def test_the_answers_are_the_same_and_each_format_is_read_only_as_what_it_is() -
 
 
 def test_a_bundle(tmp_path: Path, images: Path) -> None:
-    plan = ExportPlan("int8", "none", calibration=images / "plain", ort_format=True)
+    plan = ExportOptions.of("int8", weights="none", calibration=images / "plain", ort_format=True)
     bundle = export(find("lenet"), plan, tmp_path / "out").bundle
     runtime = load(bundle, selftest=True)
     assert runtime.variant.model.endswith(".ort")
@@ -46,8 +46,7 @@ def test_a_bundle(tmp_path: Path, images: Path) -> None:
 
 
 def test_an_engine_is_built_from_onnx() -> None:
-    from xxdeploy.engine.options import EngineOptions
 
     with pytest.raises(UsageError) as caught:
-        ExportPlan("fp32", ort_format=True, engine=EngineOptions(target="tensorrt-rtx"))
+        ExportOptions.of("fp32", ort_format=True, target="tensorrt-rtx")
     assert caught.value.code == "cpu-and-target"

@@ -14,7 +14,7 @@ import pytest
 
 from xxdeploy.diagnose.first_fault import open_truth
 from xxdeploy.errors import XXDeployError
-from xxdeploy.exporter import ExportPlan, export
+from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.models.catalog import find
 from xxdeploy.models.samples import sample_for
 from xxdeploy.pytest_plugin.subject import Subject
@@ -35,8 +35,8 @@ class Made:
                 shutil.copy(picture, target)
         plan: dict[str, Any] = {"weights": "sample", "evaluation": self.images}
         self.bundles = {
-            "int8": export(SPEC, ExportPlan("int8", samples=60, **plan), folder / "int8").bundle,
-            "fp32": export(SPEC, ExportPlan("fp32", **plan), folder / "fp32").bundle,
+            "int8": export(SPEC, ExportOptions.of("int8", samples=60, **plan), folder / "int8").bundle,
+            "fp32": export(SPEC, ExportOptions.of("fp32", **plan), folder / "fp32").bundle,
         }
         self.truth = open_truth(Subject(self.bundles["int8"]).manifest)
 

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from xxdeploy.errors import VerificationError
-from xxdeploy.exporter import ExportPlan, export
-from xxdeploy.models.catalog import BuildOptions
+from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.pytest_plugin.subject import Subject
 
 CHECKS = ("hashes", "records", "golden", "parity", "drift")
@@ -41,11 +40,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     for index in range(12):
         Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(images / f"{index}.png")
     file = folder / "several.keras"
-    plan: dict[str, Any] = {"preprocess": "tf", "options": BuildOptions(input_size=16)}
+    plan: dict[str, Any] = {"preprocess": "tf", "input_size": 16}
     return {
         "model": str(file),
-        "fp32": export(file, ExportPlan(**plan), folder / "fp32").bundle,
-        "int8": export(file, ExportPlan("int8", calibration=images, **plan), folder / "int8").bundle,
+        "fp32": export(file, ExportOptions.of(**plan), folder / "fp32").bundle,
+        "int8": export(file, ExportOptions.of("int8", calibration=images, **plan), folder / "int8").bundle,
     }
 
 

@@ -68,9 +68,9 @@ def test_tune_goes_on_without_what_crashes(bundle: Path, monkeypatch: pytest.Mon
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 def test_densenet_does_not_crash_openvino(tmp_path: Path, images: Path) -> None:
     """It did, at the first batch normalization of a Concat in integers."""
-    from xxdeploy.exporter import ExportPlan, export
+    from xxdeploy.exporter import ExportOptions, export
     from xxdeploy.models.catalog import find
 
-    plan = ExportPlan("int8", "none", calibration=images / "plain", cpu="avx2", pictures=False)
+    plan = ExportOptions.of("int8", weights="none", calibration=images / "plain", cpu="avx2", no_pictures=True)
     root, manifest = open_bundle(export(find("densenet-bc-40-12"), plan, tmp_path / "dense").bundle)
     assert crash_of(root, manifest.variants[0], Settings("openvino")) is None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xxdeploy.datasets import ImageSet, open_images
-from xxdeploy.exporter.options import Inputs
+from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.models.catalog import BuildOptions
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.runtime.engines.ort import OrtSession

@@ -13,26 +13,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from xxdeploy.datasets.images import file_digest
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.assemble import tool_versions
+from xxdeploy.exporter.option_fields import Value, flag_of, words_of
+from xxdeploy.exporter.options import OPTIONS
 from xxdeploy.models.catalog import CATALOG, find
 
-Option: TypeAlias = str | int | float | bool | tuple[str, ...]
-
-PRECISIONS: dict[str, tuple[str, ...]] = {"fp32": (), "fp16": ("--fp16",), "int8": ("--int8",)}
-"""The flags that ask for each."""
-PATHS = frozenset({"calibration", "eval", "labels"})
-"""Options that name a file or folder; ``weights``, ``recipe`` and ``preprocess`` may, too."""
-_INT8_ONLY = frozenset({"method", "recipe", "ranges", "cpu"})
-LEFT_OUT = {
-    "fp32": _INT8_ONLY | {"calibration", "samples", "min-agreement"},
-    "fp16": _INT8_ONLY,
-    "int8": frozenset[str](),
-}
-"""Options that mean nothing in a precision: cells of the same network go without them."""
+SET_BY_BATCH = frozenset({"int8", "fp16", "force"})
+"""Options that a batch sets for its jobs."""
 MODEL_FILES = (".keras", ".h5", ".hdf5")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -57,21 +47,18 @@ class Cell:
     model : str
         A name of the catalog, or a model file.
     precision : str
-        A key of ``PRECISIONS``.
-    options : Mapping[str, Option]
+        ``fp32``, ``fp16`` or ``int8``.
+    options : Mapping[str, Value]
         What else ``xxdeploy export`` is given: ``{"weights": "none", "no-top": True}``.
     """
 
     name: str
     model: str
     precision: str
-    options: Mapping[str, Option]
+    options: Mapping[str, Value]
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UsageError(
-                f"there is no precision {self.precision!r}", hint=" or ".join(PRECISIONS), code="unknown-precision"
-            )
+        flag_of(self.precision)
         if not _NAME.fullmatch(self.name) or self.name.lower() in ("results", "summary.json", "summary.html"):
             raise UsageError(
                 f"a bundle cannot be called {self.name!r}",
@@ -81,14 +68,8 @@ class Cell:
 
     def arguments(self, out: Path) -> list[str]:
         """Return the words after ``xxdeploy`` that make this cell's bundle in ``out``, replacing what is there."""
-        words = ["export", *PRECISIONS[self.precision]]
-        for option, value in sorted(self.options.items()):
-            if value is True:
-                words.append(f"--{option}")
-            elif value is not False:
-                values = value if isinstance(value, tuple) else (value,)
-                words += [f"--{option}={each}" for each in values]
-        return [*words, f"--out={out}", "--force", "--json", "--", self.model]
+        words = words_of({**flag_of(self.precision), **dict(sorted(self.options.items()))})
+        return ["export", *words, f"--out={out}", "--force", "--json", "--", self.model]
 
     @property
     def digest(self) -> str:
@@ -135,7 +116,7 @@ def is_model_file(model: str) -> bool:
     return model.lower().endswith(MODEL_FILES)
 
 
-def cells_from(models: Iterable[str], precisions: Sequence[str], options: Mapping[str, Option]) -> tuple[Cell, ...]:
+def cells_from(models: Iterable[str], precisions: Sequence[str], options: Mapping[str, Value]) -> tuple[Cell, ...]:
     """Return the cells of every network in every precision, with the same options.
 
     Options that are about INT8 only are left to the cells that are.
@@ -148,11 +129,11 @@ def cells_from(models: Iterable[str], precisions: Sequence[str], options: Mappin
     return distinct(cell_from(model, precision, options) for model in models for precision in precisions)
 
 
-def cell_from(model: str, precision: str, options: Mapping[str, Option], name: str | None = None) -> Cell:
+def cell_from(model: str, precision: str, options: Mapping[str, Value], name: str | None = None) -> Cell:
     """Return one cell; its bundle is called as ``xxdeploy export`` would call it."""
     known = model if is_model_file(model) else find(model).name
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).stem).strip("-.") if is_model_file(model) else known
-    kept = {key: value for key, value in options.items() if key not in LEFT_OUT.get(precision, ())}
+    kept = {name: value for name, value in options.items() if precision in OPTIONS[name].scope.precisions}
     target = options.get("target", "cpu")
     suffix = "" if target == "cpu" else f"-{target}"
     return Cell(f"{name or stem}-{precision}{suffix}", known, precision, kept)

@@ -20,37 +20,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xxdeploy.batch.jobs import PATHS, PRECISIONS, Cell, Option, cell_from, distinct, is_model_file
+from xxdeploy.batch.jobs import Cell, cell_from, distinct, is_model_file
+from xxdeploy.exporter.option_fields import PRECISIONS, Value
+from xxdeploy.exporter.options import OPTIONS
 from xxdeploy.files import TomlFile
 
 MAX_CELLS = 1000
 
-KINDS: dict[str, tuple[type, ...]] = {
-    "weights": (str,),
-    "alpha": (float, int),
-    "input-size": (int,),
-    "classes": (int,),
-    "no-top": (bool,),
-    "pooling": (str,),
-    "labels": (str,),
-    "preprocess": (str,),
-    "resize": (str,),
-    "output-layer": (str,),
-    "task": (str,),
-    "calibration": (str,),
-    "samples": (int,),
-    "method": (str,),
-    "seed": (int,),
-    "recipe": (str,),
-    "cpu": (str,),
-    "eval": (str,),
-    "max-drop": (float, int),
-    "min-agreement": (float, int),
-}
-"""Options that a file may set. Those that run code of the user's own are for the command line only."""
 
-_FILES = {"weights": (".h5", ".keras"), "recipe": (".toml",), "preprocess": (".toml", ".json")}
-"""Options that name a file where they end like one."""
 _FILE = TomlFile(
     noun="the matrix",
     missing_code="no-matrix",
@@ -60,7 +37,7 @@ _FILE = TomlFile(
 )
 
 
-def cells_from_file(path: Path, given: Mapping[str, Option], precisions: tuple[str, ...] | None) -> tuple[Cell, ...]:
+def cells_from_file(path: Path, given: Mapping[str, Value], precisions: tuple[str, ...] | None) -> tuple[Cell, ...]:
     """Read the cells that a TOML file describes; its paths are relative to it.
 
     ``given`` (of the command line) goes before ``[options]``, and a network's own options before both;
@@ -99,21 +76,23 @@ def cells_from_file(path: Path, given: Mapping[str, Option], precisions: tuple[s
     return distinct(cells)
 
 
-def _options(path: Path, where: str, values: Any) -> dict[str, Option]:
+def _options(path: Path, where: str, values: Any) -> dict[str, Value]:
     if not isinstance(values, dict):
         raise _FILE.bad(path, f"{where}: options must be a table")
-    _FILE.check_keys(path, values, KINDS, f"{where}: ")
-    found: dict[str, Option] = {}
-    for key, value in values.items():
-        if type(value) not in KINDS[key]:
-            kinds = " or ".join(kind.__name__ for kind in KINDS[key])
-            raise _FILE.bad(path, f"{where}: {key} must be {kinds}, not {str(value)[:80]!r}")
+    _FILE.check_keys(path, values, OPTIONS, f"{where}: ")
+    options: dict[str, Value] = {}
+    for name, value in values.items():
+        option = OPTIONS[name]
+        kinds = {float: (float, int), Path: (str,)}.get(option.kind, (option.kind,))
+        if not option.scope.in_file:
+            raise _FILE.bad(path, f"{where}: {name} is an option of the command line only")
+        if type(value) not in kinds:
+            allowed = " or ".join(kind.__name__ for kind in kinds)
+            raise _FILE.bad(path, f"{where}: {name} must be {allowed}, not {str(value)[:80]!r}")
         if isinstance(value, str) and (not value or "\0" in value):
-            raise _FILE.bad(path, f"{where}: {key} is empty or holds a null byte")
-        if isinstance(value, str) and (key in PATHS or value.lower().endswith(_FILES.get(key, ("\0",)))):
-            value = str(path.parent / value)
-        found[key] = value
-    return found
+            raise _FILE.bad(path, f"{where}: {name} is empty or holds a null byte")
+        options[name] = str(path.parent / value) if option.names_file(value) else value
+    return options
 
 
 def _precisions(path: Path, where: str, values: Any) -> tuple[str, ...]:

@@ -2,130 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xxdeploy.cli.output import console, print_json, print_line, print_table
 from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.exporter.option_fields import given_in
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
-    from xxdeploy.batch.jobs import Cell, Option
+    from xxdeploy.batch.jobs import Cell
     from xxdeploy.batch.records import CellRecord
     from xxdeploy.batch.run import Limits
+    from xxdeploy.cli.export import BatchRequest
+    from xxdeploy.exporter.option_fields import Option, Value
 
-_OWN = frozenset(
-    {"models", "every", "precisions", "jobs", "memory", "cell_memory", "timeout", "cluster", "int8", "fp16", "out"}
-    | {"force", "as_json"}
-)
-"""Arguments of the command that are about the matrix; all others go to each cell."""
-_NAMES = {"evaluation": "eval"}
 _GB = 10**9
 
 
-def is_matrix(given: Mapping[str, Any]) -> bool:
-    """Return whether the arguments of ``xxdeploy export`` ask for more than one bundle.
+def is_batch(models: Sequence[str], request: BatchRequest) -> bool:
+    """Return whether a command asks for more than one bundle.
 
     Raises
     ------
     UsageError
-        ``missing-argument``; ``bad-matrix`` for options of a matrix with one network, and for names beside ``--all``.
+        ``missing-argument``; ``bad-matrix`` for options of a batch with one network, and for names with ``--all``.
     """
-    models: Sequence[str] = given["models"]
-    if given["every"] and models:
+    if request.every and models:
         raise UsageError("--all and names are given", hint="leave one of them out", code="bad-matrix")
-    if not models and not given["every"]:
+    if not models and not request.every:
         raise UsageError(
             "`xxdeploy export` needs MODEL",
             hint="`xxdeploy export --help` shows how it is used",
             code="missing-argument",
         )
-    matrix = given["every"] or len(models) > 1 or models[0].lower().endswith(".toml") or given["precisions"] is not None
-    alone = [name for name in ("jobs", "memory", "cell_memory", "timeout", "cluster") if given[name] is not None]
-    if alone and not matrix:
+    several = request.every or len(models) > 1 or request.precisions is not None or models[0].lower().endswith(".toml")
+    resources = (request.jobs, request.memory, request.job_memory, request.timeout, request.cluster)
+    if not several and any(value is not None for value in resources):
         raise UsageError(
-            "limits and --cluster are for more than one bundle",
+            "--jobs, --memory, --memory-per-cell, --timeout and --cluster are for more than one bundle",
             hint="leave them out, or give several names, a .toml file or --all",
             code="bad-matrix",
         )
-    return bool(matrix)
+    return several
 
 
-def export_matrix(given: Mapping[str, Any]) -> None:
-    """Export the matrix that the arguments of ``xxdeploy export`` describe, and print its table.
+def export_batch(models: Sequence[str], groups: Iterable[Any], request: BatchRequest) -> None:
+    """Export the batch that a command describes, with the options in ``groups``, and print its table.
 
     Raises
     ------
     VerificationError
-        ``matrix-failed``, at the end, where a cell failed: how many, and which.
+        ``matrix-failed``, at the end, if jobs failed: how many, and which.
     UsageError
         What is wrong with the request, before anything runs.
     """
     with extra("export"):
         from xxdeploy.batch.run import default_limits, run_matrix
         from xxdeploy.batch.summary import write_summary
-    cells = _cells(given)
+    given = given_in(groups)
+    force = any(option.name == "force" for option in given)
+    cells = _cells(models, given, request)
     limits = default_limits(
-        jobs=given["jobs"],
-        memory=_bytes(given["memory"]),
-        cell_memory=_bytes(given["cell_memory"]),
-        timeout=given["timeout"],
+        jobs=request.jobs,
+        memory=_bytes(request.memory),
+        cell_memory=_bytes(request.job_memory),
+        timeout=request.timeout,
     )
-    out = given["out"] or Path("exports")
-    line = _Lines(len(cells), silent=given["as_json"])
-    if given["cluster"] is not None:
-        records = _on_cluster(given["cluster"], cells, out, limits, line, force=given["force"])
+    out = request.out or Path("exports")
+    line = _Lines(len(cells), silent=request.as_json)
+    if request.cluster is not None:
+        records = _on_cluster(request.cluster, cells, out, limits, line, force=force)
     else:
-        records = run_matrix(cells, out, limits, force=given["force"], on_cell=line)
+        records = run_matrix(cells, out, limits, force=force, on_cell=line)
     paths = write_summary(cells, records, out)
-    if given["as_json"]:
+    if request.as_json:
         print_json({"cells": records, "summary": paths})
     else:
         _show(records, paths)
     if failed := [record.name for record in records if record.state != "done"]:
         raise VerificationError(
             f"{len(failed)} of {len(records)} bundles failed: {', '.join(failed[:8])}{' ...' if failed[8:] else ''}",
-            hint="the table says why; run it again, and only these are repeated",
+            hint="the table says why; run the command again to repeat only these",
             code="matrix-failed",
         )
 
 
-def _cells(given: Mapping[str, Any]) -> tuple[Cell, ...]:
-    from xxdeploy.batch.jobs import all_models, cells_from
+def _cells(models: Sequence[str], given: dict[Option, Value], request: BatchRequest) -> tuple[Cell, ...]:
+    from xxdeploy.batch.jobs import SET_BY_BATCH, all_models, cells_from
     from xxdeploy.batch.toml_file import cells_from_file
 
-    models, options = given["models"], _options(given)
-    precisions = _precisions(given)
+    flags = tuple(option.name for option in given if option.name in ("fp16", "int8"))
+    precisions: tuple[str, ...] | None = flags[::-1] or None
+    if request.precisions is not None:
+        if flags:
+            raise UsageError(
+                f"--precisions and --{flags[0]} are given", hint="leave one of them out", code="bad-matrix"
+            )
+        precisions = tuple(dict.fromkeys(word.strip() for word in request.precisions.split(",")))
+    options = {
+        option.name: str(value) if isinstance(value, Path) else value
+        for option, value in given.items()
+        if option.name not in SET_BY_BATCH
+    }
     files = [model for model in models if model.lower().endswith(".toml")]
     if files and len(models) > 1:
-        raise UsageError(
-            f"{files[0]} is given beside other names", hint="a matrix file stands alone", code="bad-matrix"
-        )
+        raise UsageError(f"{files[0]} and other names are given", hint="give a batch file alone", code="bad-matrix")
     if files:
         return cells_from_file(Path(files[0]), options, precisions)
-    return cells_from(all_models() if given["every"] else models, precisions or ("fp32",), options)
-
-
-def _precisions(given: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return what is asked for, None for the usual."""
-    flags = tuple(name for name in ("fp16", "int8") if given.get(name))
-    if given["precisions"] is None:
-        return flags or None
-    if flags:
-        raise UsageError(f"--precisions and --{flags[0]} are given", hint="leave one of them out", code="bad-matrix")
-    return tuple(dict.fromkeys(word.strip() for word in given["precisions"].split(",")))
-
-
-def _options(given: Mapping[str, Any]) -> dict[str, Option]:
-    """Return the options for each cell under their names on the command line, without those that are not given."""
-    found: dict[str, Option] = {}
-    for name, value in given.items():
-        absent = value is None or value is False or value == ()
-        if name in _OWN or absent or (name, value) in (("weights", "imagenet"), ("target", "cpu")):
-            continue  # the last are defaults, and must not go before what a file says
-        found[_NAMES.get(name, name.replace("_", "-"))] = str(value) if isinstance(value, Path) else value
-    return found
+    return cells_from(all_models() if request.every else models, precisions or ("fp32",), options)
 
 
 def _bytes(gigabytes: float | None) -> int | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from xxdeploy.datasets import Labels
 from xxdeploy.diagnose.sensitivity import RECORD as SENSITIVITY
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.exporter.options import ExportPlan
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.source import SUFFIXES, open_source
 from xxdeploy.exporter.stages import Remembered, prove_stage, tolerance_for
 from xxdeploy.models.catalog import BuildOptions, find
@@ -84,26 +84,20 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
             hint="say where it is: --xxdeploy-model FILE",
             code="model-unknown",
         )
-    given = (
-        {key: value for key, value in options.items() if key in BuildOptions.__dataclass_fields__}
-        if isinstance(options, dict)
-        else {}
-    )
     asked = weights or str(source.get("weights", "imagenet"))
     picture = manifest.preprocess
     size = picture.height if picture.height == picture.width else None  # some files leave it open
-    plan = (
-        # How its pixels are scaled is in the manifest, and nothing else is known of it.
-        ExportPlan(
-            output_layer=_text(source.get("output_layer")),
-            task=_text(source.get("task")),
-            preprocess="none",
-            options=BuildOptions(input_size=size),
+    if is_file:  # how its pixels are scaled is in the manifest, and nothing else is known of it
+        layer, task = _text(source.get("output_layer")), _text(source.get("task"))
+        asked_for = ExportOptions.of(output_layer=layer, task=task, preprocess="none", input_size=size)
+    else:
+        built = dict(options) if isinstance(options, dict) else {}
+        asked_for = ExportOptions.of(
+            weights=asked,
+            no_top=not built.pop("include_top", True),
+            **{key: value for key, value in built.items() if key in BuildOptions.__dataclass_fields__},
         )
-        if is_file
-        else ExportPlan(weights=asked, options=BuildOptions(**given))
-    )
-    origin = open_source(Path(named) if is_file else find(named), plan, lambda _: nullcontext())
+    origin = open_source(Path(named) if is_file else find(named), asked_for, lambda _: nullcontext())
     if is_file and origin.facts["sha256"] != source.get("sha256", origin.facts["sha256"]):
         raise UsageError(
             f"{named} is not the file that {manifest.name} was made from (SHA-256 {origin.facts['sha256'][:12]}…, "

@@ -117,7 +117,7 @@ def _measured(
     model: OnnxModel, how: Preprocess, images: ImageSet, method: str | None, report: OnProgress
 ) -> Sensitivity:
     with extra("export"):
-        from xxdeploy.exporter.options import DEFAULT_METHOD
+        from xxdeploy.exporter.inputs import DEFAULT_METHOD
         from xxdeploy.quantize import calibrate, scheme
         from xxdeploy.quantize.measure.sensitivity import layer_noise
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy import __version__
-from xxdeploy.exporter.options import ExportPlan, Inputs
+from xxdeploy.exporter.inputs import Inputs
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import ModelFile
 from xxdeploy.lowering.ort_format import ort_from_onnx
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -63,8 +64,8 @@ class Part:
         return _FLOATS.get(self.scheme, "int8")
 
 
-def part_from(file: ModelFile, golden: NDArray[np.float32], plan: ExportPlan) -> Part:
-    """Run the normalized golden pictures, (n, h, w, c), for the bundle of ``plan``.
+def part_from(file: ModelFile, golden: NDArray[np.float32], options: ExportOptions) -> Part:
+    """Run the normalized golden pictures, (n, h, w, c), for the bundle of ``options``.
 
     In ONNX Runtime's own format are the files for processors such as this one: for others it cannot be optimized here.
 
@@ -74,8 +75,9 @@ def part_from(file: ModelFile, golden: NDArray[np.float32], plan: ExportPlan) ->
     expected = _answers(file.answers, golden)
     other = _answers(file.answers, golden, optimize=False) if file.scheme not in _FLOATS else expected
     rounding = tuple(float(np.abs(one - two).max()) for one, two in zip(expected, other, strict=True))
-    suffix = file.name[len(plan.precision) :] if file.name.startswith(plan.precision) else f"-{file.name}"
-    ort = ort_from_onnx(file.model) if plan.ort_format and cpu_features().issuperset(file.requires) else None
+    precision = options.precision.name
+    suffix = file.name[len(precision) :] if file.name.startswith(precision) else f"-{file.name}"
+    ort = ort_from_onnx(file.model) if options.output.ort_format and cpu_features().issuperset(file.requires) else None
     return Part(file.name, file.model, file.scheme, file.requires, expected, rounding, suffix, ort)
 
 
@@ -91,7 +93,7 @@ class Built:
     name: str
     source: Mapping[str, Any]
     outputs: tuple[ModelOutput, ...]
-    plan: ExportPlan
+    options: ExportOptions
     inputs: Inputs
     keras_name: str
     parts: tuple[Part, ...]
@@ -109,7 +111,7 @@ def bundle_parts(
     passes: Sequence[StepRecord],
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Return the manifest (without its list of files) and the files by their path in the bundle."""
-    plan, inputs = built.plan, built.inputs
+    options, inputs = built.options, built.inputs
     files = {"golden/inputs.npy": npy_from_array(golden), **built.records}
     variants = []
     golden_files = [_golden(built.parts, index) for index in range(len(built.outputs))]
@@ -132,7 +134,7 @@ def bundle_parts(
     )[1:]
     manifest = Manifest(
         schema=SCHEMA_WITH_MORE_OUTPUTS if more else SCHEMA_VERSION,
-        name=bundle_name(built.name, plan),
+        name=bundle_name(built.name, options),
         task=inputs.task,
         input_name="image",
         output_name=built.outputs[0].name,
@@ -154,7 +156,7 @@ def _tolerance(built: Built, output: int) -> float:
     """Return the largest absolute error of an output that the self-test allows."""
     largest = max(float(np.abs(part.expected[output]).max()) for part in built.parts) or 1.0
     rounding = max(part.rounding[output] for part in built.parts)
-    return max(GOLDEN_TOLERANCE[built.plan.precision] * largest, _ROUNDING_FACTOR * rounding)
+    return max(GOLDEN_TOLERANCE[built.options.precision.name] * largest, _ROUNDING_FACTOR * rounding)
 
 
 def _golden(parts: Sequence[Part], output: int) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
@@ -167,9 +169,10 @@ def _golden(parts: Sequence[Part], output: int) -> tuple[tuple[str, ...], tuple[
     return tuple(paths[each] for each in data), data
 
 
-def bundle_name(model: str, plan: ExportPlan) -> str:
+def bundle_name(model: str, options: ExportOptions) -> str:
     """Return what the bundle of a model is called, and by default its folder."""
-    return f"{model}-{plan.precision}" if plan.engine is None else f"{model}-{plan.precision}-{plan.target}"
+    target = options.gpu.target
+    return f"{model}-{options.precision.name}" + ("" if target == "cpu" else f"-{target}")
 
 
 def tool_versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.datasets.batch_size import batch_that_fits
-from xxdeploy.exporter.options import Inputs
+from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import OnProgress, Ranges

@@ -12,7 +12,7 @@ from xxdeploy.datasets.batch_size import batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.cpu_variants import BuiltVariant, Judges, Variants, int8_variants
 from xxdeploy.exporter.ladder import Climb, Goal, Judge, Rung, climb
-from xxdeploy.exporter.options import ExportPlan
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.quantizer import Workshop, has_layer
 from xxdeploy.exporter.result import RungRow
 from xxdeploy.exporter.source import Source
@@ -81,17 +81,17 @@ class Int8:
 
 def make_int8(
     source: Source,
-    plan: ExportPlan,
+    options: ExportOptions,
     fp32: OnnxModel,
     report: OnProgress,
 ) -> Int8:
-    """Quantize ``fp32`` as ``plan`` asks.
+    """Quantize ``fp32`` as ``options`` asks.
 
     With random weights there is nothing to judge by: the first rung, or the pinned recipe, is taken as it is.
     """
     inputs, trained = source.inputs, source.trained
-    workshop = Workshop(fp32, inputs, report, tensorrt=plan.engine is not None, given=plan.ranges)
-    start, name, pinned = starting_recipe(source, plan, fp32)
+    workshop = Workshop(fp32, inputs, report, tensorrt=options.gpu.engine is not None, given=options.precision.ranges)
+    start, name, pinned = starting_recipe(source, options, fp32)
     images = inputs.selection or inputs.calibration
     assert images is not None  # follow() has seen to it
     if not trained:
@@ -121,8 +121,8 @@ def make_int8(
 
     judge = judge_on(images, batch_that_fits(EVALUATION_BATCH, inputs.preprocess.height, inputs.preprocess.width))
     goal = Goal(
-        None if plan.min_agreement is None else plan.min_agreement / 100,
-        None if plan.max_drop is None else plan.max_drop / 100,
+        None if options.proof.min_agreement is None else options.proof.min_agreement / 100,
+        None if options.proof.max_drop is None else options.proof.max_drop / 100,
     )
     climbed = climb(
         workshop,
@@ -134,7 +134,7 @@ def make_int8(
         pinned=pinned or not trained,
         report=report,
     )
-    if plan.engine is not None:
+    if options.gpu.engine is not None:
         variants = Variants(
             (BuiltVariant("int8", climbed.model, climbed.recipe.asked().name, (), climbed.model),), (), ()
         )
@@ -143,7 +143,7 @@ def make_int8(
             workshop,
             climbed.recipe,
             climbed.model,
-            cpu=plan.cpu,
+            cpu=options.precision.cpu,
             judges=Judges(judge, judge_on(few, _EMULATED_BATCH)) if trained else None,
             report=report,
         )
@@ -159,7 +159,7 @@ def make_int8(
     return Int8(climbed, variants, workshop.ranges(climbed.recipe), noise)
 
 
-def starting_recipe(source: Source, plan: ExportPlan, fp32: OnnxModel) -> tuple[Recipe, str, bool]:
+def starting_recipe(source: Source, options: ExportOptions, fp32: OnnxModel) -> tuple[Recipe, str, bool]:
     """Return the first rung's recipe, what it is called, and whether it is pinned.
 
     A network whose recipe ships starts there, and so does a model made from one, without the layers that it does not
@@ -167,24 +167,24 @@ def starting_recipe(source: Source, plan: ExportPlan, fp32: OnnxModel) -> tuple[
     """
     inputs = source.inputs
     folder = shipped_folder() / "recipes"
-    suffix, plain = ("", Recipe()) if plan.engine is None else ("-tensorrt", Recipe(scheme="static-w8c-a8s"))
+    suffix, plain = ("", Recipe()) if options.gpu.engine is None else ("-tensorrt", Recipe(scheme="static-w8c-a8s"))
     shipped = folder / f"{source.family}{suffix}.toml"
-    if plan.recipe not in (None, "auto"):
-        path = _recipe_path(str(plan.recipe), folder, suffix)
+    if options.precision.recipe not in (None, "auto"):
+        path = _recipe_path(str(options.precision.recipe), folder, suffix)
         recipe, name, pinned = load_quantization(path), f"recipe {path.stem}", True
-    elif plan.recipe is None and source.trained and shipped.is_file() and inputs.task == "classification":
+    elif options.precision.recipe is None and source.trained and shipped.is_file() and inputs.task == "classification":
         recipe, name, pinned = load_quantization(shipped), f"recipe {shipped.stem}", False
         known = tuple(layer for layer in recipe.float_layers if has_layer(fp32, layer))
         recipe = replace(recipe, float_layers=known)
     else:
         recipe, name, pinned = plain, "plain", False
-    if plan.engine is not None and not recipe.asked().symmetric:
+    if options.gpu.engine is not None and not recipe.asked().symmetric:
         raise UsageError(
             f"{name} asks for {recipe.scheme}, and TensorRT's INT8 is symmetric",
             hint='write scheme = "static-w8c-a8s" in it',
             code="tensorrt-scheme",
         )
-    if plan.ranges is not None and recipe.equalization:
+    if options.precision.ranges is not None and recipe.equalization:
         recipe = replace(recipe, equalization=False)  # what was measured is right for the float model as it is
     if inputs.method is not None:
         recipe = replace(recipe, calibrator=inputs.method)

@@ -1,362 +1,371 @@
-"""What is asked, and the inputs that it names: opened and checked before any work is done."""
+"""The options of an export, each declared once.
+
+The command line, the TOML file and the jobs of a batch, the refusals and the command in the report are derived from
+the fields below, their types and their scopes. Only light modules are imported: the command line reads this one on
+devices that have no exporter.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-from xxdeploy.datasets import (
-    ImageSet,
-    Labels,
-    Recipe,
-    has_labels,
-    imagenet_labels,
-    labels_from_folders,
-    load_labels,
-    open_images,
-    overlap,
-    recipe_from,
-)
-from xxdeploy.datasets.preprocess_file import load_scaling
-from xxdeploy.engine.options import EngineOptions
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.budgets import NO_LIMITS, Limits
-from xxdeploy.models.catalog import BuildOptions, ModelSpec
-from xxdeploy.models.options import check_options, image_size, output_classes
-from xxdeploy.models.samples import sample_for, sample_options
-from xxdeploy.runtime.bundle.manifest import TASKS
-from xxdeploy.runtime.image.preprocess import CUSTOM, MODES, Preprocess
-from xxdeploy.verify import check_max_drop, check_min_agreement
+from xxdeploy.exporter.option_fields import (
+    INT8,
+    ROUNDED,
+    Option,
+    Value,
+    check_choice,
+    flag_of,
+    given_in,
+    option,
+    options_in,
+    refuse,
+)
+from xxdeploy.models.catalog import BuildOptions
 
-DEFAULT_SAMPLES = 300
-SELECTION = 256
-"""Images that the ladder judges its rungs by, at most."""
-_FEWEST = 16
-"""Fewer than this say nothing about a rung: then the calibration images themselves have to do."""
-DEFAULT_METHOD = "percentile-99.99"
-"""Chosen on training images that were not calibrated on: MobileNetV2 gains 1.6 points of agreement over min-max,
-MobileNet nothing."""
-CPUS = ("vnni", "avx2", "arm")
-_PRECISIONS = ("fp32", "fp16", "int8")
-_DEFAULT_OPTIONS = BuildOptions()
+if TYPE_CHECKING:
+    from xxdeploy.engine import EngineOptions
 
 
 @dataclass(frozen=True, slots=True)
-class ExportPlan:
-    """What to export and how. Nothing is read yet.
+class NetworkOptions:
+    """The network, its weights, its input and its outputs. ``UsageError`` ``unknown-task``."""
 
-    ``precision`` is fp32, fp16 or int8; ``weights`` imagenet, sample, none or a file; ``calibration`` a folder or a
-    recipe; ``samples`` how many of its images (None: the recipe's number, else at most 300) and ``seed`` which (None:
-    the recipe's); ``method`` the calibrator; ``evaluation`` a labeled folder; ``max_drop`` the largest allowed loss of
-    top-1 in points; ``min_agreement`` the smallest share of images, in percent, that keep Keras' class; ``recipe`` a
-    quantization recipe to pin (a file, or the name of one that ships; ``auto`` climbs from the first rung); ``ranges``
-    a file of ranges that stand for those of calibration, whose images then judge and correct only; ``cpu`` the one kind
-    of processor to export for (None: all); ``engine`` the TensorRT engine that the bundle is for and carries, in the
-    plan's precision (None: a bundle for processors); ``keep_fp32`` to carry the FP32 model beside INT8, last in
-    preference; ``limits`` what the bundle may cost; ``ort_format`` for model files in ONNX Runtime's own format;
-    ``top_k`` how many of its best classes the model itself gives (None: all, with their probabilities);
-    ``preprocess`` tf, caffe, torch or none (None: the network's own); ``resize`` squash or crop. Four are for a model
-    file: ``output_layer`` whose result is wanted, ``task`` classification or features (None: what its last layers are),
-    ``custom_objects`` (``module:name``) that it is made of, ``unsafe_lambda`` to run the code in it. ``pictures`` lets
-    the report show some of the images that the bundle was made with.
-    """
-
-    precision: str = "fp32"
-    weights: str = "imagenet"
-    options: BuildOptions = _DEFAULT_OPTIONS
-    calibration: Path | None = None
-    samples: int | None = None
-    seed: int | None = None
-    method: str | None = None
-    evaluation: Path | None = None
-    max_drop: float | None = None
-    min_agreement: float | None = None
-    recipe: str | None = None
-    ranges: Path | None = None
-    cpu: str | None = None
-    labels: Path | None = None
-    preprocess: str | None = None
-    output_layer: str | None = None
-    task: str | None = None
-    custom_objects: tuple[str, ...] = ()
-    unsafe_lambda: bool = False
-    resize: str | None = None
-    force: bool = False
-    pictures: bool = True
-    engine: EngineOptions | None = None
-    keep_fp32: bool = False
-    limits: Limits = NO_LIMITS
-    ort_format: bool = False
-    top_k: int | None = None
+    weights: str = option(
+        "imagenet",
+        "imagenet (the default, which Keras downloads once), sample (ships with xxdeploy), none (random, drawn from "
+        "--seed), or an .h5 file.",
+        source="catalog",
+        suffixes=(".h5", ".keras"),
+    )
+    alpha: float | None = option(None, "Width multiplier of MobileNet and MobileNetV2.", source="catalog")
+    input_size: int | None = option(None, "Height and width of the input, in pixels.")
+    classes: int | None = option(None, "Number of classes of the classifier.", source="catalog")
+    no_top: bool = option(False, "Leave out the classifier: the bundle is a feature extractor.", source="catalog")
+    pooling: Literal["avg", "max"] | None = option(
+        None, "With --no-top: pool the features over the image.", source="catalog"
+    )
+    labels: Path | None = option(None, "Text file with one class name a line.")
+    preprocess: str | None = option(
+        None,
+        "How pixels are scaled: tf, caffe, torch, none, or a file with mean and std. By default as the network was "
+        "trained; a model file may bring a layer for it.",
+        suffixes=(".toml", ".json"),
+    )
+    resize: Literal["squash", "crop"] | None = option(
+        None, "squash (the default) ignores the aspect ratio; crop cuts out the middle."
+    )
+    output_layer: str | None = option(
+        None, "Model files only: the layer whose output becomes the model's output.", source="file"
+    )
+    task: Literal["classification", "features"] | None = option(
+        None,
+        "Model files only. Inferred from the last layers by default; a final layer with weights and no activation is "
+        "treated as class logits.",
+        source="file",
+    )
+    custom_objects: tuple[str, ...] = option(
+        (),
+        "Model files only: a layer or function of your own that the model uses, as module:name.",
+        source="file",
+        in_file=False,
+    )
+    unsafe_lambda: bool = option(
+        False,
+        "Model files only: run the code in its Lambda layers, which can do anything that you can.",
+        source="file",
+        in_file=False,
+    )
 
     def __post_init__(self) -> None:
-        if self.task not in (None, *TASKS):
-            raise UsageError(f"there is no task {self.task!r}", hint=f"--task {'|'.join(TASKS)}", code="unknown-task")
-        if self.precision not in _PRECISIONS:
-            raise UsageError(
-                f"there is no precision {self.precision!r}", hint=" or ".join(_PRECISIONS), code="unknown-precision"
-            )
-        if self.cpu is not None and self.cpu not in CPUS:
-            raise UsageError(
-                f"there is no kind of processor {self.cpu!r}", hint=f"--cpu {'|'.join(CPUS)}", code="unknown-cpu"
-            )
-        about_int8 = (self.cpu, self.recipe, self.ranges, self.keep_fp32)
-        if self.precision != "int8" and about_int8 != (None, None, None, False):
-            raise UsageError(
-                "--cpu, --recipe, --ranges and --keep-fp32 are about INT8, and nothing is quantized",
-                hint="add --int8, or leave them out",
-                code="int8-only",
-            )
-        if self.precision == "fp32" and self.min_agreement is not None:
-            raise UsageError(
-                "--min-agreement is about INT8 and FP16, and nothing is rounded",
-                hint="add --int8 or --fp16, or leave it out",
-                code="int8-only",
-            )
+        check_choice(self, "task")
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionOptions:
+    """FP32, FP16 or INT8, and how the values are rounded. ``UsageError`` ``unknown-cpu``, ``ranges-given``."""
+
+    int8: bool = option(False, "Quantize to 8-bit integers, calibrated on images.", in_file=False)
+    fp16: bool = option(
+        False,
+        "Convert to FP16. Layers that overflow FP16 stay FP32; with --calibration, activations are measured too.",
+        in_file=False,
+    )
+    calibration: Path | None = option(
+        None,
+        "Folder of images like those that the device will see (no labels needed), or a recipe (.toml).",
+        precisions=ROUNDED,
+        ignored=True,
+    )
+    samples: int | None = option(
+        None,
+        "Number of calibration images. By default the recipe's number, else at most 300. Other images of the folder, "
+        "or a quarter of these, judge the quantized model.",
+        precisions=ROUNDED,
+        ignored=True,
+    )
+    method: str | None = option(
+        None,
+        "How ranges are chosen: percentile-P (such as percentile-99.99), minmax, moving-average, mse or entropy.",
+        precisions=INT8,
+        ignored=True,
+    )
+    seed: int | None = option(None, "Seed that draws the calibration images and random weights.")
+    recipe: str | None = option(
+        None,
+        "Quantization recipe: a file, or the name of one that ships; auto starts the ladder from its first rung.",
+        precisions=INT8,
+        suffixes=(".toml",),
+    )
+    ranges: Path | None = option(
+        None,
+        "File of ranges to use instead of measured ones: TensorRT's calibration cache, or a bundle's "
+        "calibration.json. Calibration images then correct and judge only.",
+        precisions=INT8,
+    )
+    cpu: Literal["vnni", "avx2", "arm"] | None = option(
+        None, "Export for one kind of processor. By default the bundle serves all.", precisions=INT8, target="cpu"
+    )
+    keep_fp32: bool = option(
+        False,
+        "Put the FP32 model into the bundle, too: `xxdeploy tune` chooses it where INT8 is not faster.",
+        precisions=INT8,
+    )
+
+    def __post_init__(self) -> None:
+        check_choice(self, "cpu")
         if self.ranges is not None and self.method is not None:
             raise UsageError(
-                f"--method {self.method} chooses ranges, and --ranges {self.ranges} gives them",
+                f"--method {self.method} chooses ranges, and --ranges {self.ranges} contains them",
                 hint="leave one of them out",
                 code="ranges-given",
             )
-        about_processors = {
-            f"--cpu {self.cpu}": self.cpu is not None,
-            "--ort-format": self.ort_format,
-            "--top-k": self.top_k is not None,
-        }
-        for option, given in about_processors.items():
-            if given and self.engine is not None:
-                raise UsageError(
-                    f"{option} is about processors, and --target {self.engine.target} about a GPU",
-                    hint="leave one of them out, or export twice for both",
-                    code="cpu-and-target",
-                )
+
+    @property
+    def name(self) -> str:
+        """``fp32``, ``fp16`` or ``int8``."""
+        return "int8" if self.int8 else "fp16" if self.fp16 else "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuOptions:
+    """The TensorRT engine that the bundle carries. ``UsageError``: those of ``EngineOptions`` and ``parse_batch``."""
+
+    target: Literal["cpu", "tensorrt", "tensorrt-rtx"] = option(
+        "cpu",
+        "cpu (the default), or tensorrt or tensorrt-rtx: the bundle then carries an engine with verified precision, "
+        "and the ONNX file that it was built from, which also runs on a processor.",
+    )
+    gpu: str | None = option(
+        None,
+        "GPUs to build for (tensorrt-rtx): sm75, sm80, sm86, sm89, sm120, sm121. By default the one in this machine.",
+        target="gpu",
+    )
+    batch: str | None = option(None, "Smallest, usual and largest batch of the engine; 1,1,8 by default.", target="gpu")
+
+    def __post_init__(self) -> None:
+        _ = self.engine
+
+    @property
+    def engine(self) -> EngineOptions | None:
+        """The engine to build, without its precision; None for processors."""
+        if self.target == "cpu":
+            return None
+        from xxdeploy.engine.options import Batch, EngineOptions, parse_batch, parse_gpus
+
+        return EngineOptions(
+            target=self.target,
+            gpus=() if self.gpu is None else parse_gpus(self.gpu),
+            batch=Batch() if self.batch is None else parse_batch(self.batch),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProofOptions:
+    """Evaluation images and promises. ``UsageError`` ``max-drop``, ``min-agreement``."""
+
+    evaluation: Path | None = option(
+        None, "Folder of labeled images: one subfolder a class, or a labels.csv.", name="eval"
+    )
+    max_drop: float | None = option(None, "Promise: fail if top-1 accuracy falls by more points than this.")
+    min_agreement: float | None = option(
+        None,
+        "Promise: fail if fewer images than this, in percent, keep the class that Keras predicts. Needs no labels.",
+        precisions=ROUNDED,
+    )
+
+    def __post_init__(self) -> None:
+        if (self.max_drop, self.min_agreement) == (None, None):
+            return
+        from xxdeploy.verify.promise import check_max_drop, check_min_agreement
+
         if self.max_drop is not None:
             check_max_drop(self.max_drop)
         if self.min_agreement is not None:
             check_min_agreement(self.min_agreement)
 
-    @property
-    def target(self) -> str:
-        """Return what the bundle is for: ``cpu``, ``tensorrt`` or ``tensorrt-rtx``."""
-        return "cpu" if self.engine is None else self.engine.target
-
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
-    """A plan whose names were followed: everything that can be wrong with them has been looked at.
+class Budgets:
+    """What a bundle may cost at most; None sets no limit.
 
-    ``selection`` are images that the ladder judges its rungs by; ``method`` is the calibrator that was asked for. The
-    three sets of images are disjoint.
-    """
-
-    options: BuildOptions
-    preprocess: Preprocess
-    classes: int | None
-    labels: Labels | None
-    calibration: ImageSet | None
-    selection: ImageSet | None
-    method: str | None
-    evaluation: ImageSet | None
-    notes: tuple[str, ...]
-
-    @property
-    def task(self) -> str:
-        """Return ``classification``, or ``features`` for a network without its classifier."""
-        return "features" if self.classes is None else "classification"
-
-    def data_digest(self, images: ImageSet) -> str:
-        """SHA-256 over the images and how they are preprocessed: what a calibration result depends on."""
-        how = json.dumps(self.preprocess.to_json(), sort_keys=True)
-        return hashlib.sha256(f"{images.digest}\n{how}".encode()).hexdigest()
-
-
-def follow(spec: ModelSpec, plan: ExportPlan) -> Inputs:
-    """Open what ``plan`` names.
+    The interpreter, numpy and the inference engine take about 60 MB of ``max_memory_mb``.
 
     Raises
     ------
     UsageError
-        Those of the options, datasets, labels and recipes; ``calibration-missing``, ``overlap``,
-        ``features-evaluation``, ``labels-count``, ``max-drop-without-eval``.
+        ``limit-invalid``: a limit that is not a positive number.
     """
-    options, notes = plan.options, []
-    calibration, evaluation = plan.calibration, plan.evaluation
-    sample = None
-    if plan.weights == "sample":
-        options, sample = sample_options(spec, options), sample_for(spec)
-        notes.append(sample.statement)
-        evaluation = evaluation or sample.evaluation
-        calibration = calibration or sample.calibration
-    check_options(spec, options, weights=plan.weights)
-    if (plan.output_layer, plan.task, plan.custom_objects, plan.unsafe_lambda) != (None, None, (), False):
-        raise UsageError(
-            "--output-layer, --task, --custom-objects and --unsafe-lambda are about a model file",
-            hint=f"save keras.applications.{spec.title}, or your own model, as a .keras file, and export that",
-            code="model-file-only",
-        )
-    size = image_size(spec, options)
-    recipe = _recipe(plan, calibration)
-    mode = plan.preprocess or spec.preprocess
-    if mode not in MODES:
-        scaling = load_scaling(Path(mode), spec.channels)
-        preprocess = Preprocess(size, size, spec.channels, CUSTOM, resize_of(plan, recipe), scaling)
-    else:
-        preprocess = Preprocess(size, size, spec.channels, mode, resize_of(plan, recipe))
-    labels = Labels(sample.labels) if sample else None
-    gathered = replace(plan, calibration=calibration, evaluation=evaluation)
-    return gather(gathered, preprocess, output_classes(spec, options), options, notes, recipe=recipe, labels=labels)
+
+    max_latency_ms: float | None = option(
+        None,
+        "Fail if the median time from a decoded image at input size to its result is longer than this on this machine.",
+    )
+    max_size_mb: float | None = option(
+        None, "Fail if the files of the bundle are larger than this together (MB are 10^6 bytes)."
+    )
+    max_memory_mb: float | None = option(
+        None, "Fail if a fresh Python process that loads the bundle and predicts once takes more memory than this."
+    )
+
+    def __post_init__(self) -> None:
+        for budget in fields(self):
+            limit = getattr(self, budget.name)
+            if limit is not None and not (math.isfinite(limit) and limit > 0):
+                name = budget.name.replace("_", "-")
+                raise UsageError(
+                    f"--{name} must be a positive number, not {limit}", hint="or leave it out", code="limit-invalid"
+                )
 
 
-def resize_of(plan: ExportPlan, recipe: Recipe | None = None) -> str:
-    """Return how pictures are brought to size: as asked, as the calibration recipe says, or squashed."""
-    return plan.resize or (recipe.resize if recipe else None) or "squash"
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """The files that are written."""
+
+    ort_format: bool = option(
+        False,
+        "Write the model in ONNX Runtime's own format (.ort): it starts faster, and no other engine reads it.",
+        target="cpu",
+    )
+    top_k: int | None = option(
+        None,
+        "The model itself returns only this many classes, best first: for programs that run it without xxdeploy.",
+        target="cpu",
+    )
+    force: bool = option(
+        False, "Replace the output folder if it exists. In a batch, repeat finished jobs.", in_file=False
+    )
+    no_pictures: bool = option(
+        False,
+        "Leave photographs out of the report. By default it shows some calibration images, and images that changed "
+        "class.",
+    )
 
 
-def gather(
-    plan: ExportPlan,
-    preprocess: Preprocess,
-    classes: int | None,
-    options: BuildOptions,
-    notes: list[str],
-    *,
-    recipe: Recipe | None = None,
-    labels: Labels | None = None,
-) -> Inputs:
-    """Open the images and labels that ``plan`` names, for a model whose input and classes are known.
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """All options of an export, checked for contradictions. No file is read.
 
-    ``labels`` are the classes' names where the weights bring them. Errors as :func:`follow`.
+    Raises
+    ------
+    UsageError
+        ``two-precisions``; ``int8-only``, ``cpu-and-target`` and ``target-missing`` for options outside their scope.
     """
-    calibration, evaluation = plan.calibration, plan.evaluation
-    recipe = recipe or _recipe(plan, calibration)
-    labels = _labels(plan, classes, labels, evaluation)
-    _check_evaluation(plan, classes)
-    check_top_k(plan.top_k, classes)
 
-    labeled = open_images(evaluation, labels=labels, require_labels=True) if evaluation and classes else None
-    images = selection = None
-    if plan.precision == "int8":
-        if recipe is None:
+    network: NetworkOptions = NetworkOptions()
+    precision: PrecisionOptions = PrecisionOptions()
+    gpu: GpuOptions = GpuOptions()
+    proof: ProofOptions = ProofOptions()
+    budgets: Budgets = Budgets()
+    output: OutputOptions = OutputOptions()
+
+    @classmethod
+    def of(cls, precision: str = "fp32", **values: Any) -> ExportOptions:
+        """Build the options from a precision and the fields of all groups: ``of("int8", weights="sample", top_k=5)``.
+
+        ``UsageError`` ``unknown-precision``.
+        """
+        return cls().changed(**flag_of(precision), **values)
+
+    def changed(self, **values: Any) -> ExportOptions:
+        """Return the options with some fields of their groups replaced."""
+        if unknown := set(values) - set(_GROUPS):
+            raise TypeError(f"there are no options {', '.join(sorted(unknown))}")
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            groups.setdefault(_GROUPS[name], {})[name] = value
+        return replace(self, **{group: replace(getattr(self, group), **new) for group, new in groups.items()})
+
+    def __post_init__(self) -> None:
+        if self.precision.int8 and self.precision.fp16:
             raise UsageError(
-                "INT8 needs calibration images, and none are given",
-                hint="--calibration FOLDER with a few hundred images of the kind that it will see (no labels needed)",
-                code="calibration-missing",
+                "--int8 and --fp16 are given",
+                hint="leave one of them out, or --precisions fp16,int8",
+                code="two-precisions",
             )
-        images, selection = _calibration_sets(plan, recipe, labels)
-        if selection is None:
-            notes.append(
-                f"{len(images)} calibration images are too few to hold any back: rungs are judged on them, too"
+        given, precision = self.given(), self.precision.name
+        for allowed in (ROUNDED, INT8):
+            names = [name.upper() for name in reversed(allowed)]
+            refuse(
+                (each for each in given if each.scope.precisions == allowed and not each.accepted_by(precision)),
+                f"to {' and '.join(names)} only, and this export is {precision.upper()}",
+                hint=f"add --{' or --'.join(names).lower()}, or leave out",
+                code="int8-only",
             )
-    elif recipe is not None:
-        images = _calibration_sample(plan, recipe, None)[1]
-    for used in (images, selection):
-        if labeled is not None and used is not None:
-            _refuse_overlap(used, labeled)
-    method = plan.method or (recipe.method if recipe else None)
-    return Inputs(options, preprocess, classes, labels, images, selection, method, labeled, tuple(notes))
+        if self.gpu.target == "cpu":
+            refuse(
+                (each for each in given if each.scope.target == "gpu"),
+                "to an engine, and none is built",
+                hint="add --target tensorrt-rtx or --target tensorrt, or leave out",
+                code="target-missing",
+            )
+        else:
+            refuse(
+                (each for each in given if each.scope.target == "cpu"),
+                f"to processors only, and --target {self.gpu.target} is a GPU",
+                hint="export twice to serve both, or leave out",
+                code="cpu-and-target",
+            )
 
+    def check_source(self, source: Literal["catalog", "file"], *, hint: str) -> None:
+        """Refuse the given options that apply to the other kind of source.
 
-def _recipe(plan: ExportPlan, calibration: Path | None) -> Recipe | None:
-    return None if plan.precision == "fp32" or calibration is None else recipe_from(calibration)
-
-
-def _calibration_sets(plan: ExportPlan, recipe: Recipe, labels: Labels | None) -> tuple[ImageSet, ImageSet | None]:
-    """Return the images to calibrate on, and others of the same folder to judge by."""
-    every, images, seed = _calibration_sample(plan, recipe, labels)
-    rest = every.apart_from(images)
-    if rest is not None and len(rest) >= max(_FEWEST, min(SELECTION, len(images) // 4)):
-        return images, rest.sample(min(SELECTION, len(rest)), seed)
-    # The folder has not enough besides: a quarter of the sample is held back.
-    held = images.sample(max(1, len(images) // 4), seed + 1)
-    kept = images.apart_from(held)
-    return (kept, held) if kept is not None and len(held) >= _FEWEST else (images, None)
-
-
-def _calibration_sample(plan: ExportPlan, recipe: Recipe, labels: Labels | None) -> tuple[ImageSet, ImageSet, int]:
-    """Return all images of the folder, those that are asked for, and the seed that drew them."""
-    every = _open_calibration(recipe.folder, labels)
-    wanted = plan.samples if plan.samples is not None else recipe.samples
-    if wanted is None:
-        wanted = min(DEFAULT_SAMPLES, len(every))
-    seed = recipe.seed if plan.seed is None else plan.seed
-    return every, every.sample(wanted, seed), seed
-
-
-def _open_calibration(folder: Path, labels: Labels | None) -> ImageSet:
-    """Open the folder with its classes where it has them: rungs can be judged by top-1 then."""
-    if labels is not None and has_labels(folder):
-        try:
-            return open_images(folder, labels=labels, require_labels=True)
-        except UsageError:
-            pass  # subfolders of another kind; calibration needs no classes
-    return open_images(folder)
-
-
-def _labels(plan: ExportPlan, classes: int | None, sample: Labels | None, evaluation: Path | None) -> Labels | None:
-    if classes is None:
-        return None
-    if plan.labels is not None:
-        labels = load_labels(plan.labels)
-    elif sample is not None:
-        return sample
-    elif classes == 1000:  # only a file of weights could mean other classes: then --labels says so
-        return imagenet_labels()
-    elif evaluation is not None and not (evaluation / "labels.csv").is_file():
-        labels = labels_from_folders(evaluation)
-    else:
-        return None
-    if len(labels) != classes:
-        raise UsageError(
-            f"the network has {classes} classes, but {plan.labels or evaluation} names {len(labels)}",
-            hint="--labels FILE with one class name a line, in the order of the outputs",
-            code="labels-count",
+        Raises
+        ------
+        UsageError
+            ``model-file-only`` for a network of the catalog, ``catalog-only`` for a model file.
+        """
+        kinds = {"catalog": "networks of the catalog", "file": "model files"}
+        other = "file" if source == "catalog" else "catalog"
+        refuse(
+            (each for each in self.given() if each.scope.source == other),
+            f"to {kinds[other]}, not to {kinds[source]}",
+            hint=f"{hint}, or leave out",
+            code="model-file-only" if source == "catalog" else "catalog-only",
         )
-    return labels
 
+    def given(self) -> dict[Option, Value]:
+        """Return the options that differ from their defaults."""
+        return given_in(getattr(self, group.name) for group in fields(self))
 
-def check_top_k(count: int | None, classes: int | None) -> None:
-    """Raise ``UsageError`` ``top-k-invalid`` unless the best ``count`` of ``classes`` (None: features) can be taken."""
-    if count is None:
-        return
-    if classes is None:
-        raise UsageError("features have no best class", hint="leave --top-k out, or --no-top", code="top-k-invalid")
-    if not 1 <= count <= classes:
-        raise UsageError(
-            f"--top-k must be 1 to {classes}, the number of classes, not {count}",
-            hint="5 is usual",
-            code="top-k-invalid",
+    @property
+    def build(self) -> BuildOptions:
+        """How Keras builds a network of the catalog."""
+        network = self.network
+        seed = self.precision.seed or 0
+        return BuildOptions(
+            network.alpha, network.input_size, network.classes, not network.no_top, network.pooling, seed
         )
 
 
-def _check_evaluation(plan: ExportPlan, classes: int | None) -> None:
-    if classes is None and (plan.evaluation, plan.max_drop, plan.min_agreement) != (None, None, None):
-        raise UsageError(
-            "features have no classes to evaluate, and to promise anything about",
-            hint="leave --eval, --max-drop and --min-agreement out, or --no-top",
-            code="features-evaluation",
-        )
-    if plan.precision == "fp16" and plan.min_agreement is not None and plan.evaluation is None:
-        raise UsageError(
-            "--min-agreement cannot be checked without images",
-            hint="add --eval FOLDER, one subfolder a class",
-            code="min-agreement-without-eval",
-        )
-    if plan.max_drop is not None and plan.evaluation is None and plan.weights != "sample":
-        raise UsageError(
-            "--max-drop cannot be checked without labeled images",
-            hint="add --eval FOLDER, one subfolder a class; or promise --min-agreement 98, which needs no labels",
-            code="max-drop-without-eval",
-        )
-
-
-def _refuse_overlap(calibration: ImageSet, evaluation: ImageSet) -> None:
-    """Accuracy on images that the ranges were fitted to would be flattered."""
-    shared = overlap(calibration, evaluation)
-    if shared:
-        raise UsageError(
-            f"{len(shared)} images are in both the calibration and the evaluation set, such as {shared[0][0]}",
-            hint="calibrate on other images than those it is judged on",
-            code="overlap",
-        )
+GROUPS = {group.name: type(group.default) for group in fields(ExportOptions)}
+"""The groups of the help screen: attribute of :class:`ExportOptions` and class."""
+OPTIONS = {declared.name: declared for group in GROUPS.values() for declared in options_in(group)}
+"""Every option by its name on the command line."""
+_GROUPS = {declared.field: name for name, group in GROUPS.items() for declared in options_in(group)}
+FIELD_NAMES = {declared.field: declared.name for declared in OPTIONS.values()}
+"""The name on the command line of every field."""

@@ -14,8 +14,8 @@ from xxdeploy.bundle.output import output_writable
 from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter.assemble import GOLDEN_IMAGES, Built, bundle_parts, part_from
-from xxdeploy.exporter.budgets import NO_LIMITS, keep_limits
-from xxdeploy.exporter.options import ExportPlan
+from xxdeploy.exporter.budgets import keep_budgets
+from xxdeploy.exporter.options import Budgets, ExportOptions
 from xxdeploy.exporter.precision import finish, lower
 from xxdeploy.exporter.report_data import measured
 from xxdeploy.exporter.result import ExportResult
@@ -43,7 +43,7 @@ from xxdeploy.verify import Comparison, agreement_verdict, comparison_facts, com
 
 
 def export(
-    source: ModelSpec | Path, plan: ExportPlan, out: Path, *, on_progress: OnProgress | None = None
+    source: ModelSpec | Path, options: ExportOptions, out: Path, *, on_progress: OnProgress | None = None
 ) -> ExportResult:
     """Build, convert, tune, quantize, prove, and write a bundle to ``out``.
 
@@ -57,12 +57,12 @@ def export(
         ``VerificationError`` for a stage outside its tolerance or an accuracy below ``max_drop``.
     """
     report = on_progress or (lambda _: None)
-    output_writable(out, plan.force)
-    check_engine(plan)
+    output_writable(out, options.output.force)
+    check_engine(options)
     steps: list[StepRecord] = []
     timed = _timer(steps, report)
 
-    origin = open_source(source, plan, timed)
+    origin = open_source(source, options, timed)
     model, inputs, trained = origin.model, origin.inputs, origin.trained
     with extra("export"):
         from xxdeploy.convert.keras_to_onnx import onnx_from_keras
@@ -77,7 +77,7 @@ def export(
 
     golden = golden_images(GOLDEN_IMAGES, inputs.preprocess.height, inputs.preprocess.width, inputs.preprocess.channels)
     normal = inputs.preprocess.normalize(golden)
-    count = EXACT_IMAGES if plan.precision == "fp32" else INT8_IMAGES
+    count = EXACT_IMAGES if options.precision.name == "fp32" else INT8_IMAGES
     reference = KerasRunner(model, outputs=origin.output_names)
     keras = Remembered(reference)
     batches = uneven_batches(pictures(inputs, count, normal), count)
@@ -85,24 +85,24 @@ def export(
         few = batches[:2]
         parities = prove_stage(keras, fp32, "onnx-fp32", few, tolerances(origin.outputs, "fp32", trained=trained))
 
-    step = {"fp32": "keep", "fp16": "cast", "int8": "quantize"}[plan.precision]
+    step = {"fp32": "keep", "fp16": "cast", "int8": "quantize"}[options.precision.name]
     with timed(step):
-        lowered = lower(origin, plan, fp32, made_up=normal, report=report)
-        lowered = finish(lowered, plan, inputs.classes)
+        lowered = lower(origin, options, fp32, made_up=normal, report=report)
+        lowered = finish(lowered, options, inputs.classes)
     stages = lowered.stages(fp32)
-    limits = tolerances(origin.outputs, plan.precision, trained=trained)
+    limits = tolerances(origin.outputs, options.precision.name, trained=trained)
     if len(stages) > 1:
-        with timed(f"parity {plan.precision}"):
+        with timed(f"parity {options.precision.name}"):
             for name, stage in list(stages.items())[1:]:
                 parities += prove_stage(keras, stage, name, batches, limits)
-    with timed("engine") if plan.engine else nullcontext():
-        engine, device = export_engine(plan, lowered.files[0].model, report)
+    with timed("engine") if options.gpu.engine else nullcontext():
+        engine, device = export_engine(options, lowered.files[0].model, report)
         parities += prove_engine(keras, device, batches, limits[origin.output_names[0]])
 
     exact = (OrtSession(stage.to_bytes(), name=name, exact=True) for name, stage in stages.items())
     accuracies, comparisons = measure_accuracy(chain([reference], exact, device), inputs, report)
-    judged = comparisons if plan.precision == "fp32" else comparisons[1:]
-    sentences = _judge(plan, judged, lowered.judged, lowered.noise)
+    judged = comparisons if options.precision.name == "fp32" else comparisons[1:]
+    sentences = _judge(options, judged, lowered.judged, lowered.noise)
     shipped = lowered.shipped(fp32)
     timing: list[Runner] = [
         reference,
@@ -117,7 +117,7 @@ def export(
     rows = closing_rows(timing, sizes, [median(each) for each in times], accuracies)
     del timing
 
-    parts = tuple(part_from(each, normal, plan) for each in lowered.files)
+    parts = tuple(part_from(each, normal, options) for each in lowered.files)
     found = dict(lowered.facts)
     if engine:
         found["engine"] = dict(engine.facts)
@@ -127,7 +127,7 @@ def export(
         name=origin.name,
         source=origin.facts,
         outputs=origin.outputs,
-        plan=plan,
+        options=options,
         inputs=inputs,
         keras_name=model.name,
         parts=parts,
@@ -141,7 +141,7 @@ def export(
     with timed("report"):
         seen = measured(
             source.name,
-            plan,
+            options,
             inputs,
             lowered,
             timings=timings,
@@ -150,10 +150,10 @@ def export(
             sentences=words,
         )
         files[REPORT] = render_report(manifest, lowered.noise, seen).encode()
-    with timed("budgets") if plan.limits != NO_LIMITS else nullcontext():
-        kept = keep_limits(plan.limits, manifest, files)
+    with timed("budgets") if options.budgets != Budgets() else nullcontext():
+        kept = keep_budgets(options.budgets, manifest, files)
     with timed("write"):
-        pack(manifest, files, out, force=plan.force)
+        pack(manifest, files, out, force=options.output.force)
     return ExportResult(
         bundle=out,
         rows=rows,
@@ -168,7 +168,7 @@ def export(
 
 
 def _judge(
-    plan: ExportPlan,
+    options: ExportOptions,
     comparisons: Sequence[Comparison],
     selection: Sequence[Comparison] = (),
     noise: Sequence[LayerNoise] = (),
@@ -181,10 +181,10 @@ def _judge(
     for each in comparisons or selection:
         sentences.append(f"{each.candidate}: {comparison_sentence(each)}")
         verdicts = []
-        if plan.min_agreement is not None and each.agreement is not None:
-            verdicts.append(agreement_verdict(each, plan.min_agreement))
-        if plan.max_drop is not None and comparisons:
-            verdicts.append(drop_verdict(each, plan.max_drop))
+        if options.proof.min_agreement is not None and each.agreement is not None:
+            verdicts.append(agreement_verdict(each, options.proof.min_agreement))
+        if options.proof.max_drop is not None and comparisons:
+            verdicts.append(drop_verdict(each, options.proof.max_drop))
         for verdict in verdicts:
             if not verdict.kept:
                 raise VerificationError(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.exporter.options import ExportPlan
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.result import RungRow
 from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -74,22 +74,22 @@ class Lowered:
 
 def lower(
     source: Source,
-    plan: ExportPlan,
+    options: ExportOptions,
     fp32: OnnxModel,
     *,
     made_up: NDArray[np.float32],
     report: OnProgress,
 ) -> Lowered:
-    """Bring ``fp32`` to ``plan.precision``. ``made_up`` are pictures for want of better ones, (n, h, w, c).
+    """Bring ``fp32`` to ``options.precision``. ``made_up`` are pictures for want of better ones, (n, h, w, c).
 
     Raises
     ------
     XXDeployError
         Those of ``make_int8`` and ``make_fp16``.
     """
-    if plan.precision == "fp32":
+    if options.precision.name == "fp32":
         return Lowered((ModelFile("fp32", fp32, "float32", (), fp32),))
-    if plan.precision == "fp16":
+    if options.precision.name == "fp16":
         from xxdeploy.exporter.fp16 import make_fp16
 
         half = make_fp16(source.inputs, fp32, made_up, report, trained=source.trained)
@@ -101,9 +101,9 @@ def lower(
         )
     from xxdeploy.exporter.int8 import make_int8
 
-    int8 = make_int8(source, plan, fp32, report)
+    int8 = make_int8(source, options, fp32, report)
     files = [ModelFile(each.name, each.model, each.scheme, each.requires, each.answers) for each in int8.variants.built]
-    if plan.keep_fp32:  # last: it is picked where no other may be, and by `tune` where it is faster
+    if options.precision.keep_fp32:  # last: it is picked where no other may be, and by `tune` where it is faster
         files.append(ModelFile("fp32", fp32, "float32", (), fp32))
     return Lowered(
         tuple(files),
@@ -117,10 +117,10 @@ def lower(
     )
 
 
-def finish(lowered: Lowered, plan: ExportPlan, classes: int | None) -> Lowered:
-    """Return ``lowered`` with its files as ``plan`` ships them; what each answers is the whole model's still.
+def finish(lowered: Lowered, options: ExportOptions, classes: int | None) -> Lowered:
+    """Return ``lowered`` with its files as ``options`` ships them; what each answers is the whole model's still.
 
-    An engine gets LRN as one operator; ``plan.top_k`` is how many of ``classes`` the files give (None: features).
+    An engine gets LRN as one operator; ``--top-k`` is how many of ``classes`` the files give (None: features).
 
     Raises
     ------
@@ -131,9 +131,11 @@ def finish(lowered: Lowered, plan: ExportPlan, classes: int | None) -> Lowered:
         from xxdeploy.lowering.embed_topk import keep_best
         from xxdeploy.passes.lrn_as_sums import whole_lrn
 
+    best = options.output.top_k
+
     def shipped(model: OnnxModel) -> OnnxModel:
-        if plan.engine is not None:
+        if options.gpu.engine is not None:
             return whole_lrn(model)
-        return model if plan.top_k is None or classes is None else keep_best(model, plan.top_k, classes)
+        return model if best is None or classes is None else keep_best(model, best, classes)
 
     return replace(lowered, files=tuple(replace(each, model=shipped(each.model)) for each in lowered.files))

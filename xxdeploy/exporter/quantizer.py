@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xxdeploy.datasets import ImageSet
 from xxdeploy.datasets.batch_size import batch_that_fits
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.options import Inputs
+from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.files import cache_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra

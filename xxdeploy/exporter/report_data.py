@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xxdeploy.exporter.options import ExportPlan, Inputs
+from xxdeploy.exporter.inputs import Inputs
+from xxdeploy.exporter.option_fields import Option, Value, words_of
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import Lowered
 from xxdeploy.report import Changed, LadderRung, Measured, Timing
 from xxdeploy.report.pictures import data_uri
@@ -21,7 +23,7 @@ _CONFUSED = 12
 
 def measured(
     name: str,
-    plan: ExportPlan,
+    options: ExportOptions,
     inputs: Inputs,
     lowered: Lowered,
     *,
@@ -30,7 +32,7 @@ def measured(
     steps: Sequence[StepRecord],
     sentences: Sequence[str],
 ) -> Measured:
-    """Gather them. ``name`` is the network's on the command line; pictures are read where ``plan`` allows them."""
+    """Gather them. ``name`` is the network's on the command line; pictures are read where ``options`` allows them."""
     candidate, pairs = _changes(accuracies)
     return Measured(
         timings=tuple(timings),
@@ -50,61 +52,24 @@ def measured(
         ),
         candidate=candidate,
         changes=len(pairs),
-        changed=_shown(plan, inputs, pairs),
+        changed=_shown(options, inputs, pairs),
         confused=_confused(inputs, pairs),
-        sheet=_sheet(plan, inputs),
+        sheet=_sheet(options, inputs),
         sentences=tuple(sentences),
         processors=lowered.processors,
-        command=command_of(name, plan),
+        command=command_of(name, options),
     )
 
 
-def command_of(name: str, plan: ExportPlan) -> str:
-    """Return the command line that asks for ``plan``. Files are named without their folders, which are nobody's."""
-    options = plan.options
-    engine = plan.engine
-    given: dict[str, object] = {
-        "int8": plan.precision == "int8",
-        "fp16": plan.precision == "fp16",
-        "weights": None if plan.weights == "imagenet" else _named(plan.weights),
-        "alpha": options.alpha,
-        "input-size": options.input_size,
-        "classes": options.classes,
-        "no-top": not options.include_top,
-        "pooling": options.pooling,
-        "labels": plan.labels,
-        "preprocess": None if plan.preprocess is None else _named(plan.preprocess),
-        "resize": plan.resize,
-        "output-layer": plan.output_layer,
-        "custom-objects": plan.custom_objects,
-        "unsafe-lambda": plan.unsafe_lambda,
-        "calibration": plan.calibration,
-        "samples": plan.samples,
-        "method": plan.method,
-        "seed": plan.seed,
-        "recipe": None if plan.recipe is None else _named(plan.recipe),
-        "ranges": plan.ranges,
-        "cpu": plan.cpu,
-        "target": None if engine is None else engine.target,
-        "gpu": ",".join(engine.gpus) if engine is not None and engine.gpus else None,
-        "batch": None if engine is None else f"{engine.batch.min},{engine.batch.opt},{engine.batch.max}",
-        "eval": plan.evaluation,
-        "max-drop": plan.max_drop,
-        "min-agreement": plan.min_agreement,
-    }
-    words = ["xxdeploy", "export", name]
-    for option, value in given.items():
-        for each in value if isinstance(value, tuple) else (value,):
-            if each is True:
-                words.append(f"--{option}")
-            elif each is not None and each is not False:
-                words += [f"--{option}", each.name if isinstance(each, Path) else str(each)]
-    return shlex.join(words)
+def command_of(name: str, options: ExportOptions) -> str:
+    """Return the command line that asks for ``options``, with the names of files but not their folders."""
+    given = {option.name: _without_folder(option, value) for option, value in options.given().items()}
+    return shlex.join(["xxdeploy", "export", name, *words_of(given)])
 
 
-def _named(value: str) -> str:
-    """Return a name as it is, and a path without its folder."""
-    return Path(value).name or value
+def _without_folder(option: Option, value: Value) -> Value:
+    named = isinstance(value, Path) or (option.scope.suffixes and isinstance(value, str))
+    return Path(str(value)).name or value if named else value
 
 
 def _changes(accuracies: Sequence[Accuracy]) -> tuple[str, list[tuple[int, int, int]]]:
@@ -119,7 +84,7 @@ def _class(inputs: Inputs, index: int) -> str:
     return str(index) if inputs.labels is None else inputs.labels.names[index]
 
 
-def _shown(plan: ExportPlan, inputs: Inputs, pairs: Sequence[tuple[int, int, int]]) -> tuple[Changed, ...]:
+def _shown(options: ExportOptions, inputs: Inputs, pairs: Sequence[tuple[int, int, int]]) -> tuple[Changed, ...]:
     images = inputs.evaluation
     if images is None:
         return ()
@@ -130,7 +95,7 @@ def _shown(plan: ExportPlan, inputs: Inputs, pairs: Sequence[tuple[int, int, int
             before=_class(inputs, before),
             after=_class(inputs, after),
             truth="" if images.labels is None else _class(inputs, images.labels[index]),
-            picture=data_uri(images.files[index], _CHANGED_PIXELS, mode) if plan.pictures else "",
+            picture=data_uri(images.files[index], _CHANGED_PIXELS, mode) if not options.output.no_pictures else "",
         )
         for index, before, after in pairs[:CHANGED]
     )
@@ -142,8 +107,8 @@ def _confused(inputs: Inputs, pairs: Sequence[tuple[int, int, int]]) -> tuple[tu
     return tuple((_class(inputs, before), _class(inputs, after), count) for (before, after), count in often)
 
 
-def _sheet(plan: ExportPlan, inputs: Inputs) -> tuple[str, ...]:
-    if inputs.calibration is None or not plan.pictures:
+def _sheet(options: ExportOptions, inputs: Inputs) -> tuple[str, ...]:
+    if inputs.calibration is None or options.output.no_pictures:
         return ()
     some = inputs.calibration.sample(min(SHEET, len(inputs.calibration)))
     mode = "L" if inputs.preprocess.channels == 1 else "RGB"

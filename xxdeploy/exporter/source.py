@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from xxdeploy.datasets.batch_size import batch_that_fits
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.options import ExportPlan, Inputs, follow, gather, resize_of
+from xxdeploy.exporter.inputs import Inputs, catalog_inputs, gather, resize_of
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import ModelSpec, find
 from xxdeploy.optional import extra
 from xxdeploy.results import ModelOutput
@@ -57,58 +58,50 @@ def name_of(source: ModelSpec | Path) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", source.stem, flags=re.ASCII).strip("-._+")[:64].lower() or "model"
 
 
-def open_source(source: ModelSpec | Path, plan: ExportPlan, timed: Timed) -> Source:
-    """Build or load the model, and open everything that ``plan`` names.
+def open_source(source: ModelSpec | Path, options: ExportOptions, timed: Timed) -> Source:
+    """Build or load the model, and open everything that ``options`` name.
 
-    Of a catalog network all that can be refused is refused before TensorFlow is imported; what a file holds is known
-    only once it was looked at.
+    Options that do not fit a network of the catalog are refused before TensorFlow is imported; those that do not fit a
+    model file, after it was read.
 
     Raises
     ------
     XXDeployError
-        Those of ``follow``, ``build_model``, ``load_model_file``, ``prepare_own_model`` and ``own_preprocess``.
+        Those of ``catalog_inputs``, ``gather``, ``build_model``, ``load_model_file``, ``prepare_own_model`` and
+        ``own_preprocess``.
     """
-    return _from_catalog(source, plan, timed) if isinstance(source, ModelSpec) else _from_file(source, plan, timed)
+    if isinstance(source, ModelSpec):
+        return _from_catalog(source, options, timed)
+    return _from_file(source, options, timed)
 
 
-def _from_catalog(spec: ModelSpec, plan: ExportPlan, timed: Timed) -> Source:
-    inputs = follow(spec, plan)
+def _from_catalog(spec: ModelSpec, options: ExportOptions, timed: Timed) -> Source:
+    inputs, weights = catalog_inputs(spec, options), options.network.weights
     with extra("export"):
         from xxdeploy.convert.catalog.build import build_model
         from xxdeploy.convert.catalog.calibrate_batchnorm import settle_batch_norms, textures
     with timed("build"):
-        model = build_model(spec, weights=plan.weights, options=inputs.options)
-        if plan.weights == "none":
+        model = build_model(spec, weights=weights, options=inputs.build)
+        trained = weights != "none"
+        if not trained:
             asked = inputs.preprocess
             count = batch_that_fits(_SETTLING_IMAGES, asked.height, asked.width)
             pictures = textures(count, asked.height, asked.width, asked.channels)
             settle_batch_norms(model, asked.normalize(pictures))
-    weights = plan.weights
     if weights not in ("imagenet", "sample", "none"):
         weights = Path(weights).name  # a bundle says nothing about the folders of the machine that made it
     facts = {
         "model": spec.name,
         "weights": weights,
-        "options": {key: value for key, value in asdict(inputs.options).items() if value is not None},
+        "options": {key: value for key, value in asdict(inputs.build).items() if value is not None},
     }
     outputs = (ModelOutput("features" if inputs.classes is None else "probabilities", inputs.classes),)
-    return Source(spec.name, spec.name, plan.weights != "none", model, inputs, facts, outputs)
+    return Source(spec.name, spec.name, trained, model, inputs, facts, outputs)
 
 
-def _from_file(path: Path, plan: ExportPlan, timed: Timed) -> Source:
-    options = plan.options
-    if (options.alpha, options.classes, options.pooling, options.include_top) != (None, None, None, True):
-        raise UsageError(
-            "--alpha, --classes, --pooling and --no-top build a network of the catalog, and this is a model file",
-            hint="leave them out; --output-layer NAME takes the result of an inner layer",
-            code="catalog-only",
-        )
-    if plan.weights != "imagenet":
-        raise UsageError(
-            f"{path.name} holds its weights; --weights {plan.weights} says something else",
-            hint="leave --weights out",
-            code="catalog-only",
-        )
+def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
+    options.check_source("file", hint="choose an inner layer's output by --output-layer NAME")
+    network = options.network
     with extra("export"):
         from xxdeploy.convert.user_model.model_file import load_model_file
         from xxdeploy.convert.user_model.own_preprocess import own_preprocess
@@ -116,32 +109,28 @@ def _from_file(path: Path, plan: ExportPlan, timed: Timed) -> Source:
     with timed("load"):
         loaded = load_model_file(
             path,
-            custom_objects=plan.custom_objects,
-            unsafe_lambda=plan.unsafe_lambda,
-            input_size=options.input_size,
+            custom_objects=network.custom_objects,
+            unsafe_lambda=network.unsafe_lambda,
+            input_size=network.input_size,
         )
-        prepared = prepare_own_model(loaded.model, output_layer=plan.output_layer, task=plan.task)
-    if len(prepared.outputs) > 1 and plan.engine is not None:
+        prepared = prepare_own_model(loaded.model, output_layer=network.output_layer, task=network.task)
+    if len(prepared.outputs) > 1 and (options.gpu.engine is not None or options.output.top_k is not None):
+        names = ", ".join(output.name for output in prepared.outputs)
         raise UsageError(
-            f"the model has {len(prepared.outputs)} outputs: {', '.join(each.name for each in prepared.outputs)}",
-            hint="an engine has one: --output-layer NAME",
+            f"{'--top-k' if options.gpu.engine is None else 'an engine'} needs a model with one output, and this one "
+            f"has {len(prepared.outputs)}: {names}",
+            hint="--output-layer NAME",
             code="several-outputs",
         )
-    if len(prepared.outputs) > 1 and plan.top_k is not None:
-        raise UsageError(
-            f"the model has {len(prepared.outputs)} outputs: {', '.join(each.name for each in prepared.outputs)}",
-            hint="--top-k is for models with one: leave it out, or --output-layer NAME",
-            code="several-outputs",
-        )
-    preprocess, said = own_preprocess(prepared.own, plan.preprocess, resize=resize_of(plan))
+    preprocess, said = own_preprocess(prepared.own, network.preprocess, resize=resize_of(options))
     notes = [*loaded.notes, *prepared.notes, *said]
-    inputs = gather(plan, preprocess, prepared.classes, options, notes)
+    inputs = gather(options, preprocess, prepared.classes, options.build, notes)
     family = None if prepared.own.family is None else find(prepared.own.family).name
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {"model": path.name, "sha256": digest, "family": family}
-    if plan.output_layer is not None:
-        facts["output_layer"] = plan.output_layer
-    if plan.task is not None:
-        facts["task"] = plan.task
+    if network.output_layer is not None:
+        facts["output_layer"] = network.output_layer
+    if network.task is not None:
+        facts["task"] = network.task
     return Source(name_of(path), family, True, prepared.model, inputs, facts, prepared.outputs)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.datasets.batch_size import batch_that_fits
-from xxdeploy.exporter.options import Inputs
+from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.result import TableRow
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.results import Accuracy, ManyRunner, ModelOutput, OnProgress, Parity, Progress, Runner

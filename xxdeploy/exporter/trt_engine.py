@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xxdeploy.engine import Engine, check_engine_options
 from xxdeploy.engine.record import engine_files
 from xxdeploy.exporter.engine_files import make_engine
-from xxdeploy.exporter.options import ExportPlan
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.stages import Remembered
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.results import OnProgress, Parity, Runner
@@ -20,7 +20,7 @@ from xxdeploy.runtime.engines.trt import TrtSession
 from xxdeploy.verify import Tolerance, check, compare
 
 
-def check_engine(plan: ExportPlan) -> None:
+def check_engine(options: ExportOptions) -> None:
     """Refuse before any work what the engine's library would refuse at the end of it; nothing without an engine.
 
     Raises
@@ -28,12 +28,14 @@ def check_engine(plan: ExportPlan) -> None:
     MissingDependencyError, UsageError
         As :func:`xxdeploy.engine.check_engine_options`.
     """
-    if plan.engine is not None:
-        check_engine_options(replace(plan.engine, precision=plan.precision))
+    if (engine := options.gpu.engine) is not None:
+        check_engine_options(replace(engine, precision=options.precision.name))
 
 
-def export_engine(plan: ExportPlan, model: OnnxModel, report: OnProgress) -> tuple[Engine | None, tuple[Runner, ...]]:
-    """Build the engine that ``plan`` asks for, and load it if it is for the GPU of this machine.
+def export_engine(
+    options: ExportOptions, model: OnnxModel, report: OnProgress
+) -> tuple[Engine | None, tuple[Runner, ...]]:
+    """Build the engine that ``options`` asks for, and load it if it is for the GPU of this machine.
 
     Without an engine, or where it is for other GPUs, there is nothing to run.
 
@@ -42,12 +44,12 @@ def export_engine(plan: ExportPlan, model: OnnxModel, report: OnProgress) -> tup
     XXDeployError
         As ``make_engine`` and ``TrtSession``.
     """
-    if plan.engine is None:
+    if options.gpu.engine is None:
         return None, ()
-    engine = make_engine(model, replace(plan.engine, precision=plan.precision), on_progress=report)
+    engine = make_engine(model, replace(options.gpu.engine, precision=options.precision.name), on_progress=report)
     if engine.facts["depth"] != "engine":
         return engine, ()
-    return engine, (TrtSession(engine.data, target=plan.engine.target, name=plan.engine.target),)
+    return engine, (TrtSession(engine.data, target=options.gpu.engine.target, name=options.gpu.engine.target),)
 
 
 def prove_engine(
