@@ -150,10 +150,10 @@ class Readers:
         """Read a file as a recipe of either kind, as TensorRT's calibration cache and as a scaling."""
         from xxdeploy.datasets.preprocess_file import load_scaling
         from xxdeploy.datasets.recipe import load_recipe
-        from xxdeploy.quantize.recipe import load_quantization
+        from xxdeploy.quantize.recipe import load_quantization_recipe
         from xxdeploy.quantize.tensorrt.cache_file import ranges_from_tensorrt_cache
 
-        for read in (load_recipe, load_quantization, ranges_from_tensorrt_cache):
+        for read in (load_recipe, load_quantization_recipe, ranges_from_tensorrt_cache):
             with contextlib.suppress(XXDeployError):
                 read(file)
         load_scaling(file, 3)

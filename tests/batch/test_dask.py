@@ -19,10 +19,10 @@ from xxdeploy.batch.jobs import Cell
 from xxdeploy.batch.records import CellRecord
 from xxdeploy.batch.run import run_matrix
 from xxdeploy.datasets import Labels, open_images
+from xxdeploy.datasets.batch_size import EVALUATION_BATCH
 from xxdeploy.datasets.images import ImageSet
 from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.errors import BundleError, UsageError, VerificationError
-from xxdeploy.exporter.stages import EVALUATION_BATCH
 from xxdeploy.results import Accuracy, Progress
 from xxdeploy.runtime import load
 from xxdeploy.verify import evaluate

@@ -10,9 +10,9 @@ from hardnets import PREPROCESS, draw, harmless_overflow, inputs, network, satur
 from xxdeploy.datasets import ImageSet
 from xxdeploy.exporter.cpu_variants import Judges, Variants, int8_variants
 from xxdeploy.exporter.quantizer import Workshop
-from xxdeploy.lowering.x86_file import unship
+from xxdeploy.lowering.x86_file import from_x86_file
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.quantize.x86.processors import risky_layers
 from xxdeploy.quantize.x86.saturation import emulate_avx2
 from xxdeploy.results import Progress
@@ -44,10 +44,10 @@ class Judge:
 
 
 def made(
-    sets: tuple[ImageSet, ImageSet], model: OnnxModel, cpu: str | None = None, recipe: Recipe | None = None
+    sets: tuple[ImageSet, ImageSet], model: OnnxModel, cpu: str | None = None, recipe: QuantizationRecipe | None = None
 ) -> Variants:
     workshop, judge = Workshop(model, inputs(sets[0]), lambda _: None), Judge(model, sets[1])
-    recipe = recipe or Recipe()
+    recipe = recipe or QuantizationRecipe()
     return int8_variants(
         workshop, recipe, workshop.build(recipe), cpu=cpu, judges=Judges(judge, judge), report=lambda _: None
     )
@@ -85,7 +85,7 @@ def test_where_sums_overflow_x86_without_vnni_gets_a_file_of_its_own(sets: tuple
 
 def test_where_overflow_changes_nothing_one_file_serves_all_of_x86(sets: tuple[ImageSet, ImageSet]) -> None:
     found = made(sets, HARMLESS)
-    assert risky_layers(unship(found.built[-1].model)) == {"stem/Conv": 0, "wide/Conv": 1, "raw/Gemm": 0}
+    assert risky_layers(from_x86_file(found.built[-1].model)) == {"stem/Conv": 0, "wide/Conv": 1, "raw/Gemm": 0}
     assert [(each.name, each.requires) for each in found.built] == [("int8-arm", ("arm",)), ("int8", ())]
     assert found.sentences[0] == "int8, for x86: 16-bit sums could overflow without VNNI, and did not on any image seen"
 
@@ -107,7 +107,7 @@ def test_one_kind_of_processor_gets_one_file(
 
 
 def test_seven_bits_need_no_second_file(sets: tuple[ImageSet, ImageSet]) -> None:
-    found = made(sets, SATURATING, recipe=Recipe(scheme="static-w7c-a8"))
+    found = made(sets, SATURATING, recipe=QuantizationRecipe(scheme="static-w7c-a8"))
     assert [(each.name, each.scheme, each.requires) for each in found.built] == [
         ("int8-arm", "static-w7c-a8i", ("arm",)),
         ("int8", "static-w7c-a8", ()),
@@ -118,7 +118,7 @@ def test_seven_bits_need_no_second_file(sets: tuple[ImageSet, ImageSet]) -> None
 def test_the_avx2_file_is_tuned_where_that_helps_and_never_worse(sets: tuple[ImageSet, ImageSet]) -> None:
     workshop, judge = Workshop(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
     avx2 = made(sets, SATURATING, "avx2").built[0]
-    plain = judge(workshop.build(Recipe(), narrow=frozenset({"all"})))
+    plain = judge(workshop.build(QuantizationRecipe(), narrow=frozenset({"all"})))
     assert avx2.comparison is not None
     assert avx2.comparison.kl_mean is not None
     assert plain.kl_mean is not None
@@ -134,7 +134,7 @@ def test_the_avx2_file_is_tuned_only_where_there_is_something_to_gain(
 ) -> None:
     """Beside a file for VNNI that diverges by 0.001 nats."""
     workshop, judge = Workshop(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
-    wide = workshop.build(Recipe())
+    wide = workshop.build(QuantizationRecipe())
     found = judge(wide)
     narrow: list[str] = []
 
@@ -144,15 +144,15 @@ def test_the_avx2_file_is_tuned_only_where_there_is_something_to_gain(
         narrow.append(model.digest)
         return replace(found, agreeing=round(agreement * found.images), kl_mean=divergence)
 
-    int8_variants(workshop, Recipe(), wide, cpu="avx2", judges=Judges(say, judge), report=lambda _: None)
+    int8_variants(workshop, QuantizationRecipe(), wide, cpu="avx2", judges=Judges(say, judge), report=lambda _: None)
     assert len(set(narrow)) == tries
 
 
 def test_with_random_weights_nothing_is_run(sets: tuple[ImageSet, ImageSet]) -> None:
     workshop = Workshop(HARMLESS, inputs(sets[0]), lambda _: None)
-    model = workshop.build(Recipe())
+    model = workshop.build(QuantizationRecipe())
     seen: list[Progress] = []
-    found = int8_variants(workshop, Recipe(), model, cpu=None, judges=None, report=seen.append)
+    found = int8_variants(workshop, QuantizationRecipe(), model, cpu=None, judges=None, report=seen.append)
     assert [each.name for each in found.built] == ["int8", "int8-arm", "int8-avx2"]
     assert not seen
     avx2 = next(verdict for verdict in found.verdicts if verdict.cpu == "avx2")

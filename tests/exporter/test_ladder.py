@@ -12,14 +12,14 @@ from xxdeploy.exporter.ladder import CALIBRATORS, Climb, Goal, climb, loss, prop
 from xxdeploy.exporter.quantizer import Workshop
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.measure.rank import LayerGain
-from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.results import Progress, Ranges
 from xxdeploy.verify import Comparison
 from xxdeploy.verify.statistics import change_from_counts
 
-CORRECTED = Recipe(bias_correction="empirical")
-ROUNDED = Recipe(bias_correction="empirical", rounding="adaptive")
+CORRECTED = QuantizationRecipe(bias_correction="empirical")
+ROUNDED = QuantizationRecipe(bias_correction="empirical", rounding="adaptive")
 
 
 def found(agreeing: int | None = 100, kl: float | None = 0.1, *, lost: int = 0, gained: int = 0) -> Comparison:
@@ -32,20 +32,20 @@ class FakeWorkshop:
     """Makes a model of a recipe by writing the recipe down."""
 
     def __init__(self, given: Ranges | None = None) -> None:
-        self.built: list[Recipe] = []
+        self.built: list[QuantizationRecipe] = []
         self.given = given
 
-    def build(self, recipe: Recipe) -> OnnxModel:
+    def build(self, recipe: QuantizationRecipe) -> OnnxModel:
         self.built.append(recipe)
         return OnnxModel(repr(recipe).encode())
 
-    def float_model(self, _recipe: Recipe) -> OnnxModel:
+    def float_model(self, _recipe: QuantizationRecipe) -> OnnxModel:
         return OnnxModel(b"float")
 
-    def ranges(self, recipe: Recipe) -> None:
+    def ranges(self, recipe: QuantizationRecipe) -> None:
         assert (recipe.bias_correction, recipe.rounding) == ("none", "nearest")
 
-    def scheme(self, recipe: Recipe) -> Scheme:
+    def scheme(self, recipe: QuantizationRecipe) -> Scheme:
         return Scheme(float_layers=frozenset(recipe.float_layers))
 
     def some(self, _count: int) -> None:
@@ -53,16 +53,16 @@ class FakeWorkshop:
 
 
 def climbed(
-    figures: Callable[[Recipe], Comparison],
+    figures: Callable[[QuantizationRecipe], Comparison],
     goal: Goal = Goal(),  # noqa: B008 - frozen
     *,
-    start: Recipe = Recipe(),  # noqa: B008
+    start: QuantizationRecipe = QuantizationRecipe(),  # noqa: B008
     pinned: bool = False,
     given: Ranges | None = None,
 ) -> tuple[Climb, FakeWorkshop]:
     """Climb where ``figures`` tells what each recipe gives."""
     workshop = FakeWorkshop(given)
-    known: dict[bytes, Recipe] = {}
+    known: dict[bytes, QuantizationRecipe] = {}
 
     def judge(model: OnnxModel) -> Comparison:
         known[model.to_bytes()] = workshop.built[-1]
@@ -82,10 +82,10 @@ def taken(result: Climb) -> list[tuple[str, bool]]:
 def test_the_first_rung_that_holds_is_kept_and_no_other_is_made() -> None:
     result, workshop = climbed(lambda _: found(99))
     assert taken(result) == [("plain", True)]
-    assert workshop.built == [Recipe()]
+    assert workshop.built == [QuantizationRecipe()]
     assert result.holds
     rung = result.rungs[0]
-    assert (rung.milliseconds, rung.float_milliseconds, rung.recipe) == (2.0, 3.0, Recipe())
+    assert (rung.milliseconds, rung.float_milliseconds, rung.recipe) == (2.0, 3.0, QuantizationRecipe())
 
 
 def test_it_stops_on_the_rung_that_holds() -> None:
@@ -120,9 +120,9 @@ def test_what_holds_is_kept_although_the_divergence_is_the_same() -> None:
 
 
 def test_a_class_more_is_chance_where_the_divergence_is_worse_unless_a_promise_hangs_on_it() -> None:
-    def figures(recipe: Recipe) -> Comparison:
+    def figures(recipe: QuantizationRecipe) -> Comparison:
         lucky = {"mse": found(99, 0.12), "entropy": found(98, 0.11)}
-        return lucky.get(recipe.calibrator, found(98, 0.1 + 0.01 * (recipe != Recipe())))
+        return lucky.get(recipe.calibrator, found(98, 0.1 + 0.01 * (recipe != QuantizationRecipe())))
 
     free, _ = climbed(figures)
     assert [name for name, kept in taken(free) if kept] == ["plain"]
@@ -160,7 +160,7 @@ def test_layers_stay_in_float_only_for_a_promise(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(ladder, "rank_layers", rank_layers)
 
-    def figures(recipe: Recipe) -> Comparison:
+    def figures(recipe: QuantizationRecipe) -> Comparison:
         count = len(recipe.float_layers)
         return found(80 + 5 * count if count < 4 else 96, 1 / (1 + count))
 
@@ -192,7 +192,15 @@ def test_layers_stay_in_float_only_for_a_promise(monkeypatch: pytest.MonkeyPatch
 def test_progress_names_each_rung() -> None:
     seen: list[Progress] = []
     workshop = cast(Workshop, FakeWorkshop())
-    climb(workshop, lambda _: found(99), lambda _: (1.0, 1.0), Goal(), start=Recipe(), name="plain", report=seen.append)
+    climb(
+        workshop,
+        lambda _: found(99),
+        lambda _: (1.0, 1.0),
+        Goal(),
+        start=QuantizationRecipe(),
+        name="plain",
+        report=seen.append,
+    )
     assert seen == [Progress("rung plain", 0, 1), Progress("rung plain", 1, 1)]
 
 
@@ -225,15 +233,15 @@ def test_features_are_judged_by_their_noise() -> None:
 
 
 def test_proposals_leave_out_what_is_there() -> None:
-    assert [recipe.calibrator for recipe in proposals("calibrator", Recipe(calibrator="mse"))] == [
+    assert [recipe.calibrator for recipe in proposals("calibrator", QuantizationRecipe(calibrator="mse"))] == [
         name for name in CALIBRATORS if name != "mse"
     ]
     assert proposals("calibrator", CORRECTED) == []
     assert proposals("bias correction", CORRECTED) == []
-    assert proposals("rounding", Recipe()) == [ROUNDED]
+    assert proposals("rounding", QuantizationRecipe()) == [ROUNDED]
     assert proposals("rounding", ROUNDED) == []
-    assert proposals("equalization", Recipe(equalization=True)) == []
-    assert {recipe.calibrator for recipe in proposals("equalization", Recipe())} == set(CALIBRATORS)
+    assert proposals("equalization", QuantizationRecipe(equalization=True)) == []
+    assert {recipe.calibrator for recipe in proposals("equalization", QuantizationRecipe())} == set(CALIBRATORS)
 
 
 def test_ranges_that_are_given_are_not_swept() -> None:

@@ -19,11 +19,11 @@ from xxdeploy.datasets import ImageSet
 from xxdeploy.exporter.ladder import Climb, Goal, climb
 from xxdeploy.exporter.quantizer import Workshop
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.verify import Comparison, compare_with, record_reference
 
-MINMAX = Recipe(calibrator="minmax")
+MINMAX = QuantizationRecipe(calibrator="minmax")
 
 
 @pytest.fixture(scope="module")

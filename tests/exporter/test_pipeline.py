@@ -15,7 +15,7 @@ from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.exporter import pipeline as story
 from xxdeploy.exporter import stages as prove
 from xxdeploy.models.catalog import find
-from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.results import Progress
 from xxdeploy.runtime import load
 from xxdeploy.runtime.predictor import pick_variant
@@ -107,7 +107,7 @@ def test_the_sample_export_is_honest_and_repeatable(tmp_path: Path) -> None:
     export(LENET, plan, tmp_path / "two")
     assert without_report(tmp_path / "one") == without_report(tmp_path / "two")
     evidence = json.loads((tmp_path / "one" / "manifest.json").read_text())["evidence"]
-    assert evidence["recipe"] == Recipe().to_json()
+    assert evidence["recipe"] == QuantizationRecipe().to_json()
     assert [each["cpu"] for each in evidence["processors"]] == ["vnni", "avx2", "arm"]
     assert [each["rung"] for each in evidence["ladder"]] == ["plain"]
 

@@ -17,12 +17,12 @@ from xxdeploy.exporter.quantizer import Workshop
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import quantize
 from xxdeploy.quantize.methods.reconstruct import reconstruct
-from xxdeploy.quantize.recipe import Recipe
+from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.results import Progress
 from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.verify import Comparison, compare_with, record_reference
 
-TUNED = Recipe(equalization=True, bias_correction="empirical", rounding="adaptive")
+TUNED = QuantizationRecipe(equalization=True, bias_correction="empirical", rounding="adaptive")
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +48,10 @@ def test_float_layers_are_named_by_node_or_by_keras_layer(colors: ImageSet) -> N
         (("stem",), {"stem/Conv"}),  # the part before the slash is the Keras layer
         (("stem/Conv", "raw"), {"stem/Conv", "raw/Gemm"}),
     ):
-        assert convolutions_in_float(workshop.build(Recipe(float_layers=names))) == expected
+        assert convolutions_in_float(workshop.build(QuantizationRecipe(float_layers=names))) == expected
     for wrong in ("ste", "Conv", "stem/", ""):
         with pytest.raises(UsageError) as caught:
-            workshop.build(Recipe(float_layers=("wide", wrong)))
+            workshop.build(QuantizationRecipe(float_layers=("wide", wrong)))
         assert caught.value.code == "recipe-layers"
         assert repr(wrong) in caught.value.message
 
@@ -59,8 +59,8 @@ def test_float_layers_are_named_by_node_or_by_keras_layer(colors: ImageSet) -> N
 ZERO = np.zeros(1)
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), TUNED], ids=["plain", "tuned"])
-def test_the_same_recipe_gives_the_same_bytes(colors: ImageSet, recipe: Recipe) -> None:
+@pytest.mark.parametrize("recipe", [QuantizationRecipe(), TUNED], ids=["plain", "tuned"])
+def test_the_same_recipe_gives_the_same_bytes(colors: ImageSet, recipe: QuantizationRecipe) -> None:
     model = network(outlier_channel(30))
     one = Workshop(model, inputs(colors), lambda _: None)
     first = one.build(recipe)
@@ -73,7 +73,9 @@ def test_the_same_recipe_gives_the_same_bytes(colors: ImageSet, recipe: Recipe) 
 def test_images_are_looked_at_once_for_all_calibrators(colors: ImageSet) -> None:
     seen: list[Progress] = []
     workshop = Workshop(network(weights()), inputs(colors), seen.append)
-    models = [workshop.build(Recipe(calibrator=name)).to_bytes() for name in ("minmax", "mse", "percentile-99")]
+    models = [
+        workshop.build(QuantizationRecipe(calibrator=name)).to_bytes() for name in ("minmax", "mse", "percentile-99")
+    ]
     assert len(set(models)) == 3
     assert Counter(event.step for event in seen)["calibrate"] == len(colors)
 
@@ -81,15 +83,17 @@ def test_images_are_looked_at_once_for_all_calibrators(colors: ImageSet) -> None
 def test_signed_activations_give_the_same_answers(colors: ImageSet) -> None:
     workshop = Workshop(network(weights()), inputs(colors), lambda _: None)
     batch = next(colors.batches(PREPROCESS, 8))
-    for recipe in (Recipe(), TUNED):
+    for recipe in (QuantizationRecipe(), TUNED):
         unsigned, signed = workshop.build(recipe), workshop.build(recipe, signed=True)
         outputs = [OrtSession(model.to_bytes(), optimize=False).run(batch) for model in (unsigned, signed)]
         np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("recipe", [Recipe(), Recipe(equalization=True)], ids=["plain", "equalized"])
-def test_weights_that_are_no_numbers(colors: ImageSet, value: float, recipe: Recipe) -> None:
+@pytest.mark.parametrize(
+    "recipe", [QuantizationRecipe(), QuantizationRecipe(equalization=True)], ids=["plain", "equalized"]
+)
+def test_weights_that_are_no_numbers(colors: ImageSet, value: float, recipe: QuantizationRecipe) -> None:
     broken = weights()
     # `network` runs it once: the broken weight is put in behind that.
     proto, arrays = network(broken).split()
@@ -107,7 +111,7 @@ def test_activations_that_overflow(colors: ImageSet) -> None:
     huge = np.array(arrays["wide_w"]) * np.float32(1e38)
     workshop = Workshop(OnnxModel.join(proto, {**arrays, "wide_w": huge}), inputs(colors), lambda _: None)
     with pytest.raises(ConversionError) as caught:
-        workshop.build(Recipe())
+        workshop.build(QuantizationRecipe())
     assert caught.value.code == "non-finite-range"
 
 
@@ -129,10 +133,14 @@ def dead_channels() -> Weights:
     return made
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), Recipe(calibrator="entropy"), Recipe(calibrator="mse"), TUNED], ids=str)
+@pytest.mark.parametrize(
+    "recipe",
+    [QuantizationRecipe(), QuantizationRecipe(calibrator="entropy"), QuantizationRecipe(calibrator="mse"), TUNED],
+    ids=str,
+)
 @pytest.mark.parametrize("kind", ["constant", "one", "dead"])
 def test_poor_images_and_dead_channels_still_give_a_network_that_runs(
-    tmp_path: Path, colors: ImageSet, recipe: Recipe, kind: str
+    tmp_path: Path, colors: ImageSet, recipe: QuantizationRecipe, kind: str
 ) -> None:
     images = {"constant": lambda: poor(tmp_path / "grey", 5), "one": lambda: draw(tmp_path / "one", 1, 3)}
     calibration = images.get(kind, lambda: colors)()
@@ -155,7 +163,7 @@ def test_the_ladder_on_one_image_ends(tmp_path: Path, colors: ImageSet) -> None:
         return compare_with(kept, OrtSession(int8.to_bytes(), exact=True), colors.batches(PREPROCESS, 8))
 
     workshop = Workshop(model, inputs(one), lambda _: None)
-    result = climb(workshop, judge, lambda _: (1.0, 1.0), Goal(), start=Recipe(), name="plain")
+    result = climb(workshop, judge, lambda _: (1.0, 1.0), Goal(), start=QuantizationRecipe(), name="plain")
     assert result.rungs[0].comparison.agreement is not None
     assert result.comparison.agreement is not None
     assert result.comparison.agreement >= result.rungs[0].comparison.agreement
@@ -165,7 +173,7 @@ def test_what_is_remembered_of_a_tuned_network_is_what_was_tuned(colors: ImageSe
     """Half a gigabyte of weights is not kept for each recipe; what comes out is the same to the byte."""
     model = network(weights())
     workshop = Workshop(model, inputs(colors), lambda _: None)
-    for recipe in (Recipe(bias_correction="empirical"), TUNED):
+    for recipe in (QuantizationRecipe(bias_correction="empirical"), TUNED):
         floats, ranges, asked = workshop.float_model(recipe), workshop.ranges(recipe), workshop.scheme(recipe)
         found = reconstruct(floats, ranges, asked, workshop.some(96), rounding=recipe.rounding == "adaptive")
         expected = quantize(found.model, ranges, asked, rounding=found.rounding)

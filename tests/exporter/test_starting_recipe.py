@@ -16,16 +16,16 @@ from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.source import Source
 from xxdeploy.models.catalog import BuildOptions
 from xxdeploy.models.samples import shipped_folder
-from xxdeploy.quantize.recipe import Recipe, load_quantization
+from xxdeploy.quantize.recipe import QuantizationRecipe, load_quantization_recipe
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import keras
 
-MOBILENET = load_quantization(shipped_folder() / "recipes" / "mobilenet.toml")
+MOBILENET = load_quantization_recipe(shipped_folder() / "recipes" / "mobilenet.toml")
 
 
-def start(plan: ExportOptions, name: str = "mobilenet", **changes: object) -> tuple[Recipe, str, bool]:
+def start(plan: ExportOptions, name: str = "mobilenet", **changes: object) -> tuple[QuantizationRecipe, str, bool]:
     inputs = Inputs(BuildOptions(), Preprocess(224, 224), 1000, None, None, None, None, None, ())
     inputs = replace(inputs, **changes)  # type: ignore[arg-type]
     source = Source(name, name, plan.network.weights != "none", cast("keras.Model", None), inputs, {}, ())
@@ -46,24 +46,28 @@ def test_a_network_starts_from_its_own_recipe_and_may_climb() -> None:
     ],
 )
 def test_all_others_start_from_the_first_rung(plan: ExportOptions, name: str, changes: dict[str, object]) -> None:
-    assert start(plan, name, **changes) == (Recipe(), "plain", False)
+    assert start(plan, name, **changes) == (QuantizationRecipe(), "plain", False)
 
 
 def test_a_recipe_is_pinned_by_its_name_or_file(tmp_path: Path) -> None:
     assert start(ExportOptions.of("int8", recipe="mobilenet"), "lenet") == (MOBILENET, "recipe mobilenet", True)
     path = tmp_path / "mine.toml"
     path.write_text('calibrator = "mse"')
-    assert start(ExportOptions.of("int8", recipe=str(path))) == (Recipe(calibrator="mse"), "recipe mine", True)
+    assert start(ExportOptions.of("int8", recipe=str(path))) == (
+        QuantizationRecipe(calibrator="mse"),
+        "recipe mine",
+        True,
+    )
 
 
 def test_a_file_here_goes_before_a_name_that_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mobilenet").write_text('calibrator = "entropy"')
-    assert start(ExportOptions.of("int8", recipe="mobilenet"))[0] == Recipe(calibrator="entropy")
+    assert start(ExportOptions.of("int8", recipe="mobilenet"))[0] == QuantizationRecipe(calibrator="entropy")
 
 
 def test_layers_that_the_network_does_not_have_are_left_out_of_what_ships_but_not_of_what_is_asked() -> None:
-    shipped = load_quantization(shipped_folder() / "recipes" / "nasnetmobile.toml")
+    shipped = load_quantization_recipe(shipped_folder() / "recipes" / "nasnetmobile.toml")
     assert shipped.float_layers
     recipe, _, pinned = start(ExportOptions.of("int8"), "nasnetmobile")
     assert (recipe, pinned) == (replace(shipped, float_layers=()), False)

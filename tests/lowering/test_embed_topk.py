@@ -12,7 +12,7 @@ import tiny_bundle
 
 from xxdeploy.errors import ConversionError, EngineError
 from xxdeploy.exporter import ExportOptions, export
-from xxdeploy.lowering.embed_topk import keep_all, keep_best
+from xxdeploy.lowering.embed_topk import embed_topk, remove_topk
 from xxdeploy.models.catalog import find
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.runtime import load
@@ -24,7 +24,7 @@ def test_what_the_model_gives_is_what_sorting_gives() -> None:
     model = OnnxModel(tiny_bundle.model_bytes())
     batch = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32)
     every = OrtSession(model.to_bytes()).run(batch)
-    best = keep_best(model, 2, every.shape[1])
+    best = embed_topk(model, 2, every.shape[1])
     session = ort.InferenceSession(best.to_bytes(), providers=["CPUExecutionProvider"])
     values, classes = session.run(None, {session.get_inputs()[0].name: batch})
     assert [each.name for each in session.get_outputs()] == ["probabilities", "probabilities_classes"]
@@ -36,13 +36,13 @@ def test_what_the_model_gives_is_what_sorting_gives() -> None:
     assert spread.shape == every.shape
     assert np.array_equal(np.take_along_axis(spread, classes, axis=1), values)
     assert np.allclose(spread.sum(axis=1), 1, atol=1e-6)
-    assert np.array_equal(OrtSession(keep_all(best).to_bytes()).run(batch), every)
-    assert keep_all(model) is model
+    assert np.array_equal(OrtSession(remove_topk(best).to_bytes()).run(batch), every)
+    assert remove_topk(model) is model
 
 
 def test_a_number_of_classes_that_is_open_is_refused() -> None:
     """A damaged file, whose TopK takes as many as the batch is large."""
-    proto, arrays = keep_best(OnnxModel(tiny_bundle.model_bytes()), 2, 4).split()
+    proto, arrays = embed_topk(OnnxModel(tiny_bundle.model_bytes()), 2, 4).split()
     for output in proto.graph.output:
         output.type.tensor_type.shape.dim[1].dim_param = "open"
     proto.graph.node[-1].input[1] = "taken"
@@ -56,7 +56,7 @@ def test_a_number_of_classes_that_is_open_is_refused() -> None:
 @pytest.mark.parametrize(("count", "classes"), [(0, 4), (5, 4)])
 def test_what_cannot_be_taken(count: int, classes: int) -> None:
     with pytest.raises(ConversionError) as caught:
-        keep_best(OnnxModel(tiny_bundle.model_bytes()), count, classes)
+        embed_topk(OnnxModel(tiny_bundle.model_bytes()), count, classes)
     assert caught.value.code == "top-k-outputs"
 
 

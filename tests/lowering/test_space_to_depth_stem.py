@@ -10,8 +10,13 @@ from quantnets import batches, ops, pair_excess, parse, run
 
 from xxdeploy.errors import VerificationError
 from xxdeploy.lowering.shift_input import CENTERED, shift_input
-from xxdeploy.lowering.space_to_depth_stem import Stem, block_stem, blocked, unblock_stem
-from xxdeploy.lowering.uint8_input import take_pixels
+from xxdeploy.lowering.space_to_depth_stem import (
+    Stem,
+    space_to_depth_stem,
+    undo_space_to_depth_stem,
+    weights_over_blocks,
+)
+from xxdeploy.lowering.uint8_input import take_uint8_input
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize
 from xxdeploy.quantize import calibrate, quantize, scheme
@@ -39,7 +44,7 @@ def on_pixels(
     images = rng.uniform(-1, 1, (4, size, size, colors)).astype(np.float32)
     found = calibrate(model, batches(images), data_digest="d")
     grid = {**found.ranges, CENTERED: (-127 * STEP, 128 * STEP)}
-    return take_pixels(quantize(model, replace(found, ranges=grid), scheme("static-w8c-a8")), STEP, CENTER)
+    return take_uint8_input(quantize(model, replace(found, ranges=grid), scheme("static-w8c-a8")), STEP, CENTER)
 
 
 def pictures(size: int = 16, colors: int = 3) -> np.ndarray:
@@ -50,7 +55,7 @@ def pictures(size: int = 16, colors: int = 3) -> np.ndarray:
 @pytest.mark.parametrize("behind", ["r = Clip(a, zero, six)", "r = Relu(a)", "r = MaxPool<kernel_shape = [1, 1]>(a)"])
 def test_the_answers_are_the_same_bit_for_bit(optimize: bool, behind: str) -> None:
     model = on_pixels(behind=behind)
-    made = block_stem(model)
+    made = space_to_depth_stem(model)
     assert made is not model
     assert ops(made)["Reshape"] == 2
     found = run(made, pictures(), optimize=optimize)
@@ -74,7 +79,7 @@ def test_the_answers_are_the_same_bit_for_bit(optimize: bool, behind: str) -> No
 )
 def test_other_first_layers_stay(size: int, conv: str, kernel: int) -> None:
     model = on_pixels(size, conv, kernel)
-    assert block_stem(model) is model
+    assert space_to_depth_stem(model) is model
 
 
 @pytest.mark.parametrize(
@@ -101,11 +106,11 @@ def test_a_square_layer_over_one_channel_keeps_its_answers(
         ">", f", kernel_shape = [{kernel}, {kernel}]>"
     )
     model = on_pixels(size, conv, kernel, colors=colors)
-    made = block_stem(model)
+    made = space_to_depth_stem(model)
     assert made is not model
     images = pictures(size, colors)
     np.testing.assert_array_equal(run(made, images), run(model, images))
-    back = unblock_stem(made)
+    back = undo_space_to_depth_stem(made)
     assert ops(back) == ops(model)
     np.testing.assert_array_equal(run(back, images), run(model, images))
     for name, array in model.split()[1].items():
@@ -113,8 +118,8 @@ def test_a_square_layer_over_one_channel_keeps_its_answers(
 
 
 def test_it_is_done_once() -> None:
-    made = block_stem(on_pixels())
-    assert block_stem(made) is made
+    made = space_to_depth_stem(on_pixels())
+    assert space_to_depth_stem(made) is made
 
 
 def test_weights_that_are_safe_in_pairs_stay_so() -> None:
@@ -124,32 +129,32 @@ def test_weights_that_are_safe_in_pairs_stay_so() -> None:
         weights[rng.random(weights.shape) < 0.1] = 127
         safe = np.where(np.pad(pair_excess(weights, 0), ((0, 0), (0, 1))).any(axis=1), 0, 1).astype(bool)
         both = np.concatenate([safe, safe])
-        assert not pair_excess(blocked(weights, Stem(3, 2, 0, 1)), 0)[both].any()
+        assert not pair_excess(weights_over_blocks(weights, Stem(3, 2, 0, 1)), 0)[both].any()
 
 
 def test_it_can_be_undone() -> None:
     model = on_pixels()
-    taken = block_stem(model)
-    back = unblock_stem(taken)
+    taken = space_to_depth_stem(model)
+    back = undo_space_to_depth_stem(taken)
     assert ops(back) == ops(model)
     images = np.random.default_rng(1).integers(0, 256, (3, 16, 16, 3), np.uint8)
     np.testing.assert_array_equal(run(back, images), run(model, images))
-    assert unblock_stem(model) is model
+    assert undo_space_to_depth_stem(model) is model
 
 
 def test_halves_that_differ_are_noticed() -> None:
-    proto, arrays = block_stem(on_pixels()).split()
+    proto, arrays = space_to_depth_stem(on_pixels()).split()
     name = next(name for name, array in arrays.items() if array.shape == (32, 12, 3, 2))
     changed = arrays[name].copy()
     changed[20, 1, 1, 1] ^= 1
     with pytest.raises(VerificationError) as caught:
-        unblock_stem(OnnxModel.join(proto, {**arrays, name: changed}))
+        undo_space_to_depth_stem(OnnxModel.join(proto, {**arrays, name: changed}))
     assert caught.value.code == "wrong-weight"
 
 
 @pytest.mark.parametrize("damage", ["no-conv", "no-kernel", "other-stride", "huge", "no-end"])
 def test_damaged_blocks_are_an_error(damage: str) -> None:
-    proto, arrays = block_stem(on_pixels()).split()
+    proto, arrays = space_to_depth_stem(on_pixels()).split()
     nodes = proto.graph.node
     conv = next(node for node in nodes if node.op_type == "Conv")
     if damage == "no-conv":
@@ -163,5 +168,5 @@ def test_damaged_blocks_are_an_error(damage: str) -> None:
     else:
         del nodes[max(index for index, node in enumerate(nodes) if node.output[0].endswith("pairs_nchw")) + 1 :]
     with pytest.raises(VerificationError) as caught:
-        unblock_stem(OnnxModel.join(proto, arrays))
+        undo_space_to_depth_stem(OnnxModel.join(proto, arrays))
     assert caught.value.code == "wrong-weight"

@@ -11,8 +11,8 @@ from quantnets import batches, ops, parse, run
 
 from xxdeploy.lowering.center_pixels import center_pixels
 from xxdeploy.lowering.shift_input import CENTERED
-from xxdeploy.lowering.uint8_channels import take_channel_pixels
-from xxdeploy.lowering.x86_file import ship, unship
+from xxdeploy.lowering.uint8_channels import take_uint8_channels
+from xxdeploy.lowering.x86_file import from_x86_file, to_x86_file
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize
@@ -57,7 +57,7 @@ def pictures() -> np.ndarray:
 @pytest.mark.parametrize("mode", ["caffe", "torch"])
 def test_every_pixel_is_its_integer(mode: str, pads: str, optimize: bool) -> None:
     before = quantized(mode, pads)
-    after = ship(before, grid_of(mode), any_order=True)
+    after = to_x86_file(before, grid_of(mode), any_order=True)
     assert after.proto().graph.input[0].type.tensor_type.elem_type == 2
     assert not {"Pad", "Gather", "Div", "Sub"} & ops(after).keys()
     assert ops(after)["Concat"] == (3 if pads else 0)
@@ -67,12 +67,12 @@ def test_every_pixel_is_its_integer(mode: str, pads: str, optimize: bool) -> Non
     session = OrtSession(after.to_bytes(), optimize=optimize)
     assert session.takes_pixels
     np.testing.assert_array_equal(session.run(scaled), wanted)
-    np.testing.assert_array_equal(run(unship(after), pictures(), optimize=optimize), wanted)
+    np.testing.assert_array_equal(run(from_x86_file(after), pictures(), optimize=optimize), wanted)
 
 
 def test_a_file_for_arm_takes_bytes_too() -> None:
     before = quantized("torch", signed=True)
-    after = take_channel_pixels(before, grid_of("torch"))
+    after = take_uint8_channels(before, grid_of("torch"))
     wanted = run(before, Preprocess(16, 16, mode="torch").normalize(pictures()))
     np.testing.assert_array_equal(run(after, pictures()), wanted)
 
@@ -81,7 +81,7 @@ def test_openvino_takes_them_too() -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
     from xxdeploy.runtime.engines.openvino.session import OpenVinoSession
 
-    after = ship(quantized("caffe"), grid_of("caffe"), any_order=True)
+    after = to_x86_file(quantized("caffe"), grid_of("caffe"), any_order=True)
     session = OpenVinoSession(after.to_bytes(), threads=1)
     wanted = OrtSession(after.to_bytes()).run(pictures())
     for count in (1, 4):
@@ -91,14 +91,14 @@ def test_openvino_takes_them_too() -> None:
 def test_the_first_layer_is_found_behind_its_border() -> None:
     before = quantized("caffe")
     names = [layer.name for layer in integer_layers(Graph(before))]
-    after = unship(ship(before, grid_of("caffe"), any_order=True))
+    after = from_x86_file(to_x86_file(before, grid_of("caffe"), any_order=True))
     assert [layer.name for layer in integer_layers(Graph(after))] == names
 
 
 def test_other_models_stay() -> None:
     model = quantized("caffe")
-    taken = take_channel_pixels(model, grid_of("caffe"))
-    assert take_channel_pixels(taken, grid_of("caffe")) is taken
+    taken = take_uint8_channels(model, grid_of("caffe"))
+    assert take_uint8_channels(taken, grid_of("caffe")) is taken
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from quantnets import batches, ops, parse, run
 
 from xxdeploy.errors import EngineError
 from xxdeploy.lowering.shift_input import CENTERED, shift_input
-from xxdeploy.lowering.uint8_input import take_pixels
+from xxdeploy.lowering.uint8_input import take_uint8_input
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize
 from xxdeploy.quantize import calibrate, quantize, scheme
@@ -52,7 +52,7 @@ def int8(mode: str = "tf", name: str = "static-w8c-a8") -> tuple[OnnxModel, Onnx
 @pytest.mark.parametrize(("mode", "grid"), [("tf", (STEP, CENTER)), ("none", (1.0, 0.0))])
 def test_every_pixel_is_its_integer(mode: str, grid: tuple[float, float]) -> None:
     _, quantized = int8(mode)
-    taken = take_pixels(quantized, *grid)
+    taken = take_uint8_input(quantized, *grid)
     assert taken.proto().graph.input[0].type.tensor_type.elem_type == 2
     assert (ops(taken)["Sub"], ops(taken)["QuantizeLinear"]) == (0, ops(quantized)["QuantizeLinear"] - 1)
     images = Preprocess(16, 16, mode=mode).normalize(pictures())
@@ -61,7 +61,7 @@ def test_every_pixel_is_its_integer(mode: str, grid: tuple[float, float]) -> Non
 
 def test_the_session_takes_pixels_and_scaled_images() -> None:
     _, quantized = int8()
-    session = OrtSession(take_pixels(quantized, STEP, CENTER).to_bytes())
+    session = OrtSession(take_uint8_input(quantized, STEP, CENTER).to_bytes())
     assert session.takes_pixels
     images = Preprocess(16, 16).normalize(pictures())
     np.testing.assert_array_equal(session.run(pictures()), session.run(images))
@@ -70,7 +70,7 @@ def test_the_session_takes_pixels_and_scaled_images() -> None:
 
 def test_openvino_takes_them_too() -> None:
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
-    model = take_pixels(int8()[1], STEP, CENTER)
+    model = take_uint8_input(int8()[1], STEP, CENTER)
     session = OpenVinoSession(model.to_bytes(), threads=1)
     assert session.takes_pixels
     np.testing.assert_array_equal(session.run(pictures()), session.run(Preprocess(16, 16).normalize(pictures())))
@@ -89,15 +89,15 @@ def test_the_shift_loses_nothing_that_rounding_did_not() -> None:
 def test_other_grids_and_signed_integers_stay() -> None:
     _, quantized = int8()
     for step, center in ((STEP * 1.01, CENTER), (STEP, 127.0), (STEP, 128.5), (1.0, 0.0)):
-        assert take_pixels(quantized, step, center) is quantized
+        assert take_uint8_input(quantized, step, center) is quantized
     _, signed = int8(name="static-w8c-a8i")
-    assert take_pixels(signed, STEP, CENTER) is signed
-    assert take_pixels(network(), STEP, CENTER).to_bytes() == network().to_bytes()
+    assert take_uint8_input(signed, STEP, CENTER) is signed
+    assert take_uint8_input(network(), STEP, CENTER).to_bytes() == network().to_bytes()
 
 
 @pytest.mark.parametrize("value", [None, "[]", '{"step": 0, "center": 1}', '{"step": 1e999, "center": 0}', "{"])
 def test_a_model_of_bytes_that_does_not_say_what_they_mean_is_refused(value: str | None) -> None:
-    proto, arrays = take_pixels(int8()[1], STEP, CENTER).split()
+    proto, arrays = take_uint8_input(int8()[1], STEP, CENTER).split()
     assert proto.metadata_props[0].key == METADATA
     del proto.metadata_props[:]
     if value is not None:

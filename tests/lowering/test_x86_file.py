@@ -9,7 +9,7 @@ import pytest
 from quantnets import batches, ops, parse, run
 
 from xxdeploy.lowering.shift_input import CENTERED, shift_input
-from xxdeploy.lowering.x86_file import ship, unship
+from xxdeploy.lowering.x86_file import from_x86_file, to_x86_file
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize
@@ -48,8 +48,8 @@ def pictures() -> np.ndarray:
 @pytest.mark.parametrize("optimize", [False, True])
 def test_it_is_the_same_there_and_back(optimize: bool) -> None:
     model = quantized()
-    shipped = ship(model, (STEP, CENTER), any_order=True)
-    back = unship(shipped)
+    shipped = to_x86_file(model, (STEP, CENTER), any_order=True)
+    back = from_x86_file(shipped)
     count = ops(shipped)
     assert (count["Reshape"], count["Add"], count["Concat"]) == (2, 0, 1)  # every step had something to do
     wanted = run(model, Preprocess(16, 16).normalize(pictures()), optimize=optimize)
@@ -61,12 +61,12 @@ def test_layers_are_found_again() -> None:
     model = quantized()
     names = [layer.name for layer in integer_layers(Graph(model))]
     assert len(names) == 6
-    shipped = ship(model, (STEP, CENTER), any_order=True)
-    assert [layer.name for layer in integer_layers(Graph(unship(shipped)))] == names
-    assert unship(model) is model
+    shipped = to_x86_file(model, (STEP, CENTER), any_order=True)
+    assert [layer.name for layer in integer_layers(Graph(from_x86_file(shipped)))] == names
+    assert from_x86_file(model) is model
 
 
 def test_without_a_grid_the_image_stays_float() -> None:
-    shipped = ship(quantized(), None, any_order=True)
+    shipped = to_x86_file(quantized(), None, any_order=True)
     images = Preprocess(16, 16).normalize(pictures())
     np.testing.assert_array_equal(run(shipped, images), run(quantized(), images))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xxdeploy.quantize.integers import activation_grid, integer_weights
+from xxdeploy.quantize.integers import activation_parameters, integer_weights
 from xxdeploy.quantize.scheme import Scheme
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
@@ -14,7 +14,7 @@ FLOATS = st.floats(-1e6, 1e6, width=32)
 @given(FLOATS, FLOATS)
 def test_a_grid_holds_its_range_and_zero(one: float, other: float) -> None:
     low, high = sorted((one, other))
-    grid = activation_grid(low, high, Scheme())
+    grid = activation_parameters(low, high, Scheme())
     scale, zero = float(grid.scale), int(grid.zero_point)
     assert scale > 0
     assert 0 <= zero <= 255
@@ -25,7 +25,7 @@ def test_a_grid_holds_its_range_and_zero(one: float, other: float) -> None:
 
 @given(st.floats(2**-20, 1e6, width=32))
 def test_a_clip_in_front_becomes_free(high: float) -> None:
-    grid = activation_grid(0.0, high, Scheme())
+    grid = activation_parameters(0.0, high, Scheme())
     assert grid.zero_point == 0
     assert np.float32(255) * np.float32(grid.scale) <= np.float32(high)
 
@@ -33,7 +33,7 @@ def test_a_clip_in_front_becomes_free(high: float) -> None:
 @given(FLOATS, FLOATS)
 def test_signed_is_unsigned_shifted(one: float, other: float) -> None:
     low, high = sorted((one, other))
-    unsigned, signed = activation_grid(low, high, Scheme()), activation_grid(low, high, Scheme(signed=True))
+    unsigned, signed = activation_parameters(low, high, Scheme()), activation_parameters(low, high, Scheme(signed=True))
     assert signed.scale == unsigned.scale
     assert signed.zero_point.dtype == np.int8
     assert int(signed.zero_point) == int(unsigned.zero_point) - 128
@@ -42,7 +42,7 @@ def test_signed_is_unsigned_shifted(one: float, other: float) -> None:
 @given(FLOATS, FLOATS)
 def test_symmetric_has_zero_at_zero(one: float, other: float) -> None:
     low, high = sorted((one, other))
-    grid = activation_grid(low, high, Scheme(signed=True, symmetric=True))
+    grid = activation_parameters(low, high, Scheme(signed=True, symmetric=True))
     assert grid.zero_point.dtype == np.int8
     assert grid.zero_point == 0
     if max(abs(low), abs(high)) > 1e-9:
@@ -51,12 +51,12 @@ def test_symmetric_has_zero_at_zero(one: float, other: float) -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.0), (1e-40, 1e-40), (-1e-30, 0.0)])
 def test_a_range_without_width_becomes_a_sane_one(low: float, high: float) -> None:
-    grid = activation_grid(low, high, Scheme())
+    grid = activation_parameters(low, high, Scheme())
     assert float(grid.scale) == pytest.approx(1 / 255)
 
 
 def test_a_constant_is_kept() -> None:
-    grid = activation_grid(3.0, 3.0, Scheme())
+    grid = activation_parameters(3.0, 3.0, Scheme())
     assert 255 * float(grid.scale) == pytest.approx(3.0)
     assert grid.zero_point == 0
 

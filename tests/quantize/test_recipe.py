@@ -6,7 +6,7 @@ import pytest
 
 from xxdeploy.errors import UsageError
 from xxdeploy.files import MAX_TOML_BYTES
-from xxdeploy.quantize.recipe import Recipe, load_quantization, with_float_layers
+from xxdeploy.quantize.recipe import QuantizationRecipe, load_quantization_recipe, with_float_layers
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = """
@@ -21,7 +21,7 @@ float-layers = ["conv1", "predictions"]
 
 def refused(path: Path) -> UsageError:
     with pytest.raises(UsageError) as caught:
-        load_quantization(path)
+        load_quantization_recipe(path)
     assert str(path) in caught.value.message
     return caught.value
 
@@ -29,8 +29,8 @@ def refused(path: Path) -> UsageError:
 def test_every_key_is_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(FULL)
-    recipe = load_quantization(path)
-    assert recipe == Recipe("static-w7c-a8", "mse", True, "empirical", "adaptive", ("conv1", "predictions"))
+    recipe = load_quantization_recipe(path)
+    assert recipe == QuantizationRecipe("static-w7c-a8", "mse", True, "empirical", "adaptive", ("conv1", "predictions"))
     assert recipe.asked().weight_bits == 7
     assert recipe.to_json() == {
         "scheme": "static-w7c-a8", "calibrator": "mse", "equalization": True, "bias-correction": "empirical",
@@ -41,12 +41,12 @@ def test_every_key_is_read(tmp_path: Path) -> None:
 def test_what_is_left_out_is_the_first_rung(tmp_path: Path) -> None:
     path = tmp_path / "empty.toml"
     path.write_text("")
-    assert load_quantization(path) == Recipe()
+    assert load_quantization_recipe(path) == QuantizationRecipe()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "calibration" / "recipes").glob("*.toml")), ids=lambda path: path.stem)
 def test_the_recipes_that_ship_can_be_read(path: Path) -> None:
-    assert load_quantization(path).to_json().keys() == Recipe().to_json().keys()
+    assert load_quantization_recipe(path).to_json().keys() == QuantizationRecipe().to_json().keys()
 
 
 @pytest.mark.parametrize(
@@ -92,5 +92,5 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 
 def test_float_layers_are_added_once() -> None:
-    recipe = Recipe(float_layers=("b",))
+    recipe = QuantizationRecipe(float_layers=("b",))
     assert with_float_layers(recipe, frozenset({"c", "a", "b"})).float_layers == ("b", "a", "c")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import Batches, Scheme
 from xxdeploy.quantize.methods.reconstruct import reconstruct
-from xxdeploy.quantize.x86.saturating_pairs import pair_rows
+from xxdeploy.quantize.x86.saturating_pairs import kernel_rows
 from xxdeploy.results import OnProgress, Ranges
 
 RESIDUAL = """
@@ -124,7 +124,7 @@ def pair_excess(values: NDArray[np.int8], axis: int) -> NDArray[np.int16]:
 
     Every neighbor counts where a kernel of several positions may start in either phase; else every second.
     """
-    rows = pair_rows(values, axis).astype(np.int16)
+    rows = kernel_rows(values, axis).astype(np.int16)
     left, right = rows[:, :-1], rows[:, 1:]
     excess = np.where(left * right > 0, np.maximum(np.abs(left + right) - 128, 0), 0).astype(np.int16)
     if values.ndim == 2 or values.shape[1] % 2 == 0 or np.prod(values.shape[2:]) == 1:

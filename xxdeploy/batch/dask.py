@@ -17,9 +17,9 @@ from xxdeploy.batch.jobs import Cell
 from xxdeploy.batch.process import COMMAND, Ended, run_cell
 from xxdeploy.batch.records import manifest_digest
 from xxdeploy.batch.run import Limits
+from xxdeploy.datasets.batch_size import EVALUATION_BATCH
 from xxdeploy.datasets.images import ImageSet
 from xxdeploy.errors import EngineError, UsageError, VerificationError
-from xxdeploy.exporter.stages import EVALUATION_BATCH
 from xxdeploy.optional import extra
 from xxdeploy.results import Accuracy, OnProgress, Progress
 from xxdeploy.runtime import Runtime, load

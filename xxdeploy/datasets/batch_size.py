@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+CALIBRATION_BATCH = 8
+"""Images that are read and preprocessed together where a graph runs them one by one."""
+EVALUATION_BATCH = 16
+"""Images that go through a network together where only its outputs are of interest."""
 _USUAL_PIXELS = 224 * 224
 
 

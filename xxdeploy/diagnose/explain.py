@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.datasets.batch_size import EVALUATION_BATCH
 from xxdeploy.runtime import Runtime
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.engines.session import Session
@@ -23,7 +24,6 @@ from xxdeploy.verify import evaluate
 if TYPE_CHECKING:
     from xxdeploy.datasets.images import ImageSet
 
-_BATCH = 16
 _ENOUGH = 200
 """Images for a guess."""
 
@@ -66,7 +66,7 @@ def explain_accuracy(runtime: Runtime, images: ImageSet, found: float, expected:
     labels = few.labels
     assert labels is not None
     enough = found + (expected - found) / 2
-    given = evaluate(runtime.session, few.batches(manifest.preprocess, _BATCH), None).classes
+    given = evaluate(runtime.session, few.batches(manifest.preprocess, EVALUATION_BATCH), None).classes
     best = {
         index: Counter(truth for truth, answer in zip(labels, given, strict=True) if answer == index).most_common(1)
         for index in set(given)
@@ -78,9 +78,9 @@ def explain_accuracy(runtime: Runtime, images: ImageSet, found: float, expected:
         names = ", ".join(f"{runtime.labels[i]!r} for {runtime.labels[order[i]]!r}" for i in moved[:3])
         return f"labels: {manifest.labels or 'the classes'} are in another order than the outputs ({names}); "
     for told, guess in _preprocessings(manifest.preprocess):
-        if (evaluate(runtime.session, few.batches(guess, _BATCH), labels).top1 or 0) >= enough:
+        if (evaluate(runtime.session, few.batches(guess, EVALUATION_BATCH), labels).top1 or 0) >= enough:
             return f"preprocess: {told}; "
-    flipped = (np.ascontiguousarray(batch[..., ::-1]) for batch in few.batches(manifest.preprocess, _BATCH))
+    flipped = (np.ascontiguousarray(batch[..., ::-1]) for batch in few.batches(manifest.preprocess, EVALUATION_BATCH))
     if (evaluate(runtime.session, flipped, labels).top1 or 0) >= enough:
         return "preprocess: the channels are in the other order (RGB and BGR); "
     return ""

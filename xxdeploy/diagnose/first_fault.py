@@ -35,7 +35,7 @@ from xxdeploy.verify import Tolerance
 if TYPE_CHECKING:
     from xxdeploy.diagnose.bisect import Piece, WeightFault
 
-Batches = Sequence[NDArray[np.float32]]
+Batch = NDArray[np.float32]
 
 EXACT_DB = 90.0
 """A float piece fed with the right values has 130 dB; where the epsilon of a batch normalization is wrong, some 60."""
@@ -122,7 +122,9 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
     )
 
 
-def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches, *, drawn: bool) -> tuple[Parity, ...]:
+def check_places(
+    root: Path, manifest: Manifest, truth: Truth, batches: Sequence[Batch], *, drawn: bool
+) -> tuple[Parity, ...]:
     """Compare every stage with Keras in turn, and name the first that is wrong with its layer.
 
     Parameters
@@ -141,7 +143,7 @@ def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches,
         As ``read_entry``.
     """
     with extra("export"):
-        from xxdeploy.lowering.embed_topk import keep_all
+        from xxdeploy.lowering.embed_topk import remove_topk
     _check_preprocess(manifest, truth)
     _check_labels(root, manifest, truth)
     reference = truth.reference
@@ -150,7 +152,7 @@ def check_places(root: Path, manifest: Manifest, truth: Truth, batches: Batches,
     parities = _prove(reference, truth.fp32, "onnx-fp32", few, exact, partial(_check_float, truth, truth.fp32, few))
     entries = {entry.path: entry for entry in manifest.files}
     for variant in manifest.variants:
-        model = keep_all(OnnxModel(read_entry(root, entries[variant.model])))
+        model = remove_topk(OnnxModel(read_entry(root, entries[variant.model])))
         stage = f"onnx-{variant.name} ({variant.model})"
         if variant.precision == "fp32":
             if model.digest != truth.fp32.digest:
@@ -176,10 +178,10 @@ def _limits(manifest: Manifest, precision: str, *, trained: bool) -> dict[str, T
 
 def _plain(model: OnnxModel, stage: str) -> OnnxModel:
     """Return ``model`` with its layers as ``quantize`` writes them."""
-    from xxdeploy.lowering.x86_file import unship
+    from xxdeploy.lowering.x86_file import from_x86_file
 
     try:
-        return unship(model)
+        return from_x86_file(model)
     except VerificationError as error:
         raise VerificationError(f"{stage}: {error.message}", hint=error.hint, code=error.code) from error
 
@@ -188,7 +190,7 @@ def _prove(
     reference: Remembered,
     model: OnnxModel,
     name: str,
-    batches: Batches,
+    batches: Sequence[Batch],
     limits: Mapping[str, Tolerance],
     explain: Callable[[], None],
 ) -> tuple[Parity, ...]:
@@ -232,7 +234,7 @@ def _check_labels(root: Path, manifest: Manifest, truth: Truth) -> None:
             )
 
 
-def _check_float(truth: Truth, model: OnnxModel, batches: Batches) -> None:
+def _check_float(truth: Truth, model: OnnxModel, batches: Sequence[Batch]) -> None:
     """Keras against a float graph, layer by layer, then weight by weight."""
     from xxdeploy.diagnose.bisect import Watch, measure_pieces, weight_faults
     from xxdeploy.diagnose.layer_values import LayerValues
@@ -257,7 +259,7 @@ def _check_pieces(
     truth: Truth,
     model: OnnxModel,
     stage: str,
-    batches: Batches,
+    batches: Sequence[Batch],
     least: float,
     recorded: Mapping[str, float] | None = None,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xxdeploy.datasets.batch_size import EVALUATION_BATCH
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter.stages import FromPixels, measure_latency
 from xxdeploy.runtime import Runtime
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from xxdeploy.datasets.images import ImageSet
     from xxdeploy.diagnose.first_fault import Truth
 
-_BATCH = 16
 _SLACK = 0.01
 """Another processor rounds an image or two to another class."""
 _NORMAL_99 = 2.576
@@ -39,8 +39,10 @@ def check_agreement(runtime: Runtime, truth: Truth, images: ImageSet, least: flo
 
     # The reference sees what Keras would: its own preprocessing, where that is known.
     right = truth.preprocess or runtime.manifest.preprocess
-    reference = evaluate(OrtSession(truth.fp32.to_bytes(), name="onnx-fp32"), images.batches(right, _BATCH), None)
-    found = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, _BATCH), None)
+    reference = evaluate(
+        OrtSession(truth.fp32.to_bytes(), name="onnx-fp32"), images.batches(right, EVALUATION_BATCH), None
+    )
+    found = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, EVALUATION_BATCH), None)
     share = found.agreement(reference)
     if least is None:
         least = _recorded_agreement(runtime)
@@ -78,7 +80,7 @@ def check_accuracy(runtime: Runtime, images: ImageSet) -> dict[str, str]:
     """
     from xxdeploy.diagnose.explain import data_digest, explain_accuracy, explain_digest
 
-    found = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, _BATCH), images.labels)
+    found = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, EVALUATION_BATCH), images.labels)
     assert found.top1 is not None
     recorded = _recorded(runtime)
     if recorded is not None and (told := explain_digest(runtime.manifest, images, recorded[2])):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xxdeploy.bundle.check import check_bundle
 from xxdeploy.datasets import ImageSet, open_images, recipe_from
-from xxdeploy.datasets.batch_size import batch_that_fits
+from xxdeploy.datasets.batch_size import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
@@ -22,8 +22,6 @@ RECORD = "sensitivity.json"
 SCHEME = "static-w8c-a8"
 CALIBRATED, MEASURED = 100, 32
 """Images: the ranges should have settled; of the noise, every position of every image is a sample."""
-
-_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ def _measured(
         from xxdeploy.quantize.measure.sensitivity import layer_noise
 
     method, total = method or DEFAULT_METHOD, len(images)
-    batch = batch_that_fits(_BATCH, how.height, how.width)
+    batch = batch_that_fits(CALIBRATION_BATCH, how.height, how.width)
     ranges = calibrate(
         model,
         lambda: images.batches(how, batch),
@@ -154,8 +152,8 @@ def _from_bundle(path: Path, manifest: Manifest, given: str | None) -> tuple[Onn
     if entry is None:
         raise _no_float_network(manifest)
     with extra("export"):
-        from xxdeploy.lowering.embed_topk import keep_all
-    return keep_all(OnnxModel(read_entry(open_bundle(path)[0], entry))), manifest.preprocess
+        from xxdeploy.lowering.embed_topk import remove_topk
+    return remove_topk(OnnxModel(read_entry(open_bundle(path)[0], entry))), manifest.preprocess
 
 
 def _float_variant(manifest: Manifest) -> Variant | None:

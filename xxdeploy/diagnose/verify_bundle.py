@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from xxdeploy.bundle.check import check_bundle
 from xxdeploy.datasets import ImageSet, Labels, imagenet_labels, open_images
+from xxdeploy.datasets.batch_size import EVALUATION_BATCH
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.result import TableRow, VerifyResult
-from xxdeploy.exporter.stages import EVALUATION_BATCH
 from xxdeploy.results import Accuracy, OnProgress
 from xxdeploy.runtime import Runtime, load
 from xxdeploy.runtime.bundle.signature import KeyLike, trust

@@ -20,9 +20,9 @@ from xxdeploy.runtime.image.grid import ChannelGrid
 from xxdeploy.verify import Comparison
 
 with extra("export"):
-    from xxdeploy.lowering.uint8_channels import take_channel_pixels
-    from xxdeploy.lowering.x86_file import ship
-    from xxdeploy.quantize.recipe import Recipe
+    from xxdeploy.lowering.uint8_channels import take_uint8_channels
+    from xxdeploy.lowering.x86_file import to_x86_file
+    from xxdeploy.quantize.recipe import QuantizationRecipe
     from xxdeploy.quantize.x86.processors import ProcessorVerdict, judge_processors, observe_saturation, risky_layers
     from xxdeploy.quantize.x86.saturation import emulate_avx2
 
@@ -68,7 +68,7 @@ class Judges:
 
 def int8_variants(
     workshop: Workshop,
-    recipe: Recipe,
+    recipe: QuantizationRecipe,
     model: OnnxModel,
     *,
     cpu: str | None,
@@ -99,7 +99,7 @@ def int8_variants(
         built.append(
             BuiltVariant(
                 "int8",
-                ship(model, workshop.grid, any_order=overflows or not risky),
+                to_x86_file(model, workshop.grid, any_order=overflows or not risky),
                 name,
                 ("vnni",) if overflows else (),
                 model,
@@ -109,20 +109,20 @@ def int8_variants(
     if cpu in (None, "arm"):
         arm = workshop.build(recipe, signed=True)
         if isinstance(workshop.grid, ChannelGrid):
-            arm = take_channel_pixels(arm, workshop.grid)
+            arm = take_uint8_channels(arm, workshop.grid)
         built.append(BuiltVariant("int8-arm", arm, replace(recipe.asked(), signed=True).name, ("arm",), model))
         sentences.append("int8-arm, for ARM: the same integers shifted by 128 (S8S8), so the same answers")
     if cpu == "avx2" or (cpu is None and overflows):
         narrow, comparison = _narrow(workshop, recipe, model, judges)
         built.append(
-            BuiltVariant("int8-avx2", ship(narrow, workshop.grid, any_order=True), name, (), narrow, comparison)
+            BuiltVariant("int8-avx2", to_x86_file(narrow, workshop.grid, any_order=True), name, (), narrow, comparison)
         )
         sentences.append(f"int8-avx2, for x86 without VNNI: no sum can overflow{_kept(comparison)}")
     return Variants(_ordered(built), verdicts, tuple(sentences))
 
 
 def _narrow(
-    workshop: Workshop, recipe: Recipe, wide: OnnxModel, judges: Judges | None
+    workshop: Workshop, recipe: QuantizationRecipe, wide: OnnxModel, judges: Judges | None
 ) -> tuple[OnnxModel, Comparison | None]:
     """Return the model whose weights cannot overflow, tuned if that helps: they are rounded to larger steps.
 

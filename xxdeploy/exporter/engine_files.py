@@ -22,7 +22,7 @@ from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.signature import KeyLike, trust
 
 with extra("export"):
-    from xxdeploy.lowering.embed_topk import keep_all
+    from xxdeploy.lowering.embed_topk import remove_topk
     from xxdeploy.quantize.tensorrt.linter import check_tensorrt_layout, lint_tensorrt
 
 _BEST_FIRST = ("int8", "fp16", "fp32")
@@ -106,7 +106,7 @@ def build_from_bundle(
     entries = {entry.path: entry for entry in manifest.files}
 
     def read(each: Variant) -> OnnxModel:
-        return keep_all(OnnxModel(read_entry(root, entries[each.model])))
+        return remove_topk(OnnxModel(read_entry(root, entries[each.model])))
 
     if variant is None:
         picked, model = _best(manifest, read)

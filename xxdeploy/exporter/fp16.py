@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.datasets.batch_size import batch_that_fits
+from xxdeploy.datasets.batch_size import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
@@ -19,7 +19,6 @@ with extra("export"):
     from xxdeploy.lowering.cast_fp16 import Fp16, cast_fp16
     from xxdeploy.quantize.calibration.extremes import observe_extremes
 
-BATCH = 8
 _NAMED = 5
 
 
@@ -56,7 +55,7 @@ def make_fp16(
         ranges = observe_extremes(fp32, lambda: iter([made_up]), on_progress=report)
         seen = "made-up pictures only: give --calibration to check it on yours"
     else:
-        batch = batch_that_fits(BATCH, inputs.preprocess.height, inputs.preprocess.width)
+        batch = batch_that_fits(CALIBRATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
         ranges = observe_extremes(
             fp32,
             lambda: images.batches(inputs.preprocess, batch),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xxdeploy.datasets import ImageSet
-from xxdeploy.datasets.batch_size import batch_that_fits
+from xxdeploy.datasets.batch_size import EVALUATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.cpu_variants import BuiltVariant, Judges, Variants, int8_variants
 from xxdeploy.exporter.ladder import Climb, Goal, Judge, Rung, climb
@@ -16,7 +16,7 @@ from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.quantizer import Workshop, has_layer
 from xxdeploy.exporter.result import RungRow
 from xxdeploy.exporter.source import Source
-from xxdeploy.exporter.stages import EVALUATION_BATCH, measure_latency
+from xxdeploy.exporter.stages import measure_latency
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
@@ -26,7 +26,7 @@ from xxdeploy.verify import Comparison, compare_with, comparison_facts, record_r
 
 with extra("export"):
     from xxdeploy.quantize.measure.sensitivity import layer_noise
-    from xxdeploy.quantize.recipe import Recipe, load_quantization
+    from xxdeploy.quantize.recipe import QuantizationRecipe, load_quantization_recipe
 
 SENSITIVITY_IMAGES = 16
 _EMULATED_IMAGES = 96
@@ -159,7 +159,7 @@ def make_int8(
     return Int8(climbed, variants, workshop.ranges(climbed.recipe), noise)
 
 
-def starting_recipe(source: Source, options: ExportOptions, fp32: OnnxModel) -> tuple[Recipe, str, bool]:
+def starting_recipe(source: Source, options: ExportOptions, fp32: OnnxModel) -> tuple[QuantizationRecipe, str, bool]:
     """Return the first rung's recipe, what it is called, and whether it is pinned.
 
     A network whose recipe ships starts there, and so does a model made from one, without the layers that it does not
@@ -167,13 +167,17 @@ def starting_recipe(source: Source, options: ExportOptions, fp32: OnnxModel) -> 
     """
     inputs = source.inputs
     folder = shipped_folder() / "recipes"
-    suffix, plain = ("", Recipe()) if options.gpu.engine is None else ("-tensorrt", Recipe(scheme="static-w8c-a8s"))
+    suffix, plain = (
+        ("", QuantizationRecipe())
+        if options.gpu.engine is None
+        else ("-tensorrt", QuantizationRecipe(scheme="static-w8c-a8s"))
+    )
     shipped = folder / f"{source.family}{suffix}.toml"
     if options.precision.recipe not in (None, "auto"):
         path = _recipe_path(str(options.precision.recipe), folder, suffix)
-        recipe, name, pinned = load_quantization(path), f"recipe {path.stem}", True
+        recipe, name, pinned = load_quantization_recipe(path), f"recipe {path.stem}", True
     elif options.precision.recipe is None and source.trained and shipped.is_file() and inputs.task == "classification":
-        recipe, name, pinned = load_quantization(shipped), f"recipe {shipped.stem}", False
+        recipe, name, pinned = load_quantization_recipe(shipped), f"recipe {shipped.stem}", False
         known = tuple(layer for layer in recipe.float_layers if has_layer(fp32, layer))
         recipe = replace(recipe, float_layers=known)
     else:

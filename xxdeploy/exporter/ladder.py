@@ -13,15 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from xxdeploy.exporter.quantizer import BATCH, Workshop
+from xxdeploy.exporter.quantizer import Workshop
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import OnProgress, Progress
 from xxdeploy.verify import Comparison
 
 with extra("export"):
-    from xxdeploy.quantize.measure.rank import rank_layers
-    from xxdeploy.quantize.recipe import Recipe, with_float_layers
+    from xxdeploy.quantize.measure.rank import IMAGES, rank_layers
+    from xxdeploy.quantize.recipe import QuantizationRecipe, with_float_layers
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Rung:
     """
 
     name: str
-    recipe: Recipe
+    recipe: QuantizationRecipe
     comparison: Comparison
     milliseconds: float
     float_milliseconds: float
@@ -102,7 +102,7 @@ class Rung:
 class Climb:
     """Where the climb ended: the recipe, its model, whether the goal ``holds`` there, and all rungs tried."""
 
-    recipe: Recipe
+    recipe: QuantizationRecipe
     model: OnnxModel
     comparison: Comparison
     holds: bool
@@ -120,7 +120,7 @@ def climb(
     clock: Clock,
     goal: Goal,
     *,
-    start: Recipe,
+    start: QuantizationRecipe,
     name: str,
     pinned: bool = False,
     report: OnProgress = lambda _: None,
@@ -129,8 +129,8 @@ def climb(
     rungs: list[Rung] = []
 
     def measure(
-        rung: str, recipes: Sequence[Recipe], before: Comparison | None = None
-    ) -> tuple[Recipe, OnnxModel, Comparison]:
+        rung: str, recipes: Sequence[QuantizationRecipe], before: Comparison | None = None
+    ) -> tuple[QuantizationRecipe, OnnxModel, Comparison]:
         """Make and judge ``recipes``, note the best as a rung, and return it."""
 
         def rank(found: Comparison) -> tuple[bool, float]:
@@ -183,7 +183,7 @@ def loss(found: Comparison) -> float:
     return 10 ** (-(found.sqnr_db if found.sqnr_db is not None else 0.0) / 10)
 
 
-def proposals(rung: str, now: Recipe) -> list[Recipe]:
+def proposals(rung: str, now: QuantizationRecipe) -> list[QuantizationRecipe]:
     """Return what a rung tries on top of ``now``; nothing where that has it already.
 
     Calibrators are swept before biases are corrected: each would need a correction of its own.
@@ -201,7 +201,7 @@ def proposals(rung: str, now: Recipe) -> list[Recipe]:
     return [] if done else [replace(now, bias_correction="empirical", rounding="adaptive")]
 
 
-def _worst_layers(workshop: Workshop, recipe: Recipe, report: OnProgress) -> frozenset[str]:
+def _worst_layers(workshop: Workshop, recipe: QuantizationRecipe, report: OnProgress) -> frozenset[str]:
     """Return the layers whose return to float helps most, for what they are; nothing where none helps."""
     plain = replace(recipe, bias_correction="none", rounding="nearest")  # a correction is right for one choice only
     model, ranges = workshop.float_model(plain), workshop.ranges(plain)
@@ -209,7 +209,7 @@ def _worst_layers(workshop: Workshop, recipe: Recipe, report: OnProgress) -> fro
         model,
         ranges,
         workshop.scheme(plain),
-        workshop.some(2 * BATCH),
+        workshop.some(IMAGES),
         build=lambda asked: workshop.write(model, ranges, asked),
         on_progress=report,
     )

@@ -128,7 +128,7 @@ def finish(lowered: Lowered, options: ExportOptions, classes: int | None) -> Low
         ``top-k-outputs``.
     """
     with extra("export"):
-        from xxdeploy.lowering.embed_topk import keep_best
+        from xxdeploy.lowering.embed_topk import embed_topk
         from xxdeploy.passes.lrn_as_sums import whole_lrn
 
     best = options.output.top_k
@@ -136,6 +136,6 @@ def finish(lowered: Lowered, options: ExportOptions, classes: int | None) -> Low
     def shipped(model: OnnxModel) -> OnnxModel:
         if options.gpu.engine is not None:
             return whole_lrn(model)
-        return model if best is None or classes is None else keep_best(model, best, classes)
+        return model if best is None or classes is None else embed_topk(model, best, classes)
 
     return replace(lowered, files=tuple(replace(each, model=shipped(each.model)) for each in lowered.files))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.datasets import ImageSet
-from xxdeploy.datasets.batch_size import batch_that_fits
+from xxdeploy.datasets.batch_size import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.files import cache_folder
@@ -43,10 +43,9 @@ with extra("export"):
     from xxdeploy.quantize.methods.equalize import equalize
     from xxdeploy.quantize.methods.reconstruct import reconstruct
     from xxdeploy.quantize.placement import plan_layout
-    from xxdeploy.quantize.recipe import Recipe
+    from xxdeploy.quantize.recipe import QuantizationRecipe
     from xxdeploy.quantize.tensorrt.placement import quantize_for_tensorrt
 
-BATCH = 8
 CORRECTION_IMAGES = 192
 """Each shift is a mean over images: with 96 of them MobileNetV2 diverges by 0.0040 nats, with 256 by 0.0037."""
 EQUALIZATION_IMAGES = 200
@@ -78,7 +77,7 @@ class Workshop:
         self._digests = self.fp32.digest, fp32.digest
         self._images: ImageSet = inputs.calibration
         self._digest = inputs.data_digest(inputs.calibration)
-        self._batch = batch_that_fits(BATCH, inputs.preprocess.height, inputs.preprocess.width)
+        self._batch = batch_that_fits(CALIBRATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
         self._folder = cache_folder("calibration")
         self.given = None if given is None else given_ranges(given, fp32)
         """Ranges that are not to be measured, from a file: they are right for this float model only."""
@@ -88,7 +87,7 @@ class Workshop:
         self._histograms: dict[bool, Histograms] = {}
         self._tuned: dict[tuple[object, ...], tuple[OnnxModel, Mapping[str, NDArray[np.int8]]]] = {}
 
-    def float_model(self, recipe: Recipe) -> OnnxModel:
+    def float_model(self, recipe: QuantizationRecipe) -> OnnxModel:
         """Return the float model that ``recipe`` starts from."""
         if not recipe.equalization:
             return self.fp32
@@ -96,7 +95,7 @@ class Workshop:
             self._equalized = equalize(self.fp32, self.some(EQUALIZATION_IMAGES), on_progress=self._report)
         return self._equalized
 
-    def ranges(self, recipe: Recipe) -> Ranges:
+    def ranges(self, recipe: QuantizationRecipe) -> Ranges:
         """Return the ranges that ``recipe`` quantizes over; the images are looked at once for each float model."""
         if self.given is not None:
             return self.given
@@ -123,7 +122,7 @@ class Workshop:
         digest = plain if found.model_digest == shifted else found.model_digest
         return replace(found, model_digest=digest, ranges=known)
 
-    def scheme(self, recipe: Recipe, narrow: frozenset[str] = frozenset()) -> Scheme:
+    def scheme(self, recipe: QuantizationRecipe, narrow: frozenset[str] = frozenset()) -> Scheme:
         """Return the scheme of ``recipe`` with its float layers as nodes of the graph.
 
         Raises
@@ -134,7 +133,9 @@ class Workshop:
         floats = _nodes(self.fp32, recipe.float_layers)
         return replace(recipe.asked(), float_layers=floats, narrow_layers=narrow)
 
-    def build(self, recipe: Recipe, *, narrow: frozenset[str] = frozenset(), signed: bool = False) -> OnnxModel:
+    def build(
+        self, recipe: QuantizationRecipe, *, narrow: frozenset[str] = frozenset(), signed: bool = False
+    ) -> OnnxModel:
         """Return the INT8 model: for ``narrow`` layers without 16-bit overflow, or with ``signed`` activations.
 
         Signed activations round as unsigned ones do, so both share their biases and their rounding.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.datasets.batch_size import batch_that_fits
+from xxdeploy.datasets.batch_size import EVALUATION_BATCH, batch_that_fits
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.result import TableRow
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -38,7 +38,6 @@ from xxdeploy.verify import (
 
 EXACT_IMAGES, INT8_IMAGES = 8, 64
 """Float stages differ by rounding only, which few images show; a share of agreement needs more."""
-EVALUATION_BATCH = 16
 _LATENCY_ROUNDS, _WARM_UP = 15, 3
 
 Batch = NDArray[np.float32]

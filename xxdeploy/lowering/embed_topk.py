@@ -12,7 +12,7 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.runtime.engines.top_k import METADATA, SUFFIX
 
 
-def keep_best(model: OnnxModel, count: int, classes: int) -> OnnxModel:
+def embed_topk(model: OnnxModel, count: int, classes: int) -> OnnxModel:
     """Return ``model`` with TopK behind its output, (n, classes) float32.
 
     The output keeps its name and is (n, count) float32, best first; ``NAME_classes`` is (n, count) int64, of equal ones
@@ -48,8 +48,8 @@ def keep_best(model: OnnxModel, count: int, classes: int) -> OnnxModel:
     return OnnxModel.join(proto, {**arrays, how_many: np.array([count], np.int64)})
 
 
-def keep_all(model: OnnxModel) -> OnnxModel:
-    """Return a model of ``keep_best`` as it was; any other as it is."""
+def remove_topk(model: OnnxModel) -> OnnxModel:
+    """Return a model of ``embed_topk`` as it was; any other as it is."""
     proto, arrays = model.split()
     graph = proto.graph
     found = next((entry for entry in proto.metadata_props if entry.key == METADATA), None)

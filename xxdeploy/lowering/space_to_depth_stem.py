@@ -83,7 +83,7 @@ class Stem:
         return cls(values["kernel_shape"][0], values["strides"][0], values["pads"][0], values["pads"][2])
 
 
-def block_stem(model: OnnxModel) -> OnnxModel:
+def space_to_depth_stem(model: OnnxModel) -> OnnxModel:
     """Return an INT8 ``model`` on pixels whose first layer reads blocks of pixels, where that can be, else ``model``.
 
     A row of a picture (height, width, c) is the same bytes as (height, width / 4, 4 c): space-to-depth along a row, so
@@ -111,7 +111,7 @@ def block_stem(model: OnnxModel) -> OnnxModel:
         return model
     arrays = graph.arrays
     channels = len(arrays[names[0]])
-    arrays[names[0]] = blocked(arrays[names[0]], stem)
+    arrays[names[0]] = weights_over_blocks(arrays[names[0]], stem)
     arrays.update((name, np.concatenate([arrays[name]] * stem.pixels)) for name in names[1:])
     pixels, conv, quantizer = chain
     layer, made = conv.output[0], quantizer.output[0]
@@ -138,13 +138,13 @@ def block_stem(model: OnnxModel) -> OnnxModel:
     return graph.with_nodes([front, *nodes])
 
 
-def unblock_stem(model: OnnxModel) -> OnnxModel:
-    """Undo :func:`block_stem`: for who compares a file with its float graph, tensor by tensor. Others stay as they are.
+def undo_space_to_depth_stem(model: OnnxModel) -> OnnxModel:
+    """Undo :func:`space_to_depth_stem`, to compare a file with its float graph; return any other model as it is.
 
     Raises
     ------
     VerificationError
-        ``wrong-weight``: the first layer is not what ``block_stem`` makes of any.
+        ``wrong-weight``: the first layer is not what ``space_to_depth_stem`` makes of any.
     """
     graph = Graph(model)
     (source,) = graph.inputs
@@ -165,7 +165,7 @@ def _undone(graph: Graph, source: str, front: NodeProto, layer: str) -> OnnxMode
     names = [name for maker in conv.input[1:] for name in nodes[maker].input]
     arrays = graph.arrays
     stem = Stem.of_rows(attributes(conv))
-    weights = unblocked(arrays[names[0]], stem)
+    weights = weights_from_blocks(arrays[names[0]], stem)
     if weights is None or any(len(arrays[name]) % stem.pixels for name in names[1:]):
         raise _wrong(layer)
     apart = {name: arrays[name].reshape(stem.pixels, -1) for name in names[1:]}
@@ -185,7 +185,7 @@ def _undone(graph: Graph, source: str, front: NodeProto, layer: str) -> OnnxMode
     return graph.with_nodes(kept)
 
 
-def blocked(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8]:
+def weights_over_blocks(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8]:
     """Turn (channels, c, kernel, kernel) weights into (pixels * channels, 4 c, kernel, blocks) ones over blocks."""
     left, count = stem.reach
     # pixel, channel, place, color, row, block
@@ -197,8 +197,8 @@ def blocked(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8]:
     return made.reshape(stem.pixels * len(weights), -1, stem.kernel, count)
 
 
-def unblocked(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8] | None:
-    """Return what :func:`blocked` made ``weights`` of, or None if they are of nothing."""
+def weights_from_blocks(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8] | None:
+    """Return what :func:`weights_over_blocks` made ``weights`` of, or None if they are of nothing."""
     left, count = stem.reach
     if weights.ndim != 4 or len(weights) % stem.pixels or weights.shape[1] % BLOCK:
         return None
@@ -207,7 +207,7 @@ def unblocked(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8] | None:
     first = weights.reshape(stem.pixels, -1, BLOCK, weights.shape[1] // BLOCK, stem.kernel, count)[0]
     places = [divmod(column - stem.before, BLOCK) for column in range(stem.kernel)]
     found = np.stack([first[:, place, :, :, left + block] for block, place in places], axis=3)
-    return found if np.array_equal(blocked(found, stem), weights) else None
+    return found if np.array_equal(weights_over_blocks(found, stem), weights) else None
 
 
 def _wrong(layer: str) -> VerificationError:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.lowering.uint8_input import scaled_first
+from xxdeploy.lowering.uint8_input import dequantize_before_transpose
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
@@ -21,7 +21,7 @@ _CHAIN = ("Pad", "Gather", "Div", "Sub", "QuantizeLinear")
 _WANTED = ("Div", "Sub", "QuantizeLinear")
 
 
-def take_channel_pixels(model: OnnxModel, grid: ChannelGrid) -> OnnxModel:
+def take_uint8_channels(model: OnnxModel, grid: ChannelGrid) -> OnnxModel:
     """Return the INT8 ``model`` of what :mod:`xxdeploy.lowering.center_pixels` made with uint8 input, else ``model``.
 
     The picture's bytes, RGB, are the integers; around them, where the layer pads, stand the pixels of the means. What
@@ -58,7 +58,7 @@ def take_channel_pixels(model: OnnxModel, grid: ChannelGrid) -> OnnxModel:
     else:
         for node in kept:
             node.input[:] = [name if each == made_here else each for each in node.input]
-        kept = scaled_first(kept, name)
+        kept = dequantize_before_transpose(kept, name)
     graph.header.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     graph.note(METADATA, json.dumps(grid.to_json()))
     return graph.with_nodes([*nodes, *kept])

@@ -13,7 +13,7 @@ with extra("export"):
     from onnx import NodeProto, TensorProto
 
 
-def take_pixels(model: OnnxModel, step: float, center: float) -> OnnxModel:
+def take_uint8_input(model: OnnxModel, step: float, center: float) -> OnnxModel:
     """Return the INT8 ``model`` with uint8 input where its integers are the pixels themselves, else ``model``.
 
     ``step`` and ``center`` say how a picture was scaled: ``x = (pixel - center) * step``. The image's quantizer, and
@@ -40,10 +40,10 @@ def take_pixels(model: OnnxModel, step: float, center: float) -> OnnxModel:
         reader.input[:] = [source if name == node.output[0] else name for name in reader.input]
     graph.header.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     graph.note(METADATA, json.dumps({"step": step, "centre": center}))
-    return graph.with_nodes(scaled_first(kept, source))
+    return graph.with_nodes(dequantize_before_transpose(kept, source))
 
 
-def scaled_first(nodes: list[NodeProto], source: str) -> list[NodeProto]:
+def dequantize_before_transpose(nodes: list[NodeProto], source: str) -> list[NodeProto]:
     """Put the pairs of ``source``, the image or made of it, in front of the Transpose to NCHW that is between them.
 
     ONNX Runtime makes the same of both. OpenVINO moves the bytes twice where arithmetic stands behind a Transpose, and
@@ -66,7 +66,7 @@ def scaled_first(nodes: list[NodeProto], source: str) -> list[NodeProto]:
     return rest
 
 
-def scaled_last(model: OnnxModel) -> OnnxModel:
+def dequantize_after_transpose(model: OnnxModel) -> OnnxModel:
     """Put the image's Transpose back between its pairs, so that the first layer reads a pair; others stay."""
     graph = Graph(model)
     (source,) = graph.inputs

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from xxdeploy.lowering.copy_integers import copy_integers, pair_copies
 from xxdeploy.lowering.double_pools import double_pools
-from xxdeploy.lowering.space_to_depth_stem import block_stem, unblock_stem
-from xxdeploy.lowering.uint8_channels import take_channel_pixels
-from xxdeploy.lowering.uint8_input import scaled_last, take_pixels
+from xxdeploy.lowering.space_to_depth_stem import space_to_depth_stem, undo_space_to_depth_stem
+from xxdeploy.lowering.uint8_channels import take_uint8_channels
+from xxdeploy.lowering.uint8_input import dequantize_after_transpose, take_uint8_input
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.runtime.image.grid import ChannelGrid
 
 
-def ship(model: OnnxModel, grid: tuple[float, float] | ChannelGrid | None, *, any_order: bool) -> OnnxModel:
+def to_x86_file(model: OnnxModel, grid: tuple[float, float] | ChannelGrid | None, *, any_order: bool) -> OnnxModel:
     """Return the form of ``model`` that ships: it computes the same, bit for bit.
 
     Parameters
@@ -19,8 +19,8 @@ def ship(model: OnnxModel, grid: tuple[float, float] | ChannelGrid | None, *, an
     model
         U8S8 in Q/DQ pairs. (In S8S8, for ARM, nothing is done.)
     grid
-        (step, center) of the image where its integers shall be the picture's bytes, see ``take_pixels``, or the grid of
-        each channel; else None.
+        How a pixel becomes the image's value: (step, center), see ``take_uint8_input``, or one per channel. None keeps
+        the float input.
     any_order
         The sums are right in whatever order, or the file is for VNNI alone: then the first layer reads blocks.
     """
@@ -28,12 +28,12 @@ def ship(model: OnnxModel, grid: tuple[float, float] | ChannelGrid | None, *, an
     if grid is None:
         return model
     if isinstance(grid, ChannelGrid):
-        return take_channel_pixels(model, grid)
-    taken = take_pixels(model, *grid)
-    return block_stem(taken) if any_order and taken is not model else taken
+        return take_uint8_channels(model, grid)
+    taken = take_uint8_input(model, *grid)
+    return space_to_depth_stem(taken) if any_order and taken is not model else taken
 
 
-def unship(model: OnnxModel) -> OnnxModel:
+def from_x86_file(model: OnnxModel) -> OnnxModel:
     """Return a shipped ``model`` with each layer in pairs as ``quantize`` writes them, for who looks at layers.
 
     Its input stays what it is, and so do doubled pools, which are no layers.
@@ -41,6 +41,6 @@ def unship(model: OnnxModel) -> OnnxModel:
     Raises
     ------
     VerificationError
-        ``wrong-weight``: the first layer's weights are not what ``block_stem`` makes of any.
+        ``wrong-weight``: the first layer's weights are not what ``space_to_depth_stem`` makes of any.
     """
-    return pair_copies(scaled_last(unblock_stem(model)))
+    return pair_copies(dequantize_after_transpose(undo_space_to_depth_stem(model)))

@@ -55,14 +55,14 @@ def _check_variants(root: Path, manifest: Manifest) -> None:
     }
     if not narrowed or not any("vnni" in variant.requires for variant in manifest.variants):
         return
-    from xxdeploy.lowering.x86_file import unship
+    from xxdeploy.lowering.x86_file import from_x86_file
     from xxdeploy.quantize.x86.processors import risky_layers
 
     entries = {entry.path: entry for entry in manifest.files}
     for variant in manifest.variants:
         if variant.precision != "int8" or variant.requires:
             continue
-        found = risky_layers(unship(OnnxModel(read_entry(root, entries[variant.model]))))
+        found = risky_layers(from_x86_file(OnnxModel(read_entry(root, entries[variant.model]))))
         if layers := [layer for layer, count in found.items() if count and layer in narrowed]:
             raise VerificationError(
                 f"variant {variant.name}: the 16-bit sums of {variant.model} overflow without VNNI in {len(layers)} "

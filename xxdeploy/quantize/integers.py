@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.quantize.scheme import Scheme
-from xxdeploy.quantize.x86.saturating_pairs import fit_pairs, narrow_scale
+from xxdeploy.quantize.x86.saturating_pairs import fit_saturating_pairs, narrow_scale
 
 _FLOOR = 2.0**-60
 """Smallest scale. The product of two is still an ordinary float32."""
@@ -26,7 +26,7 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
+class QuantizationParameters:
     """The integers of one activation: ``scale`` and ``zero_point`` are 0-d, float32 and uint8 or int8."""
 
     scale: NDArray[np.float32]
@@ -47,7 +47,7 @@ class IntegerWeights:
     bias_scale: NDArray[np.float32]
 
 
-def activation_grid(low: float, high: float, scheme: Scheme) -> Grid:
+def activation_parameters(low: float, high: float, scheme: Scheme) -> QuantizationParameters:
     """Lay 256 integers (255 when symmetric) over ``low..high``, widened to contain zero.
 
     Zero is exact, so that padding is. The integers never span more than the range: ONNX Runtime removes a Clip in front
@@ -58,10 +58,10 @@ def activation_grid(low: float, high: float, scheme: Scheme) -> Grid:
     if high - low < _FLOOR * 256:
         low, high = 0.0, 1.0
     if scheme.symmetric:
-        return Grid(_at_most(max(-low, high), 127), np.array(0, np.int8))
+        return QuantizationParameters(_at_most(max(-low, high), 127), np.array(0, np.int8))
     scale = _at_most(high - low, 255)
     zero = int(np.clip(np.rint(-low / float(scale)), 0, 255))
-    return Grid(scale, np.array(zero - 128, np.int8) if scheme.signed else np.array(zero, np.uint8))
+    return QuantizationParameters(scale, np.array(zero - 128, np.int8) if scheme.signed else np.array(zero, np.uint8))
 
 
 def integer_weights(
@@ -96,7 +96,7 @@ def integer_weights(
     for block in blocks:
         steps = weights[block] / along[block[: axis + 1]]
         rounded = np.clip(np.rint(steps), -scheme.weight_max, scheme.weight_max).astype(np.int8)
-        values[block] = fit_pairs(rounded, axis, steps) if narrow else rounded
+        values[block] = fit_saturating_pairs(rounded, axis, steps) if narrow else rounded
     bias_scale = (np.float32(input_scale) * scale32).astype(np.float32)
     integer_bias = None if bias is None else np.rint(bias / bias_scale.astype(np.float64)).astype(np.int32)
     return IntegerWeights(values, scale32, integer_bias, bias_scale)

@@ -17,11 +17,11 @@ from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.wire import skeleton
 from xxdeploy.optional import extra
-from xxdeploy.quantize.integers import Grid, activation_grid, integer_weights
+from xxdeploy.quantize.integers import QuantizationParameters, activation_parameters, integer_weights
 from xxdeploy.quantize.placement import Layout, plan_layout
 from xxdeploy.quantize.policy import CPU, Role, role, weight_axis
 from xxdeploy.quantize.scheme import Scheme
-from xxdeploy.quantize.x86.saturating_pairs import adds_pairs
+from xxdeploy.quantize.x86.saturating_pairs import adds_in_16_bits
 from xxdeploy.results import Ranges
 
 with extra("export"):
@@ -54,19 +54,19 @@ def quantize(
     graph = Graph(model)
     check_float_graph(graph)
     layout = plan_layout(graph, scheme)
-    writer = _Writer(graph, layout, activation_grids(layout, ranges, scheme), scheme, rounding)
+    writer = _Writer(graph, layout, layout_parameters(layout, ranges, scheme), scheme, rounding)
     return writer.write()
 
 
-def activation_grids(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str, Grid]:
-    """Return the grid of each scale that ``layout`` names, over the joined ranges of its sources.
+def layout_parameters(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str, QuantizationParameters]:
+    """Return the parameters of each scale that ``layout`` names, over the joined ranges of its sources.
 
     Raises
     ------
     ConversionError
         ``missing-range``.
     """
-    grids = {}
+    parameters = {}
     for root, sources in layout.sources.items():
         missing = [name for name in sources if name not in ranges.ranges]
         if missing:
@@ -75,9 +75,9 @@ def activation_grids(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str
                 hint="calibrate this very graph: ranges are kept by tensor name",
                 code="missing-range",
             )
-        pairs = [ranges.ranges[name] for name in sources]
-        grids[root] = activation_grid(min(low for low, _ in pairs), max(high for _, high in pairs), scheme)
-    return grids
+        spans = [ranges.ranges[name] for name in sources]
+        parameters[root] = activation_parameters(min(low for low, _ in spans), max(high for _, high in spans), scheme)
+    return parameters
 
 
 def check_float_graph(graph: Graph) -> None:
@@ -112,11 +112,11 @@ class _Writer:
         self,
         graph: Graph,
         layout: Layout,
-        grids: dict[str, Grid],
+        parameters: dict[str, QuantizationParameters],
         scheme: Scheme,
         rounding: Mapping[str, NDArray[np.int8]] | None = None,
     ) -> None:
-        self.graph, self.layout, self.grids, self.scheme = graph, layout, grids, scheme
+        self.graph, self.layout, self.parameters, self.scheme = graph, layout, parameters, scheme
         self.rounding = rounding or {}
         self.nodes: list[NodeProto] = []
         self.arrays: dict[str, NDArray[Any]] = dict(graph.arrays)
@@ -124,7 +124,7 @@ class _Writer:
     def write(self) -> OnnxModel:
         """Return the new model."""
         for name in self.graph.inputs:
-            self._pair(name, name)
+            self._quantize(name, name)
         for node in self.graph.nodes:
             self._node(node)
         return checked(self.graph, self.nodes, self.arrays)
@@ -149,7 +149,7 @@ class _Writer:
                 new.output[index] = f"{name}_float"  # the output's own name goes to the end of the pair
         self.nodes.append(new)
         for name, written in zip(node.output, new.output, strict=True):
-            self._pair(name, written)
+            self._quantize(name, written)
 
     def _reads(self, name: str) -> str:
         """Return what a reader of ``name`` reads now."""
@@ -157,18 +157,21 @@ class _Writer:
             return name
         return f"{name}_dequantized"
 
-    def _pair(self, name: str, written: str) -> None:
+    def _quantize(self, name: str, written: str) -> None:
         """Quantize and dequantize ``name``, which is in the graph as ``written``."""
         if name not in self.layout.scale_of:
             return
         root = self.layout.scale_of[name]
-        grid = self.grids[root]
-        parameters = [self._array(f"{root}_scale", grid.scale), self._array(f"{root}_zero_point", grid.zero_point)]
+        parameters = self.parameters[root]
+        names = [
+            self._array(f"{root}_scale", parameters.scale),
+            self._array(f"{root}_zero_point", parameters.zero_point),
+        ]
         quantized = f"{name}_quantized"
-        self._add("QuantizeLinear", [written, *parameters], quantized)
+        self._add("QuantizeLinear", [written, *names], quantized)
         readers = self.graph.consumers().get(name, ())
         if not readers or name in self.graph.outputs or not all(self._moves_integers(node) for node in readers):
-            self._add("DequantizeLinear", [quantized, *parameters], self._reads(name))
+            self._add("DequantizeLinear", [quantized, *names], self._reads(name))
 
     def _moves_integers(self, node: NodeProto) -> bool:
         """Tell whether a Relu or a Pad makes integers of integers of the same scale.
@@ -213,8 +216,8 @@ class _Writer:
             axis,
             self.scheme,
             bias=None if bias is None else self.graph.constants[bias].reshape(-1),
-            input_scale=float(self.grids[self.layout.scale_of[node.input[0]]].scale),
-            narrow=self.scheme.is_narrow(layer_name(node), node.output[0]) and adds_pairs(node, values.shape),
+            input_scale=float(self.parameters[self.layout.scale_of[node.input[0]]].scale),
+            narrow=self.scheme.is_narrow(layer_name(node), node.output[0]) and adds_in_16_bits(node, values.shape),
         )
         zeros = np.zeros(integers.scale.shape, np.int8)
         rounded = self.rounding.get(node.output[0], integers.values)
@@ -226,10 +229,12 @@ class _Writer:
         """Exchange a single number for an integer that stands for it exactly."""
         value = self.graph.constants[name]
         number = float(value.reshape(()))
-        grid = activation_grid(number, number, self.scheme)
-        info = np.iinfo(grid.zero_point.dtype)
-        steps = np.clip(np.rint(number / float(grid.scale)) + int(grid.zero_point), info.min, info.max)
-        return self._constant(name, np.full(value.shape, steps, info.dtype), grid.scale, grid.zero_point, None)
+        parameters = activation_parameters(number, number, self.scheme)
+        info = np.iinfo(parameters.zero_point.dtype)
+        steps = np.clip(np.rint(number / float(parameters.scale)) + int(parameters.zero_point), info.min, info.max)
+        return self._constant(
+            name, np.full(value.shape, steps, info.dtype), parameters.scale, parameters.zero_point, None
+        )
 
     def _constant(
         self,

@@ -9,7 +9,7 @@ A recipe pins every choice that the ladder of ``xxdeploy export --int8`` would m
     rounding = "adaptive"               # nearest, adaptive (AdaRound's objective, arXiv:2004.10568)
     float-layers = []                   # Keras layers that stay in float
 
-What is left out is as in :class:`Recipe`.
+What is left out is as in :class:`QuantizationRecipe`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROUNDINGS = ("nearest", "adaptive")
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class QuantizationRecipe:
     """All choices of a quantization; the defaults are the ladder's first rung.
 
     Adaptive rounding moves the mean of outputs on purpose, so it needs the empirical bias correction. ``float_layers``
@@ -85,7 +85,7 @@ _FILE = TomlFile(
 )
 
 
-def load_quantization(path: Path) -> Recipe:
+def load_quantization_recipe(path: Path) -> QuantizationRecipe:
     """Read a recipe file.
 
     Raises
@@ -99,12 +99,14 @@ def load_quantization(path: Path) -> Recipe:
     if any(type(name) is not str for name in layers):
         raise _FILE.bad(path, "float-layers must be names")
     try:
-        return Recipe(float_layers=layers, **{key.replace("-", "_"): value for key, value in values.items()})
+        return QuantizationRecipe(
+            float_layers=layers, **{key.replace("-", "_"): value for key, value in values.items()}
+        )
     except XXDeployError as error:
         raise _FILE.bad(path, error.message) from error
 
 
-def with_float_layers(recipe: Recipe, layers: frozenset[str]) -> Recipe:
+def with_float_layers(recipe: QuantizationRecipe, layers: frozenset[str]) -> QuantizationRecipe:
     """Return ``recipe`` with more layers in float."""
     return replace(recipe, float_layers=tuple(dict.fromkeys((*recipe.float_layers, *sorted(layers)))))
 

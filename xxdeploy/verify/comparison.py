@@ -19,8 +19,6 @@ from xxdeploy.verify.divergence import are_probabilities, cosines, kl_divergence
 from xxdeploy.verify.outputs import labels_of_batch, run_finite
 from xxdeploy.verify.statistics import Interval, PairedChange, change_from_counts, wilson_interval
 
-Batches = Iterable[NDArray[np.float32]]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
@@ -80,7 +78,7 @@ class Comparison:
 
 def record_reference(
     runner: Runner,
-    batches: Batches,
+    batches: Iterable[NDArray[np.float32]],
     *,
     classes: bool = True,
     on_progress: OnProgress | None = None,
@@ -115,7 +113,7 @@ def record_reference(
 def compare_with(
     reference: Reference,
     runner: Runner,
-    batches: Batches,
+    batches: Iterable[NDArray[np.float32]],
     labels: Sequence[int] | None = None,
     *,
     on_progress: OnProgress | None = None,

@@ -14,9 +14,10 @@ from quantnets import batches, images, residual
 from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.calibration.cache import CalibrationKey, cached_histograms
-from xxdeploy.quantize.calibration.calibrate import Batches, observe_histograms
+from xxdeploy.quantize.calibration.calibrate import observe_histograms
 from xxdeploy.quantize.calibration.checkpoint import Checkpoint
 from xxdeploy.quantize.calibration.histograms import Histograms
+from xxdeploy.quantize.calibration.images import Batches
 from xxdeploy.results import Progress
 
 DATA = images(24)

@@ -12,7 +12,7 @@ from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize import Scheme, calibrate, quantize
-from xxdeploy.quantize.methods.equalize import MARGIN, equalize, find_pairs
+from xxdeploy.quantize.methods.equalize import MARGIN, equalize, find_layer_pairs
 from xxdeploy.results import Progress
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -86,11 +86,11 @@ def test_the_function_stays(activation: str, trans: int) -> None:
 
 
 def test_the_pairs() -> None:
-    found = [(pair.wide, pair.read, pair.ceiling) for pair in find_pairs(Graph(mobile("Relu(b)")))]
+    found = [(pair.wide, pair.read, pair.ceiling) for pair in find_layer_pairs(Graph(mobile("Relu(b)")))]
     assert found == [("a", "a6", 6), ("b", "b6", np.inf), ("c", "c", np.inf), ("h", "k", np.inf)]
     # identity: not in the list of operators; residual: stem and sum are read twice
-    assert [pair.wide for pair in find_pairs(Graph(mobile("Identity(b)")))] == ["a", "c", "h"]
-    assert [pair.wide for pair in find_pairs(Graph(residual()))] == ["wide", "deep"]
+    assert [pair.wide for pair in find_layer_pairs(Graph(mobile("Identity(b)")))] == ["a", "c", "h"]
+    assert [pair.wide for pair in find_layer_pairs(Graph(residual()))] == ["wide", "deep"]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_what_is_not_homogeneous_stops_a_pair(clip: str) -> None:
     node.op_type = kind
     node.input[:] = rest.rstrip(")").split(", ")
     numbers = {"one": np.ones((), np.float32), "minus": -np.ones((), np.float32)}
-    found = find_pairs(Graph(OnnxModel.join(proto, {**arrays, **numbers})))
+    found = find_layer_pairs(Graph(OnnxModel.join(proto, {**arrays, **numbers})))
     assert "b" not in [pair.wide for pair in found]
 
 

@@ -13,12 +13,12 @@ from quantnets import pair_excess
 from xxdeploy.quantize.integers import integer_weights
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.quantize.x86.saturating_pairs import (
-    PAIR_MAX,
-    adds_pairs,
-    fit_pairs,
+    LARGEST_SUM,
+    adds_in_16_bits,
+    fit_saturating_pairs,
+    kernel_rows,
     narrow_scale,
-    pair_rows,
-    risky_pairs,
+    saturating_pairs,
     weights_from_rows,
 )
 
@@ -39,44 +39,46 @@ WEIGHTS = st.sampled_from(SHAPES).flatmap(
 def test_kernels_run_over_input_channels_first() -> None:
     weights = np.arange(2 * 3 * 2 * 2).reshape(2, 3, 2, 2)
     expected = [weights[0, c, y, x] for y in range(2) for x in range(2) for c in range(3)]
-    np.testing.assert_array_equal(pair_rows(weights, 0)[0], expected)
+    np.testing.assert_array_equal(kernel_rows(weights, 0)[0], expected)
     matrix = np.arange(6).reshape(3, 2)
-    np.testing.assert_array_equal(pair_rows(matrix, 1), matrix.T)
-    np.testing.assert_array_equal(pair_rows(matrix, 0), matrix)
+    np.testing.assert_array_equal(kernel_rows(matrix, 1), matrix.T)
+    np.testing.assert_array_equal(kernel_rows(matrix, 0), matrix)
 
 
 @pytest.mark.parametrize(("shape", "axis"), SHAPES)
 def test_rows_lead_back(shape: tuple[int, ...], axis: int) -> None:
     weights = np.arange(np.prod(shape)).reshape(shape)
-    np.testing.assert_array_equal(weights_from_rows(pair_rows(weights, axis), axis, shape), weights)
+    np.testing.assert_array_equal(weights_from_rows(kernel_rows(weights, axis), axis, shape), weights)
 
 
 @given(st.integers(-128, 127), st.integers(-128, 127))
 def test_a_pair_is_risky_if_some_input_overflows(one: int, other: int) -> None:
     sums = [x * one + y * other for x, y in itertools.product((0, 255), repeat=2)]
     overflows = min(sums) < -32768 or max(sums) > 32767
-    channels, firsts = risky_pairs(np.array([[0, 0, one, other, one]], np.int8), 0)
+    channels, firsts = saturating_pairs(np.array([[0, 0, one, other, one]], np.int8), 0)
     assert (channels.tolist(), firsts.tolist()) == (([0], [2]) if overflows else ([], []))
 
 
 @given(WEIGHTS)
 def test_fitted_weights_are_safe_and_hardly_moved(drawn: tuple[np.ndarray, int]) -> None:
     values, axis = drawn
-    fitted = fit_pairs(values, axis)
+    fitted = fit_saturating_pairs(values, axis)
     assert not pair_excess(fitted, axis).any()
-    assert not len(risky_pairs(fitted, axis)[0])
+    assert not len(saturating_pairs(fitted, axis)[0])
     assert (np.sign(fitted) * np.sign(values) >= 0).all()
     assert (np.abs(fitted.astype(int)) <= np.abs(values.astype(int))).all()
     safe = values if not pair_excess(values, axis).any() else fitted
-    np.testing.assert_array_equal(fit_pairs(safe, axis), safe)
+    np.testing.assert_array_equal(fit_saturating_pairs(safe, axis), safe)
 
 
 def test_weights_stay_close_to_what_they_were_before_rounding() -> None:
     values, steps = np.array([[65, 64, -65, -64]], np.int8), np.array([[64.6, 64.2, -65.2, -63.6]])
-    np.testing.assert_array_equal(fit_pairs(values, 0, steps), [[64, 64, -65, -63]])
-    np.testing.assert_array_equal(fit_pairs(values, 0), [[64, 64, -64, -64]])
+    np.testing.assert_array_equal(fit_saturating_pairs(values, 0, steps), [[64, 64, -65, -63]])
+    np.testing.assert_array_equal(fit_saturating_pairs(values, 0), [[64, 64, -64, -64]])
     far = np.array([[120, 20, 100, 100]], np.int8)
-    np.testing.assert_array_equal(fit_pairs(far, 0, np.array([[120.0, 8.0, 100.0, 100.0]])), [[120, 8, 64, 64]])
+    np.testing.assert_array_equal(
+        fit_saturating_pairs(far, 0, np.array([[120.0, 8.0, 100.0, 100.0]])), [[120, 8, 64, 64]]
+    )
 
 
 @pytest.mark.parametrize(("shape", "axis"), SHAPES)
@@ -103,7 +105,7 @@ def test_narrow_weights_cannot_overflow_and_cost_less_than_seven_bits(
 
 def test_narrow_leaves_harmless_channels_alone() -> None:
     weights = np.array([[1.0, 0.001, -1.0, 0.5], [1.0, 1.0, 0.1, 0.2]], np.float32)
-    np.testing.assert_allclose(narrow_scale(weights, 0), [1.001 / PAIR_MAX, 2 / PAIR_MAX], rtol=1e-6)
+    np.testing.assert_allclose(narrow_scale(weights, 0), [1.001 / LARGEST_SUM, 2 / LARGEST_SUM], rtol=1e-6)
     plain = integer_weights(weights, 0, Scheme(), bias=None, input_scale=1.0)
     narrow = integer_weights(weights, 0, Scheme(), bias=None, input_scale=1.0, narrow=True)
     assert narrow.scale[0] == plain.scale[0]
@@ -112,8 +114,8 @@ def test_narrow_leaves_harmless_channels_alone() -> None:
 
 def test_which_layers_add_pairs() -> None:
     depthwise = helper.make_node("Conv", ["x", "w"], ["y"], group=8)
-    assert not adds_pairs(depthwise, (8, 1, 3, 3))
-    assert adds_pairs(depthwise, (16, 1, 3, 3))  # a depth multiplier of 2
-    assert adds_pairs(depthwise, (8, 2, 3, 3))
-    assert adds_pairs(helper.make_node("Conv", ["x", "w"], ["y"]), (8, 1, 3, 3))
-    assert adds_pairs(helper.make_node("Gemm", ["x", "w"], ["y"]), (8, 1))
+    assert not adds_in_16_bits(depthwise, (8, 1, 3, 3))
+    assert adds_in_16_bits(depthwise, (16, 1, 3, 3))  # a depth multiplier of 2
+    assert adds_in_16_bits(depthwise, (8, 2, 3, 3))
+    assert adds_in_16_bits(helper.make_node("Conv", ["x", "w"], ["y"]), (8, 1, 3, 3))
+    assert adds_in_16_bits(helper.make_node("Gemm", ["x", "w"], ["y"]), (8, 1))

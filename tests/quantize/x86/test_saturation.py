@@ -23,7 +23,7 @@ from satnets import (
 
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.x86.saturation import count_risky_pairs, emulate_avx2, integer_layers
+from xxdeploy.quantize.x86.saturation import count_saturating_pairs, emulate_avx2, integer_layers
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -100,14 +100,16 @@ def test_layers_are_called_as_in_the_float_graph() -> None:
     ranges = calibrate(network, batches(images()), data_digest="images")
     layers = {layer.name: layer for layer in integer_layers(Graph(quantize(network, ranges, scheme("static-w8c-a8"))))}
     assert list(layers) == ["stem", "wide", "deep", "thin", "grouped", "logits"]
-    assert not layers["deep"].in_pairs
-    assert count_risky_pairs(layers["deep"]) == 0
+    assert not layers["deep"].adds_in_16_bits
+    assert count_saturating_pairs(layers["deep"]) == 0
 
 
 def test_only_the_narrow_layers_are_narrow() -> None:
     network = residual()
     ranges = calibrate(network, batches(images()), data_digest="images")
     asked = replace(scheme("static-w8c-a8"), narrow_layers=frozenset({"grouped"}))
-    risky = {layer.name: count_risky_pairs(layer) for layer in integer_layers(Graph(quantize(network, ranges, asked)))}
+    risky = {
+        layer.name: count_saturating_pairs(layer) for layer in integer_layers(Graph(quantize(network, ranges, asked)))
+    }
     assert risky["grouped"] == 0
     assert risky["stem"] > 0

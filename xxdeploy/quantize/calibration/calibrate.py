@@ -9,12 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer, Tensors
@@ -22,18 +17,15 @@ from xxdeploy.quantize.calibration.calibrators import METHODS, calibrator
 from xxdeploy.quantize.calibration.checkpoint import Checkpoint, Keeper
 from xxdeploy.quantize.calibration.collect import Distribution, measure
 from xxdeploy.quantize.calibration.histograms import Histograms, choose_ranges
-from xxdeploy.quantize.calibration.map_images import check_finite, map_images
+from xxdeploy.quantize.calibration.images import Batches, check_finite, map_images, single_images
 from xxdeploy.quantize.placement import plan_layout
 from xxdeploy.quantize.qdq import check_float_graph
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.results import OnProgress, Progress, Ranges
 
-__all__ = ["METHODS", "Batches", "calibrate", "no_images", "observe_histograms"]
+__all__ = ["METHODS", "calibrate", "observe_histograms"]
 
 log = logging.getLogger(__name__)
-
-Batches = Callable[[], Iterable[NDArray[np.float32]]]
-"""Gives preprocessed batches (n, h, w, c) float32, each of any n, from the first image on at every call."""
 
 
 def calibrate(
@@ -89,8 +81,7 @@ def observe_histograms(
     keeper = None if checkpoint is None else Keeper(checkpoint, digest, data_digest, names)
     kept = None if keeper is None else keeper.load()
     seen, tensors = (0, {}) if kept is None else (kept.images, dict(kept.tensors))
-    singles = (batch[index : index + 1] for batch in images() for index in range(len(batch)))
-    unseen = itertools.islice(singles, seen, None)
+    unseen = itertools.islice(single_images(images), seen, None)
     for found in map_images(Observer(graph, names, threads=1), unseen, _measure):
         for name, values in found.items():
             tensors[name] = tensors[name].merged(values) if name in tensors else values
@@ -99,21 +90,10 @@ def observe_histograms(
             keeper.keep(Histograms(digest, data_digest, seen, tensors))
         if on_progress is not None:
             on_progress(Progress("calibrate", seen, total))
-    if not seen:
-        raise no_images()
     log.info("saw %d tensors on %d images", len(tensors), seen)
     if keeper is not None:
         keeper.drop()
     return Histograms(digest, data_digest, seen, tensors)
-
-
-def no_images() -> UsageError:
-    """Return the error for a set of images that turns out to be empty."""
-    return UsageError(
-        "there is not one calibration image",
-        hint="give a folder with a few hundred images of the kind that the model will see",
-        code="no-calibration-images",
-    )
 
 
 def _measure(tensors: Tensors) -> dict[str, Distribution]:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer, Tensors
-from xxdeploy.quantize.calibration.calibrate import Batches, no_images
-from xxdeploy.quantize.calibration.map_images import check_finite, map_images
+from xxdeploy.quantize.calibration.images import Batches, check_finite, map_images, single_images
 from xxdeploy.results import OnProgress, Progress, Ranges
 
 
@@ -46,17 +45,13 @@ def observe_extremes(
     observer = Observer(graph, dict.fromkeys((*graph.inputs, *made)), threads=1)
     found: dict[str, tuple[float, float]] = {}
     images = 0
-    singles = (batch[index : index + 1] for batch in batches() for index in range(len(batch)))
-    for extremes in map_images(observer, singles, _extremes):
-        images += 1
+    for images, extremes in enumerate(map_images(observer, single_images(batches), _extremes), 1):
         for name, (low, high) in extremes.items():
             check_finite(name, low, high)
             known = found.get(name, (low, high))
             found[name] = min(low, known[0]), max(high, known[1])
         if on_progress is not None:
             on_progress(Progress("ranges", images, total))
-    if not images:
-        raise no_images()
     return Ranges("minmax", model.digest, data_digest, images, found)
 
 

@@ -13,8 +13,9 @@ stays together if that is no better.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +25,7 @@ from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer
-from xxdeploy.quantize.calibration.calibrate import Batches, no_images
+from xxdeploy.quantize.calibration.images import Batches, single_images
 from xxdeploy.quantize.placement import plan_layout
 from xxdeploy.quantize.qdq import quantize
 from xxdeploy.quantize.scheme import Scheme
@@ -93,7 +94,7 @@ def rank_layers(
         As :func:`xxdeploy.quantize.quantize`; ``calibration-run``.
     """
     make = build or (lambda asked: quantize(model, ranges, asked))
-    data = _first(batches, images)
+    data = np.concatenate(list(itertools.islice(single_images(batches), images)))
     graph = Graph(model)
     integer = plan_layout(graph, scheme).layers
     layers = tuple(layer_name(node) for node in graph.nodes if node.output[0] in integer)
@@ -174,20 +175,3 @@ class _Output:
         rows = [self._observer.run(data[index : index + 1])[self._name].reshape(1, -1) for index in range(len(data))]
         values = np.concatenate(rows).astype(np.float64)
         return np.asarray(values - values.mean(axis=1, keepdims=True) if self._center else values)
-
-
-def _first(batches: Batches, images: int) -> NDArray[np.float32]:
-    """Return the first images in one array (n, h, w, c)."""
-
-    def parts() -> Iterator[NDArray[np.float32]]:
-        seen = 0
-        for batch in batches():
-            yield batch[: images - seen]
-            seen += len(batch)
-            if seen >= images:
-                return
-
-    found = [part for part in parts() if len(part)]
-    if not found:
-        raise no_images()
-    return np.concatenate(found)

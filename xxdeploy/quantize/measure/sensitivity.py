@@ -14,7 +14,7 @@ the same on every processor, and what a processor without VNNI adds by saturatin
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import GraphSession
 from xxdeploy.optional import extra
-from xxdeploy.quantize.calibration.calibrate import Batches, no_images
+from xxdeploy.quantize.calibration.images import Batches, single_images
 from xxdeploy.quantize.placement import plan_layout
 from xxdeploy.quantize.policy import Role, role
 from xxdeploy.quantize.qdq import quantize
@@ -79,12 +79,12 @@ def layer_noise(
         infinity on these images.
     """
     graph = Graph(model)
-    pair = _SideBySide(graph, Graph(integer or quantize(model, ranges, scheme)))
+    networks = _SideBySide(graph, Graph(integer or quantize(model, ranges, scheme)))
     layers = plan_layout(graph, scheme).layers
     for node in graph.nodes:
         if node.output[0] in layers:
-            pair.add_layer(node)
-    sums = pair.run(batches, on_progress)
+            networks.add_layer(node)
+    sums = networks.run(batches, on_progress)
     found = []
     for node in graph.nodes:
         if (output := node.output[0]) in layers:
@@ -102,7 +102,7 @@ class _SideBySide:
         self._graph, self._integer = graph, integer
         self._nodes: list[NodeProto] = list(graph.nodes)
         self._arrays: dict[str, NDArray[Any]] = dict(graph.arrays)
-        self._pairs: dict[str, str] = {}
+        self._quantized: dict[str, str] = {}
         self._sums: dict[str, tuple[str, str]] = {}
         # Constants that both hold are stored once; all else of the integer network gets names of its own.
         self._shared = {"", *graph.inputs} | {
@@ -120,7 +120,7 @@ class _SideBySide:
         written = f"{output}_float" if f"{output}_float" in self._integer.producers() else output
         quantized = self._integer.producers()[written]
         moving = {index for index, name in enumerate(node.input) if name and name not in graph.constants}
-        rounded = [self._pair(name, name) if index in moving else name for index, name in enumerate(node.input)]
+        rounded = [self._quantize(name, name) if index in moving else name for index, name in enumerate(node.input)]
         parameters = [self._own(name) for name in quantized.input]
 
         def copy(kind: str, layer: NodeProto, inputs: Sequence[str]) -> str:
@@ -135,11 +135,11 @@ class _SideBySide:
 
         self._measure(output, _SIGNAL, end, None)
         alone = copy(_ALONE, quantized, operands(rounded))
-        self._measure(output, _ALONE, end, self._pair(end, alone))
+        self._measure(output, _ALONE, end, self._quantize(end, alone))
         if role(graph, node) is Role.COMPUTE:
             self._measure(output, _WEIGHTS, end, copy(_WEIGHTS, quantized, operands(node.input)))
         self._measure(output, _INPUT, end, copy(_INPUT, node, rounded))
-        if (there := self._pair(end, end)) != end:
+        if (there := self._quantize(end, end)) != end:
             self._measure(output, _OUTPUT, end, there)
         there = f"{end}_dequantized" if f"{end}_dequantized" in self._integer.producers() else end
         self._measure(output, _ACCUMULATED, end, self._own(there))
@@ -152,15 +152,12 @@ class _SideBySide:
         proto.graph.output.extend(ValueInfoProto(name=name) for name in self._sums)
         # Optimizing so many nodes takes longer than it saves (NASNetMobile, 16 images: 29 s against 7).
         session = GraphSession(proto, self._arrays, optimize=False)
-        totals, seen = np.zeros(len(self._sums)), 0
+        totals = np.zeros(len(self._sums))
         # Five networks side by side keep any processor busy with one image, and take five times the memory of one.
-        for chunk in _singles(batches()):
-            totals += session.run(list(self._sums), {self._graph.inputs[0]: chunk})
-            seen += len(chunk)
+        for seen, image in enumerate(single_images(batches), 1):
+            totals += session.run(list(self._sums), {self._graph.inputs[0]: image})
             if on_progress is not None:
                 on_progress(Progress("sensitivity", seen))
-        if not seen:
-            raise no_images()
         if not np.isfinite(totals).all():
             first = list(self._sums.values())[int(np.flatnonzero(~np.isfinite(totals))[0])]
             raise ConversionError(
@@ -174,22 +171,22 @@ class _SideBySide:
         """Return what ``name`` of the integer network is called here."""
         return name if name in self._shared else f"int8:{name}"
 
-    def _pair(self, scale_of: str, name: str) -> str:
+    def _quantize(self, scale_of: str, name: str) -> str:
         """Quantize ``name`` as the integer network does ``scale_of``; where that stays float, so does this."""
         quantizer = self._integer.producers().get(f"{scale_of}_quantized")
         while quantizer is not None and quantizer.op_type != "QuantizeLinear":
             quantizer = self._integer.producers().get(quantizer.input[0])  # a Pad that moves integers keeps their scale
         if quantizer is None:
             return name
-        if name not in self._pairs:
-            grid = [self._own(each) for each in quantizer.input[1:]]
-            self._pairs[name] = f"{name}:dequantized"
+        if name not in self._quantized:
+            parameters = [self._own(operand) for operand in quantizer.input[1:]]
+            self._quantized[name] = f"{name}:dequantized"
             for op, source, made in (
                 ("QuantizeLinear", name, f"{name}:quantized"),
-                ("DequantizeLinear", f"{name}:quantized", self._pairs[name]),
+                ("DequantizeLinear", f"{name}:quantized", self._quantized[name]),
             ):
-                self._nodes.append(helper.make_node(op, [source, *grid], [made], name=made))
-        return self._pairs[name]
+                self._nodes.append(helper.make_node(op, [source, *parameters], [made], name=made))
+        return self._quantized[name]
 
     def _copy(self, node: NodeProto, inputs: Sequence[str], outputs: Sequence[str]) -> str:
         """Append ``node`` with other operands and results; return its first result."""
@@ -217,10 +214,6 @@ def _activations_behind(graph: Graph, node: NodeProto) -> tuple[list[NodeProto],
         nodes.append(reader)
         end = str(reader.output[0])
     return nodes, end
-
-
-def _singles(batches: Iterable[NDArray[np.float32]]) -> Iterable[NDArray[np.float32]]:
-    return (batch[index : index + 1] for batch in batches for index in range(len(batch)))
 
 
 def _rounded(value: float | None) -> float | None:

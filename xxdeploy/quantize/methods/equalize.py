@@ -26,8 +26,7 @@ from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.optional import extra
-from xxdeploy.quantize.calibration.calibrate import Batches, no_images
-from xxdeploy.quantize.calibration.map_images import check_finite, map_images
+from xxdeploy.quantize.calibration.images import Batches, check_finite, map_images, single_images
 from xxdeploy.quantize.methods.channel_scales import Between, Vector, choose_scales
 from xxdeploy.quantize.policy import Role, role, weight_axis
 from xxdeploy.quantize.qdq import check_float_graph
@@ -51,7 +50,7 @@ _Sums = Mapping[str, tuple[Vector, Vector, Vector, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class LayerPair:
     """Two layers and what is between: ``first`` writes ``wide`` (before any activation), ``second`` reads ``read``.
 
     ``ceiling`` is that of the lowest Clip between them, infinity without one.
@@ -88,7 +87,7 @@ def equalize(model: OnnxModel, batches: Batches, *, on_progress: OnProgress | No
     """
     graph = Graph(model)
     check_float_graph(graph)
-    pairs = find_pairs(graph)
+    pairs = find_layer_pairs(graph)
     if not pairs:
         return model
     seen = _statistics(graph, pairs, batches, on_progress)
@@ -103,7 +102,7 @@ def equalize(model: OnnxModel, batches: Batches, *, on_progress: OnProgress | No
     return _scaled(graph, factors)
 
 
-def find_pairs(graph: Graph) -> tuple[Pair, ...]:
+def find_layer_pairs(graph: Graph) -> tuple[LayerPair, ...]:
     """Return the layers, in graph order, whose output one other layer reads, through homogeneous operators alone."""
     found = []
     for node in graph.nodes:
@@ -116,7 +115,7 @@ def find_pairs(graph: Graph) -> tuple[Pair, ...]:
             reader = graph.only_consumer(reader.output[0])
         if reader is None or not _is_layer(graph, reader):
             continue
-        found.append(Pair(node, reader, float(ceiling)))
+        found.append(LayerPair(node, reader, float(ceiling)))
     return tuple(found)
 
 
@@ -144,7 +143,7 @@ def _ceiling(graph: Graph, node: NodeProto) -> float | None:
     return np.inf if ceiling is None else ceiling
 
 
-def _statistics(graph: Graph, pairs: tuple[Pair, ...], batches: Batches, on_progress: OnProgress | None) -> _Sums:
+def _statistics(graph: Graph, pairs: tuple[LayerPair, ...], batches: Batches, on_progress: OnProgress | None) -> _Sums:
     """Return low, high, the sum of squares and the number of values of each tensor, by channel (axis 1)."""
     names = dict.fromkeys(name for pair in pairs for name in (pair.wide, pair.read))
     totals: dict[str, tuple[Vector, Vector, Vector, int]] = {}
@@ -152,7 +151,7 @@ def _statistics(graph: Graph, pairs: tuple[Pair, ...], batches: Batches, on_prog
     def look(tensors: Tensors) -> dict[str, tuple[Vector, Vector, Vector, int]]:
         return {name: _by_channel(name, tensors[name]) for name in names}
 
-    images = (batch[index : index + 1] for batch in batches() for index in range(len(batch)))
+    images = single_images(batches)
     for seen, found in enumerate(map_images(Observer(graph, names, threads=1), images, look), 1):
         for name, (low, high, square, count) in found.items():
             if name in totals:
@@ -162,8 +161,6 @@ def _statistics(graph: Graph, pairs: tuple[Pair, ...], batches: Batches, on_prog
             totals[name] = low, high, square, count
         if on_progress is not None:
             on_progress(Progress("equalize", seen))
-    if not totals:
-        raise no_images()
     return totals
 
 
@@ -174,7 +171,7 @@ def _by_channel(name: str, values: NDArray[np.float32]) -> tuple[Vector, Vector,
     return low, high, np.einsum("ij,ij->i", rows, rows).astype(np.float64), rows.shape[1]
 
 
-def _between(pair: Pair, seen: _Sums) -> Between:
+def _between(pair: LayerPair, seen: _Sums) -> Between:
     """Return what happens between the layers, and the room that each channel has."""
     low, high, square, count = seen[pair.read]
     top = np.maximum(seen[pair.wide][1], 0)

@@ -19,8 +19,7 @@ from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.optional import extra
-from xxdeploy.quantize.calibration.calibrate import Batches, no_images
-from xxdeploy.quantize.calibration.map_images import map_images
+from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
 from xxdeploy.quantize.methods.bias_correction import biased_layers, give_biases, mean_shift
 from xxdeploy.quantize.methods.moments import Moments, has_moments, measure_moments, taps_of
 from xxdeploy.quantize.methods.rounding import round_weights
@@ -28,7 +27,7 @@ from xxdeploy.quantize.methods.staged import StagedRun
 from xxdeploy.quantize.policy import weight_axis
 from xxdeploy.quantize.qdq import quantize
 from xxdeploy.quantize.scheme import Scheme
-from xxdeploy.quantize.x86.saturating_pairs import adds_pairs, fit_pairs
+from xxdeploy.quantize.x86.saturating_pairs import adds_in_16_bits, fit_saturating_pairs
 from xxdeploy.results import OnProgress, Progress, Ranges
 
 with extra("export"):
@@ -144,8 +143,8 @@ def _round(
     steps = weights / scale.astype(np.float64).reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
     rounded = round_weights(_to_groups(node, steps), moments.covariance, scheme.weight_max)
     values = _to_layout(rounded, axis, weights.shape)
-    if scheme.is_narrow(layer_name(node), node.output[0]) and adds_pairs(node, weights.shape):
-        values = fit_pairs(values, axis, steps)
+    if scheme.is_narrow(layer_name(node), node.output[0]) and adds_in_16_bits(node, weights.shape):
+        values = fit_saturating_pairs(values, axis, steps)
     constants[pair.input[0]] = values
     change = _to_groups(node, values.astype(np.float32) - nearest)
     moved = np.einsum("ngt,got->ngo", moments.means, change, optimize=True)
@@ -171,11 +170,8 @@ def _float_means(graph: Graph, outputs: list[str], batches: Batches) -> dict[str
     def look(tensors: Tensors) -> list[Means]:
         return [_channel_means(tensors[name]) for name in outputs]
 
-    singles = (batch[index : index + 1] for batch in batches() for index in range(len(batch)))
-    found = list(map_images(Observer(graph, outputs, threads=1), singles, look))
-    if not found:
-        raise no_images()
-    return {name: np.concatenate(means) for name, means in zip(outputs, zip(*found, strict=True), strict=True)}
+    by_image = list(map_images(Observer(graph, outputs, threads=1), single_images(batches), look))
+    return {name: np.concatenate(means) for name, means in zip(outputs, zip(*by_image, strict=True), strict=True)}
 
 
 def _channel_means(values: NDArray[np.float32]) -> Means:

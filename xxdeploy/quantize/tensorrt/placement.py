@@ -29,7 +29,7 @@ from xxdeploy.optional import extra
 from xxdeploy.quantize.integers import integer_weights
 from xxdeploy.quantize.placement import Layout, plan_layout
 from xxdeploy.quantize.policy import CPU, Role, role, weight_axis
-from xxdeploy.quantize.qdq import activation_grids, check_float_graph, checked
+from xxdeploy.quantize.qdq import check_float_graph, checked, layout_parameters
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.results import Ranges
 
@@ -99,11 +99,11 @@ class _Writer:
         rounding: Mapping[str, NDArray[np.int8]],
     ) -> None:
         self.graph, self.scheme, self.rounding = graph, scheme, rounding
-        self.layout, self.grids = layout, activation_grids(layout, ranges, scheme)
+        self.layout, self.parameters = layout, layout_parameters(layout, ranges, scheme)
         self.residuals = residuals(graph, layout)
         self.nodes: list[NodeProto] = []
         self.arrays: dict[str, NDArray[Any]] = dict(graph.arrays)
-        self.pairs: set[str] = set()
+        self.quantized: set[str] = set()
 
     def write(self) -> OnnxModel:
         for node in self.graph.nodes:
@@ -111,26 +111,26 @@ class _Writer:
             new.CopyFrom(node)
             compute = node.output[0] in self.layout.layers and role(self.graph, node, CPU) is Role.COMPUTE
             if compute:
-                new.input[0] = self._pair(node.input[0])
+                new.input[0] = self._quantize(node.input[0])
                 new.input[1] = self._weights(node)
             elif node.output[0] in self.residuals:
                 residual = self.residuals[node.output[0]]
-                new.input[:] = [self._pair(name) if name == residual else name for name in node.input]
+                new.input[:] = [self._quantize(name) if name == residual else name for name in node.input]
             self.nodes.append(new)
         return checked(self.graph, self.nodes, self.arrays)
 
-    def _pair(self, name: str) -> str:
+    def _quantize(self, name: str) -> str:
         """Quantize and dequantize a tensor, once for all that read it in integers; the others read it as it is."""
-        if name not in self.pairs:
-            self.pairs.add(name)
+        if name not in self.quantized:
+            self.quantized.add(name)
             root = self.layout.scale_of[name]
-            grid = self.grids[root]
-            self.arrays[f"{root}_scale"], self.arrays[f"{root}_zero_point"] = grid.scale, grid.zero_point
-            parameters = [f"{root}_scale", f"{root}_zero_point"]
+            parameters = self.parameters[root]
+            self.arrays[f"{root}_scale"], self.arrays[f"{root}_zero_point"] = parameters.scale, parameters.zero_point
+            names = [f"{root}_scale", f"{root}_zero_point"]
             quantized, dequantized = f"{name}_quantized", f"{name}_dequantized"
-            self.nodes.append(helper.make_node("QuantizeLinear", [name, *parameters], [quantized], name=quantized))
+            self.nodes.append(helper.make_node("QuantizeLinear", [name, *names], [quantized], name=quantized))
             self.nodes.append(
-                helper.make_node("DequantizeLinear", [quantized, *parameters], [dequantized], name=dequantized)
+                helper.make_node("DequantizeLinear", [quantized, *names], [dequantized], name=dequantized)
             )
         return f"{name}_dequantized"
 
@@ -142,7 +142,7 @@ class _Writer:
             axis,
             self.scheme,
             bias=None,
-            input_scale=float(self.grids[self.layout.scale_of[node.input[0]]].scale),
+            input_scale=float(self.parameters[self.layout.scale_of[node.input[0]]].scale),
         )
         names = [f"{stem}_quantized", f"{stem}_scale", f"{stem}_zero_point"]
         values = self.rounding.get(node.output[0], integers.values)

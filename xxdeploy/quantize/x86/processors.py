@@ -18,8 +18,8 @@ from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Arrays, GraphSession
 from xxdeploy.optional import extra
-from xxdeploy.quantize.calibration.calibrate import Batches, no_images
-from xxdeploy.quantize.x86.saturation import Tap, count_risky_pairs, integer_layers, rewrite
+from xxdeploy.quantize.calibration.images import Batches, single_images
+from xxdeploy.quantize.x86.saturation import Tap, count_saturating_pairs, integer_layers, rewrite
 from xxdeploy.results import OnProgress, Progress
 
 with extra("export"):
@@ -72,7 +72,7 @@ def risky_layers(int8: OnnxModel) -> Mapping[str, int]:
     Layers are named as in the float graph, in graph order. No image is needed: 0 means exact for every input.
     """
     layers = integer_layers(Graph(int8))
-    return {layer.name: count_risky_pairs(layer) for layer in layers if layer.in_pairs}
+    return {layer.name: count_saturating_pairs(layer) for layer in layers if layer.adds_in_16_bits}
 
 
 def observe_saturation(
@@ -91,8 +91,8 @@ def observe_saturation(
     """
     graph = Graph(int8)
     layers = integer_layers(graph)
-    risky = {layer.node.output[0]: layer for layer in layers if count_risky_pairs(layer)}
-    found = {layer.name: Saturation(layer.name, 0, 0.0, 0.0) for layer in layers if layer.in_pairs}
+    risky = {layer.node.output[0]: layer for layer in layers if count_saturating_pairs(layer)}
+    found = {layer.name: Saturation(layer.name, 0, 0.0, 0.0) for layer in layers if layer.adds_in_16_bits}
     if risky:
         model, taps = rewrite(graph, risky, tapped=True)
         for tap, (share, worst) in zip(taps, _measure(model, taps, batches, on_progress), strict=True):
@@ -129,15 +129,12 @@ def _measure(
     images, shares = 0, np.zeros(len(taps))
     worst, low, high = np.zeros(len(taps)), np.full(len(taps), math.inf), np.full(len(taps), -math.inf)
     # Every pair of weights has two inputs and a sum of its own: one image takes 100 MB, and is faster than several.
-    for image in (batch[index : index + 1] for batch in batches() for index in range(len(batch))):
+    for images, image in enumerate(single_images(batches), 1):
         rows = np.array(session.run(outputs, {source: image}), np.float64).reshape(len(taps), 4)
         shares += rows[:, 0]
         worst, low, high = np.maximum(worst, rows[:, 1]), np.minimum(low, rows[:, 2]), np.maximum(high, rows[:, 3])
-        images += 1
         if on_progress is not None:
             on_progress(Progress("observe saturation", images))
-    if not images:
-        raise no_images()
     for index, tap in enumerate(taps):
         span = max(high[index], 0.0) - min(low[index], 0.0)
         step = tap.step if tap.step is not None else span / _STEPS

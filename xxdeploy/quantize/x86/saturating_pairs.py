@@ -25,11 +25,11 @@ from xxdeploy.optional import extra
 with extra("export"):
     from onnx import NodeProto
 
-PAIR_MAX = 128
+LARGEST_SUM = 128
 """Largest ``|w0 + w1|`` of two weights of one sign whose products with 255 fit into 16 bits."""
 
 
-def adds_pairs(node: NodeProto, shape: tuple[int, ...]) -> bool:
+def adds_in_16_bits(node: NodeProto, shape: tuple[int, ...]) -> bool:
     """Tell whether the kernels for this Conv, Gemm or MatMul add in pairs; depthwise ones do not.
 
     ``shape`` is the weights'. A depth multiplier above 1 makes a depthwise convolution an ordinary one.
@@ -37,7 +37,7 @@ def adds_pairs(node: NodeProto, shape: tuple[int, ...]) -> bool:
     return node.op_type != "Conv" or shape[1] != 1 or shape[0] != attributes(node).get("group", 1)
 
 
-def pair_rows(weights: NDArray[Any], axis: int) -> NDArray[Any]:
+def kernel_rows(weights: NDArray[Any], axis: int) -> NDArray[Any]:
     """Return ``weights`` as (channels, k), in the order in which the kernels run along them.
 
     ``axis`` counts output channels: 0 or 1 of a matrix, 0 of a convolution (channels, inputs, *kernel).
@@ -47,28 +47,30 @@ def pair_rows(weights: NDArray[Any], axis: int) -> NDArray[Any]:
 
 
 def weights_from_rows(rows: NDArray[Any], axis: int, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Undo :func:`pair_rows` for weights of ``shape``."""
+    """Undo :func:`kernel_rows` for weights of ``shape``."""
     moved = [shape[axis], *(size for index, size in enumerate(shape) if index != axis)]
     last = rows.reshape([moved[0], *moved[2:], moved[1]])
     return np.ascontiguousarray(np.moveaxis(np.moveaxis(last, -1, 1), 0, axis))
 
 
-def risky_pairs(values: NDArray[np.int8], axis: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return (channel, k) of each pair of int8 weights that can saturate; k, even, counts along :func:`pair_rows`."""
-    channels, firsts = np.nonzero(_excess(pair_rows(values, axis))[:, ::2])
+def saturating_pairs(values: NDArray[np.int8], axis: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return (channel, k) of each pair of int8 weights that can saturate; k, even, counts along :func:`kernel_rows`."""
+    channels, firsts = np.nonzero(_excess(kernel_rows(values, axis))[:, ::2])
     return channels, 2 * firsts
 
 
-def fit_pairs(values: NDArray[np.int8], axis: int, steps: NDArray[np.floating[Any]] | None = None) -> NDArray[np.int8]:
-    """Return ``values`` with weights moved towards zero until no two neighbors pass ``PAIR_MAX``.
+def fit_saturating_pairs(
+    values: NDArray[np.int8], axis: int, steps: NDArray[np.floating[Any]] | None = None
+) -> NDArray[np.int8]:
+    """Return ``values`` with weights moved towards zero until no two neighbors pass ``LARGEST_SUM``.
 
     Where the kernel is larger than one position and the number of inputs is odd, every neighbor along
-    :func:`pair_rows` counts, whichever phase a kernel starts in; else only the pairs (0, 1), (2, 3) and so on.
+    :func:`kernel_rows` counts, whichever phase a kernel starts in; else only the pairs (0, 1), (2, 3) and so on.
     ``steps``, in the same layout, are the values before rounding: what has to go is shared out so that the two weights
     of a pair stay as close to them as they can, in the sense of squares. Without, both move alike.
     """
-    rows = pair_rows(values, axis).astype(np.int16)
-    wanted = (rows if steps is None else pair_rows(steps, axis)).astype(np.float64)
+    rows = kernel_rows(values, axis).astype(np.int16)
+    wanted = (rows if steps is None else kernel_rows(steps, axis)).astype(np.float64)
     for k in np.flatnonzero(_relevant(values.shape, rows) & _excess(rows).any(axis=0)):
         excess = _excess(rows[:, k : k + 2])[:, 0]
         size = np.abs(rows[:, k : k + 2])
@@ -80,20 +82,20 @@ def fit_pairs(values: NDArray[np.int8], axis: int, steps: NDArray[np.floating[An
 
 
 def narrow_scale(weights: NDArray[np.floating[Any]], axis: int) -> NDArray[np.float64]:
-    """Return the smallest scale (channels,) under which no pair passes ``PAIR_MAX``, but for rounding.
+    """Return the smallest scale (channels,) under which no pair passes ``LARGEST_SUM``, but for rounding.
 
     Never more than seven-bit weights need: ``max|w| / 64``.
     """
-    rows = pair_rows(weights, axis).astype(np.float64)
+    rows = kernel_rows(weights, axis).astype(np.float64)
     sums = np.where(_same_sign(rows), np.abs(rows[:, :-1] + rows[:, 1:]), 0.0)[:, _relevant(weights.shape, rows)]
-    largest: NDArray[np.float64] = sums.max(axis=1, initial=0.0) / PAIR_MAX
+    largest: NDArray[np.float64] = sums.max(axis=1, initial=0.0) / LARGEST_SUM
     return largest
 
 
 def _excess(rows: NDArray[Any]) -> NDArray[np.int16]:
-    """Return the excess over ``PAIR_MAX`` of each two neighbors, (channels, k - 1)."""
+    """Return the excess over ``LARGEST_SUM`` of each two neighbors, (channels, k - 1)."""
     wide = rows.astype(np.int16)
-    sums = np.abs(wide[:, :-1] + wide[:, 1:]) - PAIR_MAX
+    sums = np.abs(wide[:, :-1] + wide[:, 1:]) - LARGEST_SUM
     return np.where(_same_sign(wide), np.maximum(sums, 0), 0).astype(np.int16)
 
 

@@ -27,7 +27,7 @@ from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.quantize.policy import weight_axis
-from xxdeploy.quantize.x86.saturating_pairs import adds_pairs, pair_rows, risky_pairs
+from xxdeploy.quantize.x86.saturating_pairs import adds_in_16_bits, kernel_rows, saturating_pairs
 
 with extra("export"):
     from onnx import NodeProto, TensorProto, helper
@@ -60,9 +60,9 @@ class IntegerLayer:
     between: tuple[NodeProto, ...] = field(repr=False)
 
     @property
-    def in_pairs(self) -> bool:
+    def adds_in_16_bits(self) -> bool:
         """Whether processors without VNNI add this layer's products in 16 bits."""
-        return adds_pairs(self.node, self.values.shape)
+        return adds_in_16_bits(self.node, self.values.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +93,15 @@ def emulate_avx2(int8: OnnxModel) -> OnnxModel:
         ``unreadable-onnx``.
     """
     graph = Graph(int8)
-    risky = {layer.node.output[0]: layer for layer in integer_layers(graph) if count_risky_pairs(layer)}
+    risky = {layer.node.output[0]: layer for layer in integer_layers(graph) if count_saturating_pairs(layer)}
     if not risky:
         return int8
     return rewrite(graph, risky)[0]
 
 
-def count_risky_pairs(layer: IntegerLayer) -> int:
+def count_saturating_pairs(layer: IntegerLayer) -> int:
     """Return how many pairs of weights can overflow 16 bits for some input; 0 if the layer is exact everywhere."""
-    return len(risky_pairs(layer.values, layer.axis)[0]) if layer.in_pairs else 0
+    return len(saturating_pairs(layer.values, layer.axis)[0]) if layer.adds_in_16_bits else 0
 
 
 def integer_layers(graph: Graph) -> tuple[IntegerLayer, ...]:
@@ -320,8 +320,8 @@ class _Pairs:
 
     @classmethod
     def of(cls, layer: IntegerLayer) -> _Pairs:
-        channels, firsts = risky_pairs(layer.values, layer.axis)
-        rows = pair_rows(layer.values, layer.axis).astype(np.float32)
+        channels, firsts = saturating_pairs(layer.values, layer.axis)
+        rows = kernel_rows(layer.values, layer.axis).astype(np.float32)
         count, each = len(channels), np.arange(len(channels))
         conv = layer.node.op_type == "Conv"
         width = layer.values.shape[1] if conv else rows.shape[1]  # input channels at one position of the kernel

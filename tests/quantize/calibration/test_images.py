@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xxdeploy.quantize.calibration.map_images import map_images
+from xxdeploy.quantize.calibration.images import map_images
 
 IMAGES = [np.full((1, 2, 2, 3), value, np.float32) for value in range(7)]
 

@@ -1,4 +1,4 @@
-"""Look at the tensors of many images, several images at a time, and take the answers in order."""
+"""Run many images through a graph, one by one or several at a time, and return the answers in order."""
 
 from __future__ import annotations
 
@@ -12,13 +12,37 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import ConversionError
+from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel.run import Observer, Tensors
 
 T = TypeVar("T")
 
+Batches = Callable[[], Iterable[NDArray[np.float32]]]
+"""Returns preprocessed batches (n, h, w, c) float32, each of any n, from the first image on at every call."""
+
 MEMORY = 1 << 30
 """Bytes of tensors in memory at a time: those of one image of NASNetLarge are two thirds of it."""
+
+
+def single_images(batches: Batches) -> Iterator[NDArray[np.float32]]:
+    """Yield each image as a batch (1, h, w, c).
+
+    Raises
+    ------
+    UsageError
+        ``no-calibration-images``: at the end, if there was none.
+    """
+    seen = False
+    for batch in batches():
+        for index in range(len(batch)):
+            seen = True
+            yield batch[index : index + 1]
+    if not seen:
+        raise UsageError(
+            "there is not one calibration image",
+            hint="give a folder with a few hundred images of the kind that the model will see",
+            code="no-calibration-images",
+        )
 
 
 def map_images(
