@@ -7,11 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.results import Progress
+from xxdeploy.results import ComparisonRecord, Progress
 from xxdeploy.verify import (
     compare_with,
-    comparison_facts,
-    comparison_sentence,
     judge_paired,
     mcnemar_exact,
     paired_difference_interval,
@@ -185,19 +183,19 @@ def test_the_sentence_and_the_facts() -> None:
     q = p.copy()
     q[0], q[1] = [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]
     found = judge_paired(p, q, [1, 0, *([0] * 6), 2, 2], names=("keras", "onnx-int8"))
-    assert comparison_sentence(found) == (
+    assert found.sentence == (
         "top-1 70.0 -> 70.0 (+0.0 points, 95 % -32.7..+32.7, McNemar p 1.00), same class on 80.0 % (49.0..94.3), "
         "KL 0.035 (10 images)"
     )
-    assert comparison_facts(found) == {
+    assert found.record == ComparisonRecord(**{
         "reference": "keras", "candidate": "onnx-int8", "images": 10, "sqnr_db": 11.8, "cosine": 0.8333,
-        "agreement": 0.8, "agreement_interval": [0.4902, 0.9433], "kl_nats": 0.0347, "top1": [0.7, 0.7],
-        "change": 0.0, "change_interval": [-0.3267, 0.3267], "gained": 1, "lost": 1, "mcnemar_p": 1.0,
-    }  # fmt: skip
+        "agreement": 0.8, "agreement_interval": (0.4902, 0.9433), "kl_nats": 0.0347, "top1": (0.7, 0.7),
+        "change": 0.0, "change_interval": (-0.3267, 0.3267), "gained": 1, "lost": 1, "mcnemar_p": 1.0,
+    })  # fmt: skip
 
 
 def test_the_sentence_of_features() -> None:
     left = np.array([[3.0, -4.0]], np.float32)
     found = judge_paired(left, left * np.float32(0.9), classes=False)
-    assert comparison_sentence(found) == "SQNR 20.0 dB, lowest cosine 1.0000 (1 image)"
-    assert set(comparison_facts(found)) == {"reference", "candidate", "images", "sqnr_db", "cosine"}
+    assert found.sentence == "SQNR 20.0 dB, lowest cosine 1.0000 (1 image)"
+    assert found.record == ComparisonRecord("reference", "candidate", 1, 1.0, 20.0)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.results import Parity, Progress
+from xxdeploy.results import Parity
 from xxdeploy.verify import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,
@@ -49,7 +49,7 @@ def test_measures_by_hand() -> None:
     parity = compare(left, right, images([0, 1], 1))
     assert parity == Parity(
         reference="keras",
-        candidate="onnx",
+        stage="onnx",
         images=2,
         max_abs=0.25,
         mean_abs=0.125,
@@ -163,10 +163,9 @@ def test_no_images(batches: list[F32]) -> None:
     assert caught.value.code == "no-images"
 
 
-def test_progress_counts_images() -> None:
-    seen: list[Progress] = []
-    compare(*tables([[1, 2]], [[1, 2]]), images([0] * 5, 2), on_progress=seen.append, total=5)
-    assert seen == [Progress("parity onnx", done, 5) for done in (2, 4, 5)]
+def test_the_stage_has_the_candidates_name_unless_it_is_named() -> None:
+    named = compare(*tables([[1, 2]], [[1, 2]]), images([0]), stage="onnx-fp32", output="block", optimized=False)
+    assert (named.stage, named.output, named.optimized) == ("onnx-fp32", "block", False)
 
 
 def parity(**changes: float) -> Parity:
@@ -202,7 +201,7 @@ def test_the_message_names_each_measure_with_its_limit() -> None:
     with pytest.raises(VerificationError) as caught:
         check(parity(cosine=0.5, agreement=0.25), Tolerance("calibrate again", cosine=0.9, agreement=0.8))
     assert caught.value.render() == (
-        "error[parity]: onnx-int8 is not keras: lowest cosine 0.5 (at least 0.9), top-1 agreement 0.25 (at least 0.8), "
+        "error[parity]: onnx-int8 does not match keras: lowest cosine 0.5 (at least 0.9), top-1 agreement 0.25 (at least 0.8), "
         "on 100 images\n hint: calibrate again"
     )
 

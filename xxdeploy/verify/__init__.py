@@ -2,7 +2,6 @@
 
 from xxdeploy.verify.accuracy import evaluate
 from xxdeploy.verify.comparison import Comparison, Reference, compare_with, judge_paired, record_reference
-from xxdeploy.verify.evidence import comparison_facts, comparison_sentence
 from xxdeploy.verify.parity import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,
@@ -53,8 +52,6 @@ __all__ = [
     "check_min_agreement",
     "compare",
     "compare_with",
-    "comparison_facts",
-    "comparison_sentence",
     "drop_verdict",
     "evaluate",
     "images_needed",

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.results import OnProgress, Progress, Runner, decibels
-from xxdeploy.verify.divergence import are_probabilities, cosines, kl_divergence
-from xxdeploy.verify.outputs import labels_of_batch, run_finite
+from xxdeploy.results import ComparisonRecord, OnProgress, Progress, Runner, decibels
+from xxdeploy.verify.outputs import are_probabilities, cosines, kl_divergence, labels_of_batch, run_finite
 from xxdeploy.verify.statistics import Interval, PairedChange, change_from_counts, wilson_interval
 
 
@@ -74,6 +73,49 @@ class Comparison:
     def top1(self) -> tuple[float, float] | None:
         """Top-1 (0..1) of the reference and of the candidate; None without labels."""
         return None if self.right is None else (self.right[0] / self.images, self.right[1] / self.images)
+
+    @property
+    def record(self) -> ComparisonRecord:
+        """Return the figures for a manifest, rounded to what repeats."""
+        change, top1 = self.change, self.top1
+        return ComparisonRecord(
+            reference=self.reference,
+            candidate=self.candidate,
+            images=self.images,
+            sqnr_db=None if self.sqnr_db is None else round(self.sqnr_db, 1),
+            cosine=round(self.cosine, 4),
+            agreement=None if self.agreement is None else round(self.agreement, 4),
+            agreement_interval=_rounded(self.agreement_interval),
+            kl_nats=None if self.kl_mean is None else float(f"{self.kl_mean:.3g}"),
+            top1=None if top1 is None else (round(top1[0], 4), round(top1[1], 4)),
+            change=None if change is None else round(change.change, 4),
+            change_interval=None if change is None else _rounded(change.interval),
+            gained=None if change is None else change.gained,
+            lost=None if change is None else change.lost,
+            mcnemar_p=None if change is None else float(f"{change.p_value:.3g}"),
+        )
+
+    @property
+    def sentence(self) -> str:
+        """Return the figures on one line, in percent, with 95 % intervals."""
+        parts = []
+        if self.top1 is not None and (change := self.change) is not None:
+            before, after = (100 * share for share in self.top1)
+            low, high = 100 * change.interval.low, 100 * change.interval.high
+            parts.append(
+                f"top-1 {before:.1f} -> {after:.1f} ({_signed(100 * change.change)} points, "
+                f"95 % {_signed(low)}..{_signed(high)}, McNemar p {_probability(change.p_value)})"
+            )
+        if self.agreement is not None and (interval := self.agreement_interval) is not None:
+            parts.append(
+                f"same class on {100 * self.agreement:.1f} % ({100 * interval.low:.1f}..{100 * interval.high:.1f})"
+            )
+        if self.kl_mean is not None:
+            parts.append(f"KL {self.kl_mean:.2g}" if self.kl_mean < 0.001 else f"KL {self.kl_mean:.3f}")
+        if self.agreement is None:
+            sqnr = "no signal" if self.sqnr_db is None else f"SQNR {self.sqnr_db:.1f} dB"
+            parts.append(f"{sqnr}, lowest cosine {self.cosine:.4f}")
+        return f"{', '.join(parts)} ({self.images} image{'s' if self.images != 1 else ''})"
 
 
 def record_reference(
@@ -232,3 +274,16 @@ def _checksum(batch: NDArray[np.float32], before: int) -> int:
 
 def _no_images(name: str) -> UsageError:
     return UsageError(f"no images to compare with {name} on", hint="give a folder that holds images", code="no-images")
+
+
+def _rounded(interval: Interval | None) -> tuple[float, float] | None:
+    return None if interval is None else (round(interval.low, 4), round(interval.high, 4))
+
+
+def _signed(value: float) -> str:
+    """Write points with a sign; nothing is +0.0."""
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
+def _probability(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.01 else f"{value:.2f}"

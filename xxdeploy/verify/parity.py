@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.results import OnProgress, Parity, Progress, Runner
-from xxdeploy.verify.divergence import are_probabilities, cosines, scores
-from xxdeploy.verify.outputs import run_finite
+from xxdeploy.results import Parity, Runner
+from xxdeploy.verify.outputs import are_probabilities, cosines, run_finite, scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +107,9 @@ def compare(
     candidate: Runner,
     batches: Iterable[NDArray[np.float32]],
     *,
-    on_progress: OnProgress | None = None,
-    total: int | None = None,
+    stage: str | None = None,
+    output: str = "",
+    optimized: bool = True,
 ) -> Parity:
     """Run both on the same batches and measure how far the outputs are apart.
 
@@ -121,10 +121,9 @@ def compare(
         The two runners; the reference's outputs are what ``max_rel`` is relative to.
     batches
         Preprocessed batches ``(n, h, w, c)`` float32 with any number of images each.
-    on_progress
-        Called after each batch with the images done, as step ``parity CANDIDATE``.
-    total
-        Number of images, if known, for the progress.
+    stage, output, optimized
+        The names under which the result is kept, see :class:`xxdeploy.results.Parity`; ``stage`` is the candidate's
+        name by default.
 
     Returns
     -------
@@ -150,8 +149,6 @@ def compare(
                 code="output-shape",
             )
         sums.add(left, right)
-        if on_progress is not None:
-            on_progress(Progress(f"parity {candidate.name}", sums.images, total))
     if not sums.images:
         raise UsageError(
             f"no images to compare {candidate.name} with {reference.name} on",
@@ -161,7 +158,7 @@ def compare(
     relative_to_zero = math.inf if sums.max_abs else 0.0
     return Parity(
         reference=reference.name,
-        candidate=candidate.name,
+        stage=candidate.name if stage is None else stage,
         images=sums.images,
         max_abs=sums.max_abs,
         mean_abs=sums.sum_abs / sums.values,
@@ -169,6 +166,8 @@ def compare(
         cosine=sums.cosine,
         agreement=sums.agreeing / sums.images,
         scores=sums.scores,
+        output=output,
+        optimized=optimized,
     )
 
 
@@ -196,7 +195,7 @@ def check(parity: Parity, tolerance: Tolerance) -> None:
     ]
     if outside:
         raise VerificationError(
-            f"{parity.candidate} is not {parity.reference}: {', '.join(outside)}, on {parity.images} "
+            f"{parity.candidate} does not match {parity.reference}: {', '.join(outside)}, on {parity.images} "
             f"image{'s' if parity.images != 1 else ''}",
             hint=tolerance.remedy,
             code="parity",

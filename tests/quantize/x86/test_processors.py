@@ -8,14 +8,13 @@ from satnets import CASES, Case, brute_conv, conv_input, conv_model
 from xxdeploy.errors import UsageError
 from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.x86.processors import (
-    ProcessorVerdict,
     Saturation,
     judge_processors,
     observe_saturation,
     risky_layers,
     saturating,
 )
-from xxdeploy.results import Progress
+from xxdeploy.results import ProcessorVerdict, Progress
 
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[9]], ids=str)

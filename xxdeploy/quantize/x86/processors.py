@@ -20,12 +20,11 @@ from xxdeploy.onnxmodel.run import Arrays, GraphSession
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import Batches, single_images
 from xxdeploy.quantize.x86.saturation import Tap, count_saturating_pairs, integer_layers, rewrite
-from xxdeploy.results import OnProgress, Progress
+from xxdeploy.results import CPUS, OnProgress, ProcessorVerdict, Progress
 
 with extra("export"):
     from onnx import ModelProto, ValueInfoProto, helper
 
-CPUS = ("vnni", "avx2", "arm")
 _STEPS = 255
 
 
@@ -41,29 +40,6 @@ class Saturation:
     pairs: int
     share: float
     worst: float
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessorVerdict:
-    """What becomes of a model on one kind of processor.
-
-    ``exact``: every layer computes what the graph says, on the images seen. Otherwise ``saturating_layers`` are off,
-    the worst first; ``worst_layer`` has the largest error, ``worst_steps`` (steps of its output), and ``worst_share``
-    (0..1) of its values are off.
-    """
-
-    cpu: str
-    exact: bool
-    saturating_layers: tuple[str, ...] = ()
-    worst_layer: str | None = None
-    worst_share: float = 0.0
-    worst_steps: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.cpu not in CPUS:
-            raise ValueError(f"cpu must be one of {', '.join(CPUS)}, not {self.cpu!r}")
-        if self.exact == bool(self.saturating_layers) or (self.worst_layer is None) != self.exact:
-            raise ValueError("exact means without saturating layers")
 
 
 def risky_layers(int8: OnnxModel) -> Mapping[str, int]:

@@ -1,0 +1,55 @@
+"""The values that flow between the steps. All frozen; each refuses an impossible state at birth."""
+
+from xxdeploy.results.evidence import (
+    CPUS,
+    AccuracyRecord,
+    CalibrationRecord,
+    ComparisonRecord,
+    Evidence,
+    Fp16Record,
+    Parity,
+    ProcessorVerdict,
+    Rung,
+    RunnerAccuracy,
+    worst_parities,
+)
+from xxdeploy.results.noise import CEILING_DB, LayerNoise, decibels, noise_from_json, noise_to_json
+from xxdeploy.results.values import (
+    Accuracy,
+    ManyRunner,
+    ModelFile,
+    ModelOutput,
+    OnProgress,
+    Progress,
+    Ranges,
+    Runner,
+    StepRecord,
+)
+
+__all__ = [
+    "CEILING_DB",
+    "CPUS",
+    "Accuracy",
+    "AccuracyRecord",
+    "CalibrationRecord",
+    "ComparisonRecord",
+    "Evidence",
+    "Fp16Record",
+    "LayerNoise",
+    "ManyRunner",
+    "ModelFile",
+    "ModelOutput",
+    "OnProgress",
+    "Parity",
+    "ProcessorVerdict",
+    "Progress",
+    "Ranges",
+    "Rung",
+    "Runner",
+    "RunnerAccuracy",
+    "StepRecord",
+    "decibels",
+    "noise_from_json",
+    "noise_to_json",
+    "worst_parities",
+]

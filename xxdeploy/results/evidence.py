@@ -1,0 +1,370 @@
+"""The manifest's ``evidence``: what an export measured, as typed values and as JSON.
+
+A bundle comes from somewhere else, so types and ranges are checked when evidence is read. Parts may be absent, and keys
+that are not known here are skipped: bundles of every version of xxdeploy can be read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from xxdeploy.results.values import StepRecord
+from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, typed, wrong_value
+
+R = TypeVar("R")
+_LARGEST_INTEGER = 1 << 53
+
+
+def _check_shares(**shares: float | None) -> None:
+    for name, share in shares.items():
+        if share is not None and not 0 <= share <= 1:
+            raise ValueError(f"{name} must be 0 to 1, not {share}")
+
+
+def _check_images(images: int) -> None:
+    if images < 1:
+        raise ValueError(f"{images} images cannot have been measured")
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """The distance of a stage's outputs from the reference's, on the same images.
+
+    ``stage`` is the model that was measured (``onnx-int8``), ``output`` its output by name (empty: the first), and
+    ``optimized`` is False where ONNX Runtime ran it with its graph optimizations off. ``max_abs`` and ``mean_abs`` are
+    over all output values; ``max_rel`` is ``max_abs`` over the largest reference magnitude; ``cosine`` is the lowest
+    cosine similarity of any image; ``agreement`` the share (0..1) of images with the same top-1 class. ``scores`` is
+    the lowest cosine of the softmax's inputs, about their mean; None where the outputs are no probabilities.
+    """
+
+    reference: str
+    stage: str
+    images: int
+    max_abs: float
+    mean_abs: float
+    max_rel: float
+    cosine: float
+    agreement: float
+    scores: float | None = None
+    output: str = ""
+    optimized: bool = True
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        _check_shares(agreement=self.agreement)
+
+    @property
+    def title(self) -> str:
+        """Return the stage and, if it is not the first, its output: ``embedding of onnx-int8``."""
+        return f"{self.output} of {self.stage}" if self.output else self.stage
+
+    @property
+    def candidate(self) -> str:
+        """Return the measured model for messages: ``onnx-int8, unoptimized``."""
+        return self.title if self.optimized else f"{self.title}, unoptimized"
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the fields, floats with three digits: the last bits of a sum of rounding errors do not repeat."""
+        values = {
+            key: float(f"{value:.3g}") if isinstance(value, float) else value
+            for key, value in _json_from_record(self).items()
+        }
+        return {**values, "candidate": self.candidate}
+
+    @classmethod
+    def from_json(cls, value: JsonValue, where: str) -> Parity:
+        """Read an entry; the stage of older bundles stands in ``candidate``: ``block of onnx-fp32, unoptimised``."""
+        entries = dict(as_object(value, where))
+        if "stage" not in entries and isinstance(candidate := entries.get("candidate"), str):
+            title, _, how = candidate.partition(", ")
+            output, _, stage = title.rpartition(" of ")
+            entries |= {"stage": stage, "output": output, "optimized": not how}
+        return _record_from_json(cls, entries, where)
+
+
+def worst_parities(parities: Iterable[Parity]) -> dict[str, Parity]:
+    """Return one parity for each ``title``: of ONNX Runtime's optimizations off and on the worse, figure by figure."""
+    worst: dict[str, Parity] = {}
+    for parity in parities:
+        other = worst.setdefault(parity.title, parity)
+        worst[parity.title] = replace(
+            parity,
+            max_abs=max(parity.max_abs, other.max_abs),
+            mean_abs=max(parity.mean_abs, other.mean_abs),
+            max_rel=max(parity.max_rel, other.max_rel),
+            cosine=min(parity.cosine, other.cosine),
+            agreement=min(parity.agreement, other.agreement),
+        )
+    return worst
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRecord:
+    """A :class:`xxdeploy.verify.Comparison`, rounded to what repeats; None where something was not measured.
+
+    Shares are 0..1, ``change`` is that of top-1 (negative for a loss), intervals are at 95 %.
+    """
+
+    reference: str
+    candidate: str
+    images: int
+    cosine: float
+    sqnr_db: float | None = None
+    agreement: float | None = None
+    agreement_interval: tuple[float, float] | None = None
+    kl_nats: float | None = None
+    top1: tuple[float, float] | None = None
+    change: float | None = None
+    change_interval: tuple[float, float] | None = None
+    gained: int | None = None
+    lost: int | None = None
+    mcnemar_p: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        before, after = self.top1 or (None, None)
+        _check_shares(agreement=self.agreement, reference_top1=before, candidate_top1=after)
+        if (self.agreement is None) != (self.agreement_interval is None):
+            raise ValueError("an agreement needs its interval")
+        if len({self.top1 is None, self.change is None, self.change_interval is None}) > 1:
+            raise ValueError("top1, change and change_interval belong together")
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One rung of the INT8 ladder, compared with the float model on the selection images.
+
+    ``taken`` tells whether it is in the bundle. ``milliseconds`` is the median of one image, interleaved with the float
+    model's ``float_milliseconds``; ``seconds`` is the time to make it. Times are None where the rung was read from a
+    manifest, which holds what repeats only.
+    """
+
+    name: str
+    taken: bool
+    comparison: ComparisonRecord
+    milliseconds: float | None = None
+    float_milliseconds: float | None = None
+    seconds: float | None = None
+
+    @property
+    def drop(self) -> float | None:
+        """Return the loss of top-1 (0..1), negative for a gain."""
+        return None if self.comparison.change is None else 0.0 - self.comparison.change
+
+    @property
+    def of_float(self) -> float | None:
+        """Return the time as a ratio of the float model's."""
+        times = self.milliseconds, self.float_milliseconds
+        return None if times[0] is None or times[1] is None else times[0] / times[1]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessorVerdict:
+    """What becomes of an INT8 model on one kind of processor: ``vnni``, ``avx2`` or ``arm``.
+
+    ``exact``: every layer computes what the graph says, on the images seen. Otherwise ``saturating_layers`` are off,
+    the worst first; ``worst_layer`` has the largest error, ``worst_steps`` (steps of its output), and ``worst_share``
+    (0..1) of its values are off.
+    """
+
+    cpu: str
+    exact: bool
+    saturating_layers: tuple[str, ...] = ()
+    worst_layer: str | None = None
+    worst_share: float = 0.0
+    worst_steps: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.cpu not in CPUS:
+            raise ValueError(f"cpu must be one of {', '.join(CPUS)}, not {self.cpu!r}")
+        if self.exact == bool(self.saturating_layers) or (self.worst_layer is None) != self.exact:
+            raise ValueError("exact means without saturating layers")
+
+
+CPUS = ("vnni", "avx2", "arm")
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRecord:
+    """``method`` is the calibrator, ``data_sha256`` the digest of the images and of how they were preprocessed."""
+
+    method: str
+    images: int
+    data_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerAccuracy:
+    """Shares (0..1) of one runner; ``agreement`` is with the first runner, Keras."""
+
+    runner: str
+    agreement: float
+    top1: float | None = None
+    top5: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_shares(agreement=self.agreement, top1=self.top1, top5=self.top5)
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyRecord:
+    """Accuracy of each runner on the evaluation images; ``data_sha256`` as in :class:`CalibrationRecord`."""
+
+    images: int
+    data_sha256: str
+    runners: tuple[RunnerAccuracy, ...]
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class Fp16Record:
+    """``kept`` maps the layers that stay in float32 to the reason; ``largest`` is the largest magnitude seen."""
+
+    kept: Mapping[str, str]
+    largest: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an export measured; an empty part or None was not measured.
+
+    ``comparison`` holds each file compared with Keras on the evaluation images, ``selection`` with the float model on
+    the selection images; ``recipe`` is a quantization recipe in its JSON form, ``engine`` the proof of a TensorRT
+    engine's precision.
+    """
+
+    parity: tuple[Parity, ...] = ()
+    passes: tuple[StepRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    calibration: CalibrationRecord | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    ladder: tuple[Rung, ...] = ()
+    selection: tuple[ComparisonRecord, ...] = ()
+    processors: tuple[ProcessorVerdict, ...] = ()
+    fp16: Fp16Record | None = None
+    comparison: tuple[ComparisonRecord, ...] = ()
+    accuracy: AccuracyRecord | None = None
+    engine: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def equalized(self) -> bool:
+        """Tell whether the recipe changed the float weights before it quantized them."""
+        return self.recipe.get("equalization") is True
+
+    @property
+    def fp32_difference(self) -> float | None:
+        """Return the largest absolute difference of the float32 graph from Keras; None if it was not measured."""
+        return max((parity.max_abs for parity in self.parity if parity.stage == "onnx-fp32"), default=None)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return the object for the manifest: every part that was measured, without times."""
+        document = _json_from_record(self)
+        document |= {
+            "parity": [parity.to_json() for parity in self.parity],
+            "passes": [{"step": record.step, **record.facts} for record in self.passes],
+            "notes": list(self.notes),
+        }
+        if self.ladder:
+            document["ladder"] = [
+                {"rung": rung.name, "taken": rung.taken, **_json_from_record(rung.comparison)} for rung in self.ladder
+            ]
+        return document
+
+    @classmethod
+    def from_json(cls, value: JsonValue) -> Evidence:
+        """Read a manifest's ``evidence``.
+
+        Raises
+        ------
+        BundleError
+            ``manifest-value``: a part has the wrong type, misses a key, or holds a number outside its range.
+        """
+        entries = {key: item for key, item in as_object(value, "evidence").items() if item is not None}
+        special = {
+            "parity": lambda item, where: Parity.from_json(item, where),
+            "passes": _step_from_json,
+            "ladder": _rung_from_json,
+        }
+        parts = {
+            name: tuple(read(item, f"evidence.{name}") for item in typed(entries.pop(name, []), list, name))
+            for name, read in special.items()
+        }
+        return replace(_record_from_json(cls, entries, "evidence"), **parts)
+
+
+def _step_from_json(value: JsonValue, where: str) -> StepRecord:
+    facts = dict(as_object(value, where))
+    step = typed(facts.pop("step", None), str, f"{where}.step")
+    for name, fact in facts.items():
+        if not isinstance(fact, str | int | float):
+            raise wrong_value(f"{where}.{name[:80]} must be text, a number, true or false")
+    return StepRecord(step, facts)  # type: ignore[arg-type]
+
+
+def _rung_from_json(value: JsonValue, where: str) -> Rung:
+    entries = as_object(value, where)
+    name = typed(entries.get("rung"), str, f"{where}.rung")
+    taken = typed(entries.get("taken"), bool, f"{where}.taken")
+    return Rung(name, taken, _record_from_json(ComparisonRecord, entries, where))
+
+
+def _json_from_record(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass as JSON values, without those that have their default."""
+    document = {}
+    for entry in fields(record):
+        value = getattr(record, entry.name)
+        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+        if value != default or isinstance(value, bool):
+            document[entry.name] = _json(value)
+    return document
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    return _json_from_record(value) if is_dataclass(value) else dict(value) if isinstance(value, Mapping) else value
+
+
+def _record_from_json(kind: type[R], value: JsonValue, where: str) -> R:
+    """Read a dataclass: unknown keys are skipped, absent ones take their default, types are those of the fields."""
+    entries, hints = as_object(value, where), get_type_hints(kind)
+    values = {
+        entry.name: _value(hints[entry.name], entries[entry.name], f"{where}.{entry.name}")
+        for entry in fields(kind)  # type: ignore[arg-type]
+        if entry.name in entries
+    }
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:  # a key is absent; a number is out of range
+        raise wrong_value(f"{where} cannot be read: {str(error)[:200]}") from error
+
+
+def _value(kind: Any, value: JsonValue, where: str) -> Any:
+    """Return ``value`` as a ``kind``, the type of a dataclass's field."""
+    if kind is Any:
+        return value
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType:  # X | None
+        return None if value is None else _value(arguments[0], value, where)
+    if origin is tuple:
+        items = typed(value, list, where)
+        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else list(arguments)
+        if len(kinds) != len(items):
+            raise wrong_value(f"{where} must have {len(kinds)} entries, not {len(items)}")
+        return tuple(_value(inner, item, where) for inner, item in zip(kinds, items, strict=True))
+    if origin is Mapping:
+        return {key: _value(arguments[1], item, where) for key, item in as_object(value, where).items()}
+    if is_dataclass(kind):
+        return _record_from_json(kind, value, where)
+    if kind is float:
+        number = float(value) if type(value) is int and abs(value) < _LARGEST_INTEGER else typed(value, float, where)
+        if not math.isfinite(number):
+            raise wrong_value(f"{where} must be finite")
+        return number
+    return typed(value, kind, where)

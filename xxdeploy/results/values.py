@@ -1,0 +1,183 @@
+"""Runners, model files, ranges and accuracies: the values that one step hands to the next."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.errors import ConversionError
+from xxdeploy.onnxmodel.model import OnnxModel
+
+
+class Runner(Protocol):
+    """Anything that maps a batch to outputs: Keras, an ONNX Runtime session, an engine."""
+
+    @property
+    def name(self) -> str:
+        """What the runner is called in tables: ``keras``, ``onnx-fp32``, ``onnx-int8``."""
+        ...
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map a preprocessed batch ``(n, h, w, c)`` float32 to ``(n, classes)`` (or features) float32."""
+        ...
+
+
+class ManyRunner(Runner, Protocol):
+    """A runner of a model that may have several outputs; ``run`` returns the first."""
+
+    def run_all(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Map a preprocessed batch to every output by its name, the first one first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOutput:
+    """One output of a model: its name in the graph, and its number of ``classes`` (None: features)."""
+
+    name: str
+    classes: int | None
+
+    @property
+    def task(self) -> str:
+        """Return ``classification`` or ``features``."""
+        return "features" if self.classes is None else "classification"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model file of a bundle, before it is written.
+
+    ``name`` is that of its variant in the manifest; ``scheme`` names its number types (``float32``, ``static-w8c-a8``);
+    ``requires`` holds the processor features without which it must not be picked. ``answers`` is the model that
+    computes on this machine the outputs of this file on its own processor.
+    """
+
+    name: str
+    model: OnnxModel
+    scheme: str
+    requires: tuple[str, ...]
+    answers: OnnxModel
+
+    @property
+    def precision(self) -> str:
+        """Return ``fp32``, ``fp16`` or ``int8``."""
+        return {"float32": "fp32", "float16": "fp16"}.get(self.scheme, "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranges:
+    """The range (low, high) of each activation tensor, as calibration measured it.
+
+    ``method`` is the calibrator with its parameter (``minmax``, ``percentile-99.99``). The digests of the model and of
+    the images are the key under which the result may be reused; ``images`` is their number.
+    """
+
+    method: str
+    model_digest: str
+    data_digest: str
+    images: int
+    ranges: Mapping[str, tuple[float, float]] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in self.ranges.items():
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ConversionError(
+                    f"calibration saw a non-finite value in tensor {name!r}: {low}..{high}",
+                    hint="look for NaN or infinity in the weights (`xxdeploy inspect`) and in the images",
+                    code="non-finite-range",
+                )
+            if low > high:
+                raise ValueError(f"range of {name!r} is empty: {low} > {high}")
+
+    def to_json(self) -> str:
+        """Serialize with sorted keys; floats survive the round trip."""
+        return json.dumps(
+            {
+                "method": self.method,
+                "model_digest": self.model_digest,
+                "data_digest": self.data_digest,
+                "images": self.images,
+                "ranges": {name: list(pair) for name, pair in self.ranges.items()},
+            },
+            indent=1,
+            sort_keys=True,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Ranges:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ConversionError
+            ``damaged-ranges``: not JSON, a field missing, unknown or of another type, an empty range;
+            ``non-finite-range``.
+        """
+        try:
+            value = json.loads(text)
+            ranges = {str(name): (float(low), float(high)) for name, (low, high) in value.pop("ranges").items()}
+            fields = {"method": str, "model_digest": str, "data_digest": str, "images": int}
+            if any(type(value[field]) is not kind for field, kind in fields.items()):
+                raise TypeError("a field has the wrong type")
+            return cls(ranges=ranges, **value)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            raise ConversionError(
+                f"the calibration record cannot be read: {error}",
+                hint="delete the file and calibrate again",
+                code="damaged-ranges",
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """The top-1 class of each image by one runner, in the order of the set: two runners are compared image by image.
+
+    ``top1`` and ``top5`` are shares (0..1) of right images; None where the set has no labels.
+    """
+
+    runner: str
+    top1: float | None
+    top5: float | None
+    classes: tuple[int, ...] = field(repr=False)
+
+    @property
+    def images(self) -> int:
+        """Return the number of images."""
+        return len(self.classes)
+
+    def agreement(self, other: Accuracy) -> float:
+        """Return the share of images (0..1) with the same top-1 class in both."""
+        if self.images != other.images or not self.images:
+            raise ValueError("agreement needs two runs over the same images")
+        return float(np.mean(np.asarray(self.classes) == np.asarray(other.classes)))
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """A step's name, the figures it counted (``facts``), and the seconds it took.
+
+    ``facts`` are reproducible and may go into a bundle; ``seconds`` never does.
+    """
+
+    step: str
+    facts: Mapping[str, str | int | float | bool]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a step has come: ``done`` of ``total`` units (images, layers); ``total`` None if unknown."""
+
+    step: str
+    done: int
+    total: int | None = None
+
+
+OnProgress = Callable[[Progress], None]
+"""A callback that a long step calls while it runs. The command line draws it; the library never prints."""
