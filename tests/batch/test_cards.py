@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from job_parts import cell, make_template
+from job_parts import cell, make_template, manifest
 
 from xxdeploy.batch.cards import (
     card_differences,
@@ -121,7 +121,7 @@ def _set(card: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     ],
 )
 def test_what_is_different_is_named(tmp_path: Path, path: str, value: Any, says: str) -> None:
-    evidence = {"parity": [{"candidate": "onnx-fp32", "images": 9, "max_abs": 1e-7, "max_rel": 1e-7}]}
+    evidence = {"parity": [{**manifest()["evidence"]["parity"][1], "max_abs": 1e-7, "max_rel": 1e-7}]}
     source = {"weights": "imagenet", "options": {}}
     card = made(tmp_path, evidence={**evidence, "accuracy": ACCURACY}, source=source)
     (problem,) = card_differences(card, _set(card, path, value))
@@ -137,7 +137,7 @@ def test_what_is_different_is_named(tmp_path: Path, path: str, value: Any, says:
     ],
 )
 def test_another_processor_is_no_difference(tmp_path: Path, path: str, value: float) -> None:
-    evidence = {"parity": [{"candidate": "onnx-fp32", "images": 9, "max_abs": 1e-7, "max_rel": 1e-7}]}
+    evidence = {"parity": [{**manifest()["evidence"]["parity"][1], "max_abs": 1e-7, "max_rel": 1e-7}]}
     source = {"weights": "imagenet", "options": {}}
     card = made(tmp_path, evidence={**evidence, "accuracy": ACCURACY}, source=source)
     assert card_differences(card, _set(card, path, value)) == ()

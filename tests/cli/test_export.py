@@ -16,9 +16,8 @@ from xxdeploy.errors import VerificationError
 from xxdeploy.exporter import ExportOptions, ExportResult, TableRow
 from xxdeploy.exporter.options import OPTIONS
 from xxdeploy.exporter.report_data import command_of
-from xxdeploy.exporter.result import RungRow
 from xxdeploy.models.catalog import ModelSpec
-from xxdeploy.results import OnProgress, Parity, Progress, StepRecord
+from xxdeploy.results import ComparisonRecord, OnProgress, Parity, Progress, Rung, StepRecord
 
 Capture = pytest.CaptureFixture[str]
 
@@ -47,7 +46,7 @@ class FakeExport:
                 TableRow("onnx-int8", 3_700_000, 3.617, 0.791, None, 0.9852),
             ),
             parities=(
-                Parity("keras", "onnx-fp32, unoptimized", 32, 3.14e-7, 1e-9, 1e-6, 0.9999999, 1.0),
+                Parity("keras", "onnx-fp32", 32, 3.14e-7, 1e-9, 1e-6, 0.9999999, 1.0, optimized=False),
                 Parity("keras", "onnx-fp32", 32, 4.2e-7, 1e-9, 1e-6, 1.0, 1.0),
             ),
             steps=(StepRecord("convert", {"nodes": 100}, 1.5),),
@@ -111,11 +110,19 @@ def test_what_a_person_sees(fake: FakeExport, capsys: Capture) -> None:
     ]
 
 
+def selected(agreement: float, change: float, kl: float) -> ComparisonRecord:
+    """A comparison on 256 selection images."""
+    return ComparisonRecord(
+        "onnx-fp32", "onnx-int8", 256, 0.9, agreement=agreement, agreement_interval=(0.9, 1.0), kl_nats=kl,
+        top1=(0.8, 0.8 + change), change=change, change_interval=(-0.1, 0.1),
+    )  # fmt: skip
+
+
 def test_the_ladder_sentences_and_processors_have_their_place(fake: FakeExport, capsys: Capture) -> None:
     fake.changes = {
         "rungs": (
-            RungRow("plain", 256, 0.9883, 0.004, 0.0037, 21.0, 3.87, 7.96, 8.2, True),
-            RungRow("calibrator", 256, 0.9766, -0.004, 0.0038, 20.0, 3.9, 7.8, 28.1, False),
+            Rung("plain", True, selected(0.9883, -0.004, 0.0037), 3.87, 7.96, 8.2),
+            Rung("calibrator", False, selected(0.9766, 0.004, 0.0038), 3.9, 7.8, 28.1),
         ),
         "sentences": ("onnx-int8: same class on 98.8 %",),
         "processors": ("int8, for x86: exact", "int8-arm, for ARM: the same"),
@@ -148,7 +155,9 @@ def test_the_ladder_sentences_and_processors_have_their_place(fake: FakeExport, 
 
 
 def test_rungs_of_features_and_without_labels(fake: FakeExport, capsys: Capture) -> None:
-    fake.changes = {"rungs": (RungRow("plain", 20, None, None, None, 31.26, 3.87, 7.96, 8.2, True),)}
+    fake.changes = {
+        "rungs": (Rung("plain", True, ComparisonRecord("onnx-fp32", "onnx-int8", 20, 0.9, 31.26), 3.87, 7.96, 8.2),)
+    }
     assert main(["export", "mobilenetv2", "--int8", "--no-top"]) == 0
     assert capsys.readouterr().out.splitlines()[1:4:2] == [
         "rung             SQNR      p50  of float  made in",

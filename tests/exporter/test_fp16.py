@@ -94,6 +94,7 @@ def test_a_layer_that_would_overflow_is_named(images: Path) -> None:
     fp32 = scaled()
     inputs: Inputs = catalog_inputs(LENET, ExportOptions.of("fp16", weights="none", calibration=images / "plain"))
     half = make_fp16(inputs, fp32, np.ones((1, 28, 28, 1), np.float32), lambda _: None)
-    assert set(half.facts["fp16"]["kept"]) >= {"two", "three"}
+    assert half.evidence.fp16 is not None
+    assert set(half.evidence.fp16.kept) >= {"two", "three"}
     assert "two (values up to" in half.sentences[1]
     assert "for their values" in half.sentences[1]

@@ -45,7 +45,7 @@ def test_an_export_is_proven_complete_and_repeatable(plan: ExportOptions, images
         "onnx-fp32, unoptimized", "onnx-fp32", "onnx-int8, unoptimized", "onnx-int8",
         "onnx-int8-avx2, unoptimized", "onnx-int8-avx2",
     ]  # fmt: skip
-    assert [rung.rung for rung in result.rungs] == ["plain"]
+    assert [rung.name for rung in result.rungs] == ["plain"]
     assert all(parity.max_abs < 1e-6 for parity in result.parities[:2])
     assert {"build", "calibrate", "accuracy keras", "accuracy onnx-int8", "write"} <= {event.step for event in seen}
     assert max(event.done for event in seen if event.step == "calibrate") == 20
@@ -101,7 +101,7 @@ def test_a_bundle_for_one_kind_of_processor(plan: ExportOptions, tmp_path: Path,
 def test_the_sample_export_is_honest_and_repeatable(tmp_path: Path) -> None:
     plan = ExportOptions.of("int8", weights="sample", cpu="vnni", max_drop=2.0, min_agreement=95.0)
     result = export(LENET, plan, tmp_path / "one")
-    assert [(rung.rung, rung.images) for rung in result.rungs] == [("plain", 50)]
+    assert [(rung.name, rung.comparison.images) for rung in result.rungs] == [("plain", 50)]
     kept = [sentence for sentence in result.sentences if "is kept" in sentence or "cannot support" in sentence]
     assert len(kept) == 2 * len(result.rows[2:])  # both promises, for each model of its own
     export(LENET, plan, tmp_path / "two")

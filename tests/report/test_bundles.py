@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny_bundle
+from reportpages import COMPARED, EVIDENCE
 
 from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import BundleError, UsageError
@@ -13,7 +13,6 @@ from xxdeploy.report import REPORT
 from xxdeploy.report.bundles import compare_bundles, report_bundle
 
 PAGE = "<!doctype html><title>tiny</title>"
-ACCURACY = {"images": 20, "data_sha256": "0" * 64, "runners": [{"runner": "onnx-portable", "top1": 0.5, "top5": 1.0}]}
 
 
 @pytest.fixture
@@ -49,11 +48,10 @@ def test_two_bundles(tmp_path: Path) -> None:
     bundles = []
     for seed, top1 in enumerate((0.5, 0.6)):
         parts, manifest = tiny_bundle.parts_and_manifest(seed=seed)
-        accuracy = json.loads(json.dumps(ACCURACY))
-        accuracy["runners"][0]["top1"] = top1
-        bundles.append(pack(replace(manifest, evidence={"accuracy": accuracy}), parts, tmp_path / f"b{seed}"))
+        evidence = {**EVIDENCE, "comparison": [{**COMPARED, "top1": [0.5, top1]}]}
+        bundles.append(pack(replace(manifest, evidence=evidence), parts, tmp_path / f"b{seed}"))
     report = compare_bundles(bundles[0], bundles[1], tmp_path / "c.html")
     rows = {row.name: row for row in report.rows}
-    assert (rows["variant here"].left, rows["top-1"].change != "") == ("fp32, float32", True)
+    assert (rows["variant here"].left, rows["top-1"].change) == ("fp32, float32", "+10.0 points")
     assert rows["time here, p50"].change
     assert "A tiny-0 and B tiny-1" in report.page.read_text()

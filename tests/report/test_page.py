@@ -10,7 +10,7 @@ import pytest
 from reportpages import COMPARED, EVIDENCE, MEASURED, NOISE, Page, manifest
 
 from xxdeploy.report import Changed, Timing, render_report
-from xxdeploy.report.verdicts import verdicts
+from xxdeploy.report.page import verdicts
 
 
 def test_everything_that_was_measured_is_there() -> None:

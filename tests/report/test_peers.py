@@ -42,16 +42,16 @@ def test_the_section_stands_behind_the_times_and_is_escaped() -> None:
         assert each in told
     assert "not shown" not in told
     assert "<INT8>" not in shown
-    assert shown.index("Time of one image") < shown.index("Beside its peers") < shown.index("Make it again")
+    assert shown.index("Time of one image") < shown.index("Compared with its peers") < shown.index("Reproduce it")
     older = with_peers(page.replace(MARK, ""), peers_from_json(text(), "tiny"))
-    assert older.index("Calibration") < older.index("Beside its peers") < older.index("Make it again")
+    assert older.index("Calibration") < older.index("Compared with its peers") < older.index("Reproduce it")
 
 
 def test_older_files_have_medians_alone() -> None:
     old = {key: value for key, value in ROW.items() if key != "one_thread_times_ms"}
     shown = with_peers(MARK, peers_from_json(text(rows=[old]), "tiny"))
     assert "LiteRT" in shown
-    assert "each dot" not in shown
+    assert "one dot" not in shown
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
-from xxdeploy.report import Changed, LadderRung, Measured, Timing
-from xxdeploy.results import LayerNoise
+from xxdeploy.report import Changed, Measured, Timing
+from xxdeploy.results import ComparisonRecord, LayerNoise, Rung
 from xxdeploy.runtime.bundle.manifest import GoldenSpec, Manifest, Variant
 from xxdeploy.runtime.image.preprocess import Preprocess
 
@@ -33,6 +33,10 @@ EVIDENCE: dict[str, Any] = {
     "recipe": {"scheme": "static-w8c-a8"},
     "notes": ["a note"],
 }  # fmt: skip
+SELECTED = ComparisonRecord(
+    "onnx-fp32", "onnx-int8", 256, 0.97, 25.0, agreement=0.988, agreement_interval=(0.966, 0.996), kl_nats=0.003,
+    top1=(0.8, 0.796), change=-0.004, change_interval=(-0.014, 0.006),
+)  # fmt: skip
 MEASURED = Measured(
     timings=(
         Timing("keras", 14_000_000, (20.0, 21.0, 22.0)),
@@ -40,7 +44,7 @@ MEASURED = Measured(
         Timing("onnx-int8", 3_700_000, (4.0, 4.1, 40.0)),
     ),
     steps=(("build", 2.0), ("remove_identity", 0.001), ("quantize", 30.0)),
-    rungs=(LadderRung("recipe mobilenetv2", True, 0.988, 0.004, 0.003, 25.0, 0.46, 40.0),),
+    rungs=(Rung("recipe mobilenetv2", True, SELECTED, 4.6, 10.0, 40.0),),
     candidate="onnx-int8",
     changes=2,
     changed=(Changed("n1/a.jpg", "tabby", "tiger cat", "tabby", "data:image/jpeg;base64,AAAA"),),

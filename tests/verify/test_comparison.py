@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -187,11 +188,11 @@ def test_the_sentence_and_the_facts() -> None:
         "top-1 70.0 -> 70.0 (+0.0 points, 95 % -32.7..+32.7, McNemar p 1.00), same class on 80.0 % (49.0..94.3), "
         "KL 0.035 (10 images)"
     )
-    assert found.record == ComparisonRecord(**{
+    assert asdict(found.record) == {
         "reference": "keras", "candidate": "onnx-int8", "images": 10, "sqnr_db": 11.8, "cosine": 0.8333,
         "agreement": 0.8, "agreement_interval": (0.4902, 0.9433), "kl_nats": 0.0347, "top1": (0.7, 0.7),
         "change": 0.0, "change_interval": (-0.3267, 0.3267), "gained": 1, "lost": 1, "mcnemar_p": 1.0,
-    })  # fmt: skip
+    }  # fmt: skip
 
 
 def test_the_sentence_of_features() -> None:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,13 +165,12 @@ def test_no_images(batches: list[F32]) -> None:
 
 
 def test_the_stage_has_the_candidates_name_unless_it_is_named() -> None:
-    named = compare(*tables([[1, 2]], [[1, 2]]), images([0]), stage="onnx-fp32", output="block", optimized=False)
+    named = compare(*tables([[1, 2]], [[1, 2]]), images([0], 1), stage="onnx-fp32", output="block", optimized=False)
     assert (named.stage, named.output, named.optimized) == ("onnx-fp32", "block", False)
 
 
-def parity(**changes: float) -> Parity:
-    measures = {"max_abs": 0.0, "mean_abs": 0.0, "max_rel": 0.0, "cosine": 1.0, "agreement": 1.0} | changes
-    return Parity("keras", "onnx-int8", 100, **measures)
+def parity(**changes: Any) -> Parity:
+    return replace(Parity("keras", "onnx-int8", 100, 0.0, 0.0, 0.0, 1.0, 1.0), **changes)
 
 
 @pytest.mark.parametrize(
@@ -201,8 +201,8 @@ def test_the_message_names_each_measure_with_its_limit() -> None:
     with pytest.raises(VerificationError) as caught:
         check(parity(cosine=0.5, agreement=0.25), Tolerance("calibrate again", cosine=0.9, agreement=0.8))
     assert caught.value.render() == (
-        "error[parity]: onnx-int8 does not match keras: lowest cosine 0.5 (at least 0.9), top-1 agreement 0.25 (at least 0.8), "
-        "on 100 images\n hint: calibrate again"
+        "error[parity]: onnx-int8 does not match keras: lowest cosine 0.5 (at least 0.9), top-1 agreement 0.25 "
+        "(at least 0.8), on 100 images\n hint: calibrate again"
     )
 
 

@@ -10,7 +10,8 @@ import json
 import math
 import mmap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from xxdeploy.batch.jobs import Cell, is_model_file
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import find
 from xxdeploy.onnxmodel.wire import split
+from xxdeploy.results import Evidence, worst_parities
 from xxdeploy.runtime.bundle.manifest import MANIFEST
 
 Card = dict[str, Any]
@@ -40,7 +42,7 @@ def card_from_bundle(cell: Cell, bundle: Path) -> Card:
     were labeled images.
     """
     manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
-    source, evidence = manifest["source"], manifest["evidence"]
+    source, evidence = manifest["source"], Evidence.from_json(manifest["evidence"])
     weights = source.get("weights", "its own")  # a model file brings them, and has no options
     sizes = {entry["path"]: entry["size"] for entry in manifest["files"]}
     variants = {}
@@ -61,21 +63,23 @@ def card_from_bundle(cell: Cell, bundle: Path) -> Card:
         "options": {key: value for key, value in source.get("options", {}).items() if value is not None},
         "task": manifest["task"],
         "variants": variants,
-        "parity": _parity(evidence["parity"]),
+        "parity": _parity(evidence),
     }
     if not is_model_file(cell.model) and _is_whole(card["options"], cell):
         card["parameters"] = find(cell.model).parameters
     if cell.precision == "int8":
-        card["calibration"] = evidence.get("calibration")
-        card["recipe"] = evidence.get("recipe")
-    if weights != "none" and "accuracy" in evidence:
-        found = evidence["accuracy"]
+        card["calibration"] = None if evidence.calibration is None else asdict(evidence.calibration)
+        card["recipe"] = dict(evidence.recipe) or None
+    if weights != "none" and (accuracy := evidence.accuracy) is not None:
         card["accuracy"] = {
-            "images": found["images"],
-            "data_sha256": found["data_sha256"],
+            "images": accuracy.images,
+            "data_sha256": accuracy.data_sha256,
             **{
-                row["runner"]: {key: round(row[key], 4) for key in ("top1", "top5", "agreement")}
-                for row in found["runners"]
+                row.runner: {
+                    key: None if share is None else round(share, 4)
+                    for key, share in (("top1", row.top1), ("top5", row.top5), ("agreement", row.agreement))
+                }
+                for row in accuracy.runners
             },
         }
     return card
@@ -153,14 +157,15 @@ def _compare_variants(expected: Mapping[str, Any], found: Mapping[str, Any]) -> 
     return problems
 
 
-def _parity(parities: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    stages: dict[str, dict[str, float]] = {}
-    for each in parities:
-        stage = str(each["candidate"]).partition(", ")[0]
-        worst = stages.setdefault(stage, {"max_abs": 0.0, "max_rel": 0.0, "images": each["images"]})
-        for key in ("max_abs", "max_rel"):
-            worst[key] = max(worst[key], rounded_up(each[key]))
-    return stages
+def _parity(evidence: Evidence) -> dict[str, dict[str, float]]:
+    return {
+        title: {
+            "max_abs": rounded_up(parity.max_abs),
+            "max_rel": rounded_up(parity.max_rel),
+            "images": parity.images,
+        }
+        for title, parity in worst_parities(evidence.parity).items()
+    }
 
 
 def rounded_up(value: float) -> float:

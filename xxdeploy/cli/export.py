@@ -24,8 +24,7 @@ from xxdeploy.exporter.options import (
 
 if TYPE_CHECKING:
     from xxdeploy.exporter import ExportResult
-    from xxdeploy.exporter.result import RungRow
-    from xxdeploy.results import Parity
+    from xxdeploy.results import Parity, Rung
 
 NAME = "export"
 EXAMPLE = """Examples:
@@ -136,43 +135,46 @@ def _show(result: ExportResult) -> None:
     print_line(f"next: xxdeploy bench {bundle}" if features else f"next: xxdeploy predict {bundle} PHOTO.jpg")
 
 
-def _show_rungs(rungs: Sequence[RungRow]) -> None:
+def _show_rungs(rungs: Sequence[Rung]) -> None:
     """Print the ladder: what each rung gave on the selection images, and what it costs on the device."""
-    features = rungs[0].agreement is None
+    features = rungs[0].comparison.agreement is None
     headings = ("rung", "", "SQNR" if features else "agreement", "KL", "drop", "p50", "of float", "made in")
     table = [
         (
-            row.rung,
-            "taken" if row.taken else "left",
-            (f"{row.sqnr_db:.1f} dB" if row.sqnr_db is not None else "-") if features else share(row.agreement),
-            "-" if row.kl_nats is None else f"{row.kl_nats:.4f}",
-            share(row.drop),
-            milliseconds(row.latency_p50_ms),
-            f"{row.latency_p50_ms / row.float_latency_p50_ms:.2f}x",
-            f"{row.seconds:.0f} s",
+            rung.name,
+            "taken" if rung.taken else "left",
+            _decibels(rung.comparison.sqnr_db) if features else share(rung.comparison.agreement),
+            "-" if rung.comparison.kl_nats is None else f"{rung.comparison.kl_nats:.4f}",
+            share(rung.drop),
+            milliseconds(rung.milliseconds),
+            "-" if rung.of_float is None else f"{rung.of_float:.2f}x",
+            "-" if rung.seconds is None else f"{rung.seconds:.0f} s",
         )
-        for row in rungs
+        for rung in rungs
     ]
-    print_line(f"INT8 beside float on {rungs[0].images} images:")
+    print_line(f"INT8 beside float on {rungs[0].comparison.images} images:")
     print_table(*_measured(headings, table), left=2)
     print_line()
 
 
+def _decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} dB"
+
+
 def _show_parities(parities: Sequence[Parity], *, features: bool) -> None:
     """Print how far each stage is from Keras: of ONNX Runtime's optimizations off and on, the worse."""
-    stages: dict[str, list[Parity]] = {}
-    for parity in parities:
-        stages.setdefault(parity.candidate.partition(", ")[0], []).append(parity)
+    from xxdeploy.results import worst_parities
+
     headings = (f"beside {parities[0].reference}", "images", "largest difference", "cosine", "agreement")
     table = [
         (
-            stage,
-            str(found[0].images),
-            f"{max(each.max_abs for each in found):.1e}",
-            f"{min(each.cosine for each in found):.4f}",
-            "-" if features else share(min(each.agreement for each in found)),
+            title,
+            str(parity.images),
+            f"{parity.max_abs:.1e}",
+            f"{parity.cosine:.4f}",
+            "-" if features else share(parity.agreement),
         )
-        for stage, found in stages.items()
+        for title, parity in worst_parities(parities).items()
     ]
     print_table(*_measured(headings, table))
 

@@ -25,7 +25,7 @@ from xxdeploy.exporter.stages import Remembered, prove_stage, tolerance_for
 from xxdeploy.models.catalog import BuildOptions, find
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import Parity, noise_from_json
+from xxdeploy.results import Evidence, Parity, noise_from_json
 from xxdeploy.runtime.bundle.files import read_entry
 from xxdeploy.runtime.bundle.labels import labels_from_text
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
@@ -342,8 +342,7 @@ def _weight_text(fault: WeightFault) -> str:
 
 
 def _equalized(manifest: Manifest) -> bool:
-    recipe = manifest.evidence.get("recipe")
-    return isinstance(recipe, dict) and bool(recipe.get("equalization"))
+    return Evidence.from_json(manifest.evidence).equalized
 
 
 def _runs_here(variant: Variant) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xxdeploy.datasets.batch_size import EVALUATION_BATCH
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter.stages import FromPixels, measure_latency
+from xxdeploy.results import Evidence
 from xxdeploy.runtime import Runtime
 from xxdeploy.runtime.engines.session import Session
 from xxdeploy.verify import evaluate
@@ -59,11 +60,9 @@ def check_agreement(runtime: Runtime, truth: Truth, images: ImageSet, least: flo
 
 def _recorded_agreement(runtime: Runtime) -> float:
     low = _FLOOR[runtime.variant.precision]
-    comparisons = runtime.manifest.evidence.get("comparison")
-    for each in comparisons if isinstance(comparisons, list) else ():
-        interval = each.get("agreement_interval") if isinstance(each, dict) else None
-        if isinstance(interval, list) and each["candidate"] == f"onnx-{runtime.variant.name}":
-            low = max(low, float(interval[0]) - _SLACK)
+    for record in Evidence.from_json(runtime.manifest.evidence).comparison:
+        if record.agreement_interval is not None and record.candidate == f"onnx-{runtime.variant.name}":
+            low = max(low, record.agreement_interval[0] - _SLACK)
     return low
 
 
@@ -107,11 +106,11 @@ def check_accuracy(runtime: Runtime, images: ImageSet) -> dict[str, str]:
 
 
 def _recorded(runtime: Runtime) -> tuple[float, int, str] | None:
-    accuracy: Any = runtime.manifest.evidence.get("accuracy")
-    name = runtime.variant.name
-    for row in accuracy["runners"] if isinstance(accuracy, dict) else ():
-        if row["runner"] in (f"onnx-{name}", f"onnx-{name.removesuffix('-arm')}") and row["top1"] is not None:
-            return float(row["top1"]), int(accuracy["images"]), str(accuracy["data_sha256"])
+    accuracy, name = Evidence.from_json(runtime.manifest.evidence).accuracy, runtime.variant.name
+    for row in () if accuracy is None else accuracy.runners:
+        if row.runner in (f"onnx-{name}", f"onnx-{name.removesuffix('-arm')}") and row.top1 is not None:
+            assert accuracy is not None
+            return row.top1, accuracy.images, accuracy.data_sha256
     return None
 
 

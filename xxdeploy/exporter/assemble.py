@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -16,7 +16,17 @@ from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import ModelFile
 from xxdeploy.lowering.ort_format import ort_from_onnx
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.results import Accuracy, ModelOutput, Parity, Ranges, StepRecord
+from xxdeploy.results import (
+    Accuracy,
+    AccuracyRecord,
+    CalibrationRecord,
+    Evidence,
+    ModelOutput,
+    Parity,
+    Ranges,
+    RunnerAccuracy,
+    StepRecord,
+)
 from xxdeploy.runtime.bundle.labels import text_from_labels
 from xxdeploy.runtime.bundle.manifest import (
     SCHEMA_VERSION,
@@ -88,7 +98,7 @@ def _answers(model: OnnxModel, batch: NDArray[np.float32], *, optimize: bool = T
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """Models that are ready to be packed, and where they came from. ``found`` is evidence that INT8 adds."""
+    """Models that are ready to be packed, and where they came from. ``evidence`` is that of the steps so far."""
 
     name: str
     source: Mapping[str, Any]
@@ -100,7 +110,7 @@ class Built:
     fp32_digest: str
     ranges: Ranges | None
     records: Mapping[str, bytes]
-    found: Mapping[str, Any]
+    evidence: Evidence
 
 
 def bundle_parts(
@@ -146,7 +156,7 @@ def bundle_parts(
         files=(),
         tools=tool_versions(),
         source={**built.source, "keras_name": built.keras_name, "fp32_sha256": built.fp32_digest},
-        evidence=_evidence(built, parities, accuracies, passes),
+        evidence=_evidence(built, parities, accuracies, passes).to_json(),
         more_outputs=more,
     )
     return manifest, files
@@ -188,40 +198,21 @@ def tool_versions() -> dict[str, str]:
 
 def _evidence(
     built: Built, parities: Sequence[Parity], accuracies: Sequence[Accuracy], passes: Sequence[StepRecord]
-) -> dict[str, Any]:
-    evidence: dict[str, Any] = {
-        "parity": [_rounded(asdict(parity)) for parity in parities],
-        "passes": [{"step": record.step, **record.facts} for record in passes],
-        "notes": list(built.inputs.notes),
-    }
-    if built.ranges is not None:
-        evidence["calibration"] = {
-            "method": built.ranges.method,
-            "images": built.ranges.images,
-            "data_sha256": built.ranges.data_digest,
-        }
-    evidence |= built.found
-    if accuracies and built.inputs.evaluation is not None:
-        evidence["accuracy"] = {
-            "images": accuracies[0].images,
-            "data_sha256": built.inputs.data_digest(built.inputs.evaluation),
-            "runners": [
-                {
-                    "runner": found.runner,
-                    "top1": found.top1,
-                    "top5": found.top5,
-                    "agreement": found.agreement(accuracies[0]),
-                }
-                for found in accuracies
-            ],
-        }
-    return evidence
-
-
-def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep three digits: the last bits of a difference of rounding errors say nothing."""
-    return {
-        key: float(f"{value:.3g}") if isinstance(value, float) else value
-        for key, value in values.items()
-        if value is not None
-    }
+) -> Evidence:
+    ranges, evaluation = built.ranges, built.inputs.evaluation
+    return replace(
+        built.evidence,
+        parity=tuple(parities),
+        passes=tuple(passes),
+        notes=tuple(built.inputs.notes),
+        calibration=None if ranges is None else CalibrationRecord(ranges.method, ranges.images, ranges.data_digest),
+        accuracy=None
+        if not accuracies or evaluation is None
+        else AccuracyRecord(
+            accuracies[0].images,
+            built.inputs.data_digest(evaluation),
+            tuple(
+                RunnerAccuracy(each.runner, each.agreement(accuracies[0]), each.top1, each.top5) for each in accuracies
+            ),
+        ),
+    )

@@ -15,7 +15,7 @@ from xxdeploy.exporter.ladder import Goal, Judge, loss
 from xxdeploy.exporter.quantizer import Workshop
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import OnProgress
+from xxdeploy.results import OnProgress, ProcessorVerdict
 from xxdeploy.runtime.image.grid import ChannelGrid
 from xxdeploy.verify import Comparison
 
@@ -23,7 +23,7 @@ with extra("export"):
     from xxdeploy.lowering.uint8_channels import take_uint8_channels
     from xxdeploy.lowering.x86_file import to_x86_file
     from xxdeploy.quantize.recipe import QuantizationRecipe
-    from xxdeploy.quantize.x86.processors import ProcessorVerdict, judge_processors, observe_saturation, risky_layers
+    from xxdeploy.quantize.x86.processors import judge_processors, observe_saturation, risky_layers
     from xxdeploy.quantize.x86.saturation import emulate_avx2
 
 SATURATION_IMAGES = 32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from xxdeploy.datasets.batch_size import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import OnProgress, Ranges
+from xxdeploy.results import Evidence, Fp16Record, OnProgress, Ranges
 
 with extra("export"):
     from xxdeploy.lowering.cast_fp16 import Fp16, cast_fp16
@@ -28,7 +27,7 @@ class Half:
 
     model: OnnxModel
     ranges: Ranges | None
-    facts: dict[str, Any]
+    evidence: Evidence
     sentences: tuple[str, ...]
 
 
@@ -50,7 +49,7 @@ def make_fp16(
     if not trained:
         cast = cast_fp16(fp32)
         words = ("fp16: random weights, so no ranges were checked", *_kept(cast))
-        return Half(cast.model, None, {"fp16": _facts(cast)}, words)
+        return Half(cast.model, None, _evidence(cast), words)
     if images is None:
         ranges = observe_extremes(fp32, lambda: iter([made_up]), on_progress=report)
         seen = "made-up pictures only: give --calibration to check it on yours"
@@ -67,11 +66,11 @@ def make_fp16(
     cast = cast_fp16(fp32, ranges)
     largest = max(max(abs(low), abs(high)) for low, high in ranges.ranges.values())
     said = [f"fp16: values up to {largest:.3g} (float16 holds 65504), seen on {seen}", *_kept(cast)]
-    return Half(cast.model, ranges, {"fp16": {**_facts(cast), "largest": float(f"{largest:.3g}")}}, tuple(said))
+    return Half(cast.model, ranges, _evidence(cast, float(f"{largest:.3g}")), tuple(said))
 
 
-def _facts(cast: Fp16) -> dict[str, Any]:
-    return {"kept": {each.layer: each.reason for each in cast.kept}}
+def _evidence(cast: Fp16, largest: float | None = None) -> Evidence:
+    return Evidence(fp16=Fp16Record({kept.layer: kept.reason for kept in cast.kept}, largest))
 
 
 def _kept(cast: Fp16) -> list[str]:

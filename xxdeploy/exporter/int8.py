@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from xxdeploy.datasets import ImageSet
 from xxdeploy.datasets.batch_size import EVALUATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.cpu_variants import BuiltVariant, Judges, Variants, int8_variants
-from xxdeploy.exporter.ladder import Climb, Goal, Judge, Rung, climb
+from xxdeploy.exporter.ladder import Climb, Goal, Judge, climb
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.quantizer import Workshop, has_layer
-from xxdeploy.exporter.result import RungRow
 from xxdeploy.exporter.source import Source
 from xxdeploy.exporter.stages import measure_latency
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import LayerNoise, OnProgress, Progress, Ranges, noise_to_json
+from xxdeploy.results import Evidence, LayerNoise, OnProgress, Progress, Ranges, noise_to_json
 from xxdeploy.runtime.engines.ort import OrtSession
-from xxdeploy.verify import Comparison, compare_with, comparison_facts, record_reference
+from xxdeploy.verify import Comparison, compare_with, record_reference
 
 with extra("export"):
     from xxdeploy.quantize.measure.sensitivity import layer_noise
@@ -47,11 +45,6 @@ class Int8:
     noise: tuple[LayerNoise, ...]
 
     @property
-    def rungs(self) -> tuple[RungRow, ...]:
-        """The ladder as rows of a table."""
-        return tuple(_row(rung) for rung in self.climbed.rungs)
-
-    @property
     def records(self) -> Mapping[str, bytes]:
         """Files for the bundle."""
         return {"sensitivity.json": noise_to_json(self.noise).encode()}
@@ -63,20 +56,14 @@ class Int8:
         return self.climbed.comparison, *(each for each in others if each is not None)
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """Reproducible facts for the manifest: no milliseconds."""
-        return {
-            "recipe": self.climbed.recipe.to_json(),
-            "ladder": [
-                {"rung": rung.name, "taken": rung.taken, **comparison_facts(rung.comparison)}
-                for rung in self.climbed.rungs
-            ],
-            "selection": [comparison_facts(found) for found in self.judged],
-            "processors": [
-                {key: value for key, value in asdict(verdict).items() if value or value is False}
-                for verdict in self.variants.verdicts
-            ],
-        }
+    def evidence(self) -> Evidence:
+        """Return the INT8 part of the manifest's evidence."""
+        return Evidence(
+            recipe=self.climbed.recipe.to_json(),
+            ladder=self.climbed.rungs,
+            selection=tuple(comparison.record for comparison in self.judged),
+            processors=self.variants.verdicts,
+        )
 
 
 def make_int8(
@@ -207,19 +194,3 @@ def _recipe_path(asked: str, folder: Path, suffix: str) -> Path:
             code="no-quantization-recipe",
         )
     return Path(asked) if Path(asked).is_file() or not named.is_file() else named
-
-
-def _row(rung: Rung) -> RungRow:
-    found = rung.comparison
-    return RungRow(
-        rung=rung.name,
-        images=found.images,
-        agreement=found.agreement,
-        drop=None if found.change is None else 0.0 - found.change.change,
-        kl_nats=found.kl_mean,
-        sqnr_db=found.sqnr_db,
-        latency_p50_ms=rung.milliseconds,
-        float_latency_p50_ms=rung.float_milliseconds,
-        seconds=rung.seconds,
-        taken=rung.taken,
-    )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from xxdeploy.exporter.quantizer import Workshop
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import OnProgress, Progress
+from xxdeploy.results import OnProgress, Progress, Rung
 from xxdeploy.verify import Comparison
 
 with extra("export"):
@@ -82,23 +82,6 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
-    """One step of the ladder: what it tried, what it gave on the selection images, and what it costs.
-
-    ``milliseconds`` is the median of one image, interleaved with the float model's ``float_milliseconds``; ``seconds``
-    what it took to make. ``taken`` tells whether it is part of what came after.
-    """
-
-    name: str
-    recipe: QuantizationRecipe
-    comparison: Comparison
-    milliseconds: float
-    float_milliseconds: float
-    seconds: float
-    taken: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Climb:
     """Where the climb ended: the recipe, its model, whether the goal ``holds`` there, and all rungs tried."""
 
@@ -146,7 +129,7 @@ def climb(
                 best = recipe, model, found
         assert best is not None
         ours, floats = clock(best[1])
-        rungs.append(Rung(rung, best[0], best[2], ours, floats, time.perf_counter() - began, True))
+        rungs.append(Rung(rung, True, best[2].record, ours, floats, time.perf_counter() - began))
         report(Progress(f"rung {rung}", 1, 1))
         return best
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from statistics import median
@@ -37,9 +38,9 @@ from xxdeploy.exporter.trt_engine import bundled_engine, check_engine, engine_se
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.optional import extra
 from xxdeploy.report import REPORT, Timing, render_report
-from xxdeploy.results import LayerNoise, OnProgress, Progress, Runner, StepRecord
+from xxdeploy.results import EngineRecord, LayerNoise, OnProgress, Progress, Runner, StepRecord
 from xxdeploy.runtime.engines.ort import OrtSession
-from xxdeploy.verify import Comparison, agreement_verdict, comparison_facts, comparison_sentence, drop_verdict
+from xxdeploy.verify import Comparison, agreement_verdict, drop_verdict
 
 
 def export(
@@ -118,11 +119,10 @@ def export(
     del timing
 
     parts = tuple(part_from(each, normal, options) for each in lowered.files)
-    found = dict(lowered.facts)
+    evidence = lowered.evidence
     if engine:
-        found["engine"] = dict(engine.facts)
-    if comparisons:
-        found = {**found, "comparison": [comparison_facts(each) for each in comparisons]}
+        evidence = replace(evidence, engine=EngineRecord.from_facts(engine.facts))
+    evidence = replace(evidence, comparison=tuple(each.record for each in comparisons))
     made = Built(
         name=origin.name,
         source=origin.facts,
@@ -134,7 +134,7 @@ def export(
         fp32_digest=fp32.digest,
         ranges=lowered.ranges,
         records={**lowered.records, **bundled_engine(engine)},
-        found=found,
+        evidence=evidence,
     )
     manifest, files = bundle_parts(made, golden, parities, accuracies, records)
     words = (*sentences, *lowered.sentences, *((engine_sentence(engine),) if engine else ()))
@@ -161,7 +161,7 @@ def export(
         steps=tuple(steps),
         notes=inputs.notes,
         task=inputs.task,
-        rungs=lowered.rungs,
+        rungs=lowered.evidence.ladder,
         sentences=(*words, *kept),
         processors=lowered.processors,
     )
@@ -179,7 +179,7 @@ def _judge(
     """
     sentences = []
     for each in comparisons or selection:
-        sentences.append(f"{each.candidate}: {comparison_sentence(each)}")
+        sentences.append(f"{each.candidate}: {each.sentence}")
         verdicts = []
         if options.proof.min_agreement is not None and each.agreement is not None:
             verdicts.append(agreement_verdict(each, options.proof.min_agreement))

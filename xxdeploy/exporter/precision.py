@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.result import RungRow
 from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import LayerNoise, OnProgress, Ranges
+from xxdeploy.results import Evidence, LayerNoise, OnProgress, Ranges
 from xxdeploy.verify import Comparison
 
 
@@ -36,7 +34,7 @@ class ModelFile:
 class Lowered:
     """The model files, and what there is to say of them.
 
-    ``ranges`` are those that were measured, ``records`` files for the bundle, ``facts`` evidence for the manifest;
+    ``ranges`` are those that were measured, ``records`` files for the bundle, ``evidence`` a part of the manifest's;
     ``judged`` compares files with the float model on selection images, ``noise`` names the layers that hurt;
     ``sentences`` and ``processors`` are for a person.
     """
@@ -44,10 +42,9 @@ class Lowered:
     files: tuple[ModelFile, ...]
     ranges: Ranges | None = None
     records: Mapping[str, bytes] = field(default_factory=dict)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
     judged: tuple[Comparison, ...] = ()
     noise: tuple[LayerNoise, ...] = ()
-    rungs: tuple[RungRow, ...] = ()
     sentences: tuple[str, ...] = ()
     processors: tuple[str, ...] = ()
 
@@ -96,7 +93,7 @@ def lower(
         return Lowered(
             (ModelFile("fp16", half.model, "float16", (), half.model),),
             ranges=half.ranges,
-            facts=half.facts,
+            evidence=half.evidence,
             sentences=half.sentences,
         )
     from xxdeploy.exporter.int8 import make_int8
@@ -109,10 +106,9 @@ def lower(
         tuple(files),
         ranges=int8.ranges,
         records=int8.records,
-        facts=int8.facts,
+        evidence=int8.evidence,
         judged=int8.judged,
         noise=int8.noise,
-        rungs=int8.rungs,
         processors=int8.variants.sentences,
     )
 

@@ -11,8 +11,8 @@ from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.option_fields import Option, Value, words_of
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import Lowered
-from xxdeploy.report import Changed, LadderRung, Measured, Timing
-from xxdeploy.report.pictures import data_uri
+from xxdeploy.report import Changed, Measured, Timing
+from xxdeploy.report.draw import data_uri
 from xxdeploy.results import Accuracy, StepRecord
 
 SHEET, CHANGED = 24, 24
@@ -37,19 +37,7 @@ def measured(
     return Measured(
         timings=tuple(timings),
         steps=tuple((each.step, each.seconds) for each in steps),
-        rungs=tuple(
-            LadderRung(
-                row.rung,
-                row.taken,
-                row.agreement,
-                row.drop,
-                row.kl_nats,
-                row.sqnr_db,
-                row.latency_p50_ms / row.float_latency_p50_ms,
-                row.seconds,
-            )
-            for row in lowered.rungs
-        ),
+        rungs=lowered.evidence.ladder,
         candidate=candidate,
         changes=len(pairs),
         changed=_shown(options, inputs, pairs),

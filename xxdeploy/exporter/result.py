@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from xxdeploy.results import Parity, StepRecord
+from xxdeploy.results import Parity, Rung, StepRecord
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.selftest import SelfTest
 
@@ -27,26 +27,6 @@ class TableRow:
 
 
 @dataclass(frozen=True, slots=True)
-class RungRow:
-    """One rung of the ladder. Shares are 0..1, ``drop`` is a loss of top-1; None where it was not measured.
-
-    ``agreement``, ``kl_nats``, ``sqnr_db`` and ``drop`` are against the float model, on ``images`` selection images;
-    ``latency_p50_ms`` is interleaved with the float model's; ``taken`` tells whether the rung is in the bundle.
-    """
-
-    rung: str
-    images: int
-    agreement: float | None
-    drop: float | None
-    kl_nats: float | None
-    sqnr_db: float | None
-    latency_p50_ms: float
-    float_latency_p50_ms: float
-    seconds: float
-    taken: bool
-
-
-@dataclass(frozen=True, slots=True)
 class ExportResult:
     """A bundle that was written, and what was measured on the way.
 
@@ -60,7 +40,7 @@ class ExportResult:
     steps: tuple[StepRecord, ...]
     notes: tuple[str, ...]
     task: str = "classification"
-    rungs: tuple[RungRow, ...] = ()
+    rungs: tuple[Rung, ...] = ()
     sentences: tuple[str, ...] = ()
     processors: tuple[str, ...] = ()
 

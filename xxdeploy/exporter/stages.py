@@ -100,12 +100,17 @@ def prove_stage(
     """
     parities = []
     for optimize in (False, True):
-        session = OrtSession(
-            model.to_bytes(), name=name if optimize else f"{name}, unoptimized", optimize=optimize, exact=True
-        )
+        session = OrtSession(model.to_bytes(), name=name, optimize=optimize, exact=True)
         for index, (output, tolerance) in enumerate(tolerances.items()):
             ours: Runner = Picked(session, output) if index else session
-            parity = compare(Picked(reference, output) if index else reference, ours, batches)
+            parity = compare(
+                Picked(reference, output) if index else reference,
+                ours,
+                batches,
+                stage=name,
+                output=output if index else "",
+                optimized=optimize,
+            )
             check(parity, tolerance)
             parities.append(parity)
             del ours

@@ -7,7 +7,7 @@ from typing import Any
 
 from xxdeploy.errors import VerificationError
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.results import Ranges
+from xxdeploy.results import Evidence, Ranges
 from xxdeploy.runtime.bundle.files import open_bundle, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest
 
@@ -27,13 +27,12 @@ def check_records(root: Path, manifest: Manifest) -> dict[str, str]:
     if entry is None:
         return {"calibration": "none"}
     ranges = Ranges.from_json(read_entry(root, entry).decode("utf-8", "replace"))
-    source, evidence = manifest.source, manifest.evidence
-    recipe, said = evidence.get("recipe"), evidence.get("calibration")
-    equalized = isinstance(recipe, dict) and recipe.get("equalization")
+    source, evidence = manifest.source, Evidence.from_json(manifest.evidence)
+    images = None if evidence.calibration is None else evidence.calibration.data_sha256
     for what, found, expected in (
         # An equalized network has other weights, and so another digest, than the float graph.
-        ("model", ranges.model_digest, None if equalized else source.get("fp32_sha256")),
-        ("images", ranges.data_digest, said.get("data_sha256") if isinstance(said, dict) else None),
+        ("model", ranges.model_digest, None if evidence.equalized else source.get("fp32_sha256")),
+        ("images", ranges.data_digest, images),
     ):
         if isinstance(expected, str) and found != expected:
             raise VerificationError(
@@ -46,13 +45,8 @@ def check_records(root: Path, manifest: Manifest) -> dict[str, str]:
 
 def _check_variants(root: Path, manifest: Manifest) -> None:
     """Layers that were found to overflow 16-bit sums may not be able to in the file for processors without VNNI."""
-    verdicts = manifest.evidence.get("processors")
-    narrowed = {
-        str(layer)
-        for each in (verdicts if isinstance(verdicts, list) else ())
-        if isinstance(each, dict) and each.get("cpu") == "avx2"
-        for layer in _texts(each.get("saturating_layers"))
-    }
+    verdicts = Evidence.from_json(manifest.evidence).processors
+    narrowed = {layer for verdict in verdicts if verdict.cpu == "avx2" for layer in verdict.saturating_layers}
     if not narrowed or not any("vnni" in variant.requires for variant in manifest.variants):
         return
     from xxdeploy.lowering.x86_file import from_x86_file
@@ -70,10 +64,6 @@ def _check_variants(root: Path, manifest: Manifest) -> None:
                 hint="export the bundle again",
                 code="swapped-variants",
             )
-
-
-def _texts(value: object) -> list[str]:
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
 def check_drift(root: Path, manifest: Manifest, earlier: Path) -> dict[str, str]:

@@ -134,7 +134,7 @@ class Subject:
 
         truth = self.truth
         found = check_places(self.runtime.root, self.manifest, truth, self._pictures(), drawn=self._evaluation is None)
-        return {each.candidate: f"{each.max_abs:.1e}" for each in found if "unoptimized" not in each.candidate}
+        return {each.candidate: f"{each.max_abs:.1e}" for each in found if each.optimized}
 
     def check_agreement(self) -> Facts:
         """Compare classes with the float graph's on the images. ``VerificationError`` ``agreement``."""

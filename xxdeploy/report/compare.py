@@ -1,28 +1,26 @@
-"""Two bundles side by side, as rows for a terminal and as a page."""
+"""Two bundles side by side: rows for a terminal, and a page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import Any
 
 from xxdeploy.report import format as write
-from xxdeploy.report.plots import strips
-from xxdeploy.report.template import environment
-from xxdeploy.results import LayerNoise
+from xxdeploy.report.draw import strips
+from xxdeploy.results import ComparisonRecord, Evidence, LayerNoise
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 
 _LAYERS = 20
 _SAME_DB = 1.0
-"""Layers whose noise differs by less are not listed."""
+"""Layers whose noise differs by less than this are not listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
     """One bundle: its manifest, the variant that this processor runs, its layers' noise, and milliseconds of runs.
 
-    Times of both sides are taken in turn; empty where nothing was run.
+    The runs of both sides are interleaved; ``milliseconds`` is empty where nothing was run.
     """
 
     manifest: Manifest
@@ -30,10 +28,15 @@ class Side:
     noise: tuple[LayerNoise, ...] = ()
     milliseconds: tuple[float, ...] = ()
 
+    @property
+    def evidence(self) -> Evidence:
+        """Return the manifest's evidence. ``BundleError`` ``manifest-value`` where it is damaged."""
+        return Evidence.from_json(self.manifest.evidence)
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One property: ``left``, ``right``, and ``change`` in words, empty where there is none to tell."""
+    """One property of both bundles; ``change`` says how the second differs, in words, or is empty."""
 
     name: str
     left: str
@@ -42,46 +45,50 @@ class Row:
 
 
 def compare_sides(left: Side, right: Side) -> tuple[Row, ...]:
-    """Return what the two have in common and what not: the same properties in the same order for any two."""
+    """Return rows that describe the two bundles, in the same order for any two.
+
+    Raises
+    ------
+    BundleError
+        ``manifest-value``: the evidence of one is damaged.
+    """
     sides = (left, right)
+    evidence = [side.evidence for side in sides]
     rows = [
-        _row("network", [str(each.manifest.source.get("model", write.NOTHING)) for each in sides]),
-        _row("input", [_input(each.manifest) for each in sides]),
-        _row("variant here", [f"{each.variant.name}, {each.variant.scheme}" for each in sides]),
+        _row("network", [str(side.manifest.source.get("model", write.NOTHING)) for side in sides]),
+        _row("input", [_input(side.manifest) for side in sides]),
+        _row("variant here", [f"{side.variant.name}, {side.variant.scheme}" for side in sides]),
     ]
-    sizes = [next(entry.size for entry in each.manifest.files if entry.path == each.variant.model) for each in sides]
+    sizes = [next(entry.size for entry in side.manifest.files if entry.path == side.variant.model) for side in sides]
     rows.append(_row("size", [write.megabytes(size) for size in sizes], write.ratio(sizes[1] / sizes[0])))
     if left.milliseconds and right.milliseconds:
-        rows.append(
-            _row("time here, p50", [write.milliseconds(median(each.milliseconds)) for each in sides], pace(*sides))
-        )
-    found = [_comparison(each) for each in sides]
-    if any(found):
-        same = _same_images(left.manifest, right.manifest)
+        medians = [write.milliseconds(median(side.milliseconds)) for side in sides]
+        rows.append(_row("time here, p50", medians, pace(*sides)))
+    records = [_comparison(each, side.variant) for each, side in zip(evidence, sides, strict=True)]
+    if any(records):
+        digests = [None if each.accuracy is None else each.accuracy.data_sha256 for each in evidence]
+        same = digests[0] == digests[1] is not None
         rows += [
-            _share("top-1", [None if each is None or "top1" not in each else each["top1"][1] for each in found], same),
-            _share("agreement with Keras", [None if each is None else each.get("agreement") for each in found], same),
+            _share("top-1", [record.top1[1] if record and record.top1 else None for record in records], same),
+            _share("agreement with Keras", [record.agreement if record else None for record in records], same),
         ]
-        rows.append(_row("evaluated on", [_images(each) for each in found], "" if same else "not the same images"))
-    rows.append(_row("largest difference, FP32", [write.small(_difference(each.manifest)) for each in sides]))
-    recipes = [_recipe(each.manifest) for each in sides]
-    keys = dict.fromkeys(key for recipe in recipes for key in recipe)
-    rows += [
-        _row(key, [recipe.get(key, write.NOTHING) for recipe in recipes])
-        for key in keys
-        if recipes[0].get(key) != recipes[1].get(key)
-    ]
-    tools = sorted(set(left.manifest.tools) | set(right.manifest.tools))
-    rows += [
-        _row(tool, [each.manifest.tools.get(tool, write.NOTHING) for each in sides])
-        for tool in tools
-        if left.manifest.tools.get(tool) != right.manifest.tools.get(tool)
-    ]
+        images = [write.NOTHING if record is None else f"{record.images} images" for record in records]
+        rows.append(_row("evaluated on", images, "" if same else "not the same images"))
+    rows.append(_row("largest difference, FP32", [write.small(each.fp32_difference) for each in evidence]))
+    rows += _differing([_recipe(each) for each in evidence])
+    rows += _differing([dict(sorted(side.manifest.tools.items())) for side in sides])
     return tuple(rows)
 
 
 def _row(name: str, values: Sequence[str], change: str = "") -> Row:
     return Row(name, values[0], values[1], change)
+
+
+def _differing(texts: Sequence[dict[str, str]]) -> list[Row]:
+    """Return a row for each key whose texts differ."""
+    keys = dict.fromkeys((*texts[0], *texts[1]))
+    pairs = {key: [text.get(key, write.NOTHING) for text in texts] for key in keys}
+    return [_row(key, pair) for key, pair in pairs.items() if pair[0] != pair[1]]
 
 
 def pace(left: Side, right: Side) -> str:
@@ -94,20 +101,23 @@ def pace(left: Side, right: Side) -> str:
 
 
 def layer_changes(left: Side, right: Side) -> tuple[tuple[str, float | None, float | None], ...]:
-    """Return (layer, dB, dB) where the noise differs by a decibel or more, the largest change first."""
-    before = {each.layer: each.sqnr_db for each in left.noise}
-    after = {each.layer: each.sqnr_db for each in right.noise}
-    both = [(name, before[name], after[name]) for name in before if name in after]
-    changed = [each for each in both if abs((each[2] or 0) - (each[1] or 0)) >= _SAME_DB]
-    return tuple(sorted(changed, key=lambda each: -abs((each[2] or 0) - (each[1] or 0))))
+    """Return (layer, dB, dB) for layers whose noise differs by a decibel or more, the largest change first."""
+    before = {layer.layer: layer.sqnr_db for layer in left.noise}
+    after = {layer.layer: layer.sqnr_db for layer in right.noise}
+
+    def distance(change: tuple[str, float | None, float | None]) -> float:
+        return abs((change[2] or 0) - (change[1] or 0))
+
+    changes = [(name, before[name], after[name]) for name in before if name in after]
+    return tuple(sorted(filter(lambda change: distance(change) >= _SAME_DB, changes), key=lambda c: -distance(c)))
 
 
 def render_comparison(left: Side, right: Side) -> str:
-    """Return the page."""
+    """Return the page. Errors as :func:`compare_sides`."""
     changes = layer_changes(left, right)
-    timed = [(f"{key} {each.manifest.name}", each.milliseconds) for key, each in (("A", left), ("B", right))]
+    timed = [(f"{key} {side.manifest.name}", side.milliseconds) for key, side in (("A", left), ("B", right))]
     return (
-        environment()
+        write.environment()
         .get_template("compare.html")
         .render(
             left=left.manifest,
@@ -125,25 +135,10 @@ def _input(manifest: Manifest) -> str:
     return f"{how.height} x {how.width} x {how.channels}, {how.mode}, {how.resize}"
 
 
-def _comparison(side: Side) -> Mapping[str, Any] | None:
-    """Return how the variant's file compared with Keras on the evaluation images."""
-    evidence: Mapping[str, Any] = side.manifest.evidence
-    found = {each["candidate"]: each for each in evidence.get("comparison") or ()}
-    return found.get(f"onnx-{side.variant.name}") or (list(found.values())[-1] if found else None)
-
-
-def _same_images(left: Manifest, right: Manifest) -> bool:
-    digests = [_evaluated(each).get("data_sha256") for each in (left, right)]
-    return digests[0] == digests[1] is not None
-
-
-def _evaluated(manifest: Manifest) -> Mapping[str, Any]:
-    evidence: Mapping[str, Any] = manifest.evidence
-    return evidence.get("accuracy") or {}
-
-
-def _images(facts: Mapping[str, Any] | None) -> str:
-    return write.NOTHING if facts is None else f"{facts['images']} images"
+def _comparison(evidence: Evidence, variant: Variant) -> ComparisonRecord | None:
+    """Return the comparison of the variant's file with Keras on the evaluation images."""
+    records = {record.candidate: record for record in evidence.comparison}
+    return records.get(f"onnx-{variant.name}") or (evidence.comparison[-1] if records else None)
 
 
 def _share(name: str, values: Sequence[float | None], same: bool) -> Row:
@@ -152,13 +147,8 @@ def _share(name: str, values: Sequence[float | None], same: bool) -> Row:
     return Row(name, write.percent(left), write.percent(right), change)
 
 
-def _difference(manifest: Manifest) -> float | None:
-    evidence: Mapping[str, Any] = manifest.evidence
-    found = [each["max_abs"] for each in evidence.get("parity") or () if "fp32" in each["candidate"]]
-    return max(found, default=None)
-
-
-def _recipe(manifest: Manifest) -> dict[str, str]:
-    evidence: Mapping[str, Any] = manifest.evidence
-    recipe: Mapping[str, Any] = evidence.get("recipe") or {}
-    return {key: ", ".join(value) or "none" if isinstance(value, list) else str(value) for key, value in recipe.items()}
+def _recipe(evidence: Evidence) -> dict[str, str]:
+    recipe = evidence.recipe.items()
+    return {
+        key: ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value) for key, value in recipe
+    }

@@ -1,6 +1,11 @@
-"""Numbers as people read them. Each takes None for what was not measured, and gives a dash."""
+"""Numbers as people read them, and the templates that show them. A number takes None where nothing was measured."""
 
 from __future__ import annotations
+
+from xxdeploy.optional import extra
+
+with extra("export"):
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
 NOTHING = "-"
 
@@ -42,6 +47,22 @@ def ratio(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.2f}x"
 
 
-def seconds(value: float) -> str:
+def seconds(value: float | None) -> str:
     """Write seconds."""
-    return f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
+    return NOTHING if value is None else f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
+
+
+_FILTERS = (percent, points, megabytes, milliseconds, small, decibel, ratio, seconds)
+
+
+def environment() -> Environment:
+    """Return the templates' environment, with the numbers above as filters: all text is escaped, unknown names fail."""
+    made = Environment(
+        loader=PackageLoader("xxdeploy.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {write.__name__: write for write in _FILTERS}
+    return made

@@ -1,30 +1,74 @@
 """From a manifest, and what an export measured, to one HTML page.
 
 The page holds no script and asks for nothing over the network: its Content-Security-Policy says so to the browser.
-Everything in it is escaped, since names of layers, classes and files are other people's text.
+All text in it is escaped, since the names of layers, classes and files come from elsewhere.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
 from xxdeploy.report import format as write
-from xxdeploy.report.measured import Measured
-from xxdeploy.report.plots import bars, interval, strips
-from xxdeploy.report.template import environment
-from xxdeploy.report.verdicts import verdicts
-from xxdeploy.results import LayerNoise
+from xxdeploy.report.draw import bars, interval, strips
+from xxdeploy.results import ComparisonRecord, Evidence, LayerNoise, Rung, worst_parities
 from xxdeploy.runtime.bundle.manifest import Manifest
 
 REPORT = "report.html"
-"""What the page is called in a bundle."""
+"""The path of the page in a bundle."""
+GOOD, CARE = "good", "care"
 _WORST = 24
 _STEPS, _SHORTEST = 14, 0.05
-"""Steps that are shown, at most, and the seconds from which on one is worth a row."""
+"""The largest number of steps to show, and the shortest step in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds of single images in one runner, interleaved with the others; its file's size, None without one."""
+
+    runner: str
+    size_bytes: int | None
+    milliseconds: tuple[float, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """An evaluation image whose class by the exported file (``after``) differs from Keras' (``before``).
+
+    ``truth`` is its label; ``picture`` a small JPEG as a data URI, empty without pictures.
+    """
+
+    name: str
+    before: str
+    after: str
+    truth: str
+    picture: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Results of one export that do not repeat, and so are not in the manifest.
+
+    ``changed`` lists the first changed images; ``changes`` is the total number that differ between ``candidate`` and
+    Keras. ``steps`` are names and seconds; ``confused`` holds (before, after, how often), the most frequent first;
+    ``sheet`` calibration pictures as data URIs; ``sentences`` and ``processors`` the export's conclusions; ``command``
+    the command line that makes the bundle again.
+    """
+
+    timings: tuple[Timing, ...] = ()
+    steps: tuple[tuple[str, float], ...] = ()
+    rungs: tuple[Rung, ...] = ()
+    candidate: str = ""
+    changes: int = 0
+    changed: tuple[Changed, ...] = ()
+    confused: tuple[tuple[str, str, int], ...] = ()
+    sheet: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
+    processors: tuple[str, ...] = ()
+    command: str = ""
 
 
 def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured: Measured | None = None) -> str:
@@ -35,14 +79,18 @@ def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured
     manifest
         Of the bundle; its list of files may be empty still.
     noise
-        What quantization does to each layer, the worst first.
+        Quantization noise of each layer, the worst first.
     measured
-        None where a report is made again from a bundle: then it has no times and no pictures.
+        None for a page made later from a bundle, which holds neither times nor pictures.
+
+    Raises
+    ------
+    BundleError
+        ``manifest-value``: the manifest's evidence is damaged.
     """
-    seen = measured or Measured()
-    evidence: Mapping[str, Any] = manifest.evidence
+    seen, evidence = measured or Measured(), Evidence.from_json(manifest.evidence)
     return (
-        environment()
+        write.environment()
         .get_template("report.html")
         .render(
             manifest=manifest,
@@ -51,32 +99,30 @@ def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured
             verdicts=verdicts(manifest, seen),
             stages=_stages(evidence, seen),
             steps=bars([(name, took, write.seconds(took)) for name, took in _longest(seen.steps)]),
-            parities=_parities(evidence),
-            comparisons=[_comparison(each) for each in evidence.get("comparison") or ()],
-            rungs=[asdict(rung) for rung in seen.rungs] or _rungs(evidence),
-            layers=bars([(each.layer, _loss(each), write.decibel(each.sqnr_db)) for each in noise[:_WORST]]),
+            parities=worst_parities(evidence.parity),
+            comparisons=[_with_bars(record) for record in evidence.comparison],
+            rungs=seen.rungs or evidence.ladder,
+            layers=bars([(layer.layer, _loss(layer), write.decibel(layer.sqnr_db)) for layer in noise[:_WORST]]),
             noise=noise,
-            strips=strips([(each.runner, each.milliseconds) for each in seen.timings]),
-            recipe=json.dumps(evidence.get("recipe"), indent=2) if evidence.get("recipe") else "",
+            strips=strips([(timing.runner, timing.milliseconds) for timing in seen.timings]),
+            recipe=json.dumps(evidence.recipe, indent=2) if evidence.recipe else "",
             source=json.dumps(dict(manifest.source), indent=2, sort_keys=True),
         )
     )
 
 
-def _stages(evidence: Mapping[str, Any], seen: Measured) -> list[dict[str, Any]]:
-    """Return the way from Keras to the files: size, median time, top-1 and agreement of each."""
-    found = {each["runner"]: each for each in (evidence.get("accuracy") or {}).get("runners", ())}
-    timings = {each.runner: each for each in seen.timings}
-    names = dict.fromkeys((*timings, *found)) or dict.fromkeys(
-        ("keras", *(row["stage"] for row in _parities(evidence)))
-    )
+def _stages(evidence: Evidence, seen: Measured) -> list[dict[str, Any]]:
+    """Return size, median time, top-1 and agreement of each stage from Keras to the files."""
+    accuracies = {} if evidence.accuracy is None else {row.runner: row for row in evidence.accuracy.runners}
+    timings = {timing.runner: timing for timing in seen.timings}
+    names = dict.fromkeys((*timings, *accuracies)) or dict.fromkeys(("keras", *worst_parities(evidence.parity)))
     return [
         {
             "name": name,
             "size": timings[name].size_bytes if name in timings else None,
             "p50": median(timings[name].milliseconds) if name in timings else None,
-            "top1": found.get(name, {}).get("top1"),
-            "agreement": found.get(name, {}).get("agreement"),
+            "top1": accuracies[name].top1 if name in accuracies else None,
+            "agreement": accuracies[name].agreement if name in accuracies else None,
         }
         for name in names
     ]
@@ -84,58 +130,113 @@ def _stages(evidence: Mapping[str, Any], seen: Measured) -> list[dict[str, Any]]
 
 def _longest(steps: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     """Return the steps that took longest, in their order."""
-    timed = [each for each in steps if each[1] >= _SHORTEST]
+    timed = [step for step in steps if step[1] >= _SHORTEST]
     least = sorted((took for _, took in timed), reverse=True)[:_STEPS][-1:] or [0.0]
-    return [each for each in timed if each[1] >= least[0]]
+    return [step for step in timed if step[1] >= least[0]]
 
 
-def _parities(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one row for each stage: of ONNX Runtime's optimizations off and on, the worse."""
-    stages: dict[str, list[Mapping[str, Any]]] = {}
-    for each in evidence.get("parity") or ():
-        stages.setdefault(each["candidate"].partition(", ")[0], []).append(each)
-    return [
-        {
-            "stage": name,
-            "images": found[0]["images"],
-            "max_abs": max(each["max_abs"] for each in found),
-            "cosine": min(each["cosine"] for each in found),
-            "agreement": min(each["agreement"] for each in found),
-        }
-        for name, found in stages.items()
-    ]
-
-
-def _comparison(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to the facts of a comparison where its intervals lie on a scale."""
-    agreement, change = facts.get("agreement_interval"), facts.get("change_interval")
-    return {
-        **dict.fromkeys(("agreement", "kl_nats", "top1", "change", "gained", "lost", "mcnemar_p", "sqnr_db")),
-        **facts,
-        "agreement_bar": None if agreement is None else interval(agreement, facts["agreement"], 0.9, 1.0),
-        "change_bar": None if change is None else interval(change, facts["change"], -0.03, 0.03),
-        "agreement_interval": agreement,
-        "change_interval": change,
-    }
-
-
-def _rungs(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the ladder as a manifest has it: without times."""
-    return [
-        {
-            "name": each["rung"],
-            "taken": each["taken"],
-            "agreement": each.get("agreement"),
-            "drop": None if each.get("change") is None else -each["change"],
-            "kl_nats": each.get("kl_nats"),
-            "sqnr_db": each.get("sqnr_db"),
-            "of_float": None,
-            "seconds": None,
-        }
-        for each in evidence.get("ladder") or ()
-    ]
+def _with_bars(record: ComparisonRecord) -> dict[str, Any]:
+    """Return the record's figures and the positions of its intervals on a scale."""
+    bar = change_bar = None
+    if record.agreement is not None and record.agreement_interval is not None:
+        bar = interval(record.agreement_interval, record.agreement, 0.9, 1.0)
+    if record.change is not None and record.change_interval is not None:
+        change_bar = interval(record.change_interval, record.change, -0.03, 0.03)
+    return {**asdict(record), "agreement_bar": bar, "change_bar": change_bar}
 
 
 def _loss(layer: LayerNoise) -> float:
-    """Return how long a layer's bar is: what it loses, as a share of its signal's amplitude."""
+    """Return the length of a layer's bar: its noise as a share of its signal's amplitude."""
     return 0.0 if layer.sqnr_db is None else float(10 ** (-layer.sqnr_db / 20))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A tile at the top: ``state`` is ``good`` or ``care``, ``said`` the figure, ``more`` its meaning."""
+
+    state: str
+    title: str
+    said: str
+    more: str
+
+
+def verdicts(manifest: Manifest, seen: Measured) -> list[Verdict]:
+    """Return the tiles: is it the same network, how much accuracy is lost, is it smaller and faster."""
+    evidence = Evidence.from_json(manifest.evidence)
+    precision = manifest.variants[0].precision
+    return [
+        *_same_network(evidence),
+        *_accuracy(evidence, precision),
+        *_size(seen),
+        *_speed(seen),
+        *_engine(evidence, precision),
+    ]
+
+
+def _same_network(evidence: Evidence) -> Iterator[Verdict]:
+    if evidence.fp32_difference is not None:
+        more = "largest difference of the float32 graph from Keras"
+        yield Verdict(GOOD, "Same network", write.small(evidence.fp32_difference), more)
+
+
+def _accuracy(evidence: Evidence, precision: str) -> Iterator[Verdict]:
+    records = evidence.comparison or evidence.selection
+    if not records:
+        if precision != "fp32":
+            yield Verdict(CARE, "Accuracy", "not measured", "no evaluation images were given")
+        return
+    record = records[1] if len(records) > 1 and records[0].candidate == "onnx-fp32" else records[0]
+    if record.top1 is not None and record.change_interval is not None:
+        low, high = record.change_interval
+        yield Verdict(
+            CARE if high < 0 else GOOD,
+            "Top-1",
+            f"{write.percent(record.top1[0])} → {write.percent(record.top1[1])}",
+            f"{write.points(record.change)} points (95 %: {write.points(low)} to {write.points(high)}), "
+            f"{record.images} images",
+        )
+    if record.agreement is not None and record.agreement_interval is not None:
+        low, high = record.agreement_interval
+        yield Verdict(
+            CARE if record.agreement < 0.95 else GOOD,
+            "Agreement",
+            f"{write.percent(record.agreement)} %",
+            f"of images keep the class of {record.reference} (95 %: {write.percent(low)} to {write.percent(high)})",
+        )
+    elif record.sqnr_db is not None:
+        state = CARE if record.sqnr_db < 20 else GOOD
+        yield Verdict(state, "Features", write.decibel(record.sqnr_db), "signal-to-noise ratio of the features")
+
+
+def _size(seen: Measured) -> Iterator[Verdict]:
+    sizes = [timing.size_bytes for timing in seen.timings if timing.size_bytes]
+    if len(sizes) > 1:
+        ours = sizes[2] if len(sizes) > 2 else sizes[1]
+        more = f"{sizes[0] / ours:.1f} times smaller than the float32 weights"
+        yield Verdict(GOOD, "Size", write.megabytes(ours), more if ours < sizes[0] else "as large as the weights")
+
+
+def _speed(seen: Measured) -> Iterator[Verdict]:
+    times = {timing.runner: median(timing.milliseconds) for timing in seen.timings}
+    floats = times.get("onnx-fp32")
+    ours = next((time for name, time in times.items() if name not in ("keras", "onnx-fp32")), None)
+    if floats and ours:
+        faster = ours < floats
+        yield Verdict(
+            GOOD if faster else CARE,
+            "Time",
+            write.milliseconds(ours),
+            f"{write.ratio(ours / floats)} of float32 in the same run, on the machine of the export"
+            + ("" if faster else ": it is not faster there"),
+        )
+    elif floats and "keras" in times:
+        more = f"{write.ratio(floats / times['keras'])} of Keras in the same run, on the machine of the export"
+        yield Verdict(GOOD if floats < times["keras"] else CARE, "Time", write.milliseconds(floats), more)
+
+
+def _engine(evidence: Evidence, precision: str) -> Iterator[Verdict]:
+    if evidence.engine is not None:
+        built = evidence.engine.depth == "engine"
+        depth = "read from the layers of the built engine" if built else "read from the parsed network"
+        share = write.percent(evidence.engine.shares.get(precision))
+        yield Verdict(GOOD, "Engine", f"{share} % {precision}", f"of all multiplications, {depth}")

@@ -1,4 +1,4 @@
-"""What ``benchmarks/peers.py`` measured of other engines and tools, as a section of a bundle's page."""
+"""Other engines and tools, measured by ``benchmarks/peers.py``, as a section of a bundle's page."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from xxdeploy.errors import UsageError
-from xxdeploy.report.plots import strips
-from xxdeploy.report.template import environment
+from xxdeploy.report.draw import strips
+from xxdeploy.report.format import environment
 
 MARK = "<!-- peers -->"
-"""Where a page has room for the section."""
+"""The place for the section in a page."""
 _LARGEST = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One subject on one network: milliseconds from a decoded picture to its classes, one thread and all threads.
+    """One subject on one network: milliseconds from a decoded picture to its classes, on one thread and on all.
 
-    ``times`` are single answers with one thread, in turns with the other subjects', empty in older files;
-    ``agreement`` (0..1) is with Keras. None where it was not measured, and ``problem`` says why.
+    ``times`` are single runs on one thread, interleaved with those of the other subjects, and empty in older files;
+    ``agreement`` (0..1) is with Keras. A figure is None where it was not measured; ``problem`` says why.
     """
 
     subject: str
@@ -38,7 +38,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """The subjects of one network, and in words the machine they were measured on."""
+    """The subjects of one network, and a description of the machine."""
 
     machine: str
     peers: tuple[Peer, ...]
@@ -50,7 +50,7 @@ def peers_from_json(text: bytes, network: str) -> Peers:
     Raises
     ------
     UsageError
-        ``bad-peers``: it is no such file, or has no row of the network.
+        ``bad-peers``: the file is not a ``peers.json``, or has no row of the network.
     """
     try:
         if len(text) > _LARGEST:
@@ -58,13 +58,13 @@ def peers_from_json(text: bytes, network: str) -> Peers:
         document: Any = json.loads(text)
         device, rows = document["device"], document["rows"]
         machine = f"{device['processor']}, {device['cores']} cores ({', '.join(device['features'])})"
-        found = tuple(_peer(row) for row in rows if row["network"] == network)
-        there = sorted({str(row["network"]) for row in rows})
+        peers = tuple(_peer(row) for row in rows if row["network"] == network)
+        networks = sorted({str(row["network"]) for row in rows})
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _bad(f"it cannot be read ({str(error)[:200]})") from error
-    if not found:
-        raise _bad(f"it has no {network}, but {', '.join(there)[:200] or 'nothing'}")
-    return Peers(machine, found)
+    if not peers:
+        raise _bad(f"it has no row of {network}; its networks: {', '.join(networks)[:200] or 'none'}")
+    return Peers(machine, peers)
 
 
 def _peer(row: Mapping[str, Any]) -> Peer:
@@ -79,20 +79,20 @@ def _peer(row: Mapping[str, Any]) -> Peer:
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{str(value)[:80]!r} is no measured number")
+        raise ValueError(f"{str(value)[:80]!r} is not a measured number")
     return float(value)
 
 
 def _bad(problem: str) -> UsageError:
     return UsageError(
-        f"the peers' figures cannot be shown: {problem}",
-        hint="--peers takes the peers.json that benchmarks/peers.py wrote, with this network among its --networks",
+        f"the file of --peers cannot be used: {problem}",
+        hint="give the peers.json that benchmarks/peers.py wrote, run with this network among its --networks",
         code="bad-peers",
     )
 
 
 def with_peers(page: str, peers: Peers) -> str:
-    """Return a bundle's page with the section in it: at its mark, or in front of its last section."""
+    """Return a bundle's page with the section inserted at its mark, or before its last section."""
     section = (
         environment()
         .get_template("peers.html")

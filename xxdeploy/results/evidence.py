@@ -202,7 +202,7 @@ class RunnerAccuracy:
     """Shares (0..1) of one runner; ``agreement`` is with the first runner, Keras."""
 
     runner: str
-    agreement: float
+    agreement: float | None = None
     top1: float | None = None
     top5: float | None = None
 
@@ -231,12 +231,38 @@ class Fp16Record:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineRecord:
+    """The proof of a TensorRT engine's precision.
+
+    ``depth`` is ``network`` (read from the parsed network) or ``engine`` (also from the built layers, of which
+    ``built_layers`` counts each precision). ``shares`` is the share (0..1) of each precision in the ``macs``
+    multiplications of all convolutions and matrix products, ``layers`` the number of these; ``float_layers`` names some
+    that compute in float32. ``weight_bytes`` are their weights in the engine's types, ``float_weight_bytes`` in
+    float32, ``engine_bytes`` is the size of the engine.
+    """
+
+    depth: str
+    shares: Mapping[str, float]
+    macs: int
+    layers: int
+    float_layers: tuple[str, ...]
+    weight_bytes: int
+    float_weight_bytes: int
+    engine_bytes: int
+    built_layers: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> EngineRecord:
+        """Return the record of an engine that was built here."""
+        return _record_from_json(cls, dict(facts), "evidence.engine")
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What an export measured; an empty part or None was not measured.
 
     ``comparison`` holds each file compared with Keras on the evaluation images, ``selection`` with the float model on
-    the selection images; ``recipe`` is a quantization recipe in its JSON form, ``engine`` the proof of a TensorRT
-    engine's precision.
+    the selection images; ``recipe`` is a quantization recipe in its JSON form.
     """
 
     parity: tuple[Parity, ...] = ()
@@ -250,7 +276,7 @@ class Evidence:
     fp16: Fp16Record | None = None
     comparison: tuple[ComparisonRecord, ...] = ()
     accuracy: AccuracyRecord | None = None
-    engine: Mapping[str, Any] = field(default_factory=dict)
+    engine: EngineRecord | None = None
 
     @property
     def equalized(self) -> bool:
@@ -286,16 +312,13 @@ class Evidence:
             ``manifest-value``: a part has the wrong type, misses a key, or holds a number outside its range.
         """
         entries = {key: item for key, item in as_object(value, "evidence").items() if item is not None}
-        special = {
-            "parity": lambda item, where: Parity.from_json(item, where),
-            "passes": _step_from_json,
-            "ladder": _rung_from_json,
-        }
-        parts = {
-            name: tuple(read(item, f"evidence.{name}") for item in typed(entries.pop(name, []), list, name))
-            for name, read in special.items()
-        }
-        return replace(_record_from_json(cls, entries, "evidence"), **parts)
+        parity, passes, ladder = (typed(entries.pop(name, []), list, name) for name in ("parity", "passes", "ladder"))
+        return replace(
+            _record_from_json(cls, entries, "evidence"),
+            parity=tuple(Parity.from_json(item, "evidence.parity") for item in parity),
+            passes=tuple(_step_from_json(item, "evidence.passes") for item in passes),
+            ladder=tuple(_rung_from_json(item, "evidence.ladder") for item in ladder),
+        )
 
 
 def _step_from_json(value: JsonValue, where: str) -> StepRecord:
@@ -360,7 +383,7 @@ def _value(kind: Any, value: JsonValue, where: str) -> Any:
         return tuple(_value(inner, item, where) for inner, item in zip(kinds, items, strict=True))
     if origin is Mapping:
         return {key: _value(arguments[1], item, where) for key, item in as_object(value, where).items()}
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return _record_from_json(kind, value, where)
     if kind is float:
         number = float(value) if type(value) is int and abs(value) < _LARGEST_INTEGER else typed(value, float, where)

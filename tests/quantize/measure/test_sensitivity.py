@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 from outliernets import ONE_LAYER, U8S8, outlier, ranges_of
 from quantnets import batches, images, parse, residual, run, with_biases
 
-from xxdeploy.errors import BundleError, ConversionError, UsageError
+from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize import calibrate, quantize
 from xxdeploy.quantize.measure.sensitivity import layer_noise
-from xxdeploy.results import LayerNoise, Progress, decibels, noise_from_json, noise_to_json
+from xxdeploy.results import LayerNoise, Progress, decibels
 
 Doubles = NDArray[np.float64]
 
@@ -157,26 +157,3 @@ def test_what_cannot_be_measured() -> None:
     with pytest.raises(UsageError) as twice:
         layer_noise(quantize(model, ranges, U8S8), ranges, U8S8, batches(images(2)))
     assert twice.value.code == "already-quantized"
-
-
-def test_the_record_gives_the_same_values_back() -> None:
-    found = (LayerNoise("a/Conv", "Conv", 20.5, 21.0, 31.25, None, -200.0), LayerNoise("b", "Add", *[None] * 5))
-    assert noise_from_json(noise_to_json(found)) == found
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "[]", "{}", "1", '{"layers": []}', '{"layers": [1]}', '{"layers": {"a": 1}}', "[" * 100_000,
-        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace("1.0", "NaN"),
-        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace("1.0", "true"),
-        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace("1.0", "1e9"),
-        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace('"a"', "7"),
-        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace('"a"', '"\\u001b[2J"'),
-        noise_to_json([LayerNoise("a", "Conv", *[1.0] * 5)]).replace("weights_db", "weight"),
-    ],
-)  # fmt: skip
-def test_a_damaged_record(text: str) -> None:
-    with pytest.raises(BundleError) as caught:
-        noise_from_json(text)
-    assert caught.value.code == "damaged-sensitivity"

@@ -20,7 +20,7 @@ from xxdeploy.onnxmodel.run import Arrays, GraphSession
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import Batches, single_images
 from xxdeploy.quantize.x86.saturation import Tap, count_saturating_pairs, integer_layers, rewrite
-from xxdeploy.results import CPUS, OnProgress, ProcessorVerdict, Progress
+from xxdeploy.results import OnProgress, ProcessorVerdict, Progress
 
 with extra("export"):
     from onnx import ModelProto, ValueInfoProto, helper

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xxdeploy.report.plots import bars, interval, strips
+from xxdeploy.report.draw import bars, interval, strips
 
 
 def test_the_largest_bar_fills_the_row() -> None:

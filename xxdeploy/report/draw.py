@@ -1,17 +1,26 @@
-"""Plots as positions in percent, which the template draws in HTML: they follow the reader's colors and width."""
+"""Plots as positions in percent, which the template draws in HTML, and pictures as data URIs: a page is one file."""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
+from PIL import Image
+
+from xxdeploy.errors import UsageError
+from xxdeploy.runtime.image.picture import open_picture
+
+_QUALITY = 70
 _MOST_DOTS = 60
 
 
 def bars(rows: Sequence[tuple[str, float, str]]) -> list[dict[str, Any]]:
-    """Return (name, value, text) as bars, the largest value as long as the row."""
+    """Return rows of (name, value, text) as bars; the largest value fills the row."""
     largest = max((value for _, value, _ in rows), default=0.0) or 1.0
     return [
         {"name": name, "width": round(100 * max(value, 0.0) / largest, 1), "text": text} for name, value, text in rows
@@ -19,7 +28,7 @@ def bars(rows: Sequence[tuple[str, float, str]]) -> list[dict[str, Any]]:
 
 
 def interval(bounds: Sequence[float], middle: float, low: float, high: float) -> dict[str, float]:
-    """Return where an interval and its middle lie between ``low`` and ``high``, widened to hold them."""
+    """Return the positions of an interval and its middle on an axis ``low``..``high``, widened to hold them."""
     low, high = min(low, bounds[0], middle), max(high, bounds[1], middle)
 
     def place(value: float) -> float:
@@ -31,7 +40,7 @@ def interval(bounds: Sequence[float], middle: float, low: float, high: float) ->
 def strips(rows: Sequence[tuple[str, Sequence[float]]]) -> dict[str, Any]:
     """Return each row's values as dots on one logarithmic axis, with its p50, p90 and p99.
 
-    A value far out would push all others into a corner of a linear axis.
+    On a linear axis a single outlier would push all other dots into a corner.
     """
     rows = [(name, sorted(values)) for name, values in rows if len(values) > 1 and min(values) > 0]
     if not rows:
@@ -42,11 +51,11 @@ def strips(rows: Sequence[tuple[str, Sequence[float]]]) -> dict[str, Any]:
     def place(value: float) -> float:
         return round(100 * (math.log10(value) - low) / (high - low), 2)
 
-    found = []
+    drawn = []
     for name, values in rows:
         cuts = quantiles(values, n=100, method="inclusive")
         shown = values[:: -(-len(values) // _MOST_DOTS)]
-        found.append(
+        drawn.append(
             {
                 "name": name,
                 "dots": [place(value) for value in shown],
@@ -56,11 +65,27 @@ def strips(rows: Sequence[tuple[str, Sequence[float]]]) -> dict[str, Any]:
                 "at": place(cuts[49]),
             }
         )
-    return {"rows": found, "ticks": [{"at": place(value), "text": f"{value:g}"} for value in _ticks(low, high)]}
+    return {"rows": drawn, "ticks": [{"at": place(value), "text": f"{value:g}"} for value in _ticks(low, high)]}
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return round numbers on the axis, five or so."""
+    """Return about five round numbers on the axis."""
     steps = [1, 2, 5] if high - low < 2 else [1]
     every = [base * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for base in steps]
     return [value for value in every if low <= math.log10(value) <= high]
+
+
+def data_uri(path: Path, size: int, mode: str = "RGB") -> str:
+    """Return the picture in ``path``, at most ``size`` pixels wide and high, as the data URI of a small JPEG.
+
+    The picture is decoded as for calibration, with the same limits. The text is empty where that fails: a report can
+    do without a picture.
+    """
+    try:
+        picture, _ = open_picture(path, mode)
+    except UsageError:
+        return ""
+    picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
