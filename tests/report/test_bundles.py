@@ -52,6 +52,6 @@ def test_two_bundles(tmp_path: Path) -> None:
         bundles.append(pack(replace(manifest, evidence=evidence), parts, tmp_path / f"b{seed}"))
     report = compare_bundles(bundles[0], bundles[1], tmp_path / "c.html")
     rows = {row.name: row for row in report.rows}
-    assert (rows["variant here"].left, rows["top-1"].change) == ("fp32, float32", "+10.0 points")
+    assert (rows["variant here"].left, rows["top-1"].change) == ("portable, float32", "+10.0 points")
     assert rows["time here, p50"].change
     assert "A tiny-0 and B tiny-1" in report.page.read_text()
