@@ -167,7 +167,7 @@ def test_features_have_no_classes(images: Path, tmp_path: Path) -> None:
     features = load(result.bundle).features(np.zeros((28, 28, 1), np.uint8))
     assert features.shape == (1, 64)
     assert result.rows[0].top1 is None
-    with pytest.raises(UsageError, match="no classes"):
+    with pytest.raises(UsageError, match="not classes"):
         verify_bundle(result.bundle, evaluation=images / "labelled")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from bundle_contents import without_report
 from PIL import Image
-from xxdeploy.report.pictures import data_uri
+from xxdeploy.report.draw import data_uri
 
 from xxdeploy.cli import main
 from xxdeploy.exporter import ExportOptions
