@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from bundle_contents import without_report
 from PIL import Image
-from xxdeploy.report.draw import data_uri
 
 from xxdeploy.cli import main
 from xxdeploy.exporter import ExportOptions
@@ -18,6 +17,7 @@ from xxdeploy.exporter.inputs import catalog_inputs
 from xxdeploy.exporter.precision import Lowered, ModelFile
 from xxdeploy.exporter.report_data import command_of, measured
 from xxdeploy.models.catalog import find
+from xxdeploy.report.draw import data_uri
 from xxdeploy.results import Accuracy
 
 LENET = find("lenet")
