@@ -83,7 +83,7 @@ def saturating(found: Mapping[str, Saturation]) -> tuple[str, ...]:
 
 
 def judge_processors(found: Mapping[str, Saturation]) -> tuple[ProcessorVerdict, ...]:
-    """Say for each of ``CPUS`` whether the model is exact there, from what was observed of its x86 variant.
+    """Say for each of the three kinds whether the model is exact there, from what was observed of its x86 variant.
 
     ``arm`` stands for the variant with int8 activations (``static-w8c-a8i``), which is exact by construction.
     """
