@@ -37,7 +37,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "picture": ("PIL.Image", "xxdeploy.runtime.image.preprocess", "xxdeploy.runtime.predictor"),
     "calibration": ("xxdeploy.results",),
     "recipe": (
-        "xxdeploy.datasets.preprocess_file", "xxdeploy.datasets.recipe", "xxdeploy.quantize.recipe",
+        "xxdeploy.datasets.scaling_file", "xxdeploy.datasets.recipe", "xxdeploy.quantize.recipe",
         "xxdeploy.quantize.tensorrt.cache_file",
     ),
     "labels": ("xxdeploy.datasets.labels", "xxdeploy.runtime.bundle.labels"),

@@ -148,8 +148,8 @@ class Readers:
 
     def read_recipe(self, file: Path) -> None:
         """Read a file as a recipe of either kind, as TensorRT's calibration cache and as a scaling."""
-        from xxdeploy.datasets.preprocess_file import load_scaling
         from xxdeploy.datasets.recipe import load_recipe
+        from xxdeploy.datasets.scaling_file import load_scaling
         from xxdeploy.quantize.recipe import load_quantization_recipe
         from xxdeploy.quantize.tensorrt.cache_file import ranges_from_tensorrt_cache
 

@@ -21,7 +21,7 @@ from make_sample_set import CALIBRATION, SOURCE, choose, read_split
 from numpy.typing import NDArray
 
 from xxdeploy.convert.catalog.build import build_model
-from xxdeploy.convert.libraries import load_keras, load_tensorflow
+from xxdeploy.convert.keras_loader import load_keras, load_tensorflow
 from xxdeploy.convert.runner import KerasRunner
 from xxdeploy.models.catalog import find
 from xxdeploy.models.samples import sample_for

@@ -27,8 +27,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     #
     #
     # convert
-    #
-    #
+    # the child's answers are those of the inspection
+    "convert/user_model/quarantine/child.py": "convert/user_model/quarantine/test_inspect.py",
     # datasets
     #
     #

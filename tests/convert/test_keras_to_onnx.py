@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xxdeploy.convert.keras_loader import load_keras, load_tensorflow
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-from xxdeploy.convert.libraries import load_keras, load_tensorflow
 from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize

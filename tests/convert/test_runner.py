@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xxdeploy.convert.catalog.build import build_model
-from xxdeploy.convert.libraries import load_keras
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.runner import KerasRunner
 from xxdeploy.errors import ConversionError
 from xxdeploy.models.catalog import BuildOptions, find

@@ -49,7 +49,7 @@ def test_a_file_becomes_a_bundle(residual: Path, folder: Path, tmp_path: Path) -
 
     result = export(residual, ExportOptions.of("int8", calibration=folder), tmp_path / "out")
     assert result.task == "classification"
-    assert any("scales the pixels itself" in note for note in result.notes)
+    assert any("scales pixels itself" in note for note in result.notes)
     assert result.parities[0].max_abs < 1e-5
     assert result.rows[2].runner == "onnx-int8"  # not -arm, which comes first in the bundle and gives the same answers
     runtime = load(result.bundle)

@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-from xxdeploy.convert.libraries import load_keras
 from xxdeploy.passes.lrn_as_sums import whole_lrn
 from xxdeploy.passes.optimize import optimize
 

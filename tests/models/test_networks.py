@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xxdeploy.convert.libraries import load_keras
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, ModelSpec, find
 

@@ -132,5 +132,5 @@ def refused(path: Path, tmp_path: Path, **options: Any) -> XXDeployError:
     return caught.value
 
 
-def code_of(path: Path, tmp_path: Path, **options: Any) -> str:
+def refusal_code(path: Path, tmp_path: Path, **options: Any) -> str:
     return refused(path, tmp_path, **options).code

@@ -1,1 +1,1 @@
-"""Keras to ONNX. The only home of tensorflow, keras and tf2onnx."""
+"""Build, load and convert Keras models. The only home of tensorflow, keras and tf2onnx."""

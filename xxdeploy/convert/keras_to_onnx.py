@@ -1,8 +1,8 @@
-"""Keras to ONNX through tf2onnx, without the weights ever passing through it.
+"""Convert Keras to ONNX through tf2onnx; the weights bypass tf2onnx.
 
-The traced graph holds placeholders for its weights (``trace``), so tf2onnx sees a few thousand small
-nodes. Its own optimizers are skipped: they compare and copy every constant over and over, and most of
-their time goes into moving transposes, which ``graph/`` does in one pass over the graph.
+The traced graph has placeholders for its weights (``trace``), so tf2onnx sees a few thousand small nodes. Its own
+optimizers are skipped: they compare and copy each constant repeatedly, and spend most of their time moving transposes,
+which ``passes`` does in one pass over the graph.
 """
 
 from __future__ import annotations
@@ -22,28 +22,30 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 17
-"""At 18 tf2onnx misses ReduceMean as global pooling; 17 also serves every engine of the last four years."""
+"""At opset 18 tf2onnx misses ReduceMean as global pooling; all engines of the last four years read opset 17."""
 IR_VERSION = 8
-"""The IR that belongs to opset 17, so that old engines on devices read the file."""
+"""The IR version of opset 17, which old engines on devices read."""
 PRODUCER = "xxdeploy"
 
 
 def onnx_from_keras(model: Any, *, outputs: Sequence[str] = ("probabilities",), opset: int = OPSET) -> OnnxModel:
     """Convert a built ``keras.Model`` to ONNX, float32.
 
-    Inputs are named ``image`` (``image_1``, ... if there are several), shaped ``(batch, h, w, c)``, NHWC;
-    ``outputs`` names the outputs. The batch axis is free and called ``batch``. Nodes and tensors carry the
-    names of the Keras layers that they came from. The graph is as tf2onnx writes it: give it to
-    ``graph.optimize``.
+    Inputs are called ``image`` (``image_1``, ... if there are several), of shape ``(batch, h, w, c)``, NHWC;
+    ``outputs`` names the outputs. The batch axis is free and called ``batch``. Nodes and tensors have the names of
+    their Keras layers. The graph is not optimized: ``passes.optimize`` does that.
 
-    Raises ``ConversionError``: ``unsupported-operator`` where no ONNX operator exists for a layer,
-    ``conversion`` for whatever else tf2onnx or Keras refuse.
+    Raises
+    ------
+    ConversionError
+        ``unsupported-operator``: a layer has no ONNX operator. ``output-names``: the number of names differs from the
+        number of outputs. ``conversion``: Keras or tf2onnx refuse the model for another reason.
     """
     traced = _trace(model)
     if len(outputs) != len(traced.outputs):
         raise ConversionError(
-            f"the model has {len(traced.outputs)} outputs, {len(outputs)} names were given",
-            hint="give one name for each output",
+            f"the model has {len(traced.outputs)} outputs, and {len(outputs)} names are given",
+            hint="give one name per output",
             code="output-names",
         )
     proto = _convert(traced, opset)
@@ -66,7 +68,7 @@ def _trace(model: Any) -> Trace:
     except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
         raise ConversionError(
             f"Keras could not trace the model for inference: {_first_line(error)}",
-            hint="the model must be built, and callable with training=False on one batch of images",
+            hint="the model must be built, and callable on a batch of images with training=False",
         ) from error
 
 
@@ -80,10 +82,10 @@ def _convert(traced: Trace, opset: int) -> onnx.ModelProto:
                 traced.graph, opset=opset, input_names=names, output_names=list(traced.outputs)
             )
             proto: onnx.ModelProto = graph.make_model(PRODUCER)
-    except Exception as error:  # tf2onnx raises whatever it met: map it once, here
+    except Exception as error:  # tf2onnx raises errors of any class
         raise ConversionError(
             f"tf2onnx could not convert the graph: {_first_line(error)}",
-            hint="an operator of the model has no ONNX form; replace the layer, or report the model",
+            hint="a layer of the model has no ONNX operator: replace it, or report the model",
             code="unsupported-operator",
         ) from error
     proto.ir_version = IR_VERSION
@@ -96,14 +98,14 @@ def _convert(traced: Trace, opset: int) -> onnx.ModelProto:
 
 
 def _layer_names(model: Any) -> dict[str, bool]:
-    """Map the name of each layer inside ``model`` to whether it holds other layers."""
+    """Map the name of each layer inside ``model`` to whether it contains other layers."""
     return {
         layer.name: len(list(layer._flatten_layers())) > 1 for layer in model._flatten_layers() if layer is not model
     }
 
 
 def _name_by_layer(proto: onnx.ModelProto, layers: dict[str, bool], fixed: dict[str, str]) -> None:
-    """Rename every tensor to ``layer/operation``; ``fixed`` holds the names of inputs and outputs."""
+    """Rename each tensor to ``layer/operation``; ``fixed`` has the names of inputs and outputs."""
     taken = set(fixed.values())
     names: dict[str, str] = dict(fixed)
     for node in proto.graph.node:
@@ -128,16 +130,16 @@ def _name_by_layer(proto: onnx.ModelProto, layers: dict[str, bool], fixed: dict[
 
 
 def _layer_path(name: str, layers: dict[str, bool]) -> str:
-    """Return the Keras layer in a TensorFlow scope: ``net_1/inner/conv1_1/convolution__8`` gives ``inner/conv1``."""
-    found = []
+    """Return the Keras layer in a TensorFlow scope: ``inner/conv1`` for ``net_1/inner/conv1_1/convolution__8``."""
+    path = []
     for part in name.split("/"):
         plain = re.sub(r"_\d+$", "", part)  # scopes are made unique by a suffix
         layer = part if part in layers else plain if plain in layers else None
         if layer is not None:
-            found.append(layer)
+            path.append(layer)
             if not layers[layer]:
-                break  # what follows names an operation, which may be called as some other layer is
-    return "/".join(found)
+                break  # the rest names an operation, which may have the name of another layer
+    return "/".join(path)
 
 
 def _used(proto: onnx.ModelProto) -> frozenset[str]:
@@ -145,7 +147,7 @@ def _used(proto: onnx.ModelProto) -> frozenset[str]:
 
 
 def _lift(proto: onnx.ModelProto, weights: dict[str, Any]) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """Move tf2onnx's own initializers out of the graph, beside the weights."""
+    """Move tf2onnx's own initializers from the graph to the weights."""
     from onnx import numpy_helper
 
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
@@ -166,15 +168,15 @@ def _check_domains(nodes: Iterable[Any]) -> None:
     for node in nodes:
         if node.domain not in ("", "ai.onnx") or not onnx.defs.has(node.op_type, OPSET):
             raise ConversionError(
-                f"tf2onnx left {node.domain}:{node.op_type} in the graph (node {node.name!r}), no operator of ONNX",
-                hint="replace that layer by one that has an ONNX form, or report the model",
+                f"the layer of node {node.name!r} became {node.domain}:{node.op_type}, which is not an ONNX operator",
+                hint="replace the layer by one with an ONNX operator, or report the model",
                 code="unsupported-operator",
             )
 
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Keep a library's own log off the user's terminal: its errors reach us as exceptions."""
+    """Silence a library's log within this context; its errors arrive as exceptions."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL)

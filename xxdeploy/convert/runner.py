@@ -1,4 +1,4 @@
-"""A Keras model behind the ``Runner`` protocol: the reference that everything else is compared with."""
+"""A runner of a Keras model, the reference of all comparisons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.convert.libraries import load_tensorflow
+from xxdeploy.convert.keras_loader import load_tensorflow
 from xxdeploy.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -18,30 +18,29 @@ if TYPE_CHECKING:
 class KerasRunner:
     """Runs ``model(x, training=False)`` as one traced function; satisfies ``results.ManyRunner``.
 
-    The trace has a free batch axis, so that batches of any size share it. ``model.predict`` is not used: it adds a
-    dataset, callbacks and a progress bar to each call.
+    The trace has a free batch axis, so batches of any size share it. ``model.predict`` would add a dataset, callbacks
+    and a progress bar to each call.
 
     Parameters
     ----------
     model : keras.Model
         One input ``(n, h, w, c)`` float32.
     name : str
-        What the runner is called in tables.
+        Name of the runner in tables.
     outputs : Sequence[str]
-        What its outputs are called, one name for each.
+        One name per output.
 
     Raises
     ------
     ConversionError
-        ``not-one-output``: the model has several inputs, or another number of outputs than there are names.
+        ``not-one-output``: the model has several inputs, or the number of outputs differs from the number of names.
     """
 
     def __init__(self, model: keras.Model, name: str = "keras", *, outputs: Sequence[str] = ("output",)) -> None:
         if len(model.inputs) != 1 or len(model.outputs) != len(outputs):
             raise ConversionError(
-                f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs, and {len(outputs)} "
-                f"name{'s' if len(outputs) != 1 else ''} for them",
-                hint="only a model with one image input can be exported; each output needs a name",
+                f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs, not 1 and {len(outputs)}",
+                hint="only a model with one image input can run; name each output",
                 code="not-one-output",
             )
         tf = load_tensorflow()
@@ -77,7 +76,7 @@ class KerasRunner:
             sizes = ", ".join("any" if size is None else str(size) for size in self._shape)
             raise ConversionError(
                 f"a batch of {batch.dtype} {batch.shape} does not fit the model's float32 (n, {sizes})",
-                hint="preprocess the images with the Preprocess that belongs to the model",
+                hint="preprocess the images with the model's own Preprocess",
                 code="wrong-batch",
             )
         results = self._call(self._tensor(batch))

@@ -19,7 +19,7 @@ from xxdeploy.datasets import (
     overlap,
     recipe_from,
 )
-from xxdeploy.datasets.preprocess_file import load_scaling
+from xxdeploy.datasets.scaling_file import load_scaling
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import BuildOptions, ModelSpec

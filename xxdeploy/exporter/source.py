@@ -67,8 +67,8 @@ def open_source(source: ModelSpec | Path, options: ExportOptions, timed: Timed) 
     Raises
     ------
     XXDeployError
-        Those of ``catalog_inputs``, ``gather``, ``build_model``, ``load_model_file``, ``prepare_own_model`` and
-        ``own_preprocess``.
+        Those of ``catalog_inputs``, ``gather``, ``build_model``, ``load_model_file``, ``prepare_model`` and
+        ``choose_preprocess``.
     """
     if isinstance(source, ModelSpec):
         return _from_catalog(source, options, timed)
@@ -104,8 +104,8 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
     network = options.network
     with extra("export"):
         from xxdeploy.convert.user_model.model_file import load_model_file
-        from xxdeploy.convert.user_model.own_preprocess import own_preprocess
-        from xxdeploy.convert.user_model.prepare import prepare_own_model
+        from xxdeploy.convert.user_model.prepare import prepare_model
+        from xxdeploy.convert.user_model.preprocessing import choose_preprocess
     with timed("load"):
         loaded = load_model_file(
             path,
@@ -113,7 +113,7 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
             unsafe_lambda=network.unsafe_lambda,
             input_size=network.input_size,
         )
-        prepared = prepare_own_model(loaded.model, output_layer=network.output_layer, task=network.task)
+        prepared = prepare_model(loaded.model, output_layer=network.output_layer, task=network.task)
     if len(prepared.outputs) > 1 and (options.gpu.engine is not None or options.output.top_k is not None):
         names = ", ".join(output.name for output in prepared.outputs)
         raise UsageError(
@@ -122,10 +122,10 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
             hint="--output-layer NAME",
             code="several-outputs",
         )
-    preprocess, said = own_preprocess(prepared.own, network.preprocess, resize=resize_of(options))
+    preprocess, said = choose_preprocess(prepared.described, network.preprocess, resize=resize_of(options))
     notes = [*loaded.notes, *prepared.notes, *said]
     inputs = gather(options, preprocess, prepared.classes, options.build, notes)
-    family = None if prepared.own.family is None else find(prepared.own.family).name
+    family = None if prepared.described.family is None else find(prepared.described.family).name
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     facts = {"model": path.name, "sha256": digest, "family": family}

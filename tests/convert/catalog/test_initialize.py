@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from xxdeploy.convert.catalog.initialize import drawn_by_numpy
-from xxdeploy.convert.libraries import load_keras
+from xxdeploy.convert.keras_loader import load_keras
 
 
 @pytest.mark.parametrize(

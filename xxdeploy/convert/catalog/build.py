@@ -1,4 +1,4 @@
-"""A catalog entry into a ``keras.Model`` with weights: never silently random ones."""
+"""Build a network of the catalog as a ``keras.Model`` with its weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from xxdeploy.convert.catalog.initialize import drawn_by_numpy
 from xxdeploy.convert.catalog.weights import check_finite, load_weights
-from xxdeploy.convert.libraries import load_keras
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.errors import ConversionError, UsageError, XXDeployError
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
@@ -31,16 +31,15 @@ _TIMEOUT = 30.0  # seconds without a byte, after which a download is given up
 
 
 def build_model(spec: ModelSpec, *, weights: str = "imagenet", options: BuildOptions = _DEFAULTS) -> keras.Model:
-    """Build a network of the catalog and fill in its weights.
+    """Build a network of the catalog and load its weights.
 
     Parameters
     ----------
     spec : ModelSpec
         From :func:`xxdeploy.models.catalog.find`.
     weights : str
-        ``imagenet``: from Keras' cache (``KERAS_HOME``), else by its download. ``sample``: those that ship with
-        xxdeploy. ``none``: random, the same for the same ``options.seed``. Anything else is a file (``.weights.h5``,
-        ``.h5``).
+        ``imagenet``: from Keras' cache (``KERAS_HOME``), downloaded if absent. ``sample``: the weights shipped with
+        xxdeploy. ``none``: random, determined by ``options.seed``. Otherwise a file (``.weights.h5``, ``.h5``).
     options : BuildOptions
         Checked before Keras is imported.
 
@@ -48,13 +47,13 @@ def build_model(spec: ModelSpec, *, weights: str = "imagenet", options: BuildOpt
     -------
     keras.Model
         ``(n, h, w, c)`` float32 -> ``(n, classes)`` float32 probabilities, or features without the classifier.
-        All weights are finite. Layer names do not depend on what was built before.
+        All weights are finite. Layer names do not depend on networks built before.
 
     Raises
     ------
     UsageError
-        What was asked cannot be built (see :func:`~xxdeploy.models.options.check_options`), or
-        ``weights-unavailable``: not in the cache and not to be downloaded.
+        Those of :func:`~xxdeploy.models.options.check_options`; ``no-weights-file``; ``weights-unavailable``: not in
+        the cache, and the download failed.
     ConversionError
         ``weights-mismatch``, ``damaged-weights``, ``non-finite-weights``, or ``build-failed`` when Keras refuses.
     MissingDependencyError
@@ -95,17 +94,17 @@ def _build(spec: ModelSpec, options: BuildOptions, weights: str) -> keras.Model:
     try:
         start = drawn_by_numpy(options.seed if weights == "none" else None)
         with start, _seeded(options.seed), _fresh_names(), _careful_download(fetched), warnings.catch_warnings():
-            # Without a classifier the weights of 224 pixels serve every size, which is what was asked for.
+            # Without a classifier the weights of 224 pixels fit each size.
             warnings.filterwarnings("ignore", message="`input_shape` is undefined", category=UserWarning)
             return builder(**arguments)
     except XXDeployError:
         raise
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = " ".join(str(error).split())[:300]
-        if fetched:  # the network was built, so its weights are what failed
+        if fetched:  # the network was built, so its weights failed
             raise ConversionError(
                 f"the weights {fetched[-1]} cannot be loaded: {reason}",
-                hint="the download may have been cut off: delete the file, and it is fetched again",
+                hint="delete the file to download it again: the download may be incomplete",
                 code="damaged-weights",
             ) from error
         raise ConversionError(
@@ -115,7 +114,7 @@ def _build(spec: ModelSpec, options: BuildOptions, weights: str) -> keras.Model:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed Python's generator, from which Keras seeds each layer, and give the caller's state back."""
+    """Seed Python's generator, from which Keras seeds each layer, and restore the caller's state."""
     state = random.getstate()
     random.seed(seed)
     try:
@@ -126,7 +125,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def _fresh_names() -> Iterator[None]:
-    """Count automatic layer names from zero, so that a second build in the process has the names of the first."""
+    """Count automatic layer names from zero, so a second build in a process has the same names."""
     from keras.src.backend.common import global_state
 
     key = "object_name_uids"
@@ -140,12 +139,10 @@ def _fresh_names() -> Iterator[None]:
 
 @contextmanager
 def _careful_download(fetched: list[str]) -> Iterator[None]:
-    """Within, Keras' ``get_file`` reads a read-only cache, talks on stderr, times out, and fails with our error.
+    """Within this context Keras' ``get_file`` reads a read-only cache, prints on stderr, times out, and has our error.
 
-    The files that it finds are added to ``fetched``.
-
-    Keras itself turns away from a ``KERAS_HOME`` that it cannot write to, prints on stdout, waits for ever, and
-    raises a bare ``Exception``.
+    The path of each file is appended to ``fetched``. Keras itself ignores a read-only ``KERAS_HOME``, prints on stdout,
+    waits without limit, and raises a bare ``Exception``.
     """
     from keras.src.utils import file_utils
 
@@ -165,8 +162,8 @@ def _careful_download(fetched: list[str]) -> Iterator[None]:
             return fetched[-1]
         except Exception as error:  # Keras raises exactly that
             raise UsageError(
-                f"the weights {fname} are not in {home / 'models'} and cannot be downloaded: {error}",
-                hint="set KERAS_HOME to a folder with models/FILE, or use --weights sample, none (random) or FILE",
+                f"the weights {fname} are not in {home / 'models'}, and the download failed: {error}",
+                hint=f"put the file into {home / 'models'}, or use --weights sample, none (random) or FILE",
                 code="weights-unavailable",
             ) from error
         finally:

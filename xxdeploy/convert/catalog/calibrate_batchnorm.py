@@ -1,16 +1,15 @@
-"""Random weights whose activations keep their size, as those of a trained network do.
+"""Calibrate the batch normalizations of a network with random weights, so that activations keep their size.
 
-A new batch normalization takes its input for one of mean 0 and variance 1, which only training makes true. Until then
-what the initializer leaves over or out is multiplied from layer to layer: the activations of MobileNet with Keras'
-random weights shrink to 1e-15, so that its 1,000 scores are equal to the last bit whatever the picture; the scores of
-ResNet101 have a deviation of 14, so that its softmax picks one of two classes by what rounding leaves. Parity of
-either says nothing about the conversion.
+A new batch normalization assumes inputs of mean 0 and variance 1, which only training makes true. Without it the error
+of the initializer multiplies from layer to layer: the activations of MobileNet with Keras' random weights shrink to
+1e-15, so its 1,000 scores are equal to the last bit for each image; the scores of ResNet101 have a deviation of 14, so
+its softmax picks one of two classes by rounding errors. Parity of either says nothing about the conversion.
 
-Here each normalization gets the mean square of what it is fed for its variance, the layers in front of it settled
-already: one number a layer, as in Mishkin and Matas 2016, "All you need is a good init", arXiv:1511.06422. With a mean
-and a variance for each channel, noise of 40 dB in the picture came out of ResNet50 as 26 dB and out of MobileNet as
-14 dB: random filters have no reason to be as loud as each other, and what all pictures share carries most of the
-signal. With one number it comes out as 60 and 50 dB.
+Here the variance of each normalization is the mean square of its input, with the layers upstream calibrated already:
+one number per layer, as in Mishkin and Matas 2016, "All you need is a good init", arXiv:1511.06422. With a mean and a
+variance per channel, an image with noise at 40 dB leads to 26 dB at the output of ResNet50 and 14 dB at MobileNet's:
+the responses of random filters differ in size, and their common mode carries most of the signal. With one number per
+layer the outputs have 60 and 50 dB.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.convert.libraries import load_keras
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.runner import KerasRunner
 
 if TYPE_CHECKING:
     import keras
 
 _CONTRAST = 65.0
-"""Standard deviation of the pictures, of 0 to 255: a little more than ImageNet's 58, for what is clipped."""
+"""Standard deviation of the images, on the scale 0..255: above ImageNet's 58, to allow for clipping."""
 
 
 def textures(n: int, height: int, width: int, channels: int, *, seed: int = 0) -> NDArray[np.uint8]:
-    """Draw ``n`` pictures (n, height, width, channels) uint8 to settle a network on.
+    """Draw ``n`` synthetic images (n, height, width, channels) uint8.
 
-    As much contrast in every octave, from single pixels to the whole picture, which is how photographs are made (Field
-    1987, "Relations between the statistics of natural images and the response properties of cortical cells"), most of
-    it in brightness. On smooth pictures filters look weaker than they are.
+    Each octave, from single pixels to the whole image, has the same contrast, as in photographs (Field 1987, "Relations
+    between the statistics of natural images and the response properties of cortical cells"); most of it is brightness.
+    Smooth images would underestimate the response of filters.
     """
     random = np.random.default_rng([seed, n, height, width, channels])
     total = random.uniform(-1, 1, (n, 1, 1, 1)) + np.zeros((n, height, width, channels))
@@ -51,19 +50,19 @@ def textures(n: int, height: int, width: int, channels: int, *, seed: int = 0) -
 
 
 def settle_batch_norms(model: keras.Model, images: NDArray[np.float32]) -> int:
-    """Give the batch normalizations of ``model`` the mean square of their inputs on ``images`` for their variance.
+    """Set the variance of each batch normalization of ``model`` to the mean square of its input on ``images``.
 
     Parameters
     ----------
     model
-        With one output; changed in place.
+        A model with one output; changed in place.
     images
         Preprocessed, (n, h, w, c) float32.
 
     Returns
     -------
     int
-        How many there are. Without any nothing is run.
+        Number of batch normalizations. The model runs only if there are any.
     """
     load_keras()
     count = sum(_is_batch_norm(layer) for layer in model._flatten_layers())
@@ -81,14 +80,14 @@ def _is_batch_norm(layer: Any) -> bool:
 
 @contextmanager
 def _measuring() -> Iterator[None]:
-    """Let every batch normalization that is called take over the size of its input before it uses it."""
+    """Within this context each batch normalization takes its variance from its input before it is applied."""
     import keras
 
     original = keras.layers.BatchNormalization.call
 
     def call(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG001
         size = keras.ops.mean(keras.ops.square(inputs))
-        # 8 bits of it: the last ones depend on how many threads added up, and the seed shall decide alone.
+        # 8 bits: the lower ones depend on the number of threads in the sum, and only the seed may decide.
         size = keras.ops.cast(keras.ops.cast(size, "bfloat16"), "float32")
         self.moving_variance.assign(keras.ops.full(self.moving_variance.shape, size))
         return original(self, inputs, training=False, mask=mask)

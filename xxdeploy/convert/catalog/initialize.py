@@ -1,8 +1,7 @@
-"""How a network's variables begin: seeded random numbers, or zeros where weights are loaded next.
+"""Initialize a network's variables with seeded random numbers, or with zeros where weights are loaded next.
 
-Keras draws through TensorFlow, whose oneDNN allocator never gives the scratch memory back: after building VGG16 the
-process holds 0.8 GB that no tensor uses. Here numpy draws, from the same distributions, and the memory goes back
-to the system.
+Keras draws through TensorFlow, whose oneDNN allocator never returns its scratch memory: after building VGG16 the
+process has 0.8 GB that no tensor uses. Here numpy draws from the same distributions, and the memory is returned.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ Array = NDArray[np.float32]
 
 @contextmanager
 def drawn_by_numpy(seed: int | None) -> Iterator[None]:
-    """Let Keras' random initializers draw from a numpy generator within; ``None`` gives zeros.
+    """Within this context Keras' random initializers draw from a numpy generator; ``seed`` None draws zeros.
 
-    The draws depend on the seed and on the order in which the layers are built, on nothing else.
+    The values depend on the seed and on the order in which layers are built, on nothing else.
     """
     from keras.src.initializers import random_initializers
 
@@ -63,7 +62,7 @@ class _Draw:
         return values * np.float32(stddev) + np.float32(mean)
 
     def truncated_normal(self, shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, **_: Any) -> Array:
-        """Draw again what lies beyond two standard deviations."""
+        """Draw values beyond two standard deviations again."""
         if self._generator is None:
             return np.zeros(shape, np.float32)
         values = self._generator.standard_normal(shape, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Weights from a file into a built network: checked before, and looked at afterwards."""
+"""Load weights from a file into a built network, checked before and after."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xxdeploy.convert.libraries import load_keras
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.optional import extra
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import keras
 
 _log = logging.getLogger(__name__)
-_OURS = "the file must come from the same network and options: compare MODEL, --alpha, --classes and --no-top"
+_SAME = "the file must be of the same network and options: compare MODEL, --alpha, --classes and --no-top"
 
 
 def load_weights(model: keras.Model, path: Path, title: str) -> None:
     """Load ``path`` into ``model``, in place.
 
-    Both layouts of Keras are read, whatever the file is called: that of Keras 3 (``.weights.h5``), and the older one
-    by layer name, with or without the model around it (``.h5``). Optimizer state is ignored.
+    Reads both layouts of Keras, whatever the file is called: that of Keras 3 (``.weights.h5``), and the older one by
+    layer name, with or without the model around it (``.h5``). Optimizer state is ignored.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ def load_weights(model: keras.Model, path: Path, title: str) -> None:
     path : Path
         The HDF5 file.
     title : str
-        What to call the network in messages.
+        Name of the network in messages.
 
     Raises
     ------
     UsageError
         ``no-weights-file``: absent or a folder. ``not-weights``: not HDF5, or HDF5 without Keras weights.
     ConversionError
-        ``damaged-weights``: the file is cut off or unreadable. ``weights-mismatch``: of another network.
+        ``damaged-weights``: the file is truncated or unreadable. ``weights-mismatch``: it is of another network.
     """
     load_keras()
     with extra("export"):
@@ -69,7 +69,7 @@ def load_weights(model: keras.Model, path: Path, title: str) -> None:
         raise _mismatch(
             path,
             title,
-            f"it holds {numbers:,} numbers in {arrays} arrays, the network has {expected:,} in {len(weights)}",
+            f"it has {numbers:,} numbers in {arrays} arrays, and the network has {expected:,} in {len(weights)}",
         )
     with (
         named_as_keras_expects(path, ".h5" if legacy else ".weights.h5") as named,
@@ -83,7 +83,7 @@ def load_weights(model: keras.Model, path: Path, title: str) -> None:
         except (ValueError, KeyError, TypeError, IndexError, RuntimeError) as error:
             raise _mismatch(path, title, str(error)) from error
     for warning in caught:
-        # Keras only warns where it leaves a layer at its first, random weights.
+        # Keras only warns when it leaves a layer at its initial weights.
         if "kipping" in str(warning.message):
             raise _mismatch(path, title, str(warning.message))
         _log.debug("%s: %s", path, warning.message)
@@ -103,21 +103,21 @@ def check_finite(model: keras.Model, title: str) -> None:
     if broken:
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
         raise ConversionError(
-            f"the weights of {title} hold NaN or infinity in {len(broken)} layers: {', '.join(broken[:5])}{more}",
-            hint="the training has diverged, or the file is damaged: use an earlier checkpoint",
+            f"the weights of {title} contain NaN or infinity in {len(broken)} layers: {', '.join(broken[:5])}{more}",
+            hint="use an earlier checkpoint: the training diverged, or the file is damaged",
             code="non-finite-weights",
         )
 
 
 def _contents(file: Any, path: Path) -> tuple[bool, int, int]:
-    """Return (older layout?, arrays, numbers in them) of an open ``h5py.File``."""
+    """Return (older layout?, number of arrays, numbers in them) of an open ``h5py.File``."""
     import h5py
 
     root = file["model_weights"] if "layer_names" not in file.attrs and "model_weights" in file else file
     legacy = "layer_names" in root.attrs
     if not legacy and not any(name in root for name in ("layers", "_layer_checkpoint_dependencies")):
         raise UsageError(
-            f"{path} holds no weights of a Keras model",
+            f"{path} contains no weights of a Keras model",
             hint="save it with model.save_weights('NAME.weights.h5')",
             code="not-weights",
         )
@@ -133,7 +133,7 @@ def _contents(file: Any, path: Path) -> tuple[bool, int, int]:
 
 @contextmanager
 def named_as_keras_expects(path: Path, suffix: str) -> Iterator[Path]:
-    """Give ``path`` under a name with ``suffix``: Keras takes the layout from the name, not from the file."""
+    """Yield a path to the file under a name with ``suffix``: Keras decides on the layout by the name."""
     if path.name.endswith(suffix) and (suffix == ".weights.h5" or not path.name.endswith(".weights.h5")):
         yield path
         return
@@ -148,13 +148,13 @@ def named_as_keras_expects(path: Path, suffix: str) -> Iterator[Path]:
 
 def _mismatch(path: Path, title: str, reason: str) -> ConversionError:
     return ConversionError(
-        f"{path} does not fit {title}: {' '.join(reason.split())[:300]}", hint=_OURS, code="weights-mismatch"
+        f"{path} does not fit {title}: {' '.join(reason.split())[:300]}", hint=_SAME, code="weights-mismatch"
     )
 
 
 def _damaged(path: Path, error: Exception) -> ConversionError:
     return ConversionError(
         f"{path} cannot be read: {' '.join(str(error).split())[:200]}",
-        hint="it may be a download that was cut off: delete it and fetch it again",
+        hint="delete it and fetch it again: the download may be incomplete",
         code="damaged-weights",
     )

@@ -1,1 +1,1 @@
-"""A Keras model file of the user: checked, upgraded, loaded and prepared."""
+"""Check, upgrade, load and prepare a user's Keras model file."""

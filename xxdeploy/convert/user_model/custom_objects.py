@@ -1,4 +1,4 @@
-"""Classes and functions of the user's own, named as ``package.module:name``. Only what the user names is imported."""
+"""The user's own classes and functions, given as ``--custom-objects package.module:name``. Nothing else is imported."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from xxdeploy.errors import UsageError
 
 _PAIR = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)", re.ASCII)
 OURS = {"LocalResponseNormalization": "xxdeploy.models.local_response"}
-"""Layers of the networks of the catalog, which every file may name."""
-_TRANSLATIONS = {"hard_sigmoid_of_keras2": "xxdeploy.convert.user_model.old_activations"}
+"""Layers of networks of the catalog, which each file may name."""
+_TRANSLATIONS = {"hard_sigmoid_of_keras2": "xxdeploy.convert.user_model.keras2_operations"}
 
 
 def custom_names(given: Sequence[str]) -> frozenset[str]:
-    """Return the names that ``--custom-objects module:name`` adds, without importing anything.
+    """Return the names that ``--custom-objects module:name`` allows in a file; nothing is imported.
 
     Raises
     ------
@@ -30,16 +30,16 @@ def custom_names(given: Sequence[str]) -> frozenset[str]:
 
 
 def import_custom_objects(given: Sequence[str]) -> dict[str, Any]:
-    """Import what the user names, and return it by every name under which a file may ask for it.
+    """Import the user's classes and functions; return each under every name that a file may use for it.
 
-    Modules are looked for where Python looks, and then in the working folder; never beside the model file.
+    Modules are searched on Python's path and then in the working folder, never in the folder of the model file.
 
     Raises
     ------
     UsageError
         ``bad-custom-objects``: there is no such module or name, or its import fails.
     """
-    found: dict[str, Any] = {}
+    objects: dict[str, Any] = {}
     with _working_folder():
         for pair in given:
             module, name = _split(pair)
@@ -48,20 +48,20 @@ def import_custom_objects(given: Sequence[str]) -> dict[str, Any]:
             except Exception as error:  # the user's own code may raise anything
                 raise UsageError(
                     f"--custom-objects {pair} cannot be imported: {type(error).__name__}: {str(error)[:200]}",
-                    hint="start xxdeploy in the folder of that module, or install it in this environment",
+                    hint="run xxdeploy in the folder of that module, or install the module in this environment",
                     code="bad-custom-objects",
                 ) from error
-            found[name] = value
-            found[getattr(value, "__name__", name)] = value
+            objects[name] = value
+            objects[getattr(value, "__name__", name)] = value
     from keras.saving import get_registered_name
 
     for name, module in {**OURS, **_TRANSLATIONS}.items():
-        if name not in found:
-            found[name] = getattr(importlib.import_module(module), name)
-    for value in tuple(found.values()):
-        found.setdefault(get_registered_name(value), value)
-        found.setdefault(f"Custom>{getattr(value, '__name__', '')}", value)  # registered without a package
-    return found
+        if name not in objects:
+            objects[name] = getattr(importlib.import_module(module), name)
+    for value in tuple(objects.values()):
+        objects.setdefault(get_registered_name(value), value)
+        objects.setdefault(f"Custom>{getattr(value, '__name__', '')}", value)  # registered without a package
+    return objects
 
 
 def _split(pair: str) -> tuple[str, str]:
@@ -69,7 +69,7 @@ def _split(pair: str) -> tuple[str, str]:
     if match is None:
         raise UsageError(
             f"--custom-objects {pair[:100]!r} is not module:name",
-            hint="for class Swish in layers.py of this folder: --custom-objects layers:Swish",
+            hint="for example, --custom-objects layers:Swish is class Swish of layers.py in this folder",
             code="bad-custom-objects",
         )
     return match["module"], match["name"]

@@ -1,4 +1,4 @@
-"""Limits within which Keras builds a model from a file, and a record of the weights that it then fills in."""
+"""Patches of Keras variables that limit and record the weights of a model built from a file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from xxdeploy.errors import ConversionError
 
 _SLACK = 1 << 16  # states of random layers, statistics of normalization: not every variable is saved
 MAX_ACTIVATION = 1 << 28
-"""Numbers in one tensor of one image: 1 GiB in float32. VGG16 at 224 pixels has 3.2 million."""
+"""Most numbers in one tensor for one image: 1 GiB in float32. VGG16 at 224 pixels has 3.2 million."""
 
 
 @contextmanager
 def no_more_weights_than(numbers: int, path: Path) -> Iterator[None]:
-    """Within, Keras makes no more variables than the file has numbers for.
+    """Within this context Keras creates no more weights than the file has numbers.
 
-    A configuration of one line can ask for a layer that fills the memory; the weights of a real one are in the file.
+    One line of a hostile configuration can ask for a layer that fills the memory; a genuine file contains its weights.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def no_more_weights_than(numbers: int, path: Path) -> Iterator[None]:
         left -= math.prod(wanted) if all(isinstance(size, int) for size in wanted) else 0
         if left < 0:
             raise ConversionError(
-                f"the layers of {path} need more weights than the {numbers:,} numbers that it holds",
+                f"the layers in {path} need more weights than the {numbers:,} numbers in the file",
                 hint="the file is damaged, or its configuration and its weights belong to different models",
                 code="weights-mismatch",
             )
@@ -51,7 +51,7 @@ def no_more_weights_than(numbers: int, path: Path) -> Iterator[None]:
 
 @contextmanager
 def assigned_variables() -> Iterator[set[int]]:
-    """Within, collect the ``id`` of each Keras variable that is given a value."""
+    """Within this context, collect the ``id`` of each Keras variable that receives a value."""
     variable = _variable_class()
     original = variable.assign
     assigned: set[int] = set()
@@ -68,7 +68,7 @@ def assigned_variables() -> Iterator[set[int]]:
 
 
 def check_activations(model: Any, path: Path) -> None:
-    """Refuse a model of which one tensor of one image would fill the memory.
+    """Refuse a model with a tensor that would fill the memory for one image.
 
     Raises
     ------
@@ -79,14 +79,14 @@ def check_activations(model: Any, path: Path) -> None:
         sizes = [size for size in tensor.shape[1:] if size is not None]
         if math.prod(sizes) > MAX_ACTIVATION:
             raise ConversionError(
-                f"the layer {layer} of {path} makes {math.prod(sizes):,} numbers of one image",
-                hint="a smaller --input-size, if this is really meant",
+                f"the layer {layer} of {path} has {math.prod(sizes):,} outputs for one image, over {MAX_ACTIVATION:,}",
+                hint="choose a smaller --input-size, or check the layer",
                 code="activations-too-large",
             )
 
 
 def _variable_class() -> Any:
-    """Return the base of ``keras.Variable``, where its methods are written; its name differs between versions."""
+    """Return the base class of ``keras.Variable`` that defines its methods; its name differs between versions."""
     import keras
 
     return next(kind for kind in keras.Variable.__mro__ if kind.__module__.endswith("backend.common.variables"))

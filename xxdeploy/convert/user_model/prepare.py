@@ -1,15 +1,15 @@
-"""A user's model as it is exported: the output that matters first, and probabilities where it is a classifier."""
+"""Prepare a user's model for export: choose and order its outputs, and turn scores into probabilities."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from xxdeploy.convert.layers import graph, is_model, single_input
-from xxdeploy.convert.user_model.own_model import OwnModel, OwnOutput, describe_own_model, last_activation
-from xxdeploy.convert.user_model.select_output import select_output
+from xxdeploy.convert.keras_graph import calls, graph, is_model, layer_paths, single_input
+from xxdeploy.convert.user_model.describe import UserModel, UserOutput, describe_model, last_activation
 from xxdeploy.errors import UsageError
 from xxdeploy.results import ModelOutput
 
@@ -23,72 +23,71 @@ Task = Literal["classification", "features"]
 class PreparedModel:
     """A model ready for ``onnx_from_keras`` and ``KerasRunner``.
 
-    ``model`` has one input ``(n, h, w, c)``, and the ``outputs``: of several the first classifier comes first, for it
-    is the one that is measured. One alone is called ``probabilities`` or ``features``, of several each after its layer.
-    ``own`` describes the model as it came; ``notes`` says what was added or left out.
+    ``model`` has one input ``(n, h, w, c)`` and the ``outputs``. Of several outputs the first classifier comes first:
+    it is measured and predicted with. A single output is called ``probabilities`` or ``features``, several are called
+    after their layers. ``described`` is the model as it was loaded; ``notes`` lists additions and omissions.
     """
 
     model: keras.Model
-    own: OwnModel
+    described: UserModel
     outputs: tuple[ModelOutput, ...]
     notes: tuple[str, ...]
 
     @property
     def task(self) -> str:
-        """Return the first output's: ``classification`` (probabilities) or ``features``."""
+        """The task of the first output: ``classification`` (probabilities) or ``features``."""
         return self.outputs[0].task
 
     @property
     def classes(self) -> int | None:
-        """Return the first output's; None for features."""
+        """Number of classes of the first output; None for features."""
         return self.outputs[0].classes
 
 
-def prepare_own_model(model: keras.Model, *, output_layer: str | None = None, task: str | None = None) -> PreparedModel:
-    """Choose the outputs of a model, and turn logits into probabilities.
+def prepare_model(model: keras.Model, *, output_layer: str | None = None, task: str | None = None) -> PreparedModel:
+    """Choose the outputs of a model, and turn logits and single sigmoids into probabilities.
 
     Parameters
     ----------
     model : keras.Model
         From ``load_model_file``, or any built model.
     output_layer : str | None
-        See ``convert.user_model.select_output.select_output``. The result of an inner layer is features, unless
-        ``task`` says something else.
+        See :func:`select_output`. An inner layer outputs features unless ``task`` is given.
     task : str | None
-        ``features`` keeps every output as it is; ``classification`` needs classes in one. None: a softmax or a sigmoid
-        makes a classifier, and where there is none, two or more logits: beside a softmax they are as likely an
-        embedding, and stay as they are.
+        ``features`` keeps each output as it is; ``classification`` requires at least one output with classes. None: an
+        output that ends in a softmax or sigmoid is a classifier. Without one, two or more logits are a classifier;
+        next to a softmax they may be an embedding, and stay features.
 
     Raises
     ------
     UsageError
-        Those of :func:`~xxdeploy.convert.user_model.own_model.describe_own_model` and ``select_output``;
-        ``not-a-classifier``: classification is asked for, and no output is one.
+        Those of :func:`~xxdeploy.convert.user_model.describe.describe_model` and ``select_output``;
+        ``not-a-classifier``: ``task`` is ``classification``, and no output has classes.
     """
     model = _with_graph(model)
     ends = {tensor._keras_history.operation.name for tensor in graph(model).outputs}
     inner = output_layer is not None and output_layer not in ends
     selected = select_output(model, output_layer)
-    own = describe_own_model(selected)
+    described = describe_model(selected)
     tensors = list(graph(selected).outputs)
     notes = []
-    if own.augmentations:
-        notes.append(f"augmentation does nothing in inference: {', '.join(own.augmentations)}")
-    doubtful = task is None and any(end.kind in ("probabilities", "binary") for end in own.outputs)
-    classes = [None if task == "features" or (task is None and inner) else end.classes for end in own.outputs]
-    for index, end in enumerate(own.outputs):
+    if described.augmentations:
+        notes.append(f"augmentation layers do nothing in inference: {', '.join(described.augmentations)}")
+    doubtful = task is None and any(end.kind in ("probabilities", "binary") for end in described.outputs)
+    classes = [None if task == "features" or (task is None and inner) else end.classes for end in described.outputs]
+    for index, end in enumerate(described.outputs):
         if doubtful and end.kind == "logits" and classes[index]:
             classes[index] = None
-            notes.append(f"{end.name} is exported as features (if it is scores of classes: --task classification)")
+            notes.append(f"{end.name} is exported as features (if it is class scores, add --task classification)")
     if task == "classification" and not any(classes):
-        shapes = ", ".join(f"{end.name} {end.shape}" for end in own.outputs)
+        shapes = ", ".join(f"{end.name} {end.shape}" for end in described.outputs)
         raise UsageError(
-            f"the model {own.name} gives no classes: {shapes}",
-            hint="leave --task out, and it is exported as features",
+            f"--task classification: no output of the model {described.name} has class scores ({shapes})",
+            hint="leave --task out to export features",
             code="not-a-classifier",
         )
     finished = []
-    for tensor, end, number in zip(tensors, own.outputs, classes, strict=True):
+    for tensor, end, number in zip(tensors, described.outputs, classes, strict=True):
         last, said = (tensor, []) if number is None else _as_probabilities(tensor, end, asked=task is not None)
         finished.append(last)
         notes += said
@@ -97,38 +96,38 @@ def prepare_own_model(model: keras.Model, *, output_layer: str | None = None, ta
     if len(tensors) > 1:
         outputs = tuple(
             ModelOutput(name, classes[index])
-            for name, index in zip(_names([own.outputs[index] for index in order]), order, strict=True)
+            for name, index in zip(_names([described.outputs[index] for index in order]), order, strict=True)
         )
         others = ", ".join(f"{output.name} ({output.task})" for output in outputs[1:])
-        notes.append(f"{outputs[0].name} is the output that is measured and predicted with; beside it {others}")
+        notes.append(f"accuracy and predictions use the output {outputs[0].name}; other outputs: {others}")
     else:
         outputs = (ModelOutput("features" if classes[0] is None else "probabilities", classes[0]),)
     if len(tensors) > 1 or finished != tensors:
         ordered = [finished[index] for index in order]
         one = ordered[0] if len(ordered) == 1 else ordered
         selected = _model(single_input(selected), one, selected.name)
-    return PreparedModel(selected, own, outputs, tuple(notes))
+    return PreparedModel(selected, described, outputs, tuple(notes))
 
 
-def _as_probabilities(tensor: Any, end: OwnOutput, *, asked: bool) -> tuple[Any, list[str]]:
-    """Return a classifier's output as probabilities, and what there is to say of it."""
+def _as_probabilities(tensor: Any, end: UserOutput, *, asked: bool) -> tuple[Any, list[str]]:
+    """Return a classifier's output as probabilities, and notes on it."""
     import keras
 
     if end.kind == "logits":
-        doubt = "" if asked else " (if they are an embedding and no classes: --task features)"
-        said = f"{end.name} gives logits: a Softmax was added, so that the bundle gives probabilities{doubt}"
+        doubt = "" if asked else " (if it is an embedding, add --task features)"
+        said = f"{end.name} outputs logits: a Softmax was added, so the bundle returns probabilities{doubt}"
         return keras.layers.Softmax(name=f"{end.name}_probabilities")(tensor), [said]
     if end.kind == "binary":
         other = keras.layers.Rescaling(-1.0, 1.0, name=f"{end.name}_other_side")(tensor)
         both = keras.layers.Concatenate(name=f"{end.name}_probabilities")([other, tensor])
-        return both, [f"{end.name} gives one probability p: the bundle gives two, 1 - p and p"]
+        return both, [f"{end.name} outputs one probability p: the bundle returns two, 1 - p and p"]
     if last_activation(tensor) == "sigmoid":
-        return tensor, [f"{end.name} judges each class by itself: its probabilities do not add up to 1"]
+        return tensor, [f"{end.name} ends in a sigmoid per class: its probabilities do not add up to 1"]
     return tensor, []
 
 
-def _names(ends: Sequence[OwnOutput]) -> list[str]:
-    """Call each output after its layer, in letters that a manifest holds; two of one layer get a number."""
+def _names(ends: Sequence[UserOutput]) -> list[str]:
+    """Name each output after its layer, in characters that a manifest allows; a repeated name gets a number."""
     names: list[str] = []
     for end in ends:
         stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", end.name, flags=re.ASCII).strip("-._+")[:120] or "output"
@@ -147,9 +146,9 @@ def _model(image: Any, outputs: Any, name: str) -> Any:
 
 
 def _with_graph(model: Any) -> Any:
-    """Return a model with a graph that takes and gives plain tensors, not lists or dictionaries of one.
+    """Return a model with a graph whose input and outputs are plain tensors, not lists or dictionaries of one.
 
-    A model that is written as a class is called on a symbolic input.
+    A subclassed model is called on a symbolic input.
     """
     import keras
 
@@ -164,9 +163,75 @@ def _with_graph(model: Any) -> Any:
     shape = next(iter(shapes.values()), None)
     if len(shapes) != 1 or not isinstance(shape, (tuple, list)) or len(shape) != 4:
         raise UsageError(
-            f"the model {model.name} does not say what pictures it takes",
-            hint="call it once on keras.Input((height, width, 3)), and save keras.Model(inputs, outputs)",
+            f"the input shape of the model {model.name} is unknown",
+            hint="call it on keras.Input((height, width, 3)), and save keras.Model(inputs, outputs)",
             code="not-an-image",
         )
     image = keras.Input(tuple(shape[1:]), name="image")
     return keras.Model(image, model(image, training=False), name=model.name)
+
+
+def select_output(model: keras.Model, layer: str | None) -> keras.Model:
+    """Return ``model`` up to ``layer``, with shared weights.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Functional or Sequential.
+    layer : str | None
+        Name of a layer or operation, or ``inner/block_3`` for one of a nested model; a unique name needs no path. None
+        keeps the model's outputs.
+
+    Raises
+    ------
+    UsageError
+        ``unknown-layer``: no layer of that name, or several. ``shared-layer``: the layer is called more than once, or
+        outputs several tensors.
+    """
+    if layer is None:
+        return model
+    path = _path(model, layer)
+    if path == layer_of_output(model):
+        return model
+    return _cut(model, path.split("/"), layer)
+
+
+def layer_of_output(model: keras.Model) -> str | None:
+    """Return the name of the layer of the model's only output; None if it has several."""
+    outputs = graph(model).outputs
+    return outputs[0]._keras_history.operation.name if len(outputs) == 1 else None
+
+
+def _path(model: Any, layer: str) -> str:
+    paths = list(dict.fromkeys(path for path, _ in layer_paths(model)))
+    if layer in paths:
+        return layer
+    inside = [path for path in paths if path.rpartition("/")[2] == layer]
+    if len(inside) == 1:
+        return inside[0]
+    close = inside or difflib.get_close_matches(layer, paths, n=4, cutoff=0.5)
+    raise UsageError(
+        f"the model {model.name} has {'several layers' if inside else 'no layer'} called {layer!r}",
+        hint=f"did you mean {', '.join(close)}?" if close else f"its last layers are {', '.join(paths[-5:])}",
+        code="unknown-layer",
+    )
+
+
+def _cut(model: Any, path: list[str], asked: str) -> Any:
+    import keras
+
+    uses = [call for call in calls(model) if call.operation.name == path[0]]
+    if len(uses) != 1 or (len(path) == 1 and len(uses[0].output_tensors) != 1):
+        problem = f"is called {len(uses)} times" if len(uses) != 1 else "outputs several tensors"
+        raise UsageError(
+            f"the layer {asked} {problem}, so --output-layer is ambiguous",
+            hint="choose a layer before or after it: --output-layer NAME",
+            code="shared-layer",
+        )
+    call = uses[0]
+    if len(path) == 1:
+        return keras.Model(single_input(model), call.output_tensors[0], name=model.name)
+    assert is_model(call.operation)
+    inner = _cut(call.operation, path[1:], asked)
+    tensors = call.input_tensors
+    return keras.Model(single_input(model), inner(tensors[0] if len(tensors) == 1 else tensors), name=model.name)

@@ -1,9 +1,9 @@
-"""A model's configuration in the form that Keras 3 writes today, whoever wrote it. Pure data: no framework.
+"""Upgrade a model's configuration to the form that Keras 3 writes to a ``.keras`` file. Pure data: no framework.
 
-Files of Keras 2, and every ``.h5``, leave out where a class lies, call the shape of an input ``batch_input_shape``,
-write nodes as lists, and hold options that Keras 3 refuses. Operations like ``x / 127.5`` are ``TFOpLambda``
-(``old_operations``). The ``.h5`` writer of Keras 3 leaves the module out, too, so that its own reader takes the
-operation ``Add`` for the layer ``Add``.
+Files of Keras 2, and each ``.h5``, omit the module of a class, call the shape of an input ``batch_input_shape``,
+store nodes as lists, and contain options that Keras 3 refuses. Operations like ``x / 127.5`` are ``TFOpLambda``
+(``keras2_operations``). The ``.h5`` writer of Keras 3 omits the module, too, so its own reader takes the operation
+``Add`` for the layer ``Add``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xxdeploy.convert.user_model.old_activations import OLD_ACTIVATIONS, old_activation
-from xxdeploy.convert.user_model.old_operations import modern_operation, tensor_config
+from xxdeploy.convert.user_model.keras2_operations import (
+    OLD_ACTIVATIONS,
+    old_activation,
+    tensor_config,
+    upgrade_operation,
+)
 from xxdeploy.convert.user_model.quarantine.known import (
     INITIALIZERS,
     LAYERS,
@@ -34,38 +38,38 @@ _DROPPED = {
     "SpatialDropout2D": ("trainable", "noise_shape"),
     "SpatialDropout3D": ("trainable", "noise_shape"),
 }
-"""Options that Keras 2 wrote and Keras 3 does not take; each says what is the case anyway, or matters in training."""
+"""Options that Keras 2 wrote and Keras 3 refuses; each restates a default, or matters in training only."""
 _DROPPED_EVERYWHERE = ("batch_input_shape", "rng_type", "force_generator", "ragged", "sparse")
 
 
-def modernize(config: Mapping[str, Any], *, old: bool = False) -> Config:
-    """Return ``config`` (from ``quarantine``) as Keras 3 writes it in a ``.keras`` file.
+def upgrade_config(config: Mapping[str, Any], *, old: bool = False) -> Config:
+    """Return ``config`` (from ``quarantine``) in the form of a ``.keras`` file of Keras 3.
 
-    ``old``: Keras 2 wrote it, to which some words meant something else.
+    ``old``: Keras 2 wrote it, so a few names have their old meaning.
 
     Raises
     ------
     UsageError
-        ``old-operation``: an operation of Keras 2 that has no translation here.
+        ``old-operation``: an operation of Keras 2 without a translation.
     """
-    modern = _modern(_with_old_meanings(config) if old else config)
-    assert isinstance(modern, dict)
-    names = _layer_names(modern)
+    upgraded = _upgrade(_with_old_meanings(config) if old else config)
+    assert isinstance(upgraded, dict)
+    names = _layer_names(upgraded)
     renamed = {name: _without_slash(name, names) for name in names if "/" in name}
-    return _replaced(modern, renamed) if renamed else modern
+    return _replaced(upgraded, renamed) if renamed else upgraded
 
 
-def _modern(value: Any) -> Any:
+def _upgrade(value: Any) -> Any:
     if isinstance(value, list):
-        return [_modern(item) for item in value]
+        return [_upgrade(item) for item in value]
     if not isinstance(value, dict):
         return value
     if "class_name" not in value or not isinstance(value.get("config"), dict):
-        return {key: _modern(item) for key, item in value.items()}
+        return {key: _upgrade(item) for key, item in value.items()}
     if value["class_name"] in OLD_OPERATIONS:
-        return modern_operation(value)
+        return upgrade_operation(value)
     value = {**value, "config": _count_from_zero(value["config"])}
-    item: Config = {key: _modern(inner) for key, inner in value.items()}
+    item: Config = {key: _upgrade(inner) for key, inner in value.items()}
     name, inner = item["class_name"], item["config"]
     if name.startswith("__"):
         return item
@@ -74,19 +78,19 @@ def _modern(value: Any) -> Any:
     if operation or item["module"] == "keras.src.models.functional":
         item["registered_name"] = name
     if operation is None and name in LAYERS:
-        _modernize_layer(name, inner)
-    if name == "Lambda":  # refused by now, unless it is allowed
+        _upgrade_layer(name, inner)
+    if name == "Lambda":  # without --unsafe-lambda it was refused before
         item["module"] = "keras.layers"
-        _modernize_lambda(inner)
+        _upgrade_lambda(inner)
     if "inbound_nodes" in item:
         item["inbound_nodes"] = [_node(node) for node in item["inbound_nodes"]]
     return item
 
 
 def _count_from_zero(inner: Config) -> Config:
-    """Return a model's configuration with the calls of the models inside it counted as Keras 3 does.
+    """Return a model's configuration with the calls of its nested models counted from 0, as in Keras 3.
 
-    To Keras 2 the making of a model was its first call, so that its use in another model is number 1.
+    Keras 2 counted the construction of a model as its first call, so its use in another model is call 1.
     """
     layers = inner.get("layers")
     if not isinstance(layers, list) or not any(_is_old_node(node) for layer in layers for node in _nodes(layer)):
@@ -109,7 +113,7 @@ def _count_from_zero(inner: Config) -> Config:
 
 
 def _one(ends: Any) -> Any:
-    """Return the inputs or outputs of a model: a single one stands alone, not in a list of one."""
+    """Return the inputs or outputs of a model; a single one without its list."""
     single = isinstance(ends, list) and len(ends) == 1 and isinstance(ends[0], list)
     return ends[0] if single else ends
 
@@ -139,13 +143,13 @@ def _with_old_meanings(value: Any) -> Any:
 
 
 def _operation_module(name: str, item: Mapping[str, Any]) -> str | None:
-    """Return the module of an operation; None for a layer, whose configuration says its number format."""
+    """Return the module of an operation; None for a layer."""
     module = item.get("module")
     if isinstance(module, str):
         return module if module.startswith("keras.src.ops.") else None
     inner = item["config"]
     if "inbound_nodes" not in item or "trainable" in inner or "layers" in inner:
-        return None  # every layer says whether it is trainable, and no operation does
+        return None  # layers have the key "trainable", operations have not
     return next((f"keras.src.ops.{place}" for place, names in OPERATIONS.items() if name in names), None)
 
 
@@ -167,7 +171,7 @@ def _module(name: str, module: str | None) -> str | None:
     return module
 
 
-def _modernize_layer(name: str, inner: Config) -> None:
+def _upgrade_layer(name: str, inner: Config) -> None:
     shape = inner.get("batch_input_shape")
     if name == "InputLayer" and shape is not None:
         inner["batch_shape"] = shape
@@ -178,8 +182,8 @@ def _modernize_layer(name: str, inner: Config) -> None:
         inner["axis"] = axis[0]
 
 
-def _modernize_lambda(inner: Config) -> None:
-    """Write the function of a Lambda layer of Keras 2, a list of code or a name, as Keras 3 does."""
+def _upgrade_lambda(inner: Config) -> None:
+    """Rewrite the function of a Lambda layer of Keras 2 (a list of code, or a name) in the form of Keras 3."""
     for key in ("module", "function_type", "output_shape_type", "output_shape_module"):
         inner.pop(key, None)
     for key in ("function", "output_shape", "mask"):
@@ -192,7 +196,7 @@ def _modernize_lambda(inner: Config) -> None:
 
 
 def _node(node: Any) -> Any:
-    """Return one call of a layer: a list of tensors in Keras 2, ``{"args": ..., "kwargs": ...}`` today."""
+    """Return a call of a layer, in Keras 2 a list of tensors, as ``{"args": ..., "kwargs": ...}``."""
     if isinstance(node, dict) or not node:
         return node
     tensors = [node] if isinstance(node[0], str) else node
@@ -212,7 +216,7 @@ def _layer_names(value: Any) -> set[str]:
 
 
 def _without_slash(name: str, taken: set[str]) -> str:
-    """Return a name that Keras 3 takes: DenseNet's layers of Keras 2 are called ``conv1/conv``."""
+    """Return a name without slashes, which Keras 3 refuses: DenseNet of Keras 2 has layers like ``conv1/conv``."""
     name = name.replace("/", "_")
     while name in taken:
         name += "_"

@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 
-from xxdeploy.convert.libraries import load_keras
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.user_model.quarantine import known
 
 ABSENT = {"Policy", "RandomHeight", "RandomWidth"}

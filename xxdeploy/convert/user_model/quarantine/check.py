@@ -1,4 +1,4 @@
-"""The configuration of a model, read strictly: every class and function that it names is on a list."""
+"""A strict reader of a model's configuration: each class and function that it names must be in ``known``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
 def read_config(text: bytes, path: Path) -> dict[str, Any]:
-    """Parse a configuration.
+    """Parse a configuration from JSON.
 
     Raises
     ------
     ConversionError
-        ``damaged-model``: no JSON object with a class and its configuration. ``unsafe-model``: nested too deep,
+        ``damaged-model``: not a JSON object with a class and its configuration. ``unsafe-model``: nested too deeply,
         or too many values.
     """
     try:
@@ -39,7 +39,7 @@ def read_config(text: bytes, path: Path) -> dict[str, Any]:
         value, depth = stack.pop()
         values += 1
         if depth > _MAX_DEPTH or values > _MAX_VALUES:
-            raise unsafe(path, f"its configuration is nested more than {_MAX_DEPTH} times, or has a million values")
+            raise unsafe(path, f"its configuration is nested over {_MAX_DEPTH} deep, or has over a million values")
         if isinstance(value, dict):
             stack.extend((item, depth + 1) for item in value.values())
         elif isinstance(value, list):
@@ -47,19 +47,19 @@ def read_config(text: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
         raise _no_model(path, "it names no class")
     if not isinstance(config.get("config"), dict):
-        raise _no_model(path, "it has no configuration of a model")
+        raise _no_model(path, "the class has no configuration")
     return config
 
 
 def without_training(config: Any) -> Any:
-    """Return ``config`` without losses, optimizers and metrics: nothing of that is exported, or needs to be safe."""
+    """Return ``config`` without losses, optimizers and metrics, which are not exported and need not be safe."""
     if isinstance(config, dict):
         return {key: without_training(value) for key, value in config.items() if key != "compile_config"}
     return [without_training(value) for value in config] if isinstance(config, list) else config
 
 
 def check_classes(config: Mapping[str, Any], path: Path, *, custom: Collection[str], unsafe_lambda: bool) -> None:
-    """Refuse whatever would make Keras import, call or open something that is not on the list.
+    """Refuse a configuration that would make Keras import, call or open anything that is not in ``known``.
 
     Parameters
     ----------
@@ -68,17 +68,17 @@ def check_classes(config: Mapping[str, Any], path: Path, *, custom: Collection[s
     path : Path
         The file, for messages.
     custom : Collection[str]
-        Names of classes and functions that the user gives.
+        Names of the user's own classes and functions, which may be used.
     unsafe_lambda : bool
         Whether Python code inside the file may run.
 
     Raises
     ------
     UsageError
-        ``custom-object``: a class or function that is not of Keras; ``lambda-layer``: Python code in the file;
-        ``unsupported-layer``: a layer of Keras that is no part of an image model, or reads files.
+        ``custom-object``: a class or function outside Keras; ``lambda-layer``: Python code in the file;
+        ``unsupported-layer``: a layer of Keras that does not belong in an image model, or reads files.
     ConversionError
-        ``unsafe-model``: a module that no model has any business with.
+        ``unsafe-model``: a module that no model needs, such as ``os``.
     """
     for item, layer in _objects(config):
         name, module, registered = item["class_name"], item.get("module"), item.get("registered_name")
@@ -97,14 +97,14 @@ def check_classes(config: Mapping[str, Any], path: Path, *, custom: Collection[s
             if not is_known(name, module):
                 raise _stranger(path, layer, name, module)
         if any(isinstance(node, dict) and node and not _reads_tensor(node) for node in _nodes(item)):
-            raise unsafe(path, f"the layer {layer!r} is called on constants, which would compute while it is loaded")
+            raise unsafe(path, f"the layer {layer!r} is called on constants, so loading would compute it")
     for activation, layer in _activations(config):
         if activation not in ACTIVATIONS and activation not in custom:
             raise _stranger(path, layer, activation, None)
 
 
 def _objects(config: Any) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield every serialized object with the name of the layer that it lies in."""
+    """Yield each serialized object with the name of the layer that contains it."""
     stack = [(config, "")]
     while stack:
         value, layer = stack.pop()
@@ -146,7 +146,7 @@ def _check_function(name: Any, module: str | None, path: Path, layer: str, custo
 
 
 def _calls_custom(item: Mapping[str, Any], custom: Collection[str]) -> bool:
-    """Tell whether a Lambda layer only calls a function that the user gives."""
+    """Return whether a Lambda layer calls nothing but one of the user's own functions."""
     inner = item.get("config")
     function = inner.get("function") if isinstance(inner, dict) else None
     if isinstance(function, str):  # as Keras 2 names it
@@ -168,7 +168,7 @@ def _own_name(name: str, registered: str | None) -> str:
 
 def _no_model(path: Path, reason: str) -> ConversionError:
     return ConversionError(
-        f"{path} has no readable configuration of a model: {' '.join(reason.split())[:200]}",
+        f"the model configuration in {path} cannot be read: {' '.join(reason.split())[:200]}",
         hint="save the model again, with model.save('NAME.keras')",
         code="damaged-model",
     )
@@ -176,8 +176,8 @@ def _no_model(path: Path, reason: str) -> ConversionError:
 
 def _lambda(path: Path, layer: str) -> UsageError:
     return UsageError(
-        f"the layer {layer!r} of {path} is a Lambda: it brings Python code that runs when it is loaded",
-        hint="replace it by a layer or an operation of keras.ops, or, if you trust the file: --unsafe-lambda",
+        f"the layer {layer!r} of {path} is a Lambda layer, which contains Python code",
+        hint="replace it by a layer or a keras.ops function; or, if you trust the file, add --unsafe-lambda",
         code="lambda-layer",
     )
 
@@ -187,19 +187,19 @@ def _stranger(path: Path, layer: str, name: str, module: str | None) -> UsageErr
     root = (module or "").partition(".")[0]
     if root in ("keras", "tf_keras") and ">" not in name:
         return UsageError(
-            f"{path} names {shown[:120]} (layer {layer!r}), which is no layer of an image model, or opens files",
-            hint="export the part of the model in front of it: --output-layer NAME; or replace it",
+            f"{path} uses {shown[:120]} (layer {layer!r}), which is not supported in an image model, or opens files",
+            hint="replace the layer, or export the model up to a layer before it with --output-layer NAME",
             code="unsupported-layer",
         )
     own = name.rpartition(">")[2]
     known = root in sys.stdlib_module_names - {"__main__"} and not (root == "builtins" and ">" in name)
     if known or not _IDENTIFIER.fullmatch(own):
-        return unsafe(path, f"it asks Keras to import {shown[:120]!r} (layer {layer!r}), which is no layer")
+        return unsafe(path, f"its layer {layer!r} makes Keras import {shown[:120]!r}, which is not a layer")
     place = (
         module if module and root not in ("__main__", "builtins", "keras") and _MODULE.fullmatch(module) else "MODULE"
     )
     return UsageError(
-        f"{path} names {shown[:120]} (layer {layer!r}), which is not part of Keras",
-        hint=f"if it is yours, say where it is: --custom-objects {place}:{own}",
+        f"{path} uses {shown[:120]} (layer {layer!r}), which is not part of Keras",
+        hint=f"if it is your own code, add --custom-objects {place}:{own}",
         code="custom-object",
     )

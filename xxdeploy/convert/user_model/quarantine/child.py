@@ -1,6 +1,6 @@
-"""Runs in a process of its own: ``python -m xxdeploy.convert.user_model.quarantine.child``, a request on stdin.
+"""The child process: ``python -m xxdeploy.convert.user_model.quarantine.child``.
 
-Request and answer are JSON; an error is part of the answer.
+Reads a request from stdin and writes an answer to stdout, both JSON; an error is part of the answer.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from xxdeploy.convert.user_model.quarantine.hdf5 import read_hdf5
 from xxdeploy.errors import UsageError, XXDeployError
 
 MEMORY = 1 << 30
-"""Bytes of address space; an ordinary file takes a tenth."""
+"""Bytes of address space; an ordinary file needs a tenth of it."""
 
 
 def inspect(
     path: Path, kind: str, folder: Path, *, custom: frozenset[str] = frozenset(), unsafe_lambda: bool = False
 ) -> dict[str, Any]:
-    """Look at everything in a file that Keras would; ``inspect.inspect_model_file`` says what comes back."""
+    """Check everything in a file that Keras would read; return the fields of ``InspectedModel``."""
     if kind == "keras":
         text, metadata, weights = read_archive(path, folder)
         configured, _, numbers = read_hdf5(weights, path)
         version = _version(metadata)
         if configured is not None:
-            raise unsafe(path, "its weights are a second model")
+            raise unsafe(path, "its weights file contains a second model")
     else:
         weights = path
         configured, saved, numbers = read_hdf5(path, path)
         version = saved.decode(errors="replace") if saved else None
         if configured is None:
             raise UsageError(
-                f"{path} holds weights only, no model",
-                hint="name the network and give these as its weights: "
-                f"xxdeploy export NETWORK --weights {path.name}; or save the model whole with model.save('NAME.keras')",
+                f"{path} contains weights without a model",
+                hint=f"name the network: xxdeploy export NETWORK --weights {path.name}; or save the whole model with "
+                "model.save('NAME.keras')",
                 code="weights-only",
             )
         text = configured
@@ -50,9 +50,9 @@ def inspect(
 
 def _version(metadata: bytes | None) -> str | None:
     with suppress(ValueError, RecursionError):
-        found = json.loads(metadata or b"null")
-        if isinstance(found, dict) and isinstance(found.get("keras_version"), str):
-            return str(found["keras_version"])[:40]
+        facts = json.loads(metadata or b"null")
+        if isinstance(facts, dict) and isinstance(facts.get("keras_version"), str):
+            return str(facts["keras_version"])[:40]
     return None
 
 
@@ -65,7 +65,7 @@ def _limit_memory() -> None:
 
 
 def main() -> None:
-    """Read the request, answer it."""
+    """Answer the request on stdin."""
     request = json.load(sys.stdin)
     gc.disable()  # a configuration of a million lists would be searched for cycles again and again
     _limit_memory()
@@ -82,7 +82,7 @@ def main() -> None:
     except XXDeployError as error:
         answer = _error(error)
     except MemoryError:
-        answer = _error(unsafe(path, f"looking at it takes more than {MEMORY >> 20} MB of memory"))
+        answer = _error(unsafe(path, f"its inspection takes more than {MEMORY >> 20} MB of memory"))
     json.dump(answer, sys.stdout)
 
 

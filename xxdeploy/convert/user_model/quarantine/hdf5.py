@@ -1,4 +1,4 @@
-"""The inside of an HDF5 file: a tree of plain arrays of numbers that are really there, and nothing else."""
+"""Check that an HDF5 file is a tree of plain numeric arrays that are stored in full, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from xxdeploy.optional import extra
 _MAX_OBJECTS, _MAX_DEPTH, _MAX_AXES = 200_000, 64, 8
 _MAX_ATTRIBUTES = 64 << 20  # bytes of all of them
 _FLOOR, _MAX_RATIO = 1 << 20, 20  # one array
-_TOTAL_FLOOR, _TOTAL_RATIO = 256 << 20, 4  # all of them, beside the file: floats hardly shrink
+_TOTAL_FLOOR, _TOTAL_RATIO = 256 << 20, 4  # all arrays, relative to the file: floats hardly compress
 _FILTERS = frozenset({1, 2, 3, 32000})  # deflate, shuffle, fletcher32, lzf: others are loaded from shared libraries
 
 
 def read_hdf5(data: Path, path: Path) -> tuple[bytes | None, bytes | None, int]:
-    """Return the model's configuration (None: weights only), Keras' version, and how many numbers the file holds.
+    """Return the model's configuration (None: weights only), Keras' version, and the count of numbers in the file.
 
-    ``data`` is the HDF5 file, ``path`` what to call it in messages: the archive that it came out of.
+    ``data`` is the HDF5 file; messages name ``path``, the archive that contained it.
 
     Raises
     ------
     ConversionError
-        ``damaged-model``: cut off or unreadable. ``unsafe-model``: links, arrays in other files or of other arrays,
-        objects (pickles), unknown filters, an object under two names (cycles), arrays that claim more than is stored.
+        ``damaged-model``: truncated or unreadable. ``unsafe-model``: links, arrays stored in other files or built from
+        other arrays, objects (pickles), unknown filters, an object under two names (cycles), arrays that declare more
+        bytes than are stored.
     """
     with extra("export"):
         import h5py
@@ -51,21 +52,21 @@ def _count(h5py: Any, file: Any, path: Path, size: int) -> int:
             declared += _check_array(item, place, path)
             numbers += math.prod(item.shape)
     if declared > _TOTAL_FLOOR and declared > _TOTAL_RATIO * size:
-        raise unsafe(path, f"its arrays claim {declared:,} bytes, the file has {size:,}")
+        raise unsafe(path, f"its arrays declare {declared:,} bytes, and the file has {size:,}")
     return numbers
 
 
 def _walk(h5py: Any, file: Any, path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield the root and every object below, each once; hard links that make it a graph are refused."""
+    """Yield the root and each object below it once; refuse hard links that give an object two names."""
     stack, seen = [("", file["/"], 0)], set()
     while stack:
         place, item, depth = stack.pop()
         info = h5py.h5o.get_info(item.id)
         if (info.fileno, info.addr) in seen:
-            raise unsafe(path, f"{place} is an object that has another name, too")
+            raise unsafe(path, f"the object {place} has a second name")
         seen.add((info.fileno, info.addr))
         if len(seen) > _MAX_OBJECTS or depth > _MAX_DEPTH:
-            raise unsafe(path, f"it holds more than {_MAX_OBJECTS:,} objects, or deeper than {_MAX_DEPTH} groups")
+            raise unsafe(path, f"it has over {_MAX_OBJECTS:,} objects, or groups nested over {_MAX_DEPTH} deep")
         yield place, item
         if not isinstance(item, h5py.Group):
             continue
@@ -80,26 +81,26 @@ def _walk(h5py: Any, file: Any, path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _check_array(item: Any, place: str, path: Path) -> int:
-    """Return the bytes that an array takes in memory."""
+    """Return the bytes that an array declares, once it is known to be plain."""
     kind, size = item.dtype.kind, item.dtype.itemsize
     if kind not in "fiub" and not (kind == "V" and size <= 2 and item.dtype.names is None):  # V: bfloat16, float8
         raise unsafe(path, f"{place} holds objects of type {item.dtype}, not numbers")
     if item.shape is None or len(item.shape) > _MAX_AXES:
         raise unsafe(path, f"{place} has the shape {item.shape}")
     if item.external or item.is_virtual:
-        raise unsafe(path, f"{place} takes its numbers from elsewhere")
+        raise unsafe(path, f"{place} reads its numbers from another array or file")
     plan = item.id.get_create_plist()
     filters = {plan.get_filter(index)[0] for index in range(plan.get_nfilters())}
     if filters - _FILTERS:
         raise unsafe(path, f"{place} is packed by unknown filters {sorted(filters - _FILTERS)}")
     declared, stored = math.prod(item.shape) * size, item.id.get_storage_size()
     if declared > _FLOOR and declared > _MAX_RATIO * stored:
-        raise unsafe(path, f"{place} claims {declared:,} bytes, of which {stored:,} are stored")
+        raise unsafe(path, f"{place} declares {declared:,} bytes, and {stored:,} are stored")
     return int(declared)
 
 
 def _attribute_bytes(item: Any, place: str, path: Path) -> int:
-    """Return how large the attributes are, which Keras reads whole."""
+    """Return the bytes of all attributes, which Keras reads whole."""
     total = 0
     for name in item.attrs:
         attribute = item.attrs.get_id(name)
@@ -109,7 +110,7 @@ def _attribute_bytes(item: Any, place: str, path: Path) -> int:
         total += math.prod(attribute.shape or ()) * attribute.dtype.itemsize
         if total > _MAX_ATTRIBUTES:
             break
-        if kind == "O":  # text of any length, whose size is known only when it is read
+        if kind == "O":  # text of variable length: its size is known once it is read
             value = item.attrs[name]
             total += sum(len(text) for text in ([value] if isinstance(value, (str, bytes)) else value.ravel()))
     return total

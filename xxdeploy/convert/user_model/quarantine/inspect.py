@@ -1,4 +1,4 @@
-"""Ask a child process what is in a model file."""
+"""Inspect a model file in a child process."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from xxdeploy.convert.user_model.quarantine.archive import damaged
 from xxdeploy.convert.user_model.quarantine.sniff import Kind, sniff
 from xxdeploy.files import child_python
 
-_PATIENCE = 300.0  # seconds; a gigabyte takes some ten
+_PATIENCE = 300.0  # seconds; a gigabyte takes about ten
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFile:
-    """A file that was looked at, and names nothing that is not on the list.
+class InspectedModel:
+    """A model file that passed the inspection.
 
-    ``config`` is its configuration without the training part, ``weights`` an HDF5 file (the model's own, or
-    what was unpacked from it), ``numbers`` how many numbers that holds, ``keras_version`` who wrote it.
+    ``config`` is its configuration without the training part; ``weights`` is an HDF5 file (the file itself, or the one
+    unpacked from the archive) of ``numbers`` numbers; ``keras_version`` wrote it, None if unknown.
     """
 
     path: Path
@@ -35,19 +35,19 @@ class ModelFile:
 
 def inspect_model_file(
     path: Path, folder: Path, *, custom: Collection[str] = (), unsafe_lambda: bool = False
-) -> ModelFile:
-    """Look at a model file without Keras, TensorFlow or any code of the file.
+) -> InspectedModel:
+    """Inspect a model file without Keras, TensorFlow or any code of the file.
 
     Parameters
     ----------
     path : Path
         The ``.keras`` or ``.h5`` file.
     folder : Path
-        An empty folder, where the weights of a ``.keras`` archive are unpacked.
+        An empty folder to unpack the weights of a ``.keras`` archive into.
     custom : Collection[str]
-        Names of classes and functions that the user gives.
+        Names of the user's own classes and functions, which may be used.
     unsafe_lambda : bool
-        Whether Python code inside the file may run later.
+        Whether the file may contain Python code, which will run when it is loaded.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def inspect_model_file(
         "-m",
         "xxdeploy.convert.user_model.quarantine.child",
         OPENBLAS_NUM_THREADS="1",  # each thread reserves address space
-        HDF5_PLUGIN_PRELOAD="::",  # the file shall not choose shared libraries to load
+        HDF5_PLUGIN_PRELOAD="::",  # the file must not choose shared libraries to load
     )
     try:
         done = subprocess.run(
@@ -77,15 +77,15 @@ def inspect_model_file(
         )
         answer = json.loads(done.stdout) if done.returncode == 0 else None
     except subprocess.TimeoutExpired as error:
-        raise damaged(path, f"looking at it took more than {_PATIENCE:.0f} seconds") from error
+        raise damaged(path, f"its inspection took more than {_PATIENCE:.0f} seconds") from error
     except ValueError:
         answer = None
     if answer is None:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise damaged(path, f"the process that looked at it ended with status {done.returncode}: {''.join(said)}")
+        raise damaged(path, f"the process that inspected it ended with status {done.returncode}: {''.join(said)}")
     if "error" in answer:
         raised = answer["error"]
         message = raised["message"].replace(request["path"], str(path))
         raise getattr(errors, raised["class"])(message, hint=raised["hint"], code=raised["code"])
     weights = Path(answer["weights"])
-    return ModelFile(path, kind, answer["config"], weights, answer["numbers"], answer["keras_version"])
+    return InspectedModel(path, kind, answer["config"], weights, answer["numbers"], answer["keras_version"])

@@ -1,6 +1,6 @@
-"""What a model file may name: classes of Keras that compute and do nothing else. Imports nothing.
+"""The classes of Keras that a model file may name: those that only compute. Imports nothing.
 
-Left out on purpose, because they read files, run code, or look things up in files: ``Lambda``, ``TFSMLayer``,
+Left out because they read files, run code, or look things up in files: ``Lambda``, ``TFSMLayer``,
 ``TorchModuleWrapper``, ``JaxLayer``, ``FlaxLayer``, ``StringLookup``, ``IntegerLookup``, ``TextVectorization``,
 ``Discretization``, ``Hashing``; operations that take functions (``Map``, ``Scan``, ``WhileLoop``, ``Cond``, ...) or
 make large tensors out of small ones (``Full``, ``Arange``, ``Tile``, ``Repeat``, ``BroadcastTo``, ...).
@@ -97,7 +97,7 @@ OPERATIONS = {
 """Operations of ``keras.ops`` by their module in ``keras.src.ops``."""
 
 OLD_OPERATIONS = frozenset({"TFOpLambda", "SlicingOpLambda"})
-"""How Keras 2 wrote operations; ``keras2.py`` translates those that it knows."""
+"""The classes of operations in files of Keras 2; ``keras2_operations`` translates the known ones."""
 
 _PLACES = {
     "keras": MODELS | OTHERS,
@@ -112,7 +112,7 @@ _PLACES = {
 
 
 def is_known(name: str, module: str | None) -> bool:
-    """Tell whether ``module`` (None in files of Keras 2) has a class ``name`` that may be built."""
+    """Return whether ``name`` of ``module`` (None in files of Keras 2) is a class that may be built."""
     if module is None:
         old = MODELS | LAYERS | INITIALIZERS | OTHERS | OLD_OPERATIONS
         return name in old or any(name in names for names in OPERATIONS.values())

@@ -1,4 +1,4 @@
-"""What a file really is, from its first bytes: names lie."""
+"""Detect the type of a file from its first bytes, whatever its name."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ _OTHERS = (
     (b"MZ", "a program"),
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"\x89PNG", "a PNG picture"),
-    (b"<", "a web page: the download failed"),
+    (b"<", "a web page (a failed download)"),
     (b"{", "JSON text"),
-    (b"version https://git-lfs", "a Git LFS pointer: `git lfs pull` fetches the file itself"),
+    (b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the file)"),
 )
 
 
 def sniff(path: Path) -> Kind:
-    """Return what ``path`` is by its content, and insist that its name agrees.
+    """Return the type of ``path`` by its content; its suffix must agree.
 
     Raises
     ------
     UsageError
-        ``no-model-file``: absent, a folder, a device, unreadable. ``not-a-model``: neither zip nor HDF5.
-        ``wrong-extension``: the one under the name of the other.
+        ``no-model-file``: absent, a folder, a device, or unreadable. ``not-a-model``: neither zip nor HDF5.
+        ``wrong-extension``: the suffix is of another type.
     """
     if path.is_dir():
         saved = (path / "saved_model.pb").is_file()
         raise UsageError(
-            f"{path} is {'a SavedModel folder' if saved else 'a folder'}, no model file",
-            hint="load it where it was trained and save it with model.save('NAME.keras')",
+            f"{path} is {'a SavedModel folder' if saved else 'a folder'}, not a model file",
+            hint="load the model where it was trained and save it with model.save('NAME.keras')",
             code="no-model-file",
         )
     try:
@@ -60,12 +60,12 @@ def sniff(path: Path) -> Kind:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise UsageError(
             f"the model file {path} cannot be read: {getattr(error, 'strerror', None) or error}",
-            hint="check the path; a network of the catalog is named without extension, see `xxdeploy models`",
+            hint="check the path; networks of the catalog have no suffix, see `xxdeploy models`",
             code="no-model-file",
         ) from error
     if kind is None:
         raise UsageError(
-            f"{path} is no Keras model but {_other(head, size)}",
+            f"{path} is not a Keras model: it is {_other(head, size)}",
             hint="save the model with model.save('NAME.keras')",
             code="not-a-model",
         )
@@ -73,8 +73,8 @@ def sniff(path: Path) -> Kind:
     if wanted != kind:
         right = ".keras" if kind == "keras" else ".h5"
         raise UsageError(
-            f"{path.name} is {_NAMES[kind]}, which its name does not say",
-            hint=f"if it is what you think, rename it to {path.stem}{right}",
+            f"{path.name} is {_NAMES[kind]}, and its suffix says otherwise",
+            hint=f"rename it to {path.stem}{right}",
             code="wrong-extension",
         )
     return kind
@@ -83,7 +83,7 @@ def sniff(path: Path) -> Kind:
 def _kind(file: BinaryIO, head: bytes, size: int) -> Kind | None:
     if head.startswith(_ZIP):
         return "keras"
-    offset = 0  # HDF5 may begin behind a user block of 512, 1024, 2048, ... bytes
+    offset = 0  # HDF5 may begin after a user block of 512, 1024, 2048, ... bytes
     while offset < size and offset <= 1 << 20:
         file.seek(offset)
         if file.read(8) == HDF5_MAGIC:
@@ -97,9 +97,9 @@ def _other(head: bytes, size: int) -> str:
         return "an empty file"
     if head[4:8] == b"TFL3":
         return "a TensorFlow Lite model"
-    known = next((what for magic, what in _OTHERS if head.lstrip().startswith(magic)), None)
+    known = next((name for magic, name in _OTHERS if head.lstrip().startswith(magic)), None)
     if known:
         return known
     if head[:1] == b"\x08" and head[2:3] == b"\x12":  # ir_version, producer_name
         return "an ONNX model"
-    return "something else (not a zip archive, not HDF5)"
+    return "neither a zip archive nor an HDF5 file"

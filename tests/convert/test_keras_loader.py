@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xxdeploy.convert.libraries import quiet_stderr
+from xxdeploy.convert.keras_loader import quiet_stderr
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -20,7 +20,7 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_import_says_nothing_and_stderr_works_afterwards() -> None:
     done = python(
-        "import os, sys; from xxdeploy.convert.libraries import load_keras; load_keras();"
+        "import os, sys; from xxdeploy.convert.keras_loader import load_keras; load_keras();"
         "os.write(2, b'descriptor '); print('stream', file=sys.stderr)"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "descriptor stream\n")
@@ -32,7 +32,7 @@ def test_the_import_says_nothing_and_stderr_works_afterwards() -> None:
 def test_other_settings_are_refused(setting: str, tmp_path: Path) -> None:
     (tmp_path / "keras.json").write_text(setting, encoding="utf-8")
     code = (
-        "from xxdeploy.convert.libraries import load_keras\n"
+        "from xxdeploy.convert.keras_loader import load_keras\n"
         "from xxdeploy.errors import MissingDependencyError\n"
         "try: load_keras()\n"
         "except MissingDependencyError as error: print(error.code)"

@@ -1,7 +1,7 @@
-"""Operations as Keras 2 wrote them (``TFOpLambda``: ``tf.math.truediv`` and so on) as operations of Keras 3.
+"""Translate operations and activations in files of Keras 2 (``TFOpLambda``: ``tf.math.truediv``, ...) to Keras 3.
 
-They stand in every model whose author called ``keras.applications.*.preprocess_input`` on its input, as the guide to
-transfer learning does, or wrote ``x * 2``.
+They occur in models that call ``keras.applications.*.preprocess_input`` on their input, as the guide to transfer
+learning does, or that contain an expression such as ``x * 2``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xxdeploy.errors import UsageError
 
 Config = dict[str, Any]
 _Rule = tuple[str, str, tuple[str, ...], tuple[str, ...]]
-"""Module, class, tensors beside the first, options of the constructor: ``new`` or ``new=old``."""
+"""Module, class, tensor arguments after the first, options of the constructor: ``new`` or ``new=old``."""
 
 _RULES: dict[str, _Rule] = {
     "math.add": ("numpy", "Add", ("y",), ()),
@@ -58,15 +58,17 @@ _RULES: dict[str, _Rule] = {
 }
 _DEFAULTS = {"Softmax": {"axis": -1}}
 _IGNORED = {"name", "data_format"}
+OLD_ACTIVATIONS = {"hard_sigmoid": "hard_sigmoid_of_keras2"}
+"""Activations that Keras 3 computes differently from Keras 2, and the function here that computes the old one."""
 
 
-def modern_operation(item: Mapping[str, Any]) -> Config:
-    """Return a ``TFOpLambda`` or ``SlicingOpLambda`` with its nodes as an operation of Keras 3.
+def upgrade_operation(item: Mapping[str, Any]) -> Config:
+    """Return a ``TFOpLambda`` or ``SlicingOpLambda``, with its nodes, as an operation of Keras 3.
 
     Raises
     ------
     UsageError
-        ``old-operation``: there is no rule for it, or it is called in another way.
+        ``old-operation``: no rule translates it, or it is called with other arguments than the rule knows.
     """
     config = item["config"]
     function, name = str(config.get("function")), str(config.get("name"))
@@ -79,7 +81,7 @@ def modern_operation(item: Mapping[str, Any]) -> Config:
     module, kind, tensors, options = _RULES[function]
     calls, chosen = [], dict(_DEFAULTS.get(kind, {}))
     for node in nodes:
-        # A list of tensors (concat) is written as several entries of one node.
+        # A list of tensors (concat) is stored as several entries of one node.
         several = bool(node) and isinstance(node[0], list)
         given = dict((node[0][3] if several else node[3]) or {})
         first: Any = [_argument(entry) for entry in node] if several else _argument(node)
@@ -117,7 +119,7 @@ def _argument(entry: Sequence[Any]) -> Any:
 
 
 def _value(value: Any) -> Any:
-    """Return a number, an array, or a reference ``[layer, node, index]`` as Keras 3 writes it."""
+    """Return a number, an array, or a reference ``[layer, node, index]`` in the form of Keras 3."""
     if isinstance(value, list):
         if len(value) == 3 and isinstance(value[0], str):
             return tensor_config(value)
@@ -126,7 +128,7 @@ def _value(value: Any) -> Any:
 
 
 def tensor_config(entry: Sequence[Any]) -> Config:
-    """Return the reference ``[layer, node, index, ...]`` as Keras 3 writes it; its shape is not looked at."""
+    """Return the reference ``[layer, node, index, ...]`` in the form of Keras 3, which ignores its shape."""
     history = list(entry[:3])
     return {"class_name": "__keras_tensor__", "config": {"shape": [], "dtype": "float32", "keras_history": history}}
 
@@ -147,7 +149,20 @@ def _slice(spec: Any) -> Any:
 
 def _unknown(function: str, name: str) -> UsageError:
     return UsageError(
-        f"the model calls tf.{function} ({name}), which this version cannot read from a file of Keras 2",
-        hint="load it where it was trained, replace the call by a layer, and save it again",
+        f"the model calls tf.{function} (layer {name}), which xxdeploy cannot translate from Keras 2",
+        hint="replace the call by a layer where the model was trained, and save it again",
         code="old-operation",
     )
+
+
+def hard_sigmoid_of_keras2(x: Any) -> Any:
+    """Return ``clip(0.2 x + 0.5, 0, 1)``, element by element; in Keras 3 it is ``relu6(x + 3) / 6``."""
+    import keras
+
+    return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+def old_activation(name: str) -> dict[str, Any]:
+    """Return the reference to the Keras 2 activation ``name`` in the form of a custom function of Keras 3."""
+    function = OLD_ACTIVATIONS[name]
+    return {"module": __name__, "class_name": "function", "config": function, "registered_name": function}

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import own_nets
-import pytest
-from own_nets import old_functional, old_input, old_layer, old_operation, reads
+import user_nets
+from user_nets import old_functional, old_input, old_layer, old_operation, reads
 
 from xxdeploy.convert.user_model.model_file import load_model_file
-from xxdeploy.convert.user_model.old_operations import modern_operation
-from xxdeploy.convert.user_model.upgrade_config import modernize
-from xxdeploy.errors import UsageError
+from xxdeploy.convert.user_model.upgrade_config import upgrade_config
 
 RANDOM = np.random.default_rng(0)
 KERNEL = RANDOM.normal(0, 0.5, (1, 1, 3, 4)).astype(np.float32)
@@ -78,7 +75,7 @@ def test_transfer_learning_from_h5(tmp_path: Path) -> None:
         },
         "dense": {"dense/kernel:0": DENSE},
     }
-    loaded = load_model_file(own_nets.old_h5(tmp_path / "a.h5", transfer_learning(), weights))
+    loaded = load_model_file(user_nets.old_h5(tmp_path / "a.h5", transfer_learning(), weights))
     np.testing.assert_allclose(loaded.model(IMAGES, training=False), expected(), atol=1e-6)
     assert [layer.name for layer in loaded.model.get_layer("backbone").layers][1] == "conv1_conv"
 
@@ -90,56 +87,17 @@ def test_transfer_learning_from_an_archive_of_keras_2(tmp_path: Path) -> None:
         "layers/functional/layers/batch_normalization": [GAMMA, BETA, MEAN, VARIANCE],
         "layers/dense": [DENSE],
     }
-    loaded = load_model_file(own_nets.old_keras(tmp_path / "a.keras", transfer_learning(), weights))
+    loaded = load_model_file(user_nets.old_keras(tmp_path / "a.keras", transfer_learning(), weights))
     np.testing.assert_allclose(loaded.model(IMAGES, training=False), expected(), atol=1e-6)
-
-
-def test_caffe_preprocessing_and_arithmetic_of_keras_2(tmp_path: Path) -> None:
-    flip = {"slice_spec": [{"class_name": "__ellipsis__"}, {"start": None, "stop": None, "step": -1}]}
-    config = old_functional(
-        "model",
-        [
-            old_input("x", 4, 4, 3),
-            old_layer("bgr", "SlicingOpLambda", [["x", 0, 0, flip]], function="__operators__.getitem"),
-            old_operation("mean", "nn.bias_add", "bgr", bias=[-103.939, -116.779, -123.68], data_format="NHWC"),
-            old_layer("both", "TFOpLambda", [[["mean", 0, 0, {"axis": -1}], ["x", 0, 0, {}]]], function="concat"),
-            old_operation("means", "math.reduce_mean", "both", axis=[1, 2], keepdims=True),
-            old_operation("centred", "math.subtract", "both", y=["means", 0, 0]),
-            old_layer("one", "TFOpLambda", [["_CONSTANT_VALUE", -1, 1.0, {"y": ["centred", 0, 0], "name": None}]],
-                      function="math.subtract"),
-            old_operation("clip", "clip_by_value", "one", clip_value_min=-50, clip_value_max=60),
-        ],
-    )  # fmt: skip
-    model = load_model_file(own_nets.old_h5(tmp_path / "a.h5", config, {})).model
-    both = np.concatenate([IMAGES[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32), IMAGES], -1)
-    np.testing.assert_allclose(
-        model(IMAGES), np.clip(1 - (both - both.mean((1, 2), keepdims=True)), -50, 60), atol=1e-4
-    )
 
 
 def test_a_random_crop_of_keras_2_resizes_in_inference(tmp_path: Path) -> None:
     config = old_functional(
         "model", [old_input("x", 4, 4, 3), old_layer("c", "RandomCrop", reads("x"), height=2, width=2, seed=None)]
     )
-    model = load_model_file(own_nets.old_h5(tmp_path / "a.h5", config, {})).model
+    model = load_model_file(user_nets.old_h5(tmp_path / "a.h5", config, {})).model
     expected = (IMAGES[:, ::2] + IMAGES[:, 1::2])[:, :, ::2] / 4 + (IMAGES[:, ::2] + IMAGES[:, 1::2])[:, :, 1::2] / 4
     np.testing.assert_allclose(model(IMAGES, training=False), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("function", "arguments"),
-    [("image.decode_jpeg", {}), ("math.add", {}), ("nn.softmax", {"axis": 1, "extra": 3})],
-)
-def test_operations_without_a_rule_are_named(function: str, arguments: dict[str, Any]) -> None:
-    item = old_layer("op", "TFOpLambda", [["x", 0, 0, {**arguments, "name": None}]], function=function)
-    with pytest.raises(UsageError, match=function) as caught:
-        modern_operation(item)
-    assert caught.value.code == "old-operation"
-
-
-def test_softmax_of_keras_2_goes_over_the_last_axis() -> None:
-    item = old_layer("op", "TFOpLambda", [["x", 0, 0, {"axis": None}]], function="nn.softmax")
-    assert modern_operation(item)["config"] == {"name": "op", "axis": -1}
 
 
 def test_h5_files_of_keras_3_tell_operations_from_layers_of_their_name() -> None:
@@ -150,13 +108,13 @@ def test_h5_files_of_keras_3_tell_operations_from_layers_of_their_name() -> None
     node = {"args": [tensor, 1], "kwargs": {}}
     operation = {"class_name": "Add", "config": {"name": "add"}, "name": "add", "inbound_nodes": [node]}
     layer = {**operation, "config": {"name": "add", "trainable": True, "dtype": "float32"}}
-    assert modernize(operation)["module"] == "keras.src.ops.numpy"
-    assert modernize(layer)["module"] == "keras.layers"
+    assert upgrade_config(operation)["module"] == "keras.src.ops.numpy"
+    assert upgrade_config(layer)["module"] == "keras.layers"
 
 
 def test_new_names_stay_apart() -> None:
     layers = [old_input("a/b", 4, 4, 3), old_layer("a_b", "Activation", reads("a/b"), activation="relu")]
-    inner = modernize(old_functional("m", layers))["config"]
+    inner = upgrade_config(old_functional("m", layers))["config"]
     assert [layer["name"] for layer in inner["layers"]] == ["a_b_", "a_b"]
     assert inner["input_layers"] == ["a_b_", 0, 0]
     assert inner["layers"][1]["inbound_nodes"][0]["args"][0]["config"]["keras_history"][0] == "a_b_"

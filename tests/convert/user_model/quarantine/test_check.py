@@ -7,7 +7,7 @@ import marshal
 from pathlib import Path
 
 import pytest
-from model_files import Config, archive, code_of, layer, legacy, model, refused
+from model_files import Config, archive, layer, legacy, model, refusal_code, refused
 
 from xxdeploy.convert.user_model.quarantine.child import inspect
 from xxdeploy.errors import UsageError
@@ -111,7 +111,7 @@ def test_what_is_not_on_the_list_is_refused_wherever_it_stands(tmp_path: Path, w
         code = "damaged-model" if item["class_name"] == 3 else code
         if item["class_name"] in ("function", "__typespec__"):
             code = "damaged-model" if item["class_name"] == "function" else "unsafe-model"
-    assert code_of(archive(tmp_path / "a.keras", config), tmp_path) == code
+    assert refusal_code(archive(tmp_path / "a.keras", config), tmp_path) == code
 
 
 def test_the_remedy_for_a_class_of_the_user_is_named(tmp_path: Path) -> None:
@@ -126,4 +126,17 @@ def test_operations_on_constants_would_compute_at_once(tmp_path: Path) -> None:
     bomb["inbound_nodes"] = [
         {"args": [{"class_name": "__numpy__", "config": {"value": [1], "dtype": "f4"}}], "kwargs": {}}
     ]
-    assert code_of(archive(tmp_path / "a.keras", model(bomb)), tmp_path) == "unsafe-model"
+    assert refusal_code(archive(tmp_path / "a.keras", model(bomb)), tmp_path) == "unsafe-model"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "{}", '{"class_name": "Functional"}', '{"class_name": 3, "config": {}}', b"\xff"]
+)
+def test_configurations_that_are_none(tmp_path: Path, text: str | bytes) -> None:
+    assert refusal_code(archive(tmp_path / "a.keras", text), tmp_path) == "damaged-model"
+
+
+@pytest.mark.parametrize("depth", [200, 100_000])
+def test_configurations_nested_too_deep(tmp_path: Path, depth: int) -> None:
+    text = '{"class_name": "Functional", "config": {"a": ' + "[" * depth + "]" * depth + "}}"
+    assert refusal_code(archive(tmp_path / "a.keras", text), tmp_path) in ("unsafe-model", "damaged-model")

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from model_files import archive, code_of, legacy, weights
+from model_files import archive, legacy, refusal_code, weights
 
 
 def external_link(file: h5py.File) -> None:
@@ -104,14 +104,14 @@ def test_weights_that_are_not_plain_arrays(tmp_path: Path, write: Callable[[h5py
         path = archive(tmp_path / "a.keras", data=weights(within))
     else:
         path = legacy(tmp_path / "a.h5", write=within)
-    assert code_of(path, tmp_path) == "unsafe-model"
+    assert refusal_code(path, tmp_path) == "unsafe-model"
 
 
 def test_a_second_model_in_the_weights(tmp_path: Path) -> None:
     data = weights(lambda file: file.attrs.create("model_config", "{}"))
-    assert code_of(archive(tmp_path / "a.keras", data=data), tmp_path) == "unsafe-model"
+    assert refusal_code(archive(tmp_path / "a.keras", data=data), tmp_path) == "unsafe-model"
 
 
 def test_huge_attributes(tmp_path: Path) -> None:
     path = legacy(tmp_path / "a.h5", " " * (17 << 20))
-    assert code_of(path, tmp_path) == "unsafe-model"
+    assert refusal_code(path, tmp_path) == "unsafe-model"

@@ -1,4 +1,4 @@
-"""Loads TensorFlow and Keras quietly, and only in a configuration in which results are right."""
+"""Load TensorFlow and Keras without their output, and only in a configuration with correct results."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _log = logging.getLogger(__name__)
 
 
 def load_keras() -> ModuleType:
-    """Import TensorFlow and Keras 3, once, without their talk on stderr, and return ``keras``.
+    """Import TensorFlow and Keras 3, once, without their output on stderr, and return ``keras``.
 
-    TensorFlow is kept on the CPU unless the caller imported it before: the reference outputs must be float32,
-    where a GPU may compute in TF32.
+    TensorFlow stays on the CPU unless the caller imported it before: the reference outputs must be float32, and a GPU
+    may compute in TF32.
 
     Raises
     ------
@@ -36,17 +36,17 @@ def load_keras() -> ModuleType:
             import tensorflow as tf
 
             if first:
-                with suppress(RuntimeError):  # devices are initialized already, so somebody else has chosen
+                with suppress(RuntimeError):  # the devices are initialized, so the caller has chosen
                     tf.config.set_visible_devices([], "GPU")
-            tf.constant(0.0)  # the first operation talks about the devices, too
+            tf.constant(0.0)  # the first operation prints about the devices, too
             import keras
     with extra("export"):
         import keras
     settings = (keras.config.backend(), keras.config.image_data_format(), keras.config.dtype_policy().name)
     if settings != ("tensorflow", "channels_last", "float32"):
         raise MissingDependencyError(
-            f"Keras is set to {', '.join(settings)}; this step needs tensorflow, channels_last, float32",
-            hint="unset KERAS_BACKEND, and look into keras.json (in KERAS_HOME, else ~/.keras)",
+            f"Keras is configured for {', '.join(settings)}; xxdeploy needs tensorflow, channels_last, float32",
+            hint="unset KERAS_BACKEND, and correct keras.json in KERAS_HOME or ~/.keras",
             code="keras-settings",
         )
     return keras  # type: ignore[no-any-return]
@@ -62,15 +62,12 @@ def load_tensorflow() -> ModuleType:
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep what C++ code writes to file descriptor 2 off the terminal; it goes to the log (debug) instead.
-
-    Python's ``sys.stderr`` is silenced with it. The descriptor is restored whatever happens.
-    """
+    """Send output of C++ code to file descriptor 2, and of ``sys.stderr``, to the log (debug) within this context."""
     with suppress(AttributeError, ValueError, OSError):  # stderr may be closed or None
         sys.stderr.flush()
     try:
         saved = os.dup(2)
-    except OSError:  # there is no descriptor 2, so nothing to keep quiet
+    except OSError:  # there is no descriptor 2
         yield
         return
     try:

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from xxdeploy.convert.libraries import load_keras
+from xxdeploy.convert.keras_loader import load_keras
 
 
 def shaken(model: Any) -> Any:
@@ -133,3 +133,24 @@ def old_keras(path: Path, config: dict[str, Any], weights: dict[str, list[np.nda
         archive.writestr("config.json", json.dumps(config))
         archive.writestr("model.weights.h5", buffer.getvalue())
     return path
+
+
+MODULE = """
+import keras
+from pathlib import Path
+
+Path(__file__).with_suffix(".imported").touch()
+
+@keras.saving.register_keras_serializable(package="mine")
+class Double(keras.layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+class Plain(keras.layers.Layer):
+    def call(self, x):
+        return 3 * x
+
+def cube(x):
+    return x * x * x
+"""
+"""A module of the user's own layers."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xxdeploy.datasets.preprocess_file import load_scaling
+from xxdeploy.datasets.scaling_file import load_scaling
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.image.scaling import Scaling
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import own_nets
 import pytest
-from own_nets import net, saved
+import user_nets
+from user_nets import net, saved
 
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-from xxdeploy.convert.libraries import load_keras
 from xxdeploy.convert.runner import KerasRunner
-from xxdeploy.convert.user_model.front import scaling_inside
 from xxdeploy.convert.user_model.model_file import load_model_file
-from xxdeploy.convert.user_model.prepare import prepare_own_model
+from xxdeploy.convert.user_model.prepare import prepare_model
+from xxdeploy.convert.user_model.preprocessing import scaling_inside
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize
 from xxdeploy.runtime.engines.ort import OrtSession
@@ -25,20 +25,14 @@ from xxdeploy.runtime.engines.ort import OrtSession
 Body = Callable[[Any, Any], Any]
 
 
-@pytest.fixture(autouse=True)
-def _forget() -> Iterator[None]:
-    yield
-    load_keras().backend.clear_session()
-
-
 def exported(model: Any, tmp_path: Path, name: str = "own.keras") -> OnnxModel:
     """Save, load, convert, tune, and compare: the loaded model with the saved one, ONNX with both.
 
     The logits are compared, to a hundred thousandth of the largest: probabilities hide what a softmax saturates.
     """
-    images = own_nets.pictures(model, largest=255.0 if scaling_inside(model) else 1.0)
+    images = user_nets.pictures(model, largest=255.0 if scaling_inside(model) else 1.0)
     loaded = load_model_file(saved(model, tmp_path / name))
-    prepared = prepare_own_model(loaded.model, task="features")
+    prepared = prepare_model(loaded.model, task="features")
     reference = KerasRunner(prepared.model).run(images)
     allowed = 1e-5 * np.abs(reference).max()
     if model.input_shape[0] is None:
@@ -173,7 +167,7 @@ def test_one_channel_any_format_and_a_fixed_batch(tmp_path: Path) -> None:
     image = keras.Input(batch_shape=(4, 12, 10, 1))
     x = conv(keras.layers, keras.layers.Rescaling(1 / 255)(image))
     model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
-    onnx = exported(own_nets.shaken(model), tmp_path)
+    onnx = exported(user_nets.shaken(model), tmp_path)
     dimensions = onnx.proto().graph.input[0].type.tensor_type.shape.dim
     assert [dimension.dim_value or dimension.dim_param for dimension in dimensions] == ["batch", 12, 10, 1]
 
@@ -181,8 +175,8 @@ def test_one_channel_any_format_and_a_fixed_batch(tmp_path: Path) -> None:
 def test_probabilities(tmp_path: Path) -> None:
     """The same with a softmax, and one that is added."""
     for end in ("softmax", "linear"):
-        prepared = prepare_own_model(load_model_file(saved(net(conv, end=end), tmp_path / "own.keras")).model)
-        images = own_nets.pictures(prepared.model, largest=1.0)
+        prepared = prepare_model(load_model_file(saved(net(conv, end=end), tmp_path / "own.keras")).model)
+        images = user_nets.pictures(prepared.model, largest=1.0)
         onnx, _ = optimize(onnx_from_keras(prepared.model))
         found = OrtSession(onnx.to_bytes()).run(images)
         np.testing.assert_allclose(found, KerasRunner(prepared.model).run(images), rtol=0, atol=1e-5)
@@ -196,7 +190,7 @@ def test_features(pooling: str, tmp_path: Path) -> None:
     x = inverted_residual(keras.layers, image)
     if pooling != "none":
         x = (keras.layers.GlobalMaxPooling2D if pooling == "max" else keras.layers.GlobalAveragePooling2D)()(x)
-    exported(own_nets.shaken(keras.Model(image, x)), tmp_path)
+    exported(user_nets.shaken(keras.Model(image, x)), tmp_path)
 
 
 @pytest.mark.parametrize("offset", [0, -1])
@@ -212,8 +206,8 @@ def test_several_outputs_have_their_own_names() -> None:
     image = keras.Input((8, 8, 3))
     x = conv(keras.layers, image)
     pooled = keras.layers.GlobalAveragePooling2D()(x)
-    model = own_nets.shaken(keras.Model(image, [keras.layers.Dense(3, "softmax")(pooled), x]))
-    images = own_nets.pictures(model, largest=1)
+    model = user_nets.shaken(keras.Model(image, [keras.layers.Dense(3, "softmax")(pooled), x]))
+    images = user_nets.pictures(model, largest=1)
     onnx, _ = optimize(onnx_from_keras(model, outputs=("probabilities", "map")))
     import onnxruntime
 
@@ -222,12 +216,3 @@ def test_several_outputs_have_their_own_names() -> None:
     )
     for one, other in zip(found, model(images), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
-
-
-def test_keras_is_itself_again_after_a_trace() -> None:
-    from keras.src.backend.tensorflow import nn
-
-    keras = load_keras()
-    before = nn.gelu, nn.celu, nn.conv, keras.layers.Rescaling.call, keras.layers.BatchNormalization.call
-    onnx_from_keras(net(lambda layers, x: layers.Rescaling(0.5)(layers.Conv2D(4, 3, activation="gelu")(x))))
-    assert before == (nn.gelu, nn.celu, nn.conv, keras.layers.Rescaling.call, keras.layers.BatchNormalization.call)

@@ -1,4 +1,4 @@
-"""Walking through a built Keras model: calls in their order, layers with the path that the ONNX names use."""
+"""Walk through a built Keras model: its calls in order, and its layers with the paths used in ONNX names."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
 
 
 def is_model(operation: Any) -> bool:
-    """Tell whether a layer is a model with a graph of its own (Functional or Sequential)."""
+    """Return whether a layer is a model with its own graph (Functional or Sequential)."""
     return hasattr(graph(operation), "_nodes_by_depth")
 
 
 def graph(model: Any) -> Any:
-    """Return the Functional model that computes ``model``: a Sequential one keeps it inside."""
+    """Return the Functional model of ``model``; a Sequential model contains one."""
     return getattr(model, "_functional", None) or model
 
 
 def single_input(model: Any) -> Any:
-    """Return the input of a model as ``keras.Model`` wants it: one tensor stands alone, not in a list of one."""
+    """Return the input of a model in the form for ``keras.Model``: a single tensor without its list."""
     inputs = graph(model).inputs
     return inputs[0] if len(inputs) == 1 else inputs
 
@@ -33,7 +33,7 @@ def calls(model: keras.Model) -> Iterator[Any]:
 
 
 def layer_paths(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ``path, layer`` of every layer, ``inner/conv1`` for those of a model inside the model."""
+    """Yield ``path, layer`` of each layer; the path is ``inner/conv1`` for a layer of a nested model."""
     for call in calls(model):
         operation = call.operation
         yield prefix + operation.name, operation
@@ -42,6 +42,6 @@ def layer_paths(model: keras.Model, prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def source(tensor: Any) -> tuple[Any, Any]:
-    """Return the operation that makes a Keras tensor, and its call (``Node``)."""
+    """Return the operation that computes a Keras tensor, and its call (``Node``)."""
     history = tensor._keras_history
     return history.operation, history.operation._inbound_nodes[history.node_index]

@@ -1,0 +1,131 @@
+"""Good, damaged and hostile model files: no code of theirs runs, and their inspection takes little memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_files import archive, layer, legacy, model, refusal_code, refused, weights
+
+from xxdeploy.convert.user_model.quarantine import inspect_model_file
+from xxdeploy.errors import XXDeployError
+
+
+def test_the_good_files_are_taken(tmp_path: Path) -> None:
+    found = inspect_model_file(archive(tmp_path / "a.keras"), tmp_path)
+    assert (found.kind, found.numbers, found.keras_version) == ("keras", 147, "3.15.1")
+    assert found.weights.parent == tmp_path
+    found = inspect_model_file(legacy(tmp_path / "a.h5"), tmp_path)
+    assert (found.kind, found.numbers, found.weights) == ("h5", 147, tmp_path / "a.h5")
+
+
+def test_what_belongs_to_training_is_dropped_unseen(tmp_path: Path) -> None:
+    config = {**model(), "compile_config": {"loss": {"module": "os", "class_name": "function", "config": "system"}}}
+    found = inspect_model_file(archive(tmp_path / "a.keras", config), tmp_path)
+    assert "compile_config" not in found.config
+
+
+def test_weights_without_a_model(tmp_path: Path) -> None:
+    (tmp_path / "a.weights.h5").write_bytes(weights())
+    error = refused(tmp_path / "a.weights.h5", tmp_path)
+    assert error.code == "weights-only"
+    assert "--weights a.weights.h5" in error.hint
+
+
+@pytest.mark.parametrize("make", [archive, legacy], ids=["keras", "h5"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_cut_short(tmp_path: Path, make: Callable[[Path], Path], share: float) -> None:
+    path = make(tmp_path / ("a.keras" if make is archive else "a.h5"))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    assert refusal_code(path, tmp_path) == "damaged-model"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_changed_bytes_in_hdf5_are_met_in_another_process(tmp_path: Path, seed: int) -> None:
+    """What libhdf5 does with them is its own affair, a crash included."""
+    path = legacy(tmp_path / "a.h5")
+    data = bytearray(path.read_bytes())
+    random = np.random.default_rng(seed)
+    for at in random.integers(8, len(data), 40):
+        data[at] = random.integers(256)
+    path.write_bytes(data)
+    with pytest.raises(XXDeployError) as caught:
+        inspect_model_file(path, tmp_path)
+    assert caught.value.code in ("damaged-model", "unsafe-model", "weights-only")
+
+
+def test_a_process_that_dies_is_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(XXDeployError, match="ended with status 1") as caught:
+        inspect_model_file(archive(tmp_path / "a.keras"), tmp_path)
+    assert caught.value.code == "damaged-model"
+
+
+PROBE = """
+import json, resource, sys
+from pathlib import Path
+from xxdeploy.convert.user_model.quarantine import inspect_model_file
+from xxdeploy.errors import XXDeployError
+codes = {}
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        inspect_model_file(path, Path(sys.argv[2]))
+    except XXDeployError as error:
+        codes[path.name] = error.code
+own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+most = max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+loaded = [name for name in ("keras", "tensorflow", "h5py") if name in sys.modules]
+print(json.dumps({"codes": codes, "most": most, "loaded": loaded}))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak memory in KiB as Linux counts it")
+def test_a_folder_of_bombs_takes_little_memory_and_no_keras(tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    archive(folder / "zip.keras", data=bytes(128 << 20), compression=zipfile.ZIP_DEFLATED)
+    archive(folder / "config.keras", b" " * (128 << 20), compression=zipfile.ZIP_DEFLATED)
+    lists = '{"class_name": "Sequential", "config": {"a": [' + "[]," * (5 << 19) + "[]]}}"
+    archive(folder / "lists.keras", lists)
+    archive(folder / "shape.keras", data=weights(lambda file: file.create_dataset("huge", (1 << 40,), "f4")))
+    archive(
+        folder / "gzip.keras",
+        data=weights(lambda file: file.create_dataset("huge", data=np.zeros(1 << 23, "f4"), compression="gzip")),
+    )
+    legacy(folder / "text.h5", b" " * (100 << 20))
+    for name in ("sparse.h5", "tail.h5"):
+        with (folder / name).open("wb") as file:
+            file.write(legacy(tmp_path / "good.h5", lists).read_bytes() if name == "tail.h5" else b"")
+            file.truncate(1 << 40)
+    evil = {"name": "l", "function": {"module": "os", "class_name": "function", "config": "system"}}
+    archive(folder / "lambda.keras", model(layer("keras.layers", "Lambda", evil, "image")))
+    (folder / "renamed.h5").write_bytes(archive(tmp_path / "good.keras").read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, str(folder), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    said = json.loads(done.stdout)
+    assert said["codes"] == {
+        "config.keras": "unsafe-model",
+        "gzip.keras": "unsafe-model",
+        "lambda.keras": "lambda-layer",
+        "lists.keras": "unsafe-model",
+        "renamed.h5": "wrong-extension",
+        "shape.keras": "unsafe-model",
+        "sparse.h5": "not-a-model",
+        "tail.h5": "unsafe-model",
+        "text.h5": "unsafe-model",
+        "zip.keras": "unsafe-model",
+    }
+    assert said["most"] < 1 << 20  # KiB
+    assert said["loaded"] == []

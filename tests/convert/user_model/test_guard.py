@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from codes import code_of
+from user_nets import net, saved
+
+from xxdeploy.convert.user_model.model_file import load_model_file
+
+
+def rewritten(path: Path, change: Any) -> Path:
+    """Change the configuration in a ``.keras`` file."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    change(config)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, json.dumps(config) if name == "config.json" else data)
+    return path
+
+
+@pytest.mark.parametrize("change", [{"units": 10_000_000_000}, {"units": 3_000_000}, {"units": 4}, {"units": -1}])
+def test_a_configuration_that_asks_for_other_weights(tmp_path: Path, change: dict[str, int]) -> None:
+    path = saved(net(lambda layers, x: layers.Conv2D(4, 3)(x)), tmp_path / "own.keras")
+    rewritten(path, lambda config: config["config"]["layers"][-1]["config"].update(change))
+    assert code_of(load_model_file, path) == ("build-failed" if change["units"] < 0 else "weights-mismatch")
+
+
+def test_pictures_that_fill_the_memory(tmp_path: Path) -> None:
+    path = saved(net(lambda layers, x: layers.UpSampling2D(2)(layers.Conv2D(4, 3)(x))), tmp_path / "own.keras")
+
+    def enlarge(config: dict[str, Any]) -> None:
+        layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "UpSampling2D")
+        layer["config"]["size"] = [100_000, 100_000]
+
+    assert code_of(load_model_file, rewritten(path, enlarge)) == "activations-too-large"

@@ -1,0 +1,222 @@
+"""The input, the outputs and the catalog family of a user's model, read from its layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from xxdeploy.convert.keras_graph import graph, is_model, layer_paths, source
+from xxdeploy.convert.user_model.preprocessing import augmentations_inside, resized_to, scaling_inside
+from xxdeploy.errors import UsageError
+from xxdeploy.models.catalog import ModelSpec, find
+
+if TYPE_CHECKING:
+    import keras
+
+Kind = Literal["probabilities", "binary", "logits", "features"]
+
+_PASSING = frozenset({"Cast", "Dropout", "Flatten", "Identity", "Ravel", "Reshape", "Squeeze", "StopGradient"})
+_LARGEST = 4096  # pixels a side, as in runtime/image/preprocess.py
+_MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("MobileNetV2", ("bn_Conv1", "expanded_conv_project")),
+    ("MobileNet", ("conv_dw_1", "conv_pw_1")),
+    ("Xception", ("block2_sepconv1", "block14_sepconv2")),
+    ("VGG19", ("block1_conv1", "block5_conv4")),
+    ("VGG16", ("block1_conv1", "block5_conv3")),
+    ("InceptionResNetV2", ("conv_7b", "mixed_6a")),
+    ("InceptionV3", ("mixed0", "mixed10")),
+    ("NASNetMobile", ("stem_conv1", "stem_bn1")),
+    ("ResNet50V2", ("conv1_conv", "post_bn")),
+    ("DenseNet121", ("conv1_conv", "conv2_block1_concat")),
+    ("ResNet50", ("conv1_conv", "conv1_bn", "conv2_block1_out")),
+)
+"""Layer names that occur together in one network only. A network that contains another's names comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserOutput:
+    """One output of a user's model.
+
+    Attributes
+    ----------
+    name : str
+        The layer that computes it.
+    shape : tuple[int | None, ...]
+        Without the batch axis; None for axes that depend on the input.
+    kind : str
+        ``probabilities``: a softmax or sigmoid over two or more classes. ``binary``: one sigmoid. ``logits``: a layer
+        with weights and no activation, two or more wide. ``features``: anything else.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    kind: Kind
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes; None for features."""
+        return {"features": None, "binary": 2}.get(self.kind, self.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class UserModel:
+    """The input and outputs of a user's model.
+
+    Attributes
+    ----------
+    name : str
+        Keras' name of the model.
+    height, width, channels : int
+        Size of the input image, in pixels.
+    batch : int | None
+        The fixed batch size; None takes any.
+    outputs : tuple[UserOutput, ...]
+        One or more.
+    scaling : tuple[str, ...]
+        Layers and operations that scale pixels inside the model; empty if it expects scaled pixels.
+    augmentations : tuple[str, ...]
+        Layers that act in training only.
+    family : str | None
+        The network of the catalog whose layer names the model has.
+    likely : str | None
+        The preprocessing of that network's training: a guess, for messages.
+    """
+
+    name: str
+    height: int
+    width: int
+    channels: int
+    batch: int | None
+    outputs: tuple[UserOutput, ...]
+    scaling: tuple[str, ...]
+    augmentations: tuple[str, ...]
+    family: str | None
+    likely: str | None
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes of a classifier with one output; None for features or several outputs."""
+        return self.outputs[0].classes if len(self.outputs) == 1 else None
+
+
+def describe_model(model: keras.Model) -> UserModel:
+    """Describe the input, outputs and family of a built model.
+
+    Raises
+    ------
+    UsageError
+        ``not-one-input``; ``not-an-image``: the input is not ``(batch, height, width, 1 or 3)``;
+        ``input-size-missing``: the model takes images of any size; ``bad-input-size``: larger than 4096 pixels.
+    """
+    inputs = graph(model).inputs if is_model(model) else []
+    if len(inputs) != 1:
+        raise UsageError(
+            f"the model {model.name} has {len(inputs)} inputs",
+            hint="only a model with one image input can be exported",
+            code="not-one-input",
+        )
+    batch, height, width, channels = _image_shape(model, inputs[0].shape)
+    spec = family_of(model)
+    return UserModel(
+        name=model.name,
+        height=height,
+        width=width,
+        channels=channels,
+        batch=batch,
+        outputs=tuple(
+            UserOutput(source(tensor)[0].name, tuple(tensor.shape[1:]), output_kind(tensor))
+            for tensor in graph(model).outputs
+        ),
+        scaling=scaling_inside(model),
+        augmentations=augmentations_inside(model),
+        family=spec.title if spec else None,
+        likely=spec.preprocess if spec else None,
+    )
+
+
+def family_of(model: keras.Model) -> ModelSpec | None:
+    """Return the network of the catalog whose layer names ``model`` has, or None."""
+    layers = {path.rpartition("/")[2]: layer for path, layer in layer_paths(model)}
+    for title, marks in _MARKS:
+        if all(mark in layers for mark in marks):
+            if title == "ResNet50" and not layers["conv1_conv"].use_bias:
+                return find("ResNet50V1.5")  # as PyTorch trains them: no bias in front of a batch normalization
+            return find(title)
+    return None
+
+
+def output_kind(tensor: Any) -> Kind:
+    """Return the kind of an output, decided by the last layer that does more than reshape.
+
+    ``tensor`` is a symbolic tensor of Keras. A tensor with more than one axis after the batch is ``features``.
+    """
+    if len(tensor.shape) != 2 or tensor.shape[1] is None:
+        return "features"
+    last, activation = _last(tensor), last_activation(tensor)
+    wide = tensor.shape[1] >= 2
+    if activation == "softmax" and wide:
+        return "probabilities"
+    if activation == "sigmoid":
+        return "probabilities" if wide else "binary"
+    weighs = type(last).__name__ in ("Dense", "Conv2D")
+    return "logits" if weighs and wide and activation == "linear" else "features"
+
+
+def last_activation(tensor: Any) -> str:
+    """Return the name of an output's final activation: ``softmax``, ``linear``, ..., ``none``."""
+    return _activation(_last(tensor))
+
+
+def _last(tensor: Any) -> Any:
+    """Return the last operation upstream of ``tensor`` that does more than reshape."""
+    while True:
+        operation, call = source(tensor)
+        if is_model(operation):
+            tensor = graph(operation).outputs[tensor._keras_history.tensor_index]
+        elif len(call.input_tensors) == 1 and _passes(operation):
+            tensor = call.input_tensors[0]
+        else:
+            return operation
+
+
+def _passes(operation: Any) -> bool:
+    name = type(operation).__name__
+    return name in _PASSING or (name == "Activation" and _activation(operation) == "linear")
+
+
+def _activation(operation: Any) -> str:
+    """Return the name of the activation that ``operation`` applies."""
+    kind = type(operation).__name__
+    if kind in ("Softmax", "Sigmoid"):
+        return kind.lower()
+    return getattr(getattr(operation, "activation", None), "__name__", "none")
+
+
+def _image_shape(model: Any, shape: tuple[int | None, ...]) -> tuple[int | None, int, int, int]:
+    if len(shape) != 4 or shape[3] not in (1, 3):
+        first = len(shape) == 4 and shape[1] in (1, 3)
+        raise UsageError(
+            f"the input of model {model.name} is {tuple(shape[1:])}, not an image (height, width, 1 or 3)",
+            hint="it is channels first: build and save it with data_format='channels_last'"
+            if first
+            else "only models with an RGB or gray image as input can be exported",
+            code="not-an-image",
+        )
+    batch, height, width, channels = shape
+    if height is None or width is None:
+        size = resized_to(model)
+        raise UsageError(
+            f"the model {model.name} takes images of any size, and a bundle needs one size",
+            hint=f"add --input-size {size[0]}, the size of its own Resizing layer"
+            if size
+            else "add --input-size N, the height and width that it was trained with",
+            code="input-size-missing",
+        )
+    if max(height, width) > _LARGEST:
+        raise UsageError(
+            f"the input of model {model.name} is {height} x {width} pixels",
+            hint=f"an image may have at most {_LARGEST} pixels a side: choose a smaller --input-size",
+            code="bad-input-size",
+        )
+    assert channels is not None
+    return batch, height, width, channels
