@@ -48,8 +48,9 @@ TESTED_ELSEWHERE: dict[str, str] = {
     #
     #
     # models
-    #
-    #
+    # each network of the catalog is built and compared with its row, its paper and other implementations
+    **{f"models/{family}.py": "models/test_networks.py" for family in ("alexnet", "densenet", "frame", "googlenet")},
+    **{f"models/{family}.py": "models/test_networks.py" for family in ("inception", "lenet", "resnet", "vgg")},
     # onnxmodel
     #
     #

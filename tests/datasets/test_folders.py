@@ -159,7 +159,7 @@ def test_a_list_of_files(text: str, tmp_path: Path) -> None:
     [
         ("", "lists no images"),
         ("file,label\n", "lists no images"),
-        ("name,class\none.png,bag\n", "columns name, class"),
+        ("name,class\none.png,bag\n", "columns are name, class"),
         ("file,label\ngone.png,bag\n", "line 2: gone.png"),
         ("file,label\n../one.png,bag\n", "line 2: ../one.png"),
         ("file,label\none.png,bag\n./one.png,bag\n", "listed twice"),

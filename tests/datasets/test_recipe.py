@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from xxdeploy.datasets import Recipe, load_recipe, open_images, recipe_from
+from xxdeploy.datasets import CalibrationRecipe, load_recipe, open_images, recipe_from
 from xxdeploy.errors import UsageError
 from xxdeploy.models.samples import shipped_folder
 
 
 def test_the_shipped_recipe() -> None:
     recipe = load_recipe(shipped_folder() / "sample.toml")
-    assert recipe == Recipe(shipped_folder() / "sample/calibration", 200, 0, "minmax", "squash")
+    assert recipe == CalibrationRecipe(shipped_folder() / "sample/calibration", 200, 0, "minmax", "squash")
     assert len(open_images(recipe.folder).sample(recipe.samples, recipe.seed)) == 200
 
 
 def test_a_folder_is_a_recipe(tmp_path: Path) -> None:
-    assert recipe_from(tmp_path) == Recipe(tmp_path)
+    assert recipe_from(tmp_path) == CalibrationRecipe(tmp_path)
 
 
 def test_paths_are_relative_to_the_file_or_absolute(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_paths_are_relative_to_the_file_or_absolute(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "names no folder"),
-        ('folder = ""', "names no folder"),
+        ("", "the key folder is missing"),
+        ('folder = ""', "the key folder is missing"),
         ("folder = [", "is not TOML"),
         ('folder = "a"\nsample = 3', "unknown keys: 'sample'"),
         ("folder = 3", "folder must be str, not 3"),

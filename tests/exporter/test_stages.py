@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from xxdeploy.datasets.batch_size import batch_that_fits
 from xxdeploy.exporter.stages import tolerance_for, uneven_batches
 from xxdeploy.verify import FP16_SCORES, INT8_FEATURES, INT8_PROBABILITIES, INT8_SCORES
-
-
-@pytest.mark.parametrize(
-    ("most", "size", "batch"),
-    [(8, 32, 8), (8, 224, 8), (8, 299, 4), (8, 331, 3), (16, 224, 16), (16, 331, 7), (8, 1024, 2)],
-)
-def test_larger_pictures_come_in_smaller_batches(most: int, size: int, batch: int) -> None:
-    assert batch_that_fits(most, size, size) == batch
 
 
 def test_batches_are_uneven_and_hold_every_image_once() -> None:

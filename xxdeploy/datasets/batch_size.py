@@ -1,4 +1,4 @@
-"""How many pictures go through a network at once."""
+"""Batch sizes of the steps that run a network on many images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _USUAL_PIXELS = 224 * 224
 
 
 def batch_that_fits(most: int, height: int, width: int) -> int:
-    """Return how many pictures of that size go through at once, 2 at least: ``most``, or fewer of larger ones.
+    """Return the batch size for images of that size: ``most``, or fewer of large images, at least 2.
 
-    The tensors of NASNetLarge are a gigabyte for eight of its pictures, 331 pixels a side.
+    The tensors of NASNetLarge take a gigabyte for eight of its images, 331 pixels a side.
     """
     return max(2, min(most, most * _USUAL_PIXELS // (height * width)))

@@ -1,4 +1,4 @@
-"""Finds the images below a folder, and the class of each."""
+"""Find the images below a folder, and the class of each."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from xxdeploy.datasets.labels import Labels
 from xxdeploy.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
-_LAYOUT = "one folder for each class (its name or WordNet id), or a labels.csv with the columns file,label"
+_LAYOUT = "use one folder per class (its name or WordNet id), or a labels.csv with the columns file,label"
 
 
 def open_images(root: Path, *, labels: Labels | None = None, require_labels: bool = False) -> ImageSet:
     """Open a folder of images.
 
-    Subfolders and links to folders are followed, once each. Hidden files, and files whose suffix is not one of
-    ``SUFFIXES`` (in any case), are no images. No picture is read here.
+    Subfolders and links to folders are followed, once each. Hidden files, and files with a suffix outside ``SUFFIXES``
+    (in any case), are ignored. No image is read here.
 
     Parameters
     ----------
     root : Path
-        With ``require_labels``: one folder for each class, called by its name or WordNet id, or a ``labels.csv`` with
-        the columns ``file`` (relative to ``root``) and ``label`` (name, id or class index). Else any folder.
+        With ``require_labels``: one folder per class, named after the class or its WordNet id, or a ``labels.csv`` with
+        the columns ``file`` (relative to ``root``) and ``label`` (name, id or class index). Otherwise any folder.
     labels : Labels | None
         The classes of the network.
     require_labels : bool
@@ -35,16 +35,16 @@ def open_images(root: Path, *, labels: Labels | None = None, require_labels: boo
     ------
     UsageError
         ``no-folder``, ``folder-unreadable``, ``empty-folder``; ``labels-missing`` without ``labels``;
-        ``images-without-class``; ``labels-match-nothing`` and ``labels-unknown``, with what was found and what was
-        expected; ``bad-labels-csv``.
+        ``images-without-class``; ``labels-match-nothing`` and ``labels-unknown``, with examples of both kinds of
+        names; ``bad-labels-csv``.
     """
     names = _find(root)
     if not require_labels:
         return ImageSet(root, tuple(root / name for name in names))
     if labels is None:
         raise UsageError(
-            f"the classes of the images in {root} cannot be told without the network's labels",
-            hint="give them with --labels FILE, one class name on a line in the order of the outputs",
+            f"the class folders in {root} cannot be matched, since the network has no labels",
+            hint="add --labels FILE with one class name per line, in the order of the outputs",
             code="labels-missing",
         )
     listed = root / "labels.csv"
@@ -54,7 +54,7 @@ def open_images(root: Path, *, labels: Labels | None = None, require_labels: boo
         loose = [name for name in names if "/" not in name]
         if loose:
             raise UsageError(
-                f"{len(loose)} of {len(names)} images in {root} lie in no class folder: {_some(loose)}",
+                f"{len(loose)} of {len(names)} images in {root} are outside the class folders: {_some(loose)}",
                 hint=_LAYOUT,
                 code="images-without-class",
             )
@@ -63,17 +63,17 @@ def open_images(root: Path, *, labels: Labels | None = None, require_labels: boo
 
 
 def has_labels(root: Path) -> bool:
-    """Return whether ``root`` is laid out as a labeled set: a ``labels.csv``, or images in subfolders only."""
+    """Return whether ``root`` is a labeled set: it has a ``labels.csv``, or images in subfolders only."""
     return (root / "labels.csv").is_file() or all("/" in name for name in _find(root))
 
 
 def labels_from_folders(root: Path) -> Labels:
-    """Return the names of the class folders in sorted order, as Keras' ``image_dataset_from_directory`` counts them.
+    """Return the names of the class folders, sorted as in Keras' ``image_dataset_from_directory``.
 
     Raises
     ------
     UsageError
-        As ``open_images``; ``images-without-class`` where there are no class folders.
+        As ``open_images``; ``images-without-class``: there are no class folders.
     """
     folders = sorted({name.partition("/")[0] for name in _find(root) if "/" in name})
     if not folders:
@@ -85,12 +85,12 @@ def _find(root: Path) -> list[str]:
     """Return the POSIX names of the images below ``root``, sorted."""
     if not root.is_dir():
         problem = "is a file, not a folder" if root.exists() else "does not exist"
-        raise UsageError(f"{root} {problem}", hint="give a folder of images", code="no-folder")
+        raise UsageError(f"the image folder {root} {problem}", hint="give a folder of images", code="no-folder")
     names = sorted(_walk(root))
     if not names:
         raise UsageError(
-            f"there are no images in {root}",
-            hint=f"images end in {' '.join(suffix[1:] for suffix in SUFFIXES)}; hidden files do not count",
+            f"the folder {root} contains no images",
+            hint=f"images end in {' '.join(suffix[1:] for suffix in SUFFIXES)}; hidden files are ignored",
             code="empty-folder",
         )
     return names
@@ -100,7 +100,7 @@ def _walk(root: Path) -> Iterator[str]:
     def fail(error: OSError) -> None:
         raise UsageError(
             f"{error.filename} cannot be read: {error.strerror}",
-            hint="look at its permissions",
+            hint="check its permissions",
             code="folder-unreadable",
         ) from error
 
@@ -124,7 +124,7 @@ def _read_csv(path: Path, images: Sequence[str]) -> tuple[list[str], list[str]]:
 
     def bad(problem: str) -> UsageError:
         return UsageError(
-            f"{path}: {problem}", hint="a header line file,label, then one image a line", code="bad-labels-csv"
+            f"{path}: {problem}", hint="write a header line file,label, then one line per image", code="bad-labels-csv"
         )
 
     try:
@@ -133,9 +133,9 @@ def _read_csv(path: Path, images: Sequence[str]) -> tuple[list[str], list[str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise bad(str(error)) from error
     if not rows:
-        raise bad("lists no images")
+        raise bad("it lists no images")
     if not {"file", "label"} <= set(rows[0]):
-        raise bad(f"has the columns {', '.join(map(str, rows[0]))}")
+        raise bad(f"its columns are {', '.join(map(str, rows[0]))}")
     known = set(images)
     pairs: dict[str, str] = {}
     for line, row in enumerate(rows, start=2):
@@ -152,21 +152,21 @@ def _read_csv(path: Path, images: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _classes(root: Path, given: Sequence[str], labels: Labels, *, csv: bool) -> tuple[int, ...]:
-    """Return the class index for each of ``given``; refuse what is no class."""
+    """Return the class index of each name in ``given``; refuse unknown names."""
     distinct = sorted(set(given))
-    found = dict(zip(distinct, labels.indices(distinct), strict=True))
-    if csv and not any(index is not None for index in found.values()) and all(name.isdecimal() for name in distinct):
-        found = {name: int(name) if int(name) < len(labels) else None for name in distinct}
-    unknown = [name for name in distinct if found[name] is None]
+    indices = dict(zip(distinct, labels.indices(distinct), strict=True))
+    if csv and not any(index is not None for index in indices.values()) and all(name.isdecimal() for name in distinct):
+        indices = {name: int(name) if int(name) < len(labels) else None for name in distinct}
+    unknown = [name for name in distinct if indices[name] is None]
     if unknown:
         nothing = len(unknown) == len(distinct)
         raise UsageError(
-            f"{len(unknown)} of the {len(distinct)} classes in {root} are no classes of the network: "
+            f"{len(unknown)} of the {len(distinct)} classes in {root} are unknown to the network: "
             f"found {_some(unknown)}; expected {_some(labels.ids or labels.names)}",
-            hint=f"{_LAYOUT}; or give the network's own labels with --labels FILE",
+            hint=f"{_LAYOUT}; or add --labels FILE with the names that you use",
             code="labels-match-nothing" if nothing else "labels-unknown",
         )
-    return tuple(index for name in given if (index := found[name]) is not None)
+    return tuple(index for name in given if (index := indices[name]) is not None)
 
 
 def _some(names: Sequence[str], count: int = 4) -> str:

@@ -1,4 +1,4 @@
-"""A set of image files: what it holds, what part of it to use, and its pictures in batches."""
+"""A set of image files: sampling, digests, and preprocessed batches."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Image files in a fixed order, labeled or not. Holds names; pictures are read when they are needed.
+    """Image files in a fixed order, labeled or not. Images are read when they are needed.
 
     Attributes
     ----------
     root : Path
-        The folder that the names are relative to.
+        The folder to which names are relative.
     files : tuple[Path, ...]
         Paths below ``root``, in the order of their POSIX names.
     labels : tuple[int, ...] | None
-        Class index of each file.
+        Class index of each file, or None.
     """
 
     root: Path
@@ -37,7 +37,9 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         if not self.files:
-            raise UsageError(f"there are no images in {self.root}", hint="give a folder of images", code="empty-folder")
+            raise UsageError(
+                f"the folder {self.root} contains no images", hint="give a folder of images", code="empty-folder"
+            )
         if self.labels is not None and len(self.labels) != len(self.files):
             raise ValueError(f"{len(self.labels)} labels for {len(self.files)} files")
 
@@ -67,18 +69,18 @@ class ImageSet:
         return total.hexdigest()
 
     def sample(self, count: int | None, seed: int = 0) -> ImageSet:
-        """Choose ``count`` images, spread over the classes in proportion, in the order of the set.
+        """Choose ``count`` images in proportion to the classes, in the order of the set.
 
-        The classes are the labels, or without labels the folders that the files lie in. Within a class the order is
-        that of SHA-256 over seed and name, so a choice depends on nothing but names and seed, on no library's
-        generator, and a larger ``count`` extends a smaller one.
+        The classes are the labels, or without labels the folders of the files. Within a class the order is that of
+        SHA-256 over seed and name, so the choice depends on names and seed only, and a larger ``count`` extends a
+        smaller one.
 
         Parameters
         ----------
         count : int | None
-            How many; None takes all.
+            Number of images; None takes all.
         seed : int
-            Another seed, another choice.
+            Seed of the choice.
 
         Raises
         ------
@@ -88,11 +90,11 @@ class ImageSet:
         if count is None:
             return self
         if count < 1:
-            raise UsageError(f"{count} images cannot be chosen", hint="--samples 1 or more", code="bad-samples")
+            raise UsageError(f"--samples {count} is less than 1", hint="use 1 or more", code="bad-samples")
         if count > len(self):
             raise UsageError(
-                f"{count} images are asked for, but {self.root} has {len(self)}",
-                hint=f"--samples {len(self)} or fewer, or leave --samples out to use them all",
+                f"--samples {count} is more than the {len(self)} images in {self.root}",
+                hint=f"use {len(self)} or fewer, or leave --samples out to use all",
                 code="too-few-images",
             )
         classes: dict[int | Path, list[int]] = {}
@@ -103,7 +105,7 @@ class ImageSet:
         for members in classes.values():
             members.sort(key=lambda index: _chance(seed, names[index]))
             offset = _chance(seed, f"class of {min(names[index] for index in members)}")
-            # Systematic sampling: the k-th of n members is due at the share (k + offset) / n of the whole set.
+            # Systematic sampling: the k-th of n members is chosen at the share (k + offset) / n of the whole set.
             order += [((k + offset) / len(members), offset, index) for k, index in enumerate(members)]
         chosen = sorted(index for _, _, index in sorted(order)[:count])
         return ImageSet(
@@ -113,7 +115,7 @@ class ImageSet:
         )
 
     def apart_from(self, used: ImageSet) -> ImageSet | None:
-        """Return the images that are not in ``used``, neither by path nor by content; None if none is left."""
+        """Return the images that are not in ``used``, by path or by content; None if none is left."""
         taken = {path for _, path in overlap(used, self)}
         kept = [index for index, path in enumerate(self.files) if path not in taken]
         if not kept:
@@ -122,21 +124,21 @@ class ImageSet:
         return ImageSet(self.root, tuple(self.files[index] for index in kept), labels)
 
     def batches(self, preprocess: Preprocess, size: int) -> Iterator[NDArray[np.float32]]:
-        """Yield preprocessed batches ``(n, h, w, c)`` float32, ``n`` = ``size`` but for the last; one in memory.
+        """Yield preprocessed batches ``(n, h, w, c)`` float32, one at a time; the last may have fewer than ``size``.
 
         Raises
         ------
         UsageError
-            ``bad-batch-size``: below 1. Those of the preprocessing, naming the broken file.
+            ``bad-batch-size``: below 1. Those of the preprocessing, with the name of the broken file.
         """
         if size < 1:
-            raise UsageError(f"a batch of {size} images holds nothing", hint="1 or more", code="bad-batch-size")
+            raise UsageError(f"the batch size {size} is less than 1", hint="use 1 or more", code="bad-batch-size")
         for start in range(0, len(self), size):
             yield preprocess.batch(self.files[start : start + size])
 
 
 def overlap(first: ImageSet, second: ImageSet) -> tuple[tuple[Path, Path], ...]:
-    """Return the pairs of files, one of each set, with the same bytes. Only files of equal size are read.
+    """Return pairs of files with equal bytes, one from each set. Only files of equal size are read.
 
     Raises
     ------
@@ -177,11 +179,11 @@ def _size(path: Path) -> int:
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
     return UsageError(
-        f"{path} cannot be read: {error.strerror}", hint="look at its permissions", code="image-unreadable"
+        f"the image {path} cannot be read: {error.strerror}", hint="check its permissions", code="image-unreadable"
     )
 
 
 def _chance(seed: int, name: str) -> float:
-    """Return a number in 0..1 that depends on seed and name only, the same on every machine."""
+    """Return a number in 0..1 that depends on seed and name only."""
     digest = hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:7], "big") / 2**56

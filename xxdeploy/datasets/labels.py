@@ -1,4 +1,4 @@
-"""Class names: ImageNet's, or one's own from a file or from the names of folders."""
+"""Class names: ImageNet's, or the user's own from a file or from the names of folders."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Labels:
     Attributes
     ----------
     names : tuple[str, ...]
-        What a person reads; need not be unique (ImageNet has two cranes).
+        Readable names, not always unique (ImageNet has two cranes).
     ids : tuple[str, ...] | None
-        WordNet ids (``n01440764``), unique, aligned to ``names``.
+        WordNet ids (``n01440764``), unique, in the order of ``names``.
     """
 
     names: tuple[str, ...]
@@ -30,19 +30,21 @@ class Labels:
 
     def __post_init__(self) -> None:
         if not self.names:
-            raise UsageError("the list of labels is empty", hint="one class name on a line", code="labels-empty")
+            raise UsageError("the list of labels is empty", hint="write one class name per line", code="labels-empty")
         if self.ids is not None and (len(self.ids) != len(self.names) or len(set(self.ids)) != len(self.ids)):
-            raise UsageError("the ids of the labels repeat, or one is missing", hint="one id a line", code="bad-labels")
+            raise UsageError(
+                "the ids of the labels repeat, or one is missing", hint="write one id per line", code="bad-labels"
+            )
 
     def __len__(self) -> int:
-        """Return how many classes there are."""
+        """Return the number of classes."""
         return len(self.names)
 
     def indices(self, given: Sequence[str]) -> list[int | None]:
-        """Return the class index that each of ``given`` names, None where it names none or several.
+        """Return the class index of each name in ``given``, None if it matches no class or several.
 
-        An id, the whole name, and its first synonym (``tench`` of "tench, Tinca tinca") are understood; case,
-        spaces, ``-`` and ``_`` do not matter.
+        A name is an id, the whole name, or its first synonym (``tench`` of "tench, Tinca tinca"); case, spaces, ``-``
+        and ``_`` do not matter.
         """
         by_id = {name: index for index, name in enumerate(self.ids or ())}
         by_name: dict[str, set[int]] = {}
@@ -58,15 +60,15 @@ class Labels:
 
 
 def imagenet_labels() -> Labels:
-    """Return the 1,000 classes of ILSVRC-2012 in Keras' order, which is that of the sorted WordNet ids."""
+    """Return the 1,000 classes of ILSVRC-2012 in Keras' order, sorted by WordNet id."""
     return load_labels(_IMAGENET)
 
 
 def load_labels(path: Path) -> Labels:
-    """Read class names from a text file: one a line, in the order of the network's outputs.
+    """Read class names from a text file, one per line, in the order of the network's outputs.
 
-    Where every line begins with a WordNet id (``n01440764 tench, Tinca tinca``), the ids are kept apart. Empty lines
-    at the end are ignored.
+    If each line begins with a WordNet id (``n01440764 tench, Tinca tinca``), the ids are split off. Empty lines at the
+    end are ignored.
 
     Raises
     ------
@@ -79,17 +81,17 @@ def load_labels(path: Path) -> Labels:
     except OSError as error:
         raise UsageError(
             f"the labels file {path} cannot be read: {error.strerror}",
-            hint="give a text file with one class name on a line",
+            hint="give a text file with one class name per line",
             code="no-labels-file",
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"the labels file {path} is not UTF-8 text", hint="one class name on a line", code="bad-labels"
+            f"the labels file {path} is not UTF-8 text", hint="write one class name per line", code="bad-labels"
         ) from error
     lines = [line.strip() for line in text.rstrip().splitlines()]
     if "" in lines:
         raise UsageError(
-            f"line {lines.index('') + 1} of {path} is empty", hint="one class name on a line", code="bad-labels"
+            f"line {lines.index('') + 1} of {path} is empty", hint="write one class name per line", code="bad-labels"
         )
     pairs = [line.split(None, 1) for line in lines]
     if pairs and all(len(pair) == 2 and _WNID.fullmatch(pair[0]) for pair in pairs):

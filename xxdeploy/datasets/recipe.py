@@ -1,4 +1,4 @@
-"""Recipes of calibration sets: a TOML file that names the images, how many of them, and how they are used."""
+"""Recipes of calibration sets: a TOML file with the folder of images, their number, and how they are used."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from xxdeploy.runtime.image.preprocess import RESIZES
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """What to calibrate with.
+class CalibrationRecipe:
+    """The images of a calibration and how they are used.
 
     Attributes
     ----------
     folder : Path
-        The images; in a file it is relative to the file.
+        Folder of images; in a file it is relative to the file.
     samples : int | None
-        How many of them; None takes all.
+        Number of images; None takes all.
     seed : int
-        Of the choice.
+        Seed of their choice.
     method : str | None
-        Name of the calibrator: ``minmax``, ``percentile-99.99``; None as everywhere else in the export.
+        Calibrator, such as ``minmax`` or ``percentile-99.99``; None for the default of the export.
     resize : str | None
-        ``squash`` or ``crop``; None as everywhere else in the export.
+        ``squash`` or ``crop``; None for the default of the export.
     """
 
     folder: Path
@@ -44,19 +44,19 @@ _FILE = TomlFile(
 )
 
 
-def recipe_from(path: Path) -> Recipe:
-    """Return what ``--calibration`` names: a folder of images as it is, or the recipe in a file.
+def recipe_from(path: Path) -> CalibrationRecipe:
+    """Return the recipe in a file, or one with all images for a folder: the argument of ``--calibration``.
 
     Raises
     ------
     UsageError
         As :func:`load_recipe`.
     """
-    return Recipe(path) if path.is_dir() else load_recipe(path)
+    return CalibrationRecipe(path) if path.is_dir() else load_recipe(path)
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read a recipe. The folder is not opened, and the method is checked where it is used.
+def load_recipe(path: Path) -> CalibrationRecipe:
+    """Read a recipe. The folder is not opened, and the method is not checked.
 
     Raises
     ------
@@ -66,11 +66,11 @@ def load_recipe(path: Path) -> Recipe:
     """
     values = _FILE.read(path, _TYPES)
     if not values.get("folder"):
-        raise _FILE.bad(path, "it names no folder")
+        raise _FILE.bad(path, "the key folder is missing")
     if values.get("samples", 1) < 1:
         raise _FILE.bad(path, f"samples must be 1 or more, not {values['samples']}")
     if values.get("seed", 0) < 0:
         raise _FILE.bad(path, f"seed must be 0 or more, not {values['seed']}")
     if values.get("resize", "squash") not in RESIZES:
         raise _FILE.bad(path, f"resize must be one of {', '.join(RESIZES)}, not {values['resize']!r}")
-    return Recipe(**{**values, "folder": path.parent / values["folder"]})
+    return CalibrationRecipe(**{**values, "folder": path.parent / values["folder"]})

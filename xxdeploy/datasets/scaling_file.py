@@ -1,4 +1,4 @@
-"""How pixels are scaled, in a file of the user's own: what ``--preprocess FILE`` reads."""
+"""The file of ``--preprocess FILE``: how pixels are scaled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FILE = TomlFile(
     missing_code="no-preprocess-file",
     missing_hint="--preprocess is tf, caffe, torch, none or a TOML file like: scale = 0.004, mean = [0.5, 0.5, 0.5]",
     bad_code="bad-preprocess-file",
-    bad_hint="the keys are scale, mean, std (numbers, or a list with one a channel) and order (rgb or bgr)",
+    bad_hint="the keys are scale, mean, std (numbers, or lists of one number per channel) and order (rgb or bgr)",
     json=True,
 )
 
@@ -22,8 +22,8 @@ _FILE = TomlFile(
 def load_scaling(path: Path, channels: int) -> Scaling:
     """Read ``(x * scale - mean) / std`` from a TOML or JSON file.
 
-    ``scale`` is a number (1 when it is left out), ``mean`` (0) and ``std`` (1) are numbers or lists of one number a
-    channel, ``order`` is ``rgb`` or ``bgr``. For example::
+    ``scale`` is a number (default 1), ``mean`` (0) and ``std`` (1) are numbers or lists of one number per channel,
+    ``order`` is ``rgb`` or ``bgr``. For example::
 
         scale = 0.00392156862745098
         mean = [0.485, 0.456, 0.406]
@@ -32,8 +32,8 @@ def load_scaling(path: Path, channels: int) -> Scaling:
     Raises
     ------
     UsageError
-        ``no-preprocess-file``: it cannot be read. ``bad-preprocess-file``: neither TOML nor JSON, unknown keys,
-        nothing in it, or values that cannot be.
+        ``no-preprocess-file``: the file cannot be read. ``bad-preprocess-file``: neither TOML nor JSON, unknown keys,
+        empty, or invalid values.
     """
     values = _FILE.read(path)
     _FILE.check_keys(path, values, _KEYS)
@@ -61,5 +61,5 @@ def _number(value: object) -> float:
 def _channels(value: object, channels: int) -> tuple[float, ...]:
     numbers = tuple(map(_number, value)) if isinstance(value, list) else (_number(value),) * channels
     if len(numbers) != channels:
-        raise ValueError(f"{len(numbers)} values for a picture of {channels} channels")
+        raise ValueError(f"{len(numbers)} values for an image of {channels} channels")
     return numbers

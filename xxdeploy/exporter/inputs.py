@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xxdeploy.datasets import (
+    CalibrationRecipe,
     ImageSet,
     Labels,
-    Recipe,
     has_labels,
     imagenet_labels,
     labels_from_folders,
@@ -109,7 +109,7 @@ def catalog_inputs(spec: ModelSpec, options: ExportOptions) -> Inputs:
     return gather(options, preprocess, output_classes(spec, build), build, notes, labels=labels)
 
 
-def resize_of(options: ExportOptions, recipe: Recipe | None = None) -> str:
+def resize_of(options: ExportOptions, recipe: CalibrationRecipe | None = None) -> str:
     """Return how pictures are brought to size: as asked, as the calibration recipe says, or squashed."""
     return options.network.resize or (recipe.resize if recipe else None) or "squash"
 
@@ -162,13 +162,13 @@ def gather(
     return Inputs(build, preprocess, classes, labels, images, selection, method, labeled, tuple(notes))
 
 
-def _recipe(options: ExportOptions) -> Recipe | None:
+def _recipe(options: ExportOptions) -> CalibrationRecipe | None:
     asked = options.precision
     return None if asked.name == "fp32" or asked.calibration is None else recipe_from(asked.calibration)
 
 
 def _calibration_sets(
-    options: ExportOptions, recipe: Recipe, labels: Labels | None
+    options: ExportOptions, recipe: CalibrationRecipe, labels: Labels | None
 ) -> tuple[ImageSet, ImageSet | None]:
     """Return the images to calibrate on, and other images of the same folder to judge by."""
     everything, images, seed = _calibration_sample(options, recipe, labels)
@@ -182,7 +182,7 @@ def _calibration_sets(
 
 
 def _calibration_sample(
-    options: ExportOptions, recipe: Recipe, labels: Labels | None
+    options: ExportOptions, recipe: CalibrationRecipe, labels: Labels | None
 ) -> tuple[ImageSet, ImageSet, int]:
     """Return all images of the folder, the sample to calibrate on, and the seed that drew it."""
     asked, everything = options.precision, _open_calibration(recipe.folder, labels)

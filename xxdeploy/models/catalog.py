@@ -1,15 +1,15 @@
 """The networks that xxdeploy knows by name. Imports no framework.
 
-For the networks of Keras the figures are those of https://keras.io/api/applications (ImageNet validation set, one
-view an image). For the others accuracy is, where it was published for exactly this network:
+Figures of Keras' networks are those of https://keras.io/api/applications (ImageNet validation set, one view per image).
+The accuracy of the others, if it was published for exactly this network, is from:
 
 - ResNet18, ResNet34, ResNet50 v1.5, DenseNet161: PyTorch's weights (torchvision, ``IMAGENET1K_V1``), one view.
-- ResNeXt50 and ResNeXt101: the weights that keras-applications once had, one view.
+- ResNeXt50 and ResNeXt101: weights of the former package keras-applications, one view.
 - GoogLeNet: Caffe's (``bvlc_googlenet``), one view.
 - VGG11, VGG11-LRN, VGG13, VGG16-C: table 3 of their paper, one scale, densely over the image.
 - Inception-v4, Inception-ResNet-v1: table 2 of their paper, one view, without the blacklisted images.
 
-A test builds every network and compares parameters, depth and shapes.
+A test builds each network and compares parameters, depth and shapes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypedDict, Unpack
 
 from xxdeploy.errors import UsageError
 
@@ -38,17 +38,17 @@ class ModelSpec:
     title : str
         The name as its authors write it: ``MobileNetV2``.
     builder : str
-        ``module:function`` that gives the ``keras.Model``.
+        ``module:function`` that returns the ``keras.Model``.
     arguments : tuple[tuple[str, int | tuple[int, ...]], ...]
-        What the function is given besides the user's options: ``(("growth", 12),)``.
+        Arguments of the function in addition to the user's options: ``(("growth", 12),)``.
     parameters : int
-        Weights of the whole network at its default options, batch norm statistics included.
+        Number of weights at the default options, including statistics of batch normalization.
     size_mb : float
-        Those weights as float32, in the megabytes of Keras' own table.
+        Size of the weights in float32, in megabytes as in Keras' own table.
     depth : int
-        Layers with weights, batch norm among them, as Keras counts.
+        Number of layers with weights, including batch normalization, as Keras counts.
     top1, top5 : float | None
-        Published accuracy on ImageNet's validation set (0..1); None where there is none.
+        Published accuracy on ImageNet's validation set (0..1), or None.
     input_size : int
         Height and width in pixels.
     channels : int
@@ -56,13 +56,13 @@ class ModelSpec:
     classes : int
         Classes of the published network.
     preprocess : str
-        What the network was trained with: ``tf``, ``caffe`` or ``torch`` (``runtime/image/preprocess.py``).
+        Preprocessing of the training: ``tf``, ``caffe`` or ``torch`` (``runtime/image/preprocess.py``).
     options : frozenset[str]
-        The fields of ``BuildOptions`` that its builder takes.
+        The fields of ``BuildOptions`` that the builder accepts.
     min_size : int
-        The smallest height and width that its layers can reduce.
+        Smallest height and width.
     weights : tuple[str, ...]
-        Names of weights that exist, the default first; a file is always possible.
+        Weights that exist, the default first; a file is always possible.
     """
 
     name: str
@@ -73,7 +73,7 @@ class ModelSpec:
     depth: int
     top1: float | None
     top5: float | None
-    input_size: int
+    input_size: int = 224
     channels: int = 3
     classes: int = 1000
     preprocess: str = "tf"
@@ -85,7 +85,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What Keras lets one choose about a network; None is the network's own default.
+    """The user's choices for a network; None is the network's default.
 
     Attributes
     ----------
@@ -96,11 +96,11 @@ class BuildOptions:
     classes : int | None
         Outputs of the classifier.
     include_top : bool
-        False leaves the classifier out: the model gives features.
+        False removes the classifier: the model returns features.
     pooling : str | None
         ``avg`` or ``max`` over the features; None leaves them ``(n, h, w, c)``.
     seed : int
-        For ``weights="none"``.
+        Seed of ``weights="none"``.
     """
 
     alpha: float | None = None
@@ -111,6 +111,19 @@ class BuildOptions:
     seed: int = 0
 
 
+class _Optional(TypedDict, total=False):
+    """The fields of a row that have defaults."""
+
+    input_size: int
+    channels: int
+    classes: int
+    preprocess: str
+    options: frozenset[str]
+    min_size: int
+    weights: tuple[str, ...]
+    arguments: Arguments
+
+
 def _keras(
     title: str,
     module: str,
@@ -119,75 +132,42 @@ def _keras(
     depth: int,
     top1: float,
     top5: float,
-    *,
-    preprocess: str = "tf",
-    input_size: int = 224,
-    min_size: int = 32,
-    options: frozenset[str] = _COMMON,
-    weights: tuple[str, ...] = ("imagenet", "none"),
+    **optional: Unpack[_Optional],
 ) -> ModelSpec:
-    return ModelSpec(
-        name=title.lower(),
-        title=title,
-        builder=f"keras.applications.{module}:{title}",
-        parameters=parameters,
-        size_mb=size_mb,
-        depth=depth,
-        top1=top1,
-        top5=top5,
-        input_size=input_size,
-        preprocess=preprocess,
-        options=options,
-        min_size=min_size,
-        weights=weights,
-    )
+    """Return the row of a network of ``keras.applications``."""
+    builder = f"keras.applications.{module}:{title}"
+    return ModelSpec(title.lower(), title, builder, parameters, size_mb, depth, top1, top5, **optional)
 
 
-def _own(
+def _family(
     title: str,
     builder: str,
     parameters: int,
     depth: int,
     top1: float | None = None,
     top5: float | None = None,
-    *,
-    preprocess: str = "torch",
-    input_size: int = 224,
-    min_size: int = 32,
-    classes: int = 1000,
-    arguments: Arguments = (),
+    **optional: Unpack[_Optional],
 ) -> ModelSpec:
+    """Return the row of a network of ``xxdeploy.models``."""
     megabytes = parameters * 4 / 2**20
-    return ModelSpec(
-        name=title.lower(),
-        title=title,
-        builder=f"xxdeploy.models.{builder}",
-        parameters=parameters,
-        size_mb=round(megabytes) if megabytes >= 10 else round(megabytes, 1),
-        depth=depth,
-        top1=top1,
-        top5=top5,
-        input_size=input_size,
-        classes=classes,
-        preprocess=preprocess,
-        min_size=min_size,
-        weights=("none",),
-        arguments=arguments,
-    )
+    size_mb = round(megabytes) if megabytes >= 10 else round(megabytes, 1)
+    given: _Optional = {"preprocess": "torch", "weights": ("none",), **optional}
+    builder = f"xxdeploy.models.{builder}"
+    return ModelSpec(title.lower(), title, builder, parameters, size_mb, depth, top1, top5, **given)
 
 
 def check_densenet_bc(depth: int, growth: int) -> None:
-    """Refuse (``unknown-model``) what three equal blocks of layer pairs cannot have: ``depth`` is ``6 * n + 4``."""
+    """Refuse (``unknown-model``) a depth that is not ``6 * n + 4``, for three equal blocks of layer pairs."""
     if depth < 10 or (depth - 4) % 6 or growth < 1:
         raise UsageError(
             f"there is no DenseNet-BC with {depth} layers and growth rate {growth}",
-            hint="40, 100, 190 or any 6n + 4 layers, growth rate 12, 24, 40 or any other: densenet-bc-100-12",
+            hint="the number of layers is 6n + 4 (40, 100, 190, ...), the growth rate at least 1: densenet-bc-100-12",
             code="unknown-model",
         )
 
 
 def _densenet_bc(depth: int, growth: int) -> ModelSpec:
-    """Return the row of DenseNet-BC with L = ``depth`` and k = ``growth``; its parameters by table 1's layout."""
+    """Return the row of DenseNet-BC with L = ``depth`` and k = ``growth``; parameters by the layout of table 1."""
     pairs = (depth - 4) // 6  # of layers in each of the three blocks
     channels = 2 * growth
     parameters = 3 * 3 * 3 * channels
@@ -200,7 +180,7 @@ def _densenet_bc(depth: int, growth: int) -> ModelSpec:
         if block < 2:
             parameters += channels * (channels // 2)
             channels //= 2
-    return _own(
+    return _family(
         f"DenseNet-BC-{depth}-{growth}",
         "densenet:densenet_bc",
         parameters + (channels + 1) * 10,
@@ -243,42 +223,39 @@ CATALOG: tuple[ModelSpec, ...] = (
     _keras("DenseNet201", "densenet", 20_242_984, 80, 402, 0.773, 0.936, preprocess="torch"),
     _keras("NASNetMobile", "nasnet", 5_326_716, 23, 389, 0.744, 0.919),
     _keras("NASNetLarge", "nasnet", 88_949_818, 343, 533, 0.825, 0.960, input_size=331),
-    ModelSpec(
-        name="lenet",
-        title="LeNet",
-        builder="xxdeploy.models.lenet:lenet",
-        parameters=155_606,
-        size_mb=0.6,
-        depth=4,
-        top1=None,
-        top5=None,
+    _family(
+        "LeNet",
+        "lenet:lenet",
+        155_606,
+        4,
         input_size=28,
         channels=1,
         classes=10,
+        preprocess="tf",
         min_size=16,
         weights=("sample", "none"),
     ),
-    _own("AlexNet", "alexnet:alexnet", 62_378_344, 8, preprocess="caffe", input_size=227, min_size=67),
-    _own(
+    _family("AlexNet", "alexnet:alexnet", 62_378_344, 8, preprocess="caffe", input_size=227, min_size=67),
+    _family(
         "AlexNet-LRN", "alexnet:alexnet", 62_378_344, 8, preprocess="caffe", input_size=227, min_size=67, arguments=_LRN
     ),
-    _own("ZFNet", "zfnet:zfnet", 62_357_608, 8, preprocess="caffe", min_size=53),
-    _own("ZFNet-LRN", "zfnet:zfnet", 62_357_608, 8, preprocess="caffe", min_size=53, arguments=_LRN),
-    _own(
+    _family("ZFNet", "alexnet:zfnet", 62_357_608, 8, preprocess="caffe", min_size=53),
+    _family("ZFNet-LRN", "alexnet:zfnet", 62_357_608, 8, preprocess="caffe", min_size=53, arguments=_LRN),
+    _family(
         "ZFNet-512",
-        "zfnet:zfnet",
+        "alexnet:zfnet",
         107_627_624,
         8,
         preprocess="caffe",
         min_size=53,
         arguments=(("maps", (512, 1024, 512)),),
     ),
-    _own("VGG11", "vgg:vgg11", 132_863_336, 11, 0.704, 0.896, preprocess="caffe"),
-    _own("VGG11-LRN", "vgg:vgg11", 132_863_336, 11, 0.703, 0.895, preprocess="caffe", arguments=_LRN),
-    _own("VGG13", "vgg:vgg13", 133_047_848, 13, 0.713, 0.901, preprocess="caffe"),
-    _own("VGG16-C", "vgg:vgg16c", 133_638_952, 16, 0.719, 0.906, preprocess="caffe"),
-    _own("GoogLeNet", "googlenet:googlenet", 6_998_552, 58, 0.687, 0.889, preprocess="caffe"),
-    _own(
+    _family("VGG11", "vgg:vgg11", 132_863_336, 11, 0.704, 0.896, preprocess="caffe"),
+    _family("VGG11-LRN", "vgg:vgg11", 132_863_336, 11, 0.703, 0.895, preprocess="caffe", arguments=_LRN),
+    _family("VGG13", "vgg:vgg13", 133_047_848, 13, 0.713, 0.901, preprocess="caffe"),
+    _family("VGG16-C", "vgg:vgg16c", 133_638_952, 16, 0.719, 0.906, preprocess="caffe"),
+    _family("GoogLeNet", "googlenet:googlenet", 6_998_552, 58, 0.687, 0.889, preprocess="caffe"),
+    _family(
         "InceptionV4",
         "inception:inceptionv4",
         42_711_400,
@@ -289,7 +266,7 @@ CATALOG: tuple[ModelSpec, ...] = (
         input_size=299,
         min_size=75,
     ),
-    _own(
+    _family(
         "InceptionResNetV1",
         "inception:inceptionresnetv1",
         22_769_848,
@@ -300,15 +277,15 @@ CATALOG: tuple[ModelSpec, ...] = (
         input_size=299,
         min_size=75,
     ),
-    _own("ResNet18", "resnet:resnet18", 11_699_112, 41, 0.698, 0.891),
-    _own("ResNet34", "resnet:resnet34", 21_814_696, 73, 0.733, 0.914),
-    _own("ResNet50V1.5", "resnet:resnet50v15", 25_610_152, 107, 0.761, 0.929),
-    _own("ResNeXt50", "resnet:resnext50", 25_097_128, 107, 0.777, 0.938),
-    _own("ResNeXt101", "resnet:resnext101", 44_315_560, 209, 0.787, 0.943),
+    _family("ResNet18", "resnet:resnet18", 11_699_112, 41, 0.698, 0.891),
+    _family("ResNet34", "resnet:resnet34", 21_814_696, 73, 0.733, 0.914),
+    _family("ResNet50V1.5", "resnet:resnet50v15", 25_610_152, 107, 0.761, 0.929),
+    _family("ResNeXt50", "resnet:resnext50", 25_097_128, 107, 0.777, 0.938),
+    _family("ResNeXt101", "resnet:resnext101", 44_315_560, 209, 0.787, 0.943),
     _densenet_bc(40, 12),
     _densenet_bc(100, 12),
     _densenet_bc(190, 40),
-    _own("DenseNet161", "densenet:densenet161", 28_900_936, 322, 0.771, 0.936),
+    _family("DenseNet161", "densenet:densenet161", 28_900_936, 322, 0.771, 0.936),
 )
 
 _SPELLING = re.compile(r"[\s_\-.()/]+")
@@ -325,21 +302,21 @@ _ALSO = {
     "vgge": "vgg19",
     "densenetbc": "densenet-bc-100-12",
 }
-"""Other names, without separators."""
+"""Alternative names, without separators."""
 _DENSENET_BC = re.compile(
     r"densenet[\s_-]*bc[\s_(-]*(?:l\s*=\s*)?(\d{1,3})[\s_,-]+(?:k\s*=\s*)?(\d{1,3})\)?", re.IGNORECASE
 )
 
 
 def find(name: str) -> ModelSpec:
-    """Return the network called ``name``, in any spelling: case, spaces, ``-`` and ``_`` do not matter.
+    """Return the network called ``name`` in any spelling: case, spaces, ``-`` and ``_`` do not matter.
 
-    ``densenet-bc-L-k`` is DenseNet-BC of any depth and growth rate, not only of those in the catalog.
+    ``densenet-bc-L-k`` is DenseNet-BC of any depth and growth rate.
 
     Raises
     ------
     UsageError
-        ``unknown-model``, with the closest names as its hint.
+        ``unknown-model``; the hint has the closest names.
     """
     if match := _DENSENET_BC.fullmatch(name.strip()):
         depth, growth = (int(number) for number in match.groups())
@@ -356,7 +333,7 @@ def find(name: str) -> ModelSpec:
     titles = ", ".join(by_name[match].title for match in close)
     raise UsageError(
         f"there is no model called {name!r}",
-        hint=f"did you mean {titles}?" if close else "`xxdeploy models` lists them",
+        hint=f"did you mean {titles}?" if close else "`xxdeploy models` lists all models",
         code="unknown-model",
     )
 

@@ -26,9 +26,9 @@ def densenet_bc(depth: int = 100, growth: int = 12, **options: Unpack[FamilyOpti
     depth : int
         L in table 2, the layers: ``6 * n + 4`` with ``n`` layer pairs a block (40, 100, 190, 250).
     growth : int
-        k, the maps that each pair adds (12, 24, 40). 100 and 12 give 793,150 parameters, 190 and 40 25,881,390.
+        k, the maps that each pair adds (12, 24, 40). L=100, k=12 has 793,150 parameters; L=190, k=40 has 25,881,390.
     **options
-        Those of :class:`~xxdeploy.models.frame.Frame`; 10 classes unless given.
+        Those of :class:`~xxdeploy.models.frame.Frame`; 10 classes by default.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def densenet_bc(depth: int = 100, growth: int = 12, **options: Unpack[FamilyOpti
 def densenet161(**options: Unpack[FamilyOptions]) -> keras.Model:
     """Build DenseNet161 (k = 48): 28,900,936 parameters, ``(n, 224, 224, 3)`` -> ``(n, 1000)``; 32 x 32 or more.
 
-    It is the wide network of the authors' code, which table 1's revision lists.
+    The wide network of the authors' code, listed in the revision of table 1.
     """
     with extra("export"):
         from keras import layers
@@ -80,7 +80,7 @@ def _densenet(frame: Frame, stem: Callable[[Tensor], Tensor], blocks: tuple[int,
 
 
 def _pair(x: Tensor, growth: int, name: str) -> Tensor:
-    """BN-ReLU-Conv(1x1) to ``4 * growth`` maps, BN-ReLU-Conv(3x3) to ``growth``, beside all that came before."""
+    """BN-ReLU-Conv(1x1) to ``4 * growth`` maps, BN-ReLU-Conv(3x3) to ``growth``, concatenated to the input."""
     from keras import layers
 
     y = _norm_relu(x, f"{name}_0")

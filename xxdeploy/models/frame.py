@@ -1,4 +1,4 @@
-"""What all families share: the options, the image at one end, classifier or features at the other."""
+"""The options, the input and the classifier that all families share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tensor: TypeAlias = Any
 
 
 class FamilyOptions(TypedDict, total=False):
-    """The arguments of every builder, which are those of ``keras.applications``; see :class:`Frame`."""
+    """The arguments of each builder, the same as in ``keras.applications``; see :class:`Frame`."""
 
     weights: None
     input_shape: tuple[int, int, int] | None
@@ -28,22 +28,22 @@ class FamilyOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The two ends of a network.
+    """The input and the output of a network.
 
     Attributes
     ----------
     name : str
-        Of the ``keras.Model``.
+        Name of the ``keras.Model``.
     size : int
         Height and width in pixels of the published network.
     weights : None
-        There are none that Keras could fetch: the network begins with random ones.
+        Always None, for random weights: Keras has none to download.
     input_shape : tuple[int, int, int] | None
         Height, width and channels; None is ``(size, size, 3)``.
     classes : int
         Outputs of the classifier.
     include_top : bool
-        False leaves the classifier out: the model gives features, ``(n, h, w, c)``.
+        False removes the classifier: the model returns features ``(n, h, w, c)``.
     pooling : str | None
         Without the classifier: ``avg`` or ``max`` over height and width, ``(n, c)``.
 
@@ -65,14 +65,14 @@ class Frame:
         if self.weights is not None:
             raise UsageError(
                 f"there are no {self.weights} weights for {self.name}",
-                hint="build it without, and call load_weights(FILE)",
+                hint="build it with weights=None, and call load_weights(FILE)",
                 code="no-such-weights",
             )
         if self.pooling not in (None, "avg", "max"):
             raise UsageError(f"there is no pooling called {self.pooling!r}", hint="avg or max", code="bad-pooling")
 
     def model(self, body: Callable[[Tensor], Tensor], classifier: Callable[[Tensor, int], Tensor]) -> keras.Model:
-        """Return image -> ``body`` -> ``classifier`` (given its number of classes), pooled features or features.
+        """Return the model image -> ``body`` -> classifier, pooled features or features.
 
         The image is ``(n, h, w, c)`` float32, channels last.
         """
@@ -112,7 +112,7 @@ def two_dense_and_classify(x: Tensor, classes: int) -> Tensor:
 
 
 def response_normalization(wanted: bool) -> Callable[[Tensor, str], Tensor]:
-    """Return what applies the papers' contrast normalization under a name, or leaves a tensor as it is."""
+    """Return a function that applies local response normalization under a name, or the identity."""
 
     def normalize(x: Tensor, name: str) -> Tensor:
         if not wanted:

@@ -27,7 +27,7 @@ _STAGES: dict[int, dict[str, tuple[int, int, int, int, int, int]]] = {
     5: {"a": (256, 160, 320, 32, 128, 128), "b": (384, 192, 384, 48, 128, 128)},
 }
 _AUXILIARY = ("4a", "4d")
-"""The modules whose outputs the auxiliary classifiers read (section 5)."""
+"""The modules that the auxiliary classifiers read (section 5)."""
 
 
 def googlenet(*, auxiliary: bool = False, lrn: bool = True, **options: Unpack[FamilyOptions]) -> keras.Model:
@@ -36,8 +36,8 @@ def googlenet(*, auxiliary: bool = False, lrn: bool = True, **options: Unpack[Fa
     Parameters
     ----------
     auxiliary : bool
-        For training: two more outputs, of the classifiers at 4a and 4d, whose losses the paper weights by 0.3
-        (13,378,280 parameters in all; images of 65 x 65 or more).
+        For training: two more outputs, of the classifiers at 4a and 4d. The paper weights their losses by 0.3.
+        13,378,280 parameters in all; images of 65 x 65 or more.
     lrn : bool
         Figure 3's local response normalization around the second convolution.
     **options
@@ -76,7 +76,7 @@ def googlenet(*, auxiliary: bool = False, lrn: bool = True, **options: Unpack[Fa
 
 
 def _inception(x: Tensor, widths: tuple[int, int, int, int, int, int], name: str) -> Tensor:
-    """Figure 2 (b): 1x1, 3x3 and 5x5 behind 1x1 reductions, and a pooling with a 1x1 projection."""
+    """Figure 2 (b): 1x1, 3x3 and 5x5 after 1x1 reductions, and a pooling with a 1x1 projection."""
     from keras import layers
 
     ones, reduce3, threes, reduce5, fives, projection = widths

@@ -1,8 +1,8 @@
 """Inception-v4 and Inception-ResNet-v1, which ``keras.applications`` lacks (it has Inception-ResNet-v2).
 
 C. Szegedy, S. Ioffe, V. Vanhoucke, A. Alemi: Inception-v4, Inception-ResNet and the Impact of Residual Connections
-on Learning, AAAI 2017 (arXiv:1602.07261). Functions name their figures. As in Keras' Inception networks a convolution
-has no bias, and batch normalization after it no scale, which the next convolution makes useless.
+on Learning, AAAI 2017 (arXiv:1602.07261). As in Keras' Inception networks, convolutions have no bias, and batch
+normalizations no scale, since the next convolution can absorb it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def inceptionv4(**options: Unpack[FamilyOptions]) -> keras.Model:
 def inceptionresnetv1(**options: Unpack[FamilyOptions]) -> keras.Model:
     """Build Inception-ResNet-v1 (figure 15): 22,769,848 parameters, ``(n, 299, 299, 3)`` -> ``(n, 1000)``.
 
-    Residuals are scaled by 0.17, 0.1 and 0.2 (section 3.3 says 0.1 to 0.3), as Keras' Inception-ResNet-v2 has it.
+    Residuals are scaled by 0.17, 0.1 and 0.2 (section 3.3: 0.1 to 0.3), as in Keras' Inception-ResNet-v2.
     The options are those of :class:`~xxdeploy.models.frame.Frame`; the smallest image is 75 x 75.
     """
     with extra("export"):

@@ -1,9 +1,9 @@
 """LeNet, which ``keras.applications`` lacks.
 
 Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: Gradient-Based Learning Applied to Document Recognition,
-Proceedings of the IEEE 86(11), 1998. This is the form in use today: ReLU for the sigmoids, max pooling
-for the trained subsampling, softmax for the radial basis functions, wider layers, and 28 x 28 images
-without the border of two pixels.
+Proceedings of the IEEE 86(11), 1998. This is the form in use today: ReLU instead of sigmoids, max pooling instead of
+trained subsampling, softmax instead of radial basis functions, wider layers, and 28 x 28 images without the border of
+two pixels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def lenet(
     Parameters
     ----------
     weights : None
-        There are none that Keras could fetch.
+        Always None, for random weights: Keras has none to download.
     input_shape : tuple[int, int, int]
         Height, width (16 or more) and channels.
     classes : int

@@ -1,4 +1,4 @@
-"""Local response normalization, the layer of 2012 that Keras has no more. Importing this module imports Keras."""
+"""Local response normalization, a layer of 2012 that Keras lacks. Importing this module imports Keras."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LocalResponseNormalization(keras.layers.Layer):  # type: ignore[misc]
     NIPS 2012, section 3.3, whose constants are the defaults. Here ``alpha`` multiplies the sum, as in that
     paper and in TensorFlow; Caffe, PyTorch and ONNX multiply the mean (their ``alpha`` is ``size`` times ours).
 
-    Computed in float32 under every policy: float16 has no room for the squares.
+    Computed in float32 under each policy, since squares overflow float16.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What may be asked of a network, checked before any framework is imported."""
+"""Check the options of a network before any framework is imported."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec
 WIDTHS = {"mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
 _LARGEST = 4096  # pixels a side, as in runtime/image/preprocess.py
 SIZES = {"mobilenet": (128, 160, 192, 224), "mobilenetv2": (96, 128, 160, 192, 224)}
-"""Widths and sizes for which ImageNet weights were published (keras.applications.mobilenet, mobilenet_v2)."""
+"""Widths and sizes with published ImageNet weights (keras.applications.mobilenet, mobilenet_v2)."""
 
 
 def check_options(spec: ModelSpec, options: BuildOptions, *, weights: str = "imagenet") -> None:
-    """Refuse what ``spec`` cannot be built with.
+    """Refuse options with which ``spec`` cannot be built.
 
-    ``weights`` is ``imagenet``, ``sample``, ``none`` or the name of a file; what ``sample`` asks of the options
-    is checked by :func:`xxdeploy.models.samples.sample_options`.
+    ``weights`` is ``imagenet``, ``sample``, ``none`` or the name of a file; ``samples.sample_options`` checks the
+    options for ``sample``.
 
     Raises
     ------
@@ -30,18 +30,22 @@ def check_options(spec: ModelSpec, options: BuildOptions, *, weights: str = "ima
     _check_classes(spec, options, weights)
     _check_pooling(options)
     if not 0 <= options.seed < 2**32:
-        raise UsageError(f"seed {options.seed} is not in 0..4294967295", hint="--seed 0", code="bad-seed")
+        raise UsageError(
+            f"--seed {options.seed} is not in 0..4294967295",
+            hint="use --seed 0 or another number in that range",
+            code="bad-seed",
+        )
 
 
 def output_classes(spec: ModelSpec, options: BuildOptions) -> int | None:
-    """Return how many classes the built network gives, or None without its classifier."""
+    """Return the number of classes of the built network, or None without its classifier."""
     if not options.include_top:
         return None
     return spec.classes if options.classes is None else options.classes
 
 
 def image_size(spec: ModelSpec, options: BuildOptions) -> int:
-    """Return the height and width, in pixels, of the built network's input."""
+    """Return the height (and width) of the built network's input, in pixels."""
     return spec.input_size if options.input_size is None else options.input_size
 
 
@@ -62,15 +66,17 @@ def _check_alpha(spec: ModelSpec, options: BuildOptions, weights: str) -> None:
     if "alpha" not in spec.options:
         have = ", ".join(other.title for other in CATALOG if "alpha" in other.options)
         raise UsageError(
-            f"{spec.title} has no width multiplier", hint=f"leave --alpha out; {have} have one", code="bad-alpha"
+            f"{spec.title} has no width multiplier",
+            hint=f"leave --alpha out; it is for {have}",
+            code="bad-alpha",
         )
     if not math.isfinite(alpha) or not 0.05 <= alpha <= 8:
-        raise UsageError(f"alpha {alpha} is not in 0.05..8", hint="1.0 is the width of the paper", code="bad-alpha")
+        raise UsageError(f"--alpha {alpha} is not in 0.05..8", hint="1.0 is the width in the paper", code="bad-alpha")
     if weights == "imagenet" and alpha not in WIDTHS[spec.name]:
         choices = ", ".join(map(str, WIDTHS[spec.name]))
         raise UsageError(
             f"there are no ImageNet weights for {spec.title} of width {alpha}",
-            hint=f"--alpha {choices}; or --weights FILE|none",
+            hint=f"--alpha {choices} have ImageNet weights; or use --weights FILE|none",
             code="bad-alpha",
         )
 
@@ -81,20 +87,18 @@ def _check_size(spec: ModelSpec, options: BuildOptions, weights: str) -> None:
         return
     if size < spec.min_size:
         raise UsageError(
-            f"input size {size} is too small for {spec.title}",
-            hint=f"--input-size {spec.min_size} or more",
+            f"--input-size {size} is too small for {spec.title}",
+            hint=f"use {spec.min_size} or more",
             code="bad-input-size",
         )
     if size > _LARGEST:
-        raise UsageError(
-            f"input size {size} is too large", hint=f"--input-size {_LARGEST} or less", code="bad-input-size"
-        )
+        raise UsageError(f"--input-size {size} is too large", hint=f"use {_LARGEST} or less", code="bad-input-size")
     sizes = SIZES.get(spec.name, (spec.input_size,))
     if weights == "imagenet" and options.include_top and size not in sizes:
         choices = ", ".join(map(str, sizes))
         raise UsageError(
             f"there are no ImageNet weights with a classifier for {spec.title} at input size {size}",
-            hint=f"--input-size {choices}; or --no-top, or --weights FILE|none",
+            hint=f"--input-size {choices} have ImageNet weights; or use --no-top or --weights FILE|none",
             code="bad-input-size",
         )
 
@@ -105,16 +109,16 @@ def _check_classes(spec: ModelSpec, options: BuildOptions, weights: str) -> None
         return
     if not options.include_top:
         raise UsageError(
-            "a network without its classifier has no classes",
+            "--classes is for a classifier, and --no-top removes it",
             hint="leave --classes or --no-top out",
             code="bad-classes",
         )
     if classes < 1:
-        raise UsageError(f"{classes} classes cannot be told apart", hint="--classes 2 or more", code="bad-classes")
+        raise UsageError(f"--classes {classes} is less than 1", hint="use 2 or more", code="bad-classes")
     if weights == "imagenet" and classes != spec.classes:
         raise UsageError(
-            f"ImageNet weights have {spec.classes} classes, not {classes}",
-            hint=f"leave --classes out, or give your own weights with {classes} classes: --weights FILE",
+            f"--classes {classes}: ImageNet weights have {spec.classes} classes",
+            hint=f"leave --classes out, or use your own weights for {classes} classes: --weights FILE",
             code="bad-classes",
         )
 
@@ -123,8 +127,10 @@ def _check_pooling(options: BuildOptions) -> None:
     if options.pooling is None:
         return
     if options.pooling not in ("avg", "max"):
-        raise UsageError(
-            f"there is no pooling called {options.pooling!r}", hint="--pooling avg|max", code="bad-pooling"
-        )
+        raise UsageError(f"unknown --pooling {options.pooling!r}", hint="use --pooling avg|max", code="bad-pooling")
     if options.include_top:
-        raise UsageError("pooling is for a network without its classifier", hint="add --no-top", code="bad-pooling")
+        raise UsageError(
+            "--pooling is for features, and the network has its classifier",
+            hint="add --no-top, or leave --pooling out",
+            code="bad-pooling",
+        )

@@ -1,13 +1,13 @@
 """The residual networks that ``keras.applications`` lacks: ResNet18, ResNet34, ResNet50 v1.5, ResNeXt50, ResNeXt101.
 
 K. He, X. Zhang, S. Ren, J. Sun: Deep Residual Learning for Image Recognition, CVPR 2016 (arXiv:1512.03385), table 1
-and figure 5. "v1.5" halves the maps in a block's 3x3 convolution, where no value is lost, and not in its first
-1x1 (S. Gross, M. Wilber: Training and investigating Residual Nets, 2016).
+and figure 5. "v1.5" halves the maps in a block's 3x3 convolution, which reads each value, and not in its first 1x1
+(S. Gross, M. Wilber: Training and investigating Residual Nets, 2016).
 S. Xie, R. Girshick, P. Dollar, Z. Tu, K. He: Aggregated Residual Transformations for Deep Neural Networks, CVPR 2017
 (arXiv:1611.05431), table 1 and figure 3 (c): the 3x3 convolution in 32 groups.
 
-No convolution has a bias, and strides of 2 are padded on both sides, so that the weights that PyTorch's users trained
-fit: this is not so in Keras' own ResNet50.
+Convolutions have no bias, and strides of 2 are padded on both sides, as in PyTorch (unlike Keras' own ResNet50), so
+weights trained with PyTorch fit.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def resnext101(**options: Unpack[FamilyOptions]) -> keras.Model:
 
 
 def _resnet(frame: Frame, block: Block, blocks: tuple[int, int, int, int]) -> keras.Model:
-    """Table 1: a 7x7 convolution and a pooling, then four stages, each of them half as high and twice as wide."""
+    """Table 1: a 7x7 convolution and a pooling, then four stages, each with half the height and twice the width."""
     with extra("export"):
         from keras import layers
 

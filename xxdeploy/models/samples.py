@@ -1,4 +1,4 @@
-"""The weights and images that ship with xxdeploy, so that a first export needs no download."""
+"""The weights and images that ship with xxdeploy, so a first export needs no download."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Sample weights, and what belongs to them.
+    """Sample weights with their options, labels and images.
 
     Attributes
     ----------
     options : BuildOptions
-        What the network was built with for its training.
+        The options of the trained network.
     weights : Path
         The ``.weights.h5`` file.
     labels : tuple[str, ...]
@@ -44,7 +44,7 @@ class Sample:
     calibration, evaluation : Path
         Image folders by class, disjoint.
     statement : str
-        What the weights are, in one sentence for the user.
+        A sentence on the weights for the user.
     """
 
     options: BuildOptions
@@ -61,13 +61,13 @@ def sample_for(spec: ModelSpec) -> Sample:
     Raises
     ------
     UsageError
-        ``no-sample-weights``, naming the networks that have them; ``no-shipped-folder``.
+        ``no-sample-weights``; ``no-shipped-folder``.
     """
     if spec.name not in _OPTIONS:
         have = " and ".join(other.title for other in CATALOG if other.name in _OPTIONS)
         raise UsageError(
             f"there are no sample weights for {spec.title}",
-            hint=f"{have} have them; or --weights {'|'.join(spec.weights)}|FILE",
+            hint=f"{have} have sample weights; or use --weights {'|'.join(spec.weights)}|FILE",
             code="no-sample-weights",
         )
     options = _OPTIONS[spec.name]
@@ -81,18 +81,18 @@ def sample_for(spec: ModelSpec) -> Sample:
         evaluation=folder / "evaluation",
         statement=(
             f"sample weights: {spec.title}{width} at {options.input_size} px, trained on Fashion-MNIST "
-            "(10 kinds of clothing) for trying xxdeploy out, not for use"
+            "(10 kinds of clothing), to try xxdeploy with, not to deploy"
         ),
     )
 
 
 def sample_options(spec: ModelSpec, options: BuildOptions) -> BuildOptions:
-    """Return ``options`` with those of the sample filled in.
+    """Return the options of the sample with the seed of ``options``.
 
     Raises
     ------
     UsageError
-        ``no-sample-weights``; ``sample-options`` where ``options`` asks for another network than the trained one.
+        ``no-sample-weights``; ``sample-options``: ``options`` describe another network than the trained one.
     """
     fixed = sample_for(spec).options
     for field in ("alpha", "input_size", "classes", "include_top", "pooling"):
@@ -100,14 +100,14 @@ def sample_options(spec: ModelSpec, options: BuildOptions) -> BuildOptions:
         if asked is not None and asked != trained:
             raise UsageError(
                 f"the sample weights of {spec.title} have {field} {trained}, not {asked}",
-                hint=f"leave {field} out, or give other weights: --weights {spec.weights[0]}|none|FILE",
+                hint=f"leave the option out, or use other weights: --weights {spec.weights[0]}|none|FILE",
                 code="sample-options",
             )
     return replace(fixed, seed=options.seed)
 
 
 def shipped_folder() -> Path:
-    """Return the folder ``calibration/`` that ships: inside an installed wheel, at the top of a checkout.
+    """Return the shipped folder ``calibration/``, inside an installed wheel or at the top of a checkout.
 
     Raises
     ------
@@ -119,6 +119,6 @@ def shipped_folder() -> Path:
             return folder
     raise UsageError(
         "the sample images are missing from this installation",
-        hint="install xxdeploy again, or run scripts/make_sample_set.py in a checkout",
+        hint="reinstall xxdeploy, or run scripts/make_sample_set.py in a checkout",
         code="no-shipped-folder",
     )

@@ -19,22 +19,29 @@ _WIDTHS = (64, 128, 256, 512, 512)
 
 
 def vgg11(*, lrn: bool = False, **options: Unpack[FamilyOptions]) -> keras.Model:
-    """Build column A: 132,863,336 parameters; ``lrn`` normalizes after the first convolution, as column A-LRN."""
+    """Build column A: 132,863,336 parameters, ``(n, 224, 224, 3)`` -> ``(n, 1000)``; 32 x 32 or more.
+
+    ``lrn`` adds local response normalization after the first convolution (column A-LRN). The other options are those of
+    :class:`~xxdeploy.models.frame.Frame`.
+    """
     return _vgg(Frame("vgg11", 224, **options), ((3,), (3,), (3, 3), (3, 3), (3, 3)), lrn=lrn)
 
 
 def vgg13(**options: Unpack[FamilyOptions]) -> keras.Model:
-    """Build column B: 133,047,848 parameters."""
+    """Build column B: 133,047,848 parameters, ``(n, 224, 224, 3)`` -> ``(n, 1000)``; 32 x 32 or more."""
     return _vgg(Frame("vgg13", 224, **options), ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)))
 
 
 def vgg16c(**options: Unpack[FamilyOptions]) -> keras.Model:
-    """Build column C, whose last three blocks end in a 1 x 1 convolution: 133,638,952 parameters."""
+    """Build column C: 133,638,952 parameters, ``(n, 224, 224, 3)`` -> ``(n, 1000)``; 32 x 32 or more.
+
+    Its last three blocks end in a 1 x 1 convolution.
+    """
     return _vgg(Frame("vgg16c", 224, **options), ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)))
 
 
 def _vgg(frame: Frame, kernels: tuple[tuple[int, ...], ...], *, lrn: bool = False) -> keras.Model:
-    """Build a column: for each block the sizes of its convolutions' kernels; 224 x 224, 32 x 32 or more."""
+    """Build a column from the kernel sizes of each block's convolutions."""
     with extra("export"):
         from keras import layers
 
