@@ -25,7 +25,7 @@ from PIL import Image
 
 import xxdeploy
 from xxdeploy.runtime import load
-from xxdeploy.runtime.image.batch import batch_for
+from xxdeploy.runtime.engines.session import batch_for
 
 # What ends each process: processor seconds, peak memory in bytes, and the answer, which must be the same for all.
 _END = """
@@ -48,7 +48,7 @@ _OURS = """
 import sys
 bundle, image, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
 from xxdeploy.runtime import load
-answer = load(bundle, threads=threads or None, tuned=not threads).predict(image, top=1)[0].index
+answer = load(bundle, threads=threads or None, tuning="off" if threads else "stored").predict(image, top=1)[0].index
 parts = {}
 """
 _PARTS = """
@@ -81,7 +81,7 @@ mark("read and hash every file")
 from xxdeploy.runtime.engines.ort import OrtSession
 session = OrtSession(model, threads=threads or None)
 mark("session")
-from xxdeploy.runtime.image.batch import batch_for
+from xxdeploy.runtime.engines.session import batch_for
 batch = batch_for(session, manifest.preprocess, manifest.preprocess.pixels([image]))
 mark("decode, resize, normalize")
 answer = int(session.run(batch).argmax())
@@ -106,7 +106,7 @@ def start(code: str, *arguments: str) -> dict[str, Any]:
 
 def measure(bundle: Path, image: Path, starts: int, threads: int) -> dict[str, Any]:
     """Return medians of processor seconds and bytes for each subject, and of the parts in seconds."""
-    runtime = load(bundle, tuned=False)
+    runtime = load(bundle, tuning="off")
     with tempfile.TemporaryDirectory() as folder:
         batch = Path(folder) / "batch.npy"
         np.save(
@@ -150,7 +150,7 @@ def warm(bundle: Path, image: Path, threads: int, rounds: int = 200) -> dict[str
 
     The smallest of many rounds: what another process takes away is no property of ours.
     """
-    runtime = load(bundle, threads=threads or None, tuned=not threads)
+    runtime = load(bundle, threads=threads or None, tuning="off" if threads else "stored")
     preprocess = runtime.manifest.preprocess
     pixels = preprocess.image(image)
     batch = batch_for(runtime.session, preprocess, pixels[None])

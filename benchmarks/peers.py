@@ -142,7 +142,7 @@ def prepare(network: str, weights: str, folder: Path, given: argparse.Namespace)
     if not (folder / "bundle").is_dir():
         make.note(f"{network}: bundle")
         make.bundle(network, weights, given.calibration, given.samples, folder / "bundle")
-    preprocess = load(folder / "bundle", tuned=False).manifest.preprocess
+    preprocess = load(folder / "bundle", tuning="off").manifest.preprocess
     if preprocess.mode not in MODES:
         raise SystemExit(f"{network}: the peers here scale as {', '.join(MODES)}, not {preprocess.mode}")
     chosen = open_images(given.calibration).sample(given.samples)
@@ -247,7 +247,7 @@ def take_turns(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]
 def size_of(path: Path) -> int:
     """Return the bytes of what has to be copied to the device: of a bundle, the model that is picked here."""
     if path.is_dir():
-        runtime = load(path, tuned=False)
+        runtime = load(path, tuning="off")
         return (runtime.root / runtime.variant.model).stat().st_size
     weights = path.with_suffix(".bin")
     return path.stat().st_size + (weights.stat().st_size if path.suffix == ".xml" else 0)

@@ -110,7 +110,7 @@ def xxdeploy(file: str, threads: int | None, *, engine: str | None = None, tuned
     everywhere = os.sched_getaffinity(0)
     if tuned and threads:
         os.sched_setaffinity(0, set(sorted(everywhere)[:threads]))
-    runtime = load(file, tune=True) if tuned else load(file, threads=threads, engine=engine, tuned=False)
+    runtime = load(file, tuning="measure") if tuned else load(file, threads=threads, engine=engine, tuning="off")
     os.sched_setaffinity(0, everywhere)
     return lambda image: [each.index for each in runtime.predict(image)]
 

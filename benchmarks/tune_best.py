@@ -18,7 +18,7 @@ from xxdeploy.errors import XXDeployError
 from xxdeploy.runtime.bundle.files import open_bundle, read_entry
 from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.select import installed_engines, open_session
-from xxdeploy.runtime.image.batch import batch_for
+from xxdeploy.runtime.engines.session import batch_for
 from xxdeploy.runtime.selftest import read_golden, run_selftest
 from xxdeploy.runtime.tune import candidates_for, runnable_variants, tune
 from xxdeploy.runtime.tune_store import cores

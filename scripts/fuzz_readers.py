@@ -106,7 +106,7 @@ class Readers:
 
     def read_picture(self, file: Path) -> None:
         """Decode a picture as a device does."""
-        from xxdeploy.runtime.predictor import DEVICE_PIXELS
+        from xxdeploy.runtime.options import DEVICE_PIXELS
 
         image = Preprocess(8, 8).image(file, max_pixels=DEVICE_PIXELS)
         assert image.shape == (8, 8, 3)

@@ -110,7 +110,7 @@ def test_the_self_test_looks_at_every_output(residual: Path, tmp_path: Path) -> 
             return runtime.session.run(batch)
 
         def run_all(self, batch: np.ndarray) -> dict[str, np.ndarray]:
-            found = runtime.session.run_all(batch)  # type: ignore[attr-defined]
+            found = runtime.session.run_all(batch)
             return {**found, "block": found["block"] + 1}
 
     with pytest.raises(VerificationError, match="largest error of block") as caught:

@@ -181,12 +181,12 @@ def test_the_engine_of_a_bundle_is_found(tmp_path: Path, monkeypatch: pytest.Mon
 def test_tune_offers_the_engine_and_takes_it_only_if_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = export(LENET, PLAN, tmp_path / "b").bundle
 
-    def opened(root: Path, **_: object) -> Any:
+    def opened(root: Path, _manifest: object, **_: object) -> Any:
         assert root == bundle.resolve()
         return OrtSession((root / "model.onnx").read_bytes(), name="fast")
 
     plan = Settings("tensorrt-rtx")
-    monkeypatch.setattr(TrtSession, "from_bundle", opened)
+    monkeypatch.setattr(TrtSession, "from_opened", opened)
     found = {trial.candidate.settings: trial for trial in tuning.tune(bundle, budget=5.0).trials}
     assert found[plan].problem is None
     monkeypatch.undo()

@@ -67,7 +67,7 @@ def test_a_bundle_of_it_predicts_and_tests_itself_in_every_engine(tmp_path: Path
     whole = export(find("lenet"), ExportOptions.of("int8", weights="sample"), tmp_path / "whole").bundle
     picture = next((images / "plain").iterdir())
     for engine in installed_engines():
-        runtime = load(bundle, engine=engine, tuned=False, selftest=True)
-        wanted = load(whole, engine=engine, tuned=False).predict(picture, top=3)
+        runtime = load(bundle, engine=engine, tuning="off", selftest=True)
+        wanted = load(whole, engine=engine, tuning="off").predict(picture, top=3)
         assert runtime.predict(picture, top=3) == wanted
         assert len(runtime.predict(picture, top=10)) == 10

@@ -17,6 +17,7 @@ from xxdeploy.runtime import tune as module
 from xxdeploy.runtime.bundle.manifest import Variant
 from xxdeploy.runtime.bundle.npy import npy_from_array
 from xxdeploy.runtime.engines.select import Settings
+from xxdeploy.runtime.engines.session import Session
 from xxdeploy.runtime.tune import Candidate, Tuning, candidates_for, race, runnable_variants, tune
 from xxdeploy.runtime.tune_store import stored_choice
 
@@ -47,7 +48,7 @@ class Clock:
         return start
 
 
-class Timed:
+class Timed(Session):
     def __init__(self, clock: Clock, name: str, seconds: float) -> None:
         self.clock, self.name, self.seconds = clock, name, seconds
 
@@ -191,7 +192,7 @@ def test_a_real_bundle_is_tuned_kept_and_loaded_so(tmp_path: Path, monkeypatch: 
     assert runtime.variant.name == "portable"
     assert runtime.settings == found.best.candidate.settings
     runtime.selftest()
-    for options in ({"tuned": False}, {"threads": 1}, {"engine": "onnxruntime"}):
+    for options in ({"tuning": "off"}, {"threads": 1}, {"engine": "onnxruntime"}):
         assert load(bundle, **options).variant.name == "bad"
 
 
@@ -205,7 +206,7 @@ def test_load_tunes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         return plain(*args, **{**options, "budget": 0.2})  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "race", counted)
-    first, second = load(bundle, tune=True), load(bundle, tune=True)
+    first, second = load(bundle, tuning="measure"), load(bundle, tuning="measure")
     assert len(asked) == 1
     assert first.settings == second.settings
     choice = stored_choice(first.manifest)

@@ -13,7 +13,7 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 
-from xxdeploy.runtime.engines.openvino.passes.nodes import Graph
+from xxdeploy.runtime.engines.openvino.graph import Graph
 
 openvino = pytest.importorskip("openvino", reason="OpenVINO is not installed (it has wheels for some systems)")
 

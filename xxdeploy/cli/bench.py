@@ -58,7 +58,7 @@ def command(
             rounds=rounds,
             threads=threads,
             engines=[name.strip() for name in engine.split(",")] if engine else [None],
-            tuned=not untuned,
+            tuning="off" if untuned else "stored",
             on_round=lambda done, total: view(Progress("bench, rounds", done, total)),
         )
     paths = [path for path in bundles for _ in range(len(results) // len(bundles))]

@@ -39,7 +39,7 @@ def keep_budgets(budgets: Budgets, manifest: Manifest, files: Mapping[str, bytes
     if budgets.max_latency_ms is None and budgets.max_memory_mb is None:
         return tuple(said)
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
-        found = bench(pack(manifest, files, Path(folder) / "bundle"), rounds=_ROUNDS, tuned=False)
+        found = bench(pack(manifest, files, Path(folder) / "bundle"), rounds=_ROUNDS, tuning="off")
     if budgets.max_latency_ms is not None:
         if found.p50_ms > budgets.max_latency_ms:
             raise VerificationError(

@@ -17,7 +17,7 @@ from xxdeploy.exporter.result import TableRow
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.results import Accuracy, ManyRunner, ModelOutput, OnProgress, Parity, Progress, Runner
 from xxdeploy.runtime.engines.ort import OrtSession
-from xxdeploy.runtime.image.batch import batch_for
+from xxdeploy.runtime.engines.session import Session, batch_for
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.verify import (
     EXACT_FEATURES,
@@ -77,7 +77,7 @@ class Picked:
 class FromPixels:
     """A runner of pictures: scaling them is counted to an engine that needs it, not to one that takes their bytes."""
 
-    def __init__(self, runner: Runner, preprocess: Preprocess) -> None:
+    def __init__(self, runner: Session, preprocess: Preprocess) -> None:
         self.name = runner.name
         self._runner, self._preprocess = runner, preprocess
 

@@ -15,7 +15,7 @@ from xxdeploy.results import LayerNoise, OnProgress, Progress, noise_from_json
 from xxdeploy.runtime import Runtime, load
 from xxdeploy.runtime.bundle.files import open_bundle, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest
-from xxdeploy.runtime.image.batch import batch_for
+from xxdeploy.runtime.engines.session import batch_for
 from xxdeploy.runtime.selftest import read_golden
 
 ROUNDS, WARM_UP = 40, 5

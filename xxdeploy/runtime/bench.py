@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.files import child_python
-from xxdeploy.runtime.image.batch import batch_for
+from xxdeploy.runtime.engines.session import batch_for
 from xxdeploy.runtime.predictor import Runtime, load
 from xxdeploy.runtime.selftest import MAX_BATCH
 
@@ -76,10 +76,10 @@ def bench(
     rounds: int = 50,
     threads: int | None = None,
     engine: str | None = None,
-    tuned: bool = True,
+    tuning: str = "stored",
 ) -> BenchResult:
     """Measure one bundle. Parameters and errors as ``bench_many``."""
-    return bench_many([bundle], rounds=rounds, threads=threads, engines=(engine,), tuned=tuned)[0]
+    return bench_many([bundle], rounds=rounds, threads=threads, engines=(engine,), tuning=tuning)[0]
 
 
 def bench_many(
@@ -88,7 +88,7 @@ def bench_many(
     rounds: int = 50,
     threads: int | None = None,
     engines: Sequence[str | None] = (None,),
-    tuned: bool = True,
+    tuning: str = "stored",
     on_round: Callable[[int, int], None] | None = None,
 ) -> tuple[BenchResult, ...]:
     """Measure each bundle in each engine, in turns, so that a busy moment of the machine hits all of them alike.
@@ -97,8 +97,8 @@ def bench_many(
     ----------
     rounds
         Timed runs of each, after a warm-up.
-    threads, tuned
-        As in ``load``: what ``xxdeploy tune`` found here is used, unless an engine or threads are given.
+    threads, tuning
+        As in ``load``.
     engines
         As in ``load``; None is what ``load`` takes by itself.
     on_round
@@ -118,7 +118,7 @@ def bench_many(
     if not bundles or not engines:
         raise UsageError("there is no bundle to measure", hint="give at least one folder", code="no-bundles")
     subjects = [
-        _Subject(load(bundle, threads=threads, engine=engine, tuned=tuned), threads, engine, tuned)
+        _Subject(load(bundle, threads=threads, engine=engine, tuning=tuning), threads, engine, tuning)
         for bundle in bundles
         for engine in engines
     ]
@@ -155,9 +155,9 @@ def peak_memory() -> int | None:
 class _Subject:
     """A loaded bundle and its input, made once: what is timed is the runtime, not the making of pictures."""
 
-    def __init__(self, runtime: Runtime, threads: int | None, engine: str | None, tuned: bool) -> None:
+    def __init__(self, runtime: Runtime, threads: int | None, engine: str | None, tuning: str) -> None:
         self.runtime = runtime
-        self.options = {"threads": threads, "engine": engine, "tuned": tuned}
+        self.options = {"threads": threads, "engine": engine, "tuning": tuning}
         p = runtime.manifest.preprocess
         random = np.random.default_rng(0)
         self.images: list[NDArray[np.uint8]] = list(

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Self, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +18,16 @@ from xxdeploy.files import cache_folder
 from xxdeploy.runtime.bundle.files import check_entry, open_signed, read_entry
 from xxdeploy.runtime.bundle.labels import labels_from_text
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
-from xxdeploy.runtime.bundle.signature import KeyLike, trust
 from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.select import PLANS, Settings, installed_engines, open_session
-from xxdeploy.runtime.engines.session import Session
-from xxdeploy.runtime.image.batch import batch_for
-from xxdeploy.runtime.image.preprocess import MAX_PIXELS, ImageLike
+from xxdeploy.runtime.engines.session import ClosedSession, Session, batch_for, session_from
+from xxdeploy.runtime.image.preprocess import ImageLike
+from xxdeploy.runtime.options import DEVICE_PIXELS, LoadKeywords, LoadOptions
 from xxdeploy.runtime.postprocess import Prediction, top_predictions
 from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_all, run_selftest
 from xxdeploy.runtime.tune_store import Choice, stored_choice
 
 _log = logging.getLogger(__name__)
-
-DEVICE_PIXELS = 16_000_000
-"""4608 x 3456: decoded, turned and converted it takes 192 MB at most, so that no picture takes a process to 300 MB."""
 
 _ONE = (np.ndarray, str, bytes, Image.Image, os.PathLike)
 
@@ -40,9 +36,14 @@ _ONE = (np.ndarray, str, bytes, Image.Image, os.PathLike)
 class Runtime:
     """A loaded bundle. Holds no state between calls; several threads may call it at once.
 
-    ``variant`` is the model file that was picked for this processor; ``version`` what the bundle was signed as, None
-    where no key was given; ``settings`` those of the engine, None where a session was given;
-    ``max_pixels`` the largest picture that is decoded.
+    A context manager that frees the engine at its end, see :meth:`close`::
+
+        with load("exports/mobilenetv2-int8") as runtime:
+            runtime.predict("cat.jpg")
+
+    ``variant`` is the model file that was picked for this processor; ``version`` the version that the bundle was signed
+    as, None where no key was given; ``settings`` are those of the engine, None where a session was given;
+    ``max_pixels`` is the size of the largest picture that is decoded.
     """
 
     root: Path
@@ -97,6 +98,17 @@ class Runtime:
         """Run the golden pairs. ``VerificationError`` ``golden-mismatch`` if this device computes something else."""
         return run_selftest(self.session, self.root, self.manifest, self.variant)
 
+    def close(self) -> None:
+        """Free the engine's memory, on a GPU the device's. Any later use is ``UsageError`` ``closed``."""
+        self.session.close()
+        object.__setattr__(self, "session", ClosedSession(self.session.name))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _check_task(self, task: str, instead: str) -> None:
         if self.manifest.task != task:
             raise UsageError(
@@ -112,7 +124,11 @@ class Runtime:
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def _answer(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
-        """Return the output to predict with. A small network takes less time than what stands here: it is short."""
+        """Return the output to predict with.
+
+        Keep this path minimal: it can cost more than
+        the inference of a small network.
+        """
         output, manifest = self.session.run(self._batch(sources)), self.manifest
         self._check(manifest.output_name, output, len(sources), manifest.classes)
         return output
@@ -143,55 +159,41 @@ class Runtime:
         )
 
 
-def load(
-    bundle: str | os.PathLike[str],
-    *,
-    session: Session | None = None,
-    check: bool = True,
-    selftest: bool = False,
-    threads: int | None = None,
-    variant: str | None = None,
-    key: KeyLike | None = None,
-    min_version: int = 0,
-    engine: str | None = None,
-    tune: bool = False,
-    tuned: bool = True,
-    max_pixels: int = DEVICE_PIXELS,
-) -> Runtime:
+def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Runtime:
     """Open a bundle and make it ready to predict.
 
     Parameters
     ----------
     bundle
         The folder.
-    session
-        Another engine (or a fake) in place of ONNX Runtime; the model file is then hashed, not parsed.
-    check
-        Compare every listed file with its hash before anything parses one of them. False reads only
-        what is needed and trusts it: for a file system that is verified already.
-    selftest
-        Run the golden pairs, too.
-    threads
-        As in ``OrtSession``.
-    variant
-        Name of the variant; None picks the first whose required features this processor has.
-    key
-        Public key (a PEM file, or its bytes) whose signature the bundle must carry, checked before anything is parsed.
-        One file may hold several keys. Needs ``xxdeploy[sign]``.
-    min_version
-        Refuse a bundle that was signed as an older version.
-    engine
+    engine : str or None
         ``onnxruntime`` (the default) or ``openvino``; on a GPU ``onnxruntime-cuda``, ``onnxruntime-tensorrt``,
         ``onnxruntime-tensorrt-rtx``, and ``tensorrt`` or ``tensorrt-rtx`` for the engine that the bundle carries or
-        that ``xxdeploy build`` wrote beside it. Imported only if it is chosen.
-    tune
-        If nothing was found yet for this bundle on this device with these engines, measure what is fastest, which
-        takes about half a minute, and keep it (:func:`xxdeploy.runtime.tune.tune`).
-    tuned
-        False ignores what ``tune`` found here. So does giving an engine, threads, a variant or a session.
-    max_pixels
+        that ``xxdeploy build`` wrote next to it (all experimental: never run on a card). Imported only if chosen.
+    threads : int or None
+        Threads inside one inference; None: one for each core that this process may use.
+    variant : str or None
+        Name of the variant; None picks the first whose required features this processor has.
+    tuning : str
+        ``stored`` (the default): the engine, threads and variant that ``xxdeploy tune`` found for this bundle on this
+        device, if it did. ``measure``: the same, and if nothing is stored for the installed engines, measure now, which
+        takes about half a minute, and store it (:func:`xxdeploy.runtime.tune.tune`). ``off``: the defaults. A given
+        engine, number of threads, variant or session turns tuning off.
+    key : path, bytes or None
+        Public key (a PEM file, or its bytes) whose signature the bundle must carry, checked before anything is parsed.
+        One file may hold several keys. Needs ``xxdeploy[sign]``.
+    min_version : int
+        Refuse a bundle that was signed as an older version.
+    check : bool
+        Compare every listed file with its hash before anything parses one of them. False reads only the files that are
+        needed and trusts them: for a file system that is verified already.
+    selftest : bool
+        Run the golden pairs, too.
+    max_pixels : int
         Refuse larger pictures before they are decoded: a file of a few kilobytes can hold a hundred million pixels,
-        which take up to twelve bytes each.
+        which take up to twelve bytes each. Default: 16,000,000.
+    session : Session or None
+        Another engine (or a fake with ``name`` and ``run``); the model file is then hashed, not parsed.
 
     Raises
     ------
@@ -199,51 +201,53 @@ def load(
         It is damaged, incomplete, hostile or of another version; ``no-variant``, ``bundle-signature``;
         ``signature-*`` where a key is given.
     EngineError, MissingDependencyError, VerificationError
-        As ``OrtSession`` and ``Runtime.selftest``.
+        As the engine's session and ``Runtime.selftest``.
     UsageError
-        ``unknown-variant``, ``threads-invalid``; ``key-invalid``, ``min-version-without-key``, ``version-invalid``.
+        ``unknown-variant``, ``unknown-engine``, ``threads-invalid``, ``tuning-invalid``, ``key-without-check``,
+        ``key-invalid``, ``min-version-without-key``, ``version-invalid``; ``renamed-argument`` for ``tune`` or
+        ``tuned``.
+    TypeError
+        An unknown keyword argument, or one of the wrong type.
     """
-    asked = trust(key, min_version)
-    if asked is not None and not check:
-        raise UsageError(
-            "check=False with a key would trust files that nobody has compared with what was signed",
-            hint="leave check=False out",
-            code="key-without-check",
-        )
-    root, manifest, version = open_signed(bundle, asked)
-    settings = Settings(engine or "onnxruntime", threads)
-    if tuned and session is None and (engine, threads, variant) == (None, None, None):
-        choice = _choice(root, manifest, tune=tune)
-        if choice is not None:
-            settings, variant = choice.settings, choice.variant
-    picked = pick_variant(manifest, cpu_features()) if variant is None else _named_variant(manifest, variant)
-    _log.debug("bundle %s: variant %s on %s", manifest.name, picked.name, settings)
-    wanted = {manifest.labels} if session is not None else {picked.model, manifest.labels}
-    held: dict[str | None, bytes] = {}
-    total = sum(entry.size for entry in manifest.files)
-    for entry in manifest.files:
-        if entry.path in wanted:
-            held[entry.path] = read_entry(root, entry, check=check, total=total)
-        elif check:
-            check_entry(root, entry, total=total)
+    asked = LoadOptions.of(dict(options))
+    root, manifest, version = open_signed(bundle, asked.trust)
+    choice = _choice(root, manifest, asked.tuning) if asked.may_be_tuned else None
+    settings, name = (asked.settings, asked.variant) if choice is None else (choice.settings, choice.variant)
+    variant = pick_variant(manifest, cpu_features()) if name is None else _named_variant(manifest, name)
+    _log.debug("bundle %s: variant %s on %s", manifest.name, variant.name, settings)
+    needs_model = asked.session is None and settings.engine not in PLANS
+    held = _read_files(root, manifest, variant.model if needs_model else None, check=asked.check)
     if manifest.labels is None:
         labels = tuple(str(index) for index in range(manifest.classes))
     else:
         labels = labels_from_text(held[manifest.labels], manifest.classes)
-    used = settings if session is None else None
-    if session is None:
-        if settings.engine in PLANS:
-            from xxdeploy.runtime.engines.trt import TrtSession
+    if asked.session is not None:
+        session = session_from(asked.session)
+    elif needs_model:
+        # Models that OpenVINO compiled earlier are not signed.
+        cache = cache_folder("openvino") if asked.trust is None else None
+        session = open_session(held.pop(variant.model), manifest, variant, settings, cache=cache)
+    else:
+        from xxdeploy.runtime.engines.trt import TrtSession
 
-            session = TrtSession.from_bundle(root, target=settings.engine, key=key, min_version=min_version)
-        else:
-            # What was compiled earlier is not what was signed.
-            cache = cache_folder("openvino") if asked is None else None
-            session = open_session(held.pop(picked.model), manifest, picked, settings, cache=cache)
-    runtime = Runtime(root, manifest, picked, session, labels, version, used, min(max_pixels, MAX_PIXELS))
-    if selftest:
+        session = TrtSession.from_opened(root, manifest, trust=asked.trust, target=settings.engine)
+    used = settings if asked.session is None else None
+    runtime = Runtime(root, manifest, variant, session, labels, version, used, asked.max_pixels)
+    if asked.selftest:
         runtime.selftest()
     return runtime
+
+
+def _read_files(root: Path, manifest: Manifest, model: str | None, *, check: bool) -> dict[str, bytes]:
+    """Return the bytes of the labels and of ``model``; with ``check``, every other file is hashed, too."""
+    held: dict[str, bytes] = {}
+    total = sum(entry.size for entry in manifest.files)
+    for entry in manifest.files:
+        if entry.path in (model, manifest.labels):
+            held[entry.path] = read_entry(root, entry, check=check, total=total)
+        elif check:
+            check_entry(root, entry, total=total)
+    return held
 
 
 def pick_variant(manifest: Manifest, features: frozenset[str]) -> Variant:
@@ -270,9 +274,9 @@ def _named_variant(manifest: Manifest, name: str) -> Variant:
     )
 
 
-def _choice(root: Path, manifest: Manifest, *, tune: bool) -> Choice | None:
-    """Return what was found to be fastest here; with ``tune``, find it if it is not known for the engines of today."""
-    if not tune:
+def _choice(root: Path, manifest: Manifest, tuning: str) -> Choice | None:
+    """Return the stored choice; with ``measure``, measure if none is stored for the engines that are installed."""
+    if tuning == "stored":
         return stored_choice(manifest)
     choice = stored_choice(manifest, engines=installed_engines())
     if choice is None:

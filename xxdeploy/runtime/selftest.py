@@ -12,7 +12,7 @@ from xxdeploy.errors import BundleError, EngineError, VerificationError
 from xxdeploy.runtime.bundle.files import read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.npy import array_from_npy
-from xxdeploy.runtime.engines.session import ManySession, Session
+from xxdeploy.runtime.engines.session import Session
 from xxdeploy.runtime.engines.top_k import same_but_unlisted
 
 MAX_BATCH = 8
@@ -91,7 +91,7 @@ def run_selftest(session: Session, root: Path, manifest: Manifest, variant: Vari
         for start in range(0, len(inputs), MAX_BATCH)
     ]
     found = {name: np.concatenate([batch[name] for batch in batches]) for name in expected}
-    count = getattr(session, "top_k", None)
+    count = session.top_k
     if count is not None and found[manifest.output_name].shape == expected[manifest.output_name].shape:
         name = manifest.output_name
         found[name] = same_but_unlisted(found[name], expected[name], count)
@@ -112,14 +112,14 @@ def run_all(session: Session, manifest: Manifest, batch: NDArray[np.float32]) ->
     """
     if not manifest.more_outputs:
         return {manifest.output_name: session.run(batch)}
-    found = session.run_all(batch) if isinstance(session, ManySession) else {}
-    if missing := [name for name in manifest.output_names if name not in found]:
+    outputs = session.run_all(batch)
+    if missing := [name for name in manifest.output_names if name not in outputs]:
         raise EngineError(
             f"{session.name} does not give {', '.join(missing)}",
             hint="a session for a bundle with several outputs needs run_all()",
             code="engine-output",
         )
-    return found
+    return outputs
 
 
 def _judge(

@@ -27,9 +27,8 @@ from xxdeploy.runtime.crash_probe import crash_of
 from xxdeploy.runtime.engines.engine_file import FOLDER, RECORD, read_own_engine
 from xxdeploy.runtime.engines.providers import listed
 from xxdeploy.runtime.engines.select import PLANS, PROVIDERS, Settings, engine_version, installed_engines, open_session
-from xxdeploy.runtime.engines.session import Session
+from xxdeploy.runtime.engines.session import Session, batch_for
 from xxdeploy.runtime.engines.trt import TrtSession
-from xxdeploy.runtime.image.batch import batch_for
 from xxdeploy.runtime.selftest import read_golden, run_selftest
 from xxdeploy.runtime.tune_store import Choice, cores, store_choice
 
@@ -189,7 +188,7 @@ def tune_opened(
             if (crash := crashes[candidate.variant.name]) is not None:
                 raise EngineError(crash, hint="another engine runs it", code="engine-crash")
         if candidate.settings.engine in PLANS:
-            session = TrtSession.from_bundle(root, folder=root / FOLDER, target=plan)
+            session = TrtSession.from_opened(root, manifest, folder=root / FOLDER, target=plan)
         else:
             model = models[candidate.variant.model]
             session = open_session(model, manifest, candidate.variant, candidate.settings)
@@ -290,7 +289,9 @@ def race(
                 trials[candidate] = Trial(candidate, None, 0, error.message)
         if running:
             running = _halve(running, batch, _KEPT, until, clock, trials)
-    trials.update({runner.candidate: runner.trial() for runner in running})
+    for runner in running:
+        trials[runner.candidate] = runner.trial()
+        runner.session.close()
     ordered = tuple(trials[each] for each in candidates)
     fastest = min(map(_milliseconds, ordered))
     if not math.isfinite(fastest):
@@ -329,8 +330,11 @@ def _halve(
         staying = ranked[: max(keep, math.ceil(len(ranked) / 2))]
         if running[0] not in staying:
             staying[-1] = running[0]
-        trials.update({each.candidate: each.trial() for each in running if each not in staying})
-        running = [each for each in running if each in staying]
+        for runner in running:
+            if runner not in staying:
+                trials[runner.candidate] = runner.trial()
+                runner.session.close()
+        running = [runner for runner in running if runner in staying]
 
 
 def _take_turns(

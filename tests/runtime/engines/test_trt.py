@@ -71,7 +71,7 @@ def test_a_batch_that_is_not_a_list_is_not_contiguous_or_of_another_type() -> No
     np.testing.assert_array_equal(made.run(turned), 2 * batch(3).reshape(3, 12))
     for wrong in (batch(2).astype(np.float64), batch(2)[:, 1:], batch(0)):
         with pytest.raises(EngineError) as caught:
-            made.run(wrong)  # type: ignore[arg-type]
+            made.run(wrong)
         assert caught.value.code == "engine-run"
 
 

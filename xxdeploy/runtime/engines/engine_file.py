@@ -56,6 +56,21 @@ def read_engine(folder: str | os.PathLike[str], *, trust: Trust | None = None) -
     return record, read_entry(root, record.plan)
 
 
+def find_engine(
+    root: Path, manifest: Manifest, *, folder: str | os.PathLike[str] | None = None, trust: Trust | None = None
+) -> tuple[Path, EngineRecord, bytes]:
+    """Return the folder of an opened bundle's engine, its record and its plan.
+
+    ``folder`` None: what ``xxdeploy build`` wrote next to the bundle, else the engine inside it. Errors as
+    :func:`read_engine` and :func:`read_own_engine`.
+    """
+    own, built = root / FOLDER, root.with_name(f"{root.name}{BUILT}")
+    where = Path(folder) if folder is not None else built if (built / RECORD).is_file() else own
+    if where == own and (own / RECORD).is_file():
+        return where, *read_own_engine(root, manifest)
+    return where, *read_engine(where, trust=trust)
+
+
 def read_own_engine(root: Path, manifest: Manifest) -> tuple[EngineRecord, bytes]:
     """Return the engine inside a bundle, both files as the manifest lists them: its signature vouches for them, too.
 

@@ -7,6 +7,8 @@ it. The device has no ``onnx``, and needs none: protobuf is lengths and field nu
 
 from __future__ import annotations
 
+from xxdeploy.errors import EngineError
+
 # For each message, the fields in which a tensor can hide, and what they hold.
 _INSIDE: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -20,6 +22,22 @@ _INSIDE: dict[str, dict[int, str]] = {
 }
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def check_self_contained(model: bytes, name: str) -> None:
+    """Raise ``EngineError`` (``engine-external-data``, ``engine-load``) unless a model holds all of its weights."""
+    try:
+        external = has_external_data(model)
+    except ValueError as error:
+        raise EngineError(
+            f"the model of {name} is damaged: {error}", hint="copy or export it again", code="engine-load"
+        ) from error
+    if external:
+        raise EngineError(
+            f"the model of {name} keeps weights in another file, which nobody has checked",
+            hint="save it as one file (onnx.save_model with save_as_external_data=False)",
+            code="engine-external-data",
+        )
 
 
 def has_external_data(model: bytes) -> bool:

@@ -90,7 +90,6 @@ def open_session(
         ``bundle-signature``: the names of input or output are not those of the manifest.
     """
     name = f"{settings.engine.replace('onnxruntime', 'onnx')}-{variant.precision}"
-    session: Session
     ort_format = variant.model.endswith(".ort")
     if ort_format and MODULES[settings.engine] != "onnxruntime":
         raise EngineError(
@@ -98,27 +97,25 @@ def open_session(
             hint="export without --ort-format",
             code="ort-format-only",
         )
+    session: Session
     if settings.engine == "openvino":
         from xxdeploy.runtime.engines.openvino.session import OpenVinoSession
 
-        session = found = OpenVinoSession(model, name=name, threads=settings.threads, hint=settings.hint, cache=cache)
-        names = found.input_name, found.output_names
+        session = OpenVinoSession(model, name=name, threads=settings.threads, hint=settings.hint, cache=cache)
     else:
         from xxdeploy.runtime.engines.ort import OrtSession
 
-        provider = PROVIDERS.get(settings.engine)
-        session = made = OrtSession(
+        session = OrtSession(
             model,
             name=name,
             threads=settings.threads,
             spinning=settings.spinning,
-            provider=provider,
+            provider=PROVIDERS.get(settings.engine),
             ort_format=ort_format,
         )
-        names = made.input_name, made.output_names
-    if names != (manifest.input_name, manifest.output_names):
+    if (session.input_name, session.output_names) != (manifest.input_name, manifest.output_names):
         raise BundleError(
-            f"{variant.model} maps {names[0]} to {', '.join(names[1])}, "
+            f"{variant.model} maps {session.input_name} to {', '.join(session.output_names)}, "
             f"the manifest says {manifest.input_name} to {', '.join(manifest.output_names)}",
             hint="export the bundle again",
             code="bundle-signature",

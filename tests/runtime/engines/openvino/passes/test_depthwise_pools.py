@@ -8,7 +8,7 @@ import onnx.parser
 import pytest
 from ovgraphs import apply
 
-from xxdeploy.runtime.engines.openvino.passes.depthwise_pools import pool_by_depthwise
+from xxdeploy.runtime.engines.openvino.passes import pool_by_depthwise
 from xxdeploy.runtime.engines.openvino.session import OpenVinoSession
 from xxdeploy.runtime.engines.ort import OrtSession
 

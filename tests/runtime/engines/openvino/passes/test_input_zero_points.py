@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ovgraphs import CHANNELS, apply
 
-from xxdeploy.runtime.engines.openvino.passes.input_zero_points import input_zero_points_as_biases
+from xxdeploy.runtime.engines.openvino.passes import input_zero_points_as_biases
 
 WEIGHTS = np.random.default_rng(3).integers(-127, 128, (CHANNELS, 1, 1, 1)).astype(np.int8)
 BIAS = np.random.default_rng(4).normal(size=CHANNELS).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ovgraphs import apply, depthwise_weights
 
-from xxdeploy.runtime.engines.openvino.passes.output_zero_points import output_zero_points_as_biases
+from xxdeploy.runtime.engines.openvino.passes import output_zero_points_as_biases
 
 LAYER = """
  d = DequantizeLinear(x, s, zero)  w = DequantizeLinear(weights, ws, wz)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ovgraphs import apply, depthwise_weights
 
-from xxdeploy.runtime.engines.openvino.passes import relus
-from xxdeploy.runtime.engines.openvino.passes.relus import relus_from_zero
+from xxdeploy.runtime.engines.openvino import passes
+from xxdeploy.runtime.engines.openvino.passes import relus_from_zero
 
 LAYER = """
  d = DequantizeLinear(r, s, z)  w = DequantizeLinear(weights, ws, wz)
@@ -41,5 +41,5 @@ def test_a_reader_with_another_zero_point() -> None:
 
 
 def test_a_large_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relus, "LARGEST", 8 * 81 - 1)
+    monkeypatch.setattr(passes, "LARGEST", 8 * 81 - 1)
     assert apply(relus_from_zero, f"r = Clip(x, z, top) {LAYER}", weights=depthwise_weights()).count == 0

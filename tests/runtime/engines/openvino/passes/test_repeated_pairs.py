@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ovgraphs import apply, depthwise_weights
 
-from xxdeploy.runtime.engines.openvino.passes.repeated_pairs import drop_repeated_pairs
+from xxdeploy.runtime.engines.openvino.passes import drop_repeated_pairs
 
 LAYER = """
  e = DequantizeLinear(q, {grid})  w = DequantizeLinear(weights, ws, wz)

@@ -12,8 +12,8 @@ import tiny_bundle
 from ovgraphs import depthwise_weights, read
 
 from xxdeploy.runtime.engines.openvino import passes as openvino_passes
+from xxdeploy.runtime.engines.openvino.graph import Graph
 from xxdeploy.runtime.engines.openvino.passes import rewrite
-from xxdeploy.runtime.engines.openvino.passes.nodes import Graph
 from xxdeploy.runtime.engines.openvino.session import OpenVinoSession
 
 BODY = """
