@@ -155,7 +155,7 @@ def test_an_engine_that_runs_here_is_a_stage(wrong: bool, tmp_path: Path, monkey
 def test_the_engine_of_a_bundle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = export(LENET, PLAN, tmp_path / "b").bundle
     gpu = Device()
-    monkeypatch.setattr(trt, "_import_library", lambda _: library(FakeEngine(gpu)))
+    monkeypatch.setattr(trt, "import_library", lambda *_: library(FakeEngine(gpu)))
     monkeypatch.setattr(trt, "CudaDevice", lambda: gpu)
     assert TrtSession.from_bundle(bundle).name.startswith("tensorrt-rtx 1.")
     assert load(bundle, engine="tensorrt-rtx").session.name.startswith("tensorrt-rtx 1.")

@@ -16,6 +16,7 @@ from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import BundleError, EngineError, UsageError, VerificationError
 from xxdeploy.runtime import Runtime, load, predictor
 from xxdeploy.runtime.bundle.manifest import Variant
+from xxdeploy.runtime.engines.session import Session
 from xxdeploy.runtime.selftest import MAX_BATCH
 
 IMAGES = golden_images(MAX_BATCH * 2 + 3, 8, 8, 3, seed=1)
@@ -214,3 +215,28 @@ def test_large_pictures_are_refused_before_they_are_decoded(bundle: Path, tmp_pa
         with pytest.raises(UsageError) as caught:
             load(bundle, max_pixels=1199).predict(picture)
         assert caught.value.code == "image-too-large"
+
+
+def test_a_closed_runtime_says_so(bundle: Path) -> None:
+    fake = Fake()
+    for options in ({}, {"session": fake}):
+        with load(bundle, **options) as runtime:  # type: ignore[arg-type]
+            assert runtime.probabilities(IMAGES[0]).shape == (1, 10)
+        for use in (lambda: runtime.predict(IMAGES[0]), lambda: runtime.run(IMAGES[0]), runtime.selftest):
+            with pytest.raises(UsageError, match="is closed") as caught:
+                use()
+            assert caught.value.code == "closed"
+        runtime.close()  # a second time does nothing
+
+
+def test_a_runtime_closes_its_session_when_an_error_leaves_the_block(bundle: Path) -> None:
+    class Closable(Session):
+        name, calls = "closable", 0
+
+        def close(self) -> None:
+            self.calls += 1
+
+    session = Closable()
+    with pytest.raises(ZeroDivisionError), load(bundle, session=session):
+        raise ZeroDivisionError
+    assert session.calls == 1

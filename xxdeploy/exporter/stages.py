@@ -17,7 +17,7 @@ from xxdeploy.exporter.result import TableRow
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.results import Accuracy, ManyRunner, ModelOutput, OnProgress, Parity, Progress, Runner
 from xxdeploy.runtime.engines.ort import OrtSession
-from xxdeploy.runtime.engines.session import Session, batch_for
+from xxdeploy.runtime.engines.session import batch_for, session_from
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.verify import (
     EXACT_FEATURES,
@@ -77,13 +77,13 @@ class Picked:
 class FromPixels:
     """A runner of pictures: scaling them is counted to an engine that needs it, not to one that takes their bytes."""
 
-    def __init__(self, runner: Session, preprocess: Preprocess) -> None:
+    def __init__(self, runner: Runner, preprocess: Preprocess) -> None:
         self.name = runner.name
-        self._runner, self._preprocess = runner, preprocess
+        self._session, self._preprocess = session_from(runner), preprocess
 
     def run(self, batch: NDArray[Any]) -> Batch:
         """Return the first output for (n, h, w, c) uint8."""
-        return self._runner.run(batch_for(self._runner, self._preprocess, batch))
+        return self._session.run(batch_for(self._session, self._preprocess, batch))
 
 
 def prove_stage(
