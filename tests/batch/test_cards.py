@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from job_parts import cell, make_template, manifest
+from job_parts import job, make_template, manifest
 
 from xxdeploy.batch.cards import (
     card_differences,
@@ -32,7 +32,7 @@ ACCURACY = {"images": 500, "data_sha256": "ab", "runners": RUNNERS}
 
 
 def made(folder: Path, **changes: Any) -> dict[str, Any]:
-    return card_from_bundle(cell("lenet-fp32"), make_template(folder / "bundle", **changes))
+    return card_from_bundle(job("lenet-fp32"), make_template(folder / "bundle", **changes))
 
 
 def test_a_card_holds_what_can_be_reproduced(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_accuracy_is_there_for_trained_weights_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"alpha": 0.35}, {"classes": 10}, {"include_top": False}])
 def test_the_number_of_parameters_is_that_of_the_whole_network(tmp_path: Path, options: dict[str, Any]) -> None:
     bundle = make_template(tmp_path / "b", source={"weights": "none", "options": options})
-    assert "parameters" not in card_from_bundle(replace(cell("m"), model="mobilenetv2"), bundle)
+    assert "parameters" not in card_from_bundle(replace(job("m"), model="mobilenetv2"), bundle)
 
 
 def test_a_card_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The matrix and the evaluation on Dask distributed: a cluster of processes here, of which one is killed."""
+"""The batch and the evaluation on Dask distributed: a cluster of processes here, of which one is killed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import tiny_bundle
-from job_parts import LIMITS, FakeExports, cell
+from job_parts import RESOURCES, FakeExports, job
 
-from xxdeploy.batch.jobs import Cell
-from xxdeploy.batch.records import CellRecord
-from xxdeploy.batch.run import run_matrix
+from xxdeploy.batch.jobs import Job
+from xxdeploy.batch.records import JobRecord
+from xxdeploy.batch.run import run_jobs
 from xxdeploy.datasets import Labels, open_images
 from xxdeploy.datasets.batch_size import EVALUATION_BATCH
 from xxdeploy.datasets.images import ImageSet
@@ -125,15 +125,15 @@ def test_errors_of_a_worker_come_back(local: Any, bundle: Path, labeled: ImageSe
 
 @pytest.mark.slow
 def test_the_matrix_survives_a_killed_worker(local: Any, tmp_path: Path) -> None:
-    """Two of four cells wait when a worker is killed: one of them begins again elsewhere, and all end as at home."""
+    """Two of four jobs wait when a worker is killed: one of them begins again elsewhere, and all end as at home."""
     fake = FakeExports(tmp_path)
     go = tmp_path / "go"
-    cells = [cell("a", f"wait{go}"), cell("b", f"wait{go}"), cell("c"), cell("d", "error")]
+    jobs = [job("a", f"wait{go}"), job("b", f"wait{go}"), job("c"), job("d", "error")]
     executor = cluster_of.ClusterExecutor(local, command=fake.command)
     begun: list[str] = []
 
-    def executing(todo: Sequence[Cell], out: Path, logs: Path, limits: Any) -> Iterator[Any]:
-        results = executor(todo, out, logs, limits)
+    def executing(todo: Sequence[Job], out: Path, logs: Path, resources: Any) -> Iterator[Any]:
+        results = executor(todo, out, logs, resources)
 
         def kill() -> None:
             deadline = time.monotonic() + 30
@@ -152,11 +152,11 @@ def test_the_matrix_survives_a_killed_worker(local: Any, tmp_path: Path) -> None
         finally:
             thread.join()
 
-    records: tuple[CellRecord, ...] = run_matrix(cells, tmp_path / "out", LIMITS, execute=executing)
+    records: tuple[JobRecord, ...] = run_jobs(jobs, tmp_path / "out", RESOURCES, execute=executing)
     assert [record.state for record in records] == ["done", "done", "done", "failed"]
     assert [record.error["code"] for record in records if record.error] == ["parity"]
     assert sorted(set(fake.calls)) == ["a", "b", "c", "d"]
-    assert len(fake.calls) > 4, "a cell was repeated"
+    assert len(fake.calls) > 4, "a job was repeated"
     assert sorted(path.name for path in (tmp_path / "out" / "results").iterdir()) == ["a.json", "b.json", "c.json"]
 
 

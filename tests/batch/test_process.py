@@ -1,4 +1,4 @@
-"""A cell's process and its limits, with a stand-in for the export."""
+"""A job's process and its resources, with a stand-in for the export."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from job_parts import FakeExports, cell
+from job_parts import FakeExports, job
 
-from xxdeploy.batch import process as matrix_process
-from xxdeploy.batch.process import COMMAND, Ended, Running, resident, run_cell
+from xxdeploy.batch.process import COMMAND, Ended, Running, resident, run_job
 
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is watched through /proc")
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the processes are looked up in /proc")
 
 
 @pytest.fixture
@@ -24,9 +23,9 @@ def fake(tmp_path: Path) -> FakeExports:
     return FakeExports(tmp_path)
 
 
-def ended(fake: FakeExports, way: str, *, memory: int = 10**9, timeout: float = 30) -> Ended:
+def ended(fake: FakeExports, way: str, *, memory: int = 10**9, timeout: float = 30, grace: float = 10) -> Ended:
     out, logs = fake.root / "out" / "a", fake.root / "logs"
-    return run_cell(cell("a", way), out, logs, memory=memory, timeout=timeout, command=fake.command)
+    return run_job(job("a", way), out, logs, memory=memory, timeout=timeout, command=fake.command, grace=grace)
 
 
 def alive(process: int) -> bool:
@@ -37,10 +36,10 @@ def alive(process: int) -> bool:
 
 
 def test_success(fake: FakeExports) -> None:
-    found = ended(fake, "sleep0.3")
-    assert (found.status, found.error) == (0, None)
-    assert found.document == {"bundle": str(fake.root / "out" / "a")}
-    assert found.seconds >= 0.3
+    result = ended(fake, "sleep0.3")
+    assert (result.status, result.error) == (0, None)
+    assert result.document == {"bundle": str(fake.root / "out" / "a")}
+    assert result.seconds >= 0.3
     assert (fake.root / "out" / "a" / "manifest.json").is_file()
 
 
@@ -53,37 +52,36 @@ def test_success(fake: FakeExports) -> None:
     ],
 )
 def test_how_it_can_fail(fake: FakeExports, way: str, code: str, says: str) -> None:
-    found = ended(fake, way)
-    assert found.error is not None
-    assert (found.error["code"], found.error["message"]) == (code, says)
-    assert found.document is None
+    result = ended(fake, way)
+    assert result.error is not None
+    assert (result.error["code"], result.error["message"]) == (code, says)
+    assert result.document is None
 
 
 @linux
 def test_too_much_memory_ends_it(fake: FakeExports) -> None:
-    found = ended(fake, "memory", memory=100_000_000)
-    assert found.error is not None
-    assert found.error["code"] == "memory-limit"
-    assert "more than the 0.1 GB it was given" in found.error["message"]
-    assert found.peak_bytes is not None
-    assert found.peak_bytes > 100_000_000
-    assert found.seconds < 20
+    result = ended(fake, "memory", memory=100_000_000)
+    assert result.error is not None
+    assert result.error["code"] == "memory-limit"
+    assert "more than its limit of 0.1 GB" in result.error["message"]
+    assert result.peak_bytes is not None
+    assert result.peak_bytes > 100_000_000
+    assert result.seconds < 20
     assert not alive(fake.processes[0])
 
 
 def test_too_long_ends_it(fake: FakeExports) -> None:
-    found = ended(fake, "sleep60", timeout=0.5)
-    assert found.error is not None
-    assert found.error["code"] == "timeout"
-    assert found.seconds < 20
+    result = ended(fake, "sleep60", timeout=0.5)
+    assert result.error is not None
+    assert result.error["code"] == "timeout"
+    assert result.seconds < 20
 
 
-def test_what_ignores_the_request_is_killed(fake: FakeExports, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrix_process, "_GRACE_SECONDS", 0.5)
-    found = ended(fake, "deaf", timeout=1)
-    assert found.status == -signal.SIGKILL
-    assert found.error is not None
-    assert found.error["code"] == "timeout"
+def test_what_ignores_the_request_is_killed(fake: FakeExports) -> None:
+    result = ended(fake, "deaf", timeout=1, grace=0.5)
+    assert result.status == -signal.SIGKILL
+    assert result.error is not None
+    assert result.error["code"] == "timeout"
 
 
 def test_an_interruption_ends_it(fake: FakeExports, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +121,7 @@ def test_memory_of_grandchildren_counts() -> None:
 
 @linux
 def test_the_real_command_ends_with_its_parent(tmp_path: Path) -> None:
-    """The command stands between: its parent is killed, and it must not live on."""
+    """The process of the command must end when its parent is killed."""
     words = [word.replace('"xxdeploy"', '"sleeper"') for word in COMMAND]
     (tmp_path / "sleeper.py").write_text(
         "import os, time, pathlib\n"
@@ -154,7 +152,7 @@ def test_the_real_command_ends_with_its_parent(tmp_path: Path) -> None:
 
 
 def test_stop_waits_until_it_is_gone(fake: FakeExports) -> None:
-    running = Running(cell("a", "sleep60"), fake.root / "a", fake.root, memory=10**9, timeout=60, command=fake.command)
+    running = Running(job("a", "sleep60"), fake.root / "a", fake.root, memory=10**9, timeout=60, command=fake.command)
     while not fake.log.exists():
         assert running.poll() is None
         time.sleep(0.02)

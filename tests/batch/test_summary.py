@@ -4,9 +4,9 @@ import json
 from html.parser import HTMLParser
 from pathlib import Path
 
-from job_parts import cell
+from job_parts import job
 
-from xxdeploy.batch.records import CellRecord
+from xxdeploy.batch.records import JobRecord
 from xxdeploy.batch.summary import html_from_records, summary_row, write_summary
 
 SHARES = {"top1": 0.795, "top5": 0.9, "agreement": 0.9852}
@@ -15,8 +15,8 @@ CARD = {
     "parity": {"onnx-fp32": {"max_abs": 1e-6}, "onnx-int8": {"max_abs": 0.02}},
     "accuracy": {"images": 677, "onnx-int8": SHARES},
 }
-DONE = CellRecord("good", "d", "done", 12.4, 1_300_000_000, "m", CARD)
-FAILED = CellRecord(
+DONE = JobRecord("good", "d", "done", 12.4, 1_300_000_000, "m", CARD)
+FAILED = JobRecord(
     "bad<script>", "d", "failed", 3.0, error={"code": "parity", "message": "<b>&", "hint": '"</td><script>'}
 )
 
@@ -44,7 +44,7 @@ class Tags(HTMLParser):
         self.text.append(data)
 
 
-def page(*records: CellRecord) -> Tags:
+def page(*records: JobRecord) -> Tags:
     tags = Tags()
     tags.feed(html_from_records(records))
     assert tags.open == []
@@ -52,8 +52,8 @@ def page(*records: CellRecord) -> Tags:
 
 
 def test_a_row_has_the_figures_of_the_first_variant() -> None:
-    assert summary_row(DONE).cells == ("good", "done", "61", "3.7 MB", "2e-02", "79.5", "98.5", "12 s", "1.3 GB")
-    assert summary_row(FAILED).cells == ("bad<script>", "failed", *"-----", "3 s", "-")
+    assert summary_row(DONE).columns == ("good", "done", "61", "3.7 MB", "2e-02", "79.5", "98.5", "12 s", "1.3 GB")
+    assert summary_row(FAILED).columns == ("bad<script>", "failed", *"-----", "3 s", "-")
     assert summary_row(FAILED).problem == "parity: <b>&"
 
 
@@ -70,8 +70,9 @@ def test_the_page_is_for_light_and_dark_and_for_a_phone() -> None:
     text = html_from_records([DONE])
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
-    assert "max-width: 48rem" in text
-    assert "http" not in text
+    assert "max-width: 40rem" in text
+    assert "://" not in text
+    assert "default-src 'none'" in text
     assert "<p>1 bundle, all right</p>" in text
 
 
@@ -82,7 +83,7 @@ def test_every_row_has_every_column() -> None:
 
 
 def test_both_files_are_written(tmp_path: Path) -> None:
-    paths = write_summary([cell("good"), cell("bad")], [DONE, FAILED], tmp_path)
+    paths = write_summary([job("good"), job("bad")], [DONE, FAILED], tmp_path)
     assert [path.name for path in paths] == ["summary.json", "summary.html"]
     document = json.loads(paths[0].read_text())
     assert (document["done"], document["failed"]) == (1, 1)

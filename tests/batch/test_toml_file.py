@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unusual_options import unusual_value
 
-from xxdeploy.batch.toml_file import cells_from_file
+from xxdeploy.batch.toml_file import jobs_from_file
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.options import OPTIONS
 from xxdeploy.files import MAX_TOML_BYTES
@@ -34,10 +34,10 @@ options = { preprocess = "tf" }
 
 
 def read(folder: Path, text: str | bytes, **given: object) -> list[tuple[str, str, dict[str, object]]]:
-    path = folder / "matrix.toml"
+    path = folder / "batch.toml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
-    cells = cells_from_file(path, given, None)  # type: ignore[arg-type]
-    return [(cell.name, cell.model, dict(cell.options)) for cell in cells]
+    jobs = jobs_from_file(path, given, None)  # type: ignore[arg-type]
+    return [(job.name, job.model, dict(job.options)) for job in jobs]
 
 
 def test_a_whole_file(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_the_command_line_goes_before_the_options_of_all_and_a_network_before_bo
     text = '[options]\nseed = 1\nsamples = 9\n[[network]]\nmodel = "lenet"\noptions = { samples = 3 }'
     path = tmp_path / "m.toml"
     path.write_text(text)
-    (cell,) = cells_from_file(path, {"seed": 2, "samples": 5}, ("int8",))
-    assert (cell.name, dict(cell.options)) == ("lenet-int8", {"seed": 2, "samples": 3})
+    (job,) = jobs_from_file(path, {"seed": 2, "samples": 5}, ("int8",))
+    assert (job.name, dict(job.options)) == ("lenet-int8", {"seed": 2, "samples": 3})
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_what_is_wrong_beyond_the_file(tmp_path: Path, text: str, code: str) -> 
 def test_no_file(tmp_path: Path, what: str) -> None:
     path = tmp_path / "absent.toml" if what == "absent" else tmp_path
     with pytest.raises(UsageError) as caught:
-        cells_from_file(path, {}, None)
+        jobs_from_file(path, {}, None)
     assert caught.value.code == "no-matrix"
 
 

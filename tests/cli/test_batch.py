@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from unusual_options import options_with
 
-from xxdeploy.batch import run as matrix_run
-from xxdeploy.batch.jobs import SET_BY_BATCH, Cell
-from xxdeploy.batch.records import CellRecord
-from xxdeploy.batch.run import Limits
+from xxdeploy.batch import run as batch_run
+from xxdeploy.batch.jobs import SET_BY_BATCH, Job
+from xxdeploy.batch.records import JobRecord
+from xxdeploy.batch.run import Resources
 from xxdeploy.cli import main
 from xxdeploy.exporter.option_fields import words_of
 from xxdeploy.exporter.options import OPTIONS
@@ -24,43 +24,44 @@ CARD = {"variants": {"fp32": {"nodes": 12, "bytes": 624_364}}, "parity": {"onnx-
 
 
 class FakeRun:
-    """Notes what is asked for; every cell is done but those in ``fails``."""
+    """Notes what is asked for; every job is done but those in ``fails``."""
 
     def __init__(self) -> None:
         self.fails: set[str] = set()
-        self.cells: tuple[Cell, ...] = ()
+        self.jobs: tuple[Job, ...] = ()
         self.out = Path()
-        self.limits: Limits | None = None
+        self.resources: Resources | None = None
         self.force = False
 
     def __call__(
-        self, cells: Sequence[Cell], out: Path, limits: Limits, *, force: bool, on_cell: Any
-    ) -> tuple[CellRecord, ...]:
-        self.cells, self.out, self.limits, self.force = tuple(cells), out, limits, force
+        self, jobs: Sequence[Job], out: Path, resources: Resources, *, force: bool, on_job: Any, execute: Any
+    ) -> tuple[JobRecord, ...]:
+        assert execute is None
+        self.jobs, self.out, self.resources, self.force = tuple(jobs), out, resources, force
         out.mkdir(parents=True, exist_ok=True)
         error = {"code": "parity", "message": "not the same \x1b[31m", "hint": "look"}
         records = tuple(
-            CellRecord(each.name, "d", "failed", 3.0, error=error)
-            if each.name in self.fails
-            else CellRecord(each.name, "d", "done", 12.0, 700_000_000, "m", CARD)
-            for each in cells
+            JobRecord(job.name, "d", "failed", 3.0, error=error)
+            if job.name in self.fails
+            else JobRecord(job.name, "d", "done", 12.0, 700_000_000, "m", CARD)
+            for job in jobs
         )
-        for each, record in zip(cells, records, strict=True):
-            on_cell(each, record)
+        for job, record in zip(jobs, records, strict=True):
+            on_job(job, record)
         return records
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeRun:
     fake = FakeRun()
-    monkeypatch.setattr(matrix_run, "run_matrix", fake)
+    monkeypatch.setattr(batch_run, "run_jobs", fake)
     monkeypatch.chdir(tmp_path)
     return fake
 
 
 def test_names(fake: FakeRun) -> None:
     assert main(["export", "LeNet", "vgg-16", "--weights", "none"]) == 0
-    assert [(each.name, dict(each.options)) for each in fake.cells] == [
+    assert [(job.name, dict(job.options)) for job in fake.jobs] == [
         ("lenet-fp32", {"weights": "none"}),
         ("vgg16-fp32", {"weights": "none"}),
     ]
@@ -70,24 +71,24 @@ def test_names(fake: FakeRun) -> None:
 
 def test_all(fake: FakeRun) -> None:
     assert main(["export", "--all", "--weights", "none", "--precisions", "fp32,int8", "--calibration", "t"]) == 0
-    assert len(fake.cells) == 2 * len(CATALOG)
+    assert len(fake.jobs) == 2 * len(CATALOG)
 
 
 def test_one_network_in_several_precisions(fake: FakeRun) -> None:
     assert main(["export", "lenet", "--weights", "sample", "--precisions", "fp32,int8"]) == 0
-    assert [each.name for each in fake.cells] == ["lenet-fp32", "lenet-int8"]
+    assert [job.name for job in fake.jobs] == ["lenet-fp32", "lenet-int8"]
 
 
 def test_a_file(fake: FakeRun, tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text('[[network]]\nmodel = "lenet"\noptions = { weights = "sample" }')
     assert main(["export", "m.toml", "--int8"]) == 0
-    assert [(each.name, dict(each.options)) for each in fake.cells] == [("lenet-int8", {"weights": "sample"})]
+    assert [(job.name, dict(job.options)) for job in fake.jobs] == [("lenet-int8", {"weights": "sample"})]
 
 
 def test_options_arrive_as_they_would_at_a_single_export(fake: FakeRun) -> None:
     line = "lenet mobilenet --int8 --eval val --calibration train --samples 9 --max-drop 0 --seed 0 --no-top --force"
     assert main(["export", *line.split(), "--input-size", "96", "--out", "there"]) == 0
-    assert dict(fake.cells[0].options) == {
+    assert dict(fake.jobs[0].options) == {
         "eval": "val",
         "calibration": "train",
         "samples": 9,
@@ -107,23 +108,23 @@ def test_each_option_goes_to_the_jobs(fake: FakeRun, name: str) -> None:
     assert main(["export", "lenet", "vgg16", *words_of(given)]) == 0
     own = {option: value for option, value in given.items() if option not in SET_BY_BATCH}
     expected = {option: str(value) if isinstance(value, Path) else value for option, value in own.items()}
-    assert [dict(job.options) for job in fake.cells] == [expected, expected]
-    assert {job.precision for job in fake.cells} == {options.precision.name}
+    assert [dict(job.options) for job in fake.jobs] == [expected, expected]
+    assert {job.precision for job in fake.jobs} == {options.precision.name}
     assert fake.force == options.output.force
 
 
 def test_options_of_int8_stay_with_int8(fake: FakeRun) -> None:
     assert main(["export", "lenet", "--precisions", "fp32,int8", "--keep-fp32", "--weights", "sample"]) == 0
-    assert [dict(job.options) for job in fake.cells] == [
+    assert [dict(job.options) for job in fake.jobs] == [
         {"weights": "sample"},
         {"weights": "sample", "keep-fp32": True},
     ]
 
 
-def test_limits(fake: FakeRun) -> None:
+def test_resources(fake: FakeRun) -> None:
     line = "lenet mobilenet --jobs 3 --memory 8 --memory-per-cell 1.5 --timeout 60"
     assert main(["export", *line.split()]) == 0
-    assert fake.limits == Limits(3, 8_000_000_000, 1_500_000_000, 60.0)
+    assert fake.resources == Resources(3, 8_000_000_000, 1_500_000_000, 60.0)
 
 
 def test_what_a_person_sees(fake: FakeRun, capsys: Capture) -> None:
@@ -157,7 +158,7 @@ def test_json(fake: FakeRun, capsys: Capture) -> None:
     fake.fails = {"vgg16-fp32"}
     assert main(["export", "lenet", "vgg16", "--json"]) == 6
     out, err = capsys.readouterr()
-    assert [each["state"] for each in json.loads(out)["cells"]] == ["done", "failed"]
+    assert [record["state"] for record in json.loads(out)["cells"]] == ["done", "failed"]
     assert json.loads(err)["error"]["code"] == "matrix-failed"
 
 
@@ -180,4 +181,4 @@ def test_json(fake: FakeRun, capsys: Capture) -> None:
 def test_what_makes_no_sense_runs_nothing(fake: FakeRun, capsys: Capture, line: str, code: str) -> None:
     assert main(["export", *line.split()]) == 2
     assert f"error[{code}]" in capsys.readouterr().err
-    assert fake.cells == ()
+    assert fake.jobs == ()

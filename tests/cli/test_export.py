@@ -99,9 +99,9 @@ def test_what_a_person_sees(fake: FakeExport, capsys: Capture) -> None:
         "keras           -  45.2 ms   79.5   94.5          -",
         "onnx-int8  3.7 MB  3.62 ms   79.1      -       98.5",
         "",
-        "beside keras  images  largest difference  cosine  agreement",
-        "───────────────────────────────────────────────────────────",
-        "onnx-fp32         32             4.2e-07  1.0000      100.0",
+        "compared with keras  images  largest difference  cosine  agreement",
+        "──────────────────────────────────────────────────────────────────",
+        "onnx-fp32                32             4.2e-07  1.0000      100.0",
         "",
         "note: the sample weights know clothes only",
         "",
@@ -130,7 +130,7 @@ def test_the_ladder_sentences_and_processors_have_their_place(fake: FakeExport, 
     assert main(["export", "mobilenetv2", "--int8"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[:6] == [
-        "INT8 beside float on 256 images:",
+        "INT8 compared with float on 256 images:",
         "rung               agreement      KL  drop      p50  of float  made in",
         "──────────────────────────────────────────────────────────────────────",
         "plain       taken       98.8  0.0037   0.4  3.87 ms     0.49x      8 s",
@@ -177,7 +177,7 @@ def test_features_are_not_predicted(fake: FakeExport, capsys: Capture) -> None:
     fake.changes["task"] = "features"
     assert main(["export", "mobilenetv2", "--no-top"]) == 0
     out = capsys.readouterr().out
-    assert "beside keras  images  largest difference  cosine\n" in out
+    assert "compared with keras  images  largest difference  cosine\n" in out
     assert out.endswith("next: xxdeploy bench exports/mobilenetv2-fp32\n")
 
 

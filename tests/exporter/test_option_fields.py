@@ -39,9 +39,9 @@ def test_only_given_options_become_words() -> None:
 
 
 def test_a_choice() -> None:
-    check_choice(Drink(kind="tea"), "kind")
+    check_choice(Drink(kind="tea"), "kind", code="unknown-kind")
     with pytest.raises(UsageError) as caught:
-        check_choice(Drink(kind="milk"), "kind")  # type: ignore[arg-type]
+        check_choice(Drink(kind="milk"), "kind", code="unknown-kind")  # type: ignore[arg-type]
     assert (caught.value.code, caught.value.hint) == ("unknown-kind", "--kind tea|coffee")
 
 

@@ -82,9 +82,9 @@ def test_a_fault_behind_the_second_output_alone(made: Made, precision: str, weig
 
 def test_drift_of_a_bundle_from_a_model_file(made: Made, tmp_path: Path) -> None:
     from xxdeploy.batch.cards import card_from_bundle, text_from_card
-    from xxdeploy.batch.jobs import Cell
+    from xxdeploy.batch.jobs import Job
 
-    card = card_from_bundle(Cell("several", made["model"], "int8", {}), made["int8"])
+    card = card_from_bundle(Job("several", made["model"], "int8", {}), made["int8"])
     card["parity"]["maps of onnx-int8"]["max_abs"] /= 100
     (tmp_path / "card.json").write_text(text_from_card(card))
     assert json.loads((tmp_path / "card.json").read_text())["weights"] == "its own"

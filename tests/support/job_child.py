@@ -1,6 +1,6 @@
 """Stands in for ``python -m xxdeploy export ...``: copies a bundle that was made before, or fails as it is told to.
 
-Its ways to fail are asked for by --labels=WAY: each cell can have its own.
+Its ways to fail are asked for by --labels=WAY: each job can have its own.
 """
 
 from __future__ import annotations

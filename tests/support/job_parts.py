@@ -1,4 +1,4 @@
-"""Cells, a bundle to copy, and the command that stands in for an export."""
+"""Jobs, a bundle to copy, and the command that stands in for an export."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper
 
-from xxdeploy.batch.jobs import Cell
+from xxdeploy.batch.jobs import Job
 from xxdeploy.batch.process import Ended
-from xxdeploy.batch.run import Limits, execute_here
+from xxdeploy.batch.run import Resources, execute_here
 
 CHILD = Path(__file__).with_name("job_child.py")
-LIMITS = Limits(jobs=2, memory=8_000_000_000, timeout=60)
+RESOURCES = Resources(parallel=2, memory=8_000_000_000, timeout=60)
 
 
-def cell(name: str, way: str = "", **options: Any) -> Cell:
-    return Cell(name, "lenet", "fp32", {"weights": "none", **({"labels": way} if way else {}), **options})
+def job(name: str, way: str = "", **options: Any) -> Job:
+    return Job(name, "lenet", "fp32", {"weights": "none", **({"labels": way} if way else {}), **options})
 
 
 def manifest(**changes: Any) -> dict[str, Any]:
@@ -76,6 +76,6 @@ class FakeExports:
     def processes(self) -> list[int]:
         return [int(line.split()[1]) for line in self.log.read_text().splitlines()]
 
-    def __call__(self, cells: Sequence[Cell], out: Path, logs: Path, limits: Limits) -> Iterator[tuple[Cell, Ended]]:
-        """Run the cells here."""
-        return execute_here(cells, out, logs, limits, self.command)
+    def __call__(self, jobs: Sequence[Job], out: Path, logs: Path, resources: Resources) -> Iterator[tuple[Job, Ended]]:
+        """Run the jobs here."""
+        return execute_here(jobs, out, logs, resources, self.command)

@@ -1,7 +1,7 @@
-"""Result cards: the reproducible facts of one bundle, small enough to be reviewed, and their comparison.
+"""Result cards: the reproducible facts of one bundle, small enough to review, and the comparison of two cards.
 
-No times, dates or names of machines, so that a card changes when the result does. Parity depends on the order in which
-a processor adds, so it is rounded up to a bound; everything else is the same wherever the same versions run.
+A card has no times, dates or names of machines, so it changes only when the result does. Parity depends on the order in
+which a processor adds, so it is rounded up to a bound; all other facts are the same wherever the same versions run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from xxdeploy.batch.jobs import Cell, is_model_file
+from xxdeploy.batch.jobs import Job, is_model_file
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import find
 from xxdeploy.onnxmodel.wire import split
@@ -25,25 +25,25 @@ from xxdeploy.runtime.bundle.manifest import MANIFEST
 Card = dict[str, Any]
 
 PARITY_SLACK = 4.0
-"""A largest difference may be so many times the card's before it counts: another processor adds in another order."""
+"""The largest difference may be this many times the card's: another processor adds in another order."""
 PARITY_FLOOR = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.0}
-"""What is allowed whatever the card says: the tolerance that every FP32 stage is held to."""
+"""Largest difference that is always allowed; for FP32, the tolerance of every stage."""
 SHARE_SLACK = {"fp32": 0.002, "fp16": 0.005, "int8": 0.01}
-"""Top-1, top-5 and agreement may differ so much: another processor rounds an image or two to another class."""
+"""Top-1, top-5 and agreement may differ by this: another processor may give an image or two another class."""
 SIZE_SLACK = 0.001
-"""Sizes are equal but for names and versions that tools write into a file."""
+"""Relative difference of file sizes: tools write names and versions into a file."""
 
 
-def card_from_bundle(cell: Cell, bundle: Path) -> Card:
-    """Return the card of a bundle that was just written (so its hashes are not compared again).
+def card_from_bundle(job: Job, bundle: Path) -> Card:
+    """Return the card of a bundle that was just written; its hashes are not checked again.
 
-    ``nodes`` and ``operators`` (Q and DQ) count for each variant, ``bytes`` is the size of its model file, ``parity``
-    is the worse of ONNX Runtime's optimizations off and on. ``accuracy`` is there where weights are trained and there
-    were labeled images.
+    For each variant, ``nodes``, ``quantize``, ``dequantize`` and ``transposes`` count operators, and ``bytes`` is the
+    size of its model file; ``parity`` is the worse of ONNX Runtime's optimizations off and on. ``accuracy`` needs
+    trained weights and labeled images.
     """
     manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     source, evidence = manifest["source"], Evidence.from_json(manifest["evidence"])
-    weights = source.get("weights", "its own")  # a model file brings them, and has no options
+    weights = source.get("weights", "its own")  # a model file has its own weights, and no options
     sizes = {entry["path"]: entry["size"] for entry in manifest["files"]}
     variants = {}
     for variant in manifest["variants"]:
@@ -57,17 +57,17 @@ def card_from_bundle(cell: Cell, bundle: Path) -> Card:
             "scheme": variant["scheme"],
         }
     card: Card = {
-        "network": Path(cell.model).name if is_model_file(cell.model) else find(cell.model).name,
-        "precision": cell.precision,
+        "network": Path(job.model).name if is_model_file(job.model) else find(job.model).name,
+        "precision": job.precision,
         "weights": weights,
         "options": {key: value for key, value in source.get("options", {}).items() if value is not None},
         "task": manifest["task"],
         "variants": variants,
         "parity": _parity(evidence),
     }
-    if not is_model_file(cell.model) and _is_whole(card["options"], cell):
-        card["parameters"] = find(cell.model).parameters
-    if cell.precision == "int8":
+    if not is_model_file(job.model) and _is_whole(card["options"], job):
+        card["parameters"] = find(job.model).parameters
+    if job.precision == "int8":
         card["calibration"] = None if evidence.calibration is None else asdict(evidence.calibration)
         card["recipe"] = dict(evidence.recipe) or None
     if weights != "none" and (accuracy := evidence.accuracy) is not None:
@@ -91,7 +91,7 @@ def text_from_card(card: Card) -> str:
 
 
 def read_card(path: Path) -> Card:
-    """Read a card. ``UsageError`` ``bad-card``: it cannot be read, or is none."""
+    """Read a card. ``UsageError`` ``bad-card``: the file cannot be read, or is not a card."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(card, dict) or not {"network", "precision", "variants", "parity"} <= set(card):
@@ -105,28 +105,28 @@ def read_card(path: Path) -> Card:
     return card
 
 
-def card_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return in words where ``found`` is not what the card says, beyond the tolerances above; empty if it is.
+def card_differences(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return sentences about the differences of a new card from the expected one, beyond the tolerances above.
 
-    Parity counts only where it is worse, accuracy only where it is further away than the slack.
+    Parity counts only if it is worse.
     """
     problems = [
-        f"{key} is {found.get(key)!r}, the card says {expected.get(key)!r}"
+        f"{key} is {actual.get(key)!r}, the card says {expected.get(key)!r}"
         for key in ("network", "precision", "weights", "options", "task", "parameters", "recipe")
-        if expected.get(key) != found.get(key)
+        if expected.get(key) != actual.get(key)
     ]
-    problems += _compare_variants(expected["variants"], found["variants"])
+    problems += _compare_variants(expected["variants"], actual["variants"])
     for stage, bound in expected["parity"].items():
-        now = found["parity"].get(stage)
+        now = actual["parity"].get(stage)
         if now is None:
             problems.append(f"parity of {stage} is missing")
             continue
-        precision = next((each for each in ("int8", "fp16") if each in stage), "fp32")
+        precision = next((name for name in ("int8", "fp16") if name in stage), "fp32")
         most = max(PARITY_SLACK * bound["max_abs"], PARITY_FLOOR[precision])
         if now["max_abs"] > most:
             problems.append(f"{stage}: largest difference {now['max_abs']:.1e}, at most {most:.1e} by the card")
     slack = SHARE_SLACK.get(str(expected["precision"]), 0.01)
-    before, after = expected.get("accuracy") or {}, found.get("accuracy") or {}
+    before, after = expected.get("accuracy") or {}, actual.get("accuracy") or {}
     if {key for key, value in before.items() if isinstance(value, dict)} != {
         key for key, value in after.items() if isinstance(value, dict)
     }:
@@ -142,13 +142,13 @@ def card_differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> t
     return tuple(problems)
 
 
-def _compare_variants(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    if set(expected) != set(found):
-        return [f"variants are {sorted(found)}, the card says {sorted(expected)}"]
+def _compare_variants(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
+    if set(expected) != set(actual):
+        return [f"variants are {sorted(actual)}, the card says {sorted(expected)}"]
     problems = []
     for name, facts in expected.items():
         for key, value in facts.items():
-            now = found[name].get(key)
+            now = actual[name].get(key)
             same = now == value
             if key == "bytes" and isinstance(now, int):
                 same = abs(now - value) <= SIZE_SLACK * value
@@ -180,9 +180,9 @@ def rounded_up(value: float) -> float:
     return float(f"2e{exponent + 1}")
 
 
-def _is_whole(options: Mapping[str, Any], cell: Cell) -> bool:
+def _is_whole(options: Mapping[str, Any], job: Job) -> bool:
     """Return whether the catalog's number of parameters is that of this network."""
-    spec = find(cell.model)
+    spec = find(job.model)
     return (
         options.get("alpha") in (None, 1.0)
         and options.get("classes") in (None, spec.classes)

@@ -1,6 +1,6 @@
-"""The matrix, and the evaluation of one bundle, on Dask distributed: the same results, and lost workers are retried.
+"""A batch, or the evaluation of one bundle, on Dask distributed: same results, and the work of lost workers is retried.
 
-Workers need xxdeploy with the extra of what they do (``export`` for a matrix, ``edge`` for an evaluation), and the
+Workers need xxdeploy with the extra for their work (``export`` for a batch, ``edge`` for an evaluation), and the
 folders under the same paths as here, as on a network drive.
 """
 
@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xxdeploy.batch.jobs import Cell
-from xxdeploy.batch.process import COMMAND, Ended, run_cell
+from xxdeploy.batch.jobs import Job
+from xxdeploy.batch.process import COMMAND, Ended, run_job
 from xxdeploy.batch.records import manifest_digest
-from xxdeploy.batch.run import Limits
+from xxdeploy.batch.run import Resources
 from xxdeploy.datasets.batch_size import EVALUATION_BATCH
 from xxdeploy.datasets.images import ImageSet
 from xxdeploy.errors import EngineError, UsageError, VerificationError
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 RETRIES = 3
 SHARD_BATCHES = 16
-"""Batches in a shard: a few hundred images, of which a lost worker costs no more than those."""
+"""Batches in a shard: a lost worker costs the time of one shard, a few hundred images."""
 _CONNECT_SECONDS = 20
 
-_one_cell = threading.Lock()
+_one_job = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ def cluster(address: str) -> Iterator[Client]:
     MissingDependencyError
         The extra ``cluster`` is not installed.
     UsageError
-        ``cluster-unreachable``: nobody answers, or there is no worker.
+        ``cluster-unreachable``: no scheduler answers, or it has no workers.
     """
     with extra("cluster"):
         from distributed import Client
@@ -60,34 +60,34 @@ def cluster(address: str) -> Iterator[Client]:
 
 
 class ClusterExecutor:
-    """Runs the cells of a matrix on a cluster: pass it to ``run_matrix(execute=...)``.
+    """Runs the jobs of a batch on a cluster: pass it to ``run_jobs(execute=...)``.
 
-    Each worker process makes one bundle at a time, under the same limits as at home; ``jobs`` and the memory for all
-    together are the cluster's own affair. A cell whose worker is lost begins again on another.
+    Each worker process makes one bundle at a time, under the same limits as on this machine; ``Resources.parallel`` and
+    ``Resources.memory`` do not apply. A job whose worker is lost begins again on another.
     """
 
     def __init__(self, client: Client, *, command: tuple[str, ...] = COMMAND) -> None:
         self._client = client
         self._command = command
 
-    def __call__(self, cells: Sequence[Cell], out: Path, logs: Path, limits: Limits) -> Iterator[tuple[Cell, Ended]]:
-        """Yield each cell as it ends."""
+    def __call__(self, jobs: Sequence[Job], out: Path, logs: Path, resources: Resources) -> Iterator[tuple[Job, Ended]]:
+        """Yield each job as it ends."""
         from distributed import as_completed
 
         futures = {
             self._client.submit(
-                cell_on_worker,
-                cell,
-                out / cell.name,
+                job_on_worker,
+                job,
+                out / job.name,
                 logs,
-                limits.of(cell),
-                limits.timeout,
+                resources.bytes_for(job),
+                resources.timeout,
                 self._command,
                 pure=False,
                 retries=RETRIES,
-                key=f"xxdeploy-cell-{cell.name}-{cell.digest[:16]}",
-            ): cell
-            for cell in cells
+                key=f"xxdeploy-job-{job.name}-{job.digest[:16]}",
+            ): job
+            for job in jobs
         }
         try:
             for future in as_completed(list(futures)):
@@ -96,12 +96,12 @@ class ClusterExecutor:
             self._client.cancel([future for future in futures if not future.done()], force=True)
 
 
-def cell_on_worker(
-    cell: Cell, out: Path, logs: Path, memory: int, timeout: float, command: tuple[str, ...] = COMMAND
+def job_on_worker(
+    job: Job, out: Path, logs: Path, memory: int, timeout: float, command: tuple[str, ...] = COMMAND
 ) -> Ended:
-    """Run one cell on the worker that this is called on, after those that it may have begun."""
-    with _one_cell:
-        return run_cell(cell, out, logs, memory=memory, timeout=timeout, command=command)
+    """Run one job on the worker that calls this, one at a time."""
+    with _one_job:
+        return run_job(job, out, logs, memory=memory, timeout=timeout, command=command)
 
 
 def evaluate_sharded(
@@ -112,7 +112,7 @@ def evaluate_sharded(
     shard: int = SHARD_BATCHES * EVALUATION_BATCH,
     on_progress: OnProgress | None = None,
 ) -> Accuracy:
-    """Measure top-1 and top-5 of a bundle on labeled images, a shard of them on each worker in turn.
+    """Measure top-1 and top-5 of a bundle on labeled images, in shards on the workers.
 
     Shards are whole batches of the unsharded evaluation in its order, so the figures and the classes are the same,
     image by image.
@@ -120,24 +120,24 @@ def evaluate_sharded(
     Parameters
     ----------
     client
-        Of :func:`cluster`.
+        A client of :func:`cluster`.
     bundle
-        Folder, the same on every worker: one whose manifest differs fails the evaluation.
+        Folder, the same on every worker: another manifest there fails the evaluation.
     images
-        With labels.
+        Labeled images.
     shard
         Images in a shard, rounded up to whole batches.
     on_progress
-        Called as shards arrive, with the images done.
+        Called as shards arrive, with the number of images done.
 
     Raises
     ------
     EngineError
-        ``cluster-worker-lost``: a shard lost its worker again and again.
+        ``cluster-worker-lost``: a shard lost its worker repeatedly.
     VerificationError
-        ``cluster-mixed``: workers run different variants or another bundle, whose answers are not one result.
+        ``cluster-mixed``: workers run different variants or another bundle, so their answers are not one result.
     XXDeployError
-        What ``runtime.load`` and ``verify.evaluate`` raise on a worker.
+        Errors of ``runtime.load`` and ``verify.evaluate`` on a worker.
     """
     if images.labels is None:
         raise ValueError("the images have no labels")
@@ -150,23 +150,23 @@ def evaluate_sharded(
         files = tuple(path.absolute() for path in images.files[start : start + size])
         part = ImageSet(images.root.absolute(), files, images.labels[start : start + size])
         futures[_submit(client, bundle.resolve(), digest, part)] = start
-    found: dict[int, tuple[str, Accuracy]] = {}
+    shards: dict[int, tuple[str, Accuracy]] = {}
     try:
         for future in as_completed(list(futures)):
-            found[futures[future]] = _result(future)
+            shards[futures[future]] = _result(future)
             if on_progress is not None:
-                done = sum(accuracy.images for _, accuracy in found.values())
+                done = sum(accuracy.images for _, accuracy in shards.values())
                 on_progress(Progress("accuracy", done, len(images)))
     finally:
         client.cancel([future for future in futures if not future.done()], force=True)
-    variants = {variant for variant, _ in found.values()}
+    variants = {variant for variant, _ in shards.values()}
     if len(variants) > 1:
         raise VerificationError(
             f"the workers are of different kinds: they run {', '.join(sorted(variants))}",
             hint="evaluate on workers with the same kind of processor",
             code="cluster-mixed",
         )
-    return joined([accuracy for _, (_, accuracy) in sorted(found.items())])
+    return joined([accuracy for _, (_, accuracy) in sorted(shards.items())])
 
 
 def evaluate_on_cluster(
@@ -178,11 +178,13 @@ def evaluate_on_cluster(
 
 
 def joined(parts: Sequence[Accuracy]) -> Accuracy:
-    """Put shards together, in order. Shares become counts again, which add up exactly."""
+    """Join the results of shards, in order. Their shares become counts again, which add up exactly."""
     total = sum(part.images for part in parts)
     top1 = sum(round((part.top1 or 0.0) * part.images) for part in parts)
     top5 = sum(round((part.top5 or 0.0) * part.images) for part in parts)
-    return Accuracy(parts[0].runner, top1 / total, top5 / total, tuple(each for part in parts for each in part.classes))
+    return Accuracy(
+        parts[0].runner, top1 / total, top5 / total, tuple(chosen for part in parts for chosen in part.classes)
+    )
 
 
 def _submit(client: Client, bundle: Path, digest: str | None, part: ImageSet) -> Any:
@@ -190,7 +192,7 @@ def _submit(client: Client, bundle: Path, digest: str | None, part: ImageSet) ->
 
 
 def shard_on_worker(bundle: Path, digest: str | None, images: ImageSet) -> tuple[str, Accuracy]:
-    """Evaluate one shard where this is called; return the variant that was used, too."""
+    """Evaluate one shard on the worker that calls this; return the name of the variant that ran, and the result."""
     if digest is not None and manifest_digest(bundle) != digest:
         raise VerificationError(
             f"{bundle} is another bundle on this worker",
@@ -204,13 +206,13 @@ def shard_on_worker(bundle: Path, digest: str | None, images: ImageSet) -> tuple
 
 @functools.lru_cache(maxsize=1)
 def _loaded(bundle: Path, digest: str | None) -> Runtime:
-    """Load a bundle once on each worker. ``digest`` makes a replaced bundle another one."""
+    """Load a bundle once on each worker; ``digest`` is in the cache's key, so a replaced bundle is loaded again."""
     del digest
     return load(bundle)
 
 
 def _ended(future: Any) -> Ended:
-    """Return how a cell ended; a worker that is lost again and again is an error of the cell."""
+    """Return how a job ended; a repeatedly lost worker is an error of the job."""
     try:
         ended: Ended = _result(future)
     except EngineError as error:
@@ -225,8 +227,8 @@ def _result(future: Any) -> Any:
         return future.result()
     except (KilledWorker, CancelledError) as error:
         raise EngineError(
-            f"its worker was lost, and so were those that it was given to again: {error}",
-            hint="look into the workers' logs: memory, or a machine that goes away",
+            f"its worker was lost, and so were the workers of all retries: {error}",
+            hint="look into the workers' logs: they may lack memory, or their machine was shut down",
             code="cluster-worker-lost",
         ) from error
 

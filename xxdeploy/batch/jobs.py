@@ -1,7 +1,7 @@
-"""The matrix of networks and precisions: its cells, what each is known by, and what it may use.
+"""The jobs of a batch: every network in every precision, and the name, memory and options of each.
 
-A cell is one bundle to make. Its options are those of ``xxdeploy export`` under their names on the command line
-without the dashes, so a cell is a command that can be repeated by hand.
+A job makes one bundle. Its options are those of ``xxdeploy export`` under their names on the command line without the
+dashes, so a job is a command that a person can repeat.
 """
 
 from __future__ import annotations
@@ -29,27 +29,32 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BASE, _BASE_INT8 = 1_500_000_000, 1_700_000_000
 _TIMES_WEIGHTS, _TIMES_WEIGHTS_INT8 = 6, 6.5
 _LAYER_INT8 = 4_000_000
-"""INT8 holds a tensor of each layer, in float and in integers, when it measures what each loses."""
+"""Bytes a layer: INT8 holds a tensor of each layer, in float and in integers, to measure the loss of each."""
 _UNKNOWN_DEPTH = 400
 _ENGINE = 1_000_000_000
-"""What TensorRT's builder takes besides."""
+"""Bytes that TensorRT's builder adds."""
 _UNKNOWN = 4_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Job:
     """One network in one precision.
 
     Attributes
     ----------
     name : str
-        Of its bundle's folder, its record and its card; one cell has it in a matrix.
+        Name of its bundle's folder, its record and its card, unique in the batch.
     model : str
         A name of the catalog, or a model file.
     precision : str
         ``fp32``, ``fp16`` or ``int8``.
     options : Mapping[str, Value]
-        What else ``xxdeploy export`` is given: ``{"weights": "none", "no-top": True}``.
+        The other options of ``xxdeploy export``: ``{"weights": "none", "no-top": True}``.
+
+    Raises
+    ------
+    UsageError
+        ``unknown-precision``; ``bad-matrix`` for a name that cannot be a folder.
     """
 
     name: str
@@ -67,44 +72,44 @@ class Cell:
             )
 
     def arguments(self, out: Path) -> list[str]:
-        """Return the words after ``xxdeploy`` that make this cell's bundle in ``out``, replacing what is there."""
+        """Return the words after ``xxdeploy`` that make this job's bundle in ``out``, replacing an earlier one."""
         words = words_of({**flag_of(self.precision), **dict(sorted(self.options.items()))})
         return ["export", *words, f"--out={out}", "--force", "--json", "--", self.model]
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the bundle depends on: the options, the files that they name, the versions of the tools.
+        """SHA-256 of everything that the bundle depends on: options, the files that they name, versions of the tools.
 
-        Files count by their contents; folders, which may hold a million pictures, by names and sizes.
+        Files count by their contents; folders, which may hold a million images, by names and sizes.
         """
         named = [self.model, *(value for value in self.options.values() if isinstance(value, str))]
         asked = {
             "model": self.model,
             "precision": self.precision,
             "options": dict(self.options),
-            "files": {name: _trace(Path(name)) for name in named if Path(name).exists()},
+            "files": {name: _fingerprint(Path(name)) for name in named if Path(name).exists()},
             "tools": tool_versions(),
         }
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @property
     def memory(self) -> int:
-        """Bytes that its process may use: a base for the libraries, so many times its weights, for INT8 some a layer.
+        """Bytes that its process may use: a base for the libraries, a multiple of its weights, for INT8 some a layer.
 
-        Chosen above what was measured: see docs/matrix.md.
+        The figures are above the measured ones: see docs/matrix.md.
         """
         weights = self.weight_bytes
         if weights is None:
             return _UNKNOWN
-        besides = _ENGINE if self.options.get("target", "cpu") != "cpu" else 0
+        engine = _ENGINE if self.options.get("target", "cpu") != "cpu" else 0
         if self.precision == "int8":
             depth = _UNKNOWN_DEPTH if is_model_file(self.model) else find(self.model).depth
-            return int(_BASE_INT8 + _LAYER_INT8 * depth + _TIMES_WEIGHTS_INT8 * weights) + besides
-        return _BASE + _TIMES_WEIGHTS * weights + besides
+            return int(_BASE_INT8 + _LAYER_INT8 * depth + _TIMES_WEIGHTS_INT8 * weights) + engine
+        return _BASE + _TIMES_WEIGHTS * weights + engine
 
     @property
     def weight_bytes(self) -> int | None:
-        """Bytes of its float32 weights, None where they cannot be told without opening the file."""
+        """Bytes of its float32 weights (of a model file: its size); None if the file is absent."""
         if is_model_file(self.model):
             path = Path(self.model)
             return path.stat().st_size if path.is_file() else None
@@ -116,59 +121,66 @@ def is_model_file(model: str) -> bool:
     return model.lower().endswith(MODEL_FILES)
 
 
-def cells_from(models: Iterable[str], precisions: Sequence[str], options: Mapping[str, Value]) -> tuple[Cell, ...]:
-    """Return the cells of every network in every precision, with the same options.
-
-    Options that are about INT8 only are left to the cells that are.
+def jobs_from(models: Iterable[str], precisions: Sequence[str], options: Mapping[str, Value]) -> tuple[Job, ...]:
+    """Return the jobs of every network in every precision, each with the options that have an effect in its precision.
 
     Raises
     ------
     UsageError
         ``unknown-model``, ``unknown-precision``, ``bad-matrix``; ``repeated-cell``.
     """
-    return distinct(cell_from(model, precision, options) for model in models for precision in precisions)
+    return distinct(job_from(model, precision, options) for model in models for precision in precisions)
 
 
-def cell_from(model: str, precision: str, options: Mapping[str, Value], name: str | None = None) -> Cell:
-    """Return one cell; its bundle is called as ``xxdeploy export`` would call it."""
+def job_from(model: str, precision: str, options: Mapping[str, Value], name: str | None = None) -> Job:
+    """Return one job, with the options that have an effect in its precision.
+
+    Its bundle is called as by ``xxdeploy export``, with ``name`` in place of the network's.
+    """
     known = model if is_model_file(model) else find(model).name
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).stem).strip("-.") if is_model_file(model) else known
-    kept = {name: value for name, value in options.items() if precision in OPTIONS[name].scope.precisions}
+    effective = {option: value for option, value in options.items() if precision in OPTIONS[option].scope.precisions}
     target = options.get("target", "cpu")
     suffix = "" if target == "cpu" else f"-{target}"
-    return Cell(f"{name or stem}-{precision}{suffix}", known, precision, kept)
+    return Job(f"{name or stem}-{precision}{suffix}", known, precision, effective)
 
 
 def all_models() -> tuple[str, ...]:
-    """Return the names of the catalog, the smallest network first: results come early, and what fails late is rare."""
+    """Return the names of the catalog, the smallest network first, so that results and errors come early."""
     return tuple(spec.name for spec in sorted(CATALOG, key=lambda spec: spec.parameters))
 
 
-def distinct(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """Return the cells. ``UsageError``: ``repeated-cell``, two write one bundle; ``bad-matrix``, there is none."""
-    found: dict[str, Cell] = {}
-    for cell in cells:
-        if cell.name.lower() in found:
+def distinct(jobs: Iterable[Job]) -> tuple[Job, ...]:
+    """Return the jobs.
+
+    Raises
+    ------
+    UsageError
+        ``repeated-cell``: two jobs would write the same bundle; ``bad-matrix``: there are no jobs.
+    """
+    by_name: dict[str, Job] = {}
+    for job in jobs:
+        if job.name.lower() in by_name:
             raise UsageError(
-                f"{cell.name} is asked for twice",
+                f"two jobs would write the bundle {job.name}",
                 hint='name each network once; in a file give one of them another name = "..."',
                 code="repeated-cell",
             )
-        found[cell.name.lower()] = cell
-    if not found:
-        raise UsageError("the matrix is empty", hint="name a network and a precision, or use --all", code="bad-matrix")
-    return tuple(found.values())
+        by_name[job.name.lower()] = job
+    if not by_name:
+        raise UsageError("the batch is empty", hint="name a network and a precision, or use --all", code="bad-matrix")
+    return tuple(by_name.values())
 
 
-def _trace(path: Path) -> str:
-    """Return what stands for the contents of a file or folder."""
+def _fingerprint(path: Path) -> str:
+    """Return a digest of a file's contents, or of the names and sizes in a folder."""
     if path.is_file():
         return file_digest(path).hex()
     total = hashlib.sha256()
     for folder, folders, files in os.walk(path, followlinks=False):
         folders.sort()
-        for file in sorted(files):
-            whole = Path(folder, file)
-            size = whole.stat().st_size if whole.is_file() else -1
-            total.update(f"{whole.relative_to(path).as_posix()}:{size}\n".encode(errors="surrogateescape"))
+        for name in sorted(files):
+            file = Path(folder, name)
+            size = file.stat().st_size if file.is_file() else -1
+            total.update(f"{file.relative_to(path).as_posix()}:{size}\n".encode(errors="surrogateescape"))
     return total.hexdigest()

@@ -1,7 +1,7 @@
-"""One cell in a process of its own: started, watched, ended when it takes too much memory or too long.
+"""One job in a process of its own: started, watched, and ended when it takes too much memory or too long.
 
-The limit is held by looking at resident memory: ``RLIMIT_AS`` counts address space, of which TensorFlow reserves far
-more than it uses. Where there is no ``/proc`` (macOS, Windows) memory is not watched.
+The memory limit is checked against resident memory: ``RLIMIT_AS`` counts address space, of which TensorFlow reserves
+far more than it uses.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xxdeploy.batch.jobs import Cell
+import psutil
+
+from xxdeploy.batch.jobs import Job
 from xxdeploy.files import child_python
 
 _CHILD = """
@@ -25,13 +27,13 @@ import os, runpy, signal, sys
 parent = int(sys.argv.pop(1))
 if sys.platform == "linux":
     import ctypes
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: nobody works on for a parent that was killed
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: this process ends with its parent
     if os.getppid() != parent:
         sys.exit(128 + signal.SIGTERM)
 runpy.run_module("xxdeploy", run_name="__main__", alter_sys=True)
 """
 COMMAND = ("-c", _CHILD, "{parent}")
-"""Python's arguments before those of a cell; ``{parent}`` becomes the number of the process that waits for it."""
+"""Python's arguments before those of a job; ``{parent}`` becomes the number of the process that waits for it."""
 
 _GRACE_SECONDS = 10.0
 _POLL_SECONDS = 0.1
@@ -40,7 +42,11 @@ _MOST_OUTPUT = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended. ``error`` (code, message, hint) is None if it succeeded; ``document`` is its JSON."""
+    """How a process ended.
+
+    ``error`` (code, message, hint) is None if it succeeded; ``document`` is the JSON that it printed; ``peak_bytes``
+    the largest resident memory that was seen, None if it ended before the first look.
+    """
 
     status: int
     seconds: float
@@ -50,23 +56,35 @@ class Ended:
 
 
 class Running:
-    """A cell's process. ``poll`` is to be called often: it is what holds the limits."""
+    """A job's process, limited to ``memory`` bytes and ``timeout`` seconds. ``poll`` enforces both: call it often.
+
+    ``logs/NAME.out`` and ``logs/NAME.log`` are its stdout and stderr. After a request to end it has ``grace`` seconds.
+    """
 
     def __init__(
-        self, cell: Cell, out: Path, logs: Path, *, memory: int, timeout: float, command: tuple[str, ...] = COMMAND
+        self,
+        job: Job,
+        out: Path,
+        logs: Path,
+        *,
+        memory: int,
+        timeout: float,
+        command: tuple[str, ...] = COMMAND,
+        grace: float = _GRACE_SECONDS,
     ) -> None:
-        self.cell = cell
+        self.job = job
         self.memory = memory
         self._timeout = timeout
-        self._files = logs / f"{cell.name}.out", logs / f"{cell.name}.log"
+        self._grace = grace
+        self._output, self._log = logs / f"{job.name}.out", logs / f"{job.name}.log"
         self._peak: int | None = None
-        self._stopped: tuple[str, str, str] | None = None
+        self._stopped: dict[str, str] | None = None
         self._deadline = float("inf")
         self._start = time.monotonic()
         logs.mkdir(parents=True, exist_ok=True)
         words = [word.format(parent=os.getpid()) if word == "{parent}" else word for word in command]
-        python, environment = child_python(*words, *cell.arguments(out))
-        with self._files[0].open("wb") as output, self._files[1].open("wb") as log:
+        python, environment = child_python(*words, *job.arguments(out))
+        with self._output.open("wb") as output, self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 python,
                 env=environment,
@@ -77,96 +95,98 @@ class Running:
             )
 
     def poll(self) -> Ended | None:
-        """Return how it ended, None while it runs; stop it when it is over its limits."""
+        """Return how the process ended, None while it runs; stop it if it is over its limits."""
         status = self._process.poll()
         seconds = time.monotonic() - self._start
         if status is not None:
-            self._signal("SIGKILL")  # what it may have started itself
+            self._signal("SIGKILL")  # processes that it left
             return self._ended(status, seconds)
         used = resident(self._process.pid)
         if used is not None:
             self._peak = max(self._peak or 0, used)
         if self._stopped is None and used is not None and used > self.memory:
-            message = f"it took {used / 1e9:.1f} GB, more than the {self.memory / 1e9:.1f} GB it was given"
-            self._stop(message, code="memory-limit", hint="--memory-per-cell GB gives each more, if the machine has it")
+            message = f"it took {used / 1e9:.1f} GB, more than its limit of {self.memory / 1e9:.1f} GB"
+            hint = "--memory-per-cell GB gives each job more, if the machine has it"
+            # Memory that grows may be exhausted within the usual grace.
+            self._stop(message, hint, code="memory-limit", grace=min(1.0, self._grace))
         elif self._stopped is None and seconds > self._timeout:
             message = f"it was not done after {self._timeout:.0f} s"
-            self._stop(message, code="timeout", hint="--timeout SECONDS gives it longer")
+            self._stop(message, "--timeout SECONDS gives it longer", code="timeout", grace=self._grace)
         elif time.monotonic() > self._deadline:
             self._signal("SIGKILL")
         return None
 
     def stop(self) -> None:
-        """End it and wait: it first removes what it had half made, and is killed if that takes long."""
+        """End the process and wait for it: it removes what is half made, and is killed if that takes too long."""
         self._signal("SIGTERM")
         try:
-            self._process.wait(_GRACE_SECONDS)
+            self._process.wait(self._grace)
         except subprocess.TimeoutExpired:
             self._signal("SIGKILL")
             self._process.wait()
         self._signal("SIGKILL")
 
-    def _stop(self, message: str, *, code: str, hint: str) -> None:
-        self._stopped = code, message, hint
-        # Memory that is growing leaves no time to be polite.
-        self._deadline = time.monotonic() + (_GRACE_SECONDS if code == "timeout" else 1.0)
+    def _stop(self, message: str, hint: str, *, code: str, grace: float) -> None:
+        self._stopped = {"code": code, "message": message, "hint": hint}
+        self._deadline = time.monotonic() + grace
         self._signal("SIGTERM")
 
     def _signal(self, name: str) -> None:
+        """Signal all processes of the job; on Windows, which has no signals, end them."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if os.name == "posix":
                 os.killpg(self._process.pid, getattr(signal, name))
-            elif self._process.poll() is None:
-                self._process.terminate()
+            else:
+                for process in _tree(self._process.pid):
+                    process.kill()
 
     def _ended(self, status: int, seconds: float) -> Ended:
-        document, error = None, None
-        if self._stopped is not None:
-            code, message, hint = self._stopped
-            error = {"code": code, "message": message, "hint": hint}
-        elif status == 0:
-            document = _json_of(_read(self._files[0]))
+        document, error = None, self._stopped
+        if error is None and status == 0:
+            document = _json_of(_read(self._output))
             if document is None:
-                error = _error("it ended without a result", self._files[1], code="no-result")
-        else:
-            error = _reported(self._files[1]) or _error(_how(status), self._files[1], code="crashed")
+                error = _error("it ended without a result", self._log, code="no-result")
+        elif error is None:
+            error = _reported(self._log) or _error(_how(status), self._log, code="crashed")
         return Ended(status, seconds, self._peak, document, error)
 
 
-def run_cell(
-    cell: Cell, out: Path, logs: Path, *, memory: int, timeout: float, command: tuple[str, ...] = COMMAND
+def run_job(
+    job: Job,
+    out: Path,
+    logs: Path,
+    *,
+    memory: int,
+    timeout: float,
+    command: tuple[str, ...] = COMMAND,
+    grace: float = _GRACE_SECONDS,
 ) -> Ended:
-    """Run one cell to its end, within its limits."""
-    running = Running(cell, out, logs, memory=memory, timeout=timeout, command=command)
-    return wait(running.poll, running.stop)
-
-
-def wait(poll: Callable[[], Ended | None], stop: Callable[[], None]) -> Ended:
-    """Poll until it has ended; whatever interrupts this ends it."""
+    """Run one job to its end, within the limits of :class:`Running`; an exception meanwhile ends its process."""
+    running = Running(job, out, logs, memory=memory, timeout=timeout, command=command, grace=grace)
     try:
-        while (ended := poll()) is None:
+        while (ended := running.poll()) is None:
             time.sleep(_POLL_SECONDS)
     except BaseException:
-        stop()
+        running.stop()
         raise
     return ended
 
 
-def resident(session: int) -> int | None:
-    """Return the resident bytes of all processes of a session, None where the system does not tell."""
-    proc = Path("/proc")
-    if not (proc / "self" / "stat").exists():
-        return None
-    pages = 0
-    for folder in proc.iterdir():
-        if not folder.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # After the name, which may hold spaces and brackets: state ppid pgrp session ...; rss is the 22nd.
-            fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            if int(fields[3]) == session:
-                pages += int(fields[21])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def resident(process: int) -> int | None:
+    """Return the resident bytes of a process and its descendants, None if it is gone."""
+    sizes = []
+    for member in _tree(process):
+        with contextlib.suppress(psutil.Error):
+            sizes.append(int(member.memory_info().rss))
+    return sum(sizes) if sizes else None
+
+
+def _tree(process: int) -> list[psutil.Process]:
+    try:
+        root = psutil.Process(process)
+        return [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return []
 
 
 def _read(path: Path) -> str:
@@ -185,7 +205,7 @@ def _json_of(text: str) -> Mapping[str, Any] | None:
 
 
 def _reported(log: Path) -> dict[str, str] | None:
-    """Return the error that ``--json`` wrote as the last line of stderr, behind what libraries wrote."""
+    """Return the error that ``--json`` wrote as the last JSON line of stderr, after the words of libraries."""
     for line in reversed(_read(log).splitlines()):
         value = _json_of(line) if line.startswith("{") else None
         error = value.get("error") if value else None

@@ -1,19 +1,21 @@
-"""Runs a matrix: as many cells at once as memory and processors allow, each to its end, whatever becomes of others."""
+"""Runs the jobs of a batch: as many at once as memory and processors allow; a failed job does not stop the others."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+import psutil
+
 from xxdeploy.batch.cards import card_from_bundle, text_from_card
-from xxdeploy.batch.jobs import Cell
+from xxdeploy.batch.jobs import Job
 from xxdeploy.batch.process import COMMAND, Ended, Running
-from xxdeploy.batch.records import CellRecord, Records, manifest_digest, only_run
+from xxdeploy.batch.records import JobRecord, Records, manifest_digest, only_run
 from xxdeploy.errors import UsageError, XXDeployError
 from xxdeploy.files import write_atomic
 
@@ -22,85 +24,98 @@ RESULTS = "results"
 _POLL_SECONDS = 0.1
 _SHARE_OF_MEMORY = 0.85
 
-OnCell = Callable[[Cell, CellRecord], None]
-"""Called as each cell ends, or is found to be finished."""
+OnJob = Callable[[Job, JobRecord], None]
+"""Called as each job ends, or is skipped because an earlier run finished it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a matrix may use.
+class Resources:
+    """The limits of a batch.
 
-    ``jobs`` cells at once; ``memory`` bytes for all of them together; ``cell_memory`` bytes for each (None: by its
-    number of weights); ``timeout`` seconds for each.
+    Attributes
+    ----------
+    parallel : int
+        Jobs at once.
+    memory : int
+        Bytes for all jobs together.
+    job_memory : int | None
+        Bytes for each job; None: by its number of weights.
+    timeout : float
+        Seconds for each job.
+
+    Raises
+    ------
+    UsageError
+        ``bad-limits``.
     """
 
-    jobs: int
+    parallel: int
     memory: int
-    cell_memory: int | None = None
+    job_memory: int | None = None
     timeout: float = TIMEOUT
 
     def __post_init__(self) -> None:
-        if self.jobs < 1 or self.memory < 1 or (self.cell_memory or 1) < 1 or not self.timeout > 0:
+        if self.parallel < 1 or self.memory < 1 or (self.job_memory or 1) < 1 or not self.timeout > 0:
             raise UsageError(
-                "a matrix needs at least one job, some memory and some time",
+                "a batch needs at least one job at once, some memory and some time",
                 hint="--jobs 1 or more; --memory, --memory-per-cell in GB and --timeout in seconds above 0",
                 code="bad-limits",
             )
 
-    def of(self, cell: Cell) -> int:
-        """Return the bytes that one cell gets: never more than there are for all."""
-        return min(self.cell_memory or cell.memory, self.memory)
+    def bytes_for(self, job: Job) -> int:
+        """Return the memory limit of one job in bytes: at most that of all jobs together."""
+        return min(self.job_memory or job.memory, self.memory)
 
 
-Executor: TypeAlias = Callable[[Sequence[Cell], Path, Path, Limits], Iterator[tuple[Cell, Ended]]]
-"""Runs cells somewhere, given the folder of bundles and that of logs; yields each with how it ended, in any order."""
+Executor: TypeAlias = Callable[[Sequence[Job], Path, Path, Resources], Iterator[tuple[Job, Ended]]]
+"""Runs jobs, given the folder of bundles and the folder of logs; yields each job with how it ended, in any order."""
 
 
-def default_limits(
-    *, jobs: int | None = None, memory: int | None = None, cell_memory: int | None = None, timeout: float | None = None
-) -> Limits:
-    """Fill in what this machine allows: half its processors, as each cell uses several, and 85 % of free memory."""
+def default_resources(
+    *,
+    parallel: int | None = None,
+    memory: int | None = None,
+    job_memory: int | None = None,
+    timeout: float | None = None,
+) -> Resources:
+    """Fill in the limits of this machine: half its processors, as each job uses several, and 85 % of free memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    free = int(_SHARE_OF_MEMORY * free_memory())
-    return Limits(
-        max(1, cores // 2) if jobs is None else jobs,
-        free if memory is None else memory,
-        cell_memory,
+    return Resources(
+        max(1, cores // 2) if parallel is None else parallel,
+        int(_SHARE_OF_MEMORY * free_memory()) if memory is None else memory,
+        job_memory,
         TIMEOUT if timeout is None else timeout,
     )
 
 
 def free_memory() -> int:
-    """Return the bytes that can be used here: what Linux says is available, within the control group's limit."""
-    available = 8_000_000_000  # where nothing can be asked
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        info = Path("/proc/meminfo").read_text()
-        available = 1024 * int(info.split("MemAvailable:")[1].split()[0])
-    with contextlib.suppress(OSError, ValueError):
+    """Return the bytes that are available, also within the control group's limit."""
+    available = int(psutil.virtual_memory().available)
+    with contextlib.suppress(OSError, ValueError):  # no control group, or "max", which is no limit
         group = Path("/sys/fs/cgroup")
-        most = int((group / "memory.max").read_text())  # "max" is no number: no limit
-        available = min(available, most - int((group / "memory.current").read_text()))
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        available = min(available, limit - used)
     return max(available, 1)
 
 
-def run_matrix(
-    cells: Sequence[Cell],
+def run_jobs(
+    jobs: Sequence[Job],
     out: Path,
-    limits: Limits,
+    resources: Resources,
     *,
     force: bool = False,
-    on_cell: OnCell | None = None,
+    on_job: OnJob | None = None,
     execute: Executor | None = None,
-) -> tuple[CellRecord, ...]:
-    """Make the bundle, the record and the card of every cell that is not finished yet.
+) -> tuple[JobRecord, ...]:
+    """Make the bundle, the record and the card of every job that is not finished yet.
 
-    Bundles land in ``OUT/NAME``, cards in ``OUT/results/NAME.json``. ``force`` repeats finished cells and replaces
-    bundles that no matrix made. ``execute`` runs them elsewhere (``batch/dask.py``).
+    Bundles are written to ``OUT/NAME``, cards to ``OUT/results/NAME.json``. ``force`` repeats finished jobs and
+    replaces bundles that no batch made. ``execute`` runs the jobs elsewhere (``batch/dask.py``).
 
     Returns
     -------
-    tuple[CellRecord, ...]
-        In the order of ``cells``. A cell that failed has ``state`` ``failed``: nothing is raised for it.
+    tuple[JobRecord, ...]
+        In the order of ``jobs``. A job that failed has the state ``failed``: nothing is raised for it.
 
     Raises
     ------
@@ -108,103 +123,90 @@ def run_matrix(
         ``matrix-running``, ``output-unwritable``.
     """
     out = out.resolve()
-    records, found = Records(out), dict[str, CellRecord]()
-    report = on_cell or (lambda _cell, _record: None)
+    records, results = Records(out), dict[str, JobRecord]()
+    report = on_job or (lambda _job, _record: None)
 
-    def end(cell: Cell, record: CellRecord) -> None:
-        found[cell.name] = record
-        report(cell, record)
+    def end(job: Job, record: JobRecord) -> None:
+        results[job.name] = record
+        report(job, record)
 
     with only_run(out):
         todo, digests = [], {}
-        for cell in cells:
-            digests[cell.name] = digest = cell.digest
-            if not force and (known := records.finished(cell, digest)) is not None:
-                _write_card(out, cell, known)  # a card that was deleted comes back
-                end(cell, replace(known, again=True))
-            elif not force and not records.owns(cell):
-                # Not written down: the record of what made the bundle stays what it is.
-                end(cell, CellRecord(cell.name, digest, "failed", error=_EXISTS))
+        for job in jobs:
+            digests[job.name] = digest = job.digest
+            if not force and (known := records.finished(job, digest)) is not None:
+                _write_card(out, job, known)  # restores a card that was deleted
+                end(job, replace(known, again=True))
+            elif not force and not records.owns(job):
+                # Not written to disk: the record of the bundle's maker is kept.
+                end(job, JobRecord(job.name, digest, "failed", error=_EXISTS))
             else:
-                todo.append(cell)
-        for cell in todo:  # from here on what lies in its place is ours
-            records.write(cell, CellRecord(cell.name, digests[cell.name], "begun"))
-        for cell, ended in (execute or execute_here)(todo, out, records.folder, limits):
-            record = _record(cell, digests[cell.name], out, ended)
-            _write_card(out, cell, record)
-            records.write(cell, record)
-            end(cell, record)
-    return tuple(found[cell.name] for cell in cells)
+                todo.append(job)
+        for job in todo:  # from here on, this run owns the folders of its bundles
+            records.write(job, JobRecord(job.name, digests[job.name], "begun"))
+        for job, ended in (execute or execute_here)(todo, out, records.folder, resources):
+            record = _record(job, digests[job.name], out, ended)
+            _write_card(out, job, record)
+            records.write(job, record)
+            end(job, record)
+    return tuple(results[job.name] for job in jobs)
 
 
 _EXISTS = {
     "code": "output-exists",
-    "message": "a bundle is there that no matrix made",
+    "message": "the folder has a bundle that no batch made",
     "hint": "--force replaces it, --out DIR writes elsewhere",
 }
 
 
 def execute_here(
-    cells: Sequence[Cell], out: Path, logs: Path, limits: Limits, command: tuple[str, ...] = COMMAND
-) -> Iterator[tuple[Cell, Ended]]:
-    """Run cells on this machine. The first that fits into the memory that is left begins; a large one waits.
+    jobs: Sequence[Job], out: Path, logs: Path, resources: Resources, command: tuple[str, ...] = COMMAND
+) -> Iterator[tuple[Job, Ended]]:
+    """Run jobs on this machine, the first that fits into the free memory first.
 
-    When the caller stops, the cells that run are stopped, too.
+    If the caller stops iterating, the running jobs are stopped, too.
     """
-    waiting, running = list(cells), list[Running]()
+    waiting, running = list(jobs), list[Running]()
     try:
         while waiting or running:
-            left = limits.memory - sum(each.memory for each in running)
-            fitting = (cell for cell in waiting if limits.of(cell) <= left)
-            if len(running) < limits.jobs and (cell := next(fitting, None)) is not None:
-                waiting.remove(cell)
-                running.append(
-                    Running(
-                        cell,
-                        out / cell.name,
-                        logs,
-                        memory=limits.of(cell),
-                        timeout=limits.timeout,
-                        command=command,
-                    )
-                )
+            left = resources.memory - sum(process.memory for process in running)
+            fitting = (job for job in waiting if resources.bytes_for(job) <= left)
+            if len(running) < resources.parallel and (job := next(fitting, None)) is not None:
+                waiting.remove(job)
+                memory, timeout = resources.bytes_for(job), resources.timeout
+                running.append(Running(job, out / job.name, logs, memory=memory, timeout=timeout, command=command))
                 continue
-            ended = [(each, result) for each in running if (result := each.poll()) is not None]
-            for each, result in ended:
-                running.remove(each)
-                yield each.cell, result
+            ended = [(process, result) for process in running if (result := process.poll()) is not None]
+            for process, result in ended:
+                running.remove(process)
+                yield process.job, result
             if not ended:
                 time.sleep(_POLL_SECONDS)
     finally:
-        _stop(running)
+        for process in running:
+            process.stop()
 
 
-def _stop(running: Iterable[Running]) -> None:
-    for each in running:
-        each.stop()
-
-
-def _record(cell: Cell, digest: str, out: Path, ended: Ended) -> CellRecord:
-    bundle = out / cell.name
-    there = manifest_digest(bundle)  # where it failed, what an earlier run left
-    base = CellRecord(cell.name, digest, "failed", round(ended.seconds, 1), ended.peak_bytes, there)
+def _record(job: Job, digest: str, out: Path, ended: Ended) -> JobRecord:
+    bundle = out / job.name
+    manifest = manifest_digest(bundle)  # of an earlier run, if this one failed
+    record = JobRecord(job.name, digest, "failed", round(ended.seconds, 1), ended.peak_bytes, manifest)
     if ended.error is not None:
-        return replace(base, error=ended.error)
+        return replace(record, error=ended.error)
     try:
-        card = card_from_bundle(cell, bundle)
+        card = card_from_bundle(job, bundle)
     except XXDeployError as error:
-        return replace(base, error={"code": error.code, "message": error.message, "hint": error.hint})
+        return replace(record, error={"code": error.code, "message": error.message, "hint": error.hint})
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"its bundle cannot be read: {type(error).__name__}: {error}"
-        return replace(base, error={"code": "no-result", "message": message, "hint": "look into its log"})
-    return replace(base, state="done", card=card)
+        return replace(record, error={"code": "no-result", "message": message, "hint": "look into its log"})
+    return replace(record, state="done", card=card)
 
 
-def _write_card(out: Path, cell: Cell, record: CellRecord) -> None:
+def _write_card(out: Path, job: Job, record: JobRecord) -> None:
     if record.card is None:
         return
-    path = out / RESULTS / f"{cell.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = out / RESULTS / f"{job.name}.json"
     text = text_from_card(dict(record.card))
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_atomic(path, text)

@@ -1,15 +1,15 @@
-"""The matrix in a TOML file. It may come from somebody else: everything in it is checked, nothing is run.
+"""The batch in a TOML file. A file may come from somebody else: everything in it is checked, and no code is run.
 
 ::
 
     precisions = ["fp32", "int8"]
 
-    [options]                      # of every network, by their names on the command line
+    [options]                      # of every network, under their names on the command line
     weights = "none"
 
     [[network]]
     model = "mobilenetv2"
-    precisions = ["int8"]          # instead of those above
+    precisions = ["int8"]          # instead of the list above
     name = "mobilenetv2-small"     # of the bundle, by default that of the network
     options = { alpha = 0.35, weights = "none" }
 """
@@ -20,16 +20,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xxdeploy.batch.jobs import Cell, cell_from, distinct, is_model_file
+from xxdeploy.batch.jobs import Job, distinct, is_model_file, job_from
 from xxdeploy.exporter.option_fields import PRECISIONS, Value
 from xxdeploy.exporter.options import OPTIONS
 from xxdeploy.files import TomlFile
 
-MAX_CELLS = 1000
-
-
+MAX_JOBS = 1000
 _FILE = TomlFile(
-    noun="the matrix",
+    noun="the batch file",
     missing_code="no-matrix",
     missing_hint="give a .toml file, names of networks, or --all",
     bad_code="bad-matrix",
@@ -37,11 +35,11 @@ _FILE = TomlFile(
 )
 
 
-def cells_from_file(path: Path, given: Mapping[str, Value], precisions: tuple[str, ...] | None) -> tuple[Cell, ...]:
-    """Read the cells that a TOML file describes; its paths are relative to it.
+def jobs_from_file(path: Path, given: Mapping[str, Value], precisions: tuple[str, ...] | None) -> tuple[Job, ...]:
+    """Read the jobs that a TOML file describes; its paths are relative to it.
 
-    ``given`` (of the command line) goes before ``[options]``, and a network's own options before both;
-    ``precisions`` before the file's.
+    A network's own options override ``given`` (of the command line), which override ``[options]``; ``precisions``
+    overrides those of the file.
 
     Raises
     ------
@@ -56,7 +54,7 @@ def cells_from_file(path: Path, given: Mapping[str, Value], precisions: tuple[st
     networks = values.get("network")
     if not isinstance(networks, list) or not networks:
         raise _FILE.bad(path, "it has no [[network]]")
-    cells: list[Cell] = []
+    jobs: list[Job] = []
     for number, network in enumerate(networks, start=1):
         where = f"network {number}"
         if not isinstance(network, dict):
@@ -70,10 +68,10 @@ def cells_from_file(path: Path, given: Mapping[str, Value], precisions: tuple[st
         wanted = precisions or _precisions(path, where, network.get("precisions", list(usual)))
         options = common | _options(path, where, network.get("options", {}))
         model = str(path.parent / model) if is_model_file(model) else model
-        cells += [cell_from(model, precision, options, name) for precision in wanted]
-        if len(cells) > MAX_CELLS:
-            raise _FILE.bad(path, f"it asks for more than {MAX_CELLS} bundles")
-    return distinct(cells)
+        jobs += [job_from(model, precision, options, name) for precision in wanted]
+        if len(jobs) > MAX_JOBS:
+            raise _FILE.bad(path, f"it asks for more than {MAX_JOBS} bundles")
+    return distinct(jobs)
 
 
 def _options(path: Path, where: str, values: Any) -> dict[str, Value]:

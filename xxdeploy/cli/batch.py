@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xxdeploy.cli.output import console, print_json, print_line, print_table
+from xxdeploy.cli.output import console, measured_columns, print_json, print_line, print_table
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.exporter.option_fields import given_in
+from xxdeploy.exporter.option_fields import PRECISIONS, given_in
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
-    from xxdeploy.batch.jobs import Cell
-    from xxdeploy.batch.records import CellRecord
-    from xxdeploy.batch.run import Limits
+    from xxdeploy.batch.jobs import Job
+    from xxdeploy.batch.records import JobRecord
     from xxdeploy.cli.export import BatchRequest
-    from xxdeploy.exporter.option_fields import Option, Value
+    from xxdeploy.exporter.option_fields import Value
 
 _GB = 10**9
 
@@ -59,24 +59,25 @@ def export_batch(models: Sequence[str], groups: Iterable[Any], request: BatchReq
         What is wrong with the request, before anything runs.
     """
     with extra("export"):
-        from xxdeploy.batch.run import default_limits, run_matrix
+        from xxdeploy.batch.run import default_resources, run_jobs
         from xxdeploy.batch.summary import write_summary
-    given = given_in(groups)
-    force = any(option.name == "force" for option in given)
-    cells = _cells(models, given, request)
-    limits = default_limits(
-        jobs=request.jobs,
+    given = {option.name: value for option, value in given_in(groups).items()}
+    jobs = _jobs(models, given, request)
+    resources = default_resources(
+        parallel=request.jobs,
         memory=_bytes(request.memory),
-        cell_memory=_bytes(request.job_memory),
+        job_memory=_bytes(request.job_memory),
         timeout=request.timeout,
     )
-    out = request.out or Path("exports")
-    line = _Lines(len(cells), silent=request.as_json)
-    if request.cluster is not None:
-        records = _on_cluster(request.cluster, cells, out, limits, line, force=force)
-    else:
-        records = run_matrix(cells, out, limits, force=force, on_cell=line)
-    paths = write_summary(cells, records, out)
+    out, line = request.out or Path("exports"), _Lines(len(jobs), silent=request.as_json)
+    with ExitStack() as stack:
+        execute = None
+        if request.cluster is not None:
+            from xxdeploy.batch.dask import ClusterExecutor, cluster
+
+            execute = ClusterExecutor(stack.enter_context(cluster(request.cluster)))
+        records = run_jobs(jobs, out, resources, force="force" in given, on_job=line, execute=execute)
+    paths = write_summary(jobs, records, out)
     if request.as_json:
         print_json({"cells": records, "summary": paths})
     else:
@@ -89,52 +90,42 @@ def export_batch(models: Sequence[str], groups: Iterable[Any], request: BatchReq
         )
 
 
-def _cells(models: Sequence[str], given: dict[Option, Value], request: BatchRequest) -> tuple[Cell, ...]:
-    from xxdeploy.batch.jobs import SET_BY_BATCH, all_models, cells_from
-    from xxdeploy.batch.toml_file import cells_from_file
+def _jobs(models: Sequence[str], given: Mapping[str, Value], request: BatchRequest) -> tuple[Job, ...]:
+    from xxdeploy.batch.jobs import SET_BY_BATCH, all_models, jobs_from
+    from xxdeploy.batch.toml_file import jobs_from_file
 
-    flags = tuple(option.name for option in given if option.name in ("fp16", "int8"))
-    precisions: tuple[str, ...] | None = flags[::-1] or None
+    flags = tuple(precision for precision in PRECISIONS if precision in given)
+    precisions: tuple[str, ...] | None = flags or None
     if request.precisions is not None:
         if flags:
             raise UsageError(
                 f"--precisions and --{flags[0]} are given", hint="leave one of them out", code="bad-matrix"
             )
         precisions = tuple(dict.fromkeys(word.strip() for word in request.precisions.split(",")))
-    options = {
-        option.name: str(value) if isinstance(value, Path) else value
-        for option, value in given.items()
-        if option.name not in SET_BY_BATCH
+    options: dict[str, Value] = {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in given.items()
+        if name not in SET_BY_BATCH
     }
     files = [model for model in models if model.lower().endswith(".toml")]
     if files and len(models) > 1:
         raise UsageError(f"{files[0]} and other names are given", hint="give a batch file alone", code="bad-matrix")
     if files:
-        return cells_from_file(Path(files[0]), options, precisions)
-    return cells_from(all_models() if request.every else models, precisions or ("fp32",), options)
+        return jobs_from_file(Path(files[0]), options, precisions)
+    return jobs_from(all_models() if request.every else models, precisions or ("fp32",), options)
 
 
 def _bytes(gigabytes: float | None) -> int | None:
     return None if gigabytes is None else int(gigabytes * _GB)
 
 
-def _on_cluster(
-    address: str, cells: tuple[Cell, ...], out: Path, limits: Limits, line: _Lines, *, force: bool
-) -> tuple[CellRecord, ...]:
-    from xxdeploy.batch.dask import ClusterExecutor, cluster
-    from xxdeploy.batch.run import run_matrix
-
-    with cluster(address) as client:
-        return run_matrix(cells, out, limits, force=force, on_cell=line, execute=ClusterExecutor(client))
-
-
 class _Lines:
-    """A line on stderr as each cell ends."""
+    """A line on stderr as each job ends."""
 
     def __init__(self, total: int, *, silent: bool) -> None:
         self._total, self._done, self._silent = total, 0, silent
 
-    def __call__(self, cell: Cell, record: CellRecord) -> None:
+    def __call__(self, job: Job, record: JobRecord) -> None:
         from xxdeploy.batch.summary import summary_row
         from xxdeploy.cli.failure import printable
 
@@ -144,16 +135,14 @@ class _Lines:
         row = summary_row(record)
         facts = row.problem or ", ".join(text for text in (row.size, row.seconds, row.memory) if text != "-")
         place = f"{self._done:{len(str(self._total))}}/{self._total}"
-        console(stderr=True).print(printable(f"{place} {cell.name}: {row.state}, {facts}"), soft_wrap=True)
+        console(stderr=True).print(printable(f"{place} {job.name}: {row.state}, {facts}"), soft_wrap=True)
 
 
-def _show(records: Sequence[CellRecord], paths: tuple[Path, Path]) -> None:
+def _show(records: Sequence[JobRecord], paths: tuple[Path, Path]) -> None:
     from xxdeploy.batch.summary import HEADINGS, summary_row
 
     rows = [summary_row(record) for record in records]
-    table = [row.cells for row in rows]
-    kept = [column for column in range(len(HEADINGS)) if {cells[column] for cells in table} != {"-"}]
-    print_table([HEADINGS[column] for column in kept], [[cells[column] for column in kept] for cells in table], left=2)
+    print_table(*measured_columns(HEADINGS, [row.columns for row in rows]), left=2)
     for row in rows:
         if row.problem:
             print_line(f"{row.name}: {row.problem}", hang=2)

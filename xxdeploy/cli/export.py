@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
-from xxdeploy.cli.output import AsJson, milliseconds, print_json, print_line, print_rows, print_table, share
+from xxdeploy.cli.output import (
+    AsJson,
+    measured_columns,
+    milliseconds,
+    print_json,
+    print_line,
+    print_rows,
+    print_table,
+    share,
+)
 from xxdeploy.exporter.options import (
     FIELD_NAMES,
     Budgets,
@@ -136,7 +145,7 @@ def _show(result: ExportResult) -> None:
 
 
 def _show_rungs(rungs: Sequence[Rung]) -> None:
-    """Print the ladder: what each rung gave on the selection images, and what it costs on the device."""
+    """Print the ladder: the accuracy of each rung on the selection images, and its time on this machine."""
     features = rungs[0].comparison.agreement is None
     headings = ("rung", "", "SQNR" if features else "agreement", "KL", "drop", "p50", "of float", "made in")
     table = [
@@ -152,8 +161,8 @@ def _show_rungs(rungs: Sequence[Rung]) -> None:
         )
         for rung in rungs
     ]
-    print_line(f"INT8 beside float on {rungs[0].comparison.images} images:")
-    print_table(*_measured(headings, table), left=2)
+    print_line(f"INT8 compared with float on {rungs[0].comparison.images} images:")
+    print_table(*measured_columns(headings, table), left=2)
     print_line()
 
 
@@ -162,10 +171,10 @@ def _decibels(value: float | None) -> str:
 
 
 def _show_parities(parities: Sequence[Parity], *, features: bool) -> None:
-    """Print how far each stage is from Keras: of ONNX Runtime's optimizations off and on, the worse."""
+    """Print how far each stage is from Keras: the worse of ONNX Runtime's optimizations off and on."""
     from xxdeploy.results import worst_parities
 
-    headings = (f"beside {parities[0].reference}", "images", "largest difference", "cosine", "agreement")
+    headings = (f"compared with {parities[0].reference}", "images", "largest difference", "cosine", "agreement")
     table = [
         (
             title,
@@ -176,10 +185,4 @@ def _show_parities(parities: Sequence[Parity], *, features: bool) -> None:
         )
         for title, parity in worst_parities(parities).items()
     ]
-    print_table(*_measured(headings, table))
-
-
-def _measured(headings: Sequence[str], table: Sequence[Sequence[str]]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-    """Leave out the columns in which there is nothing."""
-    kept = [index for index in range(len(headings)) if {row[index] for row in table} != {"-"}]
-    return [headings[index] for index in kept], [[row[index] for index in kept] for row in table]
+    print_table(*measured_columns(headings, table))

@@ -61,16 +61,27 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left:
 
 def print_rows(rows: Sequence[TableRow]) -> None:
     """Print the closing table: what each runner weighs, takes and gets right."""
-    columns = [
-        ("runner", [row.runner for row in rows]),
-        ("size", [megabytes(row.size_bytes) for row in rows]),
-        ("p50", [milliseconds(row.latency_p50_ms) for row in rows]),
-        ("top-1", [share(row.top1) for row in rows]),
-        ("top-5", [share(row.top5) for row in rows]),
-        ("agreement", [share(row.agreement) for row in rows]),
+    headings = ("runner", "size", "p50", "top-1", "top-5", "agreement")
+    table = [
+        (
+            row.runner,
+            megabytes(row.size_bytes),
+            milliseconds(row.latency_p50_ms),
+            share(row.top1),
+            share(row.top5),
+            share(row.agreement),
+        )
+        for row in rows
     ]
-    measured = [(heading, cells) for heading, cells in columns if set(cells) != {"-"}]
-    print_table([heading for heading, _ in measured], list(zip(*(cells for _, cells in measured), strict=True)))
+    print_table(*measured_columns(headings, table))
+
+
+def measured_columns(
+    headings: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return the headings and rows of a table without the columns whose values are all ``-``."""
+    kept = [column for column in range(len(headings)) if {row[column] for row in rows} != {"-"}]
+    return [headings[column] for column in kept], [[row[column] for column in kept] for row in rows]
 
 
 def print_facts(facts: Mapping[str, str]) -> None:

@@ -136,11 +136,11 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def check_choice(group: Any, name: str) -> None:
-    """Raise ``UsageError`` ``unknown-NAME`` unless a field has one of the values of its ``Literal`` type."""
+def check_choice(group: Any, name: str, *, code: str) -> None:
+    """Raise ``UsageError`` unless a field has one of the values of its ``Literal`` type."""
     value, choices = getattr(group, name), typing.get_args(_without_none(typing.get_type_hints(type(group))[name]))
     if value is not None and value not in choices:
-        raise UsageError(f"there is no {name} {value!r}", hint=f"--{name} {'|'.join(choices)}", code=f"unknown-{name}")
+        raise UsageError(f"there is no {name} {value!r}", hint=f"--{name} {'|'.join(choices)}", code=code)
 
 
 def _kind(hint: Any) -> type:

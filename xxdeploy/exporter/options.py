@@ -82,7 +82,7 @@ class NetworkOptions:
     )
 
     def __post_init__(self) -> None:
-        check_choice(self, "task")
+        check_choice(self, "task", code="unknown-task")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class PrecisionOptions:
     )
 
     def __post_init__(self) -> None:
-        check_choice(self, "cpu")
+        check_choice(self, "cpu", code="unknown-cpu")
         if self.ranges is not None and self.method is not None:
             raise UsageError(
                 f"--method {self.method} chooses ranges, and --ranges {self.ranges} contains them",

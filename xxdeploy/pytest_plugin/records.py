@@ -89,7 +89,7 @@ def check_drift(root: Path, manifest: Manifest, earlier: Path) -> dict[str, str]
 
 def _card(root: Path, manifest: Manifest) -> dict[str, Any]:
     from xxdeploy.batch.cards import card_from_bundle
-    from xxdeploy.batch.jobs import Cell
+    from xxdeploy.batch.jobs import Job
 
-    cell = Cell(manifest.name, str(manifest.source.get("model")), manifest.variants[0].precision, {})
-    return card_from_bundle(cell, root)
+    job = Job(manifest.name, str(manifest.source.get("model")), manifest.variants[0].precision, {})
+    return card_from_bundle(job, root)
