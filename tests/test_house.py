@@ -61,6 +61,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     #
     #
     # quantize
+    "quantize/policy.py": "quantize/test_placement.py",
     #
     #
     # report

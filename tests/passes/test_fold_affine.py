@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphnets import apply, random_feeds
+from graphnets import NCHW, apply, network, random_feeds, run_passes
 
 from xxdeploy.passes.fold_affine import fold_affine, split_batch_norm
 from xxdeploy.passes.remove_dead import remove_dead
@@ -143,3 +143,29 @@ def test_batch_norm_of_unknown_rank_is_left() -> None:
     {{ z = Reshape(x, shape) y = BatchNormalization(z, gamma, beta, mean, variance) }}"""
     feeds = {"x": np.ones((3, 8), np.float32), "shape": np.array([3, 4, 2, 1])}
     assert apply(text, split_batch_norm, feeds=feeds, variance=variance()).changed == (0,)
+
+
+def test_batch_norm_folds_into_the_convolution_before_it() -> None:
+    body = "c = Conv(x, w) y = BatchNormalization<epsilon=0.001>(c, g, b, m, v)"
+    weights = {"w": (4, 3, 3, 3), "g": (4,), "b": (4,), "m": (4,), "v": np.array([1, 2, 3, 4], np.float32)}
+    operators, counts = run_passes(network(NCHW, body, **weights), split_batch_norm, fold_affine)
+    assert (operators, counts) == (["Conv"], [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("body", "arrays"),
+    [
+        ("c = Conv(x, w) r = Relu(c) s = Mul(c, f) y = Add(r, s)", {"f": (4, 1, 1)}),  # read twice
+        ("c = Conv(x, w) y = Mul(c, f)", {"f": (1, 1, 4, 4)}),  # per pixel, not per channel
+        ("c = Conv(x, w) r = Relu(c) y = Mul(r, f)", {"f": (4, 1, 1)}),  # an activation between
+    ],
+)
+def test_fold_affine_leaves_what_is_not_a_layer_of_its_own(body: str, arrays: dict[str, object]) -> None:
+    _, (count,) = run_passes(network(NCHW, body, w=(4, 3, 3, 3), **arrays), fold_affine)
+    assert count == 0
+
+
+def test_a_shared_weight_is_folded_for_one_reader_only() -> None:
+    body = "a = Conv(x, w) b = Mul(a, f) c = Conv(x, w) y = Add(b, c)"
+    operators, (count,) = run_passes(network(NCHW, body, w=(4, 3, 3, 3), f=(4, 1, 1)), fold_affine)
+    assert (operators, count) == (["Conv", "Conv", "Add"], 1)

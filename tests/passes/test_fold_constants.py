@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from graphnets import apply, parse
+from graphnets import NCHW, apply, network, parse, run_passes
 
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -110,3 +110,9 @@ def test_strings_survive() -> None:
     result = apply(OnnxModel.from_proto(proto), fold_constants, same=False)
     assert result.changed == (1,)
     assert list(result.arrays["same"]) == ["a", "bc"]
+
+
+def test_fold_constants_computes_once_and_leaves_what_depends_on_the_input() -> None:
+    body = "t = Transpose<perm=[3,2,0,1]>(k) s = Sqrt(v) w = Mul(t, s) y = Conv(x, w)"
+    operators, (count,) = run_passes(network(NCHW, body, k=(3, 3, 3, 4), v=np.float32(2.0)), fold_constants)
+    assert (operators, count) == (["Conv"], 3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
-from graphnets import apply, assert_same, parse, random_feeds, run
+from graphnets import NCHW, SAME, apply, assert_same, network, parse, random_feeds, run, run_passes
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from xxdeploy.passes.fold_pad import ALMOST_ZERO, fold_pad
@@ -159,3 +159,29 @@ def test_almost_zero_vanishes_in_every_sum() -> None:
         zero, other = np.array([value, 1e-3], tensor_dtype_to_np_dtype(kind))
         assert zero > 0
         assert zero + other == other
+
+
+PADS_OF_FOUR = np.array([0, 0, 1, 1, 0, 0, 2, 2])
+
+
+@pytest.mark.parametrize(
+    ("body", "folded"),
+    [
+        ("p = Pad(x, pads) y = Conv<kernel_shape=[3,3], strides=[2,2]>(p, w)", 1),
+        ("p = Pad(x, pads) y = AveragePool<kernel_shape=[3,3]>(p)", 1),
+        ("r = Relu(x) p = Pad(r, pads) y = MaxPool<kernel_shape=[3,3]>(p)", 1),
+        ("p = Pad(x, pads) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)", 0),  # x can be negative
+        ("p = Pad(x, pads, one) y = AveragePool<kernel_shape=[3,3]>(p)", 0),
+        ("p = Pad<mode='reflect'>(x, pads) y = AveragePool<kernel_shape=[3,3]>(p)", 0),
+        ("p = Pad(x, pads) y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1]>(p)", 0),
+    ],
+)
+def test_fold_pad(body: str, folded: int) -> None:
+    arrays = {"pads": PADS_OF_FOUR, **({"w": (4, 3, 3, 3)} if "Conv" in body else {})}
+    if "one" in body:
+        arrays["one"] = np.float32(1)
+    graph = network(NCHW if "Conv" in body else SAME, body.replace("'", '"'), **arrays)
+    # With ONNX Runtime's own optimizations on: it folds a zero Pad into MaxPool, which is wrong (ADR 3).
+    operators, (count, _) = run_passes(graph, fold_pad, remove_dead, optimize=True)
+    assert count == folded
+    assert ("Pad" in operators) == (folded == 0)

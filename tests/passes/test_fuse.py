@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphnets import apply, parse
+from graphnets import SAME, apply, network, parse, run_passes
 
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.passes.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool
@@ -162,3 +162,25 @@ def test_a_chain_of_two_scales_is_one_batch_norm_and_one_scale() -> None:
     assert result.ops == {"Mul": 1, "BatchNormalization": 1}
     scale = result.arrays[result.node("BatchNormalization").input[1]]
     np.testing.assert_array_equal(scale, Graph(parse(text)).arrays["s"].reshape(4))
+
+
+def test_fuse_clip() -> None:
+    graph = network(SAME, "a = Relu(x) y = Min(a, six)", six=np.float32(6))
+    assert run_passes(graph, fuse_clip) == (["Clip"], [1])
+    graph = network(SAME, "a = Max(x, low) y = Min(a, six)", low=np.float32(-1), six=np.float32(6))
+    assert run_passes(graph, fuse_clip) == (["Clip"], [1])
+    graph = network(SAME, "a = Relu(x) b = Min(a, six) y = Add(a, b)", six=np.float32(6))  # a is read twice
+    assert run_passes(graph, fuse_clip)[1] == [0]
+
+
+def test_fuse_gemm_and_global_pool() -> None:
+    body = "m = ReduceMean<axes=[2,3], keepdims=0>(x) d = MatMul(m, w) y = Add(b, d)"
+    graph = network("(float[n,3,6,6] x) => (float[n,5] y)", body, w=(3, 5), b=(5,))
+    assert run_passes(graph, fuse_global_pool, fuse_gemm) == (["GlobalAveragePool", "Flatten", "Gemm"], [1, 1])
+    graph = network("(float[n,3,6,6] x) => (float[n,h] y)", "y = ReduceMean<axes=[1,2], keepdims=0>(x)")
+    assert run_passes(graph, fuse_global_pool)[1] == [0]
+
+
+def test_a_scale_and_shift_without_a_layer_becomes_a_batch_norm() -> None:
+    graph = network(SAME, "s = Mul(x, f) a = Add(s, t) y = Relu(a)", f=(3, 1, 1), t=(1, 3, 1, 1))
+    assert run_passes(graph, fuse_batch_norm) == (["BatchNormalization", "Relu"], [1])

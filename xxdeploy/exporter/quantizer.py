@@ -179,7 +179,7 @@ class Workshop:
                 on_progress=self._report,
             )
 
-        key = CalibrationKey(model.digest, self._digest, "histograms", total)
+        key = CalibrationKey(model.digest, self._digest, total)
         found = compute() if self._folder is None else cached_histograms(self._folder, key, compute)
         # What is measured depends on the layout's rules, too: an older xxdeploy may have left a tensor out.
         if set(plan_layout(Graph(model), Scheme()).measured) - set(found.tensors):

@@ -1,13 +1,13 @@
 """Read and write serialized ONNX models without copying their weights.
 
 ``onnx.load`` copies every weight into a message, ``numpy_helper`` copies it again, and writing copies it
-twice more; for VGG16 (553 MB) that is the difference between 2 and 4 GB. Here the file is cut along the
-protobuf wire format (https://protobuf.dev/programming-guides/encoding): the weights become numpy views of
-the file's own bytes, and the rest, a few hundred kilobytes, becomes an ordinary ``ModelProto``.
+twice more: VGG16 (553 MB) then takes 4 GB instead of 2. This module cuts the file along the protobuf wire format
+(https://protobuf.dev/programming-guides/encoding): the weights become numpy views of the file's own bytes, and the
+rest, a few hundred kilobytes, becomes an ordinary ``ModelProto``.
 
 ``join(*split(data)) == data`` for every canonical file: fields are written in the order of their numbers,
 as ``SerializeToString(deterministic=True)`` does, so bytes and digests are the same as from ``onnx``. Canonical
-means: values in ``raw_data``, and no remarks (``doc_string``, ``metadata_props``) on single initializers.
+means: values in ``raw_data``, and no ``doc_string`` or ``metadata_props`` on single initializers.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Arrays = dict[str, NDArray[Any]]
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 
 _PAGE = 4096
-"""Where a file can be mapped: at multiples of this."""
+"""Bytes. A file can be mapped at multiples of this."""
 _PACKED = ("int4", "uint4", "int2", "uint2", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn")
-"""Types of which several share a byte in the file; numpy gives each value a byte of its own."""
+"""Types with several values per byte in the file; numpy holds one value per byte."""
 
 
 def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
@@ -46,8 +46,8 @@ def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
     Raises
     ------
     ConversionError
-        ``unreadable-onnx``: damaged, no ONNX, two initializers of one name, or values in another file, which
-        the digest would not cover.
+        ``unreadable-onnx``: the data is damaged or not ONNX, two initializers have one name, or values are in another
+        file, which the digest would not cover.
     """
     with extra("export"):
         import onnx
@@ -59,10 +59,10 @@ def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
                 head += data[start:end]
                 continue
             rest = bytearray()
-            for inner, at, inner_body, stop in _fields(memoryview(data)[body:end]):
+            for part, at, part_body, stop in _fields(memoryview(data)[body:end]):
                 chunk = memoryview(data)[body + at : body + stop]
-                if inner == _GRAPH_INITIALIZER:
-                    name, array = _read_tensor(memoryview(data)[body + inner_body : body + stop])
+                if part == _GRAPH_INITIALIZER:
+                    name, array = _read_tensor(memoryview(data)[body + part_body : body + stop])
                     if name in arrays:
                         raise ValueError(f"two initializers are called {name!r}")
                     arrays[name] = array
@@ -87,7 +87,7 @@ def join(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def chunks(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> list[bytes | memoryview]:
-    """Return what :func:`join` does, in pieces, weights as views of their arrays: to be written without a copy."""
+    """Return the bytes of :func:`join` in pieces, weights as views of their arrays, so that nothing is copied."""
     import onnx
     from onnx import numpy_helper
 
@@ -116,9 +116,9 @@ def chunks(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> list[b
 
 
 def save_apart(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], folder: Path) -> Path:
-    """Write the graph into ``folder``, its weights into a file beside it; return the graph's path.
+    """Write the graph and, next to it, a file of its weights into ``folder``; return the graph's path.
 
-    ONNX Runtime maps such weights and reads them in place. From one file it takes them twice, and as long again.
+    ONNX Runtime maps such weights and reads them in place. From one file it needs them twice, and twice the time.
     """
     import onnx
     from onnx import numpy_helper
@@ -145,10 +145,10 @@ def save_apart(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], folde
 
 
 def skeleton(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], *, keep: int = 4096) -> onnx.ModelProto:
-    """Return a small copy for the checker and for shape inference.
+    """Return a small copy of ``proto`` for the checker and for shape inference.
 
-    Arrays of at most ``keep`` bytes are initializers in it (shape inference reads Reshape's target);
-    larger ones are typed graph inputs.
+    Arrays of at most ``keep`` bytes are initializers (shape inference reads Reshape's target), larger ones are typed
+    graph inputs.
     """
     import onnx
     from onnx import numpy_helper
@@ -165,12 +165,12 @@ def skeleton(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]], *, keep
 
 
 def _dense(array: NDArray[Any]) -> NDArray[Any]:
-    """Return ``array`` in one piece, of the same shape: numpy makes a scalar a vector."""
+    """Return ``array`` contiguous and in its own shape: ``np.ascontiguousarray`` makes a scalar a vector."""
     return np.ascontiguousarray(array).reshape(array.shape)
 
 
 def _has_no_view(array: NDArray[Any]) -> bool:
-    """Tell whether the file holds other bytes than the array."""
+    """Tell whether the bytes in the file differ from those of the array."""
     return array.dtype.hasobject or array.dtype.name in _PACKED
 
 
@@ -189,7 +189,7 @@ def _around(message: Any, number: int) -> tuple[bytes, bytes]:
 
 
 def _read_tensor(view: memoryview) -> tuple[str, NDArray[Any]]:
-    """Return name and value of one ``TensorProto``; the value is a view where it is raw."""
+    """Return name and value of one ``TensorProto``; the value is a view if it is stored as ``raw_data``."""
     import onnx
     from onnx import numpy_helper
 
@@ -203,7 +203,7 @@ def _read_tensor(view: memoryview) -> tuple[str, NDArray[Any]]:
     tensor = onnx.TensorProto.FromString(bytes(head))
     if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
         raise ValueError(f"initializer {tensor.name!r} keeps its data in another file")
-    if isinstance(tensor.name, bytes):  # protobuf's way to hand out a string that is not UTF-8
+    if isinstance(tensor.name, bytes):  # protobuf returns bytes for a string that is not UTF-8
         raise ValueError(f"an initializer is called {tensor.name!r}")
     if raw is None:
         return tensor.name, numpy_helper.to_array(tensor)
@@ -219,7 +219,7 @@ def _read_tensor(view: memoryview) -> tuple[str, NDArray[Any]]:
 def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
     """Yield (field number, start of the tag, start of the body, end) of each field in ``view``.
 
-    The number is 0 where the field is no string of bytes: whatever it is, it is not what we look for.
+    The number is 0 for a field that is not length-delimited: those that we look for are.
     """
     at = 0
     while at < len(view):

@@ -1,4 +1,4 @@
-"""Static INT8: what is asked (scheme), where it goes (layout), what the values are (calibration), how it is written."""
+"""Static INT8: the scheme, the layout of integers in the graph, calibration, and writing Q/DQ pairs."""
 
 from xxdeploy.quantize.calibration.cache import CalibrationKey, cached_histograms
 from xxdeploy.quantize.calibration.calibrate import calibrate, observe_histograms

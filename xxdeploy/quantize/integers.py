@@ -1,4 +1,4 @@
-"""From float values to integers and their scales: activations, weights, biases.
+"""From float values to integers and scales, for activations, weights and biases.
 
 ``real = (integer - zero_point) * scale`` throughout, as in Jacob et al. 2018, arXiv:1712.05877, equation 1.
 """
@@ -16,18 +16,18 @@ from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.quantize.x86.saturating_pairs import fit_saturating_pairs, narrow_scale
 
 _FLOOR = 2.0**-60
-"""Smallest scale. The product of two is still an ordinary float32."""
+"""Smallest scale: the product of two is still a normal float32."""
 
 _BIAS_LIMIT = 2.0**30
-"""Largest quantized bias. Half of int32 is left for the sum of products that is added to it."""
+"""Largest quantized bias: half of int32 is left for the sum of products."""
 
 _BLOCK = 1 << 20
-"""Values that are rounded at a time, in float64."""
+"""Values that are rounded at a time, as float64."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuantizationParameters:
-    """The integers of one activation: ``scale`` and ``zero_point`` are 0-d, float32 and uint8 or int8."""
+    """``scale`` (0-d float32) and ``zero_point`` (0-d uint8 or int8) of one activation."""
 
     scale: NDArray[np.float32]
     zero_point: NDArray[Any]
@@ -37,8 +37,8 @@ class QuantizationParameters:
 class IntegerWeights:
     """A layer's weights and bias.
 
-    ``values`` int8, in the float weights' layout; ``scale`` float32 (channels,). ``bias`` int32 (channels,) or None;
-    its scale, ``bias_scale`` float32 (channels,), is the input's times the weights'.
+    ``values`` int8 has the float weights' layout, ``scale`` float32 is (channels,). ``bias`` int32 (channels,) is None
+    if the layer has none; its scale ``bias_scale`` float32 (channels,) is the input's times the weights'.
     """
 
     values: NDArray[np.int8]
@@ -48,11 +48,11 @@ class IntegerWeights:
 
 
 def activation_parameters(low: float, high: float, scheme: Scheme) -> QuantizationParameters:
-    """Lay 256 integers (255 when symmetric) over ``low..high``, widened to contain zero.
+    """Lay 256 integers (255 if symmetric) over ``low..high``, widened to contain zero.
 
-    Zero is exact, so that padding is. The integers never span more than the range: ONNX Runtime removes a Clip in front
-    of a quantizer only if the quantizer clips at least as much, to within 1.2e-7. A range without width (a tensor that
-    was zero in every image) becomes 0..1.
+    Zero is exact, and with it padding. The integers never span more than the range: ONNX Runtime removes a Clip in
+    front of a quantizer only if the quantizer clips at least as much, to within 1.2e-7. A range of zero width (a tensor
+    that was zero in every image) becomes 0..1.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if high - low < _FLOOR * 256:
@@ -76,9 +76,9 @@ def integer_weights(
     """Round ``weights`` to int8, symmetric, one scale for each channel along ``axis``; ``bias`` (channels,) to int32.
 
     A channel's scale is its largest magnitude over ``scheme.weight_max``, with two exceptions. A dead channel (all
-    zero) takes the smallest scale of its living neighbors. And a scale is raised until the bias fits into int32: left
-    alone, ONNX Runtime would do that behind our back. ``narrow`` raises it where two weights that x86 processors
-    without VNNI add in 16 bits would be too large together, so that no input can saturate that sum.
+    zero) takes the smallest scale of the other channels. And a scale is raised until the bias fits into int32;
+    otherwise ONNX Runtime would do that silently. ``narrow`` also raises it until no input can saturate the 16-bit sums
+    of x86 processors without VNNI.
     """
     rest = tuple(i for i in range(weights.ndim) if i != axis)
     largest = np.maximum(weights.max(axis=rest), -weights.min(axis=rest)).astype(np.float64)
@@ -103,7 +103,7 @@ def integer_weights(
 
 
 def _blocks(shape: tuple[int, ...], axis: int) -> Iterator[tuple[slice, ...]]:
-    """Yield the parts of an array that hold a million values or a channel: VGG's first Dense has a hundred million."""
+    """Yield slices of an array with a million values, or one channel: VGG's first Dense has a hundred million."""
     channels = shape[axis]
     size = max(1, _BLOCK * channels // max(1, int(np.prod(shape))))
     for first in range(0, channels, size):

@@ -1,19 +1,19 @@
-"""Decide where a graph becomes integer: which layers, which tensors, and which tensors share a scale.
+"""Decide which layers and tensors of a graph become integer, and which tensors share a scale.
 
-The rules, each because ONNX Runtime needs it to find an integer kernel, or because it costs nothing:
+ONNX Runtime needs each of these rules to find an integer kernel, or the rule costs nothing:
 
-- A layer reads integers and writes integers. A Relu or Clip that alone reads the layer's output goes in between,
-  without a quantizer of its own: the quantizer behind it clips at the same place, and the activation becomes free.
-- Gemm and MatMul may write float, and do where nothing integer reads them: a classifier's logits keep their precision.
+- A layer reads integers and writes integers. A Relu or Clip that is the only reader of the layer's output stands in
+  between, without a quantizer of its own: the next quantizer clips at the same place, so the activation is free.
+- Gemm and MatMul may write float, and do if nothing integer reads them: a classifier's logits keep their precision.
 - Operators that only move or pick values (MaxPool, Reshape, Transpose, ...) keep the input's scale, so nothing is
-  rounded twice. They join where an integer layer reads what they make. A Relu of a tensor that is quantized for others
-  too is one of them.
-- What only a Concat reads takes the Concat's scale: it is rounded once, and the Concat copies integers
-  (openvinotoolkit/nncf#2199). A tensor that others read as well keeps its own, unless a Concat made it: along a block
-  of DenseNet all Concats have one scale, where they would round what came first again and again.
-- An Add stays in float where one of its operands is made in float and would be rounded for it alone (NASNet adds what
-  average pools make).
-- A tensor is quantized once, for all that read it.
+  rounded twice. They are quantized if an integer layer reads their output. A Relu of a tensor that has other integer
+  readers is one of them.
+- A tensor that only a Concat reads takes the Concat's scale: it is rounded once, and the Concat copies integers
+  (openvinotoolkit/nncf#2199). A tensor with other readers keeps its own scale, unless a Concat wrote it: all Concats of
+  a DenseNet block share one scale, or each would round the first tensors again.
+- An Add stays in float if one of its operands is computed in float and would be rounded for it alone (NASNet adds the
+  outputs of average pools).
+- A tensor is quantized once, for all its readers.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ with extra("export"):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the integers are.
+    """The integer part of a graph.
 
-    ``layers`` holds the integer layers by their first output. ``scale_of`` maps every quantized activation to the
-    tensor that names its scale. ``sources`` maps that one to the tensors whose ranges, joined, make the scale: usually
-    itself alone.
+    ``layers`` holds the first outputs of the integer layers. ``scale_of`` maps every quantized activation to the tensor
+    that names its scale. ``sources`` maps that tensor to those whose joined ranges become the scale: usually itself
+    alone.
     """
 
     layers: frozenset[str]
@@ -46,12 +46,12 @@ class Layout:
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """The tensors that calibration has to see, in graph order."""
+        """The tensors that calibration has to measure, in graph order."""
         return tuple(dict.fromkeys(name for names in self.sources.values() for name in names))
 
 
 def plan_layout(graph: Graph, scheme: Scheme, table: Mapping[str, Role] = CPU) -> Layout:
-    """Lay ``scheme`` out over the graph, for a target with the support ``table``.
+    """Apply the rules above for ``scheme`` and a target with the support ``table``.
 
     Raises
     ------
@@ -77,10 +77,10 @@ def plan_layout(graph: Graph, scheme: Scheme, table: Mapping[str, Role] = CPU) -
     for node in graph.nodes:
         kind, end = roles[id(node)], node.output[0]
         if kind in (Role.PASS, Role.ACTIVATION) and end in wanted and node.input[0] in quantized:
-            # A Relu is measured all the same: it has a scale of its own where its input's layer goes back to float.
+            # A Relu is measured nevertheless: it has a scale of its own if its input's layer goes back to float.
             groups.join(node.input[0], end, silent=kind is Role.PASS)
     for end, node in ends.items():
-        if node.op_type == "Concat" and end == node.output[0]:  # a Clip behind it makes a narrower range
+        if node.op_type == "Concat" and end == node.output[0]:  # a Clip after it has a narrower range
             for name in dict.fromkeys(graph.activations(node)):
                 alone = graph.only_consumer(name) is node and not groups.shared(name)
                 if alone or (name in ends and ends[name].op_type == "Concat"):
@@ -113,12 +113,12 @@ def _integer_layers(graph: Graph, roles: Mapping[int, Role], scheme: Scheme) -> 
 
 
 def _for_floats(graph: Graph, name: str) -> bool:
-    """Tell whether no layer reads a tensor in integers: what activations and pools make of it is rounded by itself."""
+    """Tell whether no layer reads a tensor in integers: outputs of activations and pools are rounded separately."""
     return all(reader.op_type in ("Add", "Relu", "Clip", "AveragePool") for reader in graph.consumers().get(name, ()))
 
 
 def _end(graph: Graph, node: NodeProto, roles: Mapping[int, Role]) -> str:
-    """Return the tensor that a layer writes once the activations that follow it alone are counted in."""
+    """Return the tensor at the end of a layer and of the activations that alone follow it."""
     end = node.output[0]
     while (reader := graph.only_consumer(end)) is not None and roles[id(reader)] is Role.ACTIVATION:
         end = reader.output[0]
@@ -126,7 +126,7 @@ def _end(graph: Graph, node: NodeProto, roles: Mapping[int, Role]) -> str:
 
 
 class _Groups:
-    """Quantized tensors that have one scale together, named by the first of them in graph order."""
+    """Groups of quantized tensors that share a scale, named by the first tensor in graph order."""
 
     def __init__(self, graph: Graph, quantized: set[str]) -> None:
         every = (*graph.inputs, *(output for node in graph.nodes for output in node.output))
@@ -135,7 +135,7 @@ class _Groups:
         self._silent: set[str] = set()
 
     def join(self, one: str, other: str, *, silent: bool = False) -> None:
-        """Give both groups one scale; a ``silent`` other need not be measured, as it holds values of the first."""
+        """Give both groups one scale; a ``silent`` other holds values of the first and need not be measured."""
         merged = list(dict.fromkeys([*self._group[one], *self._group[other]]))
         for name in merged:
             self._group[name] = merged
@@ -143,7 +143,7 @@ class _Groups:
             self._silent.add(other)
 
     def shared(self, name: str) -> bool:
-        """Tell whether ``name`` has a scale together with another tensor already."""
+        """Tell whether ``name`` shares its scale with another tensor already."""
         return len(self._group[name]) > 1
 
     def scale_of(self) -> dict[str, str]:
@@ -152,9 +152,9 @@ class _Groups:
         return {name: min(self._group[name], key=rank.__getitem__) for name in self._order}
 
     def sources(self) -> dict[str, tuple[str, ...]]:
-        """Map each group's name to the tensors whose ranges make its scale, in graph order."""
-        found: dict[str, tuple[str, ...]] = {}
+        """Map each group's name to the tensors whose joined ranges become its scale, in graph order."""
+        sources: dict[str, tuple[str, ...]] = {}
         for name, root in self.scale_of().items():
             if name not in self._silent:
-                found[root] = (*found.get(root, ()), name)
-        return found
+                sources[root] = (*sources.get(root, ()), name)
+        return sources

@@ -1,9 +1,9 @@
-"""What a target accepts in INT8, and how. Scheme says what is asked; this says what can be done.
+"""The operators that a target runs in INT8, and how. ``Scheme`` is the request, this table is the support.
 
-The table is ONNX Runtime's CPU provider: which ``DequantizeLinear > op > QuantizeLinear`` groups it turns into integer
-kernels (``QLinearConv``, ``QLinearAdd``, ...). Everything that is not listed stays in float, two operators on purpose:
-Softmax, since eight bits of its output cannot tell 0.001 from 0.003, and AveragePool, whose integer kernel takes five
-times as long as the float one and would round once more.
+The table is that of ONNX Runtime's CPU provider: the ``DequantizeLinear > op > QuantizeLinear`` groups that it turns
+into integer kernels (``QLinearConv``, ``QLinearAdd``, ...). All other operators stay in float, two of them on purpose:
+Softmax, since eight bits of its output cannot tell 0.001 from 0.003, and AveragePool, because its integer kernel takes
+five times as long as the float one and would round once more.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Role(Enum):
     """How an operator takes part in an integer graph."""
 
     COMPUTE = "weights of its own: int8 per output channel, bias int32"
-    ARITHMETIC = "activations only, with a scale of their own at the output"
-    ACTIVATION = "Relu or Clip: free where the quantizer behind it already clips there"
+    ARITHMETIC = "activations only; the output has a scale of its own"
+    ACTIVATION = "Relu or Clip: free if the next quantizer clips at the same place"
     PASS = "moves or picks values: the output keeps the input's scale"
     FLOAT = "stays in float"
 
@@ -52,23 +52,23 @@ CPU: Mapping[str, Role] = {
 
 
 def role(graph: Graph, node: NodeProto, table: Mapping[str, Role] = CPU) -> Role:
-    """Return the role that ``node`` can play, FLOAT where its operands rule the table's role out."""
-    found = table.get(node.op_type, Role.FLOAT) if node.domain in ("", "ai.onnx") else Role.FLOAT
-    if found is Role.FLOAT or any(name not in graph.floats for name in (*graph.activations(node)[:1], node.output[0])):
+    """Return the role of ``node``: that of the table, or FLOAT if its operands do not allow it."""
+    listed = table.get(node.op_type, Role.FLOAT) if node.domain in ("", "ai.onnx") else Role.FLOAT
+    if listed is Role.FLOAT or any(name not in graph.floats for name in (*graph.activations(node)[:1], node.output[0])):
         return Role.FLOAT
-    possible = {Role.COMPUTE: _has_weights, Role.ARITHMETIC: _has_exact_operands, Role.PASS: _keeps_range}.get(found)
-    return found if possible is None or possible(graph, node) else Role.FLOAT
+    allows = {Role.COMPUTE: _has_weights, Role.ARITHMETIC: _has_exact_operands, Role.PASS: _keeps_range}.get(listed)
+    return listed if allows is None or allows(graph, node) else Role.FLOAT
 
 
 def weight_axis(node: NodeProto) -> int:
-    """Return the axis of a COMPUTE node's weights that counts output channels."""
+    """Return the axis of the output channels in a COMPUTE node's weights."""
     if node.op_type == "Conv":
         return 0
     return 0 if node.op_type == "Gemm" and attributes(node).get("transB", 0) else 1
 
 
 def _has_weights(graph: Graph, node: NodeProto) -> bool:
-    """Weights and bias are constant and laid out as the integer kernels want them."""
+    """Tell whether weights and bias are constant and have the layout of the integer kernels."""
     if node.input[0] in graph.constants or any(name and name not in graph.constants for name in node.input[1:]):
         return False
     if node.op_type == "Gemm":
@@ -81,15 +81,15 @@ def _has_weights(graph: Graph, node: NodeProto) -> bool:
 
 
 def _has_exact_operands(graph: Graph, node: NodeProto) -> bool:
-    """Constant operands are single numbers, which an integer with its own scale holds exactly."""
+    """Tell whether all constant operands are single numbers, which an integer with its own scale holds exactly."""
     constants = [name for name in node.input if name in graph.constants]
     return len(constants) < len(node.input) and all(graph.constants[name].size == 1 for name in constants)
 
 
 def _keeps_range(graph: Graph, node: NodeProto) -> bool:
-    """Padding brings no value that the input's range does not hold: copies of the input, or zero.
+    """Tell whether the output holds only values of the input's range; a Pad adds copies of the input, or zero.
 
-    The smallest number is zero, too: the float graph pads with it where ONNX Runtime would do wrong with zero.
+    The smallest normal number counts as zero: ``passes.fold_pad`` writes it to avoid a fault of ONNX Runtime.
     """
     if node.op_type != "Pad" or attributes(node).get("mode", "constant") != "constant":
         return True

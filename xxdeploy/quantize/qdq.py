@@ -1,6 +1,6 @@
 """Write INT8 into a graph as ``QuantizeLinear`` / ``DequantizeLinear`` pairs (Q/DQ).
 
-Precision then belongs to the graph, and every engine reads it from there. Names derive from the float tensor's:
+Precision is then part of the graph, and every engine reads it there. Names derive from the float tensor's:
 ``x_quantized``, ``x_dequantized``, ``x_scale``, ``x_zero_point``. Graph inputs and outputs stay float32.
 """
 
@@ -35,21 +35,21 @@ OPSET = 13
 def quantize(
     model: OnnxModel, ranges: Ranges, scheme: Scheme, *, rounding: Mapping[str, NDArray[np.int8]] | None = None
 ) -> OnnxModel:
-    """Return ``model`` in INT8 after ``scheme``, activations laid out over ``ranges``.
+    """Return ``model`` in INT8 by ``scheme``, with the scales of activations from ``ranges``.
 
-    ``rounding`` holds the integers of layers (by first output, in the weights' layout) whose weights are not to be
-    rounded to the nearest: see :mod:`xxdeploy.quantize.methods.rounding`. Scales do not depend on it.
+    ``rounding`` holds the integers of layers (by first output, in the weights' layout) that are not rounded to the
+    nearest, see :mod:`xxdeploy.quantize.methods.rounding`. Scales do not depend on it.
 
-    ``ranges`` may come from another model with the same tensor names: a bias correction keeps the ranges it was made
-    for. The same arguments give the same bytes.
+    ``ranges`` may come from another model with the same tensor names: a bias correction keeps the ranges that it was
+    made for. The same arguments return the same bytes.
 
     Raises
     ------
     UsageError
         ``already-quantized``: the graph holds Q/DQ pairs.
     ConversionError
-        ``opset-too-old``, ``non-finite-weights``, ``nothing-to-quantize``, ``missing-range``: calibration did not see a
-        tensor; ``invalid-int8-graph``: what was written does not pass ONNX's checker.
+        ``opset-too-old``, ``non-finite-weights``, ``nothing-to-quantize``; ``missing-range``: calibration did not
+        measure a tensor; ``invalid-int8-graph``: the result does not pass ONNX's checker.
     """
     graph = Graph(model)
     check_float_graph(graph)
@@ -59,7 +59,7 @@ def quantize(
 
 
 def layout_parameters(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str, QuantizationParameters]:
-    """Return the parameters of each scale that ``layout`` names, over the joined ranges of its sources.
+    """Return the parameters for each scale of ``layout``, from the joined ranges of its sources.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def layout_parameters(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[st
         if missing:
             raise ConversionError(
                 f"calibration has no range for tensor {missing[0]!r} ({len(missing)} missing at {root!r})",
-                hint="calibrate this very graph: ranges are kept by tensor name",
+                hint="calibrate the graph that is quantized: ranges go by tensor name",
                 code="missing-range",
             )
         spans = [ranges.ranges[name] for name in sources]
@@ -81,7 +81,7 @@ def layout_parameters(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[st
 
 
 def check_float_graph(graph: Graph) -> None:
-    """Refuse a graph that is quantized already, too old for scales per channel, or holds NaN or infinity.
+    """Refuse a graph that is quantized, has an opset without per-channel scales, or holds NaN or infinity.
 
     Raises
     ------
@@ -130,7 +130,7 @@ class _Writer:
         return checked(self.graph, self.nodes, self.arrays)
 
     def _node(self, node: NodeProto) -> None:
-        """Write ``node`` with its operands exchanged, and a pair behind each output that is quantized."""
+        """Write ``node`` with its new operands, and a Q/DQ pair after each output that is quantized."""
         if self._moves_integers(node):
             self._integers(node)
             return
@@ -152,13 +152,13 @@ class _Writer:
             self._quantize(name, written)
 
     def _reads(self, name: str) -> str:
-        """Return what a reader of ``name`` reads now."""
+        """Return the tensor that readers of ``name`` read instead."""
         if name not in self.layout.scale_of or name in self.graph.outputs:
             return name
         return f"{name}_dequantized"
 
     def _quantize(self, name: str, written: str) -> None:
-        """Quantize and dequantize ``name``, which is in the graph as ``written``."""
+        """Quantize and dequantize ``name``, which the graph holds as ``written``."""
         if name not in self.layout.scale_of:
             return
         root = self.layout.scale_of[name]
@@ -174,9 +174,9 @@ class _Writer:
             self._add("DequantizeLinear", [quantized, *names], self._reads(name))
 
     def _moves_integers(self, node: NodeProto) -> bool:
-        """Tell whether a Relu or a Pad makes integers of integers of the same scale.
+        """Tell whether a Relu or a Pad can map integers to integers of the same scale.
 
-        Not those in int8: on x86 ONNX Runtime exchanges them for uint8, pair by pair, and trips over one that is apart.
+        It cannot with int8: on x86 ONNX Runtime exchanges int8 for uint8 pair by pair, and fails on a single Q or DQ.
         """
         if self.scheme.signed:
             return False
@@ -190,7 +190,7 @@ class _Writer:
     def _integers(self, node: NodeProto) -> None:
         """Write a Relu or a Pad over the integers themselves, where zero is the zero point.
 
-        ONNX Runtime has no integer kernels for a Pad or a Relu between pairs, and would run them on floats.
+        Between Q/DQ pairs ONNX Runtime would run a Pad or a Relu on floats: it has no integer kernels for them.
         """
         source, output = f"{node.input[0]}_quantized", node.output[0]
         root, made = self.layout.scale_of[output], f"{output}_quantized"
@@ -207,7 +207,7 @@ class _Writer:
         self._add("DequantizeLinear", [made, f"{root}_scale", zero], self._reads(output))
 
     def _weights(self, node: NodeProto, new: NodeProto) -> None:
-        """Exchange weights and bias of a layer for integers that are dequantized in front of it."""
+        """Replace weights and bias of a layer by integers that are dequantized in front of it."""
         weight, axis = node.input[1], weight_axis(node)
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
         values = self.graph.constants[weight]
@@ -226,7 +226,7 @@ class _Writer:
             new.input[2] = self._constant(bias, integers.bias, integers.bias_scale, None, 0)
 
     def _scalar(self, name: str) -> str:
-        """Exchange a single number for an integer that stands for it exactly."""
+        """Replace a single number by an integer that dequantizes to it exactly."""
         value = self.graph.constants[name]
         number = float(value.reshape(()))
         parameters = activation_parameters(number, number, self.scheme)
@@ -244,7 +244,7 @@ class _Writer:
         zero_point: NDArray[Any] | None,
         axis: int | None,
     ) -> str:
-        """Store a quantized constant and dequantize it; a constant that layers share is stored for each."""
+        """Store a quantized constant and dequantize it; a constant of several layers is stored for each."""
         stem, copy = name, 1
         while f"{stem}_quantized" in self.arrays:
             copy += 1
@@ -256,7 +256,7 @@ class _Writer:
         return f"{stem}_dequantized"
 
     def _needs_shield(self, node: NodeProto) -> bool:
-        """Tell whether ONNX Runtime would make integers of a float layer behind a DequantizeLinear."""
+        """Tell whether ONNX Runtime would turn a float layer after a DequantizeLinear into an integer one."""
         if CPU.get(node.op_type) is Role.COMPUTE:
             return True
         end = node.output[0]
@@ -268,9 +268,9 @@ class _Writer:
         """Put a copy in front of a layer that stays in float.
 
         Between a DequantizeLinear and a QuantizeLinear, ONNX Runtime would round the layer's float weights to integers
-        by itself, one scale for all channels (its WeightBiasQuantization), and run an AveragePool in integers, which
-        takes four to ten times as long as in float with the copy. A Sum of one operand stops that; Identity would not,
-        as it is removed first.
+        by itself, with one scale for all channels (its WeightBiasQuantization), and run an AveragePool in integers,
+        which takes four to ten times as long as the copy and a float pool. A Sum of one operand prevents that. Identity
+        would not: it is removed first.
         """
         self.nodes.append(helper.make_node("Sum", [name], [shield], name=shield))
         return shield

@@ -1,4 +1,4 @@
-"""How a network is quantized, as a value and as a file that can be read.
+"""All choices of a quantization, as a value and as a TOML file.
 
 A recipe pins every choice that the ladder of ``xxdeploy export --int8`` would make, in TOML::
 
@@ -9,7 +9,7 @@ A recipe pins every choice that the ladder of ``xxdeploy export --int8`` would m
     rounding = "adaptive"               # nearest, adaptive (AdaRound's objective, arXiv:2004.10568)
     float-layers = []                   # Keras layers that stay in float
 
-What is left out is as in :class:`QuantizationRecipe`.
+Keys that are left out have the defaults of :class:`QuantizationRecipe`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ class QuantizationRecipe:
     """All choices of a quantization; the defaults are the ladder's first rung.
 
     Adaptive rounding moves the mean of outputs on purpose, so it needs the empirical bias correction. ``float_layers``
-    are node names of the float graph, or Keras layer names, which stand for all nodes below them.
+    are node names of the float graph, or Keras layer names, which stand for all their nodes.
+
+    Raises
+    ------
+    UsageError
+        ``bad-quantization-recipe``, ``unknown-scheme``, ``unknown-calibrator``.
     """
 
     scheme: str = "static-w8c-a8"

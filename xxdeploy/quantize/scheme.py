@@ -1,4 +1,4 @@
-"""What is asked of quantization, under a name that can be read.
+"""The request to quantization: integer types, bits and layers, under a readable name.
 
 The grammar, and how to decode a name::
 
@@ -13,8 +13,8 @@ The grammar, and how to decode a name::
     └───────────── ranges are fixed when the model is made, from calibration images
 
 Seven-bit weights are for x86 processors without VNNI, whose ``vpmaddubsw`` adds two uint8 x int8 products into 16 bits
-with saturation: 2 * 255 * 64 = 32640 still fits, 2 * 255 * 127 does not. Narrow layers are the better way out: only
-where two weights meet whose sum is too large does a channel lose precision, see ``quantize.x86.saturating_pairs``.
+with saturation: 2 * 255 * 64 = 32640 still fits, 2 * 255 * 127 does not. Narrow layers are the better remedy: a channel
+loses precision only if two weights that are added together are too large, see ``quantize.x86.saturating_pairs``.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How weights and activations become integers, and which layers do not.
+    """How weights and activations become integers, and the layers that stay in float.
 
     ``weight_bits`` is 8 or 7. ``signed`` makes activations int8 instead of uint8; ``symmetric`` fixes their zero point
-    at 0 and needs ``signed``. ``float_layers`` names nodes (by node name or by output tensor) that stay in float,
-    ``narrow_layers`` those whose weights cannot saturate 16-bit sums (``{"all"}``: every layer); neither is part of
-    :attr:`name`.
+    at 0 and needs ``signed``. ``float_layers`` names nodes (by node name or output tensor) that stay in float;
+    ``narrow_layers`` names nodes with weights that must not saturate 16-bit sums (``{"all"}``: every layer). Neither is
+    part of :attr:`name`.
     """
 
     weight_bits: int = 8
@@ -63,7 +63,7 @@ class Scheme:
 
     @property
     def weight_max(self) -> int:
-        """Largest weight magnitude: 127, or 64 where two products must fit into 16 bits."""
+        """Largest weight magnitude: 127 with 8 bits, 64 with 7."""
         return 127 if self.weight_bits == 8 else 64
 
 

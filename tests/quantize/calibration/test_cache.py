@@ -12,7 +12,7 @@ from xxdeploy.results import Ranges
 
 RANGES = Ranges("minmax", "model", "data", 7, {"x": (-0.1, 1 / 3), "y": (0.0, 6.0)})
 FOUND = observe_histograms(residual(), batches(images(7)), data_digest="data")
-KEY = CalibrationKey(FOUND.model_digest, "data", "histograms", 7)
+KEY = CalibrationKey(FOUND.model_digest, "data", 7)
 
 
 class Compute:
@@ -28,7 +28,7 @@ class Compute:
 
 def kept(folder: Path, key: CalibrationKey = KEY) -> Path:
     """Return the file that holds the histograms of ``key``."""
-    return key.path(folder).with_suffix(".bin")
+    return key.path(folder)
 
 
 def test_a_result_is_computed_once(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_another_question_is_computed_again(
     with caplog.at_level(logging.WARNING):
         cached_histograms(tmp_path, other, compute)
     assert compute.calls == 2
-    assert "something else" in caplog.text
+    assert "another calibration" in caplog.text
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", FOUND.to_bytes()[:-1]])
@@ -79,4 +79,4 @@ def test_a_folder_that_cannot_be_written_is_no_disaster(tmp_path: Path, caplog: 
     (tmp_path / "file").write_text("in the way")
     with caplog.at_level(logging.WARNING):
         assert cached_histograms(tmp_path / "file", KEY, Compute()) is FOUND
-    assert "could not be kept" in caplog.text
+    assert "could not be cached" in caplog.text

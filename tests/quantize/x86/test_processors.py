@@ -12,7 +12,7 @@ from xxdeploy.quantize.x86.processors import (
     judge_processors,
     observe_saturation,
     risky_layers,
-    saturating,
+    saturating_layers,
 )
 from xxdeploy.results import ProcessorVerdict, Progress
 
@@ -65,7 +65,7 @@ def test_verdicts_name_the_worst_layer() -> None:
         "b": Saturation("b", 9, 0.0, 0.0),
         "c": Saturation("c", 1, 0.01, 80.0),
     }
-    assert saturating(found) == ("c", "a")
+    assert saturating_layers(found) == ("c", "a")
     vnni, avx2, arm = judge_processors(found)
     assert (vnni.cpu, vnni.exact, arm.cpu, arm.exact) == ("vnni", True, "arm", True)
     assert avx2 == ProcessorVerdict("avx2", False, ("c", "a"), "c", 0.01, 80.0)

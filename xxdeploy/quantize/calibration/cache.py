@@ -1,7 +1,7 @@
-"""Keep calibration results, and use one again only for the very same question.
+"""Cache calibration results by everything that they depend on.
 
-The file name is a digest of all that the result depends on, and the file repeats it: a file that was copied, damaged or
-written by hand is not believed, but replaced.
+The file name is a digest of the key, and the file repeats the key: a file that was copied, damaged or edited is
+replaced.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from xxdeploy.errors import ConversionError
@@ -21,40 +21,41 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CalibrationKey:
-    """What a result depends on. ``data_digest`` covers the images and their preprocessing; ``images`` counts them."""
+    """Everything that histograms depend on.
+
+    ``data_digest`` covers the images and their preprocessing; ``images`` is their number.
+    """
 
     model_digest: str
     data_digest: str
-    method: str
     images: int
 
     def path(self, folder: Path) -> Path:
-        """Return the file that holds the answer."""
+        """Return the file in ``folder`` for this key."""
         digest = hashlib.sha256("\n".join(map(str, astuple(self))).encode()).hexdigest()
-        return folder / f"calibration-{digest[:24]}.json"
+        return folder / f"histograms-{digest[:24]}.bin"
 
 
 def cached_histograms(folder: Path, key: CalibrationKey, compute: Callable[[], Histograms]) -> Histograms:
-    """Return the kept histograms for ``key``, whatever its method, or ``compute`` them and keep them.
+    """Return the cached histograms for ``key``, or ``compute`` and cache them.
 
-    A file that is damaged or does not match is ignored with a warning. A folder that cannot be written is only warned
-    about too: the result is good without it.
+    A file that is damaged or has another key is ignored with a warning. If the folder cannot be written, there is only
+    a warning: the result is good without it.
     """
-    key = replace(key, method="histograms")
-    path = key.path(folder).with_suffix(".bin")
+    path = key.path(folder)
     try:
-        found = Histograms.from_bytes(path.read_bytes())
-        if key == CalibrationKey(found.model_digest, found.data_digest, key.method, found.images):
+        cached = Histograms.from_bytes(path.read_bytes())
+        if key == CalibrationKey(cached.model_digest, cached.data_digest, cached.images):
             log.info("histograms taken from %s", path)
-            return found
-        log.warning("%s is the histograms of something else; calibrating again", path)
+            return cached
+        log.warning("%s holds the histograms of another calibration; calibrating again", path)
     except FileNotFoundError:
         pass
     except (OSError, ConversionError) as error:
         log.warning("%s is not usable (%s); calibrating again", path, error)
-    found = compute()
+    computed = compute()
     try:
-        write_atomic(path, found.to_bytes())
+        write_atomic(path, computed.to_bytes())
     except OSError as error:
-        log.warning("the histograms could not be kept: %s", error)
-    return found
+        log.warning("the histograms could not be cached: %s", error)
+    return computed

@@ -1,8 +1,8 @@
-"""Calibration: find the range that each tensor takes on real images.
+"""Calibration: find the range of each tensor on real images.
 
-Streaming: images go through the float graph one by one, whatever the caller's batches are, and of every tensor only a
-distribution of fixed size stays behind. Memory depends on the network and the processor's cores, not on the number of
-images. One pass serves every calibrator.
+Images go through the float graph one by one, whatever the caller's batches are. The result is one distribution of
+fixed size per tensor: memory depends on the network and the processor's cores, not on the number of images. One pass
+serves all calibrators.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def calibrate(
     checkpoint: Checkpoint | None = None,
     on_progress: OnProgress | None = None,
 ) -> Ranges:
-    """Run ``images`` through the float ``model`` and return the range of each tensor that INT8 needs.
+    """Run ``images`` through the float ``model`` and return the range of each tensor that is to be INT8.
 
     ``method`` is one of :data:`METHODS`. To try several, call :func:`observe_histograms` once and
-    ``quantize.calibration.histograms.choose_ranges`` for each. The other arguments and the errors are those of
-    :func:`observe_histograms`, and ``unknown-calibrator`` (UsageError).
+    :func:`~xxdeploy.quantize.calibration.histograms.choose_ranges` for each. The other arguments and the errors are
+    those of :func:`observe_histograms`; ``UsageError`` ``unknown-calibrator``.
     """
-    calibrator(method)  # an unknown one is refused before the work
-    found = observe_histograms(
+    calibrator(method)  # refuse an unknown one before the work
+    histograms = observe_histograms(
         model, images, data_digest=data_digest, total=total, checkpoint=checkpoint, on_progress=on_progress
     )
-    return choose_ranges(found, method)
+    return choose_ranges(histograms, method)
 
 
 def observe_histograms(
@@ -60,12 +60,12 @@ def observe_histograms(
     checkpoint: Checkpoint | None = None,
     on_progress: OnProgress | None = None,
 ) -> Histograms:
-    """Run ``images`` through the float ``model`` and return the distribution of each tensor that INT8 needs.
+    """Run ``images`` through the float ``model`` and return the distribution of each tensor that is to be INT8.
 
-    Images are spread over the cores that the process may use, and taken in order: the result does not depend on how
-    many there are. ``data_digest`` names the images and their preprocessing; ``total`` is how many there are, for
-    whoever draws the progress. With a ``checkpoint`` a run that was killed goes on, and ends with the very same bits;
-    the images that it had seen are read again, but not run.
+    Images are spread over the cores that the process may use, and merged in order: the result does not depend on the
+    number of cores. ``data_digest`` identifies the images and their preprocessing; ``total``, the number of images, is
+    passed on to the progress. With a ``checkpoint``, a run that was killed continues and ends with the same bits; it
+    reads the images that it had seen again, but does not run them.
 
     Raises
     ------
@@ -82,22 +82,22 @@ def observe_histograms(
     kept = None if keeper is None else keeper.load()
     seen, tensors = (0, {}) if kept is None else (kept.images, dict(kept.tensors))
     unseen = itertools.islice(single_images(images), seen, None)
-    for found in map_images(Observer(graph, names, threads=1), unseen, _measure):
-        for name, values in found.items():
+    for distributions in map_images(Observer(graph, names, threads=1), unseen, _measure):
+        for name, values in distributions.items():
             tensors[name] = tensors[name].merged(values) if name in tensors else values
         seen += 1
         if keeper is not None:
             keeper.keep(Histograms(digest, data_digest, seen, tensors))
         if on_progress is not None:
             on_progress(Progress("calibrate", seen, total))
-    log.info("saw %d tensors on %d images", len(tensors), seen)
+    log.info("measured %d tensors on %d images", len(tensors), seen)
     if keeper is not None:
         keeper.drop()
     return Histograms(digest, data_digest, seen, tensors)
 
 
 def _measure(tensors: Tensors) -> dict[str, Distribution]:
-    found = {name: measure(values) for name, values in tensors.items()}
-    for name, each in found.items():
-        check_finite(name, each.low, each.high)
-    return found
+    distributions = {name: measure(values) for name, values in tensors.items()}
+    for name, distribution in distributions.items():
+        check_finite(name, distribution.low, distribution.high)
+    return distributions

@@ -1,6 +1,6 @@
-"""What calibration keeps of a tensor: a distribution of fixed size, whatever the number of images.
+"""The distribution of a tensor's values, of fixed size for any number of images.
 
-Each image gives one, and two of them merge into one. Every calibrator is a function of the result, so one pass over
+Each image has one, and two of them merge into one. Every calibrator is a function of the result, so one pass over
 the images serves them all.
 """
 
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 4096
-"""Bins on each side of zero. At least half are used on the longer side, so one is 1/2048 of the range or less."""
+"""Bins on each side of zero. At least half are used on the longer side, so a bin is 1/2048 of the range or less."""
 
 SAMPLE = 16384
-"""Values of one tensor and image that are counted: every n-th, n odd so as not to run along with rows."""
+"""Values of one tensor and image that are counted: every n-th, with n odd, so that the columns of images vary."""
 
 DECAY = 0.99
-"""How much of the moving average one more image leaves."""
+"""Factor by which one more image reduces the weight of all earlier ones in the moving average."""
 
 _SMALLEST = 2.0**-100
 
@@ -30,8 +30,8 @@ class Distribution:
 
     Bins have one width, a power of two, and an edge lies on zero. ``counts`` is int64 (2 * BINS,): bin ``i`` holds
     ``width * (i - BINS) <= value < width * (i + 1 - BINS)``. Widening merges whole bins, so counts do not depend on the
-    order of the images. ``zeros`` of the counted values are exactly zero, as half of what a Relu writes is: the
-    integer grid holds those exactly. ``low`` and ``high`` are exact, over all values and not only the counted ones.
+    order of the images. ``zeros`` of the counted values are exactly zero, as about half of a Relu's output is: integers
+    hold those exactly. ``low`` and ``high`` are exact, over all values and not only the counted ones.
 
     ``moving_low`` and ``moving_high`` are the moving averages of each image's extremes, later images weighing more.
     """
@@ -89,12 +89,12 @@ def measure(values: NDArray[np.float32]) -> Distribution:
 
 
 def _weight(images: int) -> float:
-    """Return what a moving average over so many images weighs: the sum of DECAY ** i."""
+    """Return the total weight of so many images in a moving average: the sum of DECAY ** i."""
     return (1 - DECAY**images) / (1 - DECAY)
 
 
 def _widened(distribution: Distribution, width: float) -> NDArray[np.int64]:
-    """Return the counts in bins of ``width``, which is the own width times a power of two."""
+    """Return the counts in bins of ``width``, the distribution's own times a power of two."""
     counts, own = distribution.counts, distribution.width
     while own < width:
         pairs = counts.reshape(-1, 2).sum(axis=1)

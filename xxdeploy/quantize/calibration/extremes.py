@@ -1,4 +1,4 @@
-"""The smallest and largest value of every float tensor of a graph: what decides whether it fits into float16."""
+"""The smallest and largest value of every float tensor: they decide whether it fits into float16."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def observe_extremes(
     total: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Ranges:
-    """Return the exact range of every float tensor over all images, whatever reads it.
+    """Return the exact range of every float tensor over all images.
 
-    Calibration for INT8 looks at the tensors that get a scale; here a value in the middle counts as well. One image's
-    tensors are in memory at a time for each core.
+    Calibration for INT8 measures the tensors that get a scale; this measures all. Memory holds one image's tensors per
+    core.
 
     Parameters
     ----------
     model
         A float32 graph with one input.
     batches
-        Gives preprocessed batches (n, h, w, c) float32.
+        Returns preprocessed batches (n, h, w, c) float32.
     data_digest, total
-        Go into the result and into the progress.
+        They are passed on to the result and the progress.
 
     Raises
     ------
@@ -43,16 +43,16 @@ def observe_extremes(
     graph = Graph(model)
     made = [name for node in graph.nodes for name in node.output if name in graph.floats]
     observer = Observer(graph, dict.fromkeys((*graph.inputs, *made)), threads=1)
-    found: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     images = 0
     for images, extremes in enumerate(map_images(observer, single_images(batches), _extremes), 1):
         for name, (low, high) in extremes.items():
             check_finite(name, low, high)
-            known = found.get(name, (low, high))
-            found[name] = min(low, known[0]), max(high, known[1])
+            known = ranges.get(name, (low, high))
+            ranges[name] = min(low, known[0]), max(high, known[1])
         if on_progress is not None:
             on_progress(Progress("ranges", images, total))
-    return Ranges("minmax", model.digest, data_digest, images, found)
+    return Ranges("minmax", model.digest, data_digest, images, ranges)
 
 
 def _extremes(tensors: Tensors) -> Mapping[str, tuple[float, float]]:

@@ -1,4 +1,4 @@
-"""Ranges that somebody has measured already: a calibration cache of TensorRT, or the record in a bundle of ours."""
+"""Ranges that are already measured: a calibration cache of TensorRT, or ``calibration.json`` of a bundle."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def given_ranges(path: Path, model: OnnxModel) -> Ranges:
     Raises
     ------
     UsageError
-        ``no-tensorrt-cache``, ``bad-tensorrt-cache``; ``bad-ranges``: the record is damaged, or of another model;
-        ``ranges-incomplete``: tensors that the layout needs are not in it.
+        ``no-tensorrt-cache``, ``bad-tensorrt-cache``; ``bad-ranges``: the record is damaged or of another model;
+        ``ranges-incomplete``: it lacks tensors that the layout needs.
     """
-    found = _record(path, model) if path.suffix.lower() == ".json" else ranges_from_tensorrt_cache(path)
+    ranges = _record(path, model) if path.suffix.lower() == ".json" else ranges_from_tensorrt_cache(path)
     needed = plan_layout(Graph(model), Scheme()).measured
-    if missing := [name for name in needed if name not in found.ranges]:
+    if missing := [name for name in needed if name not in ranges.ranges]:
         some = ", ".join(missing[:_NAMED])
         raise UsageError(
             f"{path.name} has no range for {len(missing)} of {len(needed)} tensors, such as {some}",
-            hint="it must have been made from the ONNX that xxdeploy exports of this network, whose names it uses",
+            hint="it must be made from the ONNX file that xxdeploy exports of this network: ranges go by tensor name",
             code="ranges-incomplete",
         )
-    return Ranges(found.method, model.digest, found.data_digest, found.images, found.ranges)
+    return Ranges(ranges.method, model.digest, ranges.data_digest, ranges.images, ranges.ranges)
 
 
 def _record(path: Path, model: OnnxModel) -> Ranges:
@@ -43,16 +43,16 @@ def _record(path: Path, model: OnnxModel) -> Ranges:
             data = file.read(LARGEST_FILE + 1)
         if len(data) > LARGEST_FILE:
             raise _bad(path, "is larger than 64 MiB")
-        found = Ranges.from_json(data.decode())
+        ranges = Ranges.from_json(data.decode())
     except OSError as error:
         raise _bad(path, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise _bad(path, "is not text") from error
     except XXDeployError as error:
         raise _bad(path, error.message) from error
-    if found.model_digest != model.digest:
-        raise _bad(path, f"is of another graph ({found.model_digest[:12]}, not {model.digest[:12]})")
-    return found
+    if ranges.model_digest != model.digest:
+        raise _bad(path, f"is of another graph ({ranges.model_digest[:12]}, not {model.digest[:12]})")
+    return ranges
 
 
 def _bad(path: Path, problem: str) -> UsageError:

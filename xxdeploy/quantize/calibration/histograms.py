@@ -1,6 +1,6 @@
-"""What one pass over the calibration images found, as a value: every calibrator can be asked about it.
+"""The result of one pass over the calibration images, from which every calibrator chooses ranges.
 
-The file form is one line of JSON (what it belongs to, and the SHA-256 of the rest) and the numbers, compressed.
+A file of it is one line of JSON (digests of model and images, and the SHA-256 of the rest) and the compressed numbers.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _ROW = np.dtype(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Histograms:
-    """The distribution of each tensor that INT8 needs, over ``images`` images.
+    """The distribution of each tensor that is to be INT8, over ``images`` images; about 64 KiB per tensor.
 
-    The two digests are those of :class:`xxdeploy.results.Ranges`. About 64 KiB a tensor.
+    The two digests are those of :class:`xxdeploy.results.Ranges`.
     """
 
     model_digest: str
@@ -43,11 +43,11 @@ class Histograms:
     tensors: Mapping[str, Distribution] = field(repr=False)
 
     def to_bytes(self) -> bytes:
-        """Serialize: the same histograms give the same bytes."""
+        """Serialize deterministically: the same histograms become the same bytes."""
         rows = np.zeros(len(self.tensors), _ROW)
-        for row, each in zip(rows, self.tensors.values(), strict=True):
-            row["extremes"] = each.low, each.high, each.moving_low, each.moving_high
-            row["width"], row["zeros"], row["counts"] = each.width, each.zeros, each.counts
+        for row, values in zip(rows, self.tensors.values(), strict=True):
+            row["extremes"] = values.low, values.high, values.moving_low, values.moving_high
+            row["width"], row["zeros"], row["counts"] = values.width, values.zeros, values.counts
         body = zlib.compress(rows.tobytes(), 1)
         head = {
             "format": _FORMAT,
@@ -61,12 +61,12 @@ class Histograms:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Histograms:
-        """Read what :meth:`to_bytes` wrote.
+        """Read the bytes of :meth:`to_bytes`.
 
         Raises
         ------
         ConversionError
-            ``damaged-histograms``: not such a file, of another version, cut short or altered.
+            ``damaged-histograms``: the data is not such a file, of another version, cut short or altered.
         """
         try:
             line, _, body = data.partition(b"\n")

@@ -1,1 +1,1 @@
-"""What quantization does to each layer."""
+"""Measure the effect of quantization on each layer."""

@@ -1,14 +1,14 @@
-"""Rank layers by what the network gains when they go back to float: measured, for the last resort of mixed precision.
+"""Rank layers by the measured gain of the network's output when they go back to float: for mixed precision.
 
-A layer's own noise (``quantize.measure.sensitivity``) says where error is made, not what becomes of it: a branch
-can lose its whole signal, and the sum that it goes into hides that (NASNet has dozens of such layers). So the network's
-output is what is looked at, and the layers that matter are found by halving: runs of neighbors are tried in float, the
-run that takes most of the noise away is cut in two, and so on. A network of 500 layers needs about twenty trials for
-its worst layer, and the number of trials is bounded.
+A layer's own noise (``quantize.measure.sensitivity``) tells where an error arises, not how it affects the output: a
+branch can lose its whole signal, and the sum that it ends in hides that (NASNet has dozens of such layers). So the
+output is measured, and the layers are found by halving: runs of neighboring layers are tried in float, the run that
+removes most of the noise is cut in two, and so on. A network of 500 layers needs about twenty trials for its worst
+layer, and the number of trials is bounded.
 
-Weights go back to float with their layer alone. The rounding of a tensor between two layers does not: it stays as long
-as one side is integer. Therefore a run that is worth more than its halves is tried once more around its middle, and
-stays together if that is no better.
+A layer's weights go back to float with the layer. The rounding of a tensor between two layers stays as long as one of
+them is integer. Therefore a run that removes more noise than its halves is tried once more around its middle, and stays
+together if that is no better.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ IMAGES = 16
 TRIALS = 30
 
 _LITTLE = 0.02
-"""A run of layers that takes less than this share of the noise away is not looked into."""
+"""A run of layers that removes less than this share of the noise is not divided further."""
 _BROKEN = 0.6
-"""Halves that are worth less than this share of the whole have cut through what mattered."""
+"""If the halves remove less than this share of the whole run's noise, the cut separated layers that belong together."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerGain:
-    """What it is worth to leave some layers in float together.
+    """The gain of some layers in float together.
 
-    ``layers`` is what ``Scheme.float_layers`` takes, in graph order. ``output_db`` is the signal-to-noise ratio of the
-    network's output then, ``gain_db`` what that is above the network without; in dB.
+    ``layers`` are names for ``Scheme.float_layers``, in graph order. ``output_db`` is the signal-to-noise ratio of the
+    network's output with them in float, ``gain_db`` its difference from that of the network as given; in dB.
     """
 
     layers: tuple[str, ...]
@@ -66,23 +66,23 @@ def rank_layers(
     build: Callable[[Scheme], OnnxModel] | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[LayerGain, ...]:
-    """Return the layers that are worth something in float, by their gain for each layer, the best first.
+    """Return the layers that improve the output in float, by the gain per layer, the best first.
 
-    The output is compared in front of a Softmax, and then without its mean over the classes, which a Softmax does not
-    see. Entries overlap, and gains do not add up: take the first, and call again with it in ``scheme.float_layers`` to
-    choose the next. Empty where nothing gains: the noise is everywhere, or there is none.
+    If the network ends in a Softmax, its input is compared, without the mean over the classes, to which a Softmax is
+    invariant. Entries overlap, and gains do not add up: take the first, and call again with it in
+    ``scheme.float_layers`` to choose the next. The result is empty if no layer helps, or if there is no noise.
 
     Parameters
     ----------
     model, ranges, scheme
-        As for :func:`xxdeploy.quantize.quantize`; layers that ``scheme`` leaves in float already are not tried.
+        As for :func:`xxdeploy.quantize.quantize`; layers in ``scheme.float_layers`` are not tried.
     batches
         Preprocessed batches (n, h, w, c) float32, of which the first ``images`` images are used.
     trials
-        At most so many networks are made, each with a ``build``, a session and a run over the images.
+        Most networks that are tried, each with a ``build``, a session and a run over the images.
     build
-        Makes the INT8 network for a scheme; by default ``quantize(model, ranges, scheme)``. Biases that were corrected
-        for one scheme are wrong for another: a correction belongs in here, or is left for after the choice.
+        Returns the INT8 network for a scheme; by default ``quantize(model, ranges, scheme)``. Biases that were
+        corrected for one scheme are wrong for another: correct them here, or after the choice.
     on_progress
         Called with the trials done, as step ``rank layers``.
 
@@ -107,30 +107,30 @@ def rank_layers(
     if base == 0 or signal == 0:
         return ()
     log.info("output of the INT8 network: %.2f dB", decibels(signal, base))
-    found: list[LayerGain] = []
+    gains: list[LayerGain] = []
 
     def share(run: range) -> float:
-        """Return how much of the output's noise goes away with a run of layers in float."""
+        """Return the share of the output's noise that a run of layers in float removes."""
         names = tuple(layers[index] for index in run)
         try:
             left = noise(replace(scheme, float_layers=scheme.float_layers | set(names)))
         except ConversionError as error:
             if error.code != "nothing-to-quantize":
                 raise
-            return 0.0  # all layers with weights: without them there is no INT8
+            return 0.0  # the run holds all layers with weights: no INT8 is left
         quality, before = decibels(signal, left), decibels(signal, base)
         assert quality is not None  # as there is a signal
         assert before is not None
         if left < base:
-            found.append(LayerGain(names, round(quality, 2), round(quality - before, 2)))
+            gains.append(LayerGain(names, round(quality, 2), round(quality - before, 2)))
         return 1 - left / base
 
     _halve(range(len(layers)), share, trials, on_progress)
-    return tuple(sorted(found, key=lambda each: (-each.gain_db / len(each.layers), each.layers)))
+    return tuple(sorted(gains, key=lambda gain: (-gain.gain_db / len(gain.layers), gain.layers)))
 
 
 def _halve(whole: range, share: Callable[[range], float], trials: int, on_progress: OnProgress | None) -> None:
-    """Look into the most valuable run until ``trials`` are used up; ``share`` is called once for each run."""
+    """Divide the most valuable run until ``trials`` are used up; ``share`` is called once for each run."""
     worth: dict[range, float] = {whole: 1.0}
     open_runs, done = [whole], 0
 
@@ -161,7 +161,7 @@ def _halve(whole: range, share: Callable[[range], float], trials: int, on_progre
 
 
 class _Output:
-    """A network's output, in front of the Softmax if it ends in one."""
+    """A network's output, or the input of the Softmax that it ends in."""
 
     def __init__(self, model: OnnxModel) -> None:
         graph = Graph(model)

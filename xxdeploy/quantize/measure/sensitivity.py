@@ -1,14 +1,14 @@
-"""Which layer hurts: the signal-to-quantization-noise ratio of each layer, alone and on top of those before it.
+"""The signal-to-quantization-noise ratio of each layer, alone and with the errors of all layers before it.
 
-With ``y`` what a layer gives in the float network and ``y'`` what its quantized copy gives, summed over images,
-channels and positions::
+With ``y`` a layer's output in the float network and ``y'`` that of its quantized copy, summed over images, channels and
+positions::
 
     SQNR = 10 log10(sum y^2 / sum (y - y')^2)    in dB
 
 Lin, Talathi and Annapureddy 2016, "Fixed Point Quantization of Deep Convolutional Networks", arXiv:1511.06393, section
-3. Both stand side by side in one graph, and two sums a layer come out of it: one pass over the images, however deep the
-network is, and nothing large to fetch. Integers are emulated, value by value as the Q/DQ graph says: the figures are
-the same on every processor, and what a processor without VNNI adds by saturating 16-bit sums is not in them.
+3. One graph holds both networks and returns two sums per layer: it takes one pass over the images for any number of
+layers, and nothing large is fetched. Integers are emulated as the Q/DQ graph states, so the figures are the same on
+every processor. They do not contain the errors of 16-bit sums that saturate on processors without VNNI.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ def layer_noise(
     integer: OnnxModel | None = None,
     on_progress: OnProgress | None = None,
 ) -> tuple[LayerNoise, ...]:
-    """Measure what ``scheme`` does to each integer layer of the float ``model``, the worst first.
+    """Measure the noise of each integer layer of the float ``model`` under ``scheme``, the worst layer first.
 
-    A layer ends behind the activation that is fused into it. Alone, its quantized copy reads the float network, so that
-    only its own error is seen; ``accumulated_db`` also has all that comes before. A dozen images are enough: every
-    position of each counts. The figures are rounded to 0.01 dB.
+    A layer ends after the activation that is fused into it. Its quantized copy reads the float network, so that
+    ``sqnr_db`` shows its own error; ``accumulated_db`` includes the errors of all layers before it. A dozen images are
+    enough: every position of each counts. The figures are rounded to 0.01 dB.
 
     Parameters
     ----------
@@ -64,9 +64,9 @@ def layer_noise(
     batches
         Preprocessed batches (n, h, w, c) float32; all of them are used.
     integer
-        The INT8 network to measure, where it is not ``quantize(model, ranges, scheme)``: made with corrected biases or
-        tuned rounding from a model with the same tensors. With corrected biases, which make up for the layers before,
-        a layer alone looks worse than it is.
+        The INT8 network to measure, by default ``quantize(model, ranges, scheme)``; one with corrected biases or tuned
+        rounding must have the same tensors. Corrected biases compensate for earlier layers, so a layer alone then looks
+        worse than it is.
     on_progress
         Called with the images done, as step ``sensitivity``.
 
@@ -75,8 +75,8 @@ def layer_noise(
     UsageError
         ``no-calibration-images``, ``already-quantized``.
     ConversionError
-        As :func:`xxdeploy.quantize.quantize`; ``calibration-run``; ``non-finite-range``: the network gives NaN or
-        infinity on these images.
+        As :func:`xxdeploy.quantize.quantize`; ``calibration-run``; ``non-finite-range``: NaN or infinity in the network
+        on these images.
     """
     graph = Graph(model)
     networks = _SideBySide(graph, Graph(integer or quantize(model, ranges, scheme)))
@@ -85,18 +85,18 @@ def layer_noise(
         if node.output[0] in layers:
             networks.add_layer(node)
     sums = networks.run(batches, on_progress)
-    found = []
+    noises_by_layer = []
     for node in graph.nodes:
         if (output := node.output[0]) in layers:
             signal = sums[output, _SIGNAL]
             noises = (sums.get((output, kind)) for kind in (_ALONE, _WEIGHTS, _INPUT, _OUTPUT, _ACCUMULATED))
             ratios = [None if noise is None else _rounded(decibels(signal, noise)) for noise in noises]
-            found.append(LayerNoise(layer_name(node), node.op_type, *ratios))
-    return tuple(sorted(found, key=lambda each: (each.sqnr_db is None, each.sqnr_db or 0.0)))
+            noises_by_layer.append(LayerNoise(layer_name(node), node.op_type, *ratios))
+    return tuple(sorted(noises_by_layer, key=lambda noise: (noise.sqnr_db is None, noise.sqnr_db or 0.0)))
 
 
 class _SideBySide:
-    """The float network, the integer one, and copies of layers that read the float one; sums of squares come out."""
+    """A graph of the float network, the integer one, and copies of layers that read the float one, with its sums."""
 
     def __init__(self, graph: Graph, integer: Graph) -> None:
         self._graph, self._integer = graph, integer
@@ -104,7 +104,7 @@ class _SideBySide:
         self._arrays: dict[str, NDArray[Any]] = dict(graph.arrays)
         self._quantized: dict[str, str] = {}
         self._sums: dict[str, tuple[str, str]] = {}
-        # Constants that both hold are stored once; all else of the integer network gets names of its own.
+        # Constants of both networks are stored once; all other tensors of the integer network get names of their own.
         self._shared = {"", *graph.inputs} | {
             name for name, value in integer.arrays.items() if name in graph.arrays and _same(value, graph.arrays[name])
         }
@@ -113,10 +113,10 @@ class _SideBySide:
             self._copy(node, [self._own(name) for name in node.input], [self._own(name) for name in node.output])
 
     def add_layer(self, node: NodeProto) -> None:
-        """Put the copies of a layer of the float network beside it."""
+        """Add the quantized copies of a layer of the float network."""
         graph, output = self._graph, node.output[0]
-        activations, end = _activations_behind(graph, node)
-        # The output of a graph keeps its name at the end of its pair, see `qdq`.
+        activations, end = _fused_activations(graph, node)
+        # A graph output keeps its name after its Q/DQ pair, see `qdq`.
         written = f"{output}_float" if f"{output}_float" in self._integer.producers() else output
         quantized = self._integer.producers()[written]
         moving = {index for index, name in enumerate(node.input) if name and name not in graph.constants}
@@ -145,7 +145,7 @@ class _SideBySide:
         self._measure(output, _ACCUMULATED, end, self._own(there))
 
     def run(self, batches: Batches, on_progress: OnProgress | None) -> dict[tuple[str, str], float]:
-        """Return the sums over all images by (output of the layer, kind); the kind ``signal`` is that in float."""
+        """Return the sums over all images by (output of the layer, kind); the kind ``signal`` is the float one."""
         proto = self._graph.proto()
         del proto.graph.node[:], proto.graph.output[:], proto.graph.value_info[:]
         proto.graph.node.extend(self._nodes)
@@ -153,7 +153,7 @@ class _SideBySide:
         # Optimizing so many nodes takes longer than it saves (NASNetMobile, 16 images: 29 s against 7).
         session = GraphSession(proto, self._arrays, optimize=False)
         totals = np.zeros(len(self._sums))
-        # Five networks side by side keep any processor busy with one image, and take five times the memory of one.
+        # One image is enough to use all cores: the graph has five networks, and takes five times the memory of one.
         for seen, image in enumerate(single_images(batches), 1):
             totals += session.run(list(self._sums), {self._graph.inputs[0]: image})
             if on_progress is not None:
@@ -161,18 +161,18 @@ class _SideBySide:
         if not np.isfinite(totals).all():
             first = list(self._sums.values())[int(np.flatnonzero(~np.isfinite(totals))[0])]
             raise ConversionError(
-                f"the network gives NaN or infinity at {first[0]!r} on these images",
+                f"the network computes NaN or infinity at {first[0]!r} on these images",
                 hint="look for NaN or infinity in the weights (`xxdeploy inspect`) and in the images",
                 code="non-finite-range",
             )
         return dict(zip(self._sums.values(), map(float, totals), strict=True))
 
     def _own(self, name: str) -> str:
-        """Return what ``name`` of the integer network is called here."""
+        """Return the name here of the integer network's tensor ``name``."""
         return name if name in self._shared else f"int8:{name}"
 
     def _quantize(self, scale_of: str, name: str) -> str:
-        """Quantize ``name`` as the integer network does ``scale_of``; where that stays float, so does this."""
+        """Quantize ``name`` as the integer network does ``scale_of``; leave it in float if the network does."""
         quantizer = self._integer.producers().get(f"{scale_of}_quantized")
         while quantizer is not None and quantizer.op_type != "QuantizeLinear":
             quantizer = self._integer.producers().get(quantizer.input[0])  # a Pad that moves integers keeps their scale
@@ -189,7 +189,7 @@ class _SideBySide:
         return self._quantized[name]
 
     def _copy(self, node: NodeProto, inputs: Sequence[str], outputs: Sequence[str]) -> str:
-        """Append ``node`` with other operands and results; return its first result."""
+        """Append ``node`` with other inputs and outputs; return its first output."""
         new = NodeProto()
         new.CopyFrom(node)
         new.input[:], new.output[:] = inputs, outputs
@@ -207,8 +207,8 @@ class _SideBySide:
         self._sums[total] = output, kind
 
 
-def _activations_behind(graph: Graph, node: NodeProto) -> tuple[list[NodeProto], str]:
-    """Return the activations that belong to a layer, and the tensor that the last one writes; see ``layout``."""
+def _fused_activations(graph: Graph, node: NodeProto) -> tuple[list[NodeProto], str]:
+    """Return the activations that belong to a layer, and the tensor that the last one writes; see ``placement``."""
     nodes, end = list[NodeProto](), str(node.output[0])
     while (reader := graph.only_consumer(end)) is not None and role(graph, reader) is Role.ACTIVATION:
         nodes.append(reader)

@@ -1,6 +1,6 @@
 """Empirical bias correction.
 
-Rounding weights and clipping activations move the mean of a layer's output, and the layers behind it add that up. With
+Rounding weights and clipping activations move the mean of a layer's output, and the errors add up downstream. With
 ``y`` a layer's output in the float network and ``y'`` its output in the quantized one, both before the activation, and
 the expectation over images and positions for each channel ``c``::
 
@@ -9,11 +9,11 @@ the expectation over images and positions for each channel ``c``::
 Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv:1906.04721, section
 4.2 and appendix D (empirical); Finkelstein et al. 2019, "Fighting Quantization Bias With Bias", arXiv:1906.03193.
 
-The expectation is estimated from few images, and the plain mean is a bad estimate of it where activations have heavy
-tails: one image whose outliers are clipped moves it, for the worse of all others. (NASNetMobile on CIFAR-10, images
-that were not calibrated on: 95.5 % agreement before, 78.3 % after correcting by the plain mean, 95.8 % by this one.) So
-both networks see the same images, the difference is taken image by image, a tenth of the images at either end is left
-out (trimmed mean), and what is left is shrunk by its own uncertainty (James and Stein 1961, positive part).
+The expectation is estimated from few images, and the plain mean is a bad estimate if activations have heavy tails: one
+image with clipped outliers moves it and makes all others worse. (NASNetMobile on CIFAR-10, images outside the
+calibration set: 95.5 % agreement before, 78.3 % after correcting by the plain mean, 95.8 % by this estimate.) So both
+networks see the same images, the difference is taken image by image, a tenth of the images at either end is left out
+(trimmed mean), and the result is shrunk by its own uncertainty (James and Stein 1961, positive part).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TRIMMED = 0.1
 
 
 def mean_shift(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return by how much to correct each bias, (channels,), given ``E[y] - E[y']`` of each image (images, channels)."""
+    """Return the correction of each bias (channels,) from ``E[y] - E[y']`` of each image, (images, channels)."""
     images = len(differences)
     cut = int(images * TRIMMED)
     middle = np.sort(differences, axis=0)[cut : images - cut]
@@ -49,7 +49,7 @@ def mean_shift(differences: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def give_biases(model: OnnxModel, scheme: Scheme) -> OnnxModel:
-    """Return ``model`` with a bias (channels,) of its own, ``OUTPUT_bias``, in each layer that will be corrected."""
+    """Return ``model`` with a separate bias (channels,), ``OUTPUT_bias``, in each layer that will be corrected."""
     graph = Graph(model)
     layers = {node.output[0] for node in biased_layers(graph, scheme)}
     for node in graph.nodes:

@@ -1,27 +1,28 @@
-"""Equalization's arithmetic: the factor of each channel between two layers, and what it costs and gains.
+"""The arithmetic of equalization: the factor of each channel between two layers, by the rounding noise it causes.
 
 Nagel et al. 2019, arXiv:1906.04721, section 4.1, scale channel ``i`` of a tensor by ``s[i]`` and the weights that read
 it by ``1 / s[i]``. For weights with one scale a tensor they find ``s[i] = sqrt(r1[i] * r2[i]) / r1[i]``, up to a common
 factor: ``r1[i] ** -1/2 * r2[i] ** 1/2``, with the ranges of the first layer's channels and of the second's.
 
-Here a layer's weights have one scale for each output channel, so factors cost the first layer nothing, and what has one
-scale for all channels is the tensor between. So ``r1`` is the range that channel ``i`` of that tensor takes on images,
+Here a layer's weights have one scale for each output channel, so factors cost the first layer nothing; the tensor
+between the layers has one scale for all channels. So ``r1`` is the range of channel ``i`` of that tensor on images,
 ``r2`` the largest weight that reads it, and the exponents are free::
 
     s[i] = r1[i] ** -a * r2[i] ** b
 
-Of a grid of (a, b), with (0, 0) for no change and (1/2, 1/2) for the paper's rule, the one is taken whose rounding
-adds least noise to the second layer's outputs::
+Among the :data:`EXPONENTS` (a, b), with (0, 0) for no change and (1/2, 1/2) for the paper's rule, those are chosen
+that add least rounding noise to the second layer's outputs::
 
     tensor:   (range / 255) ** 2 / 12 * sum over o, i of (W[o, i] / s[i]) ** 2
     weights:  sum over o, i of (W'[o, i] - round(W'[o, i])) ** 2 * s[i] ** 2 * E[x[i] ** 2],  W'[o, i] = W[o, i] / s[i]
 
-where ``round`` is that of INT8 itself: weights that lie on an 8-bit grid already lose by any factor, and the formula
-knows. For a depthwise second layer the rounding does not depend on ``s``, and every channel gets its part of the range.
+where ``round`` is that of INT8 itself: weights that are multiples of their scale already lose by any factor, and the
+formula includes that. For a depthwise second layer the rounding does not depend on ``s``, and every channel gets the
+whole range.
 
-What calibration saw of a quiet channel is not all that it can do; where the whole range once was room to spare, now it
-may be clipped. So a channel gets :data:`HEADROOM` of the range, and no factor is larger than is worth it: four times
-quieter than the range, a channel's share of the noise is down to a sixteenth once it is scaled.
+On other images a quiet channel may exceed its calibrated range. Unscaled it had room for that; scaled to the whole
+range it is clipped. So no factor is larger than necessary: with a factor of four, a channel's noise is down to a
+sixteenth.
 """
 
 from __future__ import annotations
@@ -38,21 +39,21 @@ Vector = NDArray[np.float64]
 
 EXPONENTS = tuple((a, b) for a in (0.0, 0.25, 0.5, 1.0) for b in (0.0, 0.25, 0.5))
 OUTPUTS = 128
-"""Outputs of a layer, evenly chosen, on which rules are compared: each is a sample of the same kind."""
+"""Outputs of a layer, evenly chosen, on which the exponents are compared."""
 
 HEADROOM = 1.0
-"""Share of the tensor's range that a channel may reach by scaling."""
+"""Share of the tensor's range that scaling may give a channel."""
 
 BOUNDS = (4.0, 16.0, 64.0, 256.0)
-"""Largest factor (and one over the smallest). The next is taken where it lessens the noise by a tenth."""
+"""Largest factors (and the inverse of the smallest). The next is taken if it reduces the noise by a tenth."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Between:
-    """The tensor between two layers, by channel, on calibration images. All (channels,) float64.
+    """The tensor between two layers, by channel, on calibration images. All arrays are (channels,) float64.
 
-    ``low``, ``high`` and ``square`` (the mean of the squares) are of what the second layer reads; ``limit`` is how far
-    a channel may be scaled before a Clip between the layers would cut it; 1 where it does already.
+    ``low``, ``high`` and ``square`` (the mean of the squares) are those of the second layer's input. ``limit`` is the
+    largest factor at which no Clip between the layers cuts the channel; 1 if a Clip cuts it already.
     """
 
     low: Vector
@@ -67,9 +68,9 @@ class Between:
 
 
 def choose_scales(between: Between, weights: NDArray[np.float32]) -> Vector:
-    """Return the factors (channels,) float64 for a second layer that reads with ``weights``.
+    """Return the factors (channels,) float64, 1 where none helps.
 
-    ``weights`` is (groups, outputs of a group, channels of a group, taps). Ones where no factor helps.
+    ``weights`` are the second layer's, (groups, outputs of a group, channels of a group, taps).
     """
     some = weights[:, :: -(-weights.shape[1] // OUTPUTS)]
     best = np.ones(between.low.size)
@@ -98,7 +99,7 @@ def noise(between: Between, weights: NDArray[np.float32], scales: Vector) -> flo
 
 
 def _scales(between: Between, weights: NDArray[np.float32], a: float, b: float, bound: float) -> Vector:
-    """Return the factors of one rule, such that the tensor's range stays and no Clip comes into play."""
+    """Return the factors for two exponents, limited so that the tensor's range stays and no Clip cuts more."""
     alive = between.alive
     scales = np.ones(between.low.size)
     if not alive.any():

@@ -1,4 +1,4 @@
-"""Cross-layer equalization: let every channel of a tensor use the tensor's range.
+"""Cross-layer equalization: scale the channels between two layers so that each uses the tensor's range.
 
 Nagel et al. 2019, arXiv:1906.04721, section 4.1. For ``y = W2 f(W1 x + b1) + b2`` with a positively homogeneous ``f``
 (``f(s x) = s f(x)`` for ``s > 0``: Relu, MaxPool, nothing)::
@@ -7,10 +7,10 @@ Nagel et al. 2019, arXiv:1906.04721, section 4.1. For ``y = W2 f(W1 x + b1) + b2
 
 is the same function for every ``s``. Which ``s`` helps is in :mod:`xxdeploy.quantize.methods.channel_scales`.
 
-A Clip to 0..6 is not homogeneous, and the paper replaces it by Relu. Here it stays, since the quantizer behind it makes
-it free: a channel that reaches the ceiling on calibration images keeps its scale, and one that stays below is scaled at
-most so far that it still does. On those images the function is the same to float rounding; an image that drives such a
-channel far beyond all that calibration saw meets the ceiling elsewhere than before.
+A Clip to 0..6 is not homogeneous, and the paper replaces it by Relu. Here it stays, since the quantizer after it makes
+it free: a channel that reaches the ceiling on calibration images keeps its scale, and any other is scaled at most until
+it almost reaches the ceiling. On those images the function is the same up to float rounding; on an image that drives
+such a channel far beyond its calibrated range, the Clip cuts at another value than before.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ with extra("export"):
 log = logging.getLogger(__name__)
 
 HOMOGENEOUS = frozenset({"Relu", "MaxPool"})
-"""Operators between two layers that a positive factor for each channel passes through, and that keep the range.
+"""Operators that may stand between two layers: they commute with a positive factor per channel and keep the range.
 
-An average does not: scaled by their means, channels with rare peaks would widen the tensor in front of the pool.
+An average does not keep it: with factors from the means, channels with rare peaks would widen the pool's input.
 """
 
 MARGIN = 0.99
-"""Share of a Clip's ceiling that a channel may reach by scaling: other images go a little further."""
+"""Share of a Clip's ceiling that scaling may give a channel: other images reach a little further."""
 
 _Sums = Mapping[str, tuple[Vector, Vector, Vector, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class LayerPair:
-    """Two layers and what is between: ``first`` writes ``wide`` (before any activation), ``second`` reads ``read``.
+    """Two layers: ``first`` writes ``wide`` (before any activation), ``second`` reads ``read``.
 
-    ``ceiling`` is that of the lowest Clip between them, infinity without one.
+    ``ceiling`` is that of the lowest Clip between them, infinity without a Clip.
     """
 
     first: NodeProto
@@ -72,11 +72,11 @@ class LayerPair:
 
 
 def equalize(model: OnnxModel, batches: Batches, *, on_progress: OnProgress | None = None) -> OnnxModel:
-    """Return the float ``model`` with the channels between its layers scaled to lose least in INT8.
+    """Return the float ``model`` with the channels between its layers scaled for the least noise in INT8.
 
-    The outputs are the same to float rounding on the images of ``batches``; ranges change, so calibrate the result.
-    Pairs do not depend on each other: a layer's output channels keep their scales, and noise is weighed in the units
-    of the unscaled network. So there is nothing to iterate. Fifty images are enough to know a channel's range.
+    The outputs are the same up to float rounding on the images of ``batches``; ranges change, so calibrate the result.
+    Layer pairs do not depend on each other (output channels have their own scales, and noise is measured in the units
+    of the unscaled network), so there is nothing to iterate. Fifty images are enough to measure a channel's range.
 
     Raises
     ------
@@ -103,8 +103,8 @@ def equalize(model: OnnxModel, batches: Batches, *, on_progress: OnProgress | No
 
 
 def find_layer_pairs(graph: Graph) -> tuple[LayerPair, ...]:
-    """Return the layers, in graph order, whose output one other layer reads, through homogeneous operators alone."""
-    found = []
+    """Return the pairs of layers, in graph order, with nothing but homogeneous operators and Clips between them."""
+    pairs = []
     for node in graph.nodes:
         if not _is_layer(graph, node) or node.op_type == "MatMul":
             continue
@@ -115,8 +115,8 @@ def find_layer_pairs(graph: Graph) -> tuple[LayerPair, ...]:
             reader = graph.only_consumer(reader.output[0])
         if reader is None or not _is_layer(graph, reader):
             continue
-        found.append(LayerPair(node, reader, float(ceiling)))
-    return tuple(found)
+        pairs.append(LayerPair(node, reader, float(ceiling)))
+    return tuple(pairs)
 
 
 def grouped_weights(graph: Graph, node: NodeProto) -> NDArray[np.float32]:
@@ -134,7 +134,7 @@ def _is_layer(graph: Graph, node: NodeProto) -> bool:
 
 
 def _ceiling(graph: Graph, node: NodeProto) -> float | None:
-    """Return where a Clip from zero cuts; None for any other node."""
+    """Return the upper bound of a Clip whose lower bound is zero; None for any other node."""
     if node.op_type != "Clip" or any(name and name not in graph.constants for name in node.input[1:]):
         return None
     floor, ceiling = ([float(graph.constants[name]) if name else None for name in node.input[1:]] + [None, None])[:2]
@@ -152,8 +152,8 @@ def _statistics(graph: Graph, pairs: tuple[LayerPair, ...], batches: Batches, on
         return {name: _by_channel(name, tensors[name]) for name in names}
 
     images = single_images(batches)
-    for seen, found in enumerate(map_images(Observer(graph, names, threads=1), images, look), 1):
-        for name, (low, high, square, count) in found.items():
+    for seen, sums in enumerate(map_images(Observer(graph, names, threads=1), images, look), 1):
+        for name, (low, high, square, count) in sums.items():
             if name in totals:
                 old = totals[name]
                 low, high = np.minimum(low, old[0]), np.maximum(high, old[1])
@@ -172,7 +172,7 @@ def _by_channel(name: str, values: NDArray[np.float32]) -> tuple[Vector, Vector,
 
 
 def _between(pair: LayerPair, seen: _Sums) -> Between:
-    """Return what happens between the layers, and the room that each channel has."""
+    """Return the measured values between the layers, and the largest factor of each channel."""
     low, high, square, count = seen[pair.read]
     top = np.maximum(seen[pair.wide][1], 0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -181,7 +181,7 @@ def _between(pair: LayerPair, seen: _Sums) -> Between:
 
 
 def _scaled(graph: Graph, factors: Mapping[str, Mapping[str, Vector]]) -> OnnxModel:
-    """Return the model with the weights and biases of each layer, known by its output, multiplied."""
+    """Return the model with the weights and biases of each layer, by its output, multiplied by ``factors``."""
     for node in graph.nodes:
         if not (own := factors.get(node.output[0])):
             continue

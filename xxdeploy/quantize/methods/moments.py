@@ -1,4 +1,4 @@
-"""Second moments of what a layer's weights are multiplied with, from the layer's quantized input."""
+"""Second moments of the values that a layer's weights are multiplied with, from the layer's quantized input."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ with extra("export"):
     from onnx import NodeProto
 
 POSITIONS = 24
-"""Positions of one image that are looked at, at least; more where a layer has many taps."""
+"""Positions that are sampled from one image, at least; more if a layer has many taps."""
 
 LARGEST = 4608
-"""Most taps (inputs times kernel) of a layer: the matrix grows with their square."""
+"""Most taps (inputs times kernel positions) of a layer: the matrix grows with their square."""
 
 CONSTANT = 1e-5
-"""Share of its mean square below which the variance of a tap is taken for the rounding noise of float32 sums."""
+"""Share of its mean square below which the variance of a tap counts as rounding noise of float32 sums."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +51,7 @@ class Moments:
 
 
 def taps_of(node: NodeProto, weights: NDArray[np.float32]) -> tuple[int, int, int]:
-    """Return how a layer's weights look as (groups, outputs of a group, taps)."""
+    """Return the shape of a layer's weights as (groups, outputs of a group, taps)."""
     if node.op_type == "Conv":
         groups = int(attributes(node).get("group", 1))
         return groups, weights.shape[0] // groups, int(np.prod(weights.shape[1:]))
@@ -60,16 +60,16 @@ def taps_of(node: NodeProto, weights: NDArray[np.float32]) -> tuple[int, int, in
 
 
 def has_moments(weights: NDArray[np.float32], taps: int) -> bool:
-    """Tell whether :func:`measure_moments` can look at a layer: a matrix or a flat convolution, not too large."""
+    """Tell whether :func:`measure_moments` supports a layer: a matrix or 2-D convolution, ``LARGEST`` taps at most."""
     return weights.ndim in (2, 4) and taps <= LARGEST
 
 
 def measure_moments(
     node: NodeProto, weights: NDArray[np.float32], values: NDArray[np.float32], seed: int | tuple[int, ...]
 ) -> Moments:
-    """Look at the patches of a batch ``values`` (n, channels, ...) that ``node`` multiplies its ``weights`` with.
+    """Return the moments of the patches of ``values`` (n, channels, ...) that ``node`` multiplies by its ``weights``.
 
-    Of a convolution a sample of output positions is taken, the same number of each image, padding included.
+    For a convolution they come from a sample of output positions, the same number for each image, padding included.
     """
     groups, _, taps = taps_of(node, weights)
     if node.op_type == "Conv":
@@ -107,8 +107,8 @@ def _patches(
     chosen = np.random.default_rng(seed).choice(out[0] * out[1], wanted, replace=False)
     rows = (chosen // out[1] * strides[0])[:, None] + np.arange(size[0]) * dilations[0]
     columns = (chosen % out[1] * strides[1])[:, None] + np.arange(size[1]) * dilations[1]
-    found = padded[:, :, rows[:, :, None], columns[:, None, :]]  # (n, c, positions, kh, kw)
-    patches = found.transpose(0, 2, 1, 3, 4).reshape(-1, groups, taps)
+    picked = padded[:, :, rows[:, :, None], columns[:, None, :]]  # (n, c, positions, kh, kw)
+    patches = picked.transpose(0, 2, 1, 3, 4).reshape(-1, groups, taps)
     return means.reshape(len(values), groups, taps), patches
 
 

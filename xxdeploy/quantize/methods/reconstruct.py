@@ -1,8 +1,7 @@
-"""Tune layer after layer to what the float network computes: biases, and if asked how weights are rounded.
+"""Tune biases, and optionally the rounding of weights, layer by layer to match the float network.
 
-Each layer is measured behind predecessors that are final already, so that it makes up for what they lost, too. The
-whole costs one pass of the float network over the images and about two of the quantized one, whatever the number of
-layers.
+Each layer is measured downstream of layers that are final already, so that it also corrects their errors. The cost is
+one pass of the float network over the images and about two of the quantized one, for any number of layers.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ Means = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reconstruction:
-    """The float ``model`` with its new biases, and the integers of the layers that were ``rounded`` on purpose.
+    """The float ``model`` with its new biases, and the integers of layers that are not rounded to the nearest.
 
-    Both go into :func:`xxdeploy.quantize.quantize`, with the same ranges and scheme.
+    Pass both to :func:`xxdeploy.quantize.quantize`, with the same ranges and scheme.
     """
 
     model: OnnxModel
@@ -59,11 +58,11 @@ def reconstruct(
     on_progress: OnProgress | None = None,
     quantizer: Callable[[OnnxModel, Ranges, Scheme], OnnxModel] = quantize,
 ) -> Reconstruction:
-    """Correct the bias of every integer layer, and with ``rounding`` choose how its weights are rounded.
+    """Correct the bias of every integer layer, and with ``rounding`` also choose how its weights are rounded.
 
-    ``batches`` gives about a hundred calibration images. Layers with more than 4,608 inputs to one output are rounded
-    to the nearest: the matrix of their moments would be too large. So are convolutions over one or three axes.
-    ``quantizer`` writes the layout that is tuned: the CPU's, or
+    About a hundred images in ``batches`` are enough. Layers with more than 4,608 inputs to one output are rounded to
+    the nearest, as the matrix of their moments would be too large, and so are 1-D and 3-D convolutions. ``quantizer``
+    writes the layout that is tuned: :func:`xxdeploy.quantize.quantize` or
     :func:`xxdeploy.quantize.tensorrt.placement.quantize_for_tensorrt`.
 
     Raises
@@ -96,12 +95,12 @@ def reconstruct(
         shift = mean_shift(expected[node.output[0]] - means)
         bias = (graph.constants[node.input[2]] + shift).astype(np.float32)
         biases[node.input[2]] = bias
-        pair = integer.producers().get(written.input[2])
-        if pair is None:  # TensorRT's bias stays float
+        dequantizer = integer.producers().get(written.input[2])
+        if dequantizer is None:  # TensorRT's bias stays float
             constants[written.input[2]] = bias
         else:
-            steps = np.rint(bias / constants[pair.input[1]].astype(np.float64))
-            constants[pair.input[0]] = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
+            steps = np.rint(bias / constants[dequantizer.input[1]].astype(np.float64))
+            constants[dequantizer.input[0]] = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
         log.debug("bias of %s: mean shift %.4g", node.output[0], float(np.abs(shift).mean()))
         if on_progress is not None:
             step = "round weights, correct biases" if rounding else "correct biases"
@@ -118,12 +117,12 @@ def _inspect(
     weights: NDArray[np.float32],
     reads: str,
 ) -> tuple[Means, Moments]:
-    """Advance, and return the layer's output means of each image and the moments of its input."""
+    """Advance one stage; return the layer's output means of each image and the moments of its input."""
     total: list[Moments] = []  # the sum so far: a matrix for each chunk would be 1 GB in ResNet50's widest layers
 
     def look(output: NDArray[np.float32], values: NDArray[np.float32]) -> Means:
-        found = measure_moments(node, weights, values, seed=(stage, len(total[0].means) if total else 0))
-        total[:] = [total[0] + found if total else found]
+        moments = measure_moments(node, weights, values, seed=(stage, len(total[0].means) if total else 0))
+        total[:] = [total[0] + moments if total else moments]
         return _channel_means(output)
 
     means = staged.advance(stage, constants, look, [reads])
@@ -135,17 +134,17 @@ def _round(
     weights: NDArray[np.float32],
     moments: Moments,
     constants: dict[str, NDArray[Any]],
-    pair: NodeProto,
+    dequantizer: NodeProto,
     scheme: Scheme,
 ) -> tuple[NDArray[np.int8], Means]:
-    """Put new integers into ``constants``; return them, and by how much they move the output means of each image."""
-    axis, nearest, scale = weight_axis(node), constants[pair.input[0]], constants[pair.input[1]]
+    """Put new integers into ``constants``; return them and the change of the output means of each image."""
+    axis, nearest, scale = weight_axis(node), constants[dequantizer.input[0]], constants[dequantizer.input[1]]
     steps = weights / scale.astype(np.float64).reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
     rounded = round_weights(_to_groups(node, steps), moments.covariance, scheme.weight_max)
     values = _to_layout(rounded, axis, weights.shape)
     if scheme.is_narrow(layer_name(node), node.output[0]) and adds_in_16_bits(node, weights.shape):
         values = fit_saturating_pairs(values, axis, steps)
-    constants[pair.input[0]] = values
+    constants[dequantizer.input[0]] = values
     change = _to_groups(node, values.astype(np.float32) - nearest)
     moved = np.einsum("ngt,got->ngo", moments.means, change, optimize=True)
     return values, moved.reshape(len(moved), -1) * scale.astype(np.float64)
@@ -181,6 +180,6 @@ def _channel_means(values: NDArray[np.float32]) -> Means:
 
 
 def _output(integer: Graph, node: NodeProto) -> str:
-    """Return what the output of a float layer is called in the integer graph."""
+    """Return the name of a float layer's output in the integer graph."""
     name: str = node.output[0]
     return f"{name}_float" if integer.producers()[name].op_type == "DequantizeLinear" else name

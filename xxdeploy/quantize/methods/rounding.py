@@ -1,17 +1,17 @@
-"""Round weights up or down so that a layer's output changes least, instead of each to the nearest integer.
+"""Round each weight up or down so that the layer's output changes least, instead of to the nearest integer.
 
 Nagel et al. 2020, "Up or Down? Adaptive Rounding for Post-Training Quantization", arXiv:2004.10568: with ``e`` the
 rounding errors of the weights of one output channel and ``x`` the values they are multiplied with, the error of the
-output is ``e . x``, and what is to be made small is equation 13::
+output is ``e . x``. Equation 13 is minimized::
 
     E[(e . x)^2] = e^T H e,    H = E[x x^T],    e_i = w_i / s - q_i,    q_i in {floor(w_i / s), ceil(w_i / s)}
 
-AdaRound relaxes this and descends a gradient. Here it is solved as the binary quadratic problem that it is, by flipping
-one weight at a time for as long as that helps (coordinate descent, all output channels at once). Where the bias is
-corrected afterwards, ``H`` is the covariance, since the mean of the error goes into the bias.
+AdaRound relaxes this and descends a gradient. Here it is solved as a binary quadratic problem, by flipping one weight
+at a time for as long as that helps (coordinate descent, all output channels at once). If the bias is corrected
+afterwards, ``H`` is the covariance, since the mean of the error goes into the bias.
 
-Flipping stops where no single flip helps. So it starts twice, from the nearest integers and from those of error
-feedback (GPTQ, Frantar et al. 2022, arXiv:2210.17323), and each output channel keeps the better end.
+Flipping stops at a local minimum. So it starts twice, from the nearest integers and from those of error feedback (GPTQ,
+Frantar et al. 2022, arXiv:2210.17323), and each output channel keeps the better result.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SWEEPS = 8
-"""Rounds over all weights, at most; most layers are done after four."""
+"""Most rounds over all weights; most layers need four."""
 
 DAMPING = 0.01
-"""Share of the mean variance that is added to each: moments come from a sample of positions."""
+"""Share of the mean variance that is added to each variance: moments come from a sample of positions."""
 
 Floats = NDArray[np.float32]
 
@@ -46,7 +46,7 @@ def round_weights(steps: Floats, moments: Floats, limit: int) -> NDArray[np.int8
 
 
 def _descended(steps: Floats, rounded: Floats, damped: Floats, limit: int) -> Floats:
-    """Flip one weight at a time, from ``rounded`` on, for as long as that helps."""
+    """Flip one weight at a time, starting from ``rounded``, for as long as that helps."""
     low, rounded = np.floor(steps), rounded.copy()
     slope = (steps - rounded) @ damped
     diagonal = np.diagonal(damped, axis1=1, axis2=2)
@@ -70,9 +70,9 @@ def _descended(steps: Floats, rounded: Floats, damped: Floats, limit: int) -> Fl
 
 
 def _fed_back(steps: Floats, damped: Floats, limit: int) -> Floats:
-    """Round weight after weight, and let those that follow make up for each error (GPTQ, arXiv:2210.17323, section 3).
+    """Round weight after weight, and correct those that follow for each error (GPTQ, arXiv:2210.17323, section 3).
 
-    Where moments are too flat to be inverted, the result is what rounding to the nearest gives.
+    If the moments cannot be inverted, the result is the nearest integers.
     """
     low, high = (np.clip(neighbor(steps), -limit, limit) for neighbor in (np.floor, np.ceil))
     rounded = np.clip(np.rint(steps), -limit, limit)

@@ -1,8 +1,8 @@
-"""Run a graph layer by layer over many images, each layer once its predecessors are final.
+"""Run a graph layer by layer over many images, each layer after its predecessors are final.
 
-Methods that change a layer and then need its successors' inputs would run the network once for each layer. Here the
-tensors at the front are kept instead, as the integers they are in a Q/DQ graph, so that the whole costs two passes over
-the network. Memory: the images times the front, one byte a value; 96 images of MobileNetV2 take 160 MB at the widest.
+A method that changes a layer and then needs its successors' inputs would run the network once for each layer. Here the
+tensors at the front are kept instead, as the integers of a Q/DQ graph, so that the cost is two passes over the network.
+Memory: the images times the front, one byte per value; 96 images of MobileNetV2 take 160 MB at most.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ with extra("export"):
 T = TypeVar("T")
 
 CHUNK = 8
-"""Images in one run: enough to keep the processor busy, few enough that float tensors stay small."""
+"""Images per run: enough to use all cores, few enough that float tensors stay small."""
 
 
 class StagedRun:
-    """A Q/DQ graph, cut behind each of ``layers``, and its front on a set of images.
+    """A Q/DQ graph, cut after each of ``layers``, and its front on a set of images.
 
-    ``layers`` are the outputs of the layers that will be changed, in graph order. Stage ``s`` is everything that
-    follows from the first ``s`` layers and not from fewer: it is run when they are final.
+    ``layers`` are the outputs of the layers that will be changed, in graph order. Stage ``s`` holds the nodes that
+    depend on the first ``s`` layers and on no later one: they run when those layers are final.
     """
 
     def __init__(self, graph: Graph, layers: Sequence[str], images: Iterable[NDArray[np.float32]]) -> None:
@@ -47,10 +47,10 @@ class StagedRun:
         look: Callable[..., T],
         also: Sequence[str] = (),
     ) -> list[T]:
-        """Move the front on by one stage and return ``look`` at the output of layer ``stage``, chunk by chunk.
+        """Advance the front by one stage and return ``look`` of the output of layer ``stage``, chunk by chunk.
 
-        ``look`` gets the output and the tensors ``also``, which the layer reads. To be called for every stage in turn,
-        with the graph's ``constants`` as they are then.
+        ``look`` receives the output and the tensors ``also``, which the layer reads. Call this for every stage in
+        order, with the graph's present ``constants``.
         """
         layer = self._layers[stage]
         kept = [name for name, at in self._stage.items() if at == stage and self._last.get(name, -1) > stage]
@@ -76,7 +76,7 @@ class StagedRun:
         return {name for front in self._fronts for name in front}
 
     def _last_stages(self) -> dict[str, int]:
-        """Return the last stage that reads each tensor. A DequantizeLinear is run again wherever it is read."""
+        """Return the last stage that reads each tensor. A DequantizeLinear runs again for each reader."""
         last: dict[str, int] = {}
         for node in self._graph.nodes:
             if node.op_type != "DequantizeLinear":
@@ -86,12 +86,12 @@ class StagedRun:
         return last
 
     def _source(self, name: str) -> str:
-        """Return what ``name`` is dequantized from, or ``name``."""
+        """Return the integer tensor that ``name`` is dequantized from, else ``name``."""
         node = self._graph.producers().get(name)
         return str(node.input[0]) if node is not None and node.op_type == "DequantizeLinear" else name
 
     def _part(self, targets: Sequence[str], front: Mapping[str, NDArray[Any]]) -> tuple[list[NodeProto], list[str]]:
-        """Return the nodes that lead from the front to ``targets``, and what they read of the front."""
+        """Return the nodes from the front to ``targets``, and the tensors of the front that they read."""
         needed, reads, todo = set[str](), dict[str, None](), list(targets)
         while todo:
             name = todo.pop()
@@ -104,7 +104,7 @@ class StagedRun:
 
 
 def _stages(graph: Graph, layers: Sequence[str]) -> dict[str, int]:
-    """Return the stage of each tensor; -1 for what follows from constants alone."""
+    """Return the stage of each tensor; -1 for those that depend on constants alone."""
     position = {name: index for index, name in enumerate(layers)}
     stage = dict.fromkeys(graph.constants, -1) | dict.fromkeys(graph.inputs, 0) | {"": -1}
     for node in graph.nodes:

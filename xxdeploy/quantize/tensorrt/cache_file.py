@@ -1,6 +1,6 @@
 """Ranges from a calibration cache of TensorRT 7 to 10 (``.cache``), which TensorRT 11 no longer reads.
 
-A line of text says who calibrated, and each of the others what one tensor's scale is::
+The first line names the calibrator, each other line the scale of one tensor::
 
     TRT-8501-EntropyCalibration2
     image: 3c010a14
@@ -27,16 +27,16 @@ _LINE = re.compile(r"(?P<name>.{1,1024}): (?P<scale>[0-9a-fA-F]{8})", re.ASCII)
 
 
 def ranges_from_tensorrt_cache(path: Path, *, model_digest: str = "") -> Ranges:
-    """Read a calibration cache. Its tensors must be called as in the ONNX graph that is to be quantized.
+    """Read a calibration cache, with the tensor names of the ONNX graph that is to be quantized.
 
-    A range of zero width (a tensor that was zero in every image) stays one; ``images`` is 0, since a cache does not say
-    how many were seen, and ``data_digest`` is that of the file.
+    A range of zero width (a tensor that was zero in every image) stays one; ``images`` is 0, since a cache does not
+    state their number, and ``data_digest`` is that of the file.
 
     Raises
     ------
     UsageError
-        ``no-tensorrt-cache``: it cannot be read; ``bad-tensorrt-cache``: anything in it is not as above, a tensor comes
-        twice, or a scale is negative or no number.
+        ``no-tensorrt-cache``: it cannot be read; ``bad-tensorrt-cache``: a line has another form, a tensor occurs
+        twice, or a scale is negative or not finite.
     """
     try:
         with path.open("rb") as file:
@@ -58,15 +58,15 @@ def ranges_from_tensorrt_cache(path: Path, *, model_digest: str = "") -> Ranges:
         raise _bad(path, f"does not begin with TRT-VERSION-ALGORITHM but {lines[0][:40]!r}")
     ranges: dict[str, tuple[float, float]] = {}
     for number, line in enumerate(lines[1:], 2):
-        found = _LINE.fullmatch(line)
-        if found is None or not found["name"].isprintable():
+        match = _LINE.fullmatch(line)
+        if match is None or not match["name"].isprintable():
             raise _bad(path, f"line {number} is not 'tensor: 8 hexadecimal digits' but {line[:60]!r}")
-        (scale,) = struct.unpack(">f", bytes.fromhex(found["scale"]))
+        (scale,) = struct.unpack(">f", bytes.fromhex(match["scale"]))
         if not math.isfinite(scale) or scale < 0:
             raise _bad(path, f"line {number} has the scale {scale}")
-        if found["name"] in ranges:
-            raise _bad(path, f"line {number} names {found['name'][:60]!r} a second time")
-        ranges[found["name"]] = (-127 * scale, 127 * scale)
+        if match["name"] in ranges:
+            raise _bad(path, f"line {number} names {match['name'][:60]!r} a second time")
+        ranges[match["name"]] = (-127 * scale, 127 * scale)
     if not ranges:
         raise _bad(path, "lists no tensors")
     return Ranges(

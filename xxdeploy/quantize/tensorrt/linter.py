@@ -1,6 +1,6 @@
-"""Look for what TensorRT refuses in Q/DQ, or builds without speaking of it in float, and name the Keras layer.
+"""Find Q/DQ that TensorRT refuses, or silently computes in float, and name the Keras layer.
 
-Runs before the build: TensorRT's parser names a tensor at best, and some of these it takes, to compute in float32.
+This runs before the build: TensorRT's parser names a tensor at best, and accepts some of these graphs, in float32.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that TensorRT cannot use: ``rule`` names it, ``layer`` is the Keras layer, ``message`` a sentence."""
+    """A fault of a graph for TensorRT: the name of the ``rule``, the Keras ``layer``, and a ``message``."""
 
     rule: str
     layer: str
@@ -34,18 +34,18 @@ class Finding:
 
 
 def lint_tensorrt(model: OnnxModel) -> tuple[Finding, ...]:
-    """Return what is wrong with the Q/DQ of ``model`` for TensorRT, in graph order; nothing for a float model.
+    """Return the faults of the Q/DQ of ``model`` for TensorRT, in graph order; a float model has none.
 
     Rules: ``zero-point`` (not 0), ``unsigned`` (uint8), ``scale`` (not positive and finite), ``weights-per-tensor``,
-    ``weights-axis``, ``quantized-bias``, ``before-activation``, ``half-quantized`` (data or weights alone are INT8),
-    ``integer-operator`` (QLinearConv and its like).
+    ``weights-axis``, ``quantised-bias``, ``before-activation``, ``half-quantised`` (data or weights alone are INT8),
+    ``integer-operator`` (such as QLinearConv).
     """
     graph = Graph(model)
     return tuple(finding for node in graph.nodes for finding in _findings(graph, node))
 
 
 def check_tensorrt_layout(model: OnnxModel) -> None:
-    """Refuse a model that :func:`lint_tensorrt` finds fault with.
+    """Refuse a model in which :func:`lint_tensorrt` finds faults.
 
     Raises
     ------
@@ -55,11 +55,11 @@ def check_tensorrt_layout(model: OnnxModel) -> None:
     findings = lint_tensorrt(model)
     if not findings:
         return
-    shown = "; ".join(f"{each.layer}: {each.message}" for each in findings[:3])
+    shown = "; ".join(f"{finding.layer}: {finding.message}" for finding in findings[:3])
     more = f" (and {len(findings) - 3} more)" if len(findings) > 3 else ""
     raise ConversionError(
         f"TensorRT cannot run this INT8 graph as INT8: {shown}{more}",
-        hint="export it with --target tensorrt or tensorrt-rtx, which quantizes it as TensorRT wants (static-w8c-a8s)",
+        hint="export it with --target tensorrt or tensorrt-rtx, which quantizes it for TensorRT (static-w8c-a8s)",
         code="tensorrt-layout",
     )
 
@@ -68,9 +68,7 @@ def _findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     if node.op_type in _PAIR:
         yield from _of_pair(graph, node)
     elif node.op_type.startswith("QLinear") or node.op_type in ("ConvInteger", "MatMulInteger"):
-        yield _finding(
-            graph, node, "integer-operator", f"{node.op_type} is no operator of TensorRT; it reads Q/DQ pairs"
-        )
+        yield _finding(graph, node, "integer-operator", f"TensorRT has no operator {node.op_type}; it reads Q/DQ pairs")
     elif node.op_type in _COMPUTE:
         yield from _of_layer(graph, node)
     elif node.op_type in _ACTIVATIONS and node.input:
@@ -79,21 +77,21 @@ def _findings(graph: Graph, node: NodeProto) -> Iterator[Finding]:
 
 def _of_pair(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     if node.op_type == "DequantizeLinear" and node.input[0] in graph.producers():
-        return  # its quantizer has been looked at
+        return  # its quantizer has been checked
     scale = graph.constants.get(node.input[1])
     if scale is None or not np.all(np.isfinite(scale) & (scale > 0)):
         yield _finding(graph, node, "scale", f"the scale {node.input[1]!r} is not constant, positive and finite")
     if len(node.input) < 3 or not node.input[2]:
         if node.op_type == "QuantizeLinear" and "output_dtype" not in attributes(node):
-            yield _finding(graph, node, "unsigned", "it is quantized to uint8; TensorRT takes int8 only")
+            yield _finding(graph, node, "unsigned", "it is quantized to uint8; TensorRT accepts int8 only")
         return
     zero = graph.constants.get(node.input[2])
     if zero is None or np.any(zero):
-        what = "is not constant" if zero is None else f"is {zero.reshape(-1)[np.flatnonzero(zero)[0]]}, not 0"
-        yield _finding(graph, node, "zero-point", f"the zero point of {node.input[0]!r} {what}")
+        problem = "is not constant" if zero is None else f"is {zero.reshape(-1)[np.flatnonzero(zero)[0]]}, not 0"
+        yield _finding(graph, node, "zero-point", f"the zero point of {node.input[0]!r} {problem}")
     if zero is not None and zero.dtype not in (np.int8, np.int32):
         yield _finding(
-            graph, node, "unsigned", f"{node.input[0]!r} is quantized to {zero.dtype}; TensorRT takes int8 only"
+            graph, node, "unsigned", f"{node.input[0]!r} is quantized to {zero.dtype}; TensorRT accepts int8 only"
         )
 
 
@@ -109,18 +107,18 @@ def _of_layer(graph: Graph, node: NodeProto) -> Iterator[Finding]:
         values, axis = graph.constants[weights.input[0]], weight_axis(node)
         if scale.size == 1 and values.shape[axis] != 1:
             yield _finding(
-                graph, node, "weights-per-tensor", "one scale for all weights; each output channel needs its own"
+                graph, node, "weights-per-tensor", "all weights have one scale; each output channel needs its own"
             )
         elif scale.size > 1 and attributes(weights).get("axis", 1) % max(values.ndim, 1) != axis:
             yield _finding(
-                graph, node, "weights-axis", f"the scales of the weights do not count axis {axis}, the outputs"
+                graph, node, "weights-axis", f"the scales of the weights are not along axis {axis}, the output channels"
             )
     if len(node.input) > 2 and node.input[2] and _dequantized(graph, node.input[2]) is not None:
-        yield _finding(graph, node, "quantised-bias", "the bias is INT32; TensorRT takes it in float")
+        yield _finding(graph, node, "quantised-bias", "the bias is INT32; TensorRT accepts float only")
 
 
 def _of_activation(graph: Graph, node: NodeProto) -> Iterator[Finding]:
-    """Find a pair between a layer and the activation that alone reads it."""
+    """Find a Q/DQ pair between a layer and its only reader, an activation."""
     dequantize = _dequantized(graph, node.input[0])
     quantize = None if dequantize is None else graph.producers().get(dequantize.input[0])
     if quantize is None or quantize.op_type != "QuantizeLinear":
@@ -129,7 +127,7 @@ def _of_activation(graph: Graph, node: NodeProto) -> Iterator[Finding]:
     if made is not None and made.op_type in _COMPUTE and graph.only_consumer(quantize.input[0]) is quantize:
         if graph.only_consumer(dequantize.output[0] if dequantize is not None else "") is not node:
             return  # others read the layer itself, in integers
-        yield _finding(graph, made, "before-activation", f"Q/DQ stands between it and {layer_name(node)}")
+        yield _finding(graph, made, "before-activation", f"a Q/DQ pair stands between it and {layer_name(node)}")
 
 
 def _dequantized(graph: Graph, name: str) -> NodeProto | None:
@@ -145,11 +143,11 @@ def _keras_layer(graph: Graph, node: NodeProto) -> str:
     """Return the Keras layer of a node, whose name is ``layer/operator``. A pair belongs to the layer that reads it."""
     todo, seen = [node], set[str]()
     while todo:
-        each = todo.pop(0)
-        if each.op_type not in _PAIR:
-            return layer_name(each).rpartition("/")[0] or layer_name(each)
-        if each.output[0] in seen:
+        reader = todo.pop(0)
+        if reader.op_type not in _PAIR:
+            return layer_name(reader).rpartition("/")[0] or layer_name(reader)
+        if reader.output[0] in seen:
             continue
-        seen.add(each.output[0])
-        todo += graph.consumers().get(each.output[0], ())
+        seen.add(reader.output[0])
+        todo += graph.consumers().get(reader.output[0], ())
     return layer_name(node)

@@ -1,17 +1,15 @@
-"""INT8 as TensorRT wants it, from the same calibration as the CPU's.
+"""Write INT8 for TensorRT, from the same calibration as for the CPU.
 
-What TensorRT fuses decides where a pair (QuantizeLinear, DequantizeLinear) may stand (NVIDIA, "Working with Quantized
-Types", TensorRT developer guide, and Wu et al. 2020, arXiv:2004.09602):
+The fusions of TensorRT decide where a pair (QuantizeLinear, DequantizeLinear) may stand (NVIDIA, "Working with
+Quantized Types", TensorRT developer guide, and Wu et al. 2020, arXiv:2004.09602):
 
-- in front of the data of every Conv, Gemm and MatMul, and behind their weights: one scale for each output channel;
-- never between a layer and its activation, nor behind a layer for its own sake: Conv, bias, Relu and the next pair's
-  quantizer become one kernel;
-- in front of one operand of an Add, the residual one. The other is what a convolution writes, and the Add becomes part
-  of that. Where two convolutions meet, the later one is fused, and the shortcut's is quantized;
-- symmetric throughout: zero points are 0, and the bias stays float.
+- before the data of every Conv, Gemm and MatMul, and after their weights, with one scale for each output channel;
+- never between a layer and its activation: Conv, bias, Relu and the next pair's quantizer become one kernel;
+- before the residual operand of an Add. A convolution writes the other operand, and the Add is fused into it. Of two
+  convolutions, the later one is fused, and the output of the other is quantized;
+- symmetric: zero points are 0, and the bias stays float.
 
-The scales are those of ``quantize.placement.plan_layout``, so what calibration measured for one layout serves
-the other.
+The scales are those of ``quantize.placement.plan_layout``, so one calibration serves both layouts.
 """
 
 from __future__ import annotations
@@ -50,7 +48,7 @@ def quantize_for_tensorrt(
     if not scheme.symmetric:
         raise UsageError(
             f"TensorRT's INT8 is symmetric; {scheme.name} is not",
-            hint="take static-w8c-a8s",
+            hint="use static-w8c-a8s",
             code="tensorrt-scheme",
         )
     graph = Graph(model)
@@ -60,9 +58,9 @@ def quantize_for_tensorrt(
 
 
 def residuals(graph: Graph, layout: Layout) -> dict[str, str]:
-    """Map the output of each Add that becomes part of a convolution to its residual operand, where that has a scale."""
+    """Map the output of each Add that is fused into a convolution to its residual operand, if that has a scale."""
     order = {node.output[0]: index for index, node in enumerate(graph.nodes)}
-    found = {}
+    operands = {}
     for node in graph.nodes:
         if node.op_type != "Add" or len(graph.activations(node)) != 2 or node.input[0] == node.input[1]:
             continue
@@ -72,8 +70,8 @@ def residuals(graph: Graph, layout: Layout) -> dict[str, str]:
         main = max(fused, key=order.__getitem__)
         residual = node.input[1] if node.input[0] == main else node.input[0]
         if residual in layout.scale_of:
-            found[str(node.output[0])] = str(residual)
-    return found
+            operands[str(node.output[0])] = str(residual)
+    return operands
 
 
 def _is_fusible(graph: Graph, layout: Layout, name: str) -> bool:
@@ -120,7 +118,7 @@ class _Writer:
         return checked(self.graph, self.nodes, self.arrays)
 
     def _quantize(self, name: str) -> str:
-        """Quantize and dequantize a tensor, once for all that read it in integers; the others read it as it is."""
+        """Quantize and dequantize a tensor, once for all integer readers; other readers read the float tensor."""
         if name not in self.quantized:
             self.quantized.add(name)
             root = self.layout.scale_of[name]
@@ -135,7 +133,7 @@ class _Writer:
         return f"{name}_dequantized"
 
     def _weights(self, node: NodeProto) -> str:
-        """Store a layer's integers and dequantize them. Layers that share weights each get their own."""
+        """Store a layer's integers and dequantize them; layers that share weights each get a copy."""
         axis, stem = weight_axis(node), f"{node.output[0]}_weight"
         integers = integer_weights(
             self.graph.constants[node.input[1]],

@@ -1,4 +1,4 @@
-"""Whether an INT8 graph is the same on every kind of processor, and where it is not.
+"""Tell whether an INT8 graph computes the same on every kind of processor, and find the layers that do not.
 
 - ``vnni``: x86 with AVX512-VNNI or AVX-VNNI. ``vpdpbusd`` adds four products into 32 bits: exact.
 - ``avx2``: x86 without. Two products are added into 16 bits: :mod:`xxdeploy.quantize.x86.saturating_pairs`.
@@ -30,10 +30,10 @@ _STEPS = 255
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """What 16-bit sums did to one layer.
+    """The effect of 16-bit sums on one layer.
 
-    ``pairs`` of its weights can overflow for some input. ``share`` (0..1) of its output values really were off, on the
-    images seen; ``worst`` is the largest error of one of them, in integer steps of the output (1/255 of its range).
+    ``pairs`` of its weights can overflow for some input. On the measured images ``share`` (0..1) of its output values
+    were wrong; ``worst`` is the largest error of one of them, in integer steps of the output (1/255 of its range).
     """
 
     layer: str
@@ -43,9 +43,9 @@ class Saturation:
 
 
 def risky_layers(int8: OnnxModel) -> Mapping[str, int]:
-    """Return how many pairs of weights could overflow, for each integer layer whose kernels add in 16 bits.
+    """Return how many pairs of weights can overflow, for each integer layer with kernels that add in 16 bits.
 
-    Layers are named as in the float graph, in graph order. No image is needed: 0 means exact for every input.
+    Layers have their names of the float graph, in graph order. No image is needed: 0 means exact for every input.
     """
     layers = integer_layers(Graph(int8))
     return {layer.name: count_saturating_pairs(layer) for layer in layers if layer.adds_in_16_bits}
@@ -54,9 +54,9 @@ def risky_layers(int8: OnnxModel) -> Mapping[str, int]:
 def observe_saturation(
     int8: OnnxModel, batches: Batches, *, on_progress: OnProgress | None = None
 ) -> Mapping[str, Saturation]:
-    """Return what 16-bit sums do to each layer whose kernels add in them, on real images, in graph order.
+    """Measure on images the effect of 16-bit sums on each layer with such kernels; layers in graph order.
 
-    A layer is seen behind predecessors that saturate already, as it happens on the processor.
+    Each layer reads the outputs of layers that saturate already, as on the processor.
 
     Raises
     ------
@@ -68,29 +68,29 @@ def observe_saturation(
     graph = Graph(int8)
     layers = integer_layers(graph)
     risky = {layer.node.output[0]: layer for layer in layers if count_saturating_pairs(layer)}
-    found = {layer.name: Saturation(layer.name, 0, 0.0, 0.0) for layer in layers if layer.adds_in_16_bits}
+    saturations = {layer.name: Saturation(layer.name, 0, 0.0, 0.0) for layer in layers if layer.adds_in_16_bits}
     if risky:
         model, taps = rewrite(graph, risky, tapped=True)
         for tap, (share, worst) in zip(taps, _measure(model, taps, batches, on_progress), strict=True):
-            found[tap.layer.name] = Saturation(tap.layer.name, tap.pairs, share, worst)
-    return found
+            saturations[tap.layer.name] = Saturation(tap.layer.name, tap.pairs, share, worst)
+    return saturations
 
 
-def saturating(found: Mapping[str, Saturation]) -> tuple[str, ...]:
-    """Return the layers that were really off, the one with the largest error first."""
-    off = (each for each in found.values() if each.share > 0)
-    return tuple(each.layer for each in sorted(off, key=lambda each: (-each.worst, each.layer)))
+def saturating_layers(saturations: Mapping[str, Saturation]) -> tuple[str, ...]:
+    """Return the layers with wrong values, the one with the largest error first."""
+    wrong = (saturation for saturation in saturations.values() if saturation.share > 0)
+    return tuple(saturation.layer for saturation in sorted(wrong, key=lambda one: (-one.worst, one.layer)))
 
 
-def judge_processors(found: Mapping[str, Saturation]) -> tuple[ProcessorVerdict, ...]:
-    """Say for each of the three kinds whether the model is exact there, from what was observed of its x86 variant.
+def judge_processors(saturations: Mapping[str, Saturation]) -> tuple[ProcessorVerdict, ...]:
+    """Return for each of the three kinds whether the model is exact there, from the measurements of its x86 variant.
 
-    ``arm`` stands for the variant with int8 activations (``static-w8c-a8i``), which is exact by construction.
+    ``arm`` means the variant with int8 activations (``static-w8c-a8i``), which is exact by construction.
     """
-    layers = saturating(found)
+    layers = saturating_layers(saturations)
     avx2 = ProcessorVerdict("avx2", exact=True)
     if layers:
-        worst = found[layers[0]]
+        worst = saturations[layers[0]]
         avx2 = ProcessorVerdict("avx2", False, layers, worst.layer, worst.share, worst.worst)
     return ProcessorVerdict("vnni", exact=True), avx2, ProcessorVerdict("arm", exact=True)
 
@@ -98,13 +98,13 @@ def judge_processors(found: Mapping[str, Saturation]) -> tuple[ProcessorVerdict,
 def _measure(
     model: OnnxModel, taps: tuple[Tap, ...], batches: Batches, on_progress: OnProgress | None
 ) -> Iterator[tuple[float, float]]:
-    """Yield (share of values that are off, largest error in steps) of each tap's layer."""
+    """Yield (share of wrong values, largest error in integer steps) of each tap's layer."""
     proto, arrays = _with_summaries(model, taps)
     session, source = GraphSession(proto, arrays), proto.graph.input[0].name
     outputs = [f"{tap.lost}_{what}" for tap in taps for what in ("share", "worst", "low", "high")]
     images, shares = 0, np.zeros(len(taps))
     worst, low, high = np.zeros(len(taps)), np.full(len(taps), math.inf), np.full(len(taps), -math.inf)
-    # Every pair of weights has two inputs and a sum of its own: one image takes 100 MB, and is faster than several.
+    # Every pair of weights has two inputs and a sum of its own: one image takes 100 MB, and is faster than a batch.
     for images, image in enumerate(single_images(batches), 1):
         rows = np.array(session.run(outputs, {source: image}), np.float64).reshape(len(taps), 4)
         shares += rows[:, 0]
@@ -118,7 +118,7 @@ def _measure(
 
 
 def _with_summaries(model: OnnxModel, taps: tuple[Tap, ...]) -> tuple[ModelProto, Arrays]:
-    """Let the graph return four numbers for each tap instead of its outputs."""
+    """Return the graph with four numbers for each tap as its outputs, and its weights."""
     proto, arrays = model.split()
     del proto.graph.output[:]
     for tap in taps:

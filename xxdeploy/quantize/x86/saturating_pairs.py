@@ -1,15 +1,15 @@
-"""Pairs of weights whose products x86 processors without VNNI add in 16 bits, with saturation.
+"""Saturating pairs: two weights that x86 processors without VNNI multiply and add in 16 bits, with saturation.
 
-``vpmaddubsw`` takes bytes ``x`` (0..255) and ``w`` (-128..127) two by two::
+``vpmaddubsw`` adds the products of bytes ``x`` (0..255) and ``w`` (-128..127) in pairs::
 
     s = min(max(x[2k] * w[2k] + x[2k+1] * w[2k+1], -32768), 32767)
 
 ONNX Runtime's kernels (MLAS, AVX2 and AVX512 without VNNI) run along an output channel's weights in the order (kernel
-row, kernel column, input channel), each group alone, zero behind an odd end; ``x`` is the input as stored, its zero
-point and the padding included (int8 inputs plus 128). Executing random convolutions on an emulated Haswell confirmed
-all of that, see ``tests/quantize/test_saturation_executed.py``. The sum can only overflow where both weights have the
-same sign and ``|w[2k] + w[2k+1]| > 128``: 255 * 128 = 32640 fits into 16 bits, 255 * 129 does not. Depthwise
-convolutions have kernels of their own, which add in 32 bits.
+row, kernel column, input channel), each group separately, with a zero after an odd end; ``x`` is the input as stored,
+with its zero point and the padding (int8 inputs plus 128). Random convolutions on an emulated Haswell confirm all of
+that, see ``tests/quantize/x86/test_saturation_executed.py``. The sum can only overflow if both weights have the same
+sign and ``|w[2k] + w[2k+1]| > 128``: 255 * 128 = 32640 fits into 16 bits, 255 * 129 does not. Depthwise convolutions
+have other kernels, which add in 32 bits.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ with extra("export"):
     from onnx import NodeProto
 
 LARGEST_SUM = 128
-"""Largest ``|w0 + w1|`` of two weights of one sign whose products with 255 fit into 16 bits."""
+"""Largest ``|w0 + w1|`` of two weights of one sign that fits into 16 bits when multiplied by 255."""
 
 
 def adds_in_16_bits(node: NodeProto, shape: tuple[int, ...]) -> bool:
-    """Tell whether the kernels for this Conv, Gemm or MatMul add in pairs; depthwise ones do not.
+    """Tell whether the kernels for this Conv, Gemm or MatMul add pairs in 16 bits; depthwise ones do not.
 
-    ``shape`` is the weights'. A depth multiplier above 1 makes a depthwise convolution an ordinary one.
+    ``shape`` is that of the weights. A depth multiplier above 1 makes a depthwise convolution an ordinary one.
     """
     return node.op_type != "Conv" or shape[1] != 1 or shape[0] != attributes(node).get("group", 1)
 
 
 def kernel_rows(weights: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Return ``weights`` as (channels, k), in the order in which the kernels run along them.
+    """Return ``weights`` as (channels, k), in the order in which the kernels add their products.
 
-    ``axis`` counts output channels: 0 or 1 of a matrix, 0 of a convolution (channels, inputs, *kernel).
+    ``axis`` is that of the output channels: 0 or 1 of a matrix, 0 of a convolution (channels, inputs, *kernel).
     """
     first = np.moveaxis(weights, axis, 0)
     return np.moveaxis(first, 1, -1).reshape(len(first), -1)
@@ -54,7 +54,7 @@ def weights_from_rows(rows: NDArray[Any], axis: int, shape: tuple[int, ...]) -> 
 
 
 def saturating_pairs(values: NDArray[np.int8], axis: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return (channel, k) of each pair of int8 weights that can saturate; k, even, counts along :func:`kernel_rows`."""
+    """Return (channel, k) of each pair of int8 weights that can saturate; k is an even index of :func:`kernel_rows`."""
     channels, firsts = np.nonzero(_excess(kernel_rows(values, axis))[:, ::2])
     return channels, 2 * firsts
 
@@ -62,12 +62,12 @@ def saturating_pairs(values: NDArray[np.int8], axis: int) -> tuple[NDArray[np.in
 def fit_saturating_pairs(
     values: NDArray[np.int8], axis: int, steps: NDArray[np.floating[Any]] | None = None
 ) -> NDArray[np.int8]:
-    """Return ``values`` with weights moved towards zero until no two neighbors pass ``LARGEST_SUM``.
+    """Return ``values`` with weights moved towards zero until no pair exceeds ``LARGEST_SUM``.
 
-    Where the kernel is larger than one position and the number of inputs is odd, every neighbor along
-    :func:`kernel_rows` counts, whichever phase a kernel starts in; else only the pairs (0, 1), (2, 3) and so on.
-    ``steps``, in the same layout, are the values before rounding: what has to go is shared out so that the two weights
-    of a pair stay as close to them as they can, in the sense of squares. Without, both move alike.
+    If the kernel has several positions and an odd number of inputs, all neighbors along :func:`kernel_rows` count as
+    pairs, whichever phase a kernel starts in; else only (0, 1), (2, 3) and so on. ``steps``, in the same layout, are
+    the values before rounding: the reduction is divided so that the two weights stay as close to them as possible
+    (least squares). Without ``steps`` both move alike.
     """
     rows = kernel_rows(values, axis).astype(np.int16)
     wanted = (rows if steps is None else kernel_rows(steps, axis)).astype(np.float64)
@@ -82,9 +82,9 @@ def fit_saturating_pairs(
 
 
 def narrow_scale(weights: NDArray[np.floating[Any]], axis: int) -> NDArray[np.float64]:
-    """Return the smallest scale (channels,) under which no pair passes ``LARGEST_SUM``, but for rounding.
+    """Return the smallest scale (channels,) at which no pair exceeds ``LARGEST_SUM``, apart from rounding.
 
-    Never more than seven-bit weights need: ``max|w| / 64``.
+    It is never larger than that of seven-bit weights, ``max|w| / 64``.
     """
     rows = kernel_rows(weights, axis).astype(np.float64)
     sums = np.where(_same_sign(rows), np.abs(rows[:, :-1] + rows[:, 1:]), 0.0)[:, _relevant(weights.shape, rows)]
@@ -93,7 +93,7 @@ def narrow_scale(weights: NDArray[np.floating[Any]], axis: int) -> NDArray[np.fl
 
 
 def _excess(rows: NDArray[Any]) -> NDArray[np.int16]:
-    """Return the excess over ``LARGEST_SUM`` of each two neighbors, (channels, k - 1)."""
+    """Return by how much each two neighbors exceed ``LARGEST_SUM``, (channels, k - 1)."""
     wide = rows.astype(np.int16)
     sums = np.abs(wide[:, :-1] + wide[:, 1:]) - LARGEST_SUM
     return np.where(_same_sign(wide), np.maximum(sums, 0), 0).astype(np.int16)

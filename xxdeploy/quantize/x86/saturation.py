@@ -1,17 +1,17 @@
-"""What an INT8 graph computes on an x86 processor without VNNI, written as a graph that computes it anywhere.
+"""Emulate an INT8 graph's results on x86 processors without VNNI, as a graph that runs on any processor.
 
-There the kernels add two products into 16 bits with saturation (``quantize.x86.saturating_pairs``), and a model that is
-right on VNNI can be wrong. Of the pairs of a layer only a few can overflow, and what an overflow loses is known::
+Those processors add two products in 16 bits with saturation (``quantize.x86.saturating_pairs``), and a model that is
+exact with VNNI can be wrong on them. Only a few pairs of a layer can overflow, and the loss of an overflow is::
 
     lost = max(s - 32767, 0) - max(-32768 - s, 0)        with s = x0 * w0 + x1 * w1
 
-So a layer becomes: its sum over integers (held in float, exact up to 2^24), less a small convolution that computes
-``lost`` for the pairs that can overflow, then the same scaling and rounding that ONNX Runtime does. Layers without such
-pairs are left as they are. The result equals execution on an emulated Haswell, integer for integer
-(``tests/quantize/test_saturation_executed.py``).
+So a layer becomes: its sum over integers (in float, exact up to 2^24), minus a small convolution that computes ``lost``
+for the pairs that can overflow, then the scaling and rounding of ONNX Runtime. Layers without such pairs stay as they
+are. The result equals execution on an emulated Haswell, integer for integer
+(``tests/quantize/x86/test_saturation_executed.py``).
 
-That holds for uint8 activations. Those in int8 are for ARM; on x86 ONNX Runtime exchanges some for uint8, which leaves
-layers in between in float, and the emulation, which takes every layer for integer, saturates more than that.
+That holds for uint8 activations. Int8 activations are for ARM; on x86 ONNX Runtime exchanges some for uint8 and runs
+layers between them in float. The emulation treats every layer as integer, and so saturates more.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ with extra("export"):
     from onnx import NodeProto, TensorProto, helper
 
 _CLIP_SLACK = 1.2e-7
-"""ONNX Runtime takes a Clip for redundant if the quantizer clips at the same place to within this."""
+"""ONNX Runtime removes a Clip if the quantizer clips at the same place to within this."""
 
 
 @dataclass(frozen=True, slots=True)
 class IntegerLayer:
-    """A layer that ONNX Runtime runs on integers, as it stands in a Q/DQ graph.
+    """A layer of a Q/DQ graph that ONNX Runtime runs on integers.
 
-    ``source`` is the quantized input with ``input_scale`` and ``input_zero``; ``values`` int8 the weights with channels
-    along ``axis``, ``weight_scale`` float32 (channels,), ``weight_zero`` (channels,); ``bias`` float64 (channels,) in
-    units of the sum. ``quantizer`` is the QuantizeLinear behind it and ``between`` the activations that it makes free;
-    None where the layer writes float. ``name`` is what the layer is called in the float graph, too.
+    ``source`` is the quantized input with ``input_scale`` and ``input_zero``; ``values`` int8 are the weights with
+    output channels along ``axis``, with ``weight_scale`` float32 (channels,) and ``weight_zero`` (channels,); ``bias``
+    float64 (channels,) is in units of the sum. ``quantizer`` is the next QuantizeLinear, None if the layer writes
+    float, and ``between`` are the activations that it makes redundant. ``name`` is the layer's name in the float graph.
     """
 
     name: str
@@ -67,11 +67,10 @@ class IntegerLayer:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """Tensors that tell of one layer of an emulation.
+    """Tensors that show the saturation of one layer of an emulation.
 
-    ``lost`` is what overflowing took from the output, in real units; ``output`` is the layer's output, quantized where
-    ``step`` is the real value of one of its integer steps, float where it is None. ``pairs`` is how many pairs can
-    overflow.
+    ``lost`` is the error of the output by overflow, in real units; ``output`` is the layer's output: quantized with
+    the real value ``step`` of one integer, or float if ``step`` is None. ``pairs`` is how many pairs can overflow.
     """
 
     layer: IntegerLayer
@@ -82,10 +81,10 @@ class Tap:
 
 
 def emulate_avx2(int8: OnnxModel) -> OnnxModel:
-    """Return a graph that computes on any processor what ``int8`` computes on x86 with AVX2 and no VNNI.
+    """Return a graph that has the results of ``int8`` on x86 with AVX2 and without VNNI, on any processor.
 
-    Same input and output. It is five to ten times slower than ``int8``, and ``int8`` itself where no weights can
-    overflow.
+    Input and output are the same. It takes five to ten times as long as ``int8``. If no weights can overflow, it is
+    ``int8`` itself.
 
     Raises
     ------
@@ -106,16 +105,18 @@ def count_saturating_pairs(layer: IntegerLayer) -> int:
 
 def integer_layers(graph: Graph) -> tuple[IntegerLayer, ...]:
     """Return the Conv, Gemm and MatMul of a Q/DQ graph that run on integers with int8 weights, in graph order."""
-    found = (_integer_layer(graph, node) for node in graph.nodes if node.op_type in ("Conv", "Gemm", "MatMul"))
-    return tuple(layer for layer in found if layer is not None)
+    layers = (_integer_layer(graph, node) for node in graph.nodes if node.op_type in ("Conv", "Gemm", "MatMul"))
+    return tuple(layer for layer in layers if layer is not None)
 
 
 def _integer_layer(graph: Graph, node: NodeProto) -> IntegerLayer | None:
-    """Read one layer; None where an operand or what follows makes ONNX Runtime run it in float."""
+    """Read one layer; None if ONNX Runtime runs it in float because of an operand or of the next node."""
     operands = [_dequantized(graph, name) for name in node.input if name]
     if len(operands) < 2 or any(operand is None for operand in operands):
         return None
-    (source, scale, zero), (weights, weight_scale, weight_zero), *rest = [each for each in operands if each is not None]
+    (source, scale, zero), (weights, weight_scale, weight_zero), *rest = [
+        operand for operand in operands if operand is not None
+    ]
     values = graph.constants.get(weights)
     if source in graph.constants or scale.size != 1 or values is None or values.dtype != np.int8:
         return None
@@ -150,7 +151,7 @@ def _integer_layer(graph: Graph, node: NodeProto) -> IntegerLayer | None:
 
 
 def _dequantized(graph: Graph, name: str) -> tuple[str, NDArray[Any], NDArray[Any]] | None:
-    """Return the integer tensor behind ``name``, its scale and its zero point; None where there is none."""
+    """Return the integer tensor that ``name`` is dequantized from, its scale and its zero point; None if it is not."""
     node = graph.producers().get(name)
     if node is None or node.op_type != "DequantizeLinear" or node.input[1] not in graph.constants:
         return None
@@ -162,7 +163,7 @@ def _dequantized(graph: Graph, name: str) -> tuple[str, NDArray[Any], NDArray[An
 
 
 def _quantizer(graph: Graph, node: NodeProto) -> tuple[NodeProto | None, tuple[NodeProto, ...]]:
-    """Return the quantizer that a layer's kernel takes in, and the activations in between, which it makes redundant."""
+    """Return the quantizer that is part of a layer's kernel, and the activations in between that it makes redundant."""
     between: list[NodeProto] = []
     reader = graph.only_consumer(node.output[0])
     while reader is not None and reader.op_type in ("Relu", "Clip"):
@@ -182,7 +183,7 @@ def _quantizer(graph: Graph, node: NodeProto) -> tuple[NodeProto | None, tuple[N
 
 
 def _redundant(graph: Graph, node: NodeProto, low: float, high: float) -> bool:
-    """Tell whether an activation changes nothing that a quantizer over ``low..high`` does not."""
+    """Tell whether a quantizer over ``low..high`` makes an activation redundant."""
     if node.op_type == "Relu":
         return low >= 0
     bounds = [graph.constants.get(name) if name else None for name in (*node.input[1:], "", "")]
@@ -194,9 +195,9 @@ def _redundant(graph: Graph, node: NodeProto, low: float, high: float) -> bool:
 def rewrite(
     graph: Graph, risky: Mapping[str, IntegerLayer], *, tapped: bool = False
 ) -> tuple[OnnxModel, tuple[Tap, ...]]:
-    """Exchange the layers ``risky``, by their output, for their emulation.
+    """Replace the layers ``risky``, by their output, by their emulation; edits ``graph``.
 
-    The taps, one a layer, name tensors of the graph only if ``tapped``; they are not outputs of it.
+    The taps, one per layer, name tensors of the graph only if ``tapped``; they are not outputs of it.
     """
     writer = _Writer(dict(graph.arrays))
     replaced = {id(node) for layer in risky.values() for node in (*layer.between, layer.quantizer) if node is not None}
@@ -229,12 +230,12 @@ class _Writer:
         self.taps: list[Tap] = []
 
     def layer(self, layer: IntegerLayer, graph: Graph) -> None:
-        """Write one layer: exact sum, less what overflows, scaled as ONNX Runtime scales it."""
+        """Write one layer: the exact sum minus the loss by overflow, scaled as in ONNX Runtime."""
         stem = f"{layer.node.output[0]}_avx2"
         number = self._add("Cast", [layer.source], f"{stem}_stored", to=TensorProto.FLOAT)
         zero = self._array(f"{stem}_zero", np.asarray(layer.input_zero, np.float32))
         centered = self._add("Sub", [number, zero], f"{stem}_centred")
-        pairs = _Pairs.of(layer)
+        pairs = _SaturatingPairs.of(layer)
         over = self._pair_sums(layer, pairs, centered, stem)
         signed = self._add("Mul", [over, self._channels(layer, f"{stem}_signs", pairs.signs)], f"{stem}_signed")
         lost = self._by_channel(layer, pairs, signed, f"{stem}_lost")
@@ -260,8 +261,8 @@ class _Writer:
             return self._add("Add", [self._add("MatMul", operands, f"{stem}_product"), bias], f"{stem}_sum")
         return self._add(layer.node.op_type, [*operands, bias], f"{stem}_sum", **attributes(layer.node))
 
-    def _pair_sums(self, layer: IntegerLayer, pairs: _Pairs, centered: str, stem: str) -> str:
-        """Return what each pair loses, without sign: its own two inputs, a convolution of its own, a threshold."""
+    def _pair_sums(self, layer: IntegerLayer, pairs: _SaturatingPairs, centered: str, stem: str) -> str:
+        """Return the loss of each pair, without sign: a grouped convolution of its two inputs, and a threshold."""
         bounds = self._array(f"{stem}_bounds", -pairs.bounds)
         if layer.node.op_type == "Conv":
             picked = self._array(f"{stem}_picked", pairs.inputs.reshape(-1))
@@ -279,8 +280,8 @@ class _Writer:
                 over = self._add("Add", [product, over], f"{stem}_over_{side}")
         return self._add("Relu", [over], f"{stem}_lost_by_pair")
 
-    def _by_channel(self, layer: IntegerLayer, pairs: _Pairs, source: str, output: str) -> str:
-        """Sum the pairs of each output channel, by a table (slots, channels) that is filled up with the last pair."""
+    def _by_channel(self, layer: IntegerLayer, pairs: _SaturatingPairs, source: str, output: str) -> str:
+        """Sum the pairs of each output channel, by a table (slots, channels) padded with the last pair."""
         table = self._array(f"{output}_table", pairs.table)
         gathered, summed = (1, 1) if layer.node.op_type == "Conv" else (-1, -2)
         slots = self._add("Gather", [source, table], f"{output}_slots", axis=gathered)
@@ -288,7 +289,7 @@ class _Writer:
         return self._add("ReduceSum", [slots, axes], output, keepdims=0)
 
     def _channels(self, layer: IntegerLayer, name: str, values: NDArray[np.float32]) -> str:
-        """Store one number a channel so that it multiplies a tensor of channels."""
+        """Store one number per channel in a shape that broadcasts over a tensor of channels."""
         shape = (-1, *[1] * (layer.values.ndim - 2)) if layer.node.op_type == "Conv" else (-1,)
         return self._array(name, values.astype(np.float32).reshape(shape))
 
@@ -302,13 +303,13 @@ class _Writer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pairs:
+class _SaturatingPairs:
     """The pairs of a layer that can overflow, and a last one of zeros that never does.
 
-    ``inputs`` int64 (pairs, 2) are input channels; ``weights`` float32 (pairs, 2, *kernel) for a convolution with a
-    group for each pair, (pairs, 2) for a matrix; both signs of pair are made positive, so that ``weights * input -
-    bounds`` is what is lost where it is positive, and ``signs`` float32 (pairs,) +1 or -1. ``bounds`` float32 (pairs,)
-    count from the zero point, as the graph does, where the kernels count from 0. ``table`` int64 (slots, channels)
+    ``inputs`` int64 (pairs, 2) are input channels; ``weights`` float32 are (pairs, 2, *kernel) for a convolution with
+    one group per pair, (pairs, 2) for a matrix. Weights are made positive, so that ``weights * input - bounds`` is the
+    loss if it is positive, and ``signs`` float32 (pairs,) is +1 or -1. ``bounds`` float32 (pairs,) are relative to the
+    zero point, as the graph's integers are; the kernels' integers are relative to 0. ``table`` int64 (slots, channels)
     lists the pairs of each output channel.
     """
 
@@ -319,10 +320,10 @@ class _Pairs:
     table: NDArray[np.int64]
 
     @classmethod
-    def of(cls, layer: IntegerLayer) -> _Pairs:
+    def of(cls, layer: IntegerLayer) -> _SaturatingPairs:
         channels, firsts = saturating_pairs(layer.values, layer.axis)
         rows = kernel_rows(layer.values, layer.axis).astype(np.float32)
-        count, each = len(channels), np.arange(len(channels))
+        count, every = len(channels), np.arange(len(channels))
         conv = layer.node.op_type == "Conv"
         width = layer.values.shape[1] if conv else rows.shape[1]  # input channels at one position of the kernel
         groups = attributes(layer.node).get("group", 1) if conv else 1
@@ -331,12 +332,12 @@ class _Pairs:
         weights = np.zeros((count + 1, 2, rows.shape[1] // width), np.float32)
         for side, k in enumerate((firsts, firsts + 1)):
             inputs[:count, side] = first_input + k % width
-            weights[each, side, k // width] = np.abs(rows[channels, k])
+            weights[every, side, k // width] = np.abs(rows[channels, k])
         signs = np.append(np.sign(rows[channels, firsts]), np.float32(1))
         offset = float(layer.input_zero) + (128 if layer.input_zero.dtype == np.int8 else 0)
         bounds = np.where(signs > 0, 32767.0, 32768.0) - offset * weights.sum(axis=(1, 2), dtype=np.float64)
-        slot = each - np.searchsorted(channels, channels)
+        slot = every - np.searchsorted(channels, channels)
         table = np.full((int(slot.max(initial=0)) + 1, len(rows)), count, np.int64)
-        table[slot, channels] = each
+        table[slot, channels] = every
         shape = (count + 1, 2, *(layer.values.shape[2:] if conv else ()))
         return cls(inputs, weights.reshape(shape), bounds.astype(np.float32), signs.astype(np.float32), table)
