@@ -21,7 +21,7 @@ from cyclopts import App, Parameter
 import xxdeploy.errors
 import xxdeploy.exporter
 import xxdeploy.runtime
-from xxdeploy.cli.app import _COMMANDS
+from xxdeploy.cli.app import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- made by scripts/make_reference.py: change the docstrings, not this page -->\n"
@@ -35,10 +35,10 @@ def cli_page() -> str:
         "Results go to stdout, talk to stderr; `--json` makes results machine-readable.",
     ]
     lines += ["Exit statuses and codes: [errors.md](../errors.md).", ""]
-    for module in _COMMANDS:
-        about = (inspect.getdoc(module.command) or "").partition("\nParameters\n")[0]
-        lines += [f"## xxdeploy {module.NAME}", "", _plain(" ".join(about.split())), "", *_examples(module.EXAMPLE)]
-        rows = list(_options(module.command))
+    for name, (command, example) in COMMANDS.items():
+        about = (inspect.getdoc(command) or "").partition("\nParameters\n")[0]
+        lines += [f"## xxdeploy {name}", "", _plain(" ".join(about.split())), "", *_examples(example)]
+        rows = list(_options(command))
         if rows:
             lines += ["| | default | |", "| --- | --- | --- |", *rows, ""]
     return "\n".join(lines)

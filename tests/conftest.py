@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +49,30 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index in range(10):
         _draw(root / "labelled" / f"class-{index}", 2, 100 + index)
     return root
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Fake libraries for ``xxdeploy doctor``, all of which work: ``install(name, source)`` replaces one."""
+    from xxdeploy.doctor.checkup import LIBRARIES
+
+    folder = tmp_path / "site"
+    folder.mkdir()
+
+    def install(name: str, source: str) -> None:
+        (folder / f"{name}.py").write_text(source)
+
+    for name in LIBRARIES:
+        install(name, "__version__ = '1.2'\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter(()))
+    return install
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """The bundle of ``tiny_bundle``, made in milliseconds, in the folder ``tiny``."""
+    import tiny_bundle
+
+    return tiny_bundle.make(tmp_path / "tiny")

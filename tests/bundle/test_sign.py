@@ -14,7 +14,6 @@ import tiny_bundle
 from xxdeploy.bundle.check import check_bundle
 from xxdeploy.bundle.pack import pack
 from xxdeploy.bundle.sign import generate_key, sign
-from xxdeploy.cli import main
 from xxdeploy.errors import BundleError, UsageError, XXDeployError
 from xxdeploy.runtime import load
 from xxdeploy.runtime.bundle.manifest import Manifest
@@ -224,26 +223,6 @@ except MissingDependencyError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "pip install 'xxdeploy[sign]'\n"
-
-
-def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    bundle = tiny_bundle.make(tmp_path / "b")
-    key = str(tmp_path / "k")
-    (tmp_path / "pass").write_text("correct horse\n")
-    assert main(["keygen", key, "--passphrase", str(tmp_path / "pass")]) == 0
-    assert main(["sign", str(bundle), "--key", f"{key}.key", "--as-version", "2"]) == 2
-    options = ["--key", f"{key}.key", "--as-version", "2", "--passphrase", str(tmp_path / "pass")]
-    assert main(["sign", str(bundle), *options]) == 0
-    assert "signed as version 2" in capsys.readouterr().out
-    assert main(["verify", str(bundle), "--key", f"{key}.pub", "--min-version", "2"]) == 0
-    assert "signed as version 2" in capsys.readouterr().out
-    assert main(["verify", str(bundle), "--key", f"{key}.pub", "--min-version", "3"]) == 7
-    assert "error[signature-old]" in capsys.readouterr().err
-    (bundle / FILE).unlink()
-    assert main(["predict", str(bundle), "absent.png", "--key", f"{key}.pub"]) == 7
-    assert "error[signature-missing]" in capsys.readouterr().err
-    assert main(["sign", str(bundle), "--key", f"{key}.key", "--as-version", "2", "--passphrase", "absent"]) == 2
-    assert "error[key-passphrase]" in capsys.readouterr().err
 
 
 def test_openssl_reads_the_key(tmp_path: Path) -> None:

@@ -35,8 +35,10 @@ def test_json(capsys: Capture) -> None:
 def test_presets_of_small_networks_are_listed(capsys: Capture) -> None:
     assert main(["models"]) == 0
     out = capsys.readouterr().out
-    assert "MobileNet for small devices: --alpha 0.25, 0.5, 0.75, 1.0, --input-size 128, 160, 192, 224 with" in out
-    assert "MobileNetV2 for small devices: --alpha 0.35, 0.5, 0.75, 1.0, 1.3, 1.4, --input-size 96, 128," in out
+    assert "MobileNet has ImageNet weights for --alpha 0.25, 0.5, 0.75, 1.0 and --input-size 128, 160, 192, 224" in out
+    assert (
+        "MobileNetV2 has ImageNet weights for --alpha 0.35, 0.5, 0.75, 1.0, 1.3, 1.4 and --input-size 96, 128," in out
+    )
 
 
 @pytest.mark.parametrize("arguments", [["models"], ["--help"], ["predict", "--help"], ["export", "--help"]])

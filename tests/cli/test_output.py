@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from xxdeploy.cli.failure import printable
 from xxdeploy.cli.output import megabytes, milliseconds, plain, print_facts, print_json, print_line, print_table, share
 
 Capture = pytest.CaptureFixture[str]
@@ -66,7 +65,6 @@ def test_text_is_printed_as_it_is(capsys: Capture) -> None:
 def test_escape_sequences_are_not(capsys: Capture) -> None:
     print_table(("a",), [("\x1b[31mred\x1b[0m\tx",)])
     assert "\\x1b[31mred\\x1b[0m\\tx" in capsys.readouterr().out
-    assert printable("tab\there, line\nbreak, Ü, \u202e") == "tab\\there, line\nbreak, Ü, \\u202e"
 
 
 def test_facts_have_no_trailing_spaces(capsys: Capture) -> None:

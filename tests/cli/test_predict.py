@@ -17,11 +17,6 @@ Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    return tiny_bundle.make(tmp_path / "tiny")
-
-
-@pytest.fixture
 def pictures(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, pixels in zip(paths, golden_images(2, 8, 8, 3, seed=3), strict=True):

@@ -26,7 +26,7 @@ def test_what_a_person_sees_and_who_loads_it_next(tmp_path: Path, capsys: Captur
     assert head == ["variant", "on", "p50", "rounds"]
     assert rows[0][:2] == ["portable", "onnxruntime"] or rows[0][:2] == ["portable", "onnxruntime,"]
     assert "fastest here: portable on onnxruntime" in out
-    assert str(tmp_path.parent) in out.split("kept in ")[1]
+    assert str(tmp_path.parent) in out.split("stored in ")[1]
     assert main(["bench", bundle, "--rounds", "1", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert f"fastest here: portable on {found['settings']}," in out

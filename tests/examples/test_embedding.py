@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import tiny_bundle
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,11 +24,6 @@ from xxdeploy.runtime.image.preprocess import Preprocess
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    return tiny_bundle.make(tmp_path / "tiny")
 
 
 @pytest.fixture

@@ -26,11 +26,6 @@ PLUGIN = () if INSTALLED else ("-p", "xxdeploy.pytest_plugin.plugin")
 TEMPLATES = Path(xxdeploy.pytest_plugin.__file__).parent / "templates"
 
 
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    return tiny_bundle.make(tmp_path / "tiny")
-
-
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess(*PLUGIN, "-p", "no:cacheprovider", *arguments)
 

@@ -7,18 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-import tiny_bundle
 
 from xxdeploy.runtime import tune as tuning
 from xxdeploy.runtime.bundle.files import open_bundle
 from xxdeploy.runtime.crash_probe import crash_of
 from xxdeploy.runtime.engines import select as engines
 from xxdeploy.runtime.engines.select import Settings
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    return tiny_bundle.make(tmp_path / "tiny")
 
 
 @pytest.mark.parametrize(

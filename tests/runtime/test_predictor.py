@@ -36,11 +36,6 @@ class Fake:
         return np.full((len(batch), self.classes), self.output, np.float32)
 
 
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    return tiny_bundle.make(tmp_path / "tiny")
-
-
 def test_every_kind_of_image_and_the_shape_of_the_answer(bundle: Path, tmp_path: Path) -> None:
     runtime = load(str(bundle), threads=1)
     Image.fromarray(IMAGES[0]).save(tmp_path / "a.png")

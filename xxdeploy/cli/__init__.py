@@ -1,10 +1,10 @@
-"""The command line: parses and prints, nothing more. The only home of cyclopts and rich.
+"""The command line: it parses and prints, nothing more. The only home of cyclopts and rich.
 
-`main` imports neither: a device that has only ``xxdeploy[edge]`` gets the error that names the pip line.
+`main` imports neither, so a device with only ``xxdeploy[edge]`` gets an error with the pip command.
 
-Results go to stdout, everything else to stderr. With ``--json`` there is one JSON document on stdout, or, where a
-command fails, one object ``{"error": {...}}`` on stderr. The exit status is that of the error's class
-(`xxdeploy.errors`), 1 for a bug, 128 plus the signal's number for one that ended the command: 130 for Ctrl-C.
+Results go to stdout, all other output to stderr. With ``--json`` stdout has one JSON document, or, if a command fails,
+stderr has one object ``{"error": {...}}``. The exit status is that of the error's class (`xxdeploy.errors`), 1 for a
+bug, and 128 plus the number of the signal that ended the command: 130 for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv
-        The arguments without the program's name; by default those of the process.
+        The arguments without the program's name. Default: those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = any(word == "--json" or word.startswith("--json=") for word in arguments)
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with extra("cli"):
                 from xxdeploy.cli.app import run
             status = run(arguments)
-            sys.stdout.flush()  # a reader that is gone shows here, not at the interpreter's end
+            sys.stdout.flush()  # raises BrokenPipeError here, not at the interpreter's exit
             return status
     except XXDeployError as error:
         report_error(error.message, error.hint, code=error.code, as_json=as_json)
@@ -50,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         report_error("stopped by Ctrl-C", None, code="interrupted", as_json=as_json)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # `xxdeploy models | head -1`: nobody reads any more, and that is no error. Without the next line the
-        # interpreter would flush at its end, and complain.
+        # `xxdeploy models | head -1` is not an error. Without the next line the interpreter would flush stdout at its
+        # exit, and print an error.
         with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return _BROKEN_PIPE
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _signals_as_exits() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that steps remove what they had half made; without it Python just stops."""
+    """Let SIGTERM unwind the stack, so steps remove their temporary files."""
     if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
         yield
         return
@@ -83,7 +83,7 @@ def _signals_as_exits() -> Iterator[None]:
 
 @contextmanager
 def _any_encoding() -> Iterator[None]:
-    """Print ``?`` for what stdout's encoding does not have, such as a label in a Latin-1 locale, and go on."""
+    """Print ``?`` for characters that stdout's encoding lacks, such as a label in a Latin-1 locale."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     errors = getattr(sys.stdout, "errors", None)
     if reconfigure is None or errors != "strict":

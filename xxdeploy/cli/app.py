@@ -1,8 +1,8 @@
-"""The commands, and parse errors in the words of all other errors."""
+"""The commands, and parse errors in the form of all other errors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cyclopts import App, Parameter
 from cyclopts.exceptions import (
@@ -17,17 +17,31 @@ from cyclopts.exceptions import (
 )
 
 from xxdeploy import __version__
-from xxdeploy.cli import bench, build, doctor, export, inspect, keygen, models, predict, report, sign, tune, verify
+from xxdeploy.cli import bench, build, doctor, export, inspect, models, predict, report, sign, tune, verify
 from xxdeploy.errors import UsageError
 
-_ABOUT = """Takes a Keras image model to small machines, and proves that it is still the same model.
+_ABOUT = """Export Keras image models to small machines, and verify that they still compute the same.
 
-First steps, with what ships in the package:
+First steps, with the samples in the package:
 
   xxdeploy export mobilenetv2 --int8 --weights sample
   xxdeploy predict exports/mobilenetv2-int8 PHOTO.jpg"""
 
-_COMMANDS = (models, export, verify, predict, report, bench, tune, build, inspect, keygen, sign, doctor)
+COMMANDS: Mapping[str, tuple[Callable[..., None], str]] = {
+    "models": (models.command, models.EXAMPLE),
+    "export": (export.command, export.EXAMPLE),
+    "verify": (verify.command, verify.EXAMPLE),
+    "predict": (predict.command, predict.EXAMPLE),
+    "report": (report.command, report.EXAMPLE),
+    "bench": (bench.command, bench.EXAMPLE),
+    "tune": (tune.command, tune.EXAMPLE),
+    "build": (build.command, build.EXAMPLE),
+    "inspect": (inspect.command, inspect.EXAMPLE),
+    "keygen": (sign.keygen, sign.KEYGEN_EXAMPLE),
+    "sign": (sign.command, sign.EXAMPLE),
+    "doctor": (doctor.command, doctor.EXAMPLE),
+}
+"""The function and the example of each command, in the order of the help."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -39,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
         ``unknown-command``, ``unknown-option``, ``missing-argument``, ``extra-argument``, ``repeated-option`` and
         ``bad-value`` for what cannot be parsed.
     XXDeployError
-        What the command raises.
+        Those of the command.
     """
     app = App(
         name="xxdeploy",
@@ -52,8 +66,8 @@ def run(arguments: Sequence[str]) -> int:
         suppress_keyboard_interrupt=False,
         result_action="return_value",
     )
-    for place, module in enumerate(_COMMANDS):
-        app.command(module.command, name=module.NAME, help_epilogue=module.EXAMPLE, sort_key=place)
+    for place, (name, (command, example)) in enumerate(COMMANDS.items()):
+        app.command(command, name=name, help_epilogue=example, sort_key=place)
     try:
         status = app(list(arguments), exit_on_error=False, print_error=False, verbose=False)
     except CycloptsError as error:
@@ -62,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _usage_error(error: CycloptsError) -> UsageError:
-    """Cyclopts' sentence becomes the message, its suggestion the hint."""
+    """Return an error with Cyclopts' sentence as its message and its suggestion as the hint."""
     command = " ".join(("xxdeploy", *(error.command_chain or ())))
     message, _, guess = str(error).partition(" Did you mean ")
     message = message.strip().rstrip(".")
@@ -71,24 +85,23 @@ def _usage_error(error: CycloptsError) -> UsageError:
     hint = f"did you mean {guess}?" if guess else f"`{command} --help` shows how it is used"
     match error:
         case UnknownCommandError():
-            names = ", ".join(module.NAME for module in _COMMANDS)
             token = (error.unused_tokens or ["?"])[0]
             return UsageError(
                 f"there is no command {token!r}",
-                hint=f"did you mean `xxdeploy {guess}`?" if guess else f"the commands are {names}",
+                hint=f"did you mean `xxdeploy {guess}`?" if guess else f"the commands are {', '.join(COMMANDS)}",
                 code="unknown-command",
             )
         case UnknownOptionError():
             return UsageError(message.replace("option: ", "option "), hint=hint, code="unknown-option")
         case UnusedCliTokensError():
             tokens = " ".join(error.unused_tokens or ())
-            return UsageError(f"`{command}` has no use for {tokens!r}", hint=hint, code="extra-argument")
+            return UsageError(f"`{command}` does not take the argument {tokens!r}", hint=hint, code="extra-argument")
         case RepeatArgumentError():
-            return UsageError(f"{error.token.keyword} is given twice", hint="give it once", code="repeated-option")
+            return UsageError(f"{error.token.keyword} is given twice", hint="leave one out", code="repeated-option")
         case MissingArgumentError() if error.argument is not None:
             name = error.keyword or error.argument.name
-            what = f"{name} needs a value" if name.startswith("-") else f"`{command}` needs {name}"
-            return UsageError(what, hint=hint, code="missing-argument")
+            message = f"{name} needs a value" if name.startswith("-") else f"`{command}` needs {name}"
+            return UsageError(message, hint=hint, code="missing-argument")
         case CoercionError() | ValidationError():
             return UsageError(message, hint=hint, code="bad-value")
         case _:

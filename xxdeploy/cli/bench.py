@@ -1,4 +1,4 @@
-"""``xxdeploy bench``: how fast bundles are on this device. Needs what a device has, and this command line."""
+"""``xxdeploy bench``: the speed of bundles on this device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from xxdeploy.optional import extra
 if TYPE_CHECKING:
     from xxdeploy.runtime.bench import BenchResult
 
-NAME = "bench"
 EXAMPLE = """Examples:
 
   xxdeploy bench exports/mobilenetv2-int8
@@ -31,20 +30,21 @@ def command(
     rounds: int = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Measure latency, throughput, cold start and memory of bundles, in turns.
+    """Measure latency, throughput, cold start and memory of bundles; rounds are interleaved.
 
-    Without --engine and --threads each runs as `xxdeploy tune` found best here, or with the defaults.
+    Without --engine and --threads each bundle runs with the settings of `xxdeploy tune` on this device, or with the
+    defaults.
 
     Parameters
     ----------
     bundles
-        One bundle or more; the first is what the others are compared with.
+        One or more bundles; the others are compared with the first.
     engine
-        onnxruntime, openvino or onnxruntime-cuda; several, such as onnxruntime,openvino, take turns.
+        onnxruntime, openvino or onnxruntime-cuda; or several, such as onnxruntime,openvino.
     threads
-        Threads of the engine. By default one for each core.
+        Threads of the engine. Default: one per core.
     untuned
-        Ignore what `xxdeploy tune` found.
+        Ignore the settings of `xxdeploy tune`.
     rounds
         Timed runs of each bundle.
     """
@@ -72,8 +72,9 @@ def command(
     )
     print_line()
     print_line(
-        "Milliseconds: an image to its answer (p50, p90, p99), of that the engine, and from the start of Python to the "
-        "first answer. Memory: peak, MB. Speed: p50 of the first over this, and the quartiles of that ratio in rounds."
+        "p50, p90, p99: milliseconds from an image to its prediction; engine: the part of p50 in the engine; start: "
+        "milliseconds from the start of Python to the first prediction; memory: peak, MB; speed: p50 of the first "
+        "bundle divided by this p50; spread: quartiles of that ratio over the rounds."
     )
 
 

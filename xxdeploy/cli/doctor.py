@@ -1,4 +1,4 @@
-"""``xxdeploy doctor``: what works on this machine, and what brings the rest."""
+"""``xxdeploy doctor``: check this machine, and say how to install the missing parts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from xxdeploy.cli.output import AsJson, print_facts, print_json, print_line, pri
 from xxdeploy.doctor.checkup import Checkup, Library, check_up
 from xxdeploy.errors import MissingDependencyError
 
-NAME = "doctor"
 EXAMPLE = "Example:\n\n  xxdeploy doctor"
 
 
 def command(*, as_json: AsJson = False) -> None:
-    """Look at Python, the processor and the libraries, and say what is missing. Takes a few seconds.
+    """Check Python, the processor and the libraries, and say what is missing. Takes a few seconds.
 
-    It fails only where not even a bundle can be run.
+    The exit status is 3 if bundles cannot run here.
     """
     checkup = check_up()
     if as_json:
@@ -26,11 +25,11 @@ def command(*, as_json: AsJson = False) -> None:
 
 
 def _judge(libraries: Sequence[Library]) -> None:
-    """Raise if a bundle cannot be run here."""
+    """Raise if bundles cannot run here."""
     broken = [library.name for library in libraries if library.extra == "edge" and library.state != "ok"]
     if broken:
         raise MissingDependencyError(
-            f"bundles cannot be run here: {', '.join(broken)} not usable",
+            f"bundles cannot run here: {', '.join(broken)} cannot be imported",
             hint="pip install 'xxdeploy[edge]'",
             code="cannot-run",
         )
@@ -46,21 +45,19 @@ def _show(checkup: Checkup) -> None:
             "providers": "\n".join(checkup.providers) or "-",
             "engines": "\n".join(checkup.engines),
             "Keras' cache": str(checkup.keras_home),
-            "weights there": "\n".join(checkup.weights) or "none",
+            "cached weights": "\n".join(checkup.weights) or "none",
         }
     )
     print_line()
     print_table(
         ("library", "version", "state"),
-        [
-            (library.name, library.version, "missing" if library.state == "missing" else library.state)
-            for library in checkup.libraries
-        ],
+        [(library.name, library.version, library.state) for library in checkup.libraries],
         left=3,
     )
     print_line()
-    for extra in dict.fromkeys(library.extra for library in checkup.libraries if library.state == "missing"):
-        names = ", ".join(each.name for each in checkup.libraries if each.extra == extra and each.state == "missing")
+    missing = [library for library in checkup.libraries if library.state == "missing"]
+    for extra in dict.fromkeys(library.extra for library in missing):
+        names = ", ".join(library.name for library in missing if library.extra == extra)
         print_line(f"for {names}: pip install 'xxdeploy[{extra}]'")
     for warning in checkup.warnings:
         print_line(f"warning: {warning.message}")

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from xxdeploy.exporter import ExportResult
     from xxdeploy.results import Parity, Rung
 
-NAME = "export"
 EXAMPLE = """Examples:
 
   xxdeploy export mobilenetv2 --int8 --calibration train/ --eval val/

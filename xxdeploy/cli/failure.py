@@ -1,4 +1,4 @@
-"""How errors look. Standard library only: this also tells that the other libraries are missing."""
+"""Print errors. Standard library only, since an error may be that other libraries are missing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import textwrap
 def printable(text: str) -> str:
     """Return ``text`` with control characters escaped.
 
-    Messages and tables quote names of files and labels of bundles, which may come from somebody else: an escape
-    sequence in them must not reach the terminal. Line breaks stay.
+    Messages and tables quote file names and labels from untrusted sources: their escape sequences must not reach the
+    terminal. Line breaks stay.
     """
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
@@ -30,9 +30,9 @@ def report_error(message: str, hint: str | None, *, code: str, as_json: bool) ->
 
 
 def report_bug(error: Exception, trace: str, *, as_json: bool) -> None:
-    """Write an exception that nobody expected to stderr, with its traceback."""
+    """Write an unexpected exception to stderr, with its traceback."""
     message = f"{type(error).__name__}: {error}"
-    hint = "this is a bug in xxdeploy: please report it with its traceback and what `xxdeploy doctor` prints"
+    hint = "this is a bug in xxdeploy: please report it with the traceback and the output of `xxdeploy doctor`"
     if as_json:
         _write(json.dumps({"error": {"code": "bug", "message": message, "hint": hint, "traceback": trace}}))
         return
@@ -41,7 +41,7 @@ def report_bug(error: Exception, trace: str, *, as_json: bool) -> None:
 
 
 def _write(line: str) -> None:
-    """Write a line to stderr, which may be closed or full; there is nowhere left to say so."""
+    """Write a line to stderr; ignore that it is closed or full."""
     try:
         print(line, file=sys.stderr, flush=True)  # noqa: T201 - the command line prints
     except (OSError, ValueError, AttributeError):
@@ -49,7 +49,7 @@ def _write(line: str) -> None:
 
 
 def _folded(text: str, *, indent: str) -> str:
-    """Break lines between words on a terminal, which would break them anywhere; elsewhere leave them whole."""
+    """Break lines between words on a terminal; elsewhere leave them whole."""
     try:
         width = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError, AttributeError):
@@ -59,6 +59,6 @@ def _folded(text: str, *, indent: str) -> str:
 
 
 def _color() -> bool:
-    """Whether stderr is a terminal that wants color (https://no-color.org)."""
+    """Return whether stderr is a terminal that accepts color (https://no-color.org)."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
     return terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,9 +1,10 @@
-"""``xxdeploy inspect``: what is in an ONNX file or a bundle."""
+"""``xxdeploy inspect``: the content of an ONNX file or a bundle, and the INT8 sensitivity of its layers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,18 +15,49 @@ from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
+    from xxdeploy.results import LayerNoise
     from xxdeploy.runtime.bundle.manifest import Manifest
     from xxdeploy.verify.describe import OnnxFacts
 
-NAME = "inspect"
 EXAMPLE = """Examples:
 
   xxdeploy inspect exports/mobilenetv2-int8
   xxdeploy inspect model.onnx --json
   xxdeploy inspect exports/mobilenetv2-fp32 --sensitivity --calibration train/"""
 
-_SENSITIVITY = Group("Which layer hurts", sort_key=1)
 _TOP = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SensitivityRequest:
+    """Options of the measurement of each layer.
+
+    Parameters
+    ----------
+    calibration
+        Folder of images like those in use (no labels needed), or a recipe (.toml).
+    samples
+        Number of images to use. Default: as many as the recipe says, or 100 at most.
+    method
+        Calibrator, as in `xxdeploy export`.
+    preprocess
+        How pixels are scaled, for an .onnx file. A bundle contains this.
+    resize
+        squash (default) or crop, for an .onnx file.
+    top
+        Number of layers in the table, 20 by default. JSON has all layers.
+    """
+
+    calibration: Path | None = None
+    samples: int | None = None
+    method: str | None = None
+    preprocess: Literal["tf", "caffe", "torch", "none"] | None = None
+    resize: Literal["squash", "crop"] | None = None
+    top: int | None = None
+
+
+_NO_REQUEST = SensitivityRequest()
+_GROUP = Group("Sensitivity of each layer", sort_key=1)
 
 
 def command(
@@ -33,65 +65,37 @@ def command(
     /,
     *,
     as_json: AsJson = False,
-    sensitivity: Annotated[bool, Parameter(show_default=False, group=_SENSITIVITY)] = False,
-    calibration: Annotated[Path | None, Parameter(group=_SENSITIVITY)] = None,
-    samples: Annotated[int | None, Parameter(group=_SENSITIVITY)] = None,
-    method: Annotated[str | None, Parameter(group=_SENSITIVITY)] = None,
-    preprocess: Annotated[Literal["tf", "caffe", "torch", "none"] | None, Parameter(group=_SENSITIVITY)] = None,
-    resize: Annotated[Literal["squash", "crop"] | None, Parameter(group=_SENSITIVITY)] = None,
-    top: Annotated[int | None, Parameter(group=_SENSITIVITY)] = None,
+    sensitivity: Annotated[bool, Parameter(show_default=False, group=_GROUP)] = False,
+    request: Annotated[SensitivityRequest, Parameter(name="*", group=_GROUP)] = _NO_REQUEST,
 ) -> None:
-    """Say what is in an ONNX file or a bundle; with --sensitivity, what INT8 does to each layer.
+    """Show the content of an ONNX file or a bundle; with --sensitivity, the error that INT8 adds at each layer.
 
     Parameters
     ----------
     path
-        An .onnx file, or the folder of a bundle. For a bundle the hashes are checked.
+        An .onnx file, or the folder of a bundle, whose hashes are checked.
     sensitivity
-        Signal to quantization noise of each layer: of a float network on images, of an INT8 bundle as recorded.
-    calibration
-        Folder of images like those it will see (no labels needed), or a recipe (.toml).
-    samples
-        How many of them to use. By default as many as the recipe says, or 100 at most.
-    method
-        How ranges are chosen, as in `xxdeploy export`.
-    preprocess
-        How pixels become the input of an .onnx file. A bundle says so itself.
-    resize
-        squash (by default) or crop, for an .onnx file.
-    top
-        How many layers the table shows, 20 by default. JSON has them all.
+        Show the signal-to-quantization-noise ratio of each layer, measured on images or recorded in an INT8 bundle.
     """
-    options = (calibration, samples, method, preprocess, resize, top)
-    if not sensitivity and any(option is not None for option in options):
+    if not sensitivity and request != _NO_REQUEST:
+        given = [field.name for field in fields(request) if getattr(request, field.name) is not None]
         raise UsageError(
-            "these options ask which layer hurts, but --sensitivity is not given",
-            hint="add --sensitivity, or leave them out",
+            f"--{given[0]} is an option of --sensitivity, which is not given",
+            hint="add --sensitivity, or leave the option out",
             code="sensitivity-options",
         )
-    if top is not None and top < 1:
-        raise UsageError(f"--top {top} shows nothing", hint="1 or more", code="sensitivity-options")
-    if sensitivity and path.exists():
-        from xxdeploy.cli.sensitivity import show_sensitivity
-
-        show_sensitivity(
-            path,
-            calibration=calibration,
-            samples=samples,
-            method=method,
-            preprocess=preprocess,
-            resize=resize,
-            top=top or _TOP,
-            as_json=as_json,
-        )
-    elif path.is_dir():
-        _bundle(path, as_json=as_json)
-    elif path.is_file():
-        _onnx(path, as_json=as_json)
-    else:
+    if request.top is not None and request.top < 1:
+        raise UsageError(f"--top {request.top} is less than 1", hint="use 1 or more", code="sensitivity-options")
+    if not path.exists():
         raise UsageError(
             f"there is no file or folder {path}", hint="give an .onnx file or the folder of a bundle", code="no-file"
         )
+    if sensitivity:
+        _sensitivity(path, request, as_json=as_json)
+    elif path.is_dir():
+        _bundle(path, as_json=as_json)
+    else:
+        _onnx(path, as_json=as_json)
 
 
 def _bundle(path: Path, *, as_json: bool) -> None:
@@ -99,7 +103,7 @@ def _bundle(path: Path, *, as_json: bool) -> None:
         from xxdeploy.bundle.check import check_bundle
     manifest = check_bundle(path)
     if as_json:
-        print_json(json.loads(manifest.to_json()))  # as it is in the file, which leaves out what is not set
+        print_json(json.loads(manifest.to_json()))  # as in the file, which omits fields that are not set
         return
     print_facts(_facts_of_manifest(manifest))
     print_line()
@@ -126,7 +130,7 @@ def _facts_of_manifest(manifest: Manifest) -> dict[str, str]:
         "output": "; ".join(f"{name}, {number} classes" if number else name for name, number in outputs),
         "labels": manifest.labels or "-",
         "self-test": f"within {manifest.golden.tolerance:.3g}",
-        "files": f"{len(manifest.files)}, {megabytes(sum(entry.size for entry in manifest.files))}, hashes right",
+        "files": f"{len(manifest.files)}, {megabytes(sum(entry.size for entry in manifest.files))}, hashes correct",
         "source": _line(manifest.source),
         "tools": _line(manifest.tools),
     }
@@ -137,7 +141,7 @@ def _size(manifest: Manifest, path: str) -> int | None:
 
 
 def _show_evidence(name: str, value: object) -> None:
-    """Print what the manifest holds under one name: a list of objects as a table, all else on a line."""
+    """Print one entry of the manifest: a list of objects as a table, all other values on a line."""
     if isinstance(value, dict):
         if flat := {key: item for key, item in value.items() if not isinstance(item, (dict, list))}:
             print_line()
@@ -164,7 +168,7 @@ def _line(value: Mapping[str, object]) -> str:
 
 
 def _short(value: object) -> str:
-    """Write a JSON value on one line."""
+    """Format a JSON value on one line."""
     if isinstance(value, dict):
         return f"({_line(value)})"
     if isinstance(value, list):
@@ -196,3 +200,52 @@ def _facts_of_onnx(facts: OnnxFacts) -> dict[str, str]:
         "nodes": f"{facts.nodes}, of them {facts.transposes} Transpose, {facts.quantize} Q, {facts.dequantize} DQ",
         "not finite": ", ".join(facts.non_finite) or "none",
     }
+
+
+def _sensitivity(path: Path, request: SensitivityRequest, *, as_json: bool) -> None:
+    """Measure the layers, or read the record of an INT8 bundle, and print them."""
+    with extra("edge"):
+        from xxdeploy.cli.progress import ProgressView
+        from xxdeploy.diagnose.sensitivity import find_sensitivity
+    with ProgressView(as_json=as_json) as progress:
+        measured = find_sensitivity(
+            path,
+            request.calibration,
+            samples=request.samples,
+            method=request.method,
+            preprocess=request.preprocess,
+            resize=request.resize,
+            on_progress=progress,
+        )
+    if as_json:
+        print_json({"file": path, **plain(measured)})
+        return
+    how = [measured.scheme]
+    if measured.method is not None:
+        calibrated = f"{measured.method} on {measured.calibrated_images} images"
+        how.append(f"{calibrated}, noise on {measured.measured_images} of them")
+    print_line(f"signal to quantization noise in dB, the worst layer first ({', '.join(how)})")
+    print_line()
+    top = request.top or _TOP
+    print_table(
+        ("layer", "operator", "alone", "weights", "input", "output", "network"),
+        [(layer.layer, layer.operator, *map(_decibels, _ratios(layer))) for layer in measured.layers[:top]],
+        left=2,
+    )
+    print_line()
+    if rest := measured.layers[top:]:
+        one, best = len(rest) == 1, rest[0].sqnr_db  # layers without a ratio come last
+        ratio = "only zeros" if best is None else f"{best:.1f} dB or more"
+        verb = ("outputs" if one else "output") if best is None else ("has" if one else "have")
+        others = f"{len(rest)} other layer{'' if one else 's'}"
+        print_line(f"{others} {verb} {ratio} (--top {len(measured.layers)} shows all layers)")
+    print_line("alone: only this layer is quantized; weights, input, output: only this part of the layer is quantized")
+    print_line("network: the whole network up to this layer is quantized")
+
+
+def _ratios(layer: LayerNoise) -> tuple[float | None, ...]:
+    return (layer.sqnr_db, layer.weights_db, layer.input_db, layer.output_db, layer.accumulated_db)
+
+
+def _decibels(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -1,4 +1,4 @@
-"""``xxdeploy models``: the catalog."""
+"""``xxdeploy models``: list the catalog."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from xxdeploy.cli.output import AsJson, plain, print_json, print_line, print_tab
 from xxdeploy.models.catalog import CATALOG, ModelSpec
 from xxdeploy.models.options import SIZES, WIDTHS
 
-NAME = "models"
 EXAMPLE = "Example:\n\n  xxdeploy models --json"
 
 
@@ -24,15 +23,15 @@ def command(*, as_json: AsJson = False) -> None:
     )
     print_line()
     print_line(
-        "Accuracy in percent, as published for ImageNet; MB as float32. Each can also have random weights "
-        "(--weights none) or your own (--weights FILE)."
+        "top-1, top-5: published accuracy on ImageNet, percent. MB: float32 weights. Each network can also have random "
+        "weights (--weights none) or your own (--weights FILE)."
     )
     for spec in CATALOG:
         if spec.name in WIDTHS:
             widths, sizes = (", ".join(map(str, table[spec.name])) for table in (WIDTHS, SIZES))
             print_line(
-                f"{spec.title} for small devices: --alpha {widths}, --input-size {sizes} with ImageNet weights; others "
-                "with your own.",
+                f"{spec.title} has ImageNet weights for --alpha {widths} and --input-size {sizes}; other values need "
+                "your own weights.",
                 hang=2,
             )
 

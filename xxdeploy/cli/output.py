@@ -1,4 +1,4 @@
-"""What goes to stdout: tables for people, one JSON document for programs."""
+"""Print results: tables for people, one JSON document for programs."""
 
 from __future__ import annotations
 
@@ -30,24 +30,21 @@ _PIPE_WIDTH = 400
 
 
 class _Console(Console):
-    """Rich ends the program when nobody reads any more; `xxdeploy.cli.main` decides that here."""
+    """A console that leaves a broken pipe to ``xxdeploy.cli.main``; Rich's own would exit."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console on today's stdout or stderr that prints text as it is: no markup, no highlighting.
-
-    A pipe has no width, so lines are not folded to a terminal's there.
-    """
+    """Return a console on the current stdout or stderr, without markup or highlighting. Lines to a pipe do not fold."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
     return _Console(file=stream, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-    """Print a table whose first ``left`` columns are text and whose others are figures, which never fold."""
+    """Print a table; the first ``left`` columns are text, the others right-aligned figures that do not fold."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), collapse_padding=True, pad_edge=False)
     for column, heading in enumerate(headings):
         if column < left:
@@ -60,7 +57,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left:
 
 
 def print_rows(rows: Sequence[TableRow]) -> None:
-    """Print the closing table: what each runner weighs, takes and gets right."""
+    """Print size, latency and accuracy of each runner; omit columns without values."""
     headings = ("runner", "size", "p50", "top-1", "top-5", "agreement")
     table = [
         (
@@ -85,7 +82,7 @@ def measured_columns(
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
-    """Print names and values, one pair a line; long values go on under themselves on a terminal."""
+    """Print one name and value per line; long values fold to their own column on a terminal."""
     out, left = console(), max(map(len, facts)) + 2
     for name, value in facts.items():
         head = name
@@ -96,7 +93,7 @@ def print_facts(facts: Mapping[str, str]) -> None:
 
 
 def print_line(line: str = "", *, hang: int = 0) -> None:
-    """Print one line of text, folded at words on a terminal; what goes on below is set in by ``hang``."""
+    """Print one line of text, folded at words on a terminal with ``hang`` spaces before the continuation."""
     out = console()
     parts = textwrap.wrap(printable(line), out.width, subsequent_indent=" " * hang, break_on_hyphens=False)
     for part in parts or [""]:
@@ -104,12 +101,12 @@ def print_line(line: str = "", *, hang: int = 0) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print one JSON document. It is pure ASCII, so it passes through any encoding."""
+    """Print one JSON document in ASCII, which each encoding can represent."""
     sys.stdout.write(json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
 
 
 def plain(value: object) -> Any:
-    """Turn results into what JSON has: dataclasses into objects, paths into strings, NaN and infinity into null."""
+    """Convert results for JSON: dataclasses to objects, paths to strings, NaN and infinity to null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -125,19 +122,19 @@ def plain(value: object) -> Any:
 
 
 def share(value: float | None) -> str:
-    """Write a share (0..1) as points: ``79.5``; ``-`` where there is none."""
+    """Format a share (0..1) in percent, ``79.5``; ``-`` for None."""
     return "-" if value is None else f"{100 * value:.1f}"
 
 
 def megabytes(size: int | None) -> str:
-    """Write bytes as ``14.2 MB`` (10^6), or ``3.1 kB`` where that would be nothing; ``-`` where there are none."""
+    """Format bytes as ``14.2 MB`` (10^6), below 0.1 MB as ``3.1 kB``; ``-`` for None."""
     if size is None:
         return "-"
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"
 
 
 def milliseconds(value: float | None) -> str:
-    """Write milliseconds with three digits that mean something; ``-`` where there are none."""
+    """Format milliseconds with about three significant digits; ``-`` for None."""
     if value is None:
         return "-"
     return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"

@@ -1,4 +1,4 @@
-"""Progress of long steps, on stderr: a bar each on a terminal, a line each elsewhere."""
+"""Show the progress of long steps on stderr: a bar per step on a terminal, a line per step elsewhere."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class ProgressView:
-    """Draws what steps report; used as a context manager around them, and called with each `Progress`.
+    """A context manager around steps that is called with each ``Progress``.
 
-    While it is open, ``print`` of libraries (Keras' download) goes to stderr: stdout holds results only. With
-    ``as_json`` nothing but bars on a terminal is drawn, so that stderr is empty or one JSON object elsewhere.
+    While it is open, ``print`` calls of libraries (Keras' download) go to stderr, since stdout has results only. With
+    ``as_json`` it draws only bars on a terminal, so that elsewhere stderr is empty or one JSON object.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
@@ -54,7 +54,7 @@ class ProgressView:
         self._stack.close()
 
     def __call__(self, progress: Progress) -> None:
-        """Draw one report. A step ends when all its units are done, or, without a total, when the next begins."""
+        """Draw one report. A step ends when its units are done, or, without a total, when the next step begins."""
         step = progress.step
         if step not in self._open:
             for other, (_, _, last) in list(self._open.items()):
@@ -64,7 +64,7 @@ class ProgressView:
             self._open[step] = task, time.monotonic(), progress
         task, started, _ = self._open[step]
         self._open[step] = task, started, progress
-        # One unit says nothing about how far it has come: then the bar only shows that something happens.
+        # With a single unit the bar shows activity, not progress.
         counted = progress.total is not None and progress.total > 1
         count = f"{progress.done}/{progress.total}" if counted else ""
         self._bars.update(task, completed=progress.done, total=progress.total if counted else None, count=count)
@@ -72,7 +72,7 @@ class ProgressView:
             self._finish(step)
 
     def _finish(self, step: str) -> None:
-        """Take the bar away and leave a line."""
+        """Replace the bar by a line."""
         task, started, last = self._open.pop(step)
         self._bars.remove_task(task)
         if self._lines:

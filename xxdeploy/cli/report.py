@@ -8,7 +8,6 @@ from xxdeploy.cli.output import AsJson, print_json, print_line, print_table
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 
-NAME = "report"
 EXAMPLE = """Examples:
 
   xxdeploy report exports/mobilenetv2-int8

@@ -15,7 +15,6 @@ from xxdeploy.optional import extra
 if TYPE_CHECKING:
     from xxdeploy.exporter import VerifyResult
 
-NAME = "verify"
 EXAMPLE = """Examples:
 
   xxdeploy verify exports/mobilenetv2-int8
@@ -74,7 +73,7 @@ def command(
 
 def _show(result: VerifyResult) -> None:
     manifest, test = result.manifest, result.selftest
-    print_line(f"{manifest.name}: {len(manifest.files)} files, every hash right")
+    print_line(f"{manifest.name}: {len(manifest.files)} files, all hashes correct")
     if result.version is not None:
         print_line(f"signed as version {result.version}")
     print_line(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,63 +10,14 @@ import pytest
 
 from xxdeploy.cli import main
 from xxdeploy.doctor import checkup
-from xxdeploy.doctor.checkup import LIBRARIES, check_up
+from xxdeploy.doctor.checkup import check_up
 
 Capture = pytest.CaptureFixture[str]
 Install = Callable[[str, str], None]
 
 
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
-    """A machine whose libraries are made up: ``install(name, source)``; all of them work at first."""
-    folder = tmp_path / "site"
-    folder.mkdir()
-
-    def install(name: str, source: str) -> None:
-        (folder / f"{name}.py").write_text(source)
-
-    for name in LIBRARIES:
-        install(name, "__version__ = '1.2'\n")
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr(importlib.metadata, "distributions", lambda: iter(()))
-    return install
-
-
 def states() -> dict[str, str]:
     return {library.name: library.state for library in check_up().libraries}
-
-
-def test_all_is_well(machine: Install, capsys: Capture) -> None:
-    assert main(["doctor"]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
-    assert "cpu: works" in out
-    assert "warning" not in out
-    assert "pip install" not in out
-
-
-def test_json(machine: Install, capsys: Capture) -> None:
-    assert main(["doctor", "--json"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert [library["name"] for library in facts["libraries"]] == list(LIBRARIES)
-    assert facts["libraries"][0] == {"name": "numpy", "version": "1.2", "state": "ok", "extra": "edge"}
-    assert facts["providers"][0] == "cpu: works"
-    assert facts["warnings"] == []
-
-
-def test_the_exporters_libraries_may_be_missing(machine: Install, capsys: Capture) -> None:
-    machine("tf2onnx", "raise ModuleNotFoundError('No module named tf2onnx', name='tf2onnx')")
-    assert main(["doctor"]) == 0
-    assert "for tf2onnx: pip install 'xxdeploy[export]'" in capsys.readouterr().out
-
-
-def test_the_runtimes_may_not(machine: Install, capsys: Capture) -> None:
-    machine("onnxruntime", "raise ModuleNotFoundError('No module named onnxruntime', name='onnxruntime')")
-    assert main(["doctor"]) == 3
-    out, err = capsys.readouterr()
-    assert "for onnxruntime: pip install 'xxdeploy[edge]'" in out
-    assert err.startswith("error[cannot-run]: bundles cannot be run here: onnxruntime not usable\n")
 
 
 @pytest.mark.parametrize(

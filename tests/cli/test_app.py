@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from xxdeploy.cli import app, main
+from xxdeploy.cli import main
+from xxdeploy.cli.app import COMMANDS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -17,7 +18,7 @@ Capture = pytest.CaptureFixture[str]
             "zzz",
             "unknown-command",
             "there is no command 'zzz'",
-            f"the commands are {', '.join(module.NAME for module in app._COMMANDS)}",
+            f"the commands are {', '.join(COMMANDS)}",
         ),
         ("export m --int9", "unknown-option", "unknown option --int9", "did you mean --int8?"),
         ("export m --smaples 3", "unknown-option", "unknown option --smaples", "did you mean --samples?"),
@@ -48,10 +49,10 @@ Capture = pytest.CaptureFixture[str]
         (
             "verify m n",
             "extra-argument",
-            "`xxdeploy verify` has no use for 'n'",
+            "`xxdeploy verify` does not take the argument 'n'",
             "`xxdeploy verify --help` shows how it is used",
         ),
-        ("export m --samples 3 --samples 4", "repeated-option", "--samples is given twice", "give it once"),
+        ("export m --samples 3 --samples 4", "repeated-option", "--samples is given twice", "leave one out"),
         (
             "export m --samples many",
             "bad-value",
@@ -79,7 +80,7 @@ def test_parse_errors_as_json(capsys: Capture) -> None:
     assert json.loads(err)["error"]["code"] == "missing-argument"
 
 
-COMMANDS = {
+OPTIONS = {
     "models": ("--json",),
     "export": (
         *("--int8", "--weights", "--calibration", "--alpha", "--input-size", "--classes", "--no-top", "--pooling"),
@@ -99,7 +100,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", OPTIONS)
 @pytest.mark.parametrize("columns", ["60", "80", "120"])
 def test_help_shows_each_option_and_an_example(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch, command: str, columns: str
@@ -108,7 +109,7 @@ def test_help_shows_each_option_and_an_example(
     assert main([command, "--help"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for option in COMMANDS[command]:
+    for option in OPTIONS[command]:
         assert f" {option} " in out
     assert "Example" in out
     assert f"xxdeploy {command}" in out.split("Example")[1]
@@ -120,5 +121,5 @@ def test_without_a_command_there_is_help(capsys: Capture, arguments: list[str]) 
     assert main(arguments) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for command in COMMANDS:
+    for command in OPTIONS:
         assert f"│ {command} " in out
