@@ -33,14 +33,14 @@ SECONDS, HANG, MEGABYTES = 2.0, 20, 300
 TARGETS: dict[str, tuple[str, ...]] = {
     "manifest": ("xxdeploy.runtime.bundle.manifest",),
     "bundle": ("xxdeploy.runtime", "xxdeploy.bundle.check"),
-    "array": ("numpy.lib._format_impl", "xxdeploy.runtime.bundle.npy"),
+    "array": ("numpy.lib._format_impl", "xxdeploy.runtime.bundle.contents"),
     "picture": ("PIL.Image", "xxdeploy.runtime.image.preprocess", "xxdeploy.runtime.predictor"),
     "calibration": ("xxdeploy.results",),
     "recipe": (
         "xxdeploy.datasets.scaling_file", "xxdeploy.datasets.recipe", "xxdeploy.quantize.recipe",
         "xxdeploy.quantize.tensorrt.cache_file",
     ),
-    "labels": ("xxdeploy.datasets.labels", "xxdeploy.runtime.bundle.labels"),
+    "labels": ("xxdeploy.datasets.labels", "xxdeploy.runtime.bundle.contents"),
     "signature": ("xxdeploy.runtime.bundle.signature",),
     "engine": ("xxdeploy.runtime.engines.engine_file",),
 }  # fmt: skip

@@ -113,14 +113,14 @@ class Readers:
 
     def read_array(self, data: bytes) -> None:
         """Read golden inputs or outputs."""
-        from xxdeploy.runtime.bundle.npy import array_from_npy
+        from xxdeploy.runtime.bundle.contents import array_from_npy
 
         array_from_npy(data, "a")
 
     def read_labels(self, file: Path) -> None:
         """Read labels, a user's and a bundle's."""
         from xxdeploy.datasets.labels import load_labels
-        from xxdeploy.runtime.bundle.labels import labels_from_text
+        from xxdeploy.runtime.bundle.contents import labels_from_text
 
         with contextlib.suppress(XXDeployError):
             load_labels(file)

@@ -1,8 +1,9 @@
-"""Atomic writes, bounded reads, users' TOML files, the cache folder, and child processes."""
+"""Atomic writes, bounded reads, hashes, users' TOML files, the cache folder, and child processes."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import xxdeploy
+from xxdeploy import files
 from xxdeploy.errors import UsageError
 from xxdeploy.files import (
     CACHE_VARIABLE,
@@ -20,6 +22,7 @@ from xxdeploy.files import (
     cache_folder,
     child_python,
     read_bounded,
+    sha256,
     write_atomic,
     write_new,
 )
@@ -170,3 +173,23 @@ def test_a_child_imports_this_package_and_nothing_from_the_working_folder(
     command, environment = child_python("-c", code, "last", ANSWER="42")
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [xxdeploy.__file__, "True", "42", "last"]
+
+
+@pytest.mark.parametrize("data", [b"", b"abc", b"\x00" * 100_000])
+@pytest.mark.parametrize("loaded", [True, False])
+def test_the_digest_is_that_of_hashlib(data: bytes, loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not loaded:
+        monkeypatch.delitem(sys.modules, "_hashlib", raising=False)
+    expected = hashlib.sha256(data).hexdigest()
+    assert sha256(data).hexdigest() == expected
+    for size in (len(data), files.HASHED_BY_PYTHON + 1):
+        hashed = sha256(size=size)
+        hashed.update(data[:10])
+        hashed.update(data[10:])
+        assert hashed.hexdigest() == expected
+
+
+def test_a_python_without_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "_hashlib", raising=False)
+    monkeypatch.setattr(files, "OWN_SHA256", ("xxdeploy_absent", "sys"))
+    assert sha256(b"abc").hexdigest() == hashlib.sha256(b"abc").hexdigest()

@@ -18,8 +18,8 @@ from xxdeploy.exporter.engine_files import build_from_bundle, make_engine
 from xxdeploy.lowering.cast_fp16 import cast_fp16
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import quantize, scheme
+from xxdeploy.runtime.bundle.contents import npy_from_array
 from xxdeploy.runtime.bundle.manifest import GoldenSpec, Manifest, Variant
-from xxdeploy.runtime.bundle.npy import npy_from_array
 from xxdeploy.runtime.engines.engine_file import read_engine
 from xxdeploy.runtime.image.preprocess import Preprocess
 

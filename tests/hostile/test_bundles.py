@@ -18,7 +18,7 @@ import tiny_bundle
 from xxdeploy.bundle.check import check_bundle
 from xxdeploy.errors import BundleError, EngineError, VerificationError
 from xxdeploy.runtime import load
-from xxdeploy.runtime.bundle.npy import npy_from_array
+from xxdeploy.runtime.bundle.contents import npy_from_array
 from xxdeploy.runtime.bundle.strict_json import MAX_BYTES
 
 FILES = ("golden/inputs.npy", "golden/portable.npy", "labels.txt", "model.onnx")

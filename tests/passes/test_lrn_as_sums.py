@@ -11,7 +11,7 @@ from graphnets import apply, ops
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes import lrn_as_sums as module
 from xxdeploy.passes.lrn_as_sums import lrn_as_sums, whole_lrn
-from xxdeploy.runtime.engines.lrn import METADATA, noted_lrn, roots
+from xxdeploy.runtime.engines.metadata import LRN, noted_lrn, roots
 from xxdeploy.runtime.engines.ort import OrtSession
 
 GIVEN = "g (float[n, 7, 5, 4] x) => (float[n, 7, 5, 4] y)"
@@ -67,7 +67,7 @@ def test_two_and_what_is_noted_of_them() -> None:
     result = apply(body, lrn_as_sums)
     assert result.changed == (2,)
     (entry,) = result.after.proto().metadata_props
-    assert entry.key == METADATA
+    assert entry.key == LRN
     assert [each[0] for each in noted_lrn(entry.value).values()] == [3, 5]
     assert ops(whole_lrn(result.after)) == {"LRN": 2, "Relu": 1}
 
@@ -100,7 +100,7 @@ def test_a_note_about_nodes_that_there_are_not() -> None:
     result = apply(f"{GIVEN} {{ y = Abs(x) }}")
     proto = result.after.proto()
     entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA, json.dumps({"y": [5, 1.0, 0.75, 1.0]})
+    entry.key, entry.value = LRN, json.dumps({"y": [5, 1.0, 0.75, 1.0]})
     model = OnnxModel.from_proto(proto)
     assert ops(whole_lrn(model)) == {"Abs": 1}
     assert roots(0.6) is None

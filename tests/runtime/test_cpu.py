@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from xxdeploy.runtime import cpu
-from xxdeploy.runtime.cpu import cpu_features, join_features
+from xxdeploy.runtime.cpu import cpu_features, features_from, join_features
 
 HASWELL = {"AVX2": True, "GFNI": False, "VAES": False, "AVX512VNNI": False}
 CASCADE_LAKE = HASWELL | {"AVX512VNNI": True}
@@ -72,3 +72,29 @@ def test_an_emulated_haswell_has_no_vnni() -> None:
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.split() == ["avx2"]
+
+
+X86 = "processor\t: 0\nflags\t\t: fpu sse2 avx2 {}\n\nprocessor\t: 1\nflags\t\t: fpu sse2 avx2 {}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "machine", "features"),
+    [
+        (X86.format("avx512_vnni", "avx512_vnni"), "x86_64", {"avx2", "vnni"}),
+        (X86.format("avx_vnni", "avx_vnni"), "AMD64", {"avx2", "vnni"}),
+        (X86.format("avx512f", "avx512f"), "x86_64", {"avx2"}),
+        (X86.format("avx512_vnni", ""), "x86_64", {"avx2"}),
+        ("Features\t: fp asimd asimddp\n", "aarch64", {"arm", "dotprod"}),
+        ("Features\t: fp asimd\n", "aarch64", {"arm"}),
+        ("Features\t: half thumb neon\n", "armv7l", {"arm"}),
+        ("", "arm64", {"arm"}),
+        ("", "x86_64", set()),
+        ("model name : avx512_vnni\n", "x86_64", set()),
+    ],
+)
+def test_features_that_every_core_has(text: str, machine: str, features: set[str]) -> None:
+    assert features_from(text, machine) == features
+
+
+def test_features_of_this_machine_are_known_words() -> None:
+    assert cpu_features() <= {"avx2", "vnni", "arm", "dotprod"}

@@ -6,6 +6,10 @@ import json
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+import tiny_bundle
 
 import xxdeploy.runtime
 
@@ -36,3 +40,29 @@ def test_importing_the_runtime_does_not_start_onnxruntime() -> None:
 
 def test_the_public_face() -> None:
     assert sorted(xxdeploy.runtime.__all__) == ["Prediction", "Preprocess", "Runtime", "SelfTest", "load"]
+
+
+def test_a_cold_start_loads_neither_openssl_nor_what_only_writers_need(tmp_path: Path) -> None:
+    bundle = tiny_bundle.make(tmp_path / "b")
+    code = (
+        "import sys\nfrom xxdeploy.runtime import load\nimport numpy as np\n"
+        "load(sys.argv[1]).predict(np.zeros((8, 8, 3), np.uint8))\n"
+        "print({'_hashlib', 'tempfile', 'subprocess', 'openvino', 'importlib.metadata', 'cryptography'}"
+        " & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(("limit", "loaded"), [("sum", "False"), ("max", "True")])
+def test_what_counts_is_the_whole_bundle(limit: str, loaded: str, tmp_path: Path) -> None:
+    bundle = tiny_bundle.make(tmp_path / "b")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom xxdeploy.runtime import load\n"
+        "from xxdeploy import files\n"
+        "sizes = [path.stat().st_size for path in Path(sys.argv[1]).rglob('*') if path.is_file()]\n"
+        f"files.HASHED_BY_PYTHON = {limit}(sizes)\n"
+        "load(sys.argv[1])\nprint('_hashlib' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(bundle)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == loaded

@@ -14,8 +14,8 @@ from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.runtime import load
 from xxdeploy.runtime import tune as module
+from xxdeploy.runtime.bundle.contents import npy_from_array
 from xxdeploy.runtime.bundle.manifest import Variant
-from xxdeploy.runtime.bundle.npy import npy_from_array
 from xxdeploy.runtime.engines.select import Settings
 from xxdeploy.runtime.engines.session import Session
 from xxdeploy.runtime.tune import Candidate, Tuning, candidates_for, race, runnable_variants, tune

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from xxdeploy.bundle.golden import golden_images
 from xxdeploy.bundle.pack import pack
-from xxdeploy.runtime.bundle.labels import text_from_labels
+from xxdeploy.runtime.bundle.contents import npy_from_array, text_from_labels
 from xxdeploy.runtime.bundle.manifest import GoldenSpec, Manifest, Variant
-from xxdeploy.runtime.bundle.npy import npy_from_array
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 PREPROCESS = Preprocess(8, 8)

@@ -6,8 +6,8 @@ import os
 
 from xxdeploy.bundle.output import extra_files
 from xxdeploy.errors import BundleError
+from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import check_entry, open_bundle, read_entry
-from xxdeploy.runtime.bundle.labels import labels_from_text
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.bundle.signature import Trust
 from xxdeploy.runtime.selftest import read_golden

@@ -26,8 +26,8 @@ from xxdeploy.models.catalog import BuildOptions, find
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import Evidence, Parity, noise_from_json
+from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import read_entry
-from xxdeploy.runtime.bundle.labels import labels_from_text
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.verify import Tolerance

@@ -27,7 +27,7 @@ from xxdeploy.results import (
     RunnerAccuracy,
     StepRecord,
 )
-from xxdeploy.runtime.bundle.labels import text_from_labels
+from xxdeploy.runtime.bundle.contents import npy_from_array, text_from_labels
 from xxdeploy.runtime.bundle.manifest import (
     SCHEMA_VERSION,
     SCHEMA_WITH_MORE_OUTPUTS,
@@ -36,7 +36,6 @@ from xxdeploy.runtime.bundle.manifest import (
     MoreOutput,
     Variant,
 )
-from xxdeploy.runtime.bundle.npy import npy_from_array
 from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.ort import OrtSession
 

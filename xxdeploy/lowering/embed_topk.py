@@ -9,7 +9,7 @@ import onnx
 
 from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.runtime.engines.top_k import METADATA, SUFFIX
+from xxdeploy.runtime.engines.metadata import CLASSES_SUFFIX, TOP_K
 
 
 def embed_topk(model: OnnxModel, count: int, classes: int) -> OnnxModel:
@@ -37,14 +37,16 @@ def embed_topk(model: OnnxModel, count: int, classes: int) -> OnnxModel:
     for node in graph.node:
         node.input[:] = [every if each == name else each for each in node.input]
         node.output[:] = [every if each == name else each for each in node.output]
-    graph.node.append(onnx.helper.make_node("TopK", [every, how_many], [name, name + SUFFIX], name=f"{name}/top_k"))
+    graph.node.append(
+        onnx.helper.make_node("TopK", [every, how_many], [name, name + CLASSES_SUFFIX], name=f"{name}/top_k")
+    )
     output.type.tensor_type.shape.dim[1].Clear()
     output.type.tensor_type.shape.dim[1].dim_value = count
     graph.output.append(graph.output[0])
-    graph.output[1].name = name + SUFFIX
+    graph.output[1].name = name + CLASSES_SUFFIX
     graph.output[1].type.tensor_type.elem_type = onnx.TensorProto.INT64
     entry = proto.metadata_props.add()
-    entry.key, entry.value = METADATA, json.dumps({"classes": classes})
+    entry.key, entry.value = TOP_K, json.dumps({"classes": classes})
     return OnnxModel.join(proto, {**arrays, how_many: np.array([count], np.int64)})
 
 
@@ -52,7 +54,7 @@ def remove_topk(model: OnnxModel) -> OnnxModel:
     """Return a model of ``embed_topk`` as it was; any other as it is."""
     proto, arrays = model.split()
     graph = proto.graph
-    found = next((entry for entry in proto.metadata_props if entry.key == METADATA), None)
+    found = next((entry for entry in proto.metadata_props if entry.key == TOP_K), None)
     last = graph.node[-1] if graph.node else None
     if found is None or last is None or last.op_type != "TopK" or len(graph.output) != 2:
         return model

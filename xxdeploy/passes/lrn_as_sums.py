@@ -11,7 +11,7 @@ import onnx
 from xxdeploy.onnxmodel.graph import Graph, attribute
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.remove_dead import remove_dead
-from xxdeploy.runtime.engines.lrn import METADATA, roots
+from xxdeploy.runtime.engines.metadata import LRN, roots
 
 _LARGEST = 15
 """Channels in a window: each is a slice. Papers have five."""
@@ -47,7 +47,7 @@ def lrn_as_sums(graph: Graph) -> int:
         nodes += _sums(graph, node, name, size=size, alpha=alpha, bias=bias, count=count, channels=channels)
     graph.nodes = nodes
     if found:
-        graph.note(METADATA, json.dumps(found))
+        graph.note(LRN, json.dumps(found))
     return len(found)
 
 
@@ -103,7 +103,7 @@ def _sums(
 def whole_lrn(model: OnnxModel) -> OnnxModel:
     """Return ``model`` with LRN as one operator again, for TensorRT, which has one of its own."""
     graph = Graph(model)
-    noted = graph.take_note(METADATA)
+    noted = graph.take_note(LRN)
     if noted is None:
         return model
     producers = graph.producers()

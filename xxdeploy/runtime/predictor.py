@@ -15,8 +15,8 @@ from PIL import Image
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.files import cache_folder
+from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import check_entry, open_signed, read_entry
-from xxdeploy.runtime.bundle.labels import labels_from_text
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.select import PLANS, Settings, installed_engines, open_session

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import BundleError, EngineError, VerificationError
+from xxdeploy.runtime.bundle.contents import array_from_npy
 from xxdeploy.runtime.bundle.files import read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
-from xxdeploy.runtime.bundle.npy import array_from_npy
+from xxdeploy.runtime.engines.metadata import same_but_unlisted
 from xxdeploy.runtime.engines.session import Session
-from xxdeploy.runtime.engines.top_k import same_but_unlisted
 
 MAX_BATCH = 8
 """Images in one run: the first layers of VGG16 take 26 MB an image, and more gains nothing on a processor."""

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from xxdeploy import __version__
 from xxdeploy.errors import XXDeployError
-from xxdeploy.files import cache_folder, read_bounded, write_atomic
-from xxdeploy.runtime.bundle.hashing import sha256
+from xxdeploy.files import cache_folder, read_bounded, sha256, write_atomic
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.select import Settings, engine_version

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xxdeploy.errors import BundleError
-from xxdeploy.files import open_regular
-from xxdeploy.runtime.bundle.hashing import sha256
+from xxdeploy.files import open_regular, sha256
 from xxdeploy.runtime.bundle.manifest import MANIFEST, FileEntry, Manifest
 from xxdeploy.runtime.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURES, Trust
 from xxdeploy.runtime.bundle.strict_json import MAX_BYTES

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from xxdeploy.errors import BundleError, UsageError
+from xxdeploy.files import sha256
 from xxdeploy.optional import extra
-from xxdeploy.runtime.bundle.hashing import sha256
 
 KeyLike: TypeAlias = "str | os.PathLike[str] | bytes"
 SIGNATURES = {"manifest.json": "manifest.sig", "engine.json": "engine.sig"}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, UsageError
-from xxdeploy.runtime.engines.top_k import METADATA as TOP_K
-from xxdeploy.runtime.engines.top_k import TopK
+from xxdeploy.runtime.engines.metadata import TOP_K, TopK
 from xxdeploy.runtime.image.grid import METADATA as PIXELS
 from xxdeploy.runtime.image.grid import grid_from
 from xxdeploy.runtime.image.preprocess import Preprocess
@@ -79,8 +77,7 @@ class Session:
         """Free the engine's memory. Nothing can be run afterwards."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):  # a dataclass takes 1 ms more of every start
     """An input or output of an engine. ``dtype`` is NumPy's name, or else the engine's; a side of None is free."""
 
     name: str

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.runtime.engines.lrn import METADATA, noted_lrn, roots
+from xxdeploy.runtime.engines.metadata import LRN, noted_lrn, roots
 from xxdeploy.runtime.engines.openvino.graph import (
     Graph,
     dequantized,
@@ -31,9 +31,9 @@ _log = logging.getLogger(__name__)
 def join_lrn(graph: Graph) -> int:
     """Put LRN where the file's metadata name its last node; return how many."""
     model = graph.model
-    if not model.has_rt_info(["framework", METADATA]):
+    if not model.has_rt_info(["framework", LRN]):
         return 0
-    noted = noted_lrn(str(model.get_rt_info(["framework", METADATA]).value))
+    noted = noted_lrn(str(model.get_rt_info(["framework", LRN]).value))
     joined = 0
     if not noted:
         return 0

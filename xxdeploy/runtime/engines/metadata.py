@@ -1,18 +1,22 @@
-"""Models that give their best classes only: what came with them is laid out over all classes again."""
+"""What a model's ONNX metadata tell an engine: top-k outputs, and local response normalizations."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-METADATA = "xxdeploy.top_k"
-"""Key of the ONNX metadata under which the exporter keeps how many classes there are."""
-SUFFIX = "_classes"
-"""The second output is called as the first with this behind."""
-_MOST = 1_000_000
+TOP_K = "xxdeploy.top_k"
+"""Metadata key of a model that returns its best classes only: ``{"classes": N}``, how many classes there are."""
+CLASSES_SUFFIX = "_classes"
+"""The second output has the name of the first with this suffix."""
+_MOST_CLASSES = 1_000_000
+LRN = "xxdeploy.lrn"
+"""Metadata key of sums that are an LRN: ``{"name of the last node": [size, alpha, beta, bias], ...}``."""
+_MOST_ROOTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class TopK:
             classes = json.loads(text or "")["classes"]
         except (KeyError, TypeError, ValueError):
             return None
-        return cls(classes) if type(classes) is int and 0 < classes <= _MOST else None
+        return cls(classes) if type(classes) is int and 0 < classes <= _MOST_CLASSES else None
 
     def spread(self, values: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return (n, classes) float32: the values in their places, and everywhere else an equal share of what is left.
@@ -55,3 +59,23 @@ def same_but_unlisted(found: NDArray[np.float32], expected: NDArray[np.float32],
     told = found.copy()
     np.put_along_axis(told, unknown, np.minimum(np.take_along_axis(expected, unknown, axis=1), least), axis=1)
     return told
+
+
+def roots(beta: float) -> int | None:
+    """Return how many square roots of square roots make a power: 1/2 is one, 3/4 is two, 7/8 three; else None."""
+    for count in range(1, _MOST_ROOTS + 1):
+        if math.isclose(beta, 1 - 0.5**count, abs_tol=1e-6):
+            return count
+    return None
+
+
+def noted_lrn(text: str | None) -> dict[str, tuple[int, float, float, float]]:
+    """Read what the metadata hold, (size, alpha, beta, bias) by the name of the last node; nothing if it is wrong."""
+    kept: dict[str, tuple[int, float, float, float]] = {}
+    try:
+        for name, (size, *others) in json.loads(text or "{}").items():
+            alpha, beta, bias = map(float, others)
+            kept[str(name)] = int(size), alpha, beta, bias
+    except (AttributeError, TypeError, ValueError, RecursionError):
+        return {}
+    return kept if all(all(map(math.isfinite, each)) and roots(each[2]) for each in kept.values()) else {}

@@ -1,17 +1,21 @@
-"""Arrays in a bundle: NumPy's .npy 1.0, of two types, in C order, never a pickle."""
+"""The small files of a bundle: arrays (.npy) of the self-test, and class names."""
 
 from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import BundleError
+from xxdeploy.runtime.bundle.strict_json import CONTROL
 
 _DTYPES = (np.dtype("u1"), np.dtype("<f4"))
+MAX_LABEL = 1000
+"""Characters of a class name."""
 
 
 def npy_from_array(array: NDArray[Any]) -> bytes:
@@ -49,3 +53,40 @@ def array_from_npy(data: bytes, name: str) -> NDArray[Any]:
             hint="export the bundle again",
             code="array-invalid",
         ) from error
+
+
+def text_from_labels(names: Sequence[str]) -> bytes:
+    """Serialize; line n is the name of class n. ``BundleError`` ``labels-invalid`` as in ``labels_from_text``."""
+    text = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogatepass")
+    labels_from_text(text, len(names))
+    return text
+
+
+def labels_from_text(data: bytes, classes: int) -> tuple[str, ...]:
+    """Read the names of ``classes`` classes. Two classes may share a name: ImageNet has two cranes.
+
+    Raises
+    ------
+    BundleError
+        ``labels-invalid``: no UTF-8, another number of lines, an empty or overlong name, control
+        characters (names end up on terminals).
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _wrong_labels(f"it is not UTF-8: {error}") from error
+    names = tuple(text.removesuffix("\n").split("\n")) if text else ()
+    if len(names) != classes:
+        raise _wrong_labels(f"it has {len(names)} names for {classes} classes")
+    for number, name in enumerate(names):
+        if not name.strip() or len(name) > MAX_LABEL or CONTROL.search(name):
+            raise _wrong_labels(
+                f"the name of class {number} is empty, too long or has control characters: {name[:80]!r}"
+            )
+    return names
+
+
+def _wrong_labels(message: str) -> BundleError:
+    return BundleError(
+        f"the labels file is wrong: {message}", hint="export again with one class name a line", code="labels-invalid"
+    )

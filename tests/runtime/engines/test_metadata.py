@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xxdeploy.runtime.engines.top_k import TopK, same_but_unlisted
+from xxdeploy.runtime.engines.metadata import TopK, same_but_unlisted
 
 VALUES = np.array([[0.5, 0.3], [0.9, 0.1]], np.float32)
 CLASSES = np.array([[4, 0], [1, 2]], np.int64)

@@ -1,4 +1,4 @@
-"""Top classes, processor features, labels, .npy files."""
+"""Labels and .npy files: there and back, and everything that is refused."""
 
 from __future__ import annotations
 
@@ -7,65 +7,8 @@ import io
 import numpy as np
 import pytest
 
-from xxdeploy.errors import BundleError, UsageError
-from xxdeploy.runtime.bundle.labels import labels_from_text, text_from_labels
-from xxdeploy.runtime.bundle.npy import array_from_npy, npy_from_array
-from xxdeploy.runtime.cpu import cpu_features, features_from
-from xxdeploy.runtime.postprocess import FEW, Prediction, top_predictions
-
-LABELS = ("a", "b", "c", "d")
-
-
-def test_best_first_and_ties_by_index() -> None:
-    row = np.array([0.2, 0.3, 0.2, 0.3], np.float32)
-    assert [p.index for p in top_predictions(row, LABELS, 4)] == [1, 3, 0, 2]
-    assert top_predictions(row, LABELS, 1) == (Prediction(1, "b", float(np.float32(0.3))),)
-    assert len(top_predictions(row, LABELS, 99)) == 4
-
-
-@pytest.mark.parametrize("classes", [5, FEW, FEW + 1, 1000])
-def test_ties_keep_their_order_with_few_and_with_many_classes(classes: int) -> None:
-    row = (np.random.default_rng(classes).integers(0, 4, classes) / 4).astype(np.float32)
-    expected = np.argsort(-row, kind="stable")[:5].tolist()
-    assert [each.index for each in top_predictions(row, [str(index) for index in range(classes)], 5)] == expected
-
-
-@pytest.mark.parametrize("top", [0, -1])
-def test_top_below_one(top: int) -> None:
-    with pytest.raises(UsageError) as caught:
-        top_predictions(np.zeros(4, np.float32), LABELS, top)
-    assert caught.value.code == "top-invalid"
-
-
-def test_another_number_of_labels_is_a_bug_of_the_caller() -> None:
-    with pytest.raises(ValueError, match="labels"):
-        top_predictions(np.zeros(3, np.float32), LABELS, 1)
-
-
-X86 = "processor\t: 0\nflags\t\t: fpu sse2 avx2 {}\n\nprocessor\t: 1\nflags\t\t: fpu sse2 avx2 {}\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "machine", "features"),
-    [
-        (X86.format("avx512_vnni", "avx512_vnni"), "x86_64", {"avx2", "vnni"}),
-        (X86.format("avx_vnni", "avx_vnni"), "AMD64", {"avx2", "vnni"}),
-        (X86.format("avx512f", "avx512f"), "x86_64", {"avx2"}),
-        (X86.format("avx512_vnni", ""), "x86_64", {"avx2"}),
-        ("Features\t: fp asimd asimddp\n", "aarch64", {"arm", "dotprod"}),
-        ("Features\t: fp asimd\n", "aarch64", {"arm"}),
-        ("Features\t: half thumb neon\n", "armv7l", {"arm"}),
-        ("", "arm64", {"arm"}),
-        ("", "x86_64", set()),
-        ("model name : avx512_vnni\n", "x86_64", set()),
-    ],
-)
-def test_features_that_every_core_has(text: str, machine: str, features: set[str]) -> None:
-    assert features_from(text, machine) == features
-
-
-def test_features_of_this_machine_are_known_words() -> None:
-    assert cpu_features() <= {"avx2", "vnni", "arm", "dotprod"}
+from xxdeploy.errors import BundleError
+from xxdeploy.runtime.bundle.contents import array_from_npy, labels_from_text, npy_from_array, text_from_labels
 
 
 def test_labels_round_trip() -> None:
