@@ -15,10 +15,10 @@ def code_of(precision: str = "fp32", **options: object) -> str:
 
 
 def test_the_plan_is_followed_to_images_labels_and_preprocessing(images: Path) -> None:
-    plan = ExportOptions.of(
+    options = ExportOptions.of(
         "int8", weights="none", calibration=images / "plain", evaluation=images / "labelled", resize="crop"
     )
-    inputs = catalog_inputs(find("lenet"), plan)
+    inputs = catalog_inputs(find("lenet"), options)
     assert inputs.calibration is not None
     assert len(inputs.calibration) == 20 < DEFAULT_SAMPLES
     assert inputs.evaluation is not None
@@ -45,11 +45,11 @@ def test_sample_weights_bring_everything(images: Path) -> None:
 def test_a_recipe_names_samples_method_and_resize(images: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(f'folder = "{images / "plain"}"\nsamples = 7\nmethod = "percentile-99.9"\nresize = "crop"\n')
-    plan = ExportOptions.of("int8", weights="none", calibration=recipe)
-    inputs = catalog_inputs(find("lenet"), plan)
+    options = ExportOptions.of("int8", weights="none", calibration=recipe)
+    inputs = catalog_inputs(find("lenet"), options)
     assert inputs.calibration is not None
     assert (len(inputs.calibration), inputs.method, inputs.preprocess.resize) == (7, "percentile-99.9", "crop")
-    asked = catalog_inputs(find("lenet"), plan.changed(samples=3, method="minmax"))
+    asked = catalog_inputs(find("lenet"), options.changed(samples=3, method="minmax"))
     assert asked.calibration is not None
     assert (len(asked.calibration), asked.method) == (3, "minmax")
 
@@ -57,8 +57,8 @@ def test_a_recipe_names_samples_method_and_resize(images: Path, tmp_path: Path) 
 def test_data_digest_depends_on_images_and_preprocessing(images: Path) -> None:
     digests = set()
     for resize, samples in (("squash", 5), ("crop", 5), ("squash", 6)):
-        plan = ExportOptions.of("int8", weights="none", calibration=images / "plain", resize=resize, samples=samples)
-        inputs = catalog_inputs(find("lenet"), plan)
+        options = ExportOptions.of("int8", weights="none", calibration=images / "plain", resize=resize, samples=samples)
+        inputs = catalog_inputs(find("lenet"), options)
         assert inputs.calibration is not None
         digests.add(inputs.data_digest(inputs.calibration))
     assert len(digests) == 3

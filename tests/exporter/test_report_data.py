@@ -24,13 +24,13 @@ LENET = find("lenet")
 
 
 def test_the_command_asks_for_the_same(tmp_path: Path) -> None:
-    plan = ExportOptions.of(
+    options = ExportOptions.of(
         "int8", weights="none", alpha=0.5, input_size=96, no_top=True, pooling="avg",
         calibration=tmp_path / "train set", samples=64, recipe="mobilenet", preprocess=str(tmp_path / "mine.toml"),
         custom_objects=("a:b", "c:d"), unsafe_lambda=True,
         target="tensorrt-rtx", gpu="sm86,sm89", batch="1,2,4",
     )  # fmt: skip
-    said = command_of("mobilenet", plan)
+    said = command_of("mobilenet", options)
     assert said == (
         "xxdeploy export mobilenet --weights=none --alpha=0.5 --input-size=96 --no-top --pooling=avg "
         "--preprocess=mine.toml --custom-objects=a:b --custom-objects=c:d --unsafe-lambda --int8 "
@@ -71,20 +71,20 @@ def test_the_command_in_the_report_makes_the_same_bundle(
 
 
 def test_images_that_changed_class_are_shown_and_counted(images: Path) -> None:
-    plan = ExportOptions.of("int8", weights="none", calibration=images / "plain", evaluation=images / "labelled")
-    inputs = catalog_inputs(LENET, plan)
+    options = ExportOptions.of("int8", weights="none", calibration=images / "plain", evaluation=images / "labelled")
+    inputs = catalog_inputs(LENET, options)
     before = tuple(range(10)) * 2
     after = (1, 2, *before[2:])
     accuracies = [Accuracy("keras", 1.0, 1.0, before), Accuracy("onnx-fp32", 1.0, 1.0, before)]
     accuracies.append(Accuracy("onnx-int8", 0.9, 1.0, after))
-    seen = measured("lenet", plan, inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(), sentences=())
+    seen = measured("lenet", options, inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(), sentences=())
     assert (seen.candidate, seen.changes) == ("onnx-int8", 2)
     assert [(each.before, each.after) for each in seen.changed] == [("class-0", "class-1"), ("class-1", "class-2")]
     assert all(each.picture.startswith("data:image/jpeg;base64,") for each in seen.changed)
     assert len(seen.sheet) == 20
     assert seen.confused[0] == ("class-0", "class-1", 1)
     without = measured(
-        "lenet", plan.changed(no_pictures=True), inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(),
+        "lenet", options.changed(no_pictures=True), inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(),
         sentences=(),
     )  # fmt: skip
     assert without.sheet == ()

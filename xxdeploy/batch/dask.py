@@ -37,8 +37,8 @@ _one_job = threading.Lock()
 
 
 @contextlib.contextmanager
-def cluster(address: str) -> Iterator[Client]:
-    """Connect to the scheduler at ``address`` (``tcp://HOST:8786``).
+def cluster(address: str, *, timeout: float = _CONNECT_SECONDS) -> Iterator[Client]:
+    """Connect to the scheduler at ``address`` (``tcp://HOST:8786``) within ``timeout`` seconds.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def cluster(address: str) -> Iterator[Client]:
     with extra("cluster"):
         from distributed import Client
     try:
-        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+        client = Client(address, timeout=timeout, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise _unreachable(address, str(error)) from error
     with client:

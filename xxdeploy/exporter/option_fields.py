@@ -6,6 +6,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
@@ -73,9 +74,10 @@ class Option:
         return self.kind is Path or (isinstance(value, str) and value.lower().endswith(self.scope.suffixes or "\0"))
 
 
+@cache
 def options_in(group: Any) -> tuple[Option, ...]:
-    """Return the options that a dataclass, or an instance of one, declares."""
-    hints = typing.get_type_hints(group if isinstance(group, type) else type(group))
+    """Return the options that a dataclass declares."""
+    hints = typing.get_type_hints(group)
     return tuple(
         Option(
             name=declared.metadata["name"] or declared.name.replace("_", "-"),
@@ -93,7 +95,7 @@ def given_in(groups: Iterable[Any]) -> dict[Option, Value]:
     return {
         declared: value
         for group in groups
-        for declared in options_in(group)
+        for declared in options_in(group.__class__)
         if (value := getattr(group, declared.field)) != declared.default
     }
 

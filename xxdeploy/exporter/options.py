@@ -362,7 +362,7 @@ class ExportOptions:
         )
 
 
-GROUPS = {group.name: type(group.default) for group in fields(ExportOptions)}
+GROUPS: dict[str, type] = {group.name: type(group.default) for group in fields(ExportOptions)}
 """The groups of the help screen: attribute of :class:`ExportOptions` and class."""
 OPTIONS = {declared.name: declared for group in GROUPS.values() for declared in options_in(group)}
 """Every option by its name on the command line."""

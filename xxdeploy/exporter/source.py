@@ -1,4 +1,4 @@
-"""Where the model comes from: a name of the catalog, or a file of the user's own."""
+"""The model to export: built from a name of the catalog, or loaded from a model file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import keras
 
 _SETTLING_IMAGES = 8
-"""Made-up pictures: random weights shall not depend on what a person calibrates on."""
+"""Synthetic images, so that random weights do not depend on the calibration images."""
 
 SUFFIXES = (".keras", ".h5", ".hdf5")
 Timed = Callable[[str], AbstractContextManager[None]]
@@ -30,11 +30,24 @@ Timed = Callable[[str], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A Keras model and what the export has to know of it.
+    """A Keras model with its inputs, for an export.
 
-    ``outputs`` are the model's, in its order; the first is the one that is measured. ``name`` is what bundles are
-    called after; ``family`` the catalog name whose shipped recipe fits; ``trained`` is False for random weights;
-    ``facts`` say in the manifest where it came from.
+    Attributes
+    ----------
+    name : str
+        The first part of the bundle's name.
+    family : str | None
+        Name in the catalog of the network whose shipped recipe fits.
+    trained : bool
+        False for random weights.
+    model : keras.Model
+        The network.
+    inputs : Inputs
+        Images, labels and preprocessing.
+    facts : dict[str, Any]
+        The manifest's ``source``.
+    outputs : tuple[ModelOutput, ...]
+        The model's outputs, in its order; accuracy is measured on the first.
     """
 
     name: str
@@ -47,12 +60,12 @@ class Source:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Return what the outputs are called in the graph."""
+        """The names of the outputs in the graph."""
         return tuple(output.name for output in self.outputs)
 
 
 def name_of(source: ModelSpec | Path) -> str:
-    """Return what bundles of ``source`` are called: the catalog's name, or the file's in letters that names hold."""
+    """Return the first part of the bundle's name: the catalog's name, or that of the file in lower-case ASCII."""
     if isinstance(source, ModelSpec):
         return source.name
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", source.stem, flags=re.ASCII).strip("-._+")[:64].lower() or "model"
@@ -61,8 +74,8 @@ def name_of(source: ModelSpec | Path) -> str:
 def open_source(source: ModelSpec | Path, options: ExportOptions, timed: Timed) -> Source:
     """Build or load the model, and open everything that ``options`` name.
 
-    Options that do not fit a network of the catalog are refused before TensorFlow is imported; those that do not fit a
-    model file, after it was read.
+    Options that do not fit are refused before TensorFlow is imported, unless that depends on the content of a model
+    file.
 
     Raises
     ------
@@ -89,7 +102,7 @@ def _from_catalog(spec: ModelSpec, options: ExportOptions, timed: Timed) -> Sour
             pictures = textures(count, asked.height, asked.width, asked.channels)
             settle_batch_norms(model, asked.normalize(pictures))
     if weights not in ("imagenet", "sample", "none"):
-        weights = Path(weights).name  # a bundle says nothing about the folders of the machine that made it
+        weights = Path(weights).name  # a bundle does not name folders of the machine that made it
     facts = {
         "model": spec.name,
         "weights": weights,
