@@ -8,8 +8,8 @@ import pytest
 from hardnets import PREPROCESS, draw, harmless_overflow, inputs, network, saturating
 
 from xxdeploy.datasets import ImageSet
-from xxdeploy.exporter.cpu_variants import Judges, Variants, int8_variants
-from xxdeploy.exporter.quantizer import Workshop
+from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, int8_variants
+from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.lowering.x86_file import from_x86_file
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.recipe import QuantizationRecipe
@@ -45,11 +45,11 @@ class Judge:
 
 def made(
     sets: tuple[ImageSet, ImageSet], model: OnnxModel, cpu: str | None = None, recipe: QuantizationRecipe | None = None
-) -> Variants:
-    workshop, judge = Workshop(model, inputs(sets[0]), lambda _: None), Judge(model, sets[1])
+) -> CpuFiles:
+    quantizer, judge = Quantizer(model, inputs(sets[0]), lambda _: None), Judge(model, sets[1])
     recipe = recipe or QuantizationRecipe()
     return int8_variants(
-        workshop, recipe, workshop.build(recipe), cpu=cpu, judges=Judges(judge, judge), report=lambda _: None
+        quantizer, recipe, quantizer.build(recipe), cpu=cpu, judges=Judges(judge, judge), report=lambda _: None
     )
 
 
@@ -60,12 +60,12 @@ def agreement(found: Comparison) -> float:
 
 def test_where_sums_overflow_x86_without_vnni_gets_a_file_of_its_own(sets: tuple[ImageSet, ImageSet]) -> None:
     found = made(sets, SATURATING)
-    assert [(each.name, each.scheme, each.requires) for each in found.built] == [
+    assert [(each.name, each.scheme, each.requires) for each in found.files] == [
         ("int8", "static-w8c-a8", ("vnni",)),
         ("int8-arm", "static-w8c-a8i", ("arm",)),
         ("int8-avx2", "static-w8c-a8", ()),  # last: it is right everywhere
     ]
-    int8, arm, avx2 = found.built
+    int8, arm, avx2 = found.files
     assert any(risky_layers(int8.model).values())
     assert not any(risky_layers(avx2.model).values())
     assert emulate_avx2(avx2.model) is avx2.model
@@ -74,9 +74,9 @@ def test_where_sums_overflow_x86_without_vnni_gets_a_file_of_its_own(sets: tuple
     before, saturated, after = (agreement(judge(model)) for model in (int8.model, emulate_avx2(int8.model), avx2.model))
     assert saturated < before - 0.2
     assert after > saturated + 0.2
-    assert avx2.comparison is not None
-    assert agreement(avx2.comparison) == after
-    assert avx2.comparison.candidate == "onnx-int8-avx2"
+    assert found.narrow is not None
+    assert agreement(found.narrow) == after
+    assert found.narrow.candidate == "onnx-int8-avx2"
     verdicts = {verdict.cpu: verdict for verdict in found.verdicts}
     assert [verdicts[cpu].exact for cpu in ("vnni", "avx2", "arm")] == [True, False, True]
     assert verdicts["avx2"].worst_layer == "wide/Conv"
@@ -85,8 +85,8 @@ def test_where_sums_overflow_x86_without_vnni_gets_a_file_of_its_own(sets: tuple
 
 def test_where_overflow_changes_nothing_one_file_serves_all_of_x86(sets: tuple[ImageSet, ImageSet]) -> None:
     found = made(sets, HARMLESS)
-    assert risky_layers(from_x86_file(found.built[-1].model)) == {"stem/Conv": 0, "wide/Conv": 1, "raw/Gemm": 0}
-    assert [(each.name, each.requires) for each in found.built] == [("int8-arm", ("arm",)), ("int8", ())]
+    assert risky_layers(from_x86_file(found.files[-1].model)) == {"stem/Conv": 0, "wide/Conv": 1, "raw/Gemm": 0}
+    assert [(each.name, each.requires) for each in found.files] == [("int8-arm", ("arm",)), ("int8", ())]
     assert found.sentences[0] == "int8, for x86: 16-bit sums could overflow without VNNI, and did not on any image seen"
 
 
@@ -101,14 +101,14 @@ def test_where_overflow_changes_nothing_one_file_serves_all_of_x86(sets: tuple[I
 def test_one_kind_of_processor_gets_one_file(
     sets: tuple[ImageSet, ImageSet], cpu: str, name: str, scheme: str, requires: tuple[str, ...]
 ) -> None:
-    (built,) = made(sets, SATURATING, cpu).built
+    (built,) = made(sets, SATURATING, cpu).files
     assert (built.name, built.scheme, built.requires) == (name, scheme, requires)
     assert any(risky_layers(built.model).values()) is (cpu == "vnni" or cpu == "arm")
 
 
 def test_seven_bits_need_no_second_file(sets: tuple[ImageSet, ImageSet]) -> None:
     found = made(sets, SATURATING, recipe=QuantizationRecipe(scheme="static-w7c-a8"))
-    assert [(each.name, each.scheme, each.requires) for each in found.built] == [
+    assert [(each.name, each.scheme, each.requires) for each in found.files] == [
         ("int8-arm", "static-w7c-a8i", ("arm",)),
         ("int8", "static-w7c-a8", ()),
     ]
@@ -116,13 +116,13 @@ def test_seven_bits_need_no_second_file(sets: tuple[ImageSet, ImageSet]) -> None
 
 
 def test_the_avx2_file_is_tuned_where_that_helps_and_never_worse(sets: tuple[ImageSet, ImageSet]) -> None:
-    workshop, judge = Workshop(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
-    avx2 = made(sets, SATURATING, "avx2").built[0]
-    plain = judge(workshop.build(QuantizationRecipe(), narrow=frozenset({"all"})))
-    assert avx2.comparison is not None
-    assert avx2.comparison.kl_mean is not None
+    quantizer, judge = Quantizer(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
+    narrow = made(sets, SATURATING, "avx2").narrow
+    plain = judge(quantizer.build(QuantizationRecipe(), narrow=frozenset({"all"})))
+    assert narrow is not None
+    assert narrow.kl_mean is not None
     assert plain.kl_mean is not None
-    assert avx2.comparison.kl_mean <= plain.kl_mean
+    assert narrow.kl_mean <= plain.kl_mean
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ def test_the_avx2_file_is_tuned_only_where_there_is_something_to_gain(
     sets: tuple[ImageSet, ImageSet], agreement: float, divergence: float, tries: int
 ) -> None:
     """Beside a file for VNNI that diverges by 0.001 nats."""
-    workshop, judge = Workshop(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
-    wide = workshop.build(QuantizationRecipe())
+    quantizer, judge = Quantizer(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
+    wide = quantizer.build(QuantizationRecipe())
     found = judge(wide)
     narrow: list[str] = []
 
@@ -144,24 +144,24 @@ def test_the_avx2_file_is_tuned_only_where_there_is_something_to_gain(
         narrow.append(model.digest)
         return replace(found, agreeing=round(agreement * found.images), kl_mean=divergence)
 
-    int8_variants(workshop, QuantizationRecipe(), wide, cpu="avx2", judges=Judges(say, judge), report=lambda _: None)
+    int8_variants(quantizer, QuantizationRecipe(), wide, cpu="avx2", judges=Judges(say, judge), report=lambda _: None)
     assert len(set(narrow)) == tries
 
 
 def test_with_random_weights_nothing_is_run(sets: tuple[ImageSet, ImageSet]) -> None:
-    workshop = Workshop(HARMLESS, inputs(sets[0]), lambda _: None)
-    model = workshop.build(QuantizationRecipe())
+    quantizer = Quantizer(HARMLESS, inputs(sets[0]), lambda _: None)
+    model = quantizer.build(QuantizationRecipe())
     seen: list[Progress] = []
-    found = int8_variants(workshop, QuantizationRecipe(), model, cpu=None, judges=None, report=seen.append)
-    assert [each.name for each in found.built] == ["int8", "int8-arm", "int8-avx2"]
+    found = int8_variants(quantizer, QuantizationRecipe(), model, cpu=None, judges=None, report=seen.append)
+    assert [each.name for each in found.files] == ["int8", "int8-arm", "int8-avx2"]
     assert not seen
     avx2 = next(verdict for verdict in found.verdicts if verdict.cpu == "avx2")
     assert set(avx2.saturating_layers) == {layer for layer, pairs in risky_layers(model).items() if pairs}
-    assert all(each.comparison is None for each in found.built)
+    assert found.narrow is None
 
 
 def test_the_same_bytes_again(sets: tuple[ImageSet, ImageSet]) -> None:
     one, other = (made(sets, SATURATING) for _ in range(2))
-    assert [each.model.to_bytes() for each in one.built] == [each.model.to_bytes() for each in other.built]
+    assert [each.model.to_bytes() for each in one.files] == [each.model.to_bytes() for each in other.files]
     assert one.sentences == other.sentences
     assert one.verdicts == other.verdicts

@@ -45,7 +45,7 @@ def test_without_images_the_message_says_so(tmp_path: Path) -> None:
     assert not (result.bundle / "calibration.json").exists()
     inputs = replace(catalog_inputs(LENET, ExportOptions.of("fp16", weights="none")), calibration=None)
     half = make_fp16(inputs, scaled(), np.ones((1, 28, 28, 1), np.float32), lambda _: None)
-    assert "made-up pictures only" in half.sentences[0]
+    assert "synthetic images only" in half.sentences[0]
 
 
 def test_the_calibration_set_may_not_be_the_evaluation_set(images: Path) -> None:

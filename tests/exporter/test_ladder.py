@@ -9,7 +9,7 @@ import pytest
 
 from xxdeploy.exporter import ladder
 from xxdeploy.exporter.ladder import CALIBRATORS, Climb, Goal, climb, loss, proposals
-from xxdeploy.exporter.quantizer import Workshop
+from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.measure.rank import LayerGain
 from xxdeploy.quantize.recipe import QuantizationRecipe
@@ -28,7 +28,7 @@ def found(agreeing: int | None = 100, kl: float | None = 0.1, *, lost: int = 0, 
     return Comparison("float", "int8", 100, 20.0, 0.9, agreeing, kl, (90, 90 + gained - lost), change)
 
 
-class FakeWorkshop:
+class FakeQuantizer:
     """Makes a model of a recipe by writing the recipe down."""
 
     def __init__(self, given: Ranges | None = None) -> None:
@@ -59,20 +59,20 @@ def climbed(
     start: QuantizationRecipe = QuantizationRecipe(),  # noqa: B008
     pinned: bool = False,
     given: Ranges | None = None,
-) -> tuple[Climb, FakeWorkshop]:
+) -> tuple[Climb, FakeQuantizer]:
     """Climb where ``figures`` tells what each recipe gives."""
-    workshop = FakeWorkshop(given)
+    quantizer = FakeQuantizer(given)
     known: dict[bytes, QuantizationRecipe] = {}
 
     def judge(model: OnnxModel) -> Comparison:
-        known[model.to_bytes()] = workshop.built[-1]
+        known[model.to_bytes()] = quantizer.built[-1]
         return figures(known[model.to_bytes()])
 
     result = climb(
-        cast(Workshop, workshop), judge, lambda _: (2.0, 3.0), goal, start=start, name="plain", pinned=pinned
+        cast(Quantizer, quantizer), judge, lambda _: (2.0, 3.0), goal, start=start, name="plain", pinned=pinned
     )
     assert result.model.to_bytes() == repr(result.recipe).encode()
-    return result, workshop
+    return result, quantizer
 
 
 def taken(result: Climb) -> list[tuple[str, bool]]:
@@ -80,9 +80,9 @@ def taken(result: Climb) -> list[tuple[str, bool]]:
 
 
 def test_the_first_rung_that_holds_is_kept_and_no_other_is_made() -> None:
-    result, workshop = climbed(lambda _: found(99))
+    result, quantizer = climbed(lambda _: found(99))
     assert taken(result) == [("plain", True)]
-    assert workshop.built == [QuantizationRecipe()]
+    assert quantizer.built == [QuantizationRecipe()]
     assert result.holds
     rung = result.rungs[0]
     assert (rung.milliseconds, rung.float_milliseconds) == (2.0, 3.0)
@@ -96,12 +96,12 @@ def test_it_stops_on_the_rung_that_holds() -> None:
 
 def test_a_rung_that_does_not_help_is_taken_back() -> None:
     figures = {"none": 0.2, "empirical": 0.1}
-    result, workshop = climbed(lambda recipe: found(90, figures[recipe.bias_correction] + 0.1 * recipe.equalization))
+    result, quantizer = climbed(lambda recipe: found(90, figures[recipe.bias_correction] + 0.1 * recipe.equalization))
     assert taken(result) == [
         ("plain", True), ("calibrator", False), ("equalization", False), ("bias correction", True), ("rounding", False),
     ]  # fmt: skip
     assert result.recipe == CORRECTED
-    assert not any(recipe.equalization for recipe in workshop.built[-2:])
+    assert not any(recipe.equalization for recipe in quantizer.built[-2:])
 
 
 def test_the_best_calibrator_is_chosen_and_one_that_keeps_the_promise_goes_before_it() -> None:
@@ -139,16 +139,16 @@ def test_no_rung_breaks_a_promise_that_was_kept_before() -> None:
 
 
 def test_a_pinned_recipe_is_only_measured() -> None:
-    result, workshop = climbed(lambda _: found(10, 5.0), Goal(agreement=0.9), start=ROUNDED, pinned=True)
+    result, quantizer = climbed(lambda _: found(10, 5.0), Goal(agreement=0.9), start=ROUNDED, pinned=True)
     assert taken(result) == [("plain", True)]
-    assert workshop.built == [ROUNDED]
+    assert quantizer.built == [ROUNDED]
     assert not result.holds
 
 
 def test_a_recipe_that_has_it_all_has_nothing_to_climb_but_equalization() -> None:
-    result, workshop = climbed(lambda _: found(90), start=ROUNDED)
+    result, quantizer = climbed(lambda _: found(90), start=ROUNDED)
     assert taken(result) == [("plain", True), ("equalization", False)]
-    assert workshop.built[1].calibrator == ROUNDED.calibrator  # its biases are right for no other
+    assert quantizer.built[1].calibrator == ROUNDED.calibrator  # its biases are right for no other
 
 
 def test_layers_stay_in_float_only_for_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,9 +191,9 @@ def test_layers_stay_in_float_only_for_a_promise(monkeypatch: pytest.MonkeyPatch
 
 def test_progress_names_each_rung() -> None:
     seen: list[Progress] = []
-    workshop = cast(Workshop, FakeWorkshop())
+    quantizer = cast(Quantizer, FakeQuantizer())
     climb(
-        workshop,
+        quantizer,
         lambda _: found(99),
         lambda _: (1.0, 1.0),
         Goal(),

@@ -17,7 +17,7 @@ from hardnets import (
 
 from xxdeploy.datasets import ImageSet
 from xxdeploy.exporter.ladder import Climb, Goal, climb
-from xxdeploy.exporter.quantizer import Workshop
+from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.runtime.engines.ort import OrtSession
@@ -42,7 +42,7 @@ def climbed(sets: tuple[ImageSet, ImageSet], model: OnnxModel, goal: Goal = Goal
         return compare_with(kept, OrtSession(int8.to_bytes(), exact=True), selection.batches(PREPROCESS, 16))
 
     return climb(
-        Workshop(model, inputs(calibration), lambda _: None),
+        Quantizer(model, inputs(calibration), lambda _: None),
         judge,
         lambda _: (1.0, 1.0),
         goal,

@@ -12,7 +12,6 @@ from xxdeploy import verify
 from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.errors import BundleError, MissingDependencyError, UsageError, VerificationError
 from xxdeploy.exporter import ExportOptions, export
-from xxdeploy.exporter import pipeline as story
 from xxdeploy.exporter import stages as prove
 from xxdeploy.models.catalog import find
 from xxdeploy.quantize.recipe import QuantizationRecipe
@@ -130,28 +129,6 @@ def test_a_promise_that_is_broken_says_what_helps_and_writes_nothing(tmp_path: P
             assert "most sensitive layers" in caught.value.hint
     assert not (tmp_path / "new").exists()
     assert contents(tmp_path / "out") == before
-
-
-def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
-    """The AVX2 file is another model, and has to keep it, too."""
-    scores = np.eye(10, dtype=np.float32)[np.arange(50) % 10]
-    worse = np.roll(scores, 1, axis=1)
-    worse[5:] = scores[5:]
-    good, bad = (
-        verify.judge_paired(scores, other, names=("onnx-fp32", name))
-        for name, other in (("onnx-int8", scores), ("onnx-int8-avx2", worse))
-    )
-    plan = ExportOptions.of("int8", min_agreement=90.0)
-    sentences = story._judge(plan, (), (good, bad))
-    assert [sentence.partition(":")[0] for sentence in sentences] == [
-        "onnx-int8", "onnx-int8", "onnx-int8-avx2", "onnx-int8-avx2",
-    ]  # fmt: skip
-    assert all("50 images" in sentence for sentence in sentences)
-    for asked in (95.0, 100.0):
-        with pytest.raises(VerificationError) as caught:
-            story._judge(plan.changed(min_agreement=asked), (), (good, bad))
-        assert caught.value.code == "accuracy-drop"
-        assert caught.value.message.startswith("onnx-int8-avx2: the same class on 90.0 %")
 
 
 def test_the_second_export_reuses_the_calibration(plan: ExportOptions, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from xxdeploy.datasets import ImageSet, open_images
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.exporter.ladder import Goal, climb
-from xxdeploy.exporter.quantizer import Workshop
+from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import quantize
 from xxdeploy.quantize.methods.reconstruct import reconstruct
@@ -42,16 +42,16 @@ def convolutions_in_float(model: OnnxModel) -> set[str]:
 
 
 def test_float_layers_are_named_by_node_or_by_keras_layer(colors: ImageSet) -> None:
-    workshop = Workshop(network(weights()), inputs(colors), lambda _: None)
+    quantizer = Quantizer(network(weights()), inputs(colors), lambda _: None)
     for names, expected in (
         ((), set()),
         (("stem",), {"stem/Conv"}),  # the part before the slash is the Keras layer
         (("stem/Conv", "raw"), {"stem/Conv", "raw/Gemm"}),
     ):
-        assert convolutions_in_float(workshop.build(QuantizationRecipe(float_layers=names))) == expected
+        assert convolutions_in_float(quantizer.build(QuantizationRecipe(float_layers=names))) == expected
     for wrong in ("ste", "Conv", "stem/", ""):
         with pytest.raises(UsageError) as caught:
-            workshop.build(QuantizationRecipe(float_layers=("wide", wrong)))
+            quantizer.build(QuantizationRecipe(float_layers=("wide", wrong)))
         assert caught.value.code == "recipe-layers"
         assert repr(wrong) in caught.value.message
 
@@ -62,29 +62,29 @@ ZERO = np.zeros(1)
 @pytest.mark.parametrize("recipe", [QuantizationRecipe(), TUNED], ids=["plain", "tuned"])
 def test_the_same_recipe_gives_the_same_bytes(colors: ImageSet, recipe: QuantizationRecipe) -> None:
     model = network(outlier_channel(30))
-    one = Workshop(model, inputs(colors), lambda _: None)
+    one = Quantizer(model, inputs(colors), lambda _: None)
     first = one.build(recipe)
     assert first.to_bytes() == one.build(recipe).to_bytes()
     seen: list[Progress] = []
-    assert first.to_bytes() == Workshop(model, inputs(colors), seen.append).build(recipe).to_bytes()
+    assert first.to_bytes() == Quantizer(model, inputs(colors), seen.append).build(recipe).to_bytes()
     assert "calibrate" not in {event.step for event in seen}  # it was kept in the cache
 
 
 def test_images_are_looked_at_once_for_all_calibrators(colors: ImageSet) -> None:
     seen: list[Progress] = []
-    workshop = Workshop(network(weights()), inputs(colors), seen.append)
+    quantizer = Quantizer(network(weights()), inputs(colors), seen.append)
     models = [
-        workshop.build(QuantizationRecipe(calibrator=name)).to_bytes() for name in ("minmax", "mse", "percentile-99")
+        quantizer.build(QuantizationRecipe(calibrator=name)).to_bytes() for name in ("minmax", "mse", "percentile-99")
     ]
     assert len(set(models)) == 3
     assert Counter(event.step for event in seen)["calibrate"] == len(colors)
 
 
 def test_signed_activations_give_the_same_answers(colors: ImageSet) -> None:
-    workshop = Workshop(network(weights()), inputs(colors), lambda _: None)
+    quantizer = Quantizer(network(weights()), inputs(colors), lambda _: None)
     batch = next(colors.batches(PREPROCESS, 8))
     for recipe in (QuantizationRecipe(), TUNED):
-        unsigned, signed = workshop.build(recipe), workshop.build(recipe, signed=True)
+        unsigned, signed = quantizer.build(recipe), quantizer.build(recipe, signed=True)
         outputs = [OrtSession(model.to_bytes(), optimize=False).run(batch) for model in (unsigned, signed)]
         np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
 
@@ -99,9 +99,9 @@ def test_weights_that_are_no_numbers(colors: ImageSet, value: float, recipe: Qua
     proto, arrays = network(broken).split()
     values = np.array(arrays["wide_w"])
     values[2, 3] = value
-    workshop = Workshop(OnnxModel.join(proto, {**arrays, "wide_w": values}), inputs(colors), lambda _: None)
+    quantizer = Quantizer(OnnxModel.join(proto, {**arrays, "wide_w": values}), inputs(colors), lambda _: None)
     with pytest.raises(ConversionError) as caught:
-        workshop.build(recipe)
+        quantizer.build(recipe)
     assert caught.value.code == "non-finite-weights"
     assert "wide_w" in caught.value.message
 
@@ -109,9 +109,9 @@ def test_weights_that_are_no_numbers(colors: ImageSet, value: float, recipe: Qua
 def test_activations_that_overflow(colors: ImageSet) -> None:
     proto, arrays = network(weights()).split()
     huge = np.array(arrays["wide_w"]) * np.float32(1e38)
-    workshop = Workshop(OnnxModel.join(proto, {**arrays, "wide_w": huge}), inputs(colors), lambda _: None)
+    quantizer = Quantizer(OnnxModel.join(proto, {**arrays, "wide_w": huge}), inputs(colors), lambda _: None)
     with pytest.raises(ConversionError) as caught:
-        workshop.build(QuantizationRecipe())
+        quantizer.build(QuantizationRecipe())
     assert caught.value.code == "non-finite-range"
 
 
@@ -145,7 +145,7 @@ def test_poor_images_and_dead_channels_still_give_a_network_that_runs(
     images = {"constant": lambda: poor(tmp_path / "grey", 5), "one": lambda: draw(tmp_path / "one", 1, 3)}
     calibration = images.get(kind, lambda: colors)()
     model = network(dead_channels() if kind == "dead" else weights())
-    int8 = Workshop(model, inputs(calibration), lambda _: None).build(recipe)
+    int8 = Quantizer(model, inputs(calibration), lambda _: None).build(recipe)
     kept = record_reference(OrtSession(model.to_bytes()), colors.batches(PREPROCESS, 8))
     found = compare_with(kept, OrtSession(int8.to_bytes(), exact=True), colors.batches(PREPROCESS, 8))
     assert found.agreement is not None  # and no NaN came out, which would have raised
@@ -162,8 +162,8 @@ def test_the_ladder_on_one_image_ends(tmp_path: Path, colors: ImageSet) -> None:
     def judge(int8: OnnxModel) -> Comparison:
         return compare_with(kept, OrtSession(int8.to_bytes(), exact=True), colors.batches(PREPROCESS, 8))
 
-    workshop = Workshop(model, inputs(one), lambda _: None)
-    result = climb(workshop, judge, lambda _: (1.0, 1.0), Goal(), start=QuantizationRecipe(), name="plain")
+    quantizer = Quantizer(model, inputs(one), lambda _: None)
+    result = climb(quantizer, judge, lambda _: (1.0, 1.0), Goal(), start=QuantizationRecipe(), name="plain")
     assert result.rungs[0].comparison.agreement is not None
     assert result.comparison.agreement is not None
     assert result.comparison.agreement >= result.rungs[0].comparison.agreement
@@ -172,12 +172,12 @@ def test_the_ladder_on_one_image_ends(tmp_path: Path, colors: ImageSet) -> None:
 def test_what_is_remembered_of_a_tuned_network_is_what_was_tuned(colors: ImageSet) -> None:
     """Half a gigabyte of weights is not kept for each recipe; what comes out is the same to the byte."""
     model = network(weights())
-    workshop = Workshop(model, inputs(colors), lambda _: None)
+    quantizer = Quantizer(model, inputs(colors), lambda _: None)
     for recipe in (QuantizationRecipe(bias_correction="empirical"), TUNED):
-        floats, ranges, asked = workshop.float_model(recipe), workshop.ranges(recipe), workshop.scheme(recipe)
-        found = reconstruct(floats, ranges, asked, workshop.some(96), rounding=recipe.rounding == "adaptive")
+        floats, ranges, asked = quantizer.float_model(recipe), quantizer.ranges(recipe), quantizer.scheme(recipe)
+        found = reconstruct(floats, ranges, asked, quantizer.some(96), rounding=recipe.rounding == "adaptive")
         expected = quantize(found.model, ranges, asked, rounding=found.rounding)
-        assert workshop.build(recipe).to_bytes() == workshop.build(recipe).to_bytes() == expected.to_bytes()
-        base, (tuned, _) = floats.split()[1], workshop._tuned[recipe, frozenset()]
+        assert quantizer.build(recipe).to_bytes() == quantizer.build(recipe).to_bytes() == expected.to_bytes()
+        base, (tuned, _) = floats.split()[1], quantizer._tuned[recipe, frozenset()]
         own = [array for name, array in tuned.split()[1].items() if not np.shares_memory(array, base.get(name, ZERO))]
         assert sum(array.nbytes for array in own) < model.size / 10

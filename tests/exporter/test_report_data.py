@@ -14,11 +14,11 @@ from PIL import Image
 from xxdeploy.cli import main
 from xxdeploy.exporter import ExportOptions
 from xxdeploy.exporter.inputs import catalog_inputs
-from xxdeploy.exporter.precision import Lowered, ModelFile
+from xxdeploy.exporter.precision import Lowered
 from xxdeploy.exporter.report_data import command_of, measured
 from xxdeploy.models.catalog import find
 from xxdeploy.report.draw import data_uri
-from xxdeploy.results import Accuracy
+from xxdeploy.results import Accuracy, ModelFile
 
 LENET = find("lenet")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from xxdeploy.exporter.stages import tolerance_for, uneven_batches
-from xxdeploy.verify import FP16_SCORES, INT8_FEATURES, INT8_PROBABILITIES, INT8_SCORES
+from xxdeploy.errors import VerificationError
+from xxdeploy.exporter import ExportOptions
+from xxdeploy.exporter.stages import keep_promises, tolerance_for, uneven_batches
+from xxdeploy.verify import FP16_SCORES, INT8_FEATURES, INT8_PROBABILITIES, INT8_SCORES, judge_paired
 
 
 def test_batches_are_uneven_and_hold_every_image_once() -> None:
@@ -20,3 +23,25 @@ def test_random_weights_are_judged_by_their_scores() -> None:
     assert tolerance_for("classification", "fp16", trained=False) is FP16_SCORES
     assert tolerance_for("classification", "int8", trained=True) is INT8_PROBABILITIES
     assert tolerance_for("features", "int8", trained=False) is INT8_FEATURES
+
+
+def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
+    """The AVX2 file is another model, and has to keep it, too."""
+    scores = np.eye(10, dtype=np.float32)[np.arange(50) % 10]
+    worse = np.roll(scores, 1, axis=1)
+    worse[5:] = scores[5:]
+    good, bad = (
+        judge_paired(scores, other, names=("onnx-fp32", name))
+        for name, other in (("onnx-int8", scores), ("onnx-int8-avx2", worse))
+    )
+    plan = ExportOptions.of("int8", min_agreement=90.0)
+    sentences = keep_promises(plan, (), (good, bad))
+    assert [sentence.partition(":")[0] for sentence in sentences] == [
+        "onnx-int8", "onnx-int8", "onnx-int8-avx2", "onnx-int8-avx2",
+    ]  # fmt: skip
+    assert all("50 images" in sentence for sentence in sentences)
+    for asked in (95.0, 100.0):
+        with pytest.raises(VerificationError) as caught:
+            keep_promises(plan.changed(min_agreement=asked), (), (good, bad))
+        assert caught.value.code == "accuracy-drop"
+        assert caught.value.message.startswith("onnx-int8-avx2: the same class on 90.0 %")

@@ -15,6 +15,7 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize
 from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.x86.saturation import integer_layers
+from xxdeploy.runtime.image.grid import PixelGrid
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 STEP, CENTER = 1 / 127.5, 127.5
@@ -48,7 +49,7 @@ def pictures() -> np.ndarray:
 @pytest.mark.parametrize("optimize", [False, True])
 def test_it_is_the_same_there_and_back(optimize: bool) -> None:
     model = quantized()
-    shipped = to_x86_file(model, (STEP, CENTER), any_order=True)
+    shipped = to_x86_file(model, PixelGrid(STEP, CENTER), any_order=True)
     back = from_x86_file(shipped)
     count = ops(shipped)
     assert (count["Reshape"], count["Add"], count["Concat"]) == (2, 0, 1)  # every step had something to do
@@ -61,7 +62,7 @@ def test_layers_are_found_again() -> None:
     model = quantized()
     names = [layer.name for layer in integer_layers(Graph(model))]
     assert len(names) == 6
-    shipped = to_x86_file(model, (STEP, CENTER), any_order=True)
+    shipped = to_x86_file(model, PixelGrid(STEP, CENTER), any_order=True)
     assert [layer.name for layer in integer_layers(Graph(from_x86_file(shipped)))] == names
     assert from_x86_file(model) is model
 

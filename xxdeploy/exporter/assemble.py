@@ -1,31 +1,33 @@
-"""What goes into the bundle: files, and a manifest whose evidence holds reproducible facts only."""
+"""The contents of a bundle: its files, and a manifest whose evidence holds reproducible facts only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy import __version__
+from xxdeploy.engine import Engine
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.precision import ModelFile
+from xxdeploy.exporter.precision import Lowered
+from xxdeploy.exporter.source import Source
 from xxdeploy.lowering.ort_format import ort_from_onnx
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.results import (
     Accuracy,
     AccuracyRecord,
     CalibrationRecord,
+    EngineRecord,
     Evidence,
-    ModelOutput,
+    ModelFile,
     Parity,
-    Ranges,
     RunnerAccuracy,
     StepRecord,
+    noise_to_json,
 )
 from xxdeploy.runtime.bundle.contents import npy_from_array, text_from_labels
 from xxdeploy.runtime.bundle.manifest import (
@@ -38,154 +40,145 @@ from xxdeploy.runtime.bundle.manifest import (
 )
 from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.verify import Comparison
 
 GOLDEN_IMAGES = 4
 GOLDEN_TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.1}
 """Relative to the largest golden output: a device may round otherwise, and INT8 in larger steps. A processor without
 float16 computes an FP16 graph in float32, a GPU rounds between layers."""
 _ROUNDING_FACTOR = 2.0
-"""Times the difference between two ways to round that both are right: a third way may be right, too."""
-_FLOATS = {"float32": "fp32", "float16": "fp16"}
+"""The allowed multiple of the difference between two right ways to round, since a third way may be right, too."""
 _TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A model file for the bundle: how it is called and written, and what it gives for the golden inputs.
+class _Golden:
+    """A file's answers to the golden images: an array (n, ...) for each output.
 
-    ``expected`` holds an array (n, ...) for each output, ``rounding`` the largest difference that the places of
-    rounding make to each. ``suffix`` tells its files from those of the first variant: ``-avx2`` of ``int8-avx2``;
-    ``ort`` is the model in ONNX Runtime's own format, where that takes the place of ONNX.
+    ``rounding`` is the largest difference that the places of rounding make to each output.
     """
 
-    variant: str
-    model: OnnxModel
-    scheme: str
-    requires: tuple[str, ...]
     expected: tuple[NDArray[np.float32], ...]
     rounding: tuple[float, ...]
-    suffix: str = ""
-    ort: bytes | None = None
-
-    @property
-    def precision(self) -> str:
-        """Return ``fp32``, ``fp16`` or ``int8``."""
-        return _FLOATS.get(self.scheme, "int8")
 
 
-def part_from(file: ModelFile, golden: NDArray[np.float32], options: ExportOptions) -> Part:
-    """Run the normalized golden pictures, (n, h, w, c), for the bundle of ``options``.
+def _golden_answers(file: ModelFile, images: NDArray[np.float32]) -> _Golden:
+    """Run the preprocessed golden ``images``, (n, h, w, c).
 
-    In ONNX Runtime's own format are the files for processors such as this one: for others it cannot be optimized here.
-
-    Engines may round an INT8 graph at other places. How far that can lead is seen where ONNX Runtime does: with its
+    Engines may round an INT8 graph at other places. ONNX Runtime shows by how much that changes the outputs: with its
     graph optimizations off it computes in float between Q and DQ, with them on in integers.
     """
-    expected = _answers(file.answers, golden)
-    other = _answers(file.answers, golden, optimize=False) if file.scheme not in _FLOATS else expected
-    rounding = tuple(float(np.abs(one - two).max()) for one, two in zip(expected, other, strict=True))
-    precision = options.precision.name
-    suffix = file.name[len(precision) :] if file.name.startswith(precision) else f"-{file.name}"
-    ort = ort_from_onnx(file.model) if options.output.ort_format and cpu_features().issuperset(file.requires) else None
-    return Part(file.name, file.model, file.scheme, file.requires, expected, rounding, suffix, ort)
+    expected = _answers(file.answers, images)
+    other = _answers(file.answers, images, optimize=False) if file.precision == "int8" else expected
+    return _Golden(expected, tuple(float(np.abs(a - b).max()) for a, b in zip(expected, other, strict=True)))
 
 
 def _answers(model: OnnxModel, batch: NDArray[np.float32], *, optimize: bool = True) -> tuple[NDArray[np.float32], ...]:
-    """Return what each output gives for a batch, in their order."""
+    """Return the value of each output, in their order."""
     return tuple(OrtSession(model.to_bytes(), exact=True, optimize=optimize).run_all(batch).values())
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """Models that are ready to be packed, and where they came from. ``evidence`` is that of the steps so far."""
-
-    name: str
-    source: Mapping[str, Any]
-    outputs: tuple[ModelOutput, ...]
-    options: ExportOptions
-    inputs: Inputs
-    keras_name: str
-    parts: tuple[Part, ...]
-    fp32_digest: str
-    ranges: Ranges | None
-    records: Mapping[str, bytes]
-    evidence: Evidence
-
-
-def bundle_parts(
-    built: Built,
+def assemble(
+    source: Source,
+    options: ExportOptions,
+    lowered: Lowered,
+    evidence: Evidence,
+    *,
     golden: NDArray[np.uint8],
-    parities: Sequence[Parity],
-    accuracies: Sequence[Accuracy],
-    passes: Sequence[StepRecord],
+    fp32: OnnxModel,
+    more_files: Mapping[str, bytes],
 ) -> tuple[Manifest, dict[str, bytes]]:
-    """Return the manifest (without its list of files) and the files by their path in the bundle."""
-    options, inputs = built.options, built.inputs
-    files = {"golden/inputs.npy": npy_from_array(golden), **built.records}
-    variants = []
-    golden_files = [_golden(built.parts, index) for index in range(len(built.outputs))]
-    for number, part in enumerate(built.parts):
-        model = f"model{part.suffix}.{'onnx' if part.ort is None else 'ort'}"
-        files |= {
-            model: part.model.to_bytes() if part.ort is None else part.ort,
-            **{paths[number]: data[number] for paths, data in golden_files},
-        }
-        path = golden_files[0][0][number]
-        variants.append(Variant(part.variant, model, part.precision, part.scheme, path, part.requires))
+    """Return the manifest (without its list of files) and the files by their path in the bundle.
+
+    ``golden`` are the images of the self-test, (n, h, w, c); ``more_files`` those of an engine.
+    """
+    inputs, files = source.inputs, {"golden/inputs.npy": npy_from_array(golden), **more_files}
+    if lowered.noise:
+        files["sensitivity.json"] = noise_to_json(lowered.noise).encode()
     if inputs.labels is not None:
         files["labels.txt"] = text_from_labels(inputs.labels.names)
-    if built.ranges is not None:
-        files["calibration.json"] = built.ranges.to_json().encode()
-    tolerances = [_tolerance(built, index) for index in range(len(built.outputs))]
+    if lowered.ranges is not None:
+        files["calibration.json"] = lowered.ranges.to_json().encode()
+    precision = options.precision.name
+    suffixes = [_suffix(file, precision) for file in lowered.files]
+    answers = [_golden_answers(file, inputs.preprocess.normalize(golden)) for file in lowered.files]
+    specs = [_golden_files(suffixes, answers, output, precision) for output in range(len(source.outputs))]
+    variants = []
+    for number, (file, suffix) in enumerate(zip(lowered.files, suffixes, strict=True)):
+        path, data = _model_file(file, suffix, ort_format=options.output.ort_format)
+        files |= {path: data, **{spec.paths[number]: spec.data[number] for spec in specs}}
+        variants.append(Variant(file.name, path, file.precision, file.scheme, specs[0].paths[number], file.requires))
     more = tuple(
-        MoreOutput(output.name, output.task, output.classes or 0, paths, tolerance)
-        for output, (paths, _), tolerance in zip(built.outputs, golden_files, tolerances, strict=True)
+        MoreOutput(output.name, output.task, output.classes or 0, spec.paths, spec.tolerance)
+        for output, spec in zip(source.outputs, specs, strict=True)
     )[1:]
     manifest = Manifest(
         schema=SCHEMA_WITH_MORE_OUTPUTS if more else SCHEMA_VERSION,
-        name=bundle_name(built.name, options),
+        name=bundle_name(source.name, options),
         task=inputs.task,
         input_name="image",
-        output_name=built.outputs[0].name,
+        output_name=source.outputs[0].name,
         preprocess=inputs.preprocess,
         classes=inputs.classes or 0,
         labels="labels.txt" if inputs.labels is not None else None,
         variants=tuple(variants),
-        golden=GoldenSpec("golden/inputs.npy", tolerances[0]),
+        golden=GoldenSpec("golden/inputs.npy", specs[0].tolerance),
         files=(),
         tools=tool_versions(),
-        source={**built.source, "keras_name": built.keras_name, "fp32_sha256": built.fp32_digest},
-        evidence=_evidence(built, parities, accuracies, passes).to_json(),
+        source={**source.facts, "keras_name": source.model.name, "fp32_sha256": fp32.digest},
+        evidence=evidence.to_json(),
         more_outputs=more,
     )
     return manifest, files
 
 
-def _tolerance(built: Built, output: int) -> float:
-    """Return the largest absolute error of an output that the self-test allows."""
-    largest = max(float(np.abs(part.expected[output]).max()) for part in built.parts) or 1.0
-    rounding = max(part.rounding[output] for part in built.parts)
-    return max(GOLDEN_TOLERANCE[built.options.precision.name] * largest, _ROUNDING_FACTOR * rounding)
+def _suffix(file: ModelFile, precision: str) -> str:
+    """Return the ending that tells a file's paths from those of the first variant: ``-avx2`` for ``int8-avx2``."""
+    return file.name[len(precision) :] if file.name.startswith(precision) else f"-{file.name}"
 
 
-def _golden(parts: Sequence[Part], output: int) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
-    """Return the golden files of one output: path and bytes for each part. Equal ones are one file."""
-    data = tuple(npy_from_array(part.expected[output]) for part in parts)
+def _model_file(file: ModelFile, suffix: str, *, ort_format: bool) -> tuple[str, bytes]:
+    """Return path and bytes of a model file.
+
+    ``ort_format`` writes ONNX Runtime's own format for processors such as this one. ONNX Runtime optimizes the graph
+    when it writes it, which is possible only for the processor that it runs on.
+    """
+    if ort_format and cpu_features().issuperset(file.requires):
+        return f"model{suffix}.ort", ort_from_onnx(file.model)
+    return f"model{suffix}.onnx", file.model.to_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class _GoldenFiles:
+    """The golden files of one output, one for each variant, and the largest error that the self-test allows."""
+
+    paths: tuple[str, ...]
+    data: tuple[bytes, ...]
+    tolerance: float
+
+
+def _golden_files(suffixes: Sequence[str], answers: Sequence[_Golden], output: int, precision: str) -> _GoldenFiles:
+    """Return the golden files of an output, by its number; equal ones have one path."""
+    expected = [answer.expected[output] for answer in answers]
+    data = tuple(npy_from_array(array) for array in expected)
     stem = f"golden/outputs.{output + 1}" if output else "golden/outputs"
     paths: dict[bytes, str] = {}
-    for part, each in sorted(zip(parts, data, strict=True), key=lambda pair: pair[0].suffix):
-        paths.setdefault(each, f"{stem}{part.suffix}.npy")  # what several share is called after the first
-    return tuple(paths[each] for each in data), data
+    for suffix, content in sorted(zip(suffixes, data, strict=True), key=lambda pair: pair[0]):
+        paths.setdefault(content, f"{stem}{suffix}.npy")
+    largest = max(float(np.abs(array).max()) for array in expected) or 1.0
+    rounding = max(answer.rounding[output] for answer in answers)
+    tolerance = max(GOLDEN_TOLERANCE[precision] * largest, _ROUNDING_FACTOR * rounding)
+    return _GoldenFiles(tuple(paths[content] for content in data), data, tolerance)
 
 
 def bundle_name(model: str, options: ExportOptions) -> str:
-    """Return what the bundle of a model is called, and by default its folder."""
+    """Return the name of a model's bundle, which is also its default folder."""
     target = options.gpu.target
     return f"{model}-{options.precision.name}" + ("" if target == "cpu" else f"-{target}")
 
 
 def tool_versions() -> dict[str, str]:
-    """Return the versions of everything that had a hand in the bundle."""
+    """Return the versions of the libraries that make a bundle."""
     versions = {"xxdeploy": __version__}
     for name in _TOOLS:
         try:
@@ -195,23 +188,31 @@ def tool_versions() -> dict[str, str]:
     return versions
 
 
-def _evidence(
-    built: Built, parities: Sequence[Parity], accuracies: Sequence[Accuracy], passes: Sequence[StepRecord]
+def collect_evidence(
+    inputs: Inputs,
+    lowered: Lowered,
+    *,
+    parities: Sequence[Parity],
+    passes: Sequence[StepRecord],
+    accuracies: Sequence[Accuracy],
+    comparisons: Sequence[Comparison],
+    engine: Engine | None,
 ) -> Evidence:
-    ranges, evaluation = built.ranges, built.inputs.evaluation
+    """Return the manifest's evidence: the part of ``lowered``, and the results of all other steps."""
+    ranges, evaluation, accuracy = lowered.ranges, inputs.evaluation, None
+    if accuracies and evaluation is not None:
+        runners = (
+            RunnerAccuracy(measured.runner, measured.agreement(accuracies[0]), measured.top1, measured.top5)
+            for measured in accuracies
+        )
+        accuracy = AccuracyRecord(accuracies[0].images, inputs.data_digest(evaluation), tuple(runners))
     return replace(
-        built.evidence,
+        lowered.evidence,
         parity=tuple(parities),
         passes=tuple(passes),
-        notes=tuple(built.inputs.notes),
+        notes=inputs.notes,
         calibration=None if ranges is None else CalibrationRecord(ranges.method, ranges.images, ranges.data_digest),
-        accuracy=None
-        if not accuracies or evaluation is None
-        else AccuracyRecord(
-            accuracies[0].images,
-            built.inputs.data_digest(evaluation),
-            tuple(
-                RunnerAccuracy(each.runner, each.agreement(accuracies[0]), each.top1, each.top5) for each in accuracies
-            ),
-        ),
+        comparison=tuple(comparison.record for comparison in comparisons),
+        accuracy=accuracy,
+        engine=None if engine is None else EngineRecord.from_facts(engine.facts),
     )

@@ -1,18 +1,18 @@
-"""The FP16 half of an export: look at the ranges of all tensors, then cast what fits."""
+"""FP16: measure the ranges of all tensors, then cast the layers that fit."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.datasets.batch_size import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.exporter.inputs import Inputs
+from xxdeploy.exporter.precision import Lowered
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import Evidence, Fp16Record, OnProgress, Ranges
+from xxdeploy.results import Evidence, Fp16Record, ModelFile, OnProgress, Ranges
 
 with extra("export"):
     from xxdeploy.lowering.cast_fp16 import Fp16, cast_fp16
@@ -21,24 +21,14 @@ with extra("export"):
 _NAMED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Half:
-    """The cast ``model``, the ranges that it was checked with (None: only its weights), evidence, and sentences."""
-
-    model: OnnxModel
-    ranges: Ranges | None
-    evidence: Evidence
-    sentences: tuple[str, ...]
-
-
 def make_fp16(
-    inputs: Inputs, fp32: OnnxModel, made_up: NDArray[np.float32], report: OnProgress, *, trained: bool = True
-) -> Half:
-    """Cast ``fp32`` to float16 where its values fit, by the calibration images.
+    inputs: Inputs, fp32: OnnxModel, synthetic: NDArray[np.float32], report: OnProgress, *, trained: bool = True
+) -> Lowered:
+    """Cast ``fp32`` to float16 where its values on the calibration images fit.
 
-    Without any, the ``made_up`` pictures (n, h, w, c) have to do, and it says so: they show a network whose values
-    leave float16 anyway, but not one that does so on a few photographs. Random weights that are not ``trained`` let
-    values fade to nothing from layer to layer, as those of no real network do: only weights are checked then.
+    Without calibration images the ``synthetic`` images (n, h, w, c) are measured, which a sentence reports: they reveal
+    a network that always overflows float16, but not one that does so on a few photographs. Random weights that are not
+    ``trained`` let values vanish from layer to layer, as no real network does, so only weights are checked then.
 
     Raises
     ------
@@ -49,10 +39,10 @@ def make_fp16(
     if not trained:
         cast = cast_fp16(fp32)
         words = ("fp16: random weights, so no ranges were checked", *_kept(cast))
-        return Half(cast.model, None, _evidence(cast), words)
+        return _lowered(cast, words)
     if images is None:
-        ranges = observe_extremes(fp32, lambda: iter([made_up]), on_progress=report)
-        seen = "made-up pictures only: give --calibration to check it on yours"
+        ranges = observe_extremes(fp32, lambda: iter([synthetic]), on_progress=report)
+        seen = "synthetic images only: give --calibration to check it on yours"
     else:
         batch = batch_that_fits(CALIBRATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
         ranges = observe_extremes(
@@ -65,20 +55,24 @@ def make_fp16(
         seen = f"{len(images)} calibration images"
     cast = cast_fp16(fp32, ranges)
     largest = max(max(abs(low), abs(high)) for low, high in ranges.ranges.values())
-    said = [f"fp16: values up to {largest:.3g} (float16 holds 65504), seen on {seen}", *_kept(cast)]
-    return Half(cast.model, ranges, _evidence(cast, float(f"{largest:.3g}")), tuple(said))
+    sentence = f"fp16: values up to {largest:.3g} (float16 holds 65504), seen on {seen}"
+    return _lowered(cast, (sentence, *_kept(cast)), ranges, float(f"{largest:.3g}"))
 
 
-def _evidence(cast: Fp16, largest: float | None = None) -> Evidence:
-    return Evidence(fp16=Fp16Record({kept.layer: kept.reason for kept in cast.kept}, largest))
+def _lowered(
+    cast: Fp16, sentences: tuple[str, ...], ranges: Ranges | None = None, largest: float | None = None
+) -> Lowered:
+    record = Fp16Record({kept.layer: kept.reason for kept in cast.kept}, largest)
+    file = ModelFile("fp16", cast.model, "float16", (), cast.model)
+    return Lowered((file,), ranges, Evidence(fp16=record), sentences=sentences)
 
 
 def _kept(cast: Fp16) -> list[str]:
-    """Say which layers stay in float32, those with one reason together."""
+    """Say which layers stay in float32, grouped by their reason."""
     if not cast.kept:
         return ["fp16: every layer fits; input, output and Softmax stay float32"]
-    kinds = Counter(each.reason.partition(" ")[0] for each in cast.kept)
-    some = [f"{each.layer} ({each.reason})" for each in cast.kept[:_NAMED]]
+    kinds = Counter(kept.reason.partition(" ")[0] for kept in cast.kept)
+    some = [f"{kept.layer} ({kept.reason})" for kept in cast.kept[:_NAMED]]
     more = len(cast.kept) - len(some)
-    what = " and ".join(f"{count} for their {kind}" for kind, count in sorted(kinds.items()))
-    return [f"fp16: layers that stay float32, {what}: {', '.join(some)}{f' and {more} more' if more else ''}"]
+    reasons = " and ".join(f"{count} for their {kind}" for kind, count in sorted(kinds.items()))
+    return [f"fp16: layers that stay float32, {reasons}: {', '.join(some)}{f' and {more} more' if more else ''}"]

@@ -1,25 +1,27 @@
-"""The INT8 half of an export: climb, judge what came out on every kind of processor, and say which layer hurts."""
+"""INT8: climb the ladder, make a file for each kind of processor, and measure the noise of each layer."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from xxdeploy.datasets import ImageSet
 from xxdeploy.datasets.batch_size import EVALUATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.cpu_variants import BuiltVariant, Judges, Variants, int8_variants
-from xxdeploy.exporter.ladder import Climb, Goal, Judge, climb
+from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, int8_variants
+from xxdeploy.exporter.inputs import Inputs
+from xxdeploy.exporter.ladder import Climb, Clock, Goal, Judge, climb
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.quantizer import Workshop, has_layer
+from xxdeploy.exporter.precision import Lowered
+from xxdeploy.exporter.quantizer import Quantizer, has_layer
 from xxdeploy.exporter.source import Source
 from xxdeploy.exporter.stages import measure_latency
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import Evidence, LayerNoise, OnProgress, Progress, Ranges, noise_to_json
+from xxdeploy.results import Evidence, LayerNoise, ModelFile, OnProgress, Progress
 from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.verify import Comparison, compare_with, record_reference
 
 with extra("export"):
@@ -32,125 +34,123 @@ _EMULATED_IMAGES = 96
 _UNTRAINED_IMAGES = 16
 """Random weights keep no class: a few images show that the network runs."""
 _EMULATED_BATCH = 1
-"""And several times the memory, for each image in a batch."""
+"""Emulation also takes several times the memory for each image in a batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class Int8:
-    """What came of it: the models, the ranges they share, the noise of each layer, and evidence for the manifest."""
+def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: OnProgress) -> Lowered:
+    """Quantize ``fp32`` as ``options`` ask.
 
-    climbed: Climb
-    variants: Variants
-    ranges: Ranges
-    noise: tuple[LayerNoise, ...]
+    Random weights cannot judge a rung, so their first rung, or the pinned recipe, is taken without a judgement.
 
-    @property
-    def records(self) -> Mapping[str, bytes]:
-        """Files for the bundle."""
-        return {"sensitivity.json": noise_to_json(self.noise).encode()}
-
-    @property
-    def judged(self) -> tuple[Comparison, ...]:
-        """How each model that computes something of its own compares with the float one, on the selection images."""
-        others = (each.comparison for each in self.variants.built)
-        return self.climbed.comparison, *(each for each in others if each is not None)
-
-    @property
-    def evidence(self) -> Evidence:
-        """Return the INT8 part of the manifest's evidence."""
-        return Evidence(
-            recipe=self.climbed.recipe.to_json(),
-            ladder=self.climbed.rungs,
-            selection=tuple(comparison.record for comparison in self.judged),
-            processors=self.variants.verdicts,
-        )
-
-
-def make_int8(
-    source: Source,
-    options: ExportOptions,
-    fp32: OnnxModel,
-    report: OnProgress,
-) -> Int8:
-    """Quantize ``fp32`` as ``options`` asks.
-
-    With random weights there is nothing to judge by: the first rung, or the pinned recipe, is taken as it is.
+    Raises
+    ------
+    XXDeployError
+        Those of ``starting_recipe`` and ``Quantizer``.
     """
-    inputs, trained = source.inputs, source.trained
-    workshop = Workshop(fp32, inputs, report, tensorrt=options.gpu.engine is not None, given=options.precision.ranges)
+    inputs = source.inputs
+    engine = options.gpu.engine is not None
+    quantizer = Quantizer(fp32, inputs, report, tensorrt=engine, given=options.precision.ranges)
     start, name, pinned = starting_recipe(source, options, fp32)
     images = inputs.selection or inputs.calibration
-    assert images is not None  # follow() has seen to it
-    if not trained:
+    assert images is not None  # gather() has seen to it
+    if not source.trained:
         images = images.sample(min(_UNTRAINED_IMAGES, len(images)))
-    few = images.sample(min(_EMULATED_IMAGES, len(images)))
-    first = next(iter(few.batches(inputs.preprocess, 1)))
-
-    def judge_on(chosen: ImageSet, batch: int) -> Judge:
-        kept = record_reference(
-            OrtSession(fp32.to_bytes(), name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
-            chosen.batches(inputs.preprocess, batch),
-            classes=inputs.task == "classification",
-            on_progress=lambda progress: report(replace(progress, step="reference")),
-            total=len(chosen),
-        )
-
-        def judge(model: OnnxModel) -> Comparison:
-            session = OrtSession(model.to_bytes(), name="onnx-int8", exact=True)
-            return compare_with(kept, session, chosen.batches(inputs.preprocess, batch), chosen.labels)
-
-        return judge
-
-    def clock(model: OnnxModel) -> tuple[float, float]:
-        sessions = [OrtSession(model.to_bytes(), name="onnx-int8"), OrtSession(fp32.to_bytes(), name="onnx-fp32")]
-        ours, floats = measure_latency(sessions, first, lambda _: None)
-        return ours, floats
-
-    judge = judge_on(images, batch_that_fits(EVALUATION_BATCH, inputs.preprocess.height, inputs.preprocess.width))
-    goal = Goal(
-        None if options.proof.min_agreement is None else options.proof.min_agreement / 100,
-        None if options.proof.max_drop is None else options.proof.max_drop / 100,
-    )
+    judge = _judge(fp32, inputs, images, EVALUATION_BATCH, report)
     climbed = climb(
-        workshop,
+        quantizer,
         judge,
-        clock,
-        goal,
+        _clock(fp32, images, inputs.preprocess),
+        _goal(options),
         start=start,
         name=name,
-        pinned=pinned or not trained,
+        pinned=pinned or not source.trained,
         report=report,
     )
-    if options.gpu.engine is not None:
-        variants = Variants(
-            (BuiltVariant("int8", climbed.model, climbed.recipe.asked().name, (), climbed.model),), (), ()
-        )
+    if engine:
+        file = ModelFile("int8", climbed.model, climbed.recipe.asked().name, (), climbed.model)
+        made = CpuFiles((file,), (), ())
     else:
-        variants = int8_variants(
-            workshop,
-            climbed.recipe,
-            climbed.model,
-            cpu=options.precision.cpu,
-            judges=Judges(judge, judge_on(few, _EMULATED_BATCH)) if trained else None,
-            report=report,
-        )
+        few = images.sample(min(_EMULATED_IMAGES, len(images)))
+        judges = Judges(judge, _judge(fp32, inputs, few, _EMULATED_BATCH, report)) if source.trained else None
+        cpu = options.precision.cpu
+        made = int8_variants(quantizer, climbed.recipe, climbed.model, cpu=cpu, judges=judges, report=report)
+    selection = climbed.comparison, *(() if made.narrow is None else (made.narrow,))
+    evidence = Evidence(
+        recipe=climbed.recipe.to_json(),
+        ladder=climbed.rungs,
+        selection=tuple(comparison.record for comparison in selection),
+        processors=made.verdicts,
+    )
+    return Lowered(
+        made.files,
+        ranges=quantizer.ranges(climbed.recipe),
+        evidence=evidence,
+        selection=selection,
+        noise=_noise(quantizer, climbed, report),
+        processors=made.sentences,
+    )
+
+
+def _judge(fp32: OnnxModel, inputs: Inputs, images: ImageSet, most: int, report: OnProgress) -> Judge:
+    """Return a function that compares an INT8 model with ``fp32`` on ``images``, in batches of ``most`` at most."""
+    preprocess = inputs.preprocess
+    batch = batch_that_fits(most, preprocess.height, preprocess.width)
+    reference = record_reference(
+        OrtSession(fp32.to_bytes(), name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
+        images.batches(preprocess, batch),
+        classes=inputs.task == "classification",
+        on_progress=lambda progress: report(replace(progress, step="reference")),
+        total=len(images),
+    )
+
+    def judge(model: OnnxModel) -> Comparison:
+        session = OrtSession(model.to_bytes(), name="onnx-int8", exact=True)
+        return compare_with(reference, session, images.batches(preprocess, batch), images.labels)
+
+    return judge
+
+
+def _clock(fp32: OnnxModel, images: ImageSet, preprocess: Preprocess) -> Clock:
+    """Return a function that times an INT8 model and ``fp32`` on one image, their runs interleaved."""
+    image = next(iter(images.batches(preprocess, 1)))
+
+    def clock(model: OnnxModel) -> tuple[float, float]:
+        named = (("onnx-int8", model), ("onnx-fp32", fp32))
+        ours, floats = measure_latency([OrtSession(m.to_bytes(), name=n) for n, m in named], image, lambda _: None)
+        return ours, floats
+
+    return clock
+
+
+def _goal(options: ExportOptions) -> Goal:
+    percents = options.proof.min_agreement, options.proof.max_drop
+    return Goal(*(None if percent is None else percent / 100 for percent in percents))
+
+
+def _noise(quantizer: Quantizer, climbed: Climb, report: OnProgress) -> tuple[LayerNoise, ...]:
+    """Return the noise of each layer of the model that the climb ended with, the most sensitive first."""
     report(Progress("sensitivity", 0, 1))
     noise = layer_noise(
-        workshop.float_model(climbed.recipe),
-        workshop.ranges(climbed.recipe),
-        workshop.scheme(climbed.recipe),
-        workshop.some(SENSITIVITY_IMAGES),
+        quantizer.float_model(climbed.recipe),
+        quantizer.ranges(climbed.recipe),
+        quantizer.scheme(climbed.recipe),
+        quantizer.some(SENSITIVITY_IMAGES),
         integer=climbed.model,
     )
     report(Progress("sensitivity", 1, 1))
-    return Int8(climbed, variants, workshop.ranges(climbed.recipe), noise)
+    return noise
 
 
 def starting_recipe(source: Source, options: ExportOptions, fp32: OnnxModel) -> tuple[QuantizationRecipe, str, bool]:
-    """Return the first rung's recipe, what it is called, and whether it is pinned.
+    """Return the recipe of the first rung, its name, and whether it is pinned.
 
-    A network whose recipe ships starts there, and so does a model made from one, without the layers that it does not
-    have; both climb on where that does not hold. TensorRT's layout is another, so it has recipes of its own.
+    A network whose recipe ships starts with it, and so does a user's model of that architecture, without the float
+    layers that it lacks; both climb on if the goal is missed. TensorRT has recipes of its own.
+
+    Raises
+    ------
+    UsageError
+        ``no-quantization-recipe``, ``tensorrt-scheme``; those of ``load_quantization_recipe``.
     """
     inputs = source.inputs
     folder = shipped_folder() / "recipes"
@@ -176,14 +176,14 @@ def starting_recipe(source: Source, options: ExportOptions, fp32: OnnxModel) -> 
             code="tensorrt-scheme",
         )
     if options.precision.ranges is not None and recipe.equalization:
-        recipe = replace(recipe, equalization=False)  # what was measured is right for the float model as it is
+        recipe = replace(recipe, equalization=False)  # the given ranges are those of the model before equalization
     if inputs.method is not None:
         recipe = replace(recipe, calibrator=inputs.method)
     return recipe, name, pinned
 
 
 def _recipe_path(asked: str, folder: Path, suffix: str) -> Path:
-    """Return the file that ``--recipe`` names: a path, or the name of one that ships, ``suffix`` left out or not."""
+    """Return the file of --recipe: a path, or the name of a shipped recipe with or without ``suffix``."""
     own = folder / f"{asked}{suffix}.toml"
     named = own if own.is_file() else folder / f"{asked}.toml"
     if not Path(asked).is_file() and "/" not in asked and not named.is_file():

@@ -1,9 +1,8 @@
-"""The ladder: climb from the cheapest INT8 to the one that keeps its promise, and stop there.
+"""The ladder: try INT8 recipes from the cheapest on, and stop at the first that keeps the promise.
 
-Every rung is judged on images that were neither calibrated on nor will be evaluated on. A rung that does not help is
-taken back before the next is tried. The first rungs cost time at export only; the last, layers that stay in float,
-costs milliseconds on the device for good, so it is climbed only where a promise was given in so many words and is
-broken.
+Every rung is judged on the selection images, which are neither calibration nor evaluation images. A rung that does not
+help is taken back before the next is tried. The first rungs cost time at export only. The last one, layers that stay in
+float, costs milliseconds on the device, so it is climbed only if --min-agreement or --max-drop is violated.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from xxdeploy.exporter.quantizer import Workshop
+from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import OnProgress, Progress, Rung
@@ -29,76 +28,99 @@ CALIBRATORS = ("percentile-99.99", "percentile-99.999", "percentile-99.9", "minm
 RUNGS = ("calibrator", "equalization", "bias correction", "rounding")
 """The rungs that cost nothing on the device, in the order in which they are climbed."""
 CHANGE_RANGES = frozenset(("calibrator", "equalization"))
-"""Of these, those that mean nothing where the ranges are given."""
+"""The rungs that have no effect where --ranges gives the ranges."""
 FREE_AGREEMENT = 0.99
-"""Agreement at which climbing stops where no promise asks for more."""
+"""The agreement at which climbing stops if no promise asks for more."""
 FEATURES_DB = 30.0
-"""The same for features, which have no classes: signal-to-noise ratio of the output."""
+"""The same for features, which have no classes: the signal-to-noise ratio of the output."""
 _BETTER = 0.97
-"""A rung helps if it takes this much of the divergence away; less is noise."""
+"""A rung helps if the KL divergence falls to this share of it; a smaller change is noise."""
 _FALLBACKS = 4
-"""Times that layers are put back to float, each time the best by measurement."""
+"""The largest number of times that layers are returned to float."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What is promised. ``agreement`` and ``drop`` are shares (0..1), None where nothing was said."""
+    """The promises. ``agreement`` and ``drop`` are shares (0..1), None where the option was not given."""
 
     agreement: float | None = None
     drop: float | None = None
 
-    def holds(self, found: Comparison) -> bool:
-        """Tell whether there is no reason to climb on."""
-        if found.agreement is None:
-            return found.sqnr_db is not None and found.sqnr_db >= FEATURES_DB
+    def holds(self, result: Comparison) -> bool:
+        """Return True if there is no reason to climb on."""
+        if result.agreement is None:
+            return result.sqnr_db is not None and result.sqnr_db >= FEATURES_DB
         enough = max(self.agreement or 0.0, FREE_AGREEMENT)
-        return found.agreement >= enough and not self.is_broken(found)
+        return result.agreement >= enough and not self.is_broken(result)
 
-    def prefers(self, found: Comparison, before: Comparison) -> bool:
-        """Tell whether a rung helps: by its divergence, or as it holds where what came before did not.
+    def prefers(self, result: Comparison, previous: Comparison) -> bool:
+        """Return True if the rung lowers the KL divergence by 3 % or more, or meets the goal that ``previous`` missed.
 
-        One class of some hundred more or less is chance, and of several calibrators one has it: so the divergence must
-        not be worse then, unless a promise is broken without the rung. Nothing helps that breaks one.
+        One class in some hundred more or less is chance, and of several calibrators one has it. So a rung that only
+        meets the goal must not have a larger divergence, unless ``previous`` violates a promise. A rung that violates
+        one that ``previous`` kept never helps.
         """
-        if self.is_broken(found) and not self.is_broken(before):
+        if self.is_broken(result) and not self.is_broken(previous):
             return False
-        if loss(found) < _BETTER * loss(before):
+        if loss(result) < _BETTER * loss(previous):
             return True
-        return self.holds(found) and (self.is_broken(before) or loss(found) <= loss(before))
+        return self.holds(result) and (self.is_broken(previous) or loss(result) <= loss(previous))
 
-    def is_broken(self, found: Comparison) -> bool:
-        """Tell whether what was promised in words is measurably not kept.
+    def is_broken(self, result: Comparison) -> bool:
+        """Return True if the result violates --min-agreement or --max-drop by more than the measurement noise.
 
-        A drop is believed once it exceeds the limit by its standard error: on few images one class more or less would
-        otherwise put layers back to float.
+        A drop counts once it exceeds the limit by its standard error: on few images one class more or less would
+        otherwise return layers to float.
         """
-        if self.agreement is not None and found.agreement is not None and found.agreement < self.agreement:
+        if self.agreement is not None and result.agreement is not None and result.agreement < self.agreement:
             return True
-        if self.drop is None or found.change is None:
+        if self.drop is None or result.change is None:
             return False
-        change = found.change
+        change = result.change
         deviation = (change.discordance / change.images) ** 0.5
         return -change.change > self.drop + deviation or (self.drop == 0 and change.change < 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
-    """Where the climb ended: the recipe, its model, whether the goal ``holds`` there, and all rungs tried."""
+class Trial:
+    """A recipe, the INT8 model that it makes, and its comparison with the float model on the selection images."""
 
     recipe: QuantizationRecipe
     model: OnnxModel
     comparison: Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """The end of the climb: the best trial, whether the goal ``holds`` there, and all rungs that were tried."""
+
+    best: Trial
     holds: bool
     rungs: tuple[Rung, ...]
+
+    @property
+    def recipe(self) -> QuantizationRecipe:
+        """Return the recipe of the best trial."""
+        return self.best.recipe
+
+    @property
+    def model(self) -> OnnxModel:
+        """Return the INT8 model of the best trial."""
+        return self.best.model
+
+    @property
+    def comparison(self) -> Comparison:
+        """Return the comparison of the best trial."""
+        return self.best.comparison
 
 
 Judge = Callable[[OnnxModel], Comparison]
 Clock = Callable[[OnnxModel], tuple[float, float]]
-"""Milliseconds of an INT8 model and of the float one, measured in turn."""
+"""Milliseconds of an INT8 model and of the float one, their runs interleaved."""
 
 
 def climb(
-    workshop: Workshop,
+    quantizer: Quantizer,
     judge: Judge,
     clock: Clock,
     goal: Goal,
@@ -111,89 +133,91 @@ def climb(
     """Climb from ``start`` (called ``name``) until ``goal`` holds; a ``pinned`` recipe is only measured."""
     rungs: list[Rung] = []
 
-    def measure(
-        rung: str, recipes: Sequence[QuantizationRecipe], before: Comparison | None = None
-    ) -> tuple[QuantizationRecipe, OnnxModel, Comparison]:
-        """Make and judge ``recipes``, note the best as a rung, and return it."""
+    def measure(rung: str, recipes: Sequence[QuantizationRecipe], previous: Comparison | None = None) -> Trial:
+        """Build and judge ``recipes``, note the best as a rung, and return it."""
 
-        def rank(found: Comparison) -> tuple[bool, float]:
-            return not (goal.holds(found) and (before is None or goal.prefers(found, before))), loss(found)
+        def rank(trial: Trial) -> tuple[bool, float]:
+            result = trial.comparison
+            helps = goal.holds(result) and (previous is None or goal.prefers(result, previous))
+            return not helps, loss(result)
 
         report(Progress(f"rung {rung}", 0, 1))
         began = time.perf_counter()
-        best = None
-        for recipe in recipes:  # of all that are tried only the best stays in memory
-            model = workshop.build(recipe)
-            found = judge(model)
-            if best is None or rank(found) < rank(best[2]):
-                best = recipe, model, found
+        best: Trial | None = None
+        for recipe in recipes:  # only the best of all models stays in memory
+            model = quantizer.build(recipe)
+            trial = Trial(recipe, model, judge(model))
+            if best is None or rank(trial) < rank(best):
+                best = trial
         assert best is not None
-        ours, floats = clock(best[1])
-        rungs.append(Rung(rung, True, best[2].record, ours, floats, time.perf_counter() - began))
+        ours, floats = clock(best.model)
+        rungs.append(Rung(rung, True, best.comparison.record, ours, floats, time.perf_counter() - began))
         report(Progress(f"rung {rung}", 1, 1))
         return best
 
-    now = measure(name, [start])
+    best = measure(name, [start])
     for rung in () if pinned else RUNGS:
-        fixed = workshop.given is not None and rung in CHANGE_RANGES
-        recipes = [] if fixed else proposals(rung, now[0])
-        if goal.holds(now[2]) or not recipes:
+        fixed = quantizer.given is not None and rung in CHANGE_RANGES
+        recipes = [] if fixed else proposals(rung, best.recipe)
+        if goal.holds(best.comparison) or not recipes:
             continue
-        found = measure(rung, recipes, now[2])
-        if goal.prefers(found[2], now[2]):
-            now = found
+        trial = measure(rung, recipes, best.comparison)
+        if goal.prefers(trial.comparison, best.comparison):
+            best = trial
         else:
             rungs[-1] = replace(rungs[-1], taken=False)
     for _ in range(0 if pinned else _FALLBACKS):
-        if not goal.is_broken(now[2]):
-            break
-        layers = _worst_layers(workshop, now[0], report)
+        layers = _worst_layers(quantizer, best.recipe, report) if goal.is_broken(best.comparison) else frozenset()
         if not layers:
             break
-        found = measure("float layers", [with_float_layers(now[0], layers)])
-        if loss(found[2]) >= loss(now[2]):
+        trial = measure("float layers", [with_float_layers(best.recipe, layers)])
+        if loss(trial.comparison) >= loss(best.comparison):
             rungs[-1] = replace(rungs[-1], taken=False)
             break
-        now = found
-    holds = goal.holds(now[2]) or not goal.is_broken(now[2])
-    return Climb(now[0], now[1], now[2], holds, tuple(rungs))
+        best = trial
+    holds = goal.holds(best.comparison) or not goal.is_broken(best.comparison)
+    return Climb(best, holds, tuple(rungs))
 
 
-def loss(found: Comparison) -> float:
-    """Return what rungs are compared by: mean KL divergence, or the noise of features. Far less noisy than classes."""
-    if found.kl_mean is not None:
-        return found.kl_mean
-    return 10 ** (-(found.sqnr_db if found.sqnr_db is not None else 0.0) / 10)
+def loss(result: Comparison) -> float:
+    """Return the figure that rungs are compared by: the mean KL divergence, or the noise-to-signal ratio of features.
 
-
-def proposals(rung: str, now: QuantizationRecipe) -> list[QuantizationRecipe]:
-    """Return what a rung tries on top of ``now``; nothing where that has it already.
-
-    Calibrators are swept before biases are corrected: each would need a correction of its own.
+    Both are far less noisy than counts of classes.
     """
-    plain = now.bias_correction == "none"
+    if result.kl_mean is not None:
+        return result.kl_mean
+    return 10 ** (-(result.sqnr_db if result.sqnr_db is not None else 0.0) / 10)
+
+
+def proposals(rung: str, recipe: QuantizationRecipe) -> list[QuantizationRecipe]:
+    """Return the recipes that a rung tries on top of ``recipe``; none if that has the rung's method already.
+
+    Calibrators are swept before biases are corrected, since each calibrator needs a correction of its own.
+    """
+    plain = recipe.bias_correction == "none"
     if rung == "calibrator":
-        return [replace(now, calibrator=each) for each in CALIBRATORS if plain and each != now.calibrator]
+        others = [name for name in CALIBRATORS if plain and name != recipe.calibrator]
+        return [replace(recipe, calibrator=name) for name in others]
     if rung == "equalization":
-        # Other ranges may ask for another calibrator: what was chosen before made the best of an outlier.
-        calibrators = dict.fromkeys((now.calibrator, *CALIBRATORS) if plain else (now.calibrator,))
-        return [] if now.equalization else [replace(now, equalization=True, calibrator=each) for each in calibrators]
+        # Equalized weights have other ranges, for which another calibrator may be the best.
+        names = dict.fromkeys((recipe.calibrator, *CALIBRATORS) if plain else (recipe.calibrator,))
+        return [] if recipe.equalization else [replace(recipe, equalization=True, calibrator=name) for name in names]
     if rung == "bias correction":
-        return [replace(now, bias_correction="empirical")] if plain else []
-    done = now.rounding == "adaptive"
-    return [] if done else [replace(now, bias_correction="empirical", rounding="adaptive")]
+        return [replace(recipe, bias_correction="empirical")] if plain else []
+    done = recipe.rounding == "adaptive"
+    return [] if done else [replace(recipe, bias_correction="empirical", rounding="adaptive")]
 
 
-def _worst_layers(workshop: Workshop, recipe: QuantizationRecipe, report: OnProgress) -> frozenset[str]:
-    """Return the layers whose return to float helps most, for what they are; nothing where none helps."""
-    plain = replace(recipe, bias_correction="none", rounding="nearest")  # a correction is right for one choice only
-    model, ranges = workshop.float_model(plain), workshop.ranges(plain)
-    found = rank_layers(
+def _worst_layers(quantizer: Quantizer, recipe: QuantizationRecipe, report: OnProgress) -> frozenset[str]:
+    """Return the layers that recover the most accuracy per cost when kept in float; empty if none do."""
+    plain = replace(recipe, bias_correction="none", rounding="nearest")  # corrections fit one set of layers only
+    model, ranges = quantizer.float_model(plain), quantizer.ranges(plain)
+    gains = rank_layers(
         model,
         ranges,
-        workshop.scheme(plain),
-        workshop.some(IMAGES),
-        build=lambda asked: workshop.write(model, ranges, asked),
+        quantizer.scheme(plain),
+        quantizer.some(IMAGES),
+        build=lambda scheme: quantizer.write(model, ranges, scheme),
         on_progress=report,
     )
-    return frozenset(found[0].layers) if found else frozenset()
+    return frozenset(gains[0].layers) if gains else frozenset()

@@ -1,4 +1,4 @@
-"""Makes INT8 models after recipes, and remembers the steps that several recipes share."""
+"""Builds INT8 models from recipes, and keeps the results of steps that several recipes share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xxdeploy.files import cache_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import OnProgress, Ranges
-from xxdeploy.runtime.image.grid import MIDDLE, ChannelGrid
+from xxdeploy.runtime.image.grid import MIDDLE, ChannelGrid, Grid, PixelGrid
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 with extra("export"):
@@ -51,11 +51,34 @@ CORRECTION_IMAGES = 192
 EQUALIZATION_IMAGES = 200
 
 
-class Workshop:
-    """A float model, calibration images, and every INT8 model that can be made of the two.
+class Quantizer:
+    """A float model and calibration images, from which :meth:`build` makes an INT8 model for each recipe.
 
-    ``given`` is a file of ranges to take instead of measuring them. ``tensorrt`` writes the pairs where TensorRT wants
-    them, instead of ONNX Runtime's integer kernels.
+    Parameters
+    ----------
+    fp32
+        The optimized float32 model.
+    inputs
+        The images and their preprocessing; ``inputs.calibration`` is required.
+    report
+        Called with the progress of each step.
+    tensorrt
+        Write the Q/DQ pairs at the places that TensorRT expects, instead of those of ONNX Runtime's integer kernels.
+    given
+        A file of ranges to use instead of measured ones.
+
+    Attributes
+    ----------
+    prepared : OnnxModel
+        ``fp32``, rewritten so that the image's integers can be pixels; ``fp32`` itself for TensorRT and given ranges.
+    image_grid : PixelGrid | None
+        The scaling of the image that ``prepared`` quantizes, if its integers are to be pixels.
+    grid : PixelGrid | ChannelGrid | None
+        The scaling of the picture by which a shipped file can read its bytes.
+    given : Ranges | None
+        The ranges of the file, which are right for ``fp32`` only.
+    write
+        Writes an INT8 model; arguments as :func:`xxdeploy.quantize.quantize`.
     """
 
     def __init__(
@@ -69,58 +92,54 @@ class Workshop:
     ) -> None:
         assert inputs.calibration is not None  # follow() has seen to it
         self._inputs, self._report = inputs, report
-        self.fp32, self.pixels, self.grid = (
+        self.prepared, self.image_grid, self.grid = (
             (fp32, None, None) if tensorrt or given else _prepared(fp32, inputs.preprocess)
         )
-        # pixels: (step, zero) of the image where its pixels shall be the integers, see ``shift_input``; grid: the same,
-        # or what the pixels of each channel are.
-        self._digests = self.fp32.digest, fp32.digest
+        self._digests = self.prepared.digest, fp32.digest
         self._images: ImageSet = inputs.calibration
         self._digest = inputs.data_digest(inputs.calibration)
         self._batch = batch_that_fits(CALIBRATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
         self._folder = cache_folder("calibration")
         self.given = None if given is None else given_ranges(given, fp32)
-        """Ranges that are not to be measured, from a file: they are right for this float model only."""
         self.write = quantize_for_tensorrt if tensorrt else quantize
-        """Writes the INT8 model: arguments as ``quantize``."""
         self._equalized: OnnxModel | None = None
         self._histograms: dict[bool, Histograms] = {}
         self._tuned: dict[tuple[object, ...], tuple[OnnxModel, Mapping[str, NDArray[np.int8]]]] = {}
 
     def float_model(self, recipe: QuantizationRecipe) -> OnnxModel:
-        """Return the float model that ``recipe`` starts from."""
+        """Return the float model that ``recipe`` quantizes: prepared, and equalized if it asks for that."""
         if not recipe.equalization:
-            return self.fp32
+            return self.prepared
         if self._equalized is None:
-            self._equalized = equalize(self.fp32, self.some(EQUALIZATION_IMAGES), on_progress=self._report)
+            self._equalized = equalize(self.prepared, self.some(EQUALIZATION_IMAGES), on_progress=self._report)
         return self._equalized
 
     def ranges(self, recipe: QuantizationRecipe) -> Ranges:
-        """Return the ranges that ``recipe`` quantizes over; the images are looked at once for each float model."""
+        """Return the ranges for ``recipe``; the images are measured once for each float model."""
         if self.given is not None:
             return self.given
         if recipe.equalization not in self._histograms:
             self._histograms[recipe.equalization] = self._observed(self.float_model(recipe))
-        found = choose_ranges(self._histograms[recipe.equalization], recipe.calibrator)
-        return found if self.pixels is None else self._with_pixels(found, *self.pixels)
+        ranges = choose_ranges(self._histograms[recipe.equalization], recipe.calibrator)
+        return ranges if self.image_grid is None else self._with_pixels(ranges, self.image_grid)
 
-    def _with_pixels(self, found: Ranges, step: float, center: float) -> Ranges:
-        """Lay the image's integers over its pixels, 0 to 255, whatever the calibration images held.
+    def _with_pixels(self, ranges: Ranges, grid: PixelGrid) -> Ranges:
+        """Return ``ranges`` with that of the image set to all pixels, 0 to 255: an integer step is a pixel then.
 
-        The ranges are kept under the digest of the graph that was not shifted: they serve that as well.
+        They keep the digest of the model before it was prepared, which they serve as well.
         """
-        (source,) = Graph(self.fp32).inputs
-        known = dict(found.ranges)
-        whole, spans = center // 1, {source: (-center * step, (255 - center) * step)}
-        spans[CENTERED] = -whole * step, (255 - whole) * step
+        (source,) = Graph(self.prepared).inputs
+        by_tensor = dict(ranges.ranges)
+        step, center, whole = grid.step, grid.center, grid.center // 1
+        spans = {source: (-center * step, (255 - center) * step), CENTERED: (-whole * step, (255 - whole) * step)}
         if isinstance(self.grid, ChannelGrid):
             spans[source] = self.grid.span
         for name, span in spans.items():
-            if CENTERED in known or name in known:
-                known[name] = span
-        shifted, plain = self._digests
-        digest = plain if found.model_digest == shifted else found.model_digest
-        return replace(found, model_digest=digest, ranges=known)
+            if CENTERED in by_tensor or name in by_tensor:
+                by_tensor[name] = span
+        prepared, converted = self._digests
+        digest = converted if ranges.model_digest == prepared else ranges.model_digest
+        return replace(ranges, model_digest=digest, ranges=by_tensor)
 
     def scheme(self, recipe: QuantizationRecipe, narrow: frozenset[str] = frozenset()) -> Scheme:
         """Return the scheme of ``recipe`` with its float layers as nodes of the graph.
@@ -130,7 +149,7 @@ class Workshop:
         UsageError
             ``recipe-layers``: the network has no such layer.
         """
-        floats = _nodes(self.fp32, recipe.float_layers)
+        floats = _nodes(self.prepared, recipe.float_layers)
         return replace(recipe.asked(), float_layers=floats, narrow_layers=narrow)
 
     def build(
@@ -147,7 +166,7 @@ class Workshop:
         key = (recipe, narrow)
         if key not in self._tuned:
             adaptive = recipe.rounding == "adaptive"
-            found = reconstruct(
+            tuned = reconstruct(
                 model,
                 ranges,
                 asked,
@@ -156,10 +175,10 @@ class Workshop:
                 quantizer=self.write,
                 on_progress=self._report,
             )
-            self._tuned[key] = found.model.sharing(model), found.rounding
-            del found
-        tuned, rounding = self._tuned[key]
-        return self.write(tuned, ranges, target, rounding=rounding)
+            self._tuned[key] = tuned.model.sharing(model), tuned.rounding
+            del tuned
+        corrected, rounding = self._tuned[key]
+        return self.write(corrected, ranges, target, rounding=rounding)
 
     def some(self, count: int) -> Batches:
         """Return ``count`` of the calibration images, or all if there are fewer."""
@@ -180,22 +199,24 @@ class Workshop:
             )
 
         key = CalibrationKey(model.digest, self._digest, total)
-        found = compute() if self._folder is None else cached_histograms(self._folder, key, compute)
-        # What is measured depends on the layout's rules, too: an older xxdeploy may have left a tensor out.
-        if set(plan_layout(Graph(model), Scheme()).measured) - set(found.tensors):
-            found = compute()
-        return found
+        histograms = compute() if self._folder is None else cached_histograms(self._folder, key, compute)
+        # The measured tensors depend on the layout's rules: a cache of an older xxdeploy may lack one.
+        if set(plan_layout(Graph(model), Scheme()).measured) - set(histograms.tensors):
+            histograms = compute()
+        return histograms
 
 
-def _prepared(
-    fp32: OnnxModel, preprocess: Preprocess
-) -> tuple[OnnxModel, tuple[float, float] | None, tuple[float, float] | ChannelGrid | None]:
-    """Return the float model with zero on a pixel, where that can be, and no normalization left to float; and grids."""
-    pixels = preprocess.grid
+def _prepared(fp32: OnnxModel, preprocess: Preprocess) -> tuple[OnnxModel, PixelGrid | None, Grid | None]:
+    """Return ``fp32`` ready for INT8, and the scaling of the image that it quantizes and of the picture.
+
+    Where possible the value zero lies on a pixel, and batch normalizations become convolutions of integers.
+    """
+    pixels = None if preprocess.grid is None else PixelGrid(*preprocess.grid)
     channels = preprocess.channel_grid
 
     def shift(graph: Graph) -> int:
-        return 0 if pixels is None or pixels[1] % 1 == 0 else shift_input(graph, pixels[0] * (pixels[1] % 1))
+        between = 0.0 if pixels is None else pixels.step * (pixels.center % 1)
+        return shift_input(graph, between) if between else 0
 
     def center(graph: Graph) -> int:
         return 0 if channels is None else center_pixels(graph, channels)
@@ -204,12 +225,12 @@ def _prepared(
     # Half a gigabyte of VGG's weights is the same in both.
     model = made.sharing(fp32) if any(record.facts["changed"] for record in records[:-1]) else fp32
     if records[1].facts["changed"]:
-        return model, (1.0, float(MIDDLE)), channels
+        return model, PixelGrid(1.0, float(MIDDLE)), channels
     return model, pixels, pixels
 
 
 def has_layer(model: OnnxModel, name: str) -> bool:
-    """Tell whether a recipe may name ``name``: a node, its output, or the Keras layer that nodes belong to."""
+    """Return True if a recipe may name ``name``: a node, its output, or the Keras layer of some nodes."""
     return any(
         name in (layer_name(node), node.output[0]) or layer_name(node).startswith(f"{name}/")
         for node in Graph(model).nodes
@@ -217,18 +238,18 @@ def has_layer(model: OnnxModel, name: str) -> bool:
 
 
 def _nodes(model: OnnxModel, names: tuple[str, ...]) -> frozenset[str]:
-    """Return the nodes that ``names`` stand for: their own name, their output, or the Keras layer they belong to."""
+    """Return the nodes that ``names`` select by their own name, their output, or their Keras layer."""
     if not names:
         return frozenset()
     nodes = [(layer_name(node), str(node.output[0])) for node in Graph(model).nodes]
-    found: set[str] = set()
+    selected: set[str] = set()
     for name in names:
         own = {node for node, output in nodes if name in (node, output) or node.startswith(f"{name}/")}
         if not own:
             raise UsageError(
-                f"the recipe leaves layer {name!r} in float, but the network has none of that name",
+                f"the recipe keeps layer {name!r} in float, but the network has no layer of that name",
                 hint="`xxdeploy inspect --sensitivity` lists the layers",
                 code="recipe-layers",
             )
-        found |= own
-    return frozenset(found)
+        selected |= own
+    return frozenset(selected)

@@ -1,10 +1,10 @@
-"""Measure each stage beside Keras on the same images, judge it, and time the stages in turn."""
+"""Compare each stage with Keras on the same images, judge it, and time the stages with interleaved runs."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.datasets.batch_size import EVALUATION_BATCH, batch_that_fits
+from xxdeploy.errors import VerificationError
 from xxdeploy.exporter.inputs import Inputs
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.result import TableRow
+from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.results import Accuracy, ManyRunner, ModelOutput, OnProgress, Parity, Progress, Runner
+from xxdeploy.report import Timing
+from xxdeploy.results import Accuracy, LayerNoise, ManyRunner, OnProgress, Parity, Progress, Runner
 from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.engines.session import batch_for, session_from
 from xxdeploy.runtime.image.preprocess import Preprocess
@@ -30,21 +34,23 @@ from xxdeploy.verify import (
     INT8_SCORES,
     Comparison,
     Tolerance,
+    agreement_verdict,
     check,
     compare,
+    drop_verdict,
     evaluate,
     judge_paired,
 )
 
 EXACT_IMAGES, INT8_IMAGES = 8, 64
-"""Float stages differ by rounding only, which few images show; a share of agreement needs more."""
+"""Float stages differ by rounding only, which few images show; a share of agreement needs more of them."""
 _LATENCY_ROUNDS, _WARM_UP = 15, 3
 
 Batch = NDArray[np.float32]
 
 
 class Remembered:
-    """A runner whose outputs are computed once for each batch: the reference is compared with several candidates."""
+    """A runner that computes each batch once, for a reference that several candidates are compared with."""
 
     def __init__(self, runner: ManyRunner) -> None:
         self.name = runner.name
@@ -52,7 +58,7 @@ class Remembered:
         self._known: dict[int, tuple[Batch, dict[str, Batch]]] = {}
 
     def run(self, batch: Batch) -> Batch:
-        """Return the first output; the same array object gives the same result again."""
+        """Return the first output; the result of an array object is kept."""
         return next(iter(self.run_all(batch).values()))
 
     def run_all(self, batch: Batch) -> dict[str, Batch]:
@@ -75,7 +81,7 @@ class Picked:
 
 
 class FromPixels:
-    """A runner of pictures: scaling them is counted to an engine that needs it, not to one that takes their bytes."""
+    """A runner of uint8 images: its time includes the scaling, unless the engine reads pixels."""
 
     def __init__(self, runner: Runner, preprocess: Preprocess) -> None:
         self.name = runner.name
@@ -91,7 +97,7 @@ def prove_stage(
 ) -> tuple[Parity, ...]:
     """Compare an ONNX stage with Keras, ONNX Runtime's graph optimizations off and on, and judge both.
 
-    ``tolerances`` names every output; of several each is judged by itself, the first under the name of the stage.
+    ``tolerances`` names every output of the model, in order; each is judged by itself.
 
     Raises
     ------
@@ -99,27 +105,30 @@ def prove_stage(
         ``parity``, ``non-finite-output``, ``output-shape``.
     """
     parities = []
-    for optimize in (False, True):
-        session = OrtSession(model.to_bytes(), name=name, optimize=optimize, exact=True)
+    for optimized in (False, True):
+        session = OrtSession(model.to_bytes(), name=name, optimize=optimized, exact=True)
         for index, (output, tolerance) in enumerate(tolerances.items()):
-            ours: Runner = Picked(session, output) if index else session
-            parity = compare(
-                Picked(reference, output) if index else reference,
-                ours,
-                batches,
-                stage=name,
-                output=output if index else "",
-                optimized=optimize,
-            )
+            left, right = (Picked(runner, output) if index else runner for runner in (reference, session))
+            other = output if index else ""
+            parity = compare(left, right, batches, stage=name, output=other, optimized=optimized)
             check(parity, tolerance)
             parities.append(parity)
-            del ours
-        del session  # two of one model would take its weights three or four times
+            del right
+        del session  # two sessions of one model would hold its weights three or four times
     return tuple(parities)
 
 
+def prove_stages(
+    reference: Remembered, stages: Mapping[str, OnnxModel], batches: Sequence[Batch], limits: Mapping[str, Tolerance]
+) -> tuple[Parity, ...]:
+    """Compare several stages, by name. Errors as :func:`prove_stage`."""
+    return tuple(
+        parity for name, model in stages.items() for parity in prove_stage(reference, model, name, batches, limits)
+    )
+
+
 def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:
-    """Return what a stage is held to. Random weights tell no classes apart: agreement means nothing then."""
+    """Return the tolerance of a stage. With random weights all classes are alike, so agreement is not judged."""
     if precision == "fp32":
         return EXACT_FEATURES if task == "features" else EXACT_PROBABILITIES
     if task == "features":
@@ -129,20 +138,29 @@ def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:
     return FP16_SCORES if precision == "fp16" else INT8_SCORES
 
 
-def tolerances(outputs: Sequence[ModelOutput], precision: str, *, trained: bool) -> dict[str, Tolerance]:
-    """Return what each output of a stage is held to, by its name."""
-    return {output.name: tolerance_for(output.task, precision, trained=trained) for output in outputs}
+def tolerances(source: Source, precision: str) -> dict[str, Tolerance]:
+    """Return the tolerance of each output of a stage, by its name."""
+    return {output.name: tolerance_for(output.task, precision, trained=source.trained) for output in source.outputs}
+
+
+def parity_batches(inputs: Inputs, synthetic: Batch, *, exact: bool) -> list[Batch]:
+    """Return preprocessed images for parity: of the calibration set, else of the evaluation set, else ``synthetic``."""
+    count = EXACT_IMAGES if exact else INT8_IMAGES
+    images = inputs.calibration or inputs.evaluation
+    if images is None:
+        return uneven_batches([synthetic], count)
+    return uneven_batches(images.sample(min(count, len(images))).batches(inputs.preprocess, 8), count)
 
 
 def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:
-    """Return up to ``count`` images as a batch of 1 and others of at most 8: engines have paths of their own for 1."""
+    """Return up to ``count`` images as a batch of 1, for which engines have own kernels, and batches of at most 8."""
     pool = np.concatenate([batch for batch, _ in zip(images, range(-(-count // 8)), strict=False)])[:count]
     size = batch_that_fits(8, *pool.shape[1:3])
     return [pool[:1], *(pool[start : start + size] for start in range(1, len(pool), size))]
 
 
 class _Recorder:
-    """A runner that keeps what it gave, so that evaluating and comparing cost one run."""
+    """A runner that keeps its outputs, so that evaluating and comparing take one run."""
 
     def __init__(self, runner: Runner) -> None:
         self.name = runner.name
@@ -156,7 +174,7 @@ class _Recorder:
 
     @property
     def outputs(self) -> Batch:
-        """All outputs so far, (images, classes)."""
+        """Return all outputs so far, (images, classes) float32."""
         return np.concatenate(self._kept)
 
 
@@ -165,8 +183,8 @@ def measure_accuracy(
 ) -> tuple[tuple[Accuracy, ...], tuple[Comparison, ...]]:
     """Evaluate each runner on the evaluation images, and compare each but the first with the first.
 
-    Nothing where there are no images. ``runners`` may make each as it is asked for, so that one is in memory at a time,
-    and the outputs of two, 4 kB an image for 1,000 classes.
+    Both results are empty without evaluation images. ``runners`` may be a generator: then one runner is in memory at a
+    time, and the outputs of two, 4 kB an image for 1,000 classes.
     """
     images = inputs.evaluation
     if images is None:
@@ -188,12 +206,12 @@ def measure_accuracy(
 
 
 def measure_latency(runners: Sequence[Runner], batch: NDArray[Any], on_progress: OnProgress) -> list[float]:
-    """Return the median milliseconds of one image in each runner, measured in turn so that noise hits all alike."""
-    return [statistics.median(each) for each in latency_samples(runners, batch, on_progress)]
+    """Return the median milliseconds of ``batch`` in each runner, the runs interleaved: noise affects all alike."""
+    return [statistics.median(times) for times in latency_samples(runners, batch, on_progress)]
 
 
 def latency_samples(runners: Sequence[Runner], batch: NDArray[Any], on_progress: OnProgress) -> list[list[float]]:
-    """Return the milliseconds of each run of one image in each runner, in turn."""
+    """Return the milliseconds of each run of ``batch`` in each runner, the runs interleaved."""
     times: list[list[float]] = [[] for _ in runners]
     rounds = _WARM_UP + _LATENCY_ROUNDS
     for turn in range(rounds):
@@ -206,26 +224,63 @@ def latency_samples(runners: Sequence[Runner], batch: NDArray[Any], on_progress:
     return times
 
 
-def closing_rows(
-    runners: Sequence[Runner], sizes: Sequence[int], latencies: Sequence[float], accuracies: Sequence[Accuracy]
-) -> tuple[TableRow, ...]:
-    """Put the figures together, Keras first."""
+def time_stages(
+    runners: Sequence[Runner], sizes: Sequence[int], image: NDArray[np.uint8], inputs: Inputs, on_progress: OnProgress
+) -> tuple[Timing, ...]:
+    """Time one decoded ``image`` (1, h, w, c) in each runner; ``sizes`` are those of their files in bytes."""
+    from_pixels = [FromPixels(runner, inputs.preprocess) for runner in runners]
+    times = latency_samples(from_pixels, image, on_progress)
+    return tuple(
+        Timing(runner.name, size, tuple(samples)) for runner, size, samples in zip(runners, sizes, times, strict=True)
+    )
+
+
+def closing_rows(timings: Sequence[Timing], accuracies: Sequence[Accuracy]) -> tuple[TableRow, ...]:
+    """Return the rows of the closing table, Keras first; ``accuracies`` are empty without evaluation images."""
     rows = tuple(
-        TableRow(runner.name, size, latency, None, None, None)
-        for runner, size, latency in zip(runners, sizes, latencies, strict=True)
+        TableRow(timing.runner, timing.size_bytes, statistics.median(timing.milliseconds), None, None, None)
+        for timing in timings
     )
     if not accuracies:
         return rows
     return tuple(
-        replace(row, top1=found.top1, top5=found.top5, agreement=found.agreement(accuracies[0]))
-        for row, found in zip(rows, accuracies, strict=True)
+        replace(row, top1=accuracy.top1, top5=accuracy.top5, agreement=accuracy.agreement(accuracies[0]))
+        for row, accuracy in zip(rows, accuracies, strict=True)
     )
 
 
-def pictures(inputs: Inputs, count: int, golden: Batch) -> Iterator[Batch]:
-    """Yield images for parity: of the calibration set, else of the evaluation set, else made-up ones."""
-    images = inputs.calibration or inputs.evaluation
-    if images is None:
-        yield golden
-        return
-    yield from images.sample(min(count, len(images))).batches(inputs.preprocess, 8)
+def keep_promises(
+    options: ExportOptions,
+    comparisons: Sequence[Comparison],
+    selection: Sequence[Comparison] = (),
+    noise: Sequence[LayerNoise] = (),
+) -> tuple[str, ...]:
+    """Describe the loss of each model, and check --min-agreement and --max-drop.
+
+    ``comparisons`` are those on the evaluation images, that of the float32 graph first, which promises are about only
+    if no other follows. Without any, --min-agreement is checked on the ``selection`` images.
+
+    Raises
+    ------
+    VerificationError
+        ``accuracy-drop``: a promise is broken; the hint names the most sensitive layers of ``noise``.
+    """
+    judged = comparisons[1:] or comparisons
+    proof, sentences = options.proof, []
+    for comparison in judged or selection:
+        sentences.append(f"{comparison.candidate}: {comparison.sentence}")
+        verdicts = []
+        if proof.min_agreement is not None and comparison.agreement is not None:
+            verdicts.append(agreement_verdict(comparison, proof.min_agreement))
+        if proof.max_drop is not None and judged:
+            verdicts.append(drop_verdict(comparison, proof.max_drop))
+        for verdict in verdicts:
+            if not verdict.kept:
+                hint = "try more calibration images (--samples), or another promise"
+                if noise:
+                    worst = ", ".join(layer.layer for layer in noise[:3])
+                    hint = f"the most sensitive layers are {worst}; keep them in float by a --recipe, or {hint}"
+                message = f"{comparison.candidate}: {verdict.message}"
+                raise VerificationError(message, hint=hint, code="accuracy-drop")
+            sentences.append(f"{comparison.candidate}: {verdict.message}")
+    return tuple(sentences)

@@ -8,10 +8,10 @@ from xxdeploy.lowering.space_to_depth_stem import space_to_depth_stem, undo_spac
 from xxdeploy.lowering.uint8_channels import take_uint8_channels
 from xxdeploy.lowering.uint8_input import dequantize_after_transpose, take_uint8_input
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.runtime.image.grid import ChannelGrid
+from xxdeploy.runtime.image.grid import ChannelGrid, Grid
 
 
-def to_x86_file(model: OnnxModel, grid: tuple[float, float] | ChannelGrid | None, *, any_order: bool) -> OnnxModel:
+def to_x86_file(model: OnnxModel, grid: Grid | None, *, any_order: bool) -> OnnxModel:
     """Return the form of ``model`` that ships: it computes the same, bit for bit.
 
     Parameters
@@ -19,8 +19,7 @@ def to_x86_file(model: OnnxModel, grid: tuple[float, float] | ChannelGrid | None
     model
         U8S8 in Q/DQ pairs. (In S8S8, for ARM, nothing is done.)
     grid
-        How a pixel becomes the image's value: (step, center), see ``take_uint8_input``, or one per channel. None keeps
-        the float input.
+        How a pixel becomes the image's value. None keeps the float input.
     any_order
         The sums are right in whatever order, or the file is for VNNI alone: then the first layer reads blocks.
     """
@@ -29,7 +28,7 @@ def to_x86_file(model: OnnxModel, grid: tuple[float, float] | ChannelGrid | None
         return model
     if isinstance(grid, ChannelGrid):
         return take_uint8_channels(model, grid)
-    taken = take_uint8_input(model, *grid)
+    taken = take_uint8_input(model, grid.step, grid.center)
     return space_to_depth_stem(taken) if any_order and taken is not model else taken
 
 
