@@ -1,13 +1,12 @@
-"""The first layer takes the scaling of each channel over, and gives what it gave."""
+"""The integers of the image are the pixels, and the layers after it compute what they computed."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphnets import apply
+from graphnets import apply, random_feeds, run
 
-from xxdeploy.lowering.center_pixels import center_pixels
-from xxdeploy.lowering.shift_input import CENTERED
+from xxdeploy.lowering.center_pixels import CENTERED, center_pixels, shift_input
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.runtime.image.grid import MIDDLE, ChannelGrid
 from xxdeploy.runtime.image.preprocess import Preprocess
@@ -19,6 +18,49 @@ GRIDS = [
     ChannelGrid((104.0, 117.0, 124.0), (1.0, 1.0, 1.0), flip=True),
     ChannelGrid((123.7, 116.3, 103.5), (58.4, 57.1, 57.4)),
 ]
+
+
+def half(graph: Graph) -> int:
+    return shift_input(graph, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("body", "count"),
+    [
+        ("y = Conv(x, v, b) }", 1),
+        ("y = Conv(x, v) }", 1),  # a bias is made
+        ("a = Conv(x, v, b)  c = Conv(x, u)  y = Add(a, c) }", 2),
+    ],
+)
+def test_without_padding_it_is_exact(body: str, count: int) -> None:
+    result = apply(HEAD + body, half)
+    assert result.changed == (count,)
+    assert result.ops["Sub"] == 1
+    assert result.after.proto().graph.node[0].output[0] == CENTERED
+
+
+def test_padding_is_off_by_the_shift_at_the_border_alone() -> None:
+    result = apply(HEAD + "y = Conv<pads = [1, 1, 1, 1]>(x, v, b) }", half, same=False)
+    feeds = random_feeds(result.before, 2)
+    error = np.abs(run(result.after, feeds)["y"] - run(result.before, feeds)["y"])
+    assert error[:, :, 1:-1, 1:-1].max() < 1e-5 < error.max() < 0.25 * 15 * 1.25  # of 27 weights up to 15 meet zeros
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "r = Relu(x)  y = Conv(r, v) }",
+        "a = Conv(x, v)  c = Slice(x, i, j)  d = ReduceMean(c)  y = Add(a, d) }",
+    ],
+)
+def test_other_readers_keep_the_image(body: str) -> None:
+    text = HEAD.replace("float[5, 3, 3, 3] u", "float[5, 3, 3, 3] u, int64[1] i, int64[1] j") + body
+    assert apply(text, half, i=[0], j=[1]).changed == (0,)
+
+
+def test_an_image_that_is_read_twice_stays() -> None:
+    text = HEAD + "a = Conv(x, v)  d = ReduceMean(image)  y = Add(a, d) }"
+    assert apply(text, half).changed == (0,)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

@@ -9,7 +9,7 @@ import pytest
 from quantnets import batches, ops, pair_excess, parse, run
 
 from xxdeploy.errors import VerificationError
-from xxdeploy.lowering.shift_input import CENTERED, shift_input
+from xxdeploy.lowering.center_pixels import CENTERED, shift_input
 from xxdeploy.lowering.space_to_depth_stem import (
     Stem,
     space_to_depth_stem,

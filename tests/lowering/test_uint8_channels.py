@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from quantnets import batches, ops, parse, run
 
-from xxdeploy.lowering.center_pixels import center_pixels
-from xxdeploy.lowering.shift_input import CENTERED
+from xxdeploy.lowering.center_pixels import CENTERED, center_pixels
 from xxdeploy.lowering.uint8_channels import take_uint8_channels
 from xxdeploy.lowering.x86_file import from_x86_file, to_x86_file
 from xxdeploy.onnxmodel.graph import Graph

@@ -9,7 +9,7 @@ import pytest
 from quantnets import batches, ops, parse, run
 
 from xxdeploy.errors import EngineError
-from xxdeploy.lowering.shift_input import CENTERED, shift_input
+from xxdeploy.lowering.center_pixels import CENTERED, shift_input
 from xxdeploy.lowering.uint8_input import take_uint8_input
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from quantnets import batches, ops, parse, run
 
-from xxdeploy.lowering.shift_input import CENTERED, shift_input
+from xxdeploy.lowering.center_pixels import CENTERED, shift_input
 from xxdeploy.lowering.x86_file import from_x86_file, to_x86_file
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel

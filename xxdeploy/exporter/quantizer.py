@@ -21,9 +21,8 @@ from xxdeploy.runtime.image.grid import MIDDLE, ChannelGrid, Grid, PixelGrid
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 with extra("export"):
-    from xxdeploy.lowering.center_pixels import center_pixels
+    from xxdeploy.lowering.center_pixels import CENTERED, center_pixels, shift_input
     from xxdeploy.lowering.scale_in_integers import scale_in_integers
-    from xxdeploy.lowering.shift_input import CENTERED, shift_input
     from xxdeploy.onnxmodel.graph import Graph, layer_name
     from xxdeploy.passes.infer_shapes import infer_shapes
     from xxdeploy.passes.optimize import optimize

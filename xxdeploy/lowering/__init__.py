@@ -1,1 +1,1 @@
-"""A finished graph rewritten for an engine: pixels as input, integer copies, float16, best classes only."""
+"""Rewrite a finished graph for an engine: uint8 input, integer copies, float16, the top classes only."""

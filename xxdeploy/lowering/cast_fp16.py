@@ -1,9 +1,9 @@
 """Cast a float32 graph to float16, with float32 input and output.
 
-float16 has 11 bits of precision between 6.1e-5 and 65504 (IEEE 754 binary16); below that it loses bits, above it is
-infinite. So a layer stays in float32 where its weights or, by the calibrated ranges, its activations leave that, and so
-do operators that are not on the list: sums of many squares, exponentials, Softmax. The cast is written into the graph,
-which every engine then holds to.
+float16 has 11 bits of precision between 6.1e-5 and 65504 (IEEE 754 binary16); smaller values lose bits, larger ones
+become infinite. So a layer stays in float32 if its weights or, by the calibrated ranges, its activations leave that
+range, and so do operators that are not on the list: sums of many squares, exponentials, Softmax. The casts are part of
+the graph, so every engine follows them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import numpy as np
 import onnx
 
 from xxdeploy.errors import ConversionError
-from xxdeploy.onnxmodel.graph import Graph, bodies
+from xxdeploy.onnxmodel.graph import Graph, bodies, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.results import Ranges
 
 LARGEST = 65504.0
 SMALLEST = 2.0**-14
-"""Smallest float16 that has all its bits."""
+"""Smallest float16 with full precision."""
 HEADROOM = 2.0
-"""Calibration has not seen every image: an activation may become this many times as large."""
+"""An activation may become this many times as large on images outside the calibration set."""
 OPSET = 13
 
 HALF_OPERATORS = frozenset(
@@ -35,8 +35,8 @@ HALF_OPERATORS = frozenset(
         *("Transpose", "Unsqueeze"),
     )
 )
-"""Operators that keep their precision in float16, since they multiply, add few numbers, or only move values. Engines
-add the many products of Conv, Gemm and MatMul in float32."""
+"""Operators that keep their precision in float16: they multiply, add few numbers, or only move values. Engines add the
+many products of Conv, Gemm and MatMul in float32."""
 
 _MOVES = frozenset(
     (
@@ -44,14 +44,14 @@ _MOVES = frozenset(
         *("Transpose", "Unsqueeze"),
     )
 )
-"""These compute nothing: they take the type in which their input comes."""
+"""Operators that compute nothing; they keep the type of their input."""
 
 _FLOAT, _HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
 
 
 @dataclass(frozen=True, slots=True)
 class KeptLayer:
-    """A node that stays in float32 on account of its numbers, and why."""
+    """A node that stays in float32 because of its values, and the reason."""
 
     layer: str
     reason: str
@@ -67,21 +67,21 @@ class Fp16:
 
 
 def cast_fp16(model: OnnxModel, ranges: Ranges | None = None, *, float_layers: frozenset[str] = frozenset()) -> Fp16:
-    """Return the float32 ``model`` in float16. The same arguments give the same bytes.
+    """Return the float32 ``model`` in float16. The same arguments return the same bytes.
 
-    ``ranges`` are those of calibration: without them only weights are checked. ``float_layers`` (node names or first
-    outputs) stay in float32 on demand.
+    ``ranges`` are those of calibration; without them only weights are checked. ``float_layers`` (node names or first
+    outputs) stay in float32.
 
     Raises
     ------
     ConversionError
-        ``fp16-graph``: there are Q/DQ pairs, float16 tensors or control flow in it, or its opset is older than 13.
+        ``fp16-graph``: the model has Q/DQ pairs, float16 tensors or control flow, or its opset is older than 13.
     """
     graph = Graph(model)
     _check(graph)
     seen = {} if ranges is None else ranges.ranges
-    kept = tuple(KeptLayer(_name(node), why) for node in graph.nodes if (why := _misfit(graph, node, seen)))
-    floats = float_layers | {each.layer for each in kept}
+    kept = tuple(KeptLayer(layer_name(node), why) for node in graph.nodes if (why := _misfit(graph, node, seen)))
+    floats = float_layers | {layer.layer for layer in kept}
     _Caster(graph, floats).cast()
     return Fp16(graph.to_model(), kept, ranges is not None)
 
@@ -105,12 +105,12 @@ def _check(graph: Graph) -> None:
 
 
 def _misfit(graph: Graph, node: onnx.NodeProto, seen: Mapping[str, tuple[float, float]]) -> str | None:
-    """Return why a node's numbers do not fit into float16; None if they do, or if it stays in float32 anyway."""
+    """Return why a node's values do not fit into float16; None if they do, or if it stays in float32 anyway."""
     if node.op_type not in HALF_OPERATORS:
         return None
     for name in node.input:
         array = graph.arrays.get(name)
-        # The number of a Clip or Pad is no weight: beyond float16 it becomes the largest one, which does the same.
+        # The bound of a Clip or the value of a Pad is no weight: above float16 it becomes 65504, with the same effect.
         if array is not None and array.dtype == np.float32 and array.size and node.op_type not in ("Clip", "Pad"):
             largest = float(np.abs(array).max())
             if not largest <= LARGEST:
@@ -129,7 +129,7 @@ def _misfit(graph: Graph, node: onnx.NodeProto, seen: Mapping[str, tuple[float, 
 
 
 class _Caster:
-    """One pass over the nodes. Every float tensor has one type of its own; the other is made where it is read."""
+    """One pass over the nodes. Every float tensor has one type; a Cast makes the other where a node reads it."""
 
     def __init__(self, graph: Graph, floats: frozenset[str]) -> None:
         self.graph, self.floats = graph, floats
@@ -139,7 +139,7 @@ class _Caster:
         self.nodes: list[onnx.NodeProto] = []
 
     def cast(self) -> None:
-        """Write the casts."""
+        """Insert the casts."""
         for node in self.graph.nodes:
             half = self._in_half(node)
             node.input[:] = [self._read(name, half) for name in node.input]
@@ -150,17 +150,17 @@ class _Caster:
             for index, name in enumerate(outputs):
                 if self.kinds.get(name) != _FLOAT:
                     continue
-                if name in self.graph.kept:  # what leaves the graph is float32, under its own name
+                if name in self.graph.kept:  # an output stays float32 and keeps its name
                     node.output[index] = self.graph.fresh(f"{name}_fp16")
                     self.casts[name, _HALF] = node.output[index]
                     self._cast(node.output[index], name, _FLOAT)
                 else:
                     self.half.add(name)
         self.graph.nodes = self.nodes
-        self.graph.forget_shapes()  # and with them the float32 types
+        self.graph.forget_shapes()  # they state float32
 
     def _in_half(self, node: onnx.NodeProto) -> bool:
-        if _name(node) in self.floats or node.output[0] in self.floats:
+        if layer_name(node) in self.floats or node.output[0] in self.floats:
             return False
         if self.kinds.get(node.output[0]) != _FLOAT or node.op_type not in HALF_OPERATORS:
             return False
@@ -190,7 +190,3 @@ class _Caster:
 
     def _cast(self, source: str, target: str, kind: int) -> None:
         self.nodes.append(onnx.helper.make_node("Cast", [source], [target], name=f"{target}/Cast", to=kind))
-
-
-def _name(node: onnx.NodeProto) -> str:
-    return str(node.name or node.output[0])

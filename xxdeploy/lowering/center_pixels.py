@@ -1,30 +1,61 @@
-"""Turn a scaled image back into pixels in front of the first layer, which takes the scaling over."""
+"""Rewrite the input of a float graph so that its INT8 integers are the pixels themselves, without rounding."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 
-from xxdeploy.lowering.shift_input import CENTERED
 from xxdeploy.onnxmodel.graph import Graph, attribute, set_attribute
 from xxdeploy.runtime.image.grid import MIDDLE, ChannelGrid
 
+CENTERED = "image_centred"
+"""Name of the shifted image; it stands in model files."""
+
+
+def shift_input(graph: Graph, amount: float) -> int:
+    """Add ``amount`` to the input and subtract its effect from the biases of its readers; return how many there are.
+
+    A picture scaled to -1..1 is ``(pixel - 127.5) / 127.5``, and zero lies between two pixels. Shifted by half a step
+    it is ``(pixel - 127) / 127.5``: the pixel itself is the integer, with zero point 127. The shift is a Sub, which
+    stays in float in INT8. Padded zeros are then half a step wrong, as every pixel was that a quantizer rounded.
+    Nothing changes unless one Transpose reads the image, and nothing but convolutions reads the Transpose.
+    """
+    consumers, (source,) = graph.consumers(), graph.inputs
+    readers = consumers.get(source, [])
+    if len(readers) != 1 or readers[0].op_type != "Transpose" or {source, readers[0].output[0]} & graph.kept:
+        return 0
+    layers = consumers.get(readers[0].output[0], [])
+    if not layers or any(not _is_plain(graph, node) for node in layers):
+        return 0
+    centered = graph.fresh(CENTERED)
+    shift = graph.add_array(f"{centered}/shift", np.asarray(-amount, np.float32))
+    graph.nodes.insert(0, onnx.helper.make_node("Sub", [source, shift], [centered], centered))
+    readers[0].input[0] = centered
+    for node in layers:
+        weights = graph.arrays[node.input[1]].astype(np.float64)
+        old = graph.arrays[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(len(weights))
+        bias = (old - amount * weights.sum(axis=(1, 2, 3))).astype(np.float32)
+        node.input[:] = [*list(node.input)[:2], graph.add_array(f"{node.name}/centred_bias", bias)]
+    return len(layers)
+
 
 def center_pixels(graph: Graph, grid: ChannelGrid) -> int:
-    """Let the first convolution read ``pixel - 128`` in RGB, where each channel is scaled by itself; return 1, or 0.
+    """Let the first convolution read ``pixel - 128`` in RGB if channels are scaled separately; return 1, or 0.
 
-    With ``x = (pixel - mean) / deviation`` a weight becomes ``w / deviation``, and the means go into the bias. Then the
-    pixel is the integer of the image, for every channel, and nothing is left to be scaled on the device. What the layer
-    pads is zero in ``x`` and so the mean's pixel in each channel: the padding is taken out of the layer and put in
-    front of it, where integers round it to a whole pixel. Written with what stays in float in INT8. Nothing is done
-    where anything but one convolution behind one Transpose reads the image.
+    With ``x = (pixel - mean) / deviation`` a weight becomes ``w / deviation``, and the means go into the bias. The
+    image's integers are then the pixels in every channel, and the device has nothing to scale. The layer pads with
+    zero, which is the mean's pixel in each channel: a Pad before the layer takes the padding over, and integers round
+    it to a whole pixel. All new operators stay in float in INT8. Nothing changes unless one Transpose reads the image
+    and one convolution the Transpose.
     """
     consumers, shapes, (source,) = graph.consumers(), graph.shapes(), graph.inputs
     readers = consumers.get(source, [])
     if len(readers) != 1 or readers[0].op_type != "Transpose" or {source, readers[0].output[0]} & graph.kept:
         return 0
     layers = consumers.get(readers[0].output[0], [])
-    if len(layers) != 1 or not _is_plain(graph, layers[0]) or None in shapes.get(source, (None,))[1:]:
+    if len(layers) != 1 or not _is_plain(graph, layers[0]) or attribute(layers[0], "auto_pad", "NOTSET") != "NOTSET":
+        return 0
+    if None in shapes.get(source, (None,))[1:]:
         return 0
     (node,), (transpose,) = layers, readers
     weights = graph.arrays[node.input[1]].astype(np.float64)
@@ -61,7 +92,7 @@ def center_pixels(graph: Graph, grid: ChannelGrid) -> int:
     shift = (MIDDLE - mean.reshape(-1)[::order]).astype(np.float32)
     add("Sub", "centred", graph.add_array(f"{source}/shift", shift))
     transpose.input[0] = name
-    # The old name is that of the image, which this is no more.
+    # A new name: the tensor no longer holds the image as scaled.
     transpose.output[0] = node.input[0] = graph.fresh(f"{name}_nchw")
     graph.nodes[:0] = made
     return 1
@@ -71,7 +102,6 @@ def _is_plain(graph: Graph, node: onnx.NodeProto) -> bool:
     return (
         node.op_type == "Conv"
         and attribute(node, "group", 1) == 1
-        and attribute(node, "auto_pad", "NOTSET") == "NOTSET"
         and all(name in graph.arrays for name in node.input[1:] if name)
         and graph.arrays[node.input[1]].ndim == 4
     )

@@ -1,4 +1,4 @@
-"""Let a pool that is added to itself read integers of twice the scale, in the file that ships."""
+"""Let a pool that is added to itself read integers of twice the scale, in the file for x86."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ with extra("export"):
 
 
 def double_pools(model: OnnxModel) -> OnnxModel:
-    """Return an INT8 ``model`` whose float ``pool(x) + pool(x)`` is a pool of ``2 x``, else ``model``: the same bits.
+    """Return an INT8 ``model`` whose float ``pool(x) + pool(x)`` is a pool of ``2 x``; the results are bit-identical.
 
-    One pair of each normal cell of NASNet is that sum (Zoph et al. 2018, arXiv:1707.07012, figure 4). Twice a float is
-    exact, so the scale of the pool's own DequantizeLinear can hold it. The Relu behind goes too where the quantizer
-    that follows clips at zero: a pool alone between pairs is one node in OpenVINO. The Sum of one operand keeps ONNX
-    Runtime from running it in integers, which is slower (see :mod:`xxdeploy.quantize.qdq`).
+    Each normal cell of NASNet has that sum (Zoph et al. 2018, arXiv:1707.07012, figure 4). Twice a float is exact, so
+    the scale of the pool's own DequantizeLinear can hold the factor. A following Relu is removed, too, if the next
+    quantizer clips at zero: OpenVINO runs a single pool between Q/DQ pairs as one node. A Sum of one operand keeps ONNX
+    Runtime from running it in integers, which is slower (see :mod:`xxdeploy.quantize.qdq`). Without such a sum
+    ``model`` itself is returned.
     """
     graph = Graph(model)
     fronts: dict[str, list[NodeProto]] = {}
     inputs: dict[str, str] = {}
     gone: set[str] = set()
     for pool in graph.nodes:
-        found = _doubled(graph, pool)
-        if found is None:
+        around = _doubled(graph, pool)
+        if around is None:
             continue
-        pair, total, quantizer = found
-        stem, scale = pool.output[0], graph.constants[pair.input[1]]
+        dequantizer, total, quantizer = around
+        stem, scale = pool.output[0], graph.constants[dequantizer.input[1]]
         graph.arrays[f"{stem}_scale"] = np.asarray(2 * scale, scale.dtype)
-        grid = [f"{stem}_scale", *pair.input[2:]]
+        parameters = [f"{stem}_scale", *dequantizer.input[2:]]
         fronts[stem] = [
-            helper.make_node("DequantizeLinear", [pair.input[0], *grid], [f"{stem}_doubled"], f"{stem}_doubled"),
+            helper.make_node(
+                "DequantizeLinear", [dequantizer.input[0], *parameters], [f"{stem}_doubled"], f"{stem}_doubled"
+            ),
             helper.make_node("Sum", [f"{stem}_doubled"], [f"{stem}_shield"], f"{stem}_shield"),
         ]
         inputs |= {stem: f"{stem}_shield", quantizer.output[0]: stem}
@@ -53,20 +56,20 @@ def double_pools(model: OnnxModel) -> OnnxModel:
 
 
 def _doubled(graph: Graph, pool: NodeProto) -> tuple[NodeProto, NodeProto, NodeProto] | None:
-    """Return what dequantizes the pool's input, the Add, and what quantizes the sum; None for any other pool."""
+    """Return the dequantizer of the pool's input, the Add, and the quantizer of the sum; None for any other pool."""
     readers = graph.consumers().get(pool.output[0], ()) if pool.op_type == "AveragePool" else ()
     kinds = {(id(node), node.op_type) for node in readers}
-    pair = graph.producers().get(pool.input[0])
+    before = graph.producers().get(pool.input[0])
     if len(readers) != 2 or len(kinds) != 1 or readers[0].op_type != "Add" or pool.output[0] in graph.outputs:
         return None
-    if pair is None or pair.op_type != "DequantizeLinear" or pair.input[1] not in graph.constants:
+    if before is None or before.op_type != "DequantizeLinear" or before.input[1] not in graph.constants:
         return None
-    total, behind = readers[0], graph.only_consumer(readers[0].output[0])
-    if behind is not None and behind.op_type == "Relu":
-        behind = graph.only_consumer(behind.output[0])
-        if behind is None or len(behind.input) < 3:
+    total, after = readers[0], graph.only_consumer(readers[0].output[0])
+    if after is not None and after.op_type == "Relu":
+        after = graph.only_consumer(after.output[0])
+        if after is None or len(after.input) < 3:
             return None
-        zero = graph.constants.get(behind.input[2])
+        zero = graph.constants.get(after.input[2])
         if zero is None or zero.dtype != "uint8" or int(zero.reshape(())):
             return None
-    return None if behind is None or behind.op_type != "QuantizeLinear" else (pair, total, behind)
+    return None if after is None or after.op_type != "QuantizeLinear" else (before, total, after)

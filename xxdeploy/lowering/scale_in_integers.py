@@ -1,4 +1,4 @@
-"""Write a batch normalization of integers as a depthwise convolution of one pixel, for which INT8 has kernels."""
+"""Write a batch normalization of integers as a 1x1 depthwise convolution, which has INT8 kernels."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import onnx
 from xxdeploy.onnxmodel.graph import Graph, attribute
 
 _INTEGERS = ("Add", "Concat", "MaxPool")
-"""What is in integers in front of a normalization: sums, all that came before, and the first pool of both families."""
+"""Operators that write integers before a normalization: sums, Concats, and the first pool of both families."""
 
 
 def scale_in_integers(graph: Graph) -> int:
     """Turn BatchNormalizations of sums, Concats and MaxPools into 1x1 depthwise convolutions; return how many.
 
-    ResNet V2 normalizes the sum that a block ends in (He et al. 2016, arXiv:1603.05027, figure 1b), DenseNet the Concat
-    of all before (Huang et al. 2017, arXiv:1608.06993, equation 2), so no convolution stands in front. One weight a
-    channel lies on its own 8-bit grid exactly, and what is normalized is in integers already: nothing is rounded that
-    was not, and a Relu behind is free. OpenVINO 2026.4 crashes on the batch normalization of a quantized Concat.
+    ResNet V2 normalizes the sum at the end of a block (He et al. 2016, arXiv:1603.05027, figure 1b), DenseNet the
+    Concat of all earlier layers (Huang et al. 2017, arXiv:1608.06993, equation 2), so no convolution can take it over.
+    One weight per channel is exact in 8 bits, and the input is in integers already: nothing more is rounded, and a Relu
+    after it is free. OpenVINO 2026.4 crashes on the batch normalization of a quantized Concat.
     """
     producers, shapes = graph.producers(), graph.shapes()
     count = 0

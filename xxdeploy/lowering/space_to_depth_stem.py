@@ -1,4 +1,4 @@
-"""Let the first convolution read four pixels of a row at once: one channel, or three, are too few for fast kernels."""
+"""Space-to-depth for the first convolution: it reads four pixels of a row at once, enough channels for fast kernels."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ with extra("export"):
     from onnx import NodeProto, helper
 
 BLOCK = 4
-"""Pixels of a row in a block. ONNX Runtime's convolution kernels take channels by fours."""
-_SAID = ("kernel_shape", "strides", "pads")
+"""Pixels of a row in a block. ONNX Runtime's convolution kernels read channels in groups of four."""
+_GEOMETRY = ("kernel_shape", "strides", "pads")
 
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    """A first layer with a square kernel; ``before`` and ``after`` are the pixels that it pads on each of two sides.
-
-    ``before``: on the left and above; ``after``: on the right and below.
-    """
+    """A first layer with a square kernel, which pads ``before`` pixels left and above, ``after`` right and below."""
 
     kernel: int
     stride: int
@@ -35,21 +32,21 @@ class Stem:
 
     @property
     def pixels(self) -> int:
-        """How many pixels of its result come from one block."""
+        """Number of output pixels per block."""
         return BLOCK // self.stride
 
     @property
     def reach(self) -> tuple[int, int]:
-        """How many blocks before its own a result needs, and how many it needs in all."""
+        """Number of blocks that an output reads before its own, and in all."""
         left = -(-self.before // BLOCK)
         return left, left + 1 + (BLOCK - self.stride - self.before + self.kernel - 1) // BLOCK
 
     def size(self, length: int) -> int:
-        """Return the pixels of its result along a side of ``length`` pixels."""
+        """Return the output size along a side of ``length`` pixels."""
         return (length + self.before + self.after - self.kernel) // self.stride + 1
 
     def blocks_after(self, width: int) -> int | None:
-        """Return how many blocks of zeros stand on the right of rows of ``width`` pixels; None where none fit."""
+        """Return the blocks of zeros on the right of rows of ``width`` pixels; None if blocks do not fit the layer."""
         if BLOCK % self.stride or width <= 0 or width % BLOCK or self.size(width) % self.pixels:
             return None
         left, count = self.reach
@@ -57,44 +54,46 @@ class Stem:
         return after if after >= 0 and self.size(width) > 0 else None
 
     def attributes(self) -> dict[str, list[int]]:
-        """Return what its Conv says."""
+        """Return the attributes of its Conv."""
         pads = [self.before, self.before, self.after, self.after]
         return {"kernel_shape": [self.kernel] * 2, "strides": [self.stride] * 2, "pads": pads}
 
     def blocked_attributes(self, width: int) -> dict[str, list[int]]:
-        """Return what the Conv over blocks says."""
+        """Return the attributes of the Conv over blocks."""
         (left, count), right = self.reach, self.blocks_after(width) or 0
         pads = [self.before, left, self.after, right]
         return {"kernel_shape": [self.kernel, count], "strides": [self.stride, 1], "pads": pads}
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Stem | None:
-        """Read a Conv's attributes, which must say the same of rows and columns; None if they do not."""
+        """Read a Conv's attributes; None unless they are the same for rows and columns."""
         if values.get("group", 1) != 1 or values.get("auto_pad", "NOTSET") != "NOTSET":
             return None
-        said = {"strides": [1, 1], "pads": [0] * 4, **{name: values[name] for name in _SAID if name in values}}
-        found = cls.of_rows(said) if len(said.get("kernel_shape", [])) == 2 else None
-        same = found is not None and found.attributes() == {name: list(value) for name, value in said.items()}
-        return found if same and list(values.get("dilations", [1, 1])) == [1, 1] else None
+        geometry = {"strides": [1, 1], "pads": [0] * 4, **{name: values[name] for name in _GEOMETRY if name in values}}
+        stem = cls.of_rows(geometry) if len(geometry.get("kernel_shape", [])) == 2 else None
+        same = stem is not None and stem.attributes() == {name: list(value) for name, value in geometry.items()}
+        return stem if same and list(values.get("dilations", [1, 1])) == [1, 1] else None
 
     @classmethod
     def of_rows(cls, values: dict[str, Any]) -> Stem:
-        """Read what the Conv over blocks says of its rows, which are the layer's."""
+        """Read the rows' part of the attributes of a Conv over blocks, which is that of the layer."""
         return cls(values["kernel_shape"][0], values["strides"][0], values["pads"][0], values["pads"][2])
 
 
 def space_to_depth_stem(model: OnnxModel) -> OnnxModel:
-    """Return an INT8 ``model`` on pixels whose first layer reads blocks of pixels, where that can be, else ``model``.
+    """Return an INT8 ``model`` with uint8 input whose first layer reads blocks of pixels, or ``model`` if none can.
 
-    A row of a picture (height, width, c) is the same bytes as (height, width / 4, 4 c): space-to-depth along a row, so
-    that nothing moves. A 3x3 convolution with stride 2 becomes one of 3x2 with strides 2 and 1 over the blocks,
-    which writes two neighboring pixels at once: first those at even places, then those at odd ones, and (height,
-    width / 4, 2 * channels) are the same bytes as the result; one with stride 1 writes four. Much of the larger kernel
-    is zero, but its sums are those of the other, integer for integer. In ONNX Runtime such a layer, or any with one
-    channel (LeNet), takes half the time with VNNI and 0.5 to 0.9 without; other kernels over three channels (7x7, VGG's
-    3x3) gain less with VNNI, take up to 1.6x without, and stay. Where a row of the result is no whole number of blocks
-    (NASNet), a Slice would take back what it gains. The file must be one for processors with VNNI, or safe for those
-    without in every order: the larger kernel's weights meet in other pairs (``quantize.x86.saturating_pairs``).
+    A picture (height, width, c) has the same bytes as (height, width / 4, 4 c): space-to-depth along a row moves
+    nothing. A 3x3 convolution with stride 2 becomes one of 3x2 with strides 2 and 1 over the blocks, which writes two
+    neighboring pixels at once: first those at even places, then those at odd ones, and (height, width / 4,
+    2 * channels) has the same bytes as the result; one with stride 1 writes four. Much of the larger kernel is zero,
+    but its sums are the same, integer for integer.
+
+    In ONNX Runtime such a layer, or any with one channel (LeNet), takes half the time with VNNI and 0.5 to 0.9 of it
+    without. Other kernels over three channels (7x7, VGG's 3x3) gain less with VNNI, take up to 1.6 times as long
+    without, and stay. So do layers whose output rows are no whole number of blocks (NASNet): a Slice would cost the
+    gain. The file must be for processors with VNNI, or safe in every order of sums: the larger kernel's weights form
+    other pairs (``quantize.x86.saturating_pairs``).
     """
     graph = Graph(model)
     (source,) = graph.inputs
@@ -126,14 +125,14 @@ def space_to_depth_stem(model: OnnxModel) -> OnnxModel:
         ("Reshape", "apart", [f"{layer}_pixels"], {}),
         ("Transpose", "nchw", [], {"perm": [0, 3, 1, 2]}),
     ]
-    # In pairs: OpenVINO takes what follows a layer of integers alone for float.
-    behind, at = [], several
+    # As a Q/DQ pair: OpenVINO treats operators on bare integers after a layer as float.
+    after, at = [], several
     for op, what, operands, values in steps:
-        behind.append(helper.make_node(op, [at, *operands], [f"{several}_{what}"], f"{several}_{what}", **values))
+        after.append(helper.make_node(op, [at, *operands], [f"{several}_{what}"], f"{several}_{what}", **values))
         at = f"{several}_{what}"
-    behind.append(helper.make_node("QuantizeLinear", [at, *quantizer.input[1:]], [made], f"{several}_quantized"))
+    after.append(helper.make_node("QuantizeLinear", [at, *quantizer.input[1:]], [made], f"{several}_quantized"))
     position = next(index for index, node in enumerate(graph.nodes) if node is quantizer) + 1
-    nodes = [*graph.nodes[:position], *behind, *graph.nodes[position:]]
+    nodes = [*graph.nodes[:position], *after, *graph.nodes[position:]]
     front = helper.make_node("Reshape", [source, f"{layer}_rows"], [blocks], blocks)
     return graph.with_nodes([front, *nodes])
 
@@ -144,7 +143,7 @@ def undo_space_to_depth_stem(model: OnnxModel) -> OnnxModel:
     Raises
     ------
     VerificationError
-        ``wrong-weight``: the first layer is not what ``space_to_depth_stem`` makes of any.
+        ``wrong-weight``: the first layer cannot come from ``space_to_depth_stem``.
     """
     graph = Graph(model)
     (source,) = graph.inputs
@@ -154,7 +153,7 @@ def undo_space_to_depth_stem(model: OnnxModel) -> OnnxModel:
     layer = front.output[0].removesuffix("_blocks")
     try:
         return _undone(graph, source, front, layer)
-    # A node, an attribute or an array is not there, or has no such shape.
+    # A node, an attribute or an array is missing or has another shape.
     except (ArithmeticError, LookupError, StopIteration, ValueError) as error:
         raise _wrong(layer) from error
 
@@ -175,12 +174,12 @@ def _undone(graph: Graph, source: str, front: NodeProto, layer: str) -> OnnxMode
     for node in graph.nodes:
         node.input[:] = [source if name == front.output[0] else name for name in node.input]
     _describe(conv, stem.attributes())
-    gone, last = {front.output[0]}, next(node for node in graph.nodes if node.input[0] == several)
+    removed, last = {front.output[0]}, next(node for node in graph.nodes if node.input[0] == several)
     while last.op_type != "QuantizeLinear":
-        gone.add(last.output[0])
+        removed.add(last.output[0])
         last = next(node for node in graph.nodes if node.input[0] == last.output[0])
-    gone.add(last.output[0])
-    kept = [node for node in graph.nodes if node.output[0] not in gone]
+    removed.add(last.output[0])
+    kept = [node for node in graph.nodes if node.output[0] not in removed]
     nodes[several].output[0] = last.output[0]
     return graph.with_nodes(kept)
 
@@ -198,7 +197,7 @@ def weights_over_blocks(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int
 
 
 def weights_from_blocks(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int8] | None:
-    """Return what :func:`weights_over_blocks` made ``weights`` of, or None if they are of nothing."""
+    """Undo :func:`weights_over_blocks`; None if it cannot have made ``weights``."""
     left, count = stem.reach
     if weights.ndim != 4 or len(weights) % stem.pixels or weights.shape[1] % BLOCK:
         return None
@@ -206,13 +205,13 @@ def weights_from_blocks(weights: NDArray[np.int8], stem: Stem) -> NDArray[np.int
         return None
     first = weights.reshape(stem.pixels, -1, BLOCK, weights.shape[1] // BLOCK, stem.kernel, count)[0]
     places = [divmod(column - stem.before, BLOCK) for column in range(stem.kernel)]
-    found = np.stack([first[:, place, :, :, left + block] for block, place in places], axis=3)
-    return found if np.array_equal(weights_over_blocks(found, stem), weights) else None
+    weights_of_one = np.stack([first[:, place, :, :, left + block] for block, place in places], axis=3)
+    return weights_of_one if np.array_equal(weights_over_blocks(weights_of_one, stem), weights) else None
 
 
 def _wrong(layer: str) -> VerificationError:
     return VerificationError(
-        f"{layer}: the first layer is none over blocks of pixels, or differs between neighboring ones",
+        f"{layer}: the first layer does not have the space-to-depth weight layout that the file declares",
         hint="export the bundle again",
         code="wrong-weight",
     )
@@ -224,21 +223,21 @@ def _describe(conv: NodeProto, values: dict[str, list[int]]) -> None:
 
 
 def _chain(graph: Graph, source: str) -> tuple[NodeProto, NodeProto, NodeProto] | None:
-    """Return DequantizeLinear, Conv and the quantizer behind it, if they alone read the image, with a Transpose."""
-    found, name, skipped = [], source, ("Transpose", "QuantizeLinear", "DequantizeLinear")
+    """Return DequantizeLinear, Conv and the next quantizer, if nothing else but a Transpose reads the image."""
+    chain, name, skipped = [], source, ("Transpose", "QuantizeLinear", "DequantizeLinear")
     for kind, between in (("DequantizeLinear", ()), ("Conv", skipped), ("QuantizeLinear", ("Relu", "Clip"))):
         node = graph.only_consumer(name)
         while node is not None and node.op_type in between:
             node = graph.only_consumer(node.output[0])
         if node is None or node.op_type != kind:
             return None
-        found.append(node)
+        chain.append(node)
         name = node.output[0]
-    return found[0], found[1], found[2]
+    return chain[0], chain[1], chain[2]
 
 
 def _constants(graph: Graph, conv: NodeProto) -> list[str] | None:
-    """Return the initializers of a convolution that can be changed, integer weights first; they are its own."""
+    """Return the initializers of a convolution, integer weights first; None if another node reads one of them."""
     makers = [graph.producers().get(name) for name in conv.input[1:]]
     if len(makers) != 2 or any(node is None or node.op_type != "DequantizeLinear" for node in makers):
         return None

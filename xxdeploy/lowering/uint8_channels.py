@@ -1,4 +1,4 @@
-"""Let an INT8 model take the picture's bytes where each channel is scaled by itself."""
+"""uint8 input for an INT8 model whose channels are scaled separately."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _WANTED = ("Div", "Sub", "QuantizeLinear")
 
 
 def take_uint8_channels(model: OnnxModel, grid: ChannelGrid) -> OnnxModel:
-    """Return the INT8 ``model`` of what :mod:`xxdeploy.lowering.center_pixels` made with uint8 input, else ``model``.
+    """Return an INT8 ``model`` that :func:`~xxdeploy.lowering.center_pixels.center_pixels` prepared, with uint8 input.
 
-    The picture's bytes, RGB, are the integers; around them, where the layer pads, stand the pixels of the means. What
-    undid the scaling is taken out: the result computes the same, bit for bit. In a file with int8 activations the bytes
-    are turned into them by a pair. Metadata ``xxdeploy.pixels`` holds the grid, for those who have a scaled image.
+    The picture's bytes, RGB, are the integers; where the layer pads, the border holds the means' pixels. The operators
+    that undid the scaling are removed, and the results are bit-identical. In a file with int8 activations a Q/DQ pair
+    converts the bytes. Metadata ``xxdeploy.pixels`` holds the grid, so that a runtime can convert a scaled image. Any
+    other model is returned as it is.
     """
     graph = Graph(model)
     (source,) = graph.inputs
@@ -40,14 +41,14 @@ def take_uint8_channels(model: OnnxModel, grid: ChannelGrid) -> OnnxModel:
         return model
     nodes, name = list[NodeProto](), source
     if chain[0].op_type == "Pad":
-        pads = [int(each) for each in graph.constants[chain[0].input[1]]]
+        pads = [int(pad) for pad in graph.constants[chain[0].input[1]]]
         shape = [dim.dim_value for dim in graph.header.graph.input[0].type.tensor_type.shape.dim]
         made, name = _bordered(
             source, shape, pads, np.rint(np.array(grid.mean)[:: -1 if grid.flip else 1]), graph.arrays
         )
         nodes += made
-    gone = {output for node in chain for output in node.output}
-    kept = [node for node in graph.nodes if gone.isdisjoint(node.output)]
+    removed = {output for node in chain for output in node.output}
+    kept = [node for node in graph.nodes if removed.isdisjoint(node.output)]
     made_here = quantizer.output[0]
     if signed:
         graph.arrays[f"{source}_middle"] = np.array(MIDDLE, np.uint8)
@@ -57,7 +58,7 @@ def take_uint8_channels(model: OnnxModel, grid: ChannelGrid) -> OnnxModel:
         nodes.append(helper.make_node("QuantizeLinear", [pair, *quantizer.input[1:]], [made_here], quantizer.name))
     else:
         for node in kept:
-            node.input[:] = [name if each == made_here else each for each in node.input]
+            node.input[:] = [name if tensor == made_here else tensor for tensor in node.input]
         kept = dequantize_before_transpose(kept, name)
     graph.header.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
     graph.note(METADATA, json.dumps(grid.to_json()))
@@ -66,21 +67,21 @@ def take_uint8_channels(model: OnnxModel, grid: ChannelGrid) -> OnnxModel:
 
 def _chain(graph: Graph, source: str) -> list[NodeProto] | None:
     """Return the nodes from the image to its quantizer, if they are those of ``center_pixels``."""
-    found, name = list[NodeProto](), source
+    chain, name = list[NodeProto](), source
     for kind in _CHAIN:
         node = graph.only_consumer(name)
         if node is not None and node.op_type == kind:
-            found.append(node)
+            chain.append(node)
             name = node.output[0]
         elif kind in _WANTED:
             return None
-    return found if len(found[-1].input) > 2 else None
+    return chain if len(chain[-1].input) > 2 else None
 
 
 def _bordered(
     source: str, shape: list[int], pads: list[int], pixels: NDArray[np.float64], arrays: dict[str, NDArray[Any]]
 ) -> tuple[list[NodeProto], str]:
-    """Return nodes that put a border of ``pixels`` around a picture (n, h, w, c) uint8, and what they write."""
+    """Return nodes that put a border of ``pixels`` around a picture (n, h, w, c) uint8, and the tensor they write."""
     _, top, left, _, _, bottom, right, _ = pads
     height, width = shape[1], shape[2]
     count = f"{source}_count"

@@ -1,4 +1,4 @@
-"""Let an INT8 model take the picture's bytes: no float image, no arithmetic in front of the network."""
+"""uint8 input for an INT8 model: no float image, no arithmetic before the network."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ with extra("export"):
 
 
 def take_uint8_input(model: OnnxModel, step: float, center: float) -> OnnxModel:
-    """Return the INT8 ``model`` with uint8 input where its integers are the pixels themselves, else ``model``.
+    """Return the INT8 ``model`` with uint8 input if its integers are the pixels themselves, else ``model``.
 
-    ``step`` and ``center`` say how a picture was scaled: ``x = (pixel - center) * step``. The image's quantizer, and
-    the Sub of ``lowering.shift_input`` in front of it, then give back the pixel, and both are taken out: the
-    result computes the same, bit for bit. It holds ``{"step": ..., "centre": ...}`` as metadata ``xxdeploy.pixels``,
-    for those who have a scaled image.
+    ``step`` and ``center`` are the scaling of a picture: ``x = (pixel - center) * step``. The image's quantizer, with
+    the Sub of ``center_pixels.shift_input`` before it, then restores the pixel. Both are removed, and the results are
+    bit-identical. Metadata ``xxdeploy.pixels`` holds ``{"step": ..., "centre": ...}``, so that a runtime can convert a
+    scaled image.
     """
     graph = Graph(model)
     (source,) = graph.inputs
@@ -31,11 +31,11 @@ def take_uint8_input(model: OnnxModel, step: float, center: float) -> OnnxModel:
     if node is None or first is None or node.op_type != "QuantizeLinear" or len(node.input) < 3:
         return model
     scale, zero = (graph.constants[name] for name in node.input[1:3])
-    # Pixel 255 must come out as 255: an error of a thousandth of a step a step is a quarter of one there.
+    # Pixel 255 must become 255: a relative error of a thousandth is a quarter of a step there.
     if zero.dtype != "uint8" or abs(float(scale) / step - 1) > 1e-4 or abs(center - shift / step - int(zero)) > 1e-3:
         return model
-    gone = {*first.output, *node.output}
-    kept = [other for other in graph.nodes if gone.isdisjoint(other.output)]
+    removed = {*first.output, *node.output}
+    kept = [other for other in graph.nodes if removed.isdisjoint(other.output)]
     for reader in kept:
         reader.input[:] = [source if name == node.output[0] else name for name in reader.input]
     graph.header.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
@@ -44,19 +44,19 @@ def take_uint8_input(model: OnnxModel, step: float, center: float) -> OnnxModel:
 
 
 def dequantize_before_transpose(nodes: list[NodeProto], source: str) -> list[NodeProto]:
-    """Put the pairs of ``source``, the image or made of it, in front of the Transpose to NCHW that is between them.
+    """Move the Q/DQ pairs around the image's Transpose to NCHW before it; ``source`` is the image, or its border.
 
-    ONNX Runtime makes the same of both. OpenVINO moves the bytes twice where arithmetic stands behind a Transpose, and
-    not at all where there is none.
+    ONNX Runtime optimizes both orders to the same graph. OpenVINO moves the bytes twice if arithmetic follows a
+    Transpose, and not at all otherwise.
     """
-    found, at = list[NodeProto](), source
+    chain, at = list[NodeProto](), source
     for kind in ("DequantizeLinear", "Transpose", "QuantizeLinear", "DequantizeLinear"):
         readers = [node for node in nodes if at in node.input]
         if len(readers) != 1 or readers[0].op_type != kind:
             return nodes
-        found.append(readers[0])
+        chain.append(readers[0])
         at = readers[0].output[0]
-    first, transpose, quantizer, last = found
+    first, transpose, quantizer, last = chain
     quantizer.input[0] = first.output[0]
     quantizer.output[0] = last.input[0] = f"{source}_again_quantized"
     transpose.input[0], transpose.output[0] = f"{source}_again_dequantized", last.output[0]
@@ -67,7 +67,7 @@ def dequantize_before_transpose(nodes: list[NodeProto], source: str) -> list[Nod
 
 
 def dequantize_after_transpose(model: OnnxModel) -> OnnxModel:
-    """Put the image's Transpose back between its pairs, so that the first layer reads a pair; others stay."""
+    """Undo :func:`dequantize_before_transpose`, so that the first layer reads a Q/DQ pair; other models stay."""
     graph = Graph(model)
     (source,) = graph.inputs
     while (border := _border(graph, source)) is not None:
@@ -86,22 +86,22 @@ def dequantize_after_transpose(model: OnnxModel) -> OnnxModel:
         quantizer.output[0]: (moved, f"{moved}_quantized"),
         last.output[0]: (f"{moved}_quantized", transpose.output[0]),
     }
-    behind: list[NodeProto] = []
+    turned: list[NodeProto] = []
     rest: list[NodeProto] = []
     for node in graph.nodes:
         made = node.output[0]
         if made in changes:
             node.input[0], node.output[0] = changes[made]
-            behind.append(node)
+            turned.append(node)
         else:
             rest.append(node)
     at = next(index for index, node in enumerate(rest) if node.output[0] == first.output[0]) + 1
-    order = sorted(behind, key=lambda node: ("Transpose", "QuantizeLinear", "DequantizeLinear").index(node.op_type))
+    order = sorted(turned, key=lambda node: ("Transpose", "QuantizeLinear", "DequantizeLinear").index(node.op_type))
     return graph.with_nodes([*rest[:at], *order, *rest[at:]])
 
 
 def _border(graph: Graph, name: str) -> str | None:
-    """Return what puts a border around the picture ``name`` (:mod:`xxdeploy.lowering.uint8_channels`), if anything."""
+    """Return the tensor with a border around the picture ``name`` (:mod:`xxdeploy.lowering.uint8_channels`), if any."""
     readers = [node for node in graph.consumers().get(name, ()) if node.op_type == "Concat"]
     others = {node.op_type for node in graph.consumers().get(name, ())} - {"Concat", "Shape"}
     return str(readers[0].output[0]) if len(readers) == 1 and not others else None

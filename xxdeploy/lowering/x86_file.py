@@ -1,4 +1,4 @@
-"""The form in which an INT8 file ships: the integers of the Q/DQ graph, arranged as engines on x86 run them fastest."""
+"""The form of an INT8 file for x86: the integers of the Q/DQ graph, arranged for the fastest kernels."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from xxdeploy.runtime.image.grid import ChannelGrid, Grid
 
 
 def to_x86_file(model: OnnxModel, grid: Grid | None, *, any_order: bool) -> OnnxModel:
-    """Return the form of ``model`` that ships: it computes the same, bit for bit.
+    """Return ``model`` in the form for x86; the results are bit-identical.
 
     Parameters
     ----------
     model
-        U8S8 in Q/DQ pairs. (In S8S8, for ARM, nothing is done.)
+        U8S8 in Q/DQ pairs. (S8S8, for ARM, stays as it is.)
     grid
         How a pixel becomes the image's value. None keeps the float input.
     any_order
-        The sums are right in whatever order, or the file is for VNNI alone: then the first layer reads blocks.
+        The sums are exact in any order, or the file is for VNNI only: then the first layer may read blocks of pixels.
     """
     model = double_pools(copy_integers(model))
     if grid is None:
@@ -33,13 +33,13 @@ def to_x86_file(model: OnnxModel, grid: Grid | None, *, any_order: bool) -> Onnx
 
 
 def from_x86_file(model: OnnxModel) -> OnnxModel:
-    """Return a shipped ``model`` with each layer in pairs as ``quantize`` writes them, for who looks at layers.
+    """Return a ``model`` of :func:`to_x86_file` with each layer in Q/DQ pairs, as ``quantize`` writes them.
 
-    Its input stays what it is, and so do doubled pools, which are no layers.
+    The input stays as it is, and so do doubled pools, which are no layers.
 
     Raises
     ------
     VerificationError
-        ``wrong-weight``: the first layer's weights are not what ``space_to_depth_stem`` makes of any.
+        ``wrong-weight``: the first layer's weights cannot come from ``space_to_depth_stem``.
     """
     return pair_copies(dequantize_after_transpose(undo_space_to_depth_stem(model)))

@@ -1,4 +1,4 @@
-"""Widen depthwise convolutions to whole vectors of channels, with channels that stay zero."""
+"""Widen depthwise convolutions to a multiple of 16 channels, with channels that stay zero."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xxdeploy.onnxmodel.graph import Graph, attribute
 
 BLOCK = 16
-"""Channels that a kernel takes at once: ONNX Runtime's depthwise kernels of float (NCHWc, AVX-512) and of integers."""
+"""Channels per step of ONNX Runtime's depthwise kernels, for float (NCHWc, AVX-512) and for integers."""
 
 _UNARY = frozenset({"Relu", "Clip", "LeakyRelu", "AveragePool", "MaxPool"})
 _LARGEST_GROWTH = 2
@@ -20,11 +20,10 @@ _LARGEST_GROWTH = 2
 def align_channels(graph: Graph) -> int:
     """Give tensors that depthwise convolutions read a multiple of 16 channels; return how many convolutions grew.
 
-    ONNX Runtime has fast depthwise kernels for whole blocks of 16 channels and one that is up to ten times slower for
-    all else. NASNetMobile has 11, 22, 44 and 88 of them. The convolutions that write such a tensor get filters of
-    zeros, whoever reads it gets weights of zero for what they write: the outputs stay the same, bit for bit but for the
-    order of sums. Left as they are: tensors that anything else than a known operator touches, and those that would
-    more than double.
+    ONNX Runtime has fast depthwise kernels for whole blocks of 16 channels, and one that is up to ten times slower for
+    all other counts. NASNetMobile has 11, 22, 44 and 88 channels. Convolutions that write such a tensor get filters of
+    zeros, its readers get weights of zero for the new channels: apart from the order of sums the outputs stay the same
+    bit by bit. Tensors with an unknown reader or writer stay, and so do those that would more than double.
     """
     plan = _Plan(graph)
     extra = plan.extra()
@@ -37,10 +36,10 @@ def align_channels(graph: Graph) -> int:
 
 
 class _Plan:
-    """Which tensors have their channels in common, and how many more they get.
+    """The tensors that have the same channels, and how many channels each gets.
 
-    A tensor's channels are those of its *root*: operators that keep channels apart give the output the input's root.
-    A root is written by convolutions, or by one Concat, whose channels are the inputs' side by side, zeros included.
+    A tensor's channels are those of its *root*: the output of an operator that works channel by channel has the root of
+    the input. Convolutions write a root, or one Concat, whose channels are the inputs' in order, zeros included.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -67,11 +66,11 @@ class _Plan:
             root = self.root(node.output[0])
             self._concats[root] = node
             if written[root] > 1:
-                self._fixed.add(root)  # what is added to it has its zeros elsewhere
+                self._fixed.add(root)  # the other operand of its Add has its zeros elsewhere
         self._fix(concats)
 
     def _fix(self, concats: list[onnx.NodeProto]) -> None:
-        """A Concat that must keep its channels fixes its inputs'; repeated, as Concats read Concats."""
+        """Fix the inputs of each Concat that must keep its channels; repeated, as Concats read Concats."""
         while True:
             before = len(self._fixed)
             for node in concats:
@@ -81,8 +80,8 @@ class _Plan:
                 return
 
     def extra(self) -> dict[str, int]:
-        """Map the roots that grow to how many channels they get."""
-        found = {}
+        """Map the roots that grow to the number of channels that they get."""
+        extra = {}
         for node in self._graph.nodes:
             root = self.root(node.output[0])
             if not self._is_depthwise(node) or root in self._fixed or root in self._concats:
@@ -90,26 +89,26 @@ class _Plan:
             channels = len(self._graph.arrays[node.input[1]])
             more = -channels % BLOCK
             if more and channels + more <= _LARGEST_GROWTH * channels:
-                found[root] = more
-        return found
+                extra[root] = more
+        return extra
 
     def layout(self, name: str, extra: dict[str, int], channels: int) -> list[int]:
-        """Return for each channel of a tensor which one it was, -1 for a new one."""
+        """Return for each channel of a tensor its old index, -1 for a new channel."""
         root = self.root(name)
         node = self._concats.get(root)
         if node is None or root in self._fixed:
             return [*range(channels), *[-1] * extra.get(root, 0)]
-        found: list[int] = []
+        old: list[int] = []
         first = 0
-        for each in node.input:
-            size = self._shapes[each][1]
+        for part in node.input:
+            size = self._shapes[part][1]
             assert size is not None
-            found += [index if index < 0 else index + first for index in self.layout(each, extra, size)]
+            old += [index if index < 0 else index + first for index in self.layout(part, extra, size)]
             first += size
-        return found
+        return old
 
     def root(self, name: str) -> str:
-        """Return the tensor that stands for all that have the same channels."""
+        """Return the tensor that represents all with the same channels."""
         while self._parent.get(name, name) != name:
             name = self._parent[name]
         return name
@@ -131,7 +130,7 @@ class _Plan:
         return weights is not None and weights.shape[1] == 1 and attribute(node, "group", 1) == len(weights) > 1
 
     def _is_plain(self, node: onnx.NodeProto) -> bool:
-        """Tell whether this is a convolution of one group with constant weights."""
+        """Tell whether this is a convolution with one group and constant weights."""
         if node.op_type != "Conv" or attribute(node, "group", 1) != 1:
             return False
         return all(name in self._graph.arrays for name in node.input[1:] if name) and self._knows_conv(node)
@@ -156,7 +155,7 @@ class _Plan:
 
 
 def _widen(graph: Graph, node: onnx.NodeProto, plan: _Plan, extra: dict[str, int]) -> bool:
-    """Give a convolution the filters and the inputs that its tensors have now; tell whether it grew."""
+    """Adapt a convolution's weights to the channels of its tensors; return whether it grew."""
     weights = graph.arrays.get(node.input[1]) if node.op_type == "Conv" else None
     if weights is None:
         return False

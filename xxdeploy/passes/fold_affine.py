@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xxdeploy.onnxmodel.graph import Graph, attribute, per_channel
 
 _AXIS = {"Conv": 0, "MatMul": 1}
-"""Axis of the output channels in the weight."""
+"""Axis of the output channels in the weights."""
 
 
 def split_batch_norm(graph: Graph) -> int:
@@ -92,7 +92,7 @@ def _fold(graph: Graph, layer: onnx.NodeProto, operation: str, vector: NDArray[n
         shape = [1] * weight.ndim
         shape[_AXIS[layer.op_type]] = -1
         # New arrays under new names: another layer may share the old ones.
-        # In C order, so that writing the model need not copy them once more (transposed views would keep theirs).
+        # In C order: transposed views would keep theirs, and writing the model would copy them once more.
         scaled = np.multiply(weight, vector.reshape(shape), order="C")
         layer.input[1] = graph.add_array(f"{layer.name}/weight", scaled)
         bias = bias * vector

@@ -1,4 +1,4 @@
-"""Compute, once, the nodes whose inputs are all constants."""
+"""Compute once, at export, the nodes with constant inputs only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write NASNet's factorized reduction as the one convolution that it is."""
+"""Write NASNet's factorized reduction as one convolution."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def fold_factorized(graph: Graph) -> int:
 
     NASNet (Zoph et al. 2018, arXiv:1707.07012, appendix A.4) halves a tensor in two branches: every second pixel, and
     every second pixel after a shift by one (Pad, Slice, an average pool over a single pixel), each with a 1x1
-    convolution. Together that is a 2x2 convolution with stride 2, with one tap that is not zero for each output
-    channel: eight nodes become one, which a batch norm behind it folds into and which INT8 runs in integers.
+    convolution. Together that is a 2x2 convolution with stride 2 and one non-zero tap per output channel: eight nodes
+    become one, into which the next batch norm folds, and which INT8 runs in integers.
     """
     index = _Index(graph.producers(), graph.consumers(), graph.shapes(), graph.types())
     count = 0
     for node in graph.nodes:
         if node.op_type != "Concat" or attribute(node, "axis", 0) not in (1, -3) or len(node.input) < 2:
             continue
-        found = [_branch(graph, index, name) for name in node.input]
-        branches = [branch for branch in found if branch is not None]
-        if len(branches) < len(found) or len({(each.source, each.strides) for each in branches}) != 1:
+        candidates = [_branch(graph, index, name) for name in node.input]
+        branches = [branch for branch in candidates if branch is not None]
+        if len(branches) < len(candidates) or len({(branch.source, branch.strides) for branch in branches}) != 1:
             continue
         source, strides = branches[0].source, branches[0].strides
         before, after = index.shapes[source][2:], index.shapes.get(node.output[0], ())[2:]
@@ -59,11 +59,13 @@ def fold_factorized(graph: Graph) -> int:
         ]
         if None in ends:
             continue
-        weights = np.zeros((sum(len(each.weights) for each in branches), branches[0].weights.shape[1], *kernel), "f4")
+        weights = np.zeros(
+            (sum(len(branch.weights) for branch in branches), branches[0].weights.shape[1], *kernel), "f4"
+        )
         row = 0
-        for each in branches:
-            weights[row : row + len(each.weights), :, each.shift[0], each.shift[1]] = each.weights[:, :, 0, 0]
-            row += len(each.weights)
+        for branch in branches:
+            weights[row : row + len(branch.weights), :, branch.shift[0], branch.shift[1]] = branch.weights[:, :, 0, 0]
+            row += len(branch.weights)
         conv = onnx.helper.make_node(
             "Conv",
             [source, graph.add_array(f"{node.name}/kernel", weights)],
@@ -81,7 +83,7 @@ def fold_factorized(graph: Graph) -> int:
 
 
 def _sweep(graph: Graph) -> None:
-    """Take out the branches that nothing reads any longer, or they would hold on to their source's old readers."""
+    """Remove the branches that nothing reads any more: their source would seem to have more readers."""
     graph.drop_indices()
     while True:
         read = graph.consumers()
@@ -92,7 +94,7 @@ def _sweep(graph: Graph) -> None:
 
 
 def _branch(graph: Graph, index: _Index, name: str) -> _Branch | None:
-    """Follow a branch back to its source; None where it is anything else."""
+    """Follow a branch back to its source; None if it is anything else."""
     conv = index.producers.get(name)
     if conv is None or conv.op_type != "Conv" or len(conv.input) > 2 or name in graph.kept:
         return None
@@ -121,7 +123,7 @@ def _branch(graph: Graph, index: _Index, name: str) -> _Branch | None:
 
 
 def _starts(graph: Graph, index: _Index, node: onnx.NodeProto) -> tuple[int, int] | None:
-    """Return how many rows and columns a Slice takes away at the top and on the left, if it does nothing else."""
+    """Return how many rows and columns a Slice removes at the top and left; None if it does anything else."""
     values = [graph.arrays.get(name) if name else None for name in node.input[1:]]
     shape = index.shapes.get(node.input[0], ())
     if len(shape) != 4 or any(value is None for value in values):

@@ -14,7 +14,7 @@ ALMOST_ZERO: dict[int, float] = {
     onnx.TensorProto.DOUBLE: float(np.finfo(np.float32).tiny),
     onnx.TensorProto.FLOAT16: float(np.finfo(np.float16).smallest_subnormal),
 }
-"""For each type a pad value that is zero to every sum and every quantizer, but not to ONNX Runtime's PadFusion."""
+"""For each type a pad value that sums and quantizers treat as zero, and ONNX Runtime's PadFusion does not."""
 
 _NOT_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "HardSigmoid"}
 
@@ -24,10 +24,10 @@ def fold_pad(graph: Graph) -> int:
 
     - Conv pads with zeros itself.
     - AveragePool does so with ``count_include_pad``, if it had no pads of its own.
-    - MaxPool pads with minus infinity: the same result where the data cannot be negative and every window
-      meets the data.
+    - MaxPool pads with minus infinity: the result is the same if the data cannot be negative and every window
+      contains data.
 
-    A pooling takes only pads that are smaller than its kernel, and with ``ceil_mode`` it would drop windows that
+    A pooling accepts only pads that are smaller than its kernel, and with ``ceil_mode`` it would drop windows that
     begin in its own padding.
     """
     producers = graph.producers()
@@ -41,7 +41,7 @@ def fold_pad(graph: Graph) -> int:
         if sides is None or attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
             continue
         if len(node.output) > 1:
-            continue  # MaxPool's second output counts places in the padded tensor
+            continue  # MaxPool's second output holds indices into the padded tensor
         own = attribute(node, "pads", [0, 0, 0, 0])
         both = [a + b for a, b in zip(own, sides, strict=True)]
         allowed = node.op_type == "AveragePool" or _not_negative(graph, producers, pad)
@@ -59,10 +59,10 @@ def fold_pad(graph: Graph) -> int:
 
 
 def _guard(graph: Graph, pad: onnx.NodeProto, kind: int) -> None:
-    """Keep ONNX Runtime (seen in 1.31) from folding this Pad where that is wrong.
+    """Keep ONNX Runtime (seen in 1.31) from folding this Pad, which would be wrong.
 
     It drops the Pad and lets MaxPool pad with minus infinity, which changes every border of NASNet's
-    reduction cells, and it gives poolings a pad as large as their kernel, which it then refuses to load.
+    reduction cells, and it writes pads as large as a pooling's kernel, which it then refuses to load.
     It does so for a pad value of exactly zero only.
     """
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
@@ -88,7 +88,7 @@ def zero_sides(graph: Graph, pad: onnx.NodeProto, kind: int) -> Sequence[int] | 
 
 
 def _pools_alike(node: onnx.NodeProto, own: Sequence[int], both: Sequence[int]) -> bool:
-    """Whether the pooling with pads ``both`` gives what it gives behind the Pad with pads ``own``."""
+    """Tell whether the pooling with pads ``both`` equals the Pad and the pooling with pads ``own``."""
     if attribute(node, "ceil_mode", 0) or not _fits(node, both):
         return False
     return not any(own) if node.op_type == "AveragePool" else max(attribute(node, "dilations", [1])) == 1

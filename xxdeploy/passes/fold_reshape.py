@@ -1,7 +1,7 @@
-"""Give a Reshape whose target is computed from the batch size a constant target.
+"""Replace a Reshape's target that is computed from the batch size by a constant.
 
 Keras computes ``(batch, 1, 1, 1024) -> (batch, 1024)`` from ``tf.shape``: Shape, Cast, Slice, Squeeze,
-Unsqueeze, Concat. With every other size known, the computed one is what Reshape infers from -1.
+Unsqueeze, Concat. If every other size is known, Reshape infers the computed one from -1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fold a scale into the convolution behind it: the ``Rescaling`` of a model that takes raw pixels.
+"""Fold a scale into the next convolution: the ``Rescaling`` of a model with raw pixels as input.
 
 ``W * (x s)`` is ``(W s) * x``, with zeros padded around either. A shift between them stays, divided by the scale:
 ``x s + t = s (x + t / s)``. It cannot go into the bias, since the padded zeros are not shifted.
@@ -18,7 +18,7 @@ _TO_NCHW = [0, 3, 1, 2]
 
 
 def fold_scale(graph: Graph) -> int:
-    """Fold Mul and Div by constants into the weights of the Conv behind them; return how many."""
+    """Fold Mul and Div by constants into the weights of the next Conv; return how many."""
     count = 0
     while _fold_one(graph):
         count += 1
@@ -75,16 +75,16 @@ def _fold(
     factor = 1.0 / scale.astype(np.float64) if node.op_type == "Div" else scale.astype(np.float64)
     channels = weight.shape[1]
     shape = (1, 1, 1, channels) if last_axis else (1, channels, 1, 1)
-    each = factor.size > 1
+    by_channel = factor.size > 1
     if not np.isfinite(factor).all() or not factor.all():
         return False
-    if each and ((1,) * (4 - factor.ndim) + factor.shape != shape or attribute(conv, "group", 1) != 1 or moved):
-        return False  # one factor a channel, and every shift must lie on the same side of the Transpose
+    if by_channel and ((1,) * (4 - factor.ndim) + factor.shape != shape or attribute(conv, "group", 1) != 1 or moved):
+        return False  # one factor per channel; every shift must stand on the same side of the Transpose
     for shift in shifts:
         index = 1 if shift.input[1] in graph.arrays else 0
         constant = graph.arrays[shift.input[index]] / factor
         shift.input[index] = graph.add_array(f"{shift.output[0]}/constant", constant.astype(np.float32))
-    scaled = weight * (factor.reshape(1, -1, 1, 1) if each else factor.reshape(()))
+    scaled = weight * (factor.reshape(1, -1, 1, 1) if by_channel else factor.reshape(()))
     conv.input[1] = graph.add_array(f"{conv.name}/weight", np.ascontiguousarray(scaled, np.float32))
     graph.remove([node])
     graph.rewire({node.output[0]: _data(graph, node)})

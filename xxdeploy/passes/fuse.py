@@ -1,4 +1,4 @@
-"""Write what tf2onnx spells out as the one ONNX operator that engines have a kernel for."""
+"""Replace groups of nodes that tf2onnx writes by the one ONNX operator that engines have a kernel for."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _lower(graph: Graph, node: onnx.NodeProto) -> float:
     if len(node.input) < 2 or not node.input[1]:
         return -np.inf
     array = graph.arrays.get(node.input[1])
-    return np.inf if array is None else float(array.item())  # one that is computed may be anything
+    return np.inf if array is None else float(array.item())  # a computed bound can have any value
 
 
 def fuse_global_pool(graph: Graph) -> int:
@@ -111,7 +111,7 @@ def fuse_gemm(graph: Graph) -> int:
 
 
 def fuse_batch_norm(graph: Graph) -> int:
-    """Write a per-channel Mul and Add that found no layer to fold into as one BatchNormalization; return how many."""
+    """Write a per-channel Mul and Add without a layer to fold into as one BatchNormalization; return how many."""
     producers, consumers, shapes = graph.producers(), graph.consumers(), graph.shapes()
     gone = []
     for node in graph.nodes:

@@ -1,4 +1,4 @@
-"""Put a Relu in front of the Concat that it follows."""
+"""Move a Relu before the Concat that it follows."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from xxdeploy.onnxmodel.graph import Graph
 
 
 def hoist_relu(graph: Graph) -> int:
-    """Where a Concat is read by one Relu alone, apply it to the inputs instead; return how many moved.
+    """If one Relu is the only reader of a Concat, apply it to the inputs instead; return how many moved.
 
-    Both ways give the same values. In INT8 a range that starts at zero has up to twice the resolution, and a Relu
-    behind an Add or a convolution is free, since the quantizer there clips at zero anyway. The nodes of NASNet's cells
-    end in a Concat that all cells behind it read through a Relu.
+    The values are the same. In INT8 a range that starts at zero has up to twice the resolution, and a Relu after an Add
+    or a convolution is free, since the quantizer there clips at zero anyway. A cell of NASNet ends in a Concat, and all
+    later cells read it through a Relu.
     """
     count = 0
-    while moved := _hoist(graph):  # a Relu that moved may stand behind another Concat
+    while moved := _hoist(graph):  # a moved Relu may follow another Concat
         count += moved
     return count
 

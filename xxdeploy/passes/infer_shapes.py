@@ -1,4 +1,4 @@
-"""Write the shape of every tensor into the graph, and let ONNX's checker read the result."""
+"""Write the shape of every tensor into the graph, and check the graph with ONNX's checker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xxdeploy.onnxmodel.wire import skeleton
 def infer_shapes(graph: Graph) -> int:
     """Fill ``value_info``; return how many tensors have a known shape.
 
-    Raises ``ConversionError`` (``invalid-graph``) if the checker or the inference refuses the graph.
+    Raises ``ConversionError`` (``invalid-graph``) if ONNX's checker or shape inference refuses the graph.
     """
     graph.forget_shapes()
     small = skeleton(graph.proto(), graph.arrays)

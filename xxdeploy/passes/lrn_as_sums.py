@@ -14,41 +14,41 @@ from xxdeploy.passes.remove_dead import remove_dead
 from xxdeploy.runtime.engines.metadata import LRN, roots
 
 _LARGEST = 15
-"""Channels in a window: each is a slice. Papers have five."""
+"""Most channels in a window, each of which is a slice; papers use five."""
 _MOST_VALUES, _MOST_CHANNELS = 2_000_000, 128
-"""Of an image for slices: a dozen such tensors of VGG11-LRN's first layer, 224 x 224 x 64, took the export over 5 GB.
-In larger ones so many channels are added up by a product with a band matrix, which needs two."""
+"""Most values of an image for slices: a dozen tensors of VGG11-LRN's first layer, 224 x 224 x 64, took the export over
+5 GB. In larger images up to so many channels are added by a product with a band matrix, which needs two tensors."""
 
 
 def lrn_as_sums(graph: Graph) -> int:
     """Turn LRN (Krizhevsky et al. 2012, section 3.3) into a sum of slices and square roots; return how many.
 
-    ONNX Runtime has one loop for all LRN, with a power of each value: 20 of GoogLeNet's 33 ms in INT8. The power 3/4 is
-    a square root and a square root of that. Where the exponent is no such number, nothing is done. Metadata
-    ``xxdeploy.lrn`` holds size, alpha, beta and bias by the name of the last node, for engines with a good LRN of their
-    own. None of the operators has an integer kernel: in INT8 they stay in float, as LRN does.
+    ONNX Runtime computes LRN in one loop with a power of each value: 20 of GoogLeNet's 33 ms in INT8. The power 3/4 is
+    the product of a square root and the square root of that. LRN with other exponents stays. Metadata ``xxdeploy.lrn``
+    holds size, alpha, beta and bias by the name of the last node, for engines with a fast LRN. No operator here has an
+    integer kernel: in INT8 they stay in float, as LRN does.
     """
     shapes = graph.shapes()
     nodes: list[onnx.NodeProto] = []
-    found: dict[str, list[float]] = {}
+    parameters: dict[str, list[float]] = {}
     for node in graph.nodes:
         size, beta = attribute(node, "size", 0), attribute(node, "beta", 0.75)
         alpha, bias = attribute(node, "alpha", 1e-4), attribute(node, "bias", 1.0)
         count = roots(beta) if node.op_type == "LRN" else None
         fits = count is not None and size % 2 == 1 and size <= _LARGEST and alpha > 0 and bias > 0
         image = shapes.get(node.input[0], ())[1:]
-        large = math.prod(each or 0 for each in image) > _MOST_VALUES
+        large = math.prod(size_ or 0 for size_ in image) > _MOST_VALUES
         if count is None or not fits or len(image) != 3 or (large and not 0 < (image[0] or 0) <= _MOST_CHANNELS):
             nodes.append(node)
             continue
         name = (node.name or node.output[0]).removesuffix("/nchw")
-        found[name] = [size, alpha, beta, bias]
+        parameters[name] = [size, alpha, beta, bias]
         channels = image[0] if large else None
         nodes += _sums(graph, node, name, size=size, alpha=alpha, bias=bias, count=count, channels=channels)
     graph.nodes = nodes
-    if found:
-        graph.note(LRN, json.dumps(found))
-    return len(found)
+    if parameters:
+        graph.note(LRN, json.dumps(parameters))
+    return len(parameters)
 
 
 def _sums(
@@ -62,7 +62,7 @@ def _sums(
     count: int,
     channels: int | None,
 ) -> list[onnx.NodeProto]:
-    """Return the nodes for one LRN: over slices, or where ``channels`` are given, as a product with a band matrix."""
+    """Return the nodes for one LRN: slices, or with ``channels`` a product with a band matrix."""
     source, half, made = node.input[0], size // 2, list[onnx.NodeProto]()
 
     def add(kind: str, part: str, *inputs: str, output: str | None = None) -> str:
@@ -87,7 +87,7 @@ def _sums(
         ]
         total = add("Sum", "sum", *slices, scalar("bias", offset))
     else:
-        # No Conv: that would be made one of integers.
+        # A Conv would be quantized; a ConvTranspose is not.
         near = np.abs(np.subtract.outer(range(channels), range(channels))) <= half
         band = graph.add_array(f"{name}/band", near.astype(np.float32).reshape(channels, channels, 1, 1))
         level = graph.add_array(f"{name}/bias", np.full(channels, offset, np.float32))
@@ -101,16 +101,16 @@ def _sums(
 
 
 def whole_lrn(model: OnnxModel) -> OnnxModel:
-    """Return ``model`` with LRN as one operator again, for TensorRT, which has one of its own."""
+    """Undo :func:`lrn_as_sums`: return ``model`` with LRN as one operator, for TensorRT."""
     graph = Graph(model)
     noted = graph.take_note(LRN)
     if noted is None:
         return model
     producers = graph.producers()
     for node in graph.nodes:
-        if node.name not in (found := json.loads(noted)):
+        if node.name not in (parameters := json.loads(noted)):
             continue
-        size, alpha, beta, bias = found[node.name]
+        size, alpha, beta, bias = parameters[node.name]
         source, last = node.input[0], node
         for _ in range((roots(beta) or 1) - 1):
             last = producers[source]

@@ -1,4 +1,4 @@
-"""Compute once what a graph computes twice (common subexpression elimination)."""
+"""Merge nodes that compute the same (common subexpression elimination)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import onnx
 from xxdeploy.onnxmodel.graph import Graph, bodies
 
 _SMALL = 64
-"""Bytes up to which two constants are compared: bounds, pads and shapes are written out again for every node."""
+"""Largest constants, in bytes, that are compared: tf2onnx writes bounds, pads and shapes again for every node."""
 
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
@@ -15,10 +15,10 @@ _RANDOM = frozenset(
 
 
 def merge_duplicates(graph: Graph) -> int:
-    """Let readers of equal nodes (operator, attributes, inputs) read the first of them; return how many went.
+    """Let readers of equal nodes (operator, attributes, inputs) read the first of them; return how many were removed.
 
-    NASNet applies a Relu of its own in front of every branch that starts at the same tensor. Nodes whose output is kept
-    stay, and so do those that draw random numbers or hold bodies.
+    NASNet applies a separate Relu before every branch that starts at the same tensor. Nodes with a kept output stay,
+    and so do those that draw random numbers or hold bodies.
     """
     names: dict[str, str] = _equal_constants(graph)
     seen: dict[tuple[object, ...], onnx.NodeProto] = {}
@@ -39,7 +39,7 @@ def merge_duplicates(graph: Graph) -> int:
 
 
 def _equal_constants(graph: Graph) -> dict[str, str]:
-    """Map each small constant to the first that is equal to it, bit for bit."""
+    """Map each small constant to the first one with the same bits."""
     first: dict[tuple[object, ...], str] = {}
     names = {}
     for name, array in graph.arrays.items():

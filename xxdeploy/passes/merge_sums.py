@@ -13,10 +13,10 @@ from xxdeploy.onnxmodel.graph import Graph, Shape, attribute
 def merge_sums(graph: Graph) -> int:
     """Turn ``Add(Conv1x1(a), Conv1x1(b))`` into ``Conv1x1(Concat(a, b))``; return how many.
 
-    Two of the five pairs in a cell of NASNet are sums of two separable convolutions (Zoph et al. 2018,
-    arXiv:1707.07012, figure 4), and so sums of products over the channels of both. One product over twice the channels
-    writes its result once, and in INT8 rounds it once instead of three times. Three nodes become two, of which one
-    copies. Only where nothing else reads ``a`` and ``b``: in INT8 they share a scale then, and nobody else loses by it.
+    Two of the five sums in a cell of NASNet are of two separable convolutions (Zoph et al. 2018, arXiv:1707.07012,
+    figure 4), and so sums of products over the channels of both. One product over twice the channels writes its result
+    once, and in INT8 rounds it once instead of three times. Three nodes become two, of which one copies. ``a`` and
+    ``b`` must have no other readers: in INT8 they share a scale, which would cost other readers precision.
     """
     producers, consumers, shapes = graph.producers(), graph.consumers(), graph.shapes()
     made: dict[str, onnx.NodeProto] = {}
@@ -26,21 +26,21 @@ def merge_sums(graph: Graph) -> int:
             continue
         pair = [producers.get(name) for name in node.input]
         first, second = pair
-        if first is None or second is None or not all(_is_pointwise(graph, each, shapes) for each in (first, second)):
+        if first is None or second is None or not all(_is_pointwise(graph, conv, shapes) for conv in (first, second)):
             continue
         alone = (*node.input, first.input[0], second.input[0])
         if any(len(consumers[name]) != 1 or name in graph.kept for name in alone):
             continue
         if shapes.get(first.input[0], ())[2:] != shapes.get(second.input[0], (None,))[2:]:
-            continue  # a sum may repeat one of the two along an axis
-        weights = [graph.arrays[each.input[1]] for each in (first, second)]
+            continue  # the Add may broadcast one of the two
+        weights = [graph.arrays[conv.input[1]] for conv in (first, second)]
         if len(weights[0]) != len(weights[1]):
             continue
         inputs = [
             graph.fresh(f"{node.name}/both"),
             graph.add_array(f"{node.name}/kernel", np.concatenate(weights, axis=1)),
         ]
-        biases = [graph.arrays[each.input[2]] for each in (first, second) if len(each.input) > 2]
+        biases = [graph.arrays[conv.input[2]] for conv in (first, second) if len(conv.input) > 2]
         if biases:
             inputs.append(graph.add_array(f"{node.name}/bias", np.stack(biases).sum(axis=0, dtype=np.float32)))
         both = onnx.helper.make_node(
@@ -51,7 +51,7 @@ def merge_sums(graph: Graph) -> int:
         node.CopyFrom(conv)
         gone += [first, second]
     graph.remove(gone)
-    graph.nodes = [each for node in graph.nodes for each in (made.get(node.output[0]), node) if each is not None]
+    graph.nodes = [new for node in graph.nodes for new in (made.get(node.output[0]), node) if new is not None]
     return len(made)
 
 

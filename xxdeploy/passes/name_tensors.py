@@ -1,4 +1,4 @@
-"""Give every tensor a name that a person can read, from the Keras layer that it belongs to."""
+"""Name every tensor after the Keras layer that it belongs to."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def name_tensors(graph: Graph) -> int:
                 give(output, output.removesuffix("/nchw"))
     for node in graph.nodes:
         roles = _ROLES.get(node.op_type, ())
-        node.name = _unique(node.name.removesuffix("/nchw"), nodes)  # a Transpose is called after what it moves
+        node.name = _unique(node.name.removesuffix("/nchw"), nodes)  # a Transpose is named after its tensor
         nodes.add(node.name)
         for index, name in enumerate(node.input):
             if name in graph.arrays and name not in fixed and name not in names:
                 role = roles[index] if index < len(roles) else f"constant_{index}"
                 give(name, f"{node.name}/{role}")
-    for name in graph.arrays:  # what no node reads may not keep a name that was given away
+    for name in graph.arrays:  # an unread initializer may not keep a name that another tensor got
         if name not in fixed and name not in names:
             give(name, name)
     graph.rename(names)

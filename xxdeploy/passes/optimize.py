@@ -46,11 +46,11 @@ DEFAULT: tuple[Pass, ...] = (
     fold_scale,
     fuse_global_pool,
     fuse_pooled_gemm,
-    fuse_batch_norm,  # whatever found nothing to fold into
+    fuse_batch_norm,  # those without a layer to fold into
     remove_identity,
     merge_duplicates,
     hoist_relu,
-    merge_duplicates,  # a Relu that moved may stand beside its like
+    merge_duplicates,  # a moved Relu may equal another
     merge_sums,
     push_strides,
     align_channels,
@@ -65,7 +65,7 @@ DEFAULT: tuple[Pass, ...] = (
 def optimize(model: OnnxModel, passes: Sequence[Pass] = DEFAULT) -> tuple[OnnxModel, tuple[StepRecord, ...]]:
     """Run ``passes`` in order; return the new model and one record a pass.
 
-    The outputs stay the same up to float rounding. A pass that fails raises: there is no half-optimized graph.
+    The outputs stay the same up to float rounding. If a pass fails, it raises.
     """
     graph = Graph(model)
     records = []

@@ -1,4 +1,4 @@
-"""Write a 1x1 convolution behind a global pool as the matrix product that it is."""
+"""Write a 1x1 convolution after a global pool as a matrix product."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _FLATTENING = ("Flatten", "Reshape", "Squeeze")
 def fuse_pooled_gemm(graph: Graph) -> int:
     """Turn pool, 1x1 Conv, flatten into pool, flatten, Gemm; return how many.
 
-    Keras' MobileNet classifies with a convolution over one position. As a Gemm its logits can stay in float in INT8,
-    where a convolution's would be rounded to 256 values.
+    Keras' MobileNet classifies with a convolution over one position. A Gemm's logits can stay in float in INT8, while
+    those of a convolution are rounded to 256 values.
     """
     producers, consumers, shapes = graph.producers(), graph.consumers(), graph.shapes()
     count = 0
@@ -47,4 +47,4 @@ def fuse_pooled_gemm(graph: Graph) -> int:
 
 
 def _index(graph: Graph, node: onnx.NodeProto) -> int:
-    return next(index for index, each in enumerate(graph.nodes) if each is node)
+    return next(index for index, other in enumerate(graph.nodes) if other is node)

@@ -1,4 +1,4 @@
-"""Compute only the pixels that the layers behind will read."""
+"""Compute only the pixels that downstream layers read."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _POINTWISE = ("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish"
 
 
 def push_strides(graph: Graph) -> int:
-    """Move strides of 1x1 convolutions up to the layers that make what they read; return how many moved.
+    """Move strides of 1x1 convolutions up to the layers that write their input; return how many moved.
 
     The first layers of a stage of ResNet (He et al. 2016, arXiv:1512.03385, table 1) are two 1x1 convolutions with
-    stride 2, and nothing else reads the stage before: three of four of its last pixels are computed for nobody. The
-    stride goes up through the activation, into both operands of the sum, through the 1x1 convolution of the block and
-    into its 3x3 one: a tenth of the products of ResNet50, and what is left is the same. An operand that others read
-    whole is thinned out by a MaxPool of one pixel. What is thinned out gets a new name: it is no layer's output any
-    more. (OpenVINO does so as well, and leaves those convolutions in float.)
+    stride 2, and nothing else reads the previous stage: three of four of its last pixels are never used. The stride
+    moves up through the activation, into both operands of the sum, through the 1x1 convolution of the block and into
+    its 3x3 one. That saves a tenth of the products of ResNet50, and the outputs stay the same. An operand that other
+    layers read whole is subsampled by a MaxPool of one pixel. A subsampled tensor gets a new name, as it is no layer's
+    output any more. (OpenVINO does so, too, and leaves those convolutions in float.)
     """
     shapes = graph.shapes()
     count = 0
@@ -29,7 +29,7 @@ def push_strides(graph: Graph) -> int:
 
 
 def _push(graph: Graph, shapes: Mapping[str, Shape]) -> bool:
-    """Move one stride one node up, the last ones first."""
+    """Move one stride up by one node, starting from the end of the graph."""
     producers, consumers = graph.producers(), graph.consumers()
     for node in reversed(graph.nodes):
         output = node.output[0]
@@ -41,7 +41,7 @@ def _push(graph: Graph, shapes: Mapping[str, Shape]) -> bool:
         inputs = [name for name in node.input if name and name not in graph.arrays]
         alone = [len(consumers.get(name, ())) == 1 and name not in graph.kept for name in inputs]
         if node.op_type == "Conv" and attribute(node, "auto_pad", "NOTSET") == "NOTSET":
-            set_attribute(node, "strides", [each * step for each in attribute(node, "strides", [1, 1])])
+            set_attribute(node, "strides", [stride * step for stride in attribute(node, "strides", [1, 1])])
         elif _may_be_thinned(node, inputs, alone, producers, shapes):
             _thin_out(graph, node, inputs, step)
         else:
@@ -82,20 +82,20 @@ def _may_be_thinned(
     producers: Mapping[str, onnx.NodeProto],
     shapes: Mapping[str, Shape],
 ) -> bool:
-    """Tell whether a node works pixel by pixel, and something in front of it is computed for it alone."""
+    """Tell whether a node works pixel by pixel, and an input is computed for it alone."""
     if node.op_type in _POINTWISE:
         return alone == [True]
-    found = {shapes.get(name, ())[1:] for name in inputs}
-    plain = len(inputs) == 2 and len(found) == 1 and all(len(each) == 3 and None not in each for each in found)
+    sizes = {shapes.get(name, ())[1:] for name in inputs}
+    plain = len(inputs) == 2 and len(sizes) == 1 and all(len(size) == 3 and None not in size for size in sizes)
     made = [producers[name].op_type if name in producers else "" for name in inputs]
     saved = any(only and kind in ("Conv", *_POINTWISE) for only, kind in zip(alone, made, strict=True))
     return node.op_type == "Add" and plain and saved
 
 
 def _thin_out(graph: Graph, node: onnx.NodeProto, inputs: Sequence[str], step: int) -> None:
-    """Put a MaxPool of one pixel in front of ``node``; where it can, it will move up in its turn."""
+    """Put a MaxPool of one pixel before ``node``; later it may move up itself."""
     thin = {name: graph.fresh(f"{name}/every_{step}") for name in dict.fromkeys(inputs)}
-    at = next(index for index, each in enumerate(graph.nodes) if each is node)
+    at = next(index for index, other in enumerate(graph.nodes) if other is node)
     graph.nodes[at:at] = [
         onnx.helper.make_node("MaxPool", [name], [into], into, kernel_shape=[1, 1], strides=[step, step])
         for name, into in thin.items()
@@ -104,9 +104,9 @@ def _thin_out(graph: Graph, node: onnx.NodeProto, inputs: Sequence[str], step: i
 
 
 def thin_out_reads(graph: Graph) -> int:
-    """Give 1x1 convolutions with a stride a MaxPool of one pixel instead, in INT8: the same; return how many.
+    """Replace the stride of 1x1 convolutions by a MaxPool of one pixel, with equal results in INT8; return how many.
 
-    OpenVINO leaves some of them in float otherwise (the shortcuts of Xception: 0.94x of the whole network).
+    Otherwise OpenVINO leaves some of them in float (the shortcuts of Xception: 0.94x for the whole network).
     """
     count = 0
     for node in list(graph.nodes):

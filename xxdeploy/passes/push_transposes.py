@@ -2,9 +2,9 @@
 
 TensorFlow is NHWC and ONNX is NCHW, so tf2onnx writes a Transpose before and after each convolution and
 pooling. This pass walks the nodes once, in order, and keeps for each NHWC tensor its NCHW *twin*: the
-input of a Transpose back to NHWC is a twin of its output; a node that does not care about the layout, or
-whose axes can be renumbered, is written on the twins; a Transpose to NCHW of a tensor that has a twin is
-the twin. Only a node that insists on NHWC makes a tensor in that layout exist. The time is linear in the
+input of a Transpose back to NHWC is a twin of its output; a node that works in any layout, or with
+renumbered axes, is written on the twins; a Transpose to NCHW of a tensor with a twin is replaced by the
+twin. A tensor in NHWC is written only for a node that needs that layout. The time is linear in the
 number of nodes; tf2onnx's own optimizer, which moves one Transpose at a time, is quadratic.
 """
 
@@ -19,7 +19,7 @@ from xxdeploy.onnxmodel.graph import Graph, Shape, attribute, captured, set_attr
 
 _TO_NCHW, _TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
 _AXIS = (0, 2, 3, 1)
-"""Where an NHWC axis lies in NCHW."""
+"""The NCHW index of each NHWC axis."""
 
 # fmt: off
 _UNARY = frozenset({
@@ -85,7 +85,7 @@ class _Sweep:
             )
 
     def _twin_of(self, name: str) -> str:
-        """Return the NCHW twin of a rank-4 tensor, made by a Transpose if there is none yet."""
+        """Return the NCHW twin of a rank-4 tensor, written by a new Transpose if there is none yet."""
         if name not in self.twin:
             twin = self.graph.fresh(name + "/nchw")
             self.out.append(onnx.helper.make_node("Transpose", [name], [twin], name=twin, perm=_TO_NCHW))
@@ -163,7 +163,7 @@ class _Sweep:
         moved = sorted(_AXIS[axis % 4] for axis in axes)
         keep = bool(attribute(node, "keepdims", 1))
         if not keep and moved != [2, 3]:
-            return False  # the axes that stay would come out in another order
+            return False  # the remaining axes would have another order
         set_attribute(node, "axes", moved)
         return self._emit(node, [self.twin[node.input[0]]], layout=keep)
 

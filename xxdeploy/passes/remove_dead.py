@@ -1,4 +1,4 @@
-"""Remove what nothing reads: dead nodes, unused initializers, Identity, foreign opset imports."""
+"""Remove dead nodes, unused initializers, nodes without an effect, and unused opset imports."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def remove_identity(graph: Graph) -> int:
 
 
 def _absorb_output_identities(graph: Graph) -> int:
-    """An Identity that only names an output: let the node before it write that name."""
+    """Remove each Identity that only names an output: the node before it writes that name."""
     producers, consumers = graph.producers(), graph.consumers()
     gone = []
     for node in graph.nodes:
