@@ -33,13 +33,13 @@ class Stage:
 
 STAGES = {
     "export": Stage(
-        "tensorflow, tf2onnx, onnx, onnxruntime, tensorrt_rtx, xxdeploy.exporter.engine_files, xxdeploy.cli.app"
+        "tensorflow, tf2onnx, onnx, onnxruntime, tensorrt_rtx, xxdeploy.exporter.trt_engine, xxdeploy.cli.app"
     ),
     "edge-cpu": Stage(
         "numpy, PIL, onnxruntime, xxdeploy.runtime", ("tensorflow", "keras", "onnx", "rich", "cyclopts"), 250
     ),
     "edge-gpu": Stage(
-        "numpy, PIL, onnxruntime, tensorrt_rtx, xxdeploy.exporter.engine_files, xxdeploy.cli.app", ("tensorflow",)
+        "numpy, PIL, onnxruntime, tensorrt_rtx, xxdeploy.exporter.trt_engine, xxdeploy.cli.app", ("tensorflow",)
     ),
 }
 

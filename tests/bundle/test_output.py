@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import tiny_bundle
 
-from xxdeploy.bundle.output import extra_files, output_error, output_writable
+from xxdeploy.bundle.check import extra_files
+from xxdeploy.bundle.output import output_error, output_writable
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.bundle.files import open_bundle
 

@@ -16,8 +16,8 @@ import tiny_bundle
 
 from xxdeploy.bundle import pack as module
 from xxdeploy.bundle.check import check_bundle
+from xxdeploy.bundle.output import prefix, remove_stale
 from xxdeploy.bundle.pack import pack
-from xxdeploy.bundle.temporary import prefix, remove_stale
 from xxdeploy.errors import BundleError, UsageError, XXDeployError
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xxdeploy.engine import EngineOptions
 from xxdeploy.engine.proof import LEAST
 from xxdeploy.errors import ConversionError
-from xxdeploy.exporter.engine_files import make_engine
+from xxdeploy.exporter.trt_engine import make_engine
 from xxdeploy.lowering.cast_fp16 import cast_fp16
 from xxdeploy.models.catalog import find
 from xxdeploy.onnxmodel.model import OnnxModel

@@ -10,7 +10,7 @@ from enginenets import pictures, rtx, small, small_int8
 
 from xxdeploy.engine import Batch, EngineOptions
 from xxdeploy.engine.library import driver_problem, load_library
-from xxdeploy.exporter.engine_files import make_engine
+from xxdeploy.exporter.trt_engine import make_engine
 from xxdeploy.lowering.cast_fp16 import cast_fp16
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.runtime.engines.ort import OrtSession

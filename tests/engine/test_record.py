@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from xxdeploy.engine import Batch, Engine, EngineOptions
-from xxdeploy.engine.record import engine_writable, write_engine
-from xxdeploy.engine.timing import load_timing, save_timing, timing_path
+from xxdeploy.engine.record import engine_writable, load_timing, save_timing, timing_path, write_engine
 from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.engines.engine_file import read_engine
 

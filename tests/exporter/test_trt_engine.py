@@ -22,7 +22,7 @@ from xxdeploy.engine import Batch, EngineOptions
 from xxdeploy.errors import BundleError, MissingDependencyError, UsageError
 from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.exporter import trt_engine as device
-from xxdeploy.exporter.engine_files import build_from_bundle, make_engine
+from xxdeploy.exporter.trt_engine import build_from_bundle, make_engine
 from xxdeploy.models.catalog import find
 from xxdeploy.results import Ranges
 from xxdeploy.runtime import load

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from xxdeploy.bundle.output import extra_files
 from xxdeploy.errors import BundleError
 from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import check_entry, open_bundle, read_entry
-from xxdeploy.runtime.bundle.manifest import Manifest
-from xxdeploy.runtime.bundle.signature import Trust
+from xxdeploy.runtime.bundle.manifest import MANIFEST, Manifest
+from xxdeploy.runtime.bundle.signature import SIGNATURES, Trust
 from xxdeploy.runtime.selftest import read_golden
 
 
@@ -39,3 +39,13 @@ def check_bundle(path: str | os.PathLike[str], trust: Trust | None = None) -> Ma
     for variant in manifest.variants:
         read_golden(root, manifest, variant)
     return manifest
+
+
+def extra_files(root: Path, manifest: Manifest) -> list[str]:
+    """Return the files and links below ``root`` that the manifest does not list, sorted; its signature is none."""
+    listed = {MANIFEST, SIGNATURES[MANIFEST], *(entry.path for entry in manifest.files)}
+    found: set[str] = set()
+    for folder, folders, files in os.walk(root):
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        found.update(Path(folder, name).relative_to(root).as_posix() for name in (*files, *links))
+    return sorted(found - listed)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
+import secrets
+import shutil
+import socket
 from pathlib import Path
 
-from xxdeploy.bundle.temporary import remove_stale, temporary_path
+from xxdeploy.bundle.check import extra_files
 from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.bundle.files import open_bundle
-from xxdeploy.runtime.bundle.manifest import MANIFEST, Manifest
-from xxdeploy.runtime.bundle.signature import SIGNATURES
+from xxdeploy.runtime.bundle.manifest import MANIFEST
+
+_LIFE = secrets.token_hex(4)
+"""Tells the folders of this process from those of an earlier one with its number (process 1 of a container)."""
+OLD = "old"
+"""Name, inside a temporary folder, of a bundle that was moved aside to make room."""
 
 
 def output_writable(out: str | os.PathLike[str], force: bool) -> None:
@@ -66,16 +75,6 @@ def output_error(out: str | os.PathLike[str], error: OSError) -> UsageError:
     )
 
 
-def extra_files(root: Path, manifest: Manifest) -> list[str]:
-    """Return the files and links below ``root`` that the manifest does not list, sorted; its signature is none."""
-    listed = {MANIFEST, SIGNATURES[MANIFEST], *(entry.path for entry in manifest.files)}
-    found: set[str] = set()
-    for folder, folders, files in os.walk(root):
-        links = [name for name in folders if Path(folder, name).is_symlink()]
-        found.update(Path(folder, name).relative_to(root).as_posix() for name in (*files, *links))
-    return sorted(found - listed)
-
-
 def _check_replaceable(target: Path) -> None:
     try:
         if target.is_dir() and not any(target.iterdir()):
@@ -94,3 +93,43 @@ def _not_a_bundle(target: Path, why: str) -> UsageError:
         hint="move or delete it yourself, or choose another --out",
         code="output-not-a-bundle",
     )
+
+
+def temporary_path(target: Path, beside: Path) -> Path:
+    """Return a new name in the folder ``beside``, from which a later run can tell whose it is."""
+    return beside / f"{prefix(target)}{os.getpid()}-{_LIFE}{secrets.token_hex(4)}"
+
+
+def prefix(target: Path) -> str:
+    """Begin of the names of all temporary folders for ``target``: on another host a process number means nothing."""
+    host = re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())[:32]
+    return f".xxdeploy-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-{host}-"
+
+
+def remove_stale(target: Path, beside: Path) -> None:
+    """Remove what killed runs left in ``beside``, after giving back a bundle that was moved aside."""
+    for folder in beside.glob(f"{prefix(target)}*-*"):
+        process, _, life = folder.name.removeprefix(prefix(target)).partition("-")
+        if not process.isdigit() or _alive(int(process), life):
+            continue
+        if (folder / OLD / MANIFEST).exists() and not target.exists():
+            (folder / OLD).rename(target)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(process: int, life: str) -> bool:
+    """Tell whether the process of that number runs; if it is this one, whether the folder is of this life of it.
+
+    Another thread may be exporting to the same place.
+    """
+    if process == os.getpid():
+        return life.startswith(_LIFE)
+    if os.name != "posix":  # there os.kill(process, 0) is no question but Ctrl-C
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True

@@ -13,7 +13,7 @@ from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
     from xxdeploy.engine import EngineOptions
-    from xxdeploy.exporter.engine_files import BuiltEngine
+    from xxdeploy.exporter.trt_engine import BuiltEngine
 
 EXAMPLE = """Examples:
 
@@ -104,7 +104,7 @@ def command(
     """
     with extra("export"):
         from xxdeploy.cli.progress import ProgressView
-        from xxdeploy.exporter.engine_files import build_from_bundle
+        from xxdeploy.exporter.trt_engine import build_from_bundle
     # resolve(): "." and "folder/" have no name of their own
     folder = bundle.resolve().with_name(f"{bundle.resolve().name}-engine") if out is None else out
     options = engine.options()

@@ -1,19 +1,27 @@
-"""An engine as files: the plan, and the record that ``runtime.engine_file`` reads on the device."""
+"""An engine as files: the plan, the record that ``runtime.engine_file`` reads on the device, and timing caches.
+
+A timing cache holds how long each kernel took on a card, so that TensorRT's next build need not measure again. TensorRT
+for RTX has none: it compiles its kernels on the card that runs them.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from xxdeploy.engine.options import Engine
 from xxdeploy.errors import UsageError
-from xxdeploy.files import write_atomic
+from xxdeploy.files import read_bounded, write_atomic
 from xxdeploy.runtime.bundle.signature import SIGNATURES
 from xxdeploy.runtime.engines.engine_file import PLAN, RECORD, SCHEMA
 
 SIGNATURE = SIGNATURES[RECORD]
+LARGEST_TIMING = 256 << 20
+log = logging.getLogger(__name__)
 
 
 def engine_files(engine: Engine) -> Mapping[str, bytes]:
@@ -84,3 +92,25 @@ def _unwritable(folder: str | os.PathLike[str], error: OSError) -> UsageError:
         hint="choose another --out, or check the permissions of its folder",
         code="output-unwritable",
     )
+
+
+def timing_path(folder: Path, *, version: str, gpu: str) -> Path:
+    """Return where the timings of a version of TensorRT on a card are kept; another of either has another file."""
+    key = hashlib.sha256(f"{version}\n{gpu}".encode()).hexdigest()[:32]
+    return folder / f"timing-{key}.cache"
+
+
+def load_timing(path: Path) -> bytes | None:
+    """Return what was kept; None where there is nothing, or nothing that can be used. TensorRT checks it itself."""
+    try:
+        return read_bounded(path, LARGEST_TIMING) or None
+    except OSError:
+        return None
+
+
+def save_timing(path: Path, data: bytes) -> None:
+    """Keep ``data``. A cache that cannot be written costs minutes, no more: it is only said."""
+    try:
+        write_atomic(path, data)
+    except OSError as error:
+        log.warning("the timing cache %s cannot be written: %s", path, error)

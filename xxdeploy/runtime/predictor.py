@@ -213,7 +213,7 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
     root, manifest, version = open_signed(bundle, asked.trust)
     choice = _choice(root, manifest, asked.tuning) if asked.may_be_tuned else None
     settings, name = (asked.settings, asked.variant) if choice is None else (choice.settings, choice.variant)
-    variant = pick_variant(manifest, cpu_features()) if name is None else _named_variant(manifest, name)
+    variant = pick_variant(manifest, cpu_features()) if name is None else named_variant(manifest, name)
     _log.debug("bundle %s: variant %s on %s", manifest.name, variant.name, settings)
     needs_model = asked.session is None and settings.engine not in PLANS
     held = _read_files(root, manifest, variant.model if needs_model else None, check=asked.check)
@@ -263,7 +263,8 @@ def pick_variant(manifest: Manifest, features: frozenset[str]) -> Variant:
     )
 
 
-def _named_variant(manifest: Manifest, name: str) -> Variant:
+def named_variant(manifest: Manifest, name: str) -> Variant:
+    """Return the variant called ``name`` (``UsageError`` ``unknown-variant``)."""
     for variant in manifest.variants:
         if variant.name == name:
             return variant

@@ -14,7 +14,7 @@ from xxdeploy.bundle.pack import pack
 from xxdeploy.cli import main
 from xxdeploy.engine import EngineOptions
 from xxdeploy.errors import BundleError, ConversionError, UsageError
-from xxdeploy.exporter.engine_files import build_from_bundle, make_engine
+from xxdeploy.exporter.trt_engine import build_from_bundle, make_engine
 from xxdeploy.lowering.cast_fp16 import cast_fp16
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import quantize, scheme
