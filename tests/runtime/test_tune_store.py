@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import tiny_bundle
 
-from xxdeploy.errors import UsageError
 from xxdeploy.files import CACHE_VARIABLE
 from xxdeploy.runtime import tune_store as module
 from xxdeploy.runtime.engines.select import Settings, engine_version
@@ -118,11 +117,3 @@ def test_where_there_is_no_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Path, "home", homeless)
     assert stored_choice(OTHER) is None
     assert store_choice(OTHER, choice()) is None
-
-
-def test_unknown_engines_and_how_settings_are_said() -> None:
-    with pytest.raises(UsageError) as caught:
-        Settings("abacus")
-    assert caught.value.code == "unknown-engine"
-    assert str(Settings("onnxruntime", 2, spinning=False)) == "onnxruntime, 2 threads, no spinning"
-    assert str(Settings("openvino", hint="bf16")) == "openvino, bf16"

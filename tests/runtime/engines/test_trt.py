@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from faketrt import IMAGE, Device, Engine, library
 from numpy.typing import NDArray
 
-from xxdeploy.errors import BundleError, EngineError, MissingDependencyError
-from xxdeploy.runtime.engines.cuda import CudaDevice
-from xxdeploy.runtime.engines.engine_file import read_engine, record_from_json
+from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.runtime.engines.trt import TrtSession
 
 
@@ -47,7 +42,11 @@ def test_memory_is_allocated_once_and_given_back() -> None:
     assert set(device.memory) == first
     assert sorted(len(each) for each in device.memory.values()) == [4 * 4 * 12, 4 * 4 * 12]
     made.close()
+    made.close()
     assert not device.memory
+    with pytest.raises(UsageError, match="is closed") as caught:
+        made.run(batch(2))
+    assert caught.value.code == "closed"
 
 
 def test_nothing_is_read_before_the_device_is_done() -> None:
@@ -94,71 +93,3 @@ def test_engines_that_cannot_be_used() -> None:
         TrtSession(b"plan", library=library(None), device=device)  # type: ignore[arg-type]
     with pytest.raises(EngineError, match="failed on a batch"):
         session(fails, device).run(batch(2))
-
-
-class Driver:
-    """A CUDA driver that finds ``count`` GPUs, and fails in ``broken``."""
-
-    def __init__(self, count: int = 1, broken: str = "") -> None:
-        self.count, self.broken = count, broken
-
-    def __getattr__(self, name: str) -> object:
-        def call(*arguments: object) -> int:
-            if name == "cuDeviceGetCount":
-                arguments[0]._obj.value = self.count  # type: ignore[attr-defined]
-            return 2 if name == self.broken else 0
-
-        return call
-
-
-def test_the_driver_is_asked_and_its_failures_are_named() -> None:
-    device = CudaDevice(Driver())
-    device.upload(device.allocate(48), batch(1))
-    with pytest.raises(MissingDependencyError) as caught:
-        CudaDevice(Driver(count=0))
-    assert caught.value.code == "no-gpu"
-    with pytest.raises(MissingDependencyError):
-        CudaDevice(Driver(broken="cuInit"))
-    with pytest.raises(EngineError, match="cuMemAlloc_v2 failed with status 2"):
-        CudaDevice(Driver(broken="cuMemAlloc_v2")).allocate(1)
-
-
-RECORD = {
-    "schema": 1,
-    "plan": {"sha256": "6e" * 32, "size": 4},
-    "model_sha256": "ab" * 32,
-    "target": "tensorrt-rtx",
-    "version": "1.7",
-    "options": {},
-    "proof": {},
-}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"schema": 2},
-        {"target": "cuda"},
-        {"plan": {"sha256": "../x", "size": 4}},
-        {"plan": {"sha256": "6e" * 32, "size": -1}},
-        {"plan": {"sha256": "6e" * 32}},
-        {"version": 11},
-        {"more": 1},
-        {"options": []},
-    ],
-)
-def test_a_record_is_read_strictly(change: dict[str, object]) -> None:
-    assert record_from_json(json.dumps(RECORD)).version == "1.7"
-    with pytest.raises(BundleError):
-        record_from_json(json.dumps({**RECORD, **change}))
-
-
-def test_a_plan_is_loaded_only_if_its_hash_is_right(tmp_path: Path) -> None:
-    with pytest.raises(BundleError) as caught:
-        read_engine(tmp_path)
-    assert caught.value.code == "no-engine"
-    (tmp_path / "engine.json").write_text(json.dumps(RECORD))
-    (tmp_path / "engine.plan").write_bytes(b"evil")
-    with pytest.raises(BundleError) as caught:
-        read_engine(tmp_path)
-    assert caught.value.code == "file-hash"

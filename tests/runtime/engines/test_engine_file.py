@@ -1,4 +1,4 @@
-"""An engine is code: with a key, only a signed one is loaded, whether it lies in the bundle or beside it."""
+"""Engines on disk are read strictly, for they are code; with a key, only signed ones are loaded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,18 @@ from xxdeploy.bundle.pack import pack
 from xxdeploy.bundle.sign import generate_key, sign
 from xxdeploy.errors import BundleError
 from xxdeploy.runtime.bundle.signature import trust
-from xxdeploy.runtime.engines.engine_file import PLAN, RECORD, read_engine
+from xxdeploy.runtime.engines.engine_file import PLAN, RECORD, read_engine, record_from_json
 from xxdeploy.runtime.engines.trt import TrtSession
+
+EXAMPLE = {
+    "schema": 1,
+    "plan": {"sha256": "6e" * 32, "size": 4},
+    "model_sha256": "ab" * 32,
+    "target": "tensorrt-rtx",
+    "version": "1.7",
+    "options": {},
+    "proof": {},
+}
 
 
 def engine_of(model: bytes, plan: bytes = b"a plan") -> dict[str, bytes]:
@@ -92,3 +102,33 @@ def test_an_engine_that_the_manifest_does_not_list(tmp_path: Path) -> None:
     with pytest.raises(BundleError) as caught:
         TrtSession.from_bundle(bundle)
     assert caught.value.code == "manifest-unlisted"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 2},
+        {"target": "cuda"},
+        {"plan": {"sha256": "../x", "size": 4}},
+        {"plan": {"sha256": "6e" * 32, "size": -1}},
+        {"plan": {"sha256": "6e" * 32}},
+        {"version": 11},
+        {"more": 1},
+        {"options": []},
+    ],
+)
+def test_a_record_is_read_strictly(change: dict[str, object]) -> None:
+    assert record_from_json(json.dumps(EXAMPLE)).version == "1.7"
+    with pytest.raises(BundleError):
+        record_from_json(json.dumps({**EXAMPLE, **change}))
+
+
+def test_a_plan_is_loaded_only_if_its_hash_is_right(tmp_path: Path) -> None:
+    with pytest.raises(BundleError) as caught:
+        read_engine(tmp_path)
+    assert caught.value.code == "no-engine"
+    (tmp_path / "engine.json").write_text(json.dumps(EXAMPLE))
+    (tmp_path / "engine.plan").write_bytes(b"evil")
+    with pytest.raises(BundleError) as caught:
+        read_engine(tmp_path)
+    assert caught.value.code == "file-hash"
