@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from graphnets import apply, ops
 
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.passes import lrn_as_sums as module
 from xxdeploy.passes.lrn_as_sums import lrn_as_sums, whole_lrn
 from xxdeploy.runtime.engines.metadata import LRN, noted_lrn, roots
 from xxdeploy.runtime.engines.ort import OrtSession
@@ -43,15 +43,14 @@ def test_the_same(options: str, root_count: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 3, 9])
-def test_large_images_are_added_up_by_a_band_matrix(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(module, "_MOST_VALUES", 7 * 5 * 4 - 1)
-    result = apply(text(f"size = {size}, alpha = 0.5, bias = 2.0"), lrn_as_sums)  # compares them
+def test_large_images_are_added_up_by_a_band_matrix(size: int) -> None:
+    large = partial(lrn_as_sums, most_values=7 * 5 * 4 - 1)
+    result = apply(text(f"size = {size}, alpha = 0.5, bias = 2.0"), lambda graph: large(graph))  # compares them
     assert "LRN" not in result.ops
     assert "Slice" not in result.ops
     assert result.ops["ConvTranspose"] == 1
     assert ops(whole_lrn(result.after)) == {"Abs": 1, "LRN": 1, "Neg": 1}
-    monkeypatch.setattr(module, "_MOST_CHANNELS", 6)
-    assert apply(text(f"size = {size}"), lrn_as_sums).changed == (0,)
+    assert apply(text(f"size = {size}"), lambda graph: large(graph, most_channels=6)).changed == (0,)
 
 
 @pytest.mark.parametrize("options", ["size = 5, beta = 0.6", "size = 17"])

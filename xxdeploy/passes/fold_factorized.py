@@ -50,7 +50,7 @@ def fold_factorized(graph: Graph) -> int:
             continue
         source, strides = branches[0].source, branches[0].strides
         before, after = index.shapes[source][2:], index.shapes.get(node.output[0], ())[2:]
-        kernel = [1 + max(each.shift[axis] for each in branches) for axis in (0, 1)]
+        kernel = [1 + max(branch.shift[axis] for branch in branches) for axis in (0, 1)]
         if len(after) != 2 or kernel == [1, 1] or any(size > step for size, step in zip(kernel, strides, strict=True)):
             continue  # a larger kernel would be nearly all zeros
         ends = [

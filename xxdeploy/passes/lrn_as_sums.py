@@ -13,14 +13,14 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.remove_dead import remove_dead
 from xxdeploy.runtime.engines.metadata import LRN, roots
 
-_LARGEST = 15
+LARGEST_WINDOW = 15
 """Most channels in a window, each of which is a slice; papers use five."""
-_MOST_VALUES, _MOST_CHANNELS = 2_000_000, 128
+MOST_VALUES, MOST_CHANNELS = 2_000_000, 128
 """Most values of an image for slices: a dozen tensors of VGG11-LRN's first layer, 224 x 224 x 64, took the export over
 5 GB. In larger images up to so many channels are added by a product with a band matrix, which needs two tensors."""
 
 
-def lrn_as_sums(graph: Graph) -> int:
+def lrn_as_sums(graph: Graph, *, most_values: int = MOST_VALUES, most_channels: int = MOST_CHANNELS) -> int:
     """Turn LRN (Krizhevsky et al. 2012, section 3.3) into a sum of slices and square roots; return how many.
 
     ONNX Runtime computes LRN in one loop with a power of each value: 20 of GoogLeNet's 33 ms in INT8. The power 3/4 is
@@ -35,10 +35,10 @@ def lrn_as_sums(graph: Graph) -> int:
         size, beta = attribute(node, "size", 0), attribute(node, "beta", 0.75)
         alpha, bias = attribute(node, "alpha", 1e-4), attribute(node, "bias", 1.0)
         count = roots(beta) if node.op_type == "LRN" else None
-        fits = count is not None and size % 2 == 1 and size <= _LARGEST and alpha > 0 and bias > 0
+        fits = count is not None and size % 2 == 1 and size <= LARGEST_WINDOW and alpha > 0 and bias > 0
         image = shapes.get(node.input[0], ())[1:]
-        large = math.prod(size_ or 0 for size_ in image) > _MOST_VALUES
-        if count is None or not fits or len(image) != 3 or (large and not 0 < (image[0] or 0) <= _MOST_CHANNELS):
+        large = math.prod(size_ or 0 for size_ in image) > most_values
+        if count is None or not fits or len(image) != 3 or (large and not 0 < (image[0] or 0) <= most_channels):
             nodes.append(node)
             continue
         name = (node.name or node.output[0]).removesuffix("/nchw")
