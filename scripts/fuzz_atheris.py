@@ -32,7 +32,7 @@ from typing import Any
 SECONDS, HANG, MEGABYTES = 2.0, 20, 300
 TARGETS: dict[str, tuple[str, ...]] = {
     "manifest": ("xxdeploy.runtime.bundle.manifest",),
-    "bundle": ("xxdeploy.runtime", "xxdeploy.bundle.check"),
+    "bundle": ("xxdeploy.runtime", "xxdeploy.bundle.folder"),
     "array": ("numpy.lib._format_impl", "xxdeploy.runtime.bundle.contents"),
     "picture": ("PIL.Image", "xxdeploy.runtime.image.preprocess", "xxdeploy.runtime.predictor"),
     "calibration": ("xxdeploy.results",),

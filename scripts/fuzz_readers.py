@@ -54,7 +54,7 @@ class Readers:
 
     def read_bundle(self, name: str, data: bytes) -> None:
         """Load a bundle in which one file is another, with its hash made right, and run it."""
-        from xxdeploy.bundle.check import check_bundle
+        from xxdeploy.bundle.folder import check_bundle
         from xxdeploy.runtime import load
 
         spoiled = {**self.parts, name: data}

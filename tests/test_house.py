@@ -21,8 +21,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     #
     #
     # bundle
-    # it refuses what the runtime refuses, and files that are not listed
-    "bundle/check.py": "hostile/test_bundles.py",
+    #
+    #
     # cli
     #
     #

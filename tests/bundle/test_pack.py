@@ -15,8 +15,7 @@ import pytest
 import tiny_bundle
 
 from xxdeploy.bundle import pack as module
-from xxdeploy.bundle.check import check_bundle
-from xxdeploy.bundle.output import prefix, remove_stale
+from xxdeploy.bundle.folder import check_bundle, prefix, remove_stale
 from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import BundleError, UsageError, XXDeployError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tiny_bundle
 
-from xxdeploy.bundle.check import check_bundle
+from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.bundle.pack import pack
 from xxdeploy.bundle.sign import generate_key, sign
 from xxdeploy.errors import BundleError, UsageError, XXDeployError

@@ -34,7 +34,7 @@ def test_an_absent_library_names_the_pip_line() -> None:
     error = refused("tensorrt")
     assert error.code == "missing-dependency"
     assert error.hint == "pip install 'xxdeploy[tensorrt]'"
-    assert explain("tensorrt") == f"{error.message}: {error.hint}"
+    assert explain("tensorrt") == f"{error.message}: {error.hint} (experimental: never run on a card)"
 
 
 @pytest.mark.parametrize(

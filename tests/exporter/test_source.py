@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xxdeploy.bundle.check import check_bundle
+from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.errors import EngineError, UsageError, VerificationError
 from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.exporter.source import name_of

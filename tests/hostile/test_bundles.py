@@ -15,7 +15,7 @@ import onnx
 import pytest
 import tiny_bundle
 
-from xxdeploy.bundle.check import check_bundle
+from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.errors import BundleError, EngineError, VerificationError
 from xxdeploy.runtime import load
 from xxdeploy.runtime.bundle.contents import npy_from_array

@@ -14,8 +14,7 @@ import pytest
 import tiny_bundle
 
 from xxdeploy.bundle import pack as packing
-from xxdeploy.bundle.check import check_bundle
-from xxdeploy.bundle.output import output_writable
+from xxdeploy.bundle.folder import check_bundle, output_writable
 from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import UsageError
 from xxdeploy.files import write_new

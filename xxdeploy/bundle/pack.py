@@ -2,7 +2,7 @@
 
 Everything is written and flushed to a temporary folder beside the target, which then takes the
 target's place in one step. A killed process leaves the old bundle or the new one, and at worst a
-temporary folder that the next run removes (``output.remove_stale``).
+temporary folder that the next run removes (``folder.remove_stale``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from xxdeploy.bundle.output import OLD, output_error, output_writable, resolved, temporary_path
+from xxdeploy.bundle.folder import OLD, output_error, output_writable, resolved, temporary_path
 from xxdeploy.files import write_new
 from xxdeploy.runtime.bundle.manifest import MANIFEST, FileEntry, Manifest
 

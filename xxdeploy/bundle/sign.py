@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from xxdeploy.bundle.check import check_bundle
+from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.errors import UsageError
 from xxdeploy.files import write_atomic, write_new
 from xxdeploy.optional import extra

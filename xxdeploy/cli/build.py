@@ -28,7 +28,7 @@ class EngineRequest:
     Parameters
     ----------
     target
-        The library. TensorRT for RTX also builds without a GPU.
+        The library. TensorRT for RTX also builds without a GPU. Experimental: never run on a card.
     gpu
         Compute capabilities to build for (tensorrt-rtx): sm75, sm80, sm86, sm89, sm120, sm121. Default: the local GPU.
     batch

@@ -100,7 +100,7 @@ def command(
 
 def _bundle(path: Path, *, as_json: bool) -> None:
     with extra("edge"):
-        from xxdeploy.bundle.check import check_bundle
+        from xxdeploy.bundle.folder import check_bundle
     manifest = check_bundle(path)
     if as_json:
         print_json(json.loads(manifest.to_json()))  # as in the file, which omits fields that are not set

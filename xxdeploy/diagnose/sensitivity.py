@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xxdeploy.bundle.check import check_bundle
+from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.datasets import ImageSet, open_images, recipe_from
 from xxdeploy.datasets.batch_size import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from xxdeploy.bundle.check import check_bundle
+from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.datasets import ImageSet, Labels, imagenet_labels, open_images
 from xxdeploy.datasets.batch_size import EVALUATION_BATCH
 from xxdeploy.errors import UsageError

@@ -146,7 +146,8 @@ def _providers() -> tuple[str, ...]:
     return _asked(
         "import onnxruntime\n"
         "from xxdeploy.runtime.engines.providers import probe_providers\n"
-        "for each in probe_providers(onnxruntime): print(f'{each.name}: {each.problem or \"works\"}')"
+        "note = 'experimental: never run on a card'\n"
+        "for each in probe_providers(onnxruntime): print(f'{each.name} ({note}): {each.problem or \"works\"}')"
     )
 
 

@@ -1,6 +1,7 @@
 """TensorRT engines: one path for TensorRT 10, 11 and TensorRT for RTX, and the proof of their precision.
 
-The only home of ``tensorrt`` and ``tensorrt_rtx``, beside ``runtime.trt``; both are imported when they are needed.
+Experimental: engines are built and proved without a GPU, and none has ever been run on a card. Only this package and
+``runtime.engines`` import ``tensorrt`` and ``tensorrt_rtx``, and only when they are needed.
 """
 
 from xxdeploy.engine.build import build_engine, check_engine_options

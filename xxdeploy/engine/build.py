@@ -1,4 +1,4 @@
-"""ONNX to a TensorRT plan: parse, prove the precision, build."""
+"""ONNX to a TensorRT plan: parse, prove the precision, build. Experimental: never run on a card."""
 
 from __future__ import annotations
 

@@ -108,6 +108,10 @@ def driver_problem(library: Library) -> str | None:
 
 def explain(target: str) -> str:
     """Say in a sentence whether ``target`` can build and run here: for ``xxdeploy doctor``. Never raises."""
+    return f"{_state(target)} (experimental: never run on a card)"
+
+
+def _state(target: str) -> str:
     try:
         library = load_library(target)
     except (MissingDependencyError, UsageError) as error:

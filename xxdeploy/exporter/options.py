@@ -158,7 +158,7 @@ class GpuOptions:
     target: Literal["cpu", "tensorrt", "tensorrt-rtx"] = option(
         "cpu",
         "cpu (the default), or tensorrt or tensorrt-rtx: the bundle then carries an engine with verified precision, "
-        "and the ONNX file that it was built from, which also runs on a processor.",
+        "and the ONNX file that it was built from, which also runs on a processor. Experimental: never run on a card.",
     )
     gpu: str | None = option(
         None,

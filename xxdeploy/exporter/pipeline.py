@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.bundle.folder import output_writable
 from xxdeploy.bundle.golden import golden_images
-from xxdeploy.bundle.output import output_writable
 from xxdeploy.bundle.pack import pack
 from xxdeploy.engine import Engine
 from xxdeploy.exporter.assemble import GOLDEN_IMAGES, assemble, collect_evidence

@@ -94,7 +94,7 @@ class Subject:
 
     def check_hashes(self) -> Facts:
         """Compare every file with the manifest, and where a key is given the manifest with its signature."""
-        from xxdeploy.bundle.check import check_bundle
+        from xxdeploy.bundle.folder import check_bundle
 
         manifest = check_bundle(self.bundle, trust(self.key, self.min_version))
         facts = {"files": str(len(manifest.files))}

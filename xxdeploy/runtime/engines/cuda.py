@@ -1,4 +1,4 @@
-"""The little of the CUDA driver that an engine needs, through ctypes: no package beside the driver itself.
+"""The part of the CUDA driver that TensorRT sessions need, through ctypes. Experimental: never run on a card.
 
 Names and meanings are those of the CUDA driver API (``cuMemAlloc`` and so on). The context is the device's primary one,
 which TensorRT uses as well.

@@ -1,4 +1,6 @@
-"""An engine on disk: the plan, and ``engine.json`` that says what it is. Read strictly, since a plan can hold code.
+"""A TensorRT engine on disk: the plan, and ``engine.json`` that describes it. Read strictly, for a plan can hold code.
+
+Experimental: no engine has ever been run on a card.
 
 ::
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers for NVIDIA's GPUs: which of them really run here. Listed is not usable.
+"""ONNX Runtime's execution providers for NVIDIA's GPUs, and which of them work here. Experimental: never run on a card.
 
 ``get_available_providers()`` says what a wheel was compiled with. The CUDA and TensorRT providers of onnxruntime-gpu
 need NVIDIA's libraries in the right version (the TensorRT one of 1.31 wants TensorRT 10), and where those are missing

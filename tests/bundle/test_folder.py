@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import tiny_bundle
 
-from xxdeploy.bundle.check import extra_files
-from xxdeploy.bundle.output import output_error, output_writable
+from xxdeploy.bundle.folder import extra_files, output_error, output_writable
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.bundle.files import open_bundle
 
