@@ -33,11 +33,12 @@ TESTED_ELSEWHERE: dict[str, str] = {
     #
     #
     # diagnose
-    #
-    #
+    # each step of a diagnosis is tested on a bundle with one fault, which it must name (tests/support/mutations.py)
+    **{f"diagnose/{step}.py": "pytest_plugin/test_mutations.py" for step in ("bisect", "explain", "layer_values")},
+    **{f"diagnose/{step}.py": "pytest_plugin/test_mutations.py" for step in ("measures", "structure")},
     # doctor
-    #
-    #
+    # runs as a script in the child process of the checkup
+    "doctor/probe.py": "doctor/test_checkup.py",
     # engine
     # every build parses a network first
     "engine/network.py": "engine/test_build.py",
@@ -58,8 +59,9 @@ TESTED_ELSEWHERE: dict[str, str] = {
     #
     #
     # pytest_plugin
-    #
-    #
+    # the checks of a bundle pass on a good bundle and fail on each faulty one
+    "pytest_plugin/records.py": "pytest_plugin/test_mutations.py",
+    "pytest_plugin/subject.py": "pytest_plugin/test_mutations.py",
     # quantize
     "quantize/policy.py": "quantize/test_placement.py",
     #

@@ -12,12 +12,12 @@ from typing import Any
 import mutations
 import pytest
 
-from xxdeploy.diagnose.first_fault import open_truth
+from xxdeploy.diagnose.first_fault import Reference, open_reference
 from xxdeploy.errors import XXDeployError
 from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.models.catalog import find
 from xxdeploy.models.samples import sample_for
-from xxdeploy.pytest_plugin.subject import Subject
+from xxdeploy.pytest_plugin.subject import Subject, SubjectOptions
 
 SPEC = find("mobilenetv2")
 CHECKS = ("hashes", "records", "golden", "parity", "agreement", "accuracy")
@@ -38,12 +38,11 @@ class Made:
             "int8": export(SPEC, ExportOptions.of("int8", samples=60, **plan), folder / "int8").bundle,
             "fp32": export(SPEC, ExportOptions.of("fp32", **plan), folder / "fp32").bundle,
         }
-        self.truth = open_truth(Subject(self.bundles["int8"]).manifest)
+        self.reference = open_reference(Subject(self.bundles["int8"]).manifest)
 
-    def subject(self, bundle: Path) -> Subject:
-        subject = Subject(bundle, evaluation=self.images, model="source")
-        subject.__dict__["truth"] = self.truth  # else each mutation would build the model again
-        return subject
+    def subject(self, bundle: Path, reference: Reference | None = None) -> Subject:
+        """The bundle under test with the Keras model built once for all mutations."""
+        return Subject(bundle, SubjectOptions(evaluation=self.images), reference=reference or self.reference)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +83,7 @@ def test_a_mutation_is_caught_and_named(
 ) -> None:
     bundle = tmp_path / "b"
     shutil.copytree(made.bundles[precision], bundle)
-    break_it(bundle, made.truth.keras)
+    break_it(bundle, made.reference.keras)
     with pytest.raises(XXDeployError) as caught:
         getattr(made.subject(bundle), f"check_{check}")()
     assert caught.value.code.startswith(code), caught.value.message
@@ -93,17 +92,16 @@ def test_a_mutation_is_caught_and_named(
 
 
 def test_a_float_graph_that_was_converted_wrongly_is_told_by_stage_and_layer(made: Made, tmp_path: Path) -> None:
-    """The converter itself at fault: the truth's own float graph is broken, Keras is right."""
+    """The converter itself at fault: the reference's own float graph is broken, Keras is right."""
     import dataclasses
 
     from xxdeploy.onnxmodel.model import OnnxModel
 
     bundle = tmp_path / "b"
     shutil.copytree(made.bundles["fp32"], bundle)
-    mutations.skip_batch_norm(bundle, made.truth.keras)
-    subject = made.subject(made.bundles["int8"])
+    mutations.skip_batch_norm(bundle, made.reference.keras)
     broken = OnnxModel((bundle / "model.onnx").read_bytes())
-    subject.__dict__["truth"] = dataclasses.replace(made.truth, fp32=broken)
+    subject = made.subject(made.bundles["int8"], dataclasses.replace(made.reference, fp32=broken))
     with pytest.raises(XXDeployError) as caught:
         subject.check_parity()
     assert caught.value.message.startswith("onnx-fp32: the first layer that goes wrong is block_2_expand")

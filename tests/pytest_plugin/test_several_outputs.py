@@ -14,7 +14,7 @@ from PIL import Image
 
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter import ExportOptions, export
-from xxdeploy.pytest_plugin.subject import Subject
+from xxdeploy.pytest_plugin.subject import Subject, SubjectOptions
 
 CHECKS = ("hashes", "records", "golden", "parity", "drift")
 Made = dict[str, Any]
@@ -50,7 +50,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_every_output_of_a_good_bundle_is_compared(made: Made, precision: str) -> None:
-    subject = Subject(made[precision], model=made["model"], card=made[precision])
+    subject = Subject(made[precision], SubjectOptions(model=made["model"], card=made[precision]))
     assert subject.manifest.output_names == ("kinds", "maps")
     facts = {check: getattr(subject, f"check_{check}")() for check in CHECKS}
     stages = {"onnx-fp32"} if precision == "fp32" else {"onnx-fp32", "onnx-int8 (model.onnx)"}
@@ -71,7 +71,7 @@ def test_a_fault_behind_the_second_output_alone(made: Made, precision: str, weig
     bundle = tmp_path / "broken"
     shutil.copytree(made[precision], bundle)
     rewire(bundle, weight)
-    subject = Subject(bundle, model=made["model"])
+    subject = Subject(bundle, SubjectOptions(model=made["model"]))
     with pytest.raises(VerificationError, match="largest error of maps") as golden:
         subject.check_golden()
     assert golden.value.code == "golden-mismatch"
@@ -89,5 +89,5 @@ def test_drift_of_a_bundle_from_a_model_file(made: Made, tmp_path: Path) -> None
     (tmp_path / "card.json").write_text(text_from_card(card))
     assert json.loads((tmp_path / "card.json").read_text())["weights"] == "its own"
     with pytest.raises(VerificationError, match="maps of onnx-int8: largest difference") as caught:
-        Subject(made["int8"], card=tmp_path / "card.json").check_drift()
+        Subject(made["int8"], SubjectOptions(card=tmp_path / "card.json")).check_drift()
     assert caught.value.code == "drift"

@@ -1,1 +1,1 @@
-"""Finds where and why a bundle differs from Keras."""
+"""Find where and why a bundle differs from Keras."""

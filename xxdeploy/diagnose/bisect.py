@@ -1,10 +1,9 @@
-"""Where two graphs of one network part: the first tensor that the candidate computes wrongly from right inputs.
+"""Find the first tensor that a candidate graph computes wrongly from correct inputs.
 
-Two graphs whose outputs differ are cut at every tensor that both name. Each piece of the candidate is fed with the
-reference's values, so its error is its own: nothing that went wrong before it is in it, and one pass over a few images
-gives the error of every piece at once. (Comparing values of the two whole networks, as a divergence table does, blames
-every layer after the first bad one.) Of an integer graph it is also seen what rounding does to each tensor, and how far
-each weight is from the float one in steps.
+The candidate is cut at each tensor that both graphs name. Each piece reads the reference's values, so its error does
+not include errors upstream, and one pass over a few images measures all pieces. (A comparison of the two whole
+networks, as in a divergence table, blames each layer downstream of the first wrong one.) In an integer graph the
+rounding error of each tensor is measured, too, and the distance of each weight from the float weight in steps.
 
 The measure is the signal-to-noise ratio of ``LayerNoise``: ``10 log10(sum y^2 / sum (y - y')^2)``, in dB.
 """
@@ -30,17 +29,17 @@ with extra("export"):
 
 Tensors = Mapping[str, NDArray[np.float32]]
 
-_FED = "reference//"  # no tensor's name begins so: a layer's name is before the first slash
+_FED = "reference//"  # a unique prefix: no tensor name has an empty layer name
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One tensor, and the error of what computes it.
+    """One tensor, and the error of the piece that computes it.
 
-    ``tensor`` is its name, ``layer`` the node's that writes it in the candidate (which begins with the Keras layer's),
-    ``operator`` the ONNX one; ``what`` is ``value``, or ``rounding`` for what Q and DQ do to the right value;
-    ``exact`` where no rounding is inside; ``sqnr_db`` as above (None where both are zeros); ``right`` False where the
-    shapes differ.
+    ``tensor`` is its name; ``layer`` the name of the candidate's node that writes it, beginning with the Keras layer;
+    ``operator`` its ONNX operator. ``what`` is ``value``, or ``rounding`` for the error of Q and DQ alone; ``exact`` is
+    True without rounding in the piece; ``sqnr_db`` as above (None if both are zeros); ``right`` is False if the shapes
+    differ.
     """
 
     tensor: str
@@ -54,18 +53,22 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class WeightFault:
-    """A weight that is not the reference's: its name, where, both values, the steps between (inf: float), how many."""
+    """A weight that differs from the reference.
+
+    ``index`` is the position of the largest difference, ``steps`` its size in quantization steps (inf: float graph),
+    ``count`` the number of different values.
+    """
 
     tensor: str
     index: tuple[int, ...]
     expected: float
-    found: float
+    actual: float
     steps: float
     count: int
 
 
 class Watch:
-    """Runs a graph and returns every tensor that a node writes, and its outputs."""
+    """Run a graph and return each tensor that a node writes."""
 
     def __init__(self, model: OnnxModel) -> None:
         self.proto, self.arrays = model.split()
@@ -81,20 +84,20 @@ class Watch:
         self._session = _session(proto, self.arrays)
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Map a batch (n, h, w, c) float32 to the value of each tensor, the input among them."""
+        """Map a batch (n, h, w, c) float32 to the value of each tensor, including the input."""
         values = _run(self._session, self.tensors, {self.input: batch})
         return {self.input: batch, **values}
 
 
 class Cut:
-    """The candidate, cut at every tensor of ``known`` (names whose right values will be given)."""
+    """The candidate, cut at each tensor of ``known``, whose correct values are fed."""
 
     def __init__(self, model: OnnxModel, known: Iterable[str]) -> None:
         proto, arrays = model.split()
         graph = proto.graph
         value = next(value for value in graph.input if value.name not in arrays)
         self.input: str = value.name
-        # A file that takes the picture's bytes says how a scaled batch becomes bytes again.
+        # The metadata of a file with uint8 input says how a scaled batch converts back to bytes.
         self._grid = None
         if (kind := value.type.tensor_type.elem_type) == TensorProto.UINT8:
             self._grid = grid_from(next((p.value for p in proto.metadata_props if p.key == METADATA), None))
@@ -104,8 +107,8 @@ class Cut:
             output for node in graph.node for output in node.output if output in self._known and output in written
         )
         readers = {name: f"{_FED}{name}" for name in (*self.shared, self.input)}
-        self.pieces: list[tuple[str, str, Any, str]] = []  # fetched, compared with, node, what
-        rounded = {}  # what Q wrote, by the tensor that it read
+        self.pieces: list[tuple[str, str, Any, str]] = []  # fetched tensor, reference tensor, node, what
+        rounded = {}  # output of Q -> its input
         for node in graph.node:
             self.pieces += [(name, name, node, "value") for name in node.output if name in self.shared]
             if node.op_type == "QuantizeLinear" and node.input[0] in readers:
@@ -127,7 +130,7 @@ class Cut:
         self._session = _session(proto, arrays)
 
     def rounds(self, node: Any) -> bool:
-        """Whether a node reads, as it is or through a chain that nobody knows, what was rounded."""
+        """Return whether a node reads a rounded tensor, directly or through nodes without a known tensor."""
         stack, seen = list(node.input), set()
         while stack:
             name = stack.pop()
@@ -140,7 +143,7 @@ class Cut:
         return False
 
     def run(self, right: Tensors) -> dict[str, NDArray[np.float32]]:
-        """Compute every piece from the right values before it."""
+        """Compute each piece from the correct values upstream of it."""
         feeds: dict[str, NDArray[Any]] = {name: right[name.removeprefix(_FED)] for name in self._fed}
         image = f"{_FED}{self.input}"
         if self._grid is not None and image in feeds:
@@ -149,14 +152,14 @@ class Cut:
 
 
 def measure_pieces(candidate: OnnxModel, rights: Iterable[Tensors], known: Iterable[str]) -> tuple[Piece, ...]:
-    """Return the error of each piece of ``candidate``, in the order in which it computes them.
+    """Return the error of each piece of ``candidate``, in the order of computation.
 
     Parameters
     ----------
     rights
-        For each batch the right values of the tensors ``known`` and of the input; held one at a time.
+        For each batch the correct values of the tensors ``known`` and of the input; one batch is in memory at a time.
     known
-        Names of tensors. Those that the candidate does not have are left out (fused, or missing: see ``missing``).
+        Names of tensors. Names that the candidate lacks are ignored (fused, or missing: see ``missing``).
 
     Raises
     ------
@@ -169,12 +172,12 @@ def measure_pieces(candidate: OnnxModel, rights: Iterable[Tensors], known: Itera
     for right in rights:
         values = cut.run(right)
         for index, (fetched, compared, _, _) in enumerate(cut.pieces):
-            expected, found = right[compared], values[fetched]
-            if expected.shape != found.shape:
+            expected, actual = right[compared], values[fetched]
+            if expected.shape != actual.shape:
                 wrong.add(index)
                 continue
             signal = np.sum(np.square(expected, dtype=np.float64))
-            noise = np.sum(np.square(expected.astype(np.float64) - found))
+            noise = np.sum(np.square(expected.astype(np.float64) - actual))
             sums[index][0] += float(signal)
             sums[index][1] += float(noise) if np.isfinite(noise) else float("inf")
     return tuple(
@@ -192,7 +195,7 @@ def measure_pieces(candidate: OnnxModel, rights: Iterable[Tensors], known: Itera
 
 
 def missing(reference: OnnxModel, candidate: OnnxModel) -> tuple[str, ...]:
-    """Return the nodes of the reference that write a tensor which the candidate does not have, in order."""
+    """Return the names of the reference's nodes that write a tensor that the candidate lacks, in order."""
     have = {output for node in candidate.split()[0].graph.node for output in node.output}
     return tuple(
         node.name
@@ -204,11 +207,11 @@ def missing(reference: OnnxModel, candidate: OnnxModel) -> tuple[str, ...]:
 def weight_faults(
     reference: OnnxModel, candidate: OnnxModel, *, steps: float = 1.01, relative: float = 1e-4
 ) -> tuple[WeightFault, ...]:
-    """Compare each weight of the reference with the candidate's, dequantized where it is integer.
+    """Compare each weight of the reference with the candidate's, dequantized if it is integer.
 
-    Rounding moves a weight by half a step, tuned rounding by a whole one: more than ``steps`` is another weight. A
-    float weight may differ by ``relative`` of the largest of its tensor. Biases and constants are compared in float
-    graphs only, since corrections move them.
+    Rounding moves a weight by half a step, tuned rounding by a whole one, so more than ``steps`` is a fault. A float
+    weight may differ by ``relative`` times the largest value of its tensor. Biases and constants are compared in float
+    graphs only, since bias correction changes them.
     """
     expected = reference.split()[1]
     proto, arrays = candidate.split()
@@ -225,8 +228,8 @@ def weight_faults(
         zero = arrays[node.input[2]].astype(np.float64) if len(node.input) > 2 else np.zeros_like(scale)
         along = [-1 if index == axis else 1 for index in range(wanted.ndim)]
         step, zero = (value.reshape(along) if value.ndim else value for value in (scale, zero))
-        found = (arrays[node.input[0]].astype(np.float64) - zero) * step
-        faults += _fault(name, wanted, found, np.abs(found - wanted) / np.broadcast_to(step, wanted.shape), steps)
+        actual = (arrays[node.input[0]].astype(np.float64) - zero) * step
+        faults += _fault(name, wanted, actual, np.abs(actual - wanted) / np.broadcast_to(step, wanted.shape), steps)
     for name, wanted in expected.items():
         given = arrays.get(name)
         if given is not None and given.dtype == wanted.dtype == np.float32 and given.shape == wanted.shape:
@@ -236,7 +239,7 @@ def weight_faults(
 
 
 def _fault(
-    name: str, wanted: NDArray[Any], found: NDArray[Any], by: NDArray[Any], most: float, *, integer: bool = True
+    name: str, wanted: NDArray[Any], actual: NDArray[Any], by: NDArray[Any], most: float, *, integer: bool = True
 ) -> list[WeightFault]:
     bad = ~(by <= most)
     if not bad.any():
@@ -247,7 +250,7 @@ def _fault(
             name,
             tuple(int(i) for i in at),
             float(wanted[at]),
-            float(found[at]),
+            float(actual[at]),
             float(by[at]) if integer else float("inf"),
             int(bad.sum()),
         )
@@ -274,7 +277,7 @@ def _run(session: GraphSession, names: Sequence[str], feeds: Arrays) -> dict[str
 
 def _failed(error: ConversionError) -> VerificationError:
     return VerificationError(
-        f"the graph cannot be run piece by piece: {str(error).strip().splitlines()[0][:300]}",
-        hint="`xxdeploy inspect` shows its operators; a tensor before this place has another shape than it should",
+        f"the graph cannot run piece by piece: {str(error).strip().splitlines()[0][:300]}",
+        hint="a tensor upstream has a wrong shape; `xxdeploy inspect` shows the operators",
         code="bisection",
     )

@@ -1,4 +1,4 @@
-"""What would explain a wrong result: each guess is tried, and named only if the result comes out right with it."""
+"""Explain a wrong result: try likely mistakes, and name one if correcting it makes the result right."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from xxdeploy.datasets.images import ImageSet
 
 _ENOUGH = 200
-"""Images for a guess."""
+"""Most images to try a guess on."""
 
 
 def explain_golden(root: Path, manifest: Manifest, variant: Variant, session: Session) -> str:
-    """Return what makes the golden pairs of ``variant`` come out right, as the beginning of a sentence, or nothing."""
+    """Return the mistake that explains wrong golden pairs of ``variant``, as the start of a sentence, or ""."""
     inputs, outputs = read_golden(root, manifest, variant)
     expected = outputs[manifest.output_names[0]]
 
@@ -46,26 +46,25 @@ def explain_golden(root: Path, manifest: Manifest, variant: Variant, session: Se
     ):
         if other.shape == batch.shape and right(np.ascontiguousarray(other), expected):
             return f"preprocess: {told}; "
-    for each in manifest.variants:
-        if each.name != variant.name and each.golden != variant.golden:
-            wanted = read_golden(root, manifest, each)[1][manifest.output_names[0]]
-            # Two variants may lie closer together than the tolerance: nearer by far is meant.
-            found = session.run(batch)
-            if np.abs(found - wanted).max() < 0.1 * np.abs(found - expected).max():
-                return f"{variant.model} is the file of variant {each.name}; "
-    found = session.run(batch)
-    if manifest.task == "classification" and (order := _order(found, expected)) is not None:
+    outputs_here = session.run(batch)
+    for other_variant in manifest.variants:
+        if other_variant.name != variant.name and other_variant.golden != variant.golden:
+            wanted = read_golden(root, manifest, other_variant)[1][manifest.output_names[0]]
+            # The outputs of two variants may differ by less than the tolerance, so compare the distances.
+            if np.abs(outputs_here - wanted).max() < 0.1 * np.abs(outputs_here - expected).max():
+                return f"{variant.model} is the file of variant {other_variant.name}; "
+    if manifest.task == "classification" and (order := _order(outputs_here, expected)) is not None:
         return f"the outputs are in another order: class {order[0]} is where class {order[1]} should be; "
     return ""
 
 
-def explain_accuracy(runtime: Runtime, images: ImageSet, found: float, expected: float) -> str:
-    """Return what brings the accuracy back half of the way at least, as the beginning of a sentence, or nothing."""
+def explain_accuracy(runtime: Runtime, images: ImageSet, measured: float, expected: float) -> str:
+    """Return the mistake whose correction recovers half of the lost top-1, as the start of a sentence, or ""."""
     few = images.sample(min(_ENOUGH, len(images)))
     manifest = runtime.manifest
     labels = few.labels
     assert labels is not None
-    enough = found + (expected - found) / 2
+    enough = measured + (expected - measured) / 2
     given = evaluate(runtime.session, few.batches(manifest.preprocess, EVALUATION_BATCH), None).classes
     best = {
         index: Counter(truth for truth, answer in zip(labels, given, strict=True) if answer == index).most_common(1)
@@ -87,9 +86,9 @@ def explain_accuracy(runtime: Runtime, images: ImageSet, found: float, expected:
 
 
 def explain_digest(manifest: Manifest, images: ImageSet, recorded: str) -> str:
-    """Return in words how the export preprocessed these very images, if it did so otherwise; else nothing.
+    """Return how the export preprocessed these images, if it differs from the manifest; otherwise "".
 
-    The digest of the record covers images and preprocessing, so a guess is right or wrong beyond doubt.
+    The recorded digest covers images and preprocessing, so a match is certain.
     """
     if recorded == data_digest(manifest.preprocess, images):
         return ""
@@ -99,7 +98,7 @@ def explain_digest(manifest: Manifest, images: ImageSet, recorded: str) -> str:
 
 
 def data_digest(preprocess: Preprocess, images: ImageSet) -> str:
-    """Return the digest of the evidence: of images, and how they are preprocessed (``Inputs.data_digest``)."""
+    """Return the digest of the evidence, of images and their preprocessing (``Inputs.data_digest``)."""
     how = json.dumps(preprocess.to_json(), sort_keys=True)
     return hashlib.sha256(f"{images.digest}\n{how}".encode()).hexdigest()
 
@@ -116,9 +115,9 @@ def _preprocessings(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
             yield f"resize is {now.resize!r}, and it was exported with {resize!r}", replace(now, resize=resize)
 
 
-def _order(found: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[int, int] | None:
-    """Return the first class whose column is another's, if all columns are there."""
-    distance = np.abs(found[:, :, None] - expected[:, None, :]).max(0)
+def _order(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[int, int] | None:
+    """Return the first (class in ``actual``, class in ``expected``) that differ, if the columns are permuted."""
+    distance = np.abs(actual[:, :, None] - expected[:, None, :]).max(0)
     place = distance.argmin(1)
     moved = np.flatnonzero(place != np.arange(len(place)))
     if len(set(place.tolist())) != len(place) or not len(moved) or distance.min(1).max() > 0.05:

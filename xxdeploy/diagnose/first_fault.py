@@ -1,7 +1,7 @@
-"""Which stage of a bundle goes wrong first, and in which layer: preprocess, labels, onnx-fp32, each model file.
+"""Find the first wrong stage of a bundle and its first wrong layer: preprocess, labels, onnx-fp32, each model file.
 
-The truth is the Keras model, built again or loaded from the user's file. The float graph is converted from it afresh:
-what is compared is what this xxdeploy would make today.
+The reference is the Keras model, built again or loaded from the user's file, and the float graph that this version of
+xxdeploy converts from it.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
 Batch = NDArray[np.float32]
 
 EXACT_DB = 90.0
-"""A float piece fed with the right values has 130 dB; where the epsilon of a batch normalization is wrong, some 60."""
+"""A correct float piece has 130 dB; a wrong epsilon of a batch normalization leads to about 60."""
 WORSE_DB = 12.0
-"""A piece of an integer graph may be so much worse than its layer was when it was exported: on other images."""
+"""Margin of a piece of an integer graph below the record of its layer, which was measured on other images."""
 PHOTO_DB, DRAWN_DB = 15.0, 6.0
-"""An 8-bit piece has 25 dB and more on images like those of calibration; golden pairs are drawn, and clip (14 dB)."""
+"""Least for an 8-bit piece, which has 25 dB or more on images like the calibration set, and 14 dB on synthetic ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
-    """What a bundle was made from. ``preprocess`` and ``labels`` are None where only the exporter's user knew them."""
+class Reference:
+    """The model that a bundle was exported from; ``preprocess`` and ``labels`` are None if the catalog lacks them."""
 
     name: str
     keras: Any
@@ -55,24 +55,24 @@ class Truth:
     preprocess: Preprocess | None
     labels: Labels | None
     trained: bool
-    reference: Remembered
+    runner: Remembered
 
 
-def open_truth(manifest: Manifest, model: str | None = None, weights: str | None = None) -> Truth:
-    """Build or load the Keras model of a bundle, and convert it.
+def open_reference(manifest: Manifest, model: str | None = None, weights: str | None = None) -> Reference:
+    """Build or load the Keras model of a bundle, and convert it to a float graph.
 
     Parameters
     ----------
     model
-        A name of the catalog or a model file; None: what the manifest says.
+        A name of the catalog or a model file; None: the model in the manifest.
     weights
-        As for ``xxdeploy export``; None: what the manifest says.
+        As for ``xxdeploy export``; None: the weights in the manifest.
 
     Raises
     ------
     UsageError
-        ``another-model-file``: the file is not the one that was exported; ``model-unknown``: the manifest names a file,
-        and none is given; those of ``open_source``.
+        ``another-model-file``: another file was exported; ``model-unknown``: the manifest names a file, and none is
+        given; those of ``open_source``.
     """
     source = manifest.source
     named = str(source.get("model")) if model is None else model
@@ -80,14 +80,14 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
     is_file = named.lower().endswith(SUFFIXES)
     if model is None and is_file:
         raise UsageError(
-            f"{manifest.name} was made from the file {named}",
-            hint="say where it is: --xxdeploy-model FILE",
+            f"{manifest.name} was exported from the file {named}, whose path is unknown",
+            hint="add --xxdeploy-model FILE with its path",
             code="model-unknown",
         )
     asked = weights or str(source.get("weights", "imagenet"))
     picture = manifest.preprocess
-    size = picture.height if picture.height == picture.width else None  # some files leave it open
-    if is_file:  # how its pixels are scaled is in the manifest, and nothing else is known of it
+    size = picture.height if picture.height == picture.width else None  # a file may take any size
+    if is_file:  # its preprocessing is in the manifest
         layer, task = _text(source.get("output_layer")), _text(source.get("task"))
         asked_for = ExportOptions.of(output_layer=layer, task=task, preprocess="none", input_size=size)
     else:
@@ -100,7 +100,7 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
     origin = open_source(Path(named) if is_file else find(named), asked_for, lambda _: nullcontext())
     if is_file and origin.facts["sha256"] != source.get("sha256", origin.facts["sha256"]):
         raise UsageError(
-            f"{named} is not the file that {manifest.name} was made from (SHA-256 {origin.facts['sha256'][:12]}…, "
+            f"{named} is not the file that {manifest.name} was exported from (SHA-256 {origin.facts['sha256'][:12]}…, "
             f"expected {str(source.get('sha256'))[:12]}…)",
             hint="give the model file that was exported, or export this one",
             code="another-model-file",
@@ -111,7 +111,7 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
         from xxdeploy.passes.optimize import optimize
     fp32 = optimize(onnx_from_keras(origin.model, outputs=origin.output_names))[0]
     known = not is_file and asked in ("sample", "imagenet")
-    return Truth(
+    return Reference(
         origin.name,
         origin.model,
         fp32,
@@ -122,62 +122,63 @@ def open_truth(manifest: Manifest, model: str | None = None, weights: str | None
     )
 
 
-def check_places(
-    root: Path, manifest: Manifest, truth: Truth, batches: Sequence[Batch], *, drawn: bool
+def check_stages(
+    root: Path, manifest: Manifest, reference: Reference, batches: Sequence[Batch], *, drawn: bool
 ) -> tuple[Parity, ...]:
-    """Compare every stage with Keras in turn, and name the first that is wrong with its layer.
+    """Compare each stage with Keras, in their order, and raise at the first fault with its stage and layer.
 
     Parameters
     ----------
     batches
-        Preprocessed as the truth asks (``truth.preprocess``, else the manifest's).
+        Images (n, height, width, channels) float32, preprocessed by ``reference.preprocess``, else by the manifest's.
     drawn
-        The images are not of the kind that was calibrated on, so ranges may clip them.
+        Whether the images are synthetic, so ranges may clip them.
 
     Raises
     ------
     VerificationError
-        ``wrong-preprocess``, ``wrong-labels``, ``wrong-weight``, ``wrong-layer``; ``parity`` where an output is wrong
-        and every layer is right in itself.
+        ``wrong-preprocess``, ``wrong-labels``, ``wrong-weight``, ``wrong-layer``; ``parity``: an output is wrong, but
+        no single layer is.
     BundleError
         As ``read_entry``.
     """
     with extra("export"):
         from xxdeploy.lowering.embed_topk import remove_topk
-    _check_preprocess(manifest, truth)
-    _check_labels(root, manifest, truth)
-    reference = truth.reference
+    _check_preprocess(manifest, reference)
+    _check_labels(root, manifest, reference)
     few = batches[:2]
-    exact = _limits(manifest, "fp32", trained=truth.trained)
-    parities = _prove(reference, truth.fp32, "onnx-fp32", few, exact, partial(_check_float, truth, truth.fp32, few))
+    exact = _limits(manifest, "fp32", trained=reference.trained)
+    parities = _prove(
+        reference.runner, reference.fp32, "onnx-fp32", few, exact, partial(_check_float, reference, reference.fp32, few)
+    )
     entries = {entry.path: entry for entry in manifest.files}
     for variant in manifest.variants:
         model = remove_topk(OnnxModel(read_entry(root, entries[variant.model])))
         stage = f"onnx-{variant.name} ({variant.model})"
         if variant.precision == "fp32":
-            if model.digest != truth.fp32.digest:
-                explain = partial(_check_float, truth, model, few)
-                parities += _prove(reference, model, stage, few, exact, explain)
-                _check_pieces(truth, model, stage, few, EXACT_DB)
+            if model.digest != reference.fp32.digest:
+                explain = partial(_check_float, reference, model, few)
+                parities += _prove(reference.runner, model, stage, few, exact, explain)
+                _check_pieces(reference, model, stage, few, EXACT_DB)
             continue
         if variant.precision == "int8" and not _equalized(manifest):
             recorded = {} if drawn else _recorded(root, manifest)
             plain = _plain(model, stage)
-            _check_pieces(truth, plain, stage, batches, DRAWN_DB if drawn else PHOTO_DB, recorded)
+            _check_pieces(reference, plain, stage, batches, DRAWN_DB if drawn else PHOTO_DB, recorded)
         if _runs_here(variant):
-            limits = _limits(manifest, variant.precision, trained=truth.trained and not drawn)
-            parities += prove_stage(reference, model, stage, batches, limits)
+            limits = _limits(manifest, variant.precision, trained=reference.trained and not drawn)
+            parities += prove_stage(reference.runner, model, stage, batches, limits)
     return parities
 
 
 def _limits(manifest: Manifest, precision: str, *, trained: bool) -> dict[str, Tolerance]:
-    """Return what each output is held to, the one that the bundle predicts with first."""
-    tasks = {manifest.output_name: manifest.task} | {each.name: each.task for each in manifest.more_outputs}
+    """Return the tolerance of each output, that of the predictions first."""
+    tasks = {manifest.output_name: manifest.task} | {output.name: output.task for output in manifest.more_outputs}
     return {name: tolerance_for(task, precision, trained=trained) for name, task in tasks.items()}
 
 
 def _plain(model: OnnxModel, stage: str) -> OnnxModel:
-    """Return ``model`` with its layers as ``quantize`` writes them."""
+    """Return ``model`` with the layers as ``quantize`` writes them, without the lowering for x86."""
     from xxdeploy.lowering.x86_file import from_x86_file
 
     try:
@@ -187,7 +188,7 @@ def _plain(model: OnnxModel, stage: str) -> OnnxModel:
 
 
 def _prove(
-    reference: Remembered,
+    runner: Remembered,
     model: OnnxModel,
     name: str,
     batches: Sequence[Batch],
@@ -195,88 +196,88 @@ def _prove(
     explain: Callable[[], None],
 ) -> tuple[Parity, ...]:
     try:
-        return prove_stage(reference, model, name, batches, limits)
+        return prove_stage(runner, model, name, batches, limits)
     except VerificationError as error:
         try:
             explain()
-        except VerificationError as found:
+        except VerificationError as cause:
             raise VerificationError(
-                f"{name}: {found.message}; {error.message}", hint=found.hint, code=found.code
+                f"{name}: {cause.message}; {error.message}", hint=cause.hint, code=cause.code
             ) from error
         raise
 
 
-def _check_preprocess(manifest: Manifest, truth: Truth) -> None:
-    if truth.preprocess is None:
+def _check_preprocess(manifest: Manifest, reference: Reference) -> None:
+    if reference.preprocess is None:
         return
-    wanted, found = truth.preprocess.to_json(), manifest.preprocess.to_json()
+    wanted, bundled = reference.preprocess.to_json(), manifest.preprocess.to_json()
     for key in ("height", "width", "channels", "mode"):
-        if wanted[key] != found[key]:
+        if wanted[key] != bundled[key]:
             raise VerificationError(
-                f"preprocess: {key} is {found[key]!r}, and {truth.name} was trained with {wanted[key]!r}",
+                f"preprocess: {key} is {bundled[key]!r}, and {reference.name} was trained with {wanted[key]!r}",
                 hint="export the bundle again",
                 code="wrong-preprocess",
             )
 
 
-def _check_labels(root: Path, manifest: Manifest, truth: Truth) -> None:
-    if truth.labels is None or manifest.labels is None:
+def _check_labels(root: Path, manifest: Manifest, reference: Reference) -> None:
+    if reference.labels is None or manifest.labels is None:
         return
     entry = next(entry for entry in manifest.files if entry.path == manifest.labels)
-    found = labels_from_text(read_entry(root, entry), manifest.classes)
-    for number, (wanted, name) in enumerate(zip(truth.labels.names, found, strict=False)):
-        if wanted != name and sorted(found) == sorted(truth.labels.names):
+    names = labels_from_text(read_entry(root, entry), manifest.classes)
+    for number, (wanted, name) in enumerate(zip(reference.labels.names, names, strict=False)):
+        if wanted != name and sorted(names) == sorted(reference.labels.names):
             raise VerificationError(
-                f"labels: {manifest.labels} calls class {number} {name!r}, and the weights' class {number} is "
-                f"{wanted!r}",
-                hint="the names are in another order than the outputs: export the bundle again",
+                f"labels: class {number} is {name!r} in {manifest.labels}, and {wanted!r} in {reference.name}",
+                hint="export the bundle again: its names have another order than its outputs",
                 code="wrong-labels",
             )
 
 
-def _check_float(truth: Truth, model: OnnxModel, batches: Sequence[Batch]) -> None:
-    """Keras against a float graph, layer by layer, then weight by weight."""
+def _check_float(reference: Reference, model: OnnxModel, batches: Sequence[Batch]) -> None:
+    """Compare a float graph with Keras, layer by layer, then weight by weight."""
     from xxdeploy.diagnose.bisect import Watch, measure_pieces, weight_faults
     from xxdeploy.diagnose.layer_values import LayerValues
 
-    layers, watch = LayerValues(truth.keras, truth.fp32), Watch(truth.fp32)
+    layers, watch = LayerValues(reference.keras, reference.fp32), Watch(reference.fp32)
     rights = [layers.run(batch, watch.run(batch)) for batch in batches]
-    faults = {each.tensor: each for each in weight_faults(truth.fp32, model)} if model is not truth.fp32 else {}
+    differing = weight_faults(reference.fp32, model) if model is not reference.fp32 else ()
+    faults = {fault.tensor: fault for fault in differing}
     pieces = measure_pieces(model, rights, rights[0].keys() - {watch.input})
-    _judge(truth, model, pieces, EXACT_DB, faults, where=layers.tensors)
+    _judge(reference, model, pieces, EXACT_DB, faults, where=layers.tensors)
 
 
 def _recorded(root: Path, manifest: Manifest) -> dict[str, float]:
-    """Return the least signal to noise of each layer, in dB, by what the export measured of it."""
+    """Return the least signal-to-noise ratio of each layer in dB, from the record of the export."""
     entry = next((entry for entry in manifest.files if entry.path == SENSITIVITY), None)
     if entry is None:
         return {}
     layers = noise_from_json(read_entry(root, entry))
-    return {each.layer: each.sqnr_db - WORSE_DB for each in layers if each.sqnr_db is not None}
+    return {layer.layer: layer.sqnr_db - WORSE_DB for layer in layers if layer.sqnr_db is not None}
 
 
 def _check_pieces(
-    truth: Truth,
+    reference: Reference,
     model: OnnxModel,
     stage: str,
     batches: Sequence[Batch],
     least: float,
     recorded: Mapping[str, float] | None = None,
 ) -> None:
-    """The float graph against a file of the bundle, tensor by tensor and weight by weight."""
+    """Compare a file of the bundle with the float graph, tensor by tensor and weight by weight."""
     from xxdeploy.diagnose.bisect import Watch, measure_pieces, weight_faults
 
-    watch = Watch(truth.fp32)
+    watch = Watch(reference.fp32)
     rights: Iterator[Any] = (watch.run(batch) for batch in batches)
-    faults = {each.tensor: each for each in weight_faults(truth.fp32, model)}
+    faults = {fault.tensor: fault for fault in weight_faults(reference.fp32, model)}
     try:
-        _judge(truth, model, measure_pieces(model, rights, watch.tensors), least, faults, recorded=recorded)
+        _judge(reference, model, measure_pieces(model, rights, watch.tensors), least, faults, recorded=recorded)
     except VerificationError as error:
         raise VerificationError(f"{stage}: {error.message}", hint=error.hint, code=error.code) from error
 
 
 def _judge(
-    truth: Truth,
+    reference: Reference,
     model: OnnxModel,
     pieces: Sequence[Piece],
     least: float,
@@ -286,26 +287,29 @@ def _judge(
 ) -> None:
     from xxdeploy.diagnose.structure import constant_faults, structure_faults
 
-    wrong = next((each for each in pieces if _is_wrong(each, _least(each, least, recorded))), None)
-    constants = constant_faults(truth.fp32, model)
+    wrong = next((piece for piece in pieces if _is_wrong(piece, _least(piece, least, recorded))), None)
+    constants = constant_faults(reference.fp32, model)
     if wrong is not None:
         layer = (where or {}).get(wrong.tensor) or wrong.layer.rpartition("/")[0] or wrong.layer
         asked = _least(wrong, least, recorded)
         shown = "another shape" if not wrong.right else f"{wrong.sqnr_db:.1f} dB signal to noise (at least {asked:.0f})"
-        what = "rounding its values costs too much" if wrong.what == "rounding" else "it is computed wrongly"
-        why = [each for name, each in structure_faults(truth.fp32, model).items() if _near(name, wrong, truth.fp32)]
-        why += [each for name, each in constants.items() if name == wrong.layer]
-        why += [_weight_text(each) for name, each in faults.items() if name.startswith(wrong.layer)]
+        problem = (
+            "the rounding error of its values is too large" if wrong.what == "rounding" else "its values are wrong"
+        )
+        structure = structure_faults(reference.fp32, model)
+        reasons = [text for name, text in structure.items() if _near(name, wrong, reference.fp32)]
+        reasons += [text for name, text in constants.items() if name == wrong.layer]
+        reasons += [_weight_text(fault) for name, fault in faults.items() if name.startswith(wrong.layer)]
         raise VerificationError(
-            f"the first layer that goes wrong is {layer} ({wrong.operator} {wrong.tensor}): {what}, {shown}"
-            + "".join(f"; {each}" for each in why[:2]),
-            hint="everything before it is right: look at how this layer was converted, folded or calibrated",
+            f"the first layer that goes wrong is {layer} ({wrong.operator} {wrong.tensor}): {problem}, {shown}"
+            + "".join(f"; {reason}" for reason in reasons[:2]),
+            hint="all layers before it are correct: check how this layer was converted, folded or calibrated",
             code="wrong-layer",
         )
     if constants:
         name, told = next(iter(constants.items()))
         raise VerificationError(
-            f"layer {name.rpartition('/')[0] or name}: {told}, though these images do not show it",
+            f"layer {name.rpartition('/')[0] or name}: {told}, which does not affect these images",
             hint="export the bundle again",
             code="wrong-layer",
         )
@@ -313,7 +317,7 @@ def _judge(
         name, fault = next(iter(faults.items()))
         raise VerificationError(
             f"layer {name.rpartition('/')[0].rpartition('/')[0] or name}: {_weight_text(fault)}",
-            hint="the file was changed after it was made, or made from other weights: export it again",
+            hint="export the bundle again: the file was changed, or exported from other weights",
             code="wrong-weight",
         )
 
@@ -327,18 +331,18 @@ def _is_wrong(piece: Piece, least: float) -> bool:
 
 
 def _near(name: str, wrong: Piece, fp32: OnnxModel) -> bool:
-    """Whether a node is the wrong one, or beside it (a missing node shows before or behind its place)."""
+    """Return whether a node is the wrong one or its neighbor (a missing node shows at a neighbor)."""
     nodes = {output: node for node in fp32.split()[0].graph.node for output in node.output}
     node = nodes.get(wrong.tensor)
     reads = [nodes[tensor].name for tensor in node.input if tensor in nodes] if node is not None else []
-    readers = [each.name for each in nodes.values() if wrong.tensor in each.input]
+    readers = [reader.name for reader in nodes.values() if wrong.tensor in reader.input]
     return name in (wrong.layer, *reads, *([node.name] if node is not None else []), *readers)
 
 
 def _weight_text(fault: WeightFault) -> str:
     by = "" if fault.steps == float("inf") else f", {fault.steps:.0f} steps away"
     more = f" and {fault.count - 1} more" if fault.count > 1 else ""
-    return f"weight {fault.tensor}{list(fault.index)} is {fault.found:.4g} instead of {fault.expected:.4g}{by}{more}"
+    return f"weight {fault.tensor}{list(fault.index)} is {fault.actual:.4g} instead of {fault.expected:.4g}{by}{more}"
 
 
 def _equalized(manifest: Manifest) -> bool:
@@ -346,7 +350,7 @@ def _equalized(manifest: Manifest) -> bool:
 
 
 def _runs_here(variant: Variant) -> bool:
-    """The ARM file's integers are another's: what it computes is seen piece by piece, in float, on any processor."""
+    """Return whether a variant's outputs can be compared here; the ARM file is checked piece by piece only."""
     return not {"arm", "dotprod"} & set(variant.requires)
 
 

@@ -1,4 +1,4 @@
-"""What each layer of a Keras model gives, under the names that the ONNX graph has for the same values."""
+"""The output of each layer of a Keras model, under the name of the same tensor in the ONNX graph."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class LayerValues:
-    """Runs a model and returns the layers' values as the tensors of its ONNX graph.
+    """Run a Keras model and return the outputs of its layers by the names of ONNX tensors.
 
-    A tensor is called ``layer/operation``. Where layers are folded into the one before (batch normalization into a
-    convolution), the tensor holds what the last of them gives. Layers of nested models, and those that are called
-    twice, have no value of their own.
+    A tensor is called ``layer/operation``. If layers are folded into the one before (batch normalization into a
+    convolution), the tensor is the output of the last folded layer. Layers of nested models, and layers that are called
+    twice, are left out.
 
     Parameters
     ----------
     model : keras.Model
     graph : OnnxModel
-        The float graph that was converted from it; only names are read.
+        The float graph converted from the model; only its names are read.
     """
 
     def __init__(self, model: keras.Model, graph: OnnxModel) -> None:
@@ -58,9 +58,9 @@ class LayerValues:
     def run(
         self, batch: NDArray[np.float32], like: Mapping[str, NDArray[np.float32]]
     ) -> dict[str, NDArray[np.float32]]:
-        """Map a batch (n, h, w, c) float32 to values by tensor, in the axis order of the graph's own in ``like``."""
+        """Map a batch (n, h, w, c) float32 to values by tensor, in the axis order of the graph's values ``like``."""
         values = self._model(batch, training=False)
-        found: dict[str, NDArray[np.float32]] = {self._input: batch}
+        by_tensor: dict[str, NDArray[np.float32]] = {self._input: batch}
         for name, value in zip(self._names, values, strict=True):
             array = np.asarray(value, np.float32)
             if name in like and array.ndim == 4 and array.shape != like[name].shape:
@@ -70,12 +70,12 @@ class LayerValues:
                 nearer = np.abs(other - like[name]).sum() < np.abs(array - like[name]).sum()
                 array = other if nearer else array
             if name not in like or array.shape == like[name].shape:
-                found[name] = array
-        return found
+                by_tensor[name] = array
+        return by_tensor
 
 
 def _layer(node: str, layers: Container[str]) -> str:
-    """Return the layer that a node belongs to: the longest beginning of its name that is one."""
+    """Return the layer of a node: the longest prefix of its name that is a layer."""
     name = node
     while name and name not in layers:
         name = name.rpartition("/")[0]
@@ -95,10 +95,10 @@ def _output(layer: Any) -> Any:
 
 
 def _followers(model: Any, outputs: Mapping[str, Any]) -> dict[str, str]:
-    """Map each layer to the one layer that reads it, where there is just one."""
+    """Map each layer with a single reader to that reader."""
     readers: dict[str, list[str]] = {}
     for layer in model.layers:
         for node in layer._inbound_nodes:
             for tensor in node.input_tensors:
                 readers.setdefault(tensor._keras_history.operation.name, []).append(layer.name)
-    return {name: found[0] for name, found in readers.items() if len(found) == 1 and found[0] in outputs}
+    return {name: reading[0] for name, reading in readers.items() if len(reading) == 1 and reading[0] in outputs}

@@ -17,19 +17,19 @@ from xxdeploy.verify import evaluate
 
 if TYPE_CHECKING:
     from xxdeploy.datasets.images import ImageSet
-    from xxdeploy.diagnose.first_fault import Truth
+    from xxdeploy.diagnose.first_fault import Reference
 
 _SLACK = 0.01
-"""Another processor rounds an image or two to another class."""
+"""Tolerance for another processor, on which rounding may change the class of an image or two."""
 _NORMAL_99 = 2.576
 _FLOOR = {"fp32": 0.999, "fp16": 0.98, "int8": 0.8}
-"""Least agreement where the bundle records none."""
+"""Least agreement if the bundle records none."""
 
 
-def check_agreement(runtime: Runtime, truth: Truth, images: ImageSet, least: float | None) -> dict[str, str]:
-    """Share of images to which the bundle gives the float graph's class.
+def check_agreement(runtime: Runtime, reference: Reference, images: ImageSet, least: float | None) -> dict[str, str]:
+    """Measure the share of images with the same class from the bundle and from the float graph.
 
-    Held to ``least``; by default to the lower end of the interval that the export recorded, less one point.
+    The limit is ``least``; by default the lower end of the interval recorded by the export, less one point.
 
     Raises
     ------
@@ -38,24 +38,24 @@ def check_agreement(runtime: Runtime, truth: Truth, images: ImageSet, least: flo
     """
     from xxdeploy.runtime.engines.ort import OrtSession
 
-    # The reference sees what Keras would: its own preprocessing, where that is known.
-    right = truth.preprocess or runtime.manifest.preprocess
-    reference = evaluate(
-        OrtSession(truth.fp32.to_bytes(), name="onnx-fp32"), images.batches(right, EVALUATION_BATCH), None
+    # The reference uses its own preprocessing, if that is known.
+    right = reference.preprocess or runtime.manifest.preprocess
+    expected = evaluate(
+        OrtSession(reference.fp32.to_bytes(), name="onnx-fp32"), images.batches(right, EVALUATION_BATCH), None
     )
-    found = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, EVALUATION_BATCH), None)
-    share = found.agreement(reference)
+    actual = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, EVALUATION_BATCH), None)
+    share = actual.agreement(expected)
     if least is None:
         least = _recorded_agreement(runtime)
     if share < least:
-        changed = [index for index, (a, b) in enumerate(zip(found.classes, reference.classes, strict=True)) if a != b]
+        changed = [index for index, (a, b) in enumerate(zip(actual.classes, expected.classes, strict=True)) if a != b]
         raise VerificationError(
-            f"{runtime.session.name}: {share:.1%} of {found.images} images keep the class of onnx-fp32, at least "
-            f"{least:.1%} is asked; the first that changes is {images.names[changed[0]]}",
-            hint="the check of parity says which layer loses it",
+            f"{runtime.session.name}: {share:.1%} of {actual.images} images keep the class of onnx-fp32, less than "
+            f"{least:.1%}; the first that changes is {images.names[changed[0]]}",
+            hint="the check parity names the layer",
             code="agreement",
         )
-    return {"agreement": f"{share:.1%} of {found.images} images (at least {least:.1%})"}
+    return {"agreement": f"{share:.1%} of {actual.images} images (at least {least:.1%})"}
 
 
 def _recorded_agreement(runtime: Runtime) -> float:
@@ -67,42 +67,43 @@ def _recorded_agreement(runtime: Runtime) -> float:
 
 
 def check_accuracy(runtime: Runtime, images: ImageSet) -> dict[str, str]:
-    """Top-1 on the images, beside what the export recorded for this variant.
+    """Compare top-1 on the images with the record of the export for this variant.
 
-    On the very images of the record it may be one point lower; on others, by chance: within 99 % of the difference of
-    two shares of so many images.
+    On the images of the record it may be one point lower; on other images also by chance, up to the 99 % bound for the
+    difference of two shares of so many images.
 
     Raises
     ------
     VerificationError
-        ``accuracy-below-card``, with what would explain it: labels in another order, another preprocessing.
+        ``accuracy-below-card``, with an explanation if there is one: other order of labels, other preprocessing.
     """
     from xxdeploy.diagnose.explain import data_digest, explain_accuracy, explain_digest
 
-    found = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, EVALUATION_BATCH), images.labels)
-    assert found.top1 is not None
+    accuracy = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, EVALUATION_BATCH), images.labels)
+    assert accuracy.top1 is not None
     recorded = _recorded(runtime)
     if recorded is not None and (told := explain_digest(runtime.manifest, images, recorded[2])):
         raise VerificationError(
-            f"preprocess: {told} (top-1 is {found.top1:.1%}, the export measured {recorded[0]:.1%})",
+            f"preprocess: {told} (top-1 is {accuracy.top1:.1%}, the export measured {recorded[0]:.1%})",
             hint="export the bundle again",
             code="accuracy-below-card",
         )
     if recorded is None:
-        return {"top-1": f"{found.top1:.1%} of {found.images} images (the bundle records none)"}
+        return {"top-1": f"{accuracy.top1:.1%} of {accuracy.images} images (the bundle records none)"}
     top1, count, digest = recorded
     slack = _SLACK
     if digest != data_digest(runtime.manifest.preprocess, images):
-        spread = top1 * (1 - top1) * (1 / count + 1 / found.images)
-        slack += _NORMAL_99 * math.sqrt(max(spread, 0.25 / found.images**2))
-    if found.top1 < top1 - slack:
+        spread = top1 * (1 - top1) * (1 / count + 1 / accuracy.images)
+        slack += _NORMAL_99 * math.sqrt(max(spread, 0.25 / accuracy.images**2))
+    if accuracy.top1 < top1 - slack:
         raise VerificationError(
-            f"{explain_accuracy(runtime, images, found.top1, top1)}{runtime.session.name}: top-1 is {found.top1:.1%} "
-            f"on {found.images} images, the export measured {top1:.1%} on {count} (allowed: {slack:.1%} less)",
-            hint="the check of parity says which layer loses it",
+            f"{explain_accuracy(runtime, images, accuracy.top1, top1)}{runtime.session.name}: "
+            f"top-1 is {accuracy.top1:.1%} on {accuracy.images} images, the export measured {top1:.1%} on {count} "
+            f"(at most {slack:.1%} less is allowed)",
+            hint="the check parity names the layer",
             code="accuracy-below-card",
         )
-    return {"top-1": f"{found.top1:.1%} of {found.images} images (export {top1:.1%})"}
+    return {"top-1": f"{accuracy.top1:.1%} of {accuracy.images} images (export {top1:.1%})"}
 
 
 def _recorded(runtime: Runtime) -> tuple[float, int, str] | None:
@@ -115,7 +116,7 @@ def _recorded(runtime: Runtime) -> tuple[float, int, str] | None:
 
 
 def check_latency(runtime: Runtime, beside: Session, budget: float) -> dict[str, str]:
-    """Median time from a decoded picture to the output, as a ratio of ``beside``, both measured in turns.
+    """Measure the median time from a decoded image to the output as a ratio to ``beside``; runs are interleaved.
 
     Raises
     ------
@@ -124,13 +125,15 @@ def check_latency(runtime: Runtime, beside: Session, budget: float) -> dict[str,
     """
     p = runtime.manifest.preprocess
     picture = np.random.default_rng(0).integers(0, 256, (1, p.height, p.width, p.channels), np.uint8)
-    ours, theirs = measure_latency([FromPixels(each, p) for each in (runtime.session, beside)], picture, lambda _: None)
+    ours, theirs = measure_latency(
+        [FromPixels(session, p) for session in (runtime.session, beside)], picture, lambda _: None
+    )
     ratio = ours / theirs
     told = f"{ours:.2f} ms against {theirs:.2f} ms of {beside.name}: {ratio:.2f}x (budget {budget:g}x)"
     if ratio > budget:
         raise VerificationError(
             f"{runtime.session.name} takes {told}",
-            hint="`xxdeploy bench` shows the distribution; on a busy machine run it again",
+            hint="`xxdeploy bench` shows the distribution; repeat the test if the machine was busy",
             code="over-budget",
         )
     return {"latency": told}

@@ -1,4 +1,4 @@
-"""Which layer hurts, for a file: measured on calibration images, or read from the bundle that was exported with it."""
+"""The INT8 sensitivity of a network's layers: measured on calibration images, or read from an INT8 bundle."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from xxdeploy.runtime.bundle.manifest import FileEntry, Manifest, Variant
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 RECORD = "sensitivity.json"
-"""The file of an INT8 bundle that holds ``results.noise_to_json`` of its layers."""
+"""The file of an INT8 bundle with ``results.noise_to_json`` of its layers."""
 
 SCHEME = "static-w8c-a8"
 CALIBRATED, MEASURED = 100, 32
-"""Images: the ranges should have settled; of the noise, every position of every image is a sample."""
+"""Most images for the ranges, and for the noise, where each position of each image is a sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """The layers of a network, the worst first, and how they were measured; None where the record does not say."""
+    """The layers of a network, the worst first, and how they were measured (None if the record does not say)."""
 
     scheme: str
     method: str | None
@@ -45,9 +45,9 @@ def find_sensitivity(
     resize: str | None = None,
     on_progress: OnProgress | None = None,
 ) -> Sensitivity:
-    """Return the record of an INT8 bundle; or calibrate a float network, quantize it plainly, and measure each layer.
+    """Return the record of an INT8 bundle; or calibrate a float network, quantize it, and measure each layer.
 
-    Plainly means without equalization, bias correction or tuned rounding: what there is to be repaired.
+    Quantization is without equalization, bias correction or tuned rounding, to show the layers that need them.
 
     Parameters
     ----------
@@ -56,12 +56,11 @@ def find_sensitivity(
     calibration
         A folder of images, labels or not, or a recipe; None for the record.
     samples
-        How many of them; None: as many as the recipe says, else at most 100. 32 of those are measured on.
+        Number of images; None: the recipe's, else at most 100. At most 32 of them measure the noise.
     method
-        The calibrator; None: the recipe's, else that of an export.
+        The calibrator; None: the recipe's, else the default of an export.
     preprocess, resize
-        How pictures become input, for an .onnx file only: a bundle says so itself. ``resize`` None: the recipe's, else
-        squash.
+        The preprocessing for an .onnx file; a bundle has its own. ``resize`` None: the recipe's, else squash.
 
     Raises
     ------
@@ -74,14 +73,14 @@ def find_sensitivity(
     """
     manifest = check_bundle(path) if path.is_dir() else None
     if calibration is None:
-        found = None if manifest is None else _recorded(path, manifest)
-        if found is None:
+        recorded = None if manifest is None else _recorded(path, manifest)
+        if recorded is None:
             raise UsageError(
-                "which layer hurts is measured on images, and none are given",
-                hint="--calibration FOLDER with a few dozen images of the kind that it will see (no labels needed)",
+                "--sensitivity needs images to measure the layers, and none are given",
+                hint="add --calibration FOLDER with a few dozen images like those in use (no labels needed)",
                 code="calibration-missing",
             )
-        return found
+        return recorded
     recipe = recipe_from(calibration)
     if manifest is not None:
         model, how = _from_bundle(path, manifest, preprocess or resize)
@@ -94,10 +93,10 @@ def find_sensitivity(
 
 
 def _recorded(path: Path, manifest: Manifest) -> Sensitivity | None:
-    """Return the record of a bundle, None where it holds a float network that can be measured."""
+    """Return the record of a bundle, None if it has a float network to measure instead."""
     entry = _entry(manifest, RECORD)
     if entry is not None:
-        # The file for ARM, which holds the same integers, stands before the one that serves all.
+        # The variant for ARM, with the same integers, is listed before the one for all processors.
         schemes = [variant.scheme for variant in manifest.variants if variant.precision == "int8"]
         return Sensitivity(
             schemes[-1] if schemes else SCHEME,
@@ -143,7 +142,7 @@ def _measured(
 def _from_bundle(path: Path, manifest: Manifest, given: str | None) -> tuple[OnnxModel, Preprocess]:
     if given is not None:
         raise UsageError(
-            "a bundle says itself how pictures become its input",
+            "--preprocess and --resize are for an .onnx file, and a bundle has its own preprocessing",
             hint="leave --preprocess and --resize out",
             code="sensitivity-options",
         )
@@ -166,12 +165,12 @@ def _entry(manifest: Manifest, name: str) -> FileEntry | None:
 
 def _no_float_network(manifest: Manifest) -> UsageError:
     if _entry(manifest, RECORD) is not None:
-        hint = "leave --calibration out: what was measured at its export is in the bundle"
+        hint = "leave --calibration out: the bundle contains the measurement of its export"
     else:
         name = manifest.name.removesuffix("-int8")
-        hint = f"export {name} without --int8, and give that bundle with --calibration FOLDER"
+        hint = f"export {name} without --int8, and inspect that bundle with --calibration FOLDER"
     return UsageError(
-        f"{manifest.name} holds no float network, which an INT8 one is measured against",
+        f"{manifest.name} has no float network to compare INT8 with",
         hint=hint,
         code="no-sensitivity",
     )
@@ -180,8 +179,8 @@ def _no_float_network(manifest: Manifest) -> UsageError:
 def _from_file(path: Path, preprocess: str | None, resize: str) -> tuple[OnnxModel, Preprocess]:
     if preprocess is None:
         raise UsageError(
-            f"{path} does not say how pixels become its input",
-            hint="--preprocess tf (-1..1), caffe, torch or none (0..255), as it was trained",
+            f"the preprocessing of {path} is unknown",
+            hint="add --preprocess tf (-1..1), caffe, torch or none (0..255), as in the training",
             code="preprocess-missing",
         )
     model = OnnxModel.read(path)
@@ -190,8 +189,8 @@ def _from_file(path: Path, preprocess: str | None, resize: str) -> tuple[OnnxMod
     shapes = [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in inputs]
     if len(shapes) != 1 or len(shapes[0]) != 4 or min(shapes[0][1:]) < 1 or shapes[0][3] not in (1, 3):
         raise UsageError(
-            f"{path} has not one input of pictures (batch, height, width, channels), but {shapes} (0: not fixed)",
-            hint="export it with xxdeploy, or transpose its input from (batch, channels, height, width)",
+            f"the inputs of {path} are {shapes} (0: not fixed), not one (batch, height, width, channels)",
+            hint="export it with xxdeploy, or transpose its input to (batch, height, width, channels)",
             code="no-image-input",
         )
     _, height, width, channels = shapes[0]

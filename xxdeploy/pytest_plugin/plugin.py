@@ -1,8 +1,9 @@
-"""The pytest plugin: options, a marker, fixtures, and one test for each check of each bundle that is named."""
+"""The pytest plugin: options, a marker, fixtures, and one test per check of each given bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,43 +16,49 @@ if TYPE_CHECKING:
 
 MARKER = "xxdeploy"
 CHECKS = ("hashes", "records", "golden", "parity", "agreement", "accuracy", "latency", "drift")
-"""In the order in which they run: what is cheap and what explains the rest comes first."""
+"""In the order in which they run: cheap checks, and those that explain the others, come first."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options, all of which begin with ``--xxdeploy``."""
     group = parser.getgroup("xxdeploy", "parity of exported bundles")
     add = group.addoption
-    add("--xxdeploy-bundle", action="append", default=[], metavar="BUNDLE", help="test this bundle; may be repeated")
-    add("--xxdeploy-eval", metavar="DIR", help="labeled images: accuracy, agreement, and parity on photographs")
-    add("--xxdeploy-samples", type=int, metavar="N", help="use N of the images, drawn by a fixed seed (all by default)")
+    add("--xxdeploy-bundle", action="append", default=[], metavar="BUNDLE", help="test this bundle; can be repeated")
+    add("--xxdeploy-eval", metavar="DIR", help="labeled images for accuracy, agreement and parity")
+    add(
+        "--xxdeploy-samples",
+        type=int,
+        metavar="N",
+        help="number of images to use, drawn with a fixed seed (default: all)",
+    )
     add(
         "--xxdeploy-model",
         metavar="NAME|FILE",
-        help="the Keras model that it was made from, to say which layer goes wrong first; "
-        "'source' builds what the manifest names",
+        help="the Keras model of the bundle, to find the first wrong layer; 'source' builds the model in the manifest",
     )
     add("--xxdeploy-weights", metavar="imagenet|sample|FILE", help="weights of --xxdeploy-model NAME")
-    add("--xxdeploy-key", metavar="FILE", help="public key with which it must be signed")
-    add("--xxdeploy-min-version", type=int, default=0, metavar="N", help="oldest signed version that is accepted")
-    add("--xxdeploy-card", metavar="FILE|BUNDLE", help="previous result card or bundle, for drift")
+    add("--xxdeploy-key", metavar="FILE", help="public key; the bundle must carry its signature")
+    add("--xxdeploy-min-version", type=int, default=0, metavar="N", help="lowest signed version to accept")
+    add("--xxdeploy-card", metavar="FILE|BUNDLE", help="earlier result card or bundle to compare with")
     add(
-        "--xxdeploy-beside", metavar="BUNDLE", help="bundle to time beside it (by default the float graph of the model)"
+        "--xxdeploy-beside",
+        metavar="BUNDLE",
+        help="bundle to compare the latency with (default: the float graph of the model)",
     )
-    add("--xxdeploy-budget", type=float, metavar="RATIO", help="most that it may take, in times of the one beside it")
-    add("--xxdeploy-min-agreement", type=float, metavar="SHARE", help="least share (0..1) of images with Keras' class")
+    add("--xxdeploy-budget", type=float, metavar="RATIO", help="highest latency, relative to --xxdeploy-beside")
+    add("--xxdeploy-min-agreement", type=float, metavar="SHARE", help="lowest share (0..1) of images with Keras' class")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line(
         "markers",
-        "xxdeploy(bundle=..., evaluation=..., model=..., ...): the bundle of the fixture xxdeploy_bundle, by the names "
-        "of the command line's options; also what `-m xxdeploy` picks",
+        "xxdeploy(bundle=..., evaluation=..., model=..., ...): the bundle of the fixture xxdeploy_bundle; its "
+        "arguments are named as the options of the command line; `-m xxdeploy` selects these tests",
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before -k and -m pick among them
+@pytest.hookimpl(tryfirst=True)  # before -k and -m select tests
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the checks of each bundle in front of the user's own tests."""
     checks = []
@@ -68,9 +75,9 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 @pytest.fixture
 def xxdeploy_bundle(request: pytest.FixtureRequest) -> Subject:
-    """Return the bundle of the marker ``xxdeploy``, or else of ``--xxdeploy-bundle``, ready to be checked.
+    """Return the bundle of the marker ``xxdeploy``, or of ``--xxdeploy-bundle``, as a ``Subject``.
 
-    ``.runtime`` predicts; ``.check_golden()``, ``.check_parity()`` and their siblings raise what is wrong.
+    ``.runtime`` predicts; ``.check_golden()``, ``.check_parity()`` and the other checks raise an error for a fault.
     """
     marker = request.node.get_closest_marker(MARKER)
     given = dict(marker.kwargs) if marker is not None else {}
@@ -78,10 +85,10 @@ def xxdeploy_bundle(request: pytest.FixtureRequest) -> Subject:
         given["bundle"] = marker.args[0]
     named = [given.pop("bundle")] if "bundle" in given else request.config.getoption("xxdeploy_bundle")
     if not named:
-        pytest.skip("no bundle is named: --xxdeploy-bundle, or the marker xxdeploy(bundle=...)")
+        pytest.skip("no bundle is given: add --xxdeploy-bundle, or the marker xxdeploy(bundle=...)")
     path = Path(named[0])
     if not path.is_absolute() and marker is not None and not path.exists():
-        path = request.path.parent / path  # as in the test file's own folder
+        path = request.path.parent / path  # relative to the test file
     return _subject(request.config, path, given)
 
 
@@ -99,25 +106,25 @@ class BundleCheck(pytest.Item):
         self._subject = subject
 
     def runtest(self) -> None:
-        """Run it; what it measured goes into the JUnit file as properties."""
+        """Run the check; its facts become properties in the JUnit file."""
         facts = getattr(self._subject.get(), f"check_{self.name}")()
         self.user_properties += [(f"xxdeploy-{key}", value) for key, value in facts.items()]
         told = "; ".join(f"{key} {value}" for key, value in facts.items())
         self.add_report_section("call", "xxdeploy", told)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Say what is wrong in the words of the error; a traceback only for a bug."""
+        """Return the text of an error of xxdeploy, or the traceback of a bug."""
         if isinstance(excinfo.value, XXDeployError):
             return excinfo.value.render()
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Name the bundle and the check."""
+        """Return the bundle and the check."""
         return self.path, None, self.nodeid
 
 
 class _Later:
-    """Opens the bundle when the first check runs, once for all of them; one that cannot be opened fails each."""
+    """A bundle that is opened when its first check runs, once for all checks; an error then fails each check."""
 
     def __init__(self, config: pytest.Config, bundle: Path) -> None:
         self._config, self._bundle = config, bundle
@@ -129,26 +136,23 @@ class _Later:
         return self._subject
 
 
-_NAMES = ("eval", "samples", "model", "weights", "key", "min_version", "card", "beside", "budget", "min_agreement")
-
-
 def _subject(config: pytest.Config, bundle: Path, given: dict[str, Any]) -> Subject:
-    from xxdeploy.pytest_plugin.subject import Subject
+    from xxdeploy.pytest_plugin.subject import Subject, SubjectOptions
 
-    asked = {name: config.getoption(f"xxdeploy_{name}") for name in _NAMES}
-    asked["evaluation"] = asked.pop("eval")
+    names = [field.name for field in fields(SubjectOptions)]
+    asked = {name: config.getoption(f"xxdeploy_{'eval' if name == 'evaluation' else name}") for name in names}
     unknown = sorted(set(given) - set(asked))
     if unknown:
         raise UsageError(
-            f"the marker xxdeploy has no {', '.join(unknown)}",
-            hint=f"it has bundle, {', '.join(asked)}",
+            f"the marker xxdeploy has no argument {', '.join(unknown)}",
+            hint=f"its arguments are bundle, {', '.join(asked)}",
             code="unknown-marker-name",
         )
-    return Subject(bundle, **{**asked, **given})
+    return Subject(bundle, SubjectOptions(**{**asked, **given}))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say in one line each what the checks of bundles found."""
+    """Print the facts of each check on one line."""
     lines = list(_lines(terminalreporter))
     if lines:
         terminalreporter.section("xxdeploy")

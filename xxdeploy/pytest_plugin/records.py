@@ -1,4 +1,4 @@
-"""What a bundle says of itself: its calibration record, and its card beside an earlier one."""
+"""Check a bundle's records: calibration and variants against the manifest, its card against an earlier one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ _RECORD = "calibration.json"
 
 
 def check_records(root: Path, manifest: Manifest) -> dict[str, str]:
-    """Compare ``calibration.json`` with what the manifest names, and each model file with its variant.
+    """Compare ``calibration.json`` with the manifest, and each model file with its variant.
 
     Raises
     ------
     VerificationError
-        ``stale-calibration``; ``swapped-variants``: a file is for another kind of processor than its variant.
+        ``stale-calibration``: the ranges are of another model, or of other images; ``swapped-variants``: a file is for
+        another kind of processor than its variant.
     """
     _check_variants(root, manifest)
     entry = next((entry for entry in manifest.files if entry.path == _RECORD), None)
@@ -29,22 +30,22 @@ def check_records(root: Path, manifest: Manifest) -> dict[str, str]:
     ranges = Ranges.from_json(read_entry(root, entry).decode("utf-8", "replace"))
     source, evidence = manifest.source, Evidence.from_json(manifest.evidence)
     images = None if evidence.calibration is None else evidence.calibration.data_sha256
-    for what, found, expected in (
-        # An equalized network has other weights, and so another digest, than the float graph.
+    for subject, actual, expected in (
+        # An equalized network has other weights than the float graph, and so another digest.
         ("model", ranges.model_digest, None if evidence.equalized else source.get("fp32_sha256")),
         ("images", ranges.data_digest, images),
     ):
-        if isinstance(expected, str) and found != expected:
+        if isinstance(expected, str) and actual != expected:
             raise VerificationError(
-                f"calibration: {_RECORD} is of other {what} ({found[:12]}…) than the manifest says ({expected[:12]}…)",
-                hint="the ranges were measured for something else: export the bundle again",
+                f"calibration: the {subject} of {_RECORD} is {actual[:12]}…, and {expected[:12]}… in the manifest",
+                hint="export the bundle again: its ranges were measured on another model or other images",
                 code="stale-calibration",
             )
     return {"calibration": f"{ranges.method}, {ranges.images} images, {len(ranges.ranges)} tensors"}
 
 
 def _check_variants(root: Path, manifest: Manifest) -> None:
-    """Layers that were found to overflow 16-bit sums may not be able to in the file for processors without VNNI."""
+    """Check that layers that overflow 16-bit sums are narrowed in the file for processors without VNNI."""
     verdicts = Evidence.from_json(manifest.evidence).processors
     narrowed = {layer for verdict in verdicts if verdict.cpu == "avx2" for layer in verdict.saturating_layers}
     if not narrowed or not any("vnni" in variant.requires for variant in manifest.variants):
@@ -56,11 +57,11 @@ def _check_variants(root: Path, manifest: Manifest) -> None:
     for variant in manifest.variants:
         if variant.precision != "int8" or variant.requires:
             continue
-        found = risky_layers(from_x86_file(OnnxModel(read_entry(root, entries[variant.model]))))
-        if layers := [layer for layer, count in found.items() if count and layer in narrowed]:
+        risky = risky_layers(from_x86_file(OnnxModel(read_entry(root, entries[variant.model]))))
+        if layers := [layer for layer, count in risky.items() if count and layer in narrowed]:
             raise VerificationError(
-                f"variant {variant.name}: the 16-bit sums of {variant.model} overflow without VNNI in {len(layers)} "
-                f"layers that were made to fit, first {layers[0]}: it is the file of another variant",
+                f"variant {variant.name}: {variant.model} is the file of another variant: without VNNI the 16-bit "
+                f"sums of {len(layers)} layers overflow, first {layers[0]}",
                 hint="export the bundle again",
                 code="swapped-variants",
             )
@@ -72,7 +73,7 @@ def check_drift(root: Path, manifest: Manifest, earlier: Path) -> dict[str, str]
     Raises
     ------
     VerificationError
-        ``drift``, naming each difference beyond the tolerances of ``pipeline.matrix_card``.
+        ``drift``, with the differences beyond the tolerances of ``batch.cards``.
     """
     from xxdeploy.batch.cards import card_differences, read_card
 
@@ -81,7 +82,7 @@ def check_drift(root: Path, manifest: Manifest, earlier: Path) -> dict[str, str]
     if differences:
         raise VerificationError(
             f"drift from {earlier.name}: " + "; ".join(differences[:6]),
-            hint="if the change is meant, keep the new card: `xxdeploy export` writes what it measured into the bundle",
+            hint="if the change is intended, use the new bundle or its card as the reference from now on",
             code="drift",
         )
     return {"card": f"as {earlier.name}"}

@@ -1,8 +1,9 @@
-"""A bundle under test: each check measures, raises what is wrong, and returns what it found in a few words."""
+"""A bundle under test: each check measures, raises an error for a fault, and returns its facts in a few words."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -20,50 +21,80 @@ from xxdeploy.runtime.selftest import read_golden, run_selftest
 
 if TYPE_CHECKING:
     from xxdeploy.datasets.images import ImageSet
-    from xxdeploy.diagnose.first_fault import Truth
+    from xxdeploy.diagnose.first_fault import Reference
 
 Facts = dict[str, str]
 _BATCH = 8
 _PARITY_IMAGES = 32
 
 
-class Subject:
-    """One bundle, and what it is tested with; parameters as the options of ``xxdeploy.pytest_plugin.plugin``.
+@dataclass(frozen=True, slots=True)
+class SubjectOptions:
+    """The tests of a bundle: the options of ``xxdeploy.pytest_plugin.plugin``, without ``--xxdeploy-``.
 
-    What a check needs is opened once, when the first asks for it. A check that lacks something (images, a model, a
-    budget) is skipped with the reason.
+    Raises
+    ------
+    UsageError
+        ``bad-budget``, ``bad-agreement``.
+    """
+
+    evaluation: str | os.PathLike[str] | None = None
+    samples: int | None = None
+    model: str | None = None
+    weights: str | None = None
+    key: str | None = None
+    min_version: int = 0
+    card: str | os.PathLike[str] | None = None
+    beside: str | os.PathLike[str] | None = None
+    budget: float | None = None
+    min_agreement: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and not self.budget > 0:
+            raise UsageError(
+                f"--xxdeploy-budget must be greater than 0, not {self.budget}",
+                hint="1.0 asks for the same speed as the other bundle",
+                code="bad-budget",
+            )
+        if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:
+            raise UsageError(
+                f"--xxdeploy-min-agreement must be in 0..1, not {self.min_agreement}",
+                hint="0.98 is 98 % of the images",
+                code="bad-agreement",
+            )
+
+
+_DEFAULTS = SubjectOptions()
+
+
+class Subject:
+    """A bundle under test.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the bundle. It is opened when the first check needs it.
+    options
+        The tests' options. A check that lacks an option (images, a model, a budget) is skipped with the reason.
+    reference
+        The Keras model of the bundle, if the caller has it already; otherwise ``options.model`` is built or loaded.
     """
 
     def __init__(
         self,
         bundle: str | os.PathLike[str],
+        options: SubjectOptions = _DEFAULTS,
         *,
-        evaluation: str | os.PathLike[str] | None = None,
-        samples: int | None = None,
-        model: str | None = None,
-        weights: str | None = None,
-        key: str | None = None,
-        min_version: int = 0,
-        card: str | os.PathLike[str] | None = None,
-        beside: str | os.PathLike[str] | None = None,
-        budget: float | None = None,
-        min_agreement: float | None = None,
+        reference: Reference | None = None,
     ) -> None:
-        if budget is not None and not budget > 0:
-            raise UsageError(f"a budget of {budget} times is none", hint="1.0 or less is faster", code="bad-budget")
-        if min_agreement is not None and not 0 <= min_agreement <= 1:
-            raise UsageError(f"{min_agreement} is no share of images", hint="0.98 for 98 %", code="bad-agreement")
         self.bundle = Path(bundle)
-        self.key, self.min_version = key, min_version
-        self.budget, self.min_agreement = budget, min_agreement
-        self._evaluation, self._samples = evaluation, samples
-        self._model, self._weights = model, weights
-        self._card, self._beside = card, beside
+        self.options = options
+        self._reference = reference
 
     @cached_property
     def runtime(self) -> Runtime:
         """The bundle, loaded."""
-        return load(self.bundle, key=self.key, min_version=self.min_version)
+        return load(self.bundle, key=self.options.key, min_version=self.options.min_version)
 
     @property
     def manifest(self) -> Manifest:
@@ -71,56 +102,56 @@ class Subject:
         return self.runtime.manifest
 
     @cached_property
-    def truth(self) -> Truth:
-        """The Keras model; skips where none is named."""
-        if self._model is None:
-            _skip("no Keras model is named: --xxdeploy-model NAME, FILE or source")
-        from xxdeploy.diagnose.first_fault import open_truth
+    def reference(self) -> Reference:
+        """The Keras model; skips the test if none is given."""
+        if self._reference is not None:
+            return self._reference
+        model = self.options.model
+        if model is None:
+            _skip("no Keras model is given: add --xxdeploy-model NAME, FILE or source")
+        from xxdeploy.diagnose.first_fault import open_reference
 
-        return open_truth(self.manifest, None if self._model == "source" else self._model, self._weights)
+        return open_reference(self.manifest, None if model == "source" else model, self.options.weights)
 
     @cached_property
     def images(self) -> ImageSet:
-        """The labeled images; skips where none are given."""
-        if self._evaluation is None:
-            _skip("no images are given: --xxdeploy-eval DIR")
+        """The labeled images; skips the test if none are given."""
+        if self.options.evaluation is None:
+            _skip("no images are given: add --xxdeploy-eval DIR")
         if self.manifest.task != "classification":
-            _skip("features have no classes")
+            _skip("the bundle returns features, which have no accuracy")
         from xxdeploy.datasets import open_images
         from xxdeploy.diagnose.verify_bundle import labels_of
 
-        found = open_images(Path(self._evaluation), labels=labels_of(self.runtime), require_labels=True)
-        return found if self._samples is None else found.sample(min(self._samples, len(found)))
+        images = open_images(Path(self.options.evaluation), labels=labels_of(self.runtime), require_labels=True)
+        samples = self.options.samples
+        return images if samples is None else images.sample(min(samples, len(images)))
 
     def check_hashes(self) -> Facts:
-        """Compare every file with the manifest, and where a key is given the manifest with its signature."""
+        """Compare each file with the manifest, and the manifest with its signature if a key is given."""
         from xxdeploy.bundle.folder import check_bundle
 
-        manifest = check_bundle(self.bundle, trust(self.key, self.min_version))
+        manifest = check_bundle(self.bundle, trust(self.options.key, self.options.min_version))
         facts = {"files": str(len(manifest.files))}
         return facts if self.runtime.version is None else {**facts, "version": str(self.runtime.version)}
 
     def check_records(self) -> Facts:
-        """Compare what the bundle says of its calibration with the graph that it says it was made from.
-
-        Raises
-        ------
-        VerificationError
-            ``stale-calibration``: ranges of another model, or of other images than the evidence names.
-        """
+        """Compare the calibration record and the variants with the manifest. Errors as ``records.check_records``."""
         from xxdeploy.pytest_plugin.records import check_records
 
         return check_records(self.runtime.root, self.manifest)
 
     def check_golden(self) -> Facts:
-        """Run the golden pairs of every variant that this processor runs. ``VerificationError`` ``golden-mismatch``."""
+        """Run the golden pairs of each variant for this processor. ``VerificationError`` ``golden-mismatch``."""
         from xxdeploy.diagnose.explain import explain_golden
 
         tests = []
         for variant in self.manifest.variants:
             if variant.name != self.runtime.variant.name and not _runs(self.runtime, variant.name):
                 continue
-            session = load(self.bundle, variant=variant.name, key=self.key, min_version=self.min_version).session
+            session = load(
+                self.bundle, variant=variant.name, key=self.options.key, min_version=self.options.min_version
+            ).session
             try:
                 tests.append(run_selftest(session, self.runtime.root, self.manifest, variant))
             except VerificationError as error:
@@ -129,19 +160,19 @@ class Subject:
         return {test.variant: f"{test.max_abs:.1e} (allowed {test.tolerance:.1e})" for test in tests}
 
     def check_parity(self) -> Facts:
-        """Compare every stage with Keras, layer by layer. Errors as ``pipeline.places.check_places``."""
-        from xxdeploy.diagnose.first_fault import check_places
+        """Compare each stage with Keras, layer by layer. Errors as ``first_fault.check_stages``."""
+        from xxdeploy.diagnose.first_fault import check_stages
 
-        truth = self.truth
-        found = check_places(self.runtime.root, self.manifest, truth, self._pictures(), drawn=self._evaluation is None)
-        return {each.candidate: f"{each.max_abs:.1e}" for each in found if each.optimized}
+        root, drawn = self.runtime.root, self.options.evaluation is None
+        parities = check_stages(root, self.manifest, self.reference, self._parity_batches(), drawn=drawn)
+        return {parity.candidate: f"{parity.max_abs:.1e}" for parity in parities if parity.optimized}
 
     def check_agreement(self) -> Facts:
         """Compare classes with the float graph's on the images. ``VerificationError`` ``agreement``."""
         from xxdeploy.diagnose.measures import check_agreement
 
         images = self.images
-        return check_agreement(self.runtime, self.truth, images, self.min_agreement)
+        return check_agreement(self.runtime, self.reference, images, self.options.min_agreement)
 
     def check_accuracy(self) -> Facts:
         """Compare top-1 with the bundle's record. ``VerificationError`` ``accuracy-below-card``."""
@@ -150,38 +181,37 @@ class Subject:
         return check_accuracy(self.runtime, self.images)
 
     def check_latency(self) -> Facts:
-        """Time it beside another bundle or the float graph, in turns. ``VerificationError`` ``over-budget``."""
-        if self.budget is None:
-            _skip("no budget is given: --xxdeploy-budget RATIO")
+        """Compare the latency with another bundle or the float graph. ``VerificationError`` ``over-budget``."""
+        if self.options.budget is None:
+            _skip("no budget is given: add --xxdeploy-budget RATIO")
         from xxdeploy.diagnose.measures import check_latency
         from xxdeploy.runtime.engines.ort import OrtSession
 
-        beside = (
-            load(self._beside).session if self._beside else OrtSession(self.truth.fp32.to_bytes(), name="onnx-fp32")
-        )
-        return check_latency(self.runtime, beside, self.budget)
+        beside = self.options.beside
+        other = load(beside).session if beside else OrtSession(self.reference.fp32.to_bytes(), name="onnx-fp32")
+        return check_latency(self.runtime, other, self.options.budget)
 
     def check_drift(self) -> Facts:
         """Compare the bundle with an earlier card or bundle. ``VerificationError`` ``drift``."""
-        if self._card is None:
-            _skip("no earlier card is given: --xxdeploy-card FILE")
+        if self.options.card is None:
+            _skip("no earlier card is given: add --xxdeploy-card FILE")
         from xxdeploy.pytest_plugin.records import check_drift
 
-        return check_drift(self.runtime.root, self.manifest, Path(self._card))
+        return check_drift(self.runtime.root, self.manifest, Path(self.options.card))
 
-    def _pictures(self) -> list[NDArray[np.float32]]:
-        """Batches for parity: a few of the images, else the golden ones, preprocessed as the Keras model asks."""
-        preprocess = self.truth.preprocess or self.manifest.preprocess
-        if self._evaluation is not None:
+    def _parity_batches(self) -> list[NDArray[np.float32]]:
+        """Return batches for parity: some of the images, or the golden images, preprocessed for the Keras model."""
+        preprocess = self.reference.preprocess or self.manifest.preprocess
+        if self.options.evaluation is not None:
             from xxdeploy.datasets import open_images
 
-            every = open_images(Path(self._evaluation))
+            every = open_images(Path(self.options.evaluation))
             return list(every.sample(min(_PARITY_IMAGES, len(every))).batches(preprocess, _BATCH))
         inputs = read_golden(self.runtime.root, self.manifest, self.runtime.variant)[0]
         return [preprocess.normalize(inputs)]
 
     def read(self, path: str) -> bytes:
-        """Return a file of the bundle, its hash compared."""
+        """Return a file of the bundle after a check of its hash."""
         entry = next(entry for entry in self.manifest.files if entry.path == path)
         return read_entry(self.runtime.root, entry)
 
@@ -189,7 +219,7 @@ class Subject:
 def _runs(runtime: Runtime, name: str) -> bool:
     from xxdeploy.runtime.cpu import cpu_features
 
-    variant = next(each for each in runtime.manifest.variants if each.name == name)
+    variant = next(variant for variant in runtime.manifest.variants if variant.name == name)
     return cpu_features().issuperset(variant.requires)
 
 

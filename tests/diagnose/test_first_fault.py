@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xxdeploy.diagnose.first_fault import check_places, open_truth
+from xxdeploy.diagnose.first_fault import check_stages, open_reference
 from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.runtime.bundle.files import open_bundle
 
@@ -36,5 +36,5 @@ def test_every_file_of_a_bundle(mode: str, tmp_path: Path, images: Path) -> None
     assert {"int8", "int8-arm"} <= {variant.name for variant in manifest.variants}
     pictures = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
     batches = [manifest.preprocess.normalize(pictures)]
-    parities = check_places(root, manifest, open_truth(manifest, str(saved)), batches, drawn=True)
+    parities = check_stages(root, manifest, open_reference(manifest, str(saved)), batches, drawn=True)
     assert any("int8" in each.candidate for each in parities)
