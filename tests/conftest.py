@@ -6,10 +6,14 @@ import importlib.metadata
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
+
+if TYPE_CHECKING:
+    from xxdeploy.exporter import ExportOptions, ExportResult
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -49,6 +53,32 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index in range(10):
         _draw(root / "labelled" / f"class-{index}", 2, 100 + index)
     return root
+
+
+@pytest.fixture(scope="session")
+def lenet_options(images: Path) -> ExportOptions:
+    """INT8 LeNet with random weights, for every kind of processor, with labeled images."""
+    from xxdeploy.exporter import ExportOptions
+
+    return ExportOptions.of("int8", weights="none", calibration=images / "plain", evaluation=images / "labelled")
+
+
+@pytest.fixture(scope="session")
+def lenet_export(lenet_options: ExportOptions, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    """The export of ``lenet_options``, made once: copy the bundle before you change it."""
+    from xxdeploy.exporter import export
+    from xxdeploy.models.catalog import find
+
+    folder = tmp_path_factory.mktemp("lenet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        return export(find("lenet"), lenet_options, folder / "lenet-int8")
+
+
+@pytest.fixture(scope="session")
+def lenet_bundle(lenet_export: ExportResult) -> Path:
+    """The bundle of ``lenet_export``."""
+    return lenet_export.bundle
 
 
 @pytest.fixture

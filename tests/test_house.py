@@ -43,7 +43,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     # every build parses a network first
     "engine/network.py": "engine/test_build.py",
     # exporter
-    #
+    "exporter/result.py": "exporter/test_pipeline.py",
     #
     # lowering
     #

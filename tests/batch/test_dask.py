@@ -19,8 +19,7 @@ from xxdeploy.batch.jobs import Job
 from xxdeploy.batch.records import JobRecord
 from xxdeploy.batch.run import run_jobs
 from xxdeploy.datasets import Labels, open_images
-from xxdeploy.datasets.batch_size import EVALUATION_BATCH
-from xxdeploy.datasets.images import ImageSet
+from xxdeploy.datasets.images import EVALUATION_BATCH, ImageSet
 from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.errors import BundleError, UsageError, VerificationError
 from xxdeploy.results import Accuracy, Progress

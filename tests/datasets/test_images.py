@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from xxdeploy.datasets import ImageSet, open_images, overlap
+from xxdeploy.datasets.images import batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.runtime.image.preprocess import Preprocess
@@ -182,3 +183,11 @@ def test_what_is_left_keeps_its_labels(images: ImageSet) -> None:
     rest = labeled.apart_from(ImageSet(images.root, images.files[1:3]))
     assert rest is not None
     assert rest.labels == (4, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("most", "size", "batch"),
+    [(8, 32, 8), (8, 224, 8), (8, 299, 4), (8, 331, 3), (16, 224, 16), (16, 331, 7), (8, 1024, 2)],
+)
+def test_larger_images_make_smaller_batches(most: int, size: int, batch: int) -> None:
+    assert batch_that_fits(most, size, size) == batch

@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,7 @@ from bundle_contents import contents, without_report
 from xxdeploy import verify
 from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.errors import BundleError, MissingDependencyError, UsageError, VerificationError
-from xxdeploy.exporter import ExportOptions, export
-from xxdeploy.exporter import stages as prove
+from xxdeploy.exporter import ExportOptions, ExportResult, export, stages
 from xxdeploy.models.catalog import find
 from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.results import Progress
@@ -25,13 +25,14 @@ LENET = find("lenet")
 
 
 @pytest.fixture
-def plan(images: Path) -> ExportOptions:
-    return ExportOptions.of("int8", weights="none", calibration=images / "plain", evaluation=images / "labelled")
+def plan(lenet_options: ExportOptions) -> ExportOptions:
+    return lenet_options
 
 
-def test_an_export_is_proven_complete_and_repeatable(plan: ExportOptions, images: Path, tmp_path: Path) -> None:
-    seen: list[Progress] = []
-    result = export(LENET, plan, tmp_path / "one", on_progress=seen.append)
+def test_an_export_is_proven_complete_and_repeatable(
+    plan: ExportOptions, lenet_export: ExportResult, images: Path, tmp_path: Path
+) -> None:
+    result = lenet_export
     # Nothing can be judged with random weights: every kind of processor gets a file of its own.
     assert [row.runner for row in result.rows] == ["keras", "onnx-fp32", "onnx-int8", "onnx-int8-avx2"]
     assert all(row.latency_p50_ms for row in result.rows)
@@ -46,11 +47,11 @@ def test_an_export_is_proven_complete_and_repeatable(plan: ExportOptions, images
     ]  # fmt: skip
     assert [rung.name for rung in result.rungs] == ["plain"]
     assert all(parity.max_abs < 1e-6 for parity in result.parities[:2])
+    seen: list[Progress] = []
+    export(LENET, plan, tmp_path / "again", on_progress=seen.append)
+    assert without_report(result.bundle) == without_report(tmp_path / "again")
     assert {"build", "calibrate", "accuracy keras", "accuracy onnx-int8", "write"} <= {event.step for event in seen}
     assert max(event.done for event in seen if event.step == "calibrate") == 20
-
-    export(LENET, plan, tmp_path / "two")
-    assert without_report(tmp_path / "one") == without_report(tmp_path / "two")
 
     evidence = result.bundle / "manifest.json"
     assert str(images) not in evidence.read_text()  # nothing about this machine's folders
@@ -63,11 +64,8 @@ def test_an_export_is_proven_complete_and_repeatable(plan: ExportOptions, images
     assert len(load(result.bundle).predict(picture)) == 5
 
 
-def test_every_processor_picks_its_file_and_every_file_passes_its_golden_pairs(
-    plan: ExportOptions, tmp_path: Path
-) -> None:
-    bundle = export(LENET, plan, tmp_path / "all").bundle
-    manifest = load(bundle).manifest
+def test_every_processor_picks_its_file_and_every_file_passes_its_golden_pairs(lenet_bundle: Path) -> None:
+    manifest = load(lenet_bundle).manifest
     for features, name in (
         ({"vnni", "avx2"}, "int8"),
         ({"avx2"}, "int8-avx2"),
@@ -83,7 +81,7 @@ def test_every_processor_picks_its_file_and_every_file_passes_its_golden_pairs(
     assert golden["int8"] == golden["int8-arm"] == "golden/outputs.npy"  # the same integers, the same answers
     assert golden["int8-avx2"] == "golden/outputs-avx2.npy"
     for variant in manifest.variants:
-        assert load(bundle, variant=variant.name, selftest=True).variant == variant
+        assert load(lenet_bundle, variant=variant.name, selftest=True).variant == variant
 
 
 @pytest.mark.parametrize(("cpu", "name"), [("vnni", "int8"), ("avx2", "int8-avx2"), ("arm", "int8-arm")])
@@ -151,7 +149,7 @@ def test_features_have_no_classes(images: Path, tmp_path: Path) -> None:
 def test_a_stage_outside_its_tolerance_leaves_nothing(
     plan: ExportOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prove, "EXACT_PROBABILITIES", Tolerance("report it", max_abs=1e-12))
+    monkeypatch.setattr(stages, "EXACT_PROBABILITIES", Tolerance("report it", max_abs=1e-12))
     with pytest.raises(VerificationError) as caught:
         export(LENET, plan, tmp_path / "out")
     assert caught.value.code == "parity"
@@ -159,9 +157,9 @@ def test_a_stage_outside_its_tolerance_leaves_nothing(
 
 
 def test_a_lost_point_leaves_the_old_bundle(
-    plan: ExportOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: ExportOptions, lenet_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export(LENET, plan, tmp_path / "out")
+    shutil.copytree(lenet_bundle, tmp_path / "out")
     before = contents(tmp_path / "out")
 
     def judge_paired(*outputs: Any, **more: Any) -> Comparison:
@@ -169,7 +167,7 @@ def test_a_lost_point_leaves_the_old_bundle(
         lost = change_from_counts(0, 9, found.images) if found.candidate == "onnx-int8" else found.change
         return replace(found, right=(10, 1), change=lost)
 
-    monkeypatch.setattr(prove, "judge_paired", judge_paired)
+    monkeypatch.setattr(stages, "judge_paired", judge_paired)
     with pytest.raises(VerificationError) as caught:
         export(LENET, plan.changed(max_drop=1.0, force=True), tmp_path / "out")
     assert caught.value.code == "accuracy-drop"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from bundle_contents import without_report
-from PIL import Image
 
 from xxdeploy.cli import main
 from xxdeploy.exporter import ExportOptions
@@ -17,8 +16,7 @@ from xxdeploy.exporter.inputs import catalog_inputs
 from xxdeploy.exporter.precision import Lowered
 from xxdeploy.exporter.report_data import command_of, measured
 from xxdeploy.models.catalog import find
-from xxdeploy.report.draw import data_uri
-from xxdeploy.results import Accuracy, ModelFile
+from xxdeploy.results import Accuracy
 
 LENET = find("lenet")
 
@@ -89,31 +87,3 @@ def test_images_that_changed_class_are_shown_and_counted(images: Path) -> None:
     )  # fmt: skip
     assert without.sheet == ()
     assert [each.picture for each in without.changed] == ["", ""]
-
-
-def test_a_picture_that_is_gone_is_left_out(tmp_path: Path) -> None:
-    assert data_uri(tmp_path / "gone.png", 64) == ""
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
-    assert data_uri(tmp_path / "broken.png", 64) == ""
-    Image.effect_noise((2000, 2000), 90).save(tmp_path / "large.png")
-    assert len(data_uri(tmp_path / "large.png", 64)) < 6000
-
-
-def test_stages_share_what_they_compute(images: Path) -> None:
-    from xxdeploy.onnxmodel.model import OnnxModel
-
-    fp32, int8 = OnnxModel(b"a"), OnnxModel(b"b")
-    pixels = OnnxModel(b"d")  # what ships for x86 takes the picture's bytes, and answers the same
-    files = (ModelFile("int8-arm", OnnxModel(b"c"), "s", ("arm",), int8), ModelFile("int8", pixels, "s", (), int8))
-    assert list(Lowered(files).stages(fp32)) == ["onnx-fp32", "onnx-int8"]
-
-
-def test_a_file_on_pixels_names_the_stage_and_not_the_arm_file_that_shares_its_answers() -> None:
-    from xxdeploy.onnxmodel.model import OnnxModel
-
-    fp32, scaled, pixels, arm = (OnnxModel(bytes([number])) for number in range(4))
-    files = (
-        ModelFile("int8-arm", arm, "static-w8c-a8i", ("arm",), scaled),
-        ModelFile("int8", pixels, "static-w8c-a8", (), scaled),
-    )
-    assert Lowered(files).stages(fp32) == {"onnx-fp32": fp32, "onnx-int8": scaled}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from xxdeploy.cli import main
 from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.engine import Batch, EngineOptions
 from xxdeploy.errors import BundleError, MissingDependencyError, UsageError
-from xxdeploy.exporter import ExportOptions, export
+from xxdeploy.exporter import ExportOptions, ExportResult, export
 from xxdeploy.exporter import trt_engine as device
 from xxdeploy.exporter.trt_engine import build_from_bundle, make_engine
 from xxdeploy.models.catalog import find
@@ -38,9 +39,18 @@ RTX = {"target": "tensorrt-rtx", "gpu": "sm86,sm89", "batch": "1,2,4"}
 PLAN = ExportOptions.of("int8", weights="sample", **RTX)
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    """The export of ``PLAN``, made once: copy the bundle before you change it."""
+    folder = tmp_path_factory.mktemp("engine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        return export(LENET, PLAN, folder / "lenet")
+
+
 @rtx
-def test_the_bundle_carries_an_engine_and_the_graph_that_it_is_made_of(tmp_path: Path) -> None:
-    result = export(LENET, PLAN, tmp_path / "lenet")
+def test_the_bundle_carries_an_engine_and_the_graph_that_it_is_made_of(exported: ExportResult, tmp_path: Path) -> None:
+    result = exported
     said = result.sentences[-1]
     assert "tensorrt-rtx" in said
     assert "sm86, sm89, batches of 1 to 4" in said
@@ -95,8 +105,8 @@ def test_an_asymmetric_recipe_is_refused(tmp_path: Path) -> None:
 
 
 @rtx
-def test_a_cache_of_an_older_tensorrt_gives_the_ranges(tmp_path: Path) -> None:
-    first = export(LENET, PLAN, tmp_path / "a").bundle
+def test_a_cache_of_an_older_tensorrt_gives_the_ranges(exported: ExportResult, tmp_path: Path) -> None:
+    first = exported.bundle
     ranges = Ranges.from_json((first / "calibration.json").read_text()).ranges
     lines = [f"{name}: {struct.pack('>f', max(-low, high) / 127).hex()}" for name, (low, high) in ranges.items()]
     cache = tmp_path / "calibration.cache"
@@ -152,8 +162,10 @@ def test_an_engine_that_runs_here_is_a_stage(wrong: bool, tmp_path: Path, monkey
 
 
 @rtx
-def test_the_engine_of_a_bundle_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = export(LENET, PLAN, tmp_path / "b").bundle
+def test_the_engine_of_a_bundle_is_found(
+    exported: ExportResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(shutil.copytree(exported.bundle, tmp_path / "b"))
     gpu = Device()
     monkeypatch.setattr(trt, "import_library", lambda *_: library(FakeEngine(gpu)))
     monkeypatch.setattr(trt, "CudaDevice", lambda: gpu)
@@ -178,8 +190,10 @@ def test_the_engine_of_a_bundle_is_found(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @rtx
-def test_tune_offers_the_engine_and_takes_it_only_if_it_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = export(LENET, PLAN, tmp_path / "b").bundle
+def test_tune_offers_the_engine_and_takes_it_only_if_it_works(
+    exported: ExportResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = Path(shutil.copytree(exported.bundle, tmp_path / "b"))
 
     def opened(root: Path, _manifest: object, **_: object) -> Any:
         assert root == bundle.resolve()

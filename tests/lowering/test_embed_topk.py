@@ -61,13 +61,13 @@ def test_what_cannot_be_taken(count: int, classes: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_bundle_of_it_predicts_and_tests_itself_in_every_engine(tmp_path: Path, images: Path) -> None:
-    plan = ExportOptions.of("int8", weights="sample", top_k=3)
-    bundle = export(find("lenet"), plan, tmp_path / "top").bundle
-    whole = export(find("lenet"), ExportOptions.of("int8", weights="sample"), tmp_path / "whole").bundle
+def test_a_bundle_of_it_predicts_and_tests_itself_in_every_engine(
+    tmp_path: Path, images: Path, lenet_options: ExportOptions, lenet_bundle: Path
+) -> None:
+    bundle = export(find("lenet"), lenet_options.changed(top_k=3), tmp_path / "top").bundle
     picture = next((images / "plain").iterdir())
     for engine in installed_engines():
         runtime = load(bundle, engine=engine, tuning="off", selftest=True)
-        wanted = load(whole, engine=engine, tuning="off").predict(picture, top=3)
+        wanted = load(lenet_bundle, engine=engine, tuning="off").predict(picture, top=3)
         assert runtime.predict(picture, top=3) == wanted
         assert len(runtime.predict(picture, top=10)) == 10

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from xxdeploy.report.draw import bars, interval, strips
+import pytest
+from PIL import Image
+
+from xxdeploy.report.draw import bars, data_uri, interval, strips
 
 
 def test_the_largest_bar_fills_the_row() -> None:
@@ -29,3 +32,11 @@ def test_dots_lie_on_one_axis() -> None:
     assert slow["at"] - fast["at"] == pytest.approx(100 * 1.30103 / 3.06, abs=0.1)
     assert [tick["text"] for tick in found["ticks"]] == ["1", "10", "100", "1000"]
     assert strips([])["rows"] == []
+
+
+def test_a_picture_that_is_gone_is_left_out(tmp_path: Path) -> None:
+    assert data_uri(tmp_path / "gone.png", 64) == ""
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    assert data_uri(tmp_path / "broken.png", 64) == ""
+    Image.effect_noise((2000, 2000), 90).save(tmp_path / "large.png")
+    assert len(data_uri(tmp_path / "large.png", 64)) < 6000

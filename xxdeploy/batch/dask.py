@@ -17,8 +17,7 @@ from xxdeploy.batch.jobs import Job
 from xxdeploy.batch.process import COMMAND, Ended, run_job
 from xxdeploy.batch.records import manifest_digest
 from xxdeploy.batch.run import Resources
-from xxdeploy.datasets.batch_size import EVALUATION_BATCH
-from xxdeploy.datasets.images import ImageSet
+from xxdeploy.datasets.images import EVALUATION_BATCH, ImageSet
 from xxdeploy.errors import EngineError, UsageError, VerificationError
 from xxdeploy.optional import extra
 from xxdeploy.results import Accuracy, OnProgress, Progress

@@ -16,6 +16,12 @@ from xxdeploy.errors import UsageError
 if TYPE_CHECKING:
     from xxdeploy.runtime.image.preprocess import Preprocess
 
+CALIBRATION_BATCH = 8
+"""Images that are read and preprocessed together where a graph runs them one by one."""
+EVALUATION_BATCH = 16
+"""Images that go through a network together where only its outputs are of interest."""
+_USUAL_PIXELS = 224 * 224
+
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
@@ -187,3 +193,11 @@ def _chance(seed: int, name: str) -> float:
     """Return a number in 0..1 that depends on seed and name only."""
     digest = hashlib.sha256(f"{seed}:{name}".encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def batch_that_fits(most: int, height: int, width: int) -> int:
+    """Return the batch size for images of that size: ``most``, or fewer of large images, at least 2.
+
+    The tensors of NASNetLarge take a gigabyte for eight of its images, 331 pixels a side.
+    """
+    return max(2, min(most, most * _USUAL_PIXELS // (height * width)))

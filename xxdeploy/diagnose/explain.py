@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.datasets.batch_size import EVALUATION_BATCH
+from xxdeploy.datasets.images import EVALUATION_BATCH
 from xxdeploy.runtime import Runtime
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.engines.session import Session

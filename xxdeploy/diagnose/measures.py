@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xxdeploy.datasets.batch_size import EVALUATION_BATCH
+from xxdeploy.datasets.images import EVALUATION_BATCH
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter.stages import FromPixels, measure_latency
 from xxdeploy.results import Evidence

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.datasets import ImageSet, open_images, recipe_from
-from xxdeploy.datasets.batch_size import CALIBRATION_BATCH, batch_that_fits
+from xxdeploy.datasets.images import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.datasets import ImageSet, Labels, imagenet_labels, open_images
-from xxdeploy.datasets.batch_size import EVALUATION_BATCH
+from xxdeploy.datasets.images import EVALUATION_BATCH
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.result import TableRow, VerifyResult
 from xxdeploy.results import Accuracy, OnProgress

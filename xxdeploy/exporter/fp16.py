@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.datasets.batch_size import CALIBRATION_BATCH, batch_that_fits
+from xxdeploy.datasets.images import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.precision import Lowered
 from xxdeploy.onnxmodel.model import OnnxModel

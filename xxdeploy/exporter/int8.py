@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xxdeploy.datasets import ImageSet
-from xxdeploy.datasets.batch_size import EVALUATION_BATCH, batch_that_fits
+from xxdeploy.datasets.images import EVALUATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, int8_variants
 from xxdeploy.exporter.inputs import Inputs

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.datasets import ImageSet
-from xxdeploy.datasets.batch_size import CALIBRATION_BATCH, batch_that_fits
+from xxdeploy.datasets.images import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.files import cache_folder

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xxdeploy.datasets.batch_size import batch_that_fits
+from xxdeploy.datasets.images import batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.inputs import Inputs, catalog_inputs, gather, resize_of
 from xxdeploy.exporter.options import ExportOptions

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.datasets.batch_size import EVALUATION_BATCH, batch_that_fits
+from xxdeploy.datasets.images import EVALUATION_BATCH, batch_that_fits
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.options import ExportOptions
