@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 
 from xxdeploy.cli import main
-from xxdeploy.doctor import checkup
-from xxdeploy.doctor.checkup import check_up
+from xxdeploy.doctor.checkup import check_up, engine_states
 
 Capture = pytest.CaptureFixture[str]
 Install = Callable[[str, str], None]
 
 
-def states() -> dict[str, str]:
-    return {library.name: library.state for library in check_up().libraries}
+def states(**options: float) -> dict[str, str]:
+    return {library.name: library.state for library in check_up(**options).libraries}
 
 
 @pytest.mark.parametrize(
@@ -40,14 +39,13 @@ def test_a_broken_library_does_not_break_the_doctor(machine: Install, source: st
     assert found.pop("onnx").startswith(state)
     assert set(found.values()) == {"ok"}
     (warning,) = check_up().warnings
-    assert warning.message.startswith(f"onnx is installed but does not work: {state}")
+    assert warning.message.startswith(f"onnx is installed, but its import fails: {state}")
     assert "pip install 'xxdeploy[export]'" in warning.hint
 
 
-def test_an_import_that_hangs(machine: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_that_hangs(machine: Install) -> None:
     machine("onnx", "import time; time.sleep(60)")
-    monkeypatch.setattr(checkup, "_TIMEOUT", 2.0)
-    found = states()
+    found = states(timeout=2.0)
     assert found.pop("onnx") == "importing it took more than 2 s"
     assert set(found.values()) == {"ok"}
 
@@ -101,3 +99,21 @@ def test_a_cache_that_cannot_be_written(machine: Install, monkeypatch: pytest.Mo
     monkeypatch.setattr("os.access", lambda *_: False)
     (warning,) = check_up().warnings
     assert warning.message.startswith(f"Keras cannot write its cache in {tmp_path / 'keras'}")
+
+
+def test_there_is_a_sentence_on_each_kind() -> None:
+    said = engine_states()
+    assert len(said) == 2
+    assert "tensorrt" in said[0]
+    assert "tensorrt-rtx" in said[1] or "tensorrt_rtx" in said[1]
+
+
+def test_a_library_that_kills_python_is_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tensorrt.py").write_text("import os; os._exit(9)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert engine_states() == ("Python died with status 9 while asking",)
+
+
+def test_an_interpreter_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    assert engine_states()[0].startswith("unknown: ")

@@ -1,1 +1,1 @@
-"""What works on this machine."""
+"""Check which parts of xxdeploy work on this machine."""

@@ -1,4 +1,4 @@
-"""What ``xxdeploy doctor`` finds out about a machine. Nothing here fails on a broken library."""
+"""The checks of ``xxdeploy doctor``. A broken library is a finding, never an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xxdeploy import __version__
 from xxdeploy.doctor import probe
 from xxdeploy.files import child_python
 
-_TIMEOUT = 120.0  # seconds for all imports; TensorFlow takes 4 on two cores, a cold disk ten times that
+TIMEOUT = 120.0  # seconds for all imports; TensorFlow takes 4 on two cores, and ten times that from a cold disk
 
 # Module and the extra that brings it. onnxruntime comes as one of several distributions.
 LIBRARIES: Mapping[str, str] = {
@@ -35,7 +35,7 @@ LIBRARIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """One library: ``state`` is ``ok``, ``missing``, or what is wrong with it; ``extra`` brings it."""
+    """One library: ``state`` is ``ok``, ``missing`` or an error; the extra ``extra`` installs it."""
 
     name: str
     version: str
@@ -45,7 +45,7 @@ class Library:
 
 @dataclass(frozen=True, slots=True)
 class Warning:
-    """Something that will not work as expected, and the way out."""
+    """A problem and its remedy."""
 
     message: str
     hint: str
@@ -53,7 +53,7 @@ class Warning:
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """All that was found.
+    """All findings.
 
     ``engines`` has a sentence on each kind of TensorRT, ``providers`` on what ONNX Runtime runs on; ``weights`` are
     the files of weights in Keras' cache, ``keras_home``.
@@ -72,12 +72,12 @@ class Checkup:
     warnings: tuple[Warning, ...]
 
 
-def check_up() -> Checkup:
-    """Look at Python, the processor, the libraries and Keras' cache."""
-    found = dict(_probe(list(LIBRARIES)))
+def check_up(*, timeout: float = TIMEOUT) -> Checkup:
+    """Check Python, the processor, the libraries and Keras' cache; ``timeout`` is in seconds for each child process."""
+    facts = dict(_probe(list(LIBRARIES), timeout))
     keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     libraries = tuple(
-        Library(name, str(found[name].get("version", "")), str(found[name]["error"] or "ok"), extra)
+        Library(name, str(facts[name].get("version", "")), str(facts[name]["error"] or "ok"), extra)
         for name, extra in LIBRARIES.items()
     )
     return Checkup(
@@ -87,16 +87,16 @@ def check_up() -> Checkup:
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         cpu_features=_cpu_features(),
         libraries=libraries,
-        providers=("cpu: works", *_providers()) if found["onnxruntime"]["error"] is None else (),
-        engines=_engines(),
+        providers=("cpu: works", *_providers(timeout)) if facts["onnxruntime"]["error"] is None else (),
+        engines=engine_states(timeout),
         keras_home=keras_home,
         weights=_weights(keras_home),
         warnings=tuple(_warnings(libraries, keras_home)),
     )
 
 
-def _probe(modules: Sequence[str]) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """Import each module in a child process; where the child dies, go on after the module that killed it."""
+def _probe(modules: Sequence[str], timeout: float) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """Import the modules in a child process; if a module kills it, continue with the next in another child."""
     waiting = list(modules)
     while waiting:
         command, environment = child_python(str(probe.__file__), *waiting, TF_CPP_MIN_LOG_LEVEL="3")
@@ -107,14 +107,14 @@ def _probe(modules: Sequence[str]) -> Iterator[tuple[str, Mapping[str, object]]]
                 text=True,
                 errors="replace",
                 env=environment,
-                timeout=_TIMEOUT,
+                timeout=timeout,
                 check=False,
             )
             output, end = child.stdout, f"Python died with status {child.returncode} while importing it"
         except subprocess.TimeoutExpired as error:
             raw = error.stdout or b""
             output = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
-            end = f"importing it took more than {_TIMEOUT:.0f} s"
+            end = f"importing it took more than {timeout:.0f} s"
         except OSError as error:
             output, end = "", f"cannot start {sys.executable}: {error}"
         for line in output.splitlines():
@@ -128,7 +128,7 @@ def _probe(modules: Sequence[str]) -> Iterator[tuple[str, Mapping[str, object]]]
 
 
 def _facts(line: str) -> dict[str, object] | None:
-    """Read a line of the probe; a library may have printed lines of its own between them."""
+    """Parse a line of the probe; return None for a line printed by a library."""
     try:
         value = json.loads(line)
     except ValueError:
@@ -136,23 +136,26 @@ def _facts(line: str) -> dict[str, object] | None:
     return value if isinstance(value, dict) and "module" in value and "error" in value else None
 
 
-def _engines() -> tuple[str, ...]:
-    """Let a child process say what TensorRT can do here: a driver of the wrong version may end it."""
-    return _asked("from xxdeploy.engine.library import MODULES, explain\nfor target in MODULES: print(explain(target))")
+def engine_states(timeout: float = TIMEOUT) -> tuple[str, ...]:
+    """Return a sentence on each kind of TensorRT from a child process, which a driver of a wrong version may kill."""
+    return _asked(
+        "from xxdeploy.engine.library import MODULES, explain\nfor target in MODULES: print(explain(target))", timeout
+    )
 
 
-def _providers() -> tuple[str, ...]:
-    """Let a child process try ONNX Runtime's providers for GPUs: what a wheel lists need not work."""
+def _providers(timeout: float) -> tuple[str, ...]:
+    """Try ONNX Runtime's GPU providers in a child process: a provider listed by the wheel may not work."""
     return _asked(
         "import onnxruntime\n"
         "from xxdeploy.runtime.engines.providers import probe_providers\n"
         "note = 'experimental: never run on a card'\n"
-        "for each in probe_providers(onnxruntime): print(f'{each.name} ({note}): {each.problem or \"works\"}')"
+        "for probe in probe_providers(onnxruntime): print(f'{probe.name} ({note}): {probe.problem or \"works\"}')",
+        timeout,
     )
 
 
-def _asked(code: str) -> tuple[str, ...]:
-    """Return the lines that a child process prints."""
+def _asked(code: str, timeout: float) -> tuple[str, ...]:
+    """Run code in a child process and return the lines that it prints."""
     command, environment = child_python("-c", code)
     try:
         child = subprocess.run(
@@ -161,7 +164,7 @@ def _asked(code: str) -> tuple[str, ...]:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_TIMEOUT,
+            timeout=timeout,
             check=False,
         )
     except (subprocess.TimeoutExpired, OSError) as error:
@@ -175,7 +178,7 @@ def _cpu_features() -> tuple[str, ...]:
         from xxdeploy.runtime.cpu import cpu_features
 
         return tuple(sorted(cpu_features()))
-    except Exception as error:  # noqa: BLE001 - a doctor who faints helps nobody
+    except Exception as error:  # noqa: BLE001 - a finding, not an error
         return (f"unknown ({error})",)
 
 
@@ -200,24 +203,24 @@ def _warnings(libraries: Sequence[Library], keras_home: Path) -> Iterator[Warnin
     if len(runtimes) > 1:
         keep = "onnxruntime-gpu" if "onnxruntime-gpu" in runtimes else runtimes[0]
         yield Warning(
-            f"{' and '.join(runtimes)} are both installed, and own the same folder: which one runs is chance",
+            f"{' and '.join(runtimes)} are both installed into the same folder, so it is undefined which one runs",
             f"pip uninstall -y {' '.join(runtimes)} && pip install --no-deps {keep}",
         )
     for library in libraries:
         if library.state not in ("ok", "missing"):
             yield Warning(
-                f"{library.name} is installed but does not work: {library.state}",
-                f"reinstall it, or try a fresh environment: pip install 'xxdeploy[{library.extra}]'",
+                f"{library.name} is installed, but its import fails: {library.state}",
+                f"reinstall it, or use a fresh environment: pip install 'xxdeploy[{library.extra}]'",
             )
     if not _writable(keras_home):
         yield Warning(
             f"Keras cannot write its cache in {keras_home}, so ImageNet weights cannot be downloaded",
-            "set KERAS_HOME to a folder of your own",
+            "set KERAS_HOME to a folder that you can write to",
         )
 
 
 def _writable(folder: Path) -> bool:
-    """Whether ``folder``, or the nearest folder above it that exists, can be written."""
+    """Return whether ``folder``, or its nearest existing parent, is writable."""
     for place in (folder, *folder.absolute().parents):
         if place.exists():
             return os.access(place, os.W_OK)

@@ -1,7 +1,7 @@
-"""Imports the modules named as arguments, in a process of its own, and prints a JSON line about each.
+"""Import the modules given as arguments, and print a JSON line on each.
 
-A library that is broken may end the process it is imported into; `xxdeploy.doctor.checkup` survives that and goes on
-with the next module. Run as a file, so it imports nothing of the package.
+A broken library may end the process, so ``xxdeploy.doctor.checkup`` runs this file as a child process. It imports
+nothing of the package.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def probe(name: str) -> dict[str, object]:
         facts: dict[str, object] = {"module": name, "version": _version(name, module), "error": None}
     except ModuleNotFoundError as error:
         return {"module": name, "error": "missing" if error.name == name else f"needs {error.name}, which is missing"}
-    except BaseException as error:  # noqa: BLE001 - whatever a broken library raises, the doctor lives on
+    except BaseException as error:  # noqa: BLE001 - a broken library may raise anything
         return {"module": name, "error": f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"}
     return facts
 
