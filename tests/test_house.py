@@ -15,8 +15,8 @@ PRODUCT = ROOT / "xxdeploy"
 MOST_LINES, SMALL_LINES, SMALL_SHARE, MOST_MODULES, MOST_CODE, MOST_PARAMETERS = 400, 60, 0.2, 20, 60, 8
 TESTED_ELSEWHERE: dict[str, str] = {
     # root
-    #
-    #
+    # starts the command line, in a process of its own
+    "__main__.py": "cli/test_main.py",
     # batch
     #
     #

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import tiny_bundle
+from codes import code_of
 
 from xxdeploy.bundle.pack import pack
 from xxdeploy.diagnose.sensitivity import RECORD, find_sensitivity
-from xxdeploy.errors import BundleError, UsageError, XXDeployError
+from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.results import LayerNoise, Progress, noise_to_json
 
@@ -29,12 +30,6 @@ def fp32(tmp_path: Path) -> Path:
     return tiny_bundle.make(tmp_path / "tiny")
 
 
-def code_of(path: Path, calibration: Path | None = None, **options: str) -> str:
-    with pytest.raises(XXDeployError) as caught:
-        find_sensitivity(path, calibration, **options)  # type: ignore[arg-type]  # the options are all strings
-    return caught.value.code
-
-
 def test_a_float_bundle_is_measured(fp32: Path, images: Path) -> None:
     reports: list[Progress] = []
     found = find_sensitivity(fp32, images / "plain", samples=12, method="minmax", on_progress=reports.append)
@@ -52,7 +47,7 @@ def test_a_float_file_is_the_same_once_its_preprocessing_is_said(fp32: Path, ima
     other = find_sensitivity(fp32 / "model.onnx", images / "plain", method="minmax", preprocess="none")
     assert bundle == file
     assert bundle.layers != other.layers
-    assert code_of(fp32 / "model.onnx", images / "plain") == "preprocess-missing"
+    assert code_of(find_sensitivity, fp32 / "model.onnx", images / "plain") == "preprocess-missing"
 
 
 def test_a_recipe_says_how_many_and_which_method(fp32: Path, images: Path, tmp_path: Path) -> None:
@@ -71,10 +66,10 @@ def test_the_record_of_an_int8_bundle(tmp_path: Path) -> None:
 
 
 def test_a_damaged_record(tmp_path: Path) -> None:
-    assert code_of(int8_bundle(tmp_path / "b", b"{}")) == "damaged-sensitivity"
+    assert code_of(find_sensitivity, int8_bundle(tmp_path / "b", b"{}")) == "damaged-sensitivity"
     changed = int8_bundle(tmp_path / "c", noise_to_json(LAYERS).encode())
     (changed / RECORD).write_bytes(b" " * len(noise_to_json(LAYERS)))
-    assert code_of(changed) == "file-hash"
+    assert code_of(find_sensitivity, changed) == "file-hash"
 
 
 def test_what_has_no_float_network(tmp_path: Path, images: Path) -> None:
@@ -90,12 +85,12 @@ def test_what_has_no_float_network(tmp_path: Path, images: Path) -> None:
 
 
 def test_what_is_missing_or_too_much(fp32: Path, images: Path, tmp_path: Path) -> None:
-    assert code_of(fp32) == "calibration-missing"
-    assert code_of(fp32 / "model.onnx") == "calibration-missing"
-    assert code_of(fp32, images / "plain", preprocess="tf") == "sensitivity-options"
-    assert code_of(fp32, images / "plain", resize="crop") == "sensitivity-options"
-    assert code_of(fp32, tmp_path / "nothing") == "no-recipe"
-    assert code_of(tmp_path / "missing.onnx", images / "plain", preprocess="tf") == "unreadable-file"
+    assert code_of(find_sensitivity, fp32) == "calibration-missing"
+    assert code_of(find_sensitivity, fp32 / "model.onnx") == "calibration-missing"
+    assert code_of(find_sensitivity, fp32, images / "plain", preprocess="tf") == "sensitivity-options"
+    assert code_of(find_sensitivity, fp32, images / "plain", resize="crop") == "sensitivity-options"
+    assert code_of(find_sensitivity, fp32, tmp_path / "nothing") == "no-recipe"
+    assert code_of(find_sensitivity, tmp_path / "missing.onnx", images / "plain", preprocess="tf") == "unreadable-file"
 
 
 @pytest.mark.parametrize("shape", [("n", 3, 8, 8), ("n", "h", "w", 3), ("n", 12)])
@@ -107,7 +102,7 @@ def test_a_file_without_an_image_input(fp32: Path, images: Path, tmp_path: Path,
         dims.add(**({"dim_param": size} if isinstance(size, str) else {"dim_value": size}))
     path = tmp_path / "other.onnx"
     path.write_bytes(proto.SerializeToString())
-    assert code_of(path, images / "plain", preprocess="tf") == "no-image-input"
+    assert code_of(find_sensitivity, path, images / "plain", preprocess="tf") == "no-image-input"
 
 
 def test_a_damaged_bundle_is_not_measured(fp32: Path, images: Path) -> None:

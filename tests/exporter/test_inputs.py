@@ -1,17 +1,14 @@
 from pathlib import Path
 
-import pytest
+from codes import code_of
 
-from xxdeploy.errors import UsageError
 from xxdeploy.exporter.inputs import DEFAULT_SAMPLES, catalog_inputs
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import find
 
 
-def code_of(precision: str = "fp32", **options: object) -> str:
-    with pytest.raises(UsageError) as caught:
-        catalog_inputs(find("lenet"), ExportOptions.of(precision, weights="none", **options))
-    return caught.value.code
+def refused(precision: str = "fp32", **options: object) -> str:
+    return code_of(catalog_inputs, find("lenet"), ExportOptions.of(precision, weights="none", **options))
 
 
 def test_the_plan_is_followed_to_images_labels_and_preprocessing(images: Path) -> None:
@@ -74,12 +71,12 @@ def test_what_cannot_be_done_is_said_before_any_work(images: Path, tmp_path: Pat
     plain, labeled = images / "plain", images / "labelled"
     ten = tmp_path / "two.txt"
     ten.write_text("cat\ndog\n")
-    assert code_of("int8") == "calibration-missing"
-    assert code_of("int8", calibration=plain, samples=21) == "too-few-images"
-    assert code_of("int8", calibration=labeled, evaluation=labeled) == "overlap"
-    assert code_of(labels=ten) == "labels-count"
-    assert code_of(max_drop=1.0) == "max-drop-without-eval"
-    assert code_of(no_top=True, evaluation=labeled) == "features-evaluation"
-    assert code_of("int8", no_top=True, calibration=plain, min_agreement=98.0) == "features-evaluation"
-    assert code_of("int8", no_top=True, calibration=plain, max_drop=1.0) == "features-evaluation"
-    assert code_of("int8", calibration=tmp_path / "absent") == "no-recipe"
+    assert refused("int8") == "calibration-missing"
+    assert refused("int8", calibration=plain, samples=21) == "too-few-images"
+    assert refused("int8", calibration=labeled, evaluation=labeled) == "overlap"
+    assert refused(labels=ten) == "labels-count"
+    assert refused(max_drop=1.0) == "max-drop-without-eval"
+    assert refused(no_top=True, evaluation=labeled) == "features-evaluation"
+    assert refused("int8", no_top=True, calibration=plain, min_agreement=98.0) == "features-evaluation"
+    assert refused("int8", no_top=True, calibration=plain, max_drop=1.0) == "features-evaluation"
+    assert refused("int8", calibration=tmp_path / "absent") == "no-recipe"

@@ -25,7 +25,7 @@ def nested() -> Any:
     return user_nets.net(lambda _, x: backbone(x / 255.0))
 
 
-def code_of(model: Any, layer: str | None, **options: Any) -> tuple[str, str]:
+def refusal(model: Any, layer: str | None, **options: Any) -> tuple[str, str]:
     with pytest.raises(UsageError) as caught:
         prepare_model(model, output_layer=layer, **options)
     return caught.value.code, caught.value.hint
@@ -65,9 +65,9 @@ def test_an_operation_can_be_the_output(nested: Any) -> None:
 
 
 def test_layers_that_are_not_there_or_not_one(nested: Any) -> None:
-    code, hint = code_of(nested, "backbone/stm")
+    code, hint = refusal(nested, "backbone/stm")
     assert (code, hint.startswith("did you mean backbone/stem")) == ("unknown-layer", True)
-    code, hint = code_of(nested, "xyz")
+    code, hint = refusal(nested, "xyz")
     assert code == "unknown-layer"
     assert "head" in hint
     keras = load_keras()
@@ -75,8 +75,8 @@ def test_layers_that_are_not_there_or_not_one(nested: Any) -> None:
     twice = keras.layers.Conv2D(3, 1, name="twice")
     halves = keras.ops.split(twice(twice(image)), 2, axis=1)
     model = keras.Model(image, keras.layers.Concatenate(name="last")(halves))
-    assert code_of(model, "twice")[0] == "shared-layer"
-    assert code_of(model, "split")[0] == "shared-layer"
+    assert refusal(model, "twice")[0] == "shared-layer"
+    assert refusal(model, "split")[0] == "shared-layer"
 
 
 def test_a_name_in_two_models_needs_its_path() -> None:
@@ -85,7 +85,7 @@ def test_a_name_in_two_models_needs_its_path() -> None:
         keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(3, 1, name="c")], name=name) for name in "ab"
     ]
     model = user_nets.net(lambda _, x: parts[1](parts[0](x)))
-    code, hint = code_of(model, "c")
+    code, hint = refusal(model, "c")
     assert (code, hint) == ("unknown-layer", "did you mean a/c, b/c?")
     assert prepare_model(model, output_layer="b/c").model.output_shape == (None, 16, 16, 3)
 
@@ -124,7 +124,7 @@ def test_a_task_decides_what_several_outputs_are() -> None:
     model = several(("embedding", 2, None), ("kind", 3, "softmax"))
     assert [each.classes for each in prepare_model(model, task="classification").outputs] == [2, 3]
     assert [each.classes for each in prepare_model(model, task="features").outputs] == [None, None]
-    assert code_of(several(("a", 1, None), ("b", 1, "relu")), None, task="classification")[0] == "not-a-classifier"
+    assert refusal(several(("a", 1, None), ("b", 1, "relu")), None, task="classification")[0] == "not-a-classifier"
 
 
 def test_one_of_several_outputs_can_be_chosen() -> None:
@@ -181,7 +181,7 @@ def test_classes_that_are_judged_by_themselves_are_said_to_be() -> None:
 def test_features_cannot_be_classified() -> None:
     model = user_nets.net(lambda _, x: x, end="relu")
     assert prepare_model(model).task == "features"
-    assert code_of(model, None, task="classification")[0] == "not-a-classifier"
+    assert refusal(model, None, task="classification")[0] == "not-a-classifier"
 
 
 def test_inputs_and_outputs_in_lists_and_dictionaries() -> None:
@@ -205,7 +205,7 @@ def test_a_model_that_is_written_as_a_class() -> None:
             return self.dense(self.flat(x))
 
     model = Own()
-    code, _ = code_of(model, None)
+    code, _ = refusal(model, None)
     assert code == "not-an-image"
     images = np.random.default_rng(0).uniform(0, 1, (2, 4, 4, 3)).astype(np.float32)
     expected = np.asarray(model(images))
