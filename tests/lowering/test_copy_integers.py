@@ -71,9 +71,9 @@ def test_an_output_of_the_graph_keeps_its_pair() -> None:
     g (float[n, 3, 9, 9] x) => (float[n, 5, 9, 9] y, float[n, 8, 9, 9] a)
     {{ a = Conv(x, w)  b = Conv(x, v)  {SUMS} }}"""
     network = parse(text, arrays)
-    found = calibrate(network, batches(data()), data_digest="d")
-    same = {**found.ranges, "a": (-9.0, 9.0), "b": (-9.0, 9.0), "both": (-9.0, 9.0)}
-    before = quantize(network, replace(found, ranges=same), scheme("static-w8c-a8"))
+    calibrated = calibrate(network, batches(data()), data_digest="d")
+    same = {**calibrated.ranges, "a": (-9.0, 9.0), "b": (-9.0, 9.0), "both": (-9.0, 9.0)}
+    before = quantize(network, replace(calibrated, ranges=same), scheme("static-w8c-a8"))
     after = copy_integers(before)
     assert ops(after)["QuantizeLinear"] == ops(before)["QuantizeLinear"] - 1
     np.testing.assert_array_equal(run(after, data()), run(before, data()))

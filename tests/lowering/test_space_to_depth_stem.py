@@ -42,9 +42,9 @@ def on_pixels(
     model = parse(text, {name: array.astype(np.float32) for name, array in arrays.items()})
     model, _ = optimize(model, [lambda graph: shift_input(graph, STEP / 2)])
     images = rng.uniform(-1, 1, (4, size, size, colors)).astype(np.float32)
-    found = calibrate(model, batches(images), data_digest="d")
-    grid = {**found.ranges, CENTERED: (-127 * STEP, 128 * STEP)}
-    return take_uint8_input(quantize(model, replace(found, ranges=grid), scheme("static-w8c-a8")), STEP, CENTER)
+    calibrated = calibrate(model, batches(images), data_digest="d")
+    grid = {**calibrated.ranges, CENTERED: (-127 * STEP, 128 * STEP)}
+    return take_uint8_input(quantize(model, replace(calibrated, ranges=grid), scheme("static-w8c-a8")), STEP, CENTER)
 
 
 def pictures(size: int = 16, colors: int = 3) -> np.ndarray:
@@ -58,8 +58,8 @@ def test_the_answers_are_the_same_bit_for_bit(optimize: bool, behind: str) -> No
     made = space_to_depth_stem(model)
     assert made is not model
     assert ops(made)["Reshape"] == 2
-    found = run(made, pictures(), optimize=optimize)
-    np.testing.assert_array_equal(found, run(model, pictures(), optimize=optimize))
+    outputs = run(made, pictures(), optimize=optimize)
+    np.testing.assert_array_equal(outputs, run(model, pictures(), optimize=optimize))
 
 
 @pytest.mark.parametrize(

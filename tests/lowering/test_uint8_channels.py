@@ -40,9 +40,9 @@ def quantized(mode: str, pads: str = PADS[1], name: str = "static-w8c-a8", *, si
     model = parse(text, {key: array.astype(np.float32) for key, array in arrays.items()})
     model, records = optimize(model, [lambda graph: center_pixels(graph, grid_of(mode))])
     assert records[0].facts["changed"] == 1
-    found = calibrate(model, batches(Preprocess(16, 16, mode=mode).normalize(pictures())), data_digest="d")
-    ranges = {**found.ranges, CENTERED: (-float(MIDDLE), 255.0 - MIDDLE)}
-    return quantize(model, replace(found, ranges=ranges), replace(scheme(name), signed=signed))
+    calibrated = calibrate(model, batches(Preprocess(16, 16, mode=mode).normalize(pictures())), data_digest="d")
+    ranges = {**calibrated.ranges, CENTERED: (-float(MIDDLE), 255.0 - MIDDLE)}
+    return quantize(model, replace(calibrated, ranges=ranges), replace(scheme(name), signed=signed))
 
 
 def pictures() -> np.ndarray:

@@ -44,9 +44,9 @@ def int8(mode: str = "tf", name: str = "static-w8c-a8") -> tuple[OnnxModel, Onnx
     if mode == "tf":
         model, _ = optimize(model, [lambda graph: shift_input(graph, STEP / 2)])
     images = Preprocess(16, 16, mode=mode).normalize(pictures())
-    found = calibrate(model, batches(images), data_digest="d")
+    calibrated = calibrate(model, batches(images), data_digest="d")
     image, span = (CENTERED, (-127 * STEP, 128 * STEP)) if mode == "tf" else ("image", (0.0, 255.0))
-    return model, quantize(model, replace(found, ranges={**found.ranges, image: span}), scheme(name))
+    return model, quantize(model, replace(calibrated, ranges={**calibrated.ranges, image: span}), scheme(name))
 
 
 @pytest.mark.parametrize(("mode", "grid"), [("tf", (STEP, CENTER)), ("none", (1.0, 0.0))])

@@ -37,9 +37,9 @@ def quantized() -> OnnxModel:
     rng = np.random.default_rng(0)
     model = parse(TEXT, {name: rng.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()})
     model, _ = optimize(model, [lambda graph: shift_input(graph, STEP / 2)])
-    found = calibrate(model, batches(Preprocess(16, 16).normalize(pictures())), data_digest="d")
-    ranges = {**found.ranges, CENTERED: (-127 * STEP, 128 * STEP)}
-    return quantize(model, replace(found, ranges=ranges), scheme("static-w8c-a8"))
+    calibrated = calibrate(model, batches(Preprocess(16, 16).normalize(pictures())), data_digest="d")
+    ranges = {**calibrated.ranges, CENTERED: (-127 * STEP, 128 * STEP)}
+    return quantize(model, replace(calibrated, ranges=ranges), scheme("static-w8c-a8"))
 
 
 def pictures() -> np.ndarray:

@@ -83,8 +83,8 @@ def test_openvino_gets_its_own_operator_back() -> None:
     assert session.output_name == "y"
     batch = np.random.default_rng(0).normal(size=(3, 7, 5, 4)).astype(np.float32)
     for count in (1, 3):
-        found = session.run(batch[:count])
-        assert np.allclose(found, OrtSession(result.before.to_bytes()).run(batch[:count]), atol=1e-5)
+        outputs = session.run(batch[:count])
+        assert np.allclose(outputs, OrtSession(result.before.to_bytes()).run(batch[:count]), atol=1e-5)
 
 
 @pytest.mark.parametrize(

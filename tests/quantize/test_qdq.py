@@ -256,7 +256,7 @@ def test_relu_and_pad_of_what_others_read_too_move_integers(tmp_path: Path, name
     if name == "static-w8c-a8":
         assert count["QuantizeLinear"] == count["DequantizeLinear"] == 1  # the image, and the output
         assert (count["Clip"], count["Relu"], count["Pad"]) == (1, 0, 1)
-    found = run(quantized, data)
-    np.testing.assert_array_equal(found, run(quantized, data, optimize=False))
+    outputs = run(quantized, data)
+    np.testing.assert_array_equal(outputs, run(quantized, data, optimize=False))
     wanted = run(network, data)
-    np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).max())
+    np.testing.assert_allclose(outputs, wanted, atol=0.03 * np.abs(wanted).max())

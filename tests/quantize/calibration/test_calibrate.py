@@ -33,39 +33,39 @@ def copy_network() -> OnnxModel:
 @pytest.mark.parametrize("size", [1, 3, 16])
 def test_minmax_is_exact_for_any_batches(size: int) -> None:
     data = np.random.default_rng(0).standard_normal((16, 1, 5, 5)).astype(np.float32)
-    found = calibrate(copy_network(), batches(data, size), data_digest="d")
-    assert found.ranges == {"x": (data.min(), data.max()), "y": (2 * data.min(), 2 * data.max())}
+    calibrated = calibrate(copy_network(), batches(data, size), data_digest="d")
+    assert calibrated.ranges == {"x": (data.min(), data.max()), "y": (2 * data.min(), 2 * data.max())}
 
 
 @pytest.mark.parametrize("percent", [90, 99, 99.9, 100])
 def test_percentile_leaves_the_same_share_out_on_either_side(percent: float) -> None:
     data = np.random.default_rng(1).standard_normal((40, 1, 50, 50)).astype(np.float32)
     data[:, 0, 0, 0] *= 30
-    found = calibrate(copy_network(), batches(data), method=f"percentile-{percent}", data_digest="d")
+    calibrated = calibrate(copy_network(), batches(data), method=f"percentile-{percent}", data_digest="d")
     expected = np.quantile(data, [0.5 - percent / 200, 0.5 + percent / 200])
-    np.testing.assert_allclose(found.ranges["x"], expected, atol=2 * np.abs(data).max() / 2048)
-    np.testing.assert_allclose(found.ranges["y"], 2 * expected, atol=4 * np.abs(data).max() / 2048)
+    np.testing.assert_allclose(calibrated.ranges["x"], expected, atol=2 * np.abs(data).max() / 2048)
+    np.testing.assert_allclose(calibrated.ranges["y"], 2 * expected, atol=4 * np.abs(data).max() / 2048)
 
 
 def test_percentile_does_not_depend_on_order_or_batches(model: OnnxModel) -> None:
     data = images(12)
-    found = calibrate(model, batches(data, 5), method="percentile-99.5", data_digest="d")
+    calibrated = calibrate(model, batches(data, 5), method="percentile-99.5", data_digest="d")
     again = calibrate(model, batches(data[::-1], 2), method="percentile-99.5", data_digest="d")
-    assert found == again
-    assert found.method == "percentile-99.5"
+    assert calibrated == again
+    assert calibrated.method == "percentile-99.5"
 
 
 def test_the_record(model: OnnxModel) -> None:
     seen: list[Progress] = []
-    found = calibrate(model, batches(images(6)), data_digest="digest of the images", on_progress=seen.append)
-    assert (found.model_digest, found.data_digest) == (model.digest, "digest of the images")
-    assert (found.method, found.images) == ("minmax", 6)
+    calibrated = calibrate(model, batches(images(6)), data_digest="digest of the images", on_progress=seen.append)
+    assert (calibrated.model_digest, calibrated.data_digest) == (model.digest, "digest of the images")
+    assert (calibrated.method, calibrated.images) == ("minmax", 6)
     assert seen == [Progress("calibrate", done) for done in range(1, 7)]
     calibrate(model, batches(images(2)), data_digest="d", total=2, on_progress=seen.append)
     assert seen[-1] == Progress("calibrate", 2, 2)
-    assert found.ranges["stem6"][0] == 0
-    assert found.ranges["stem6"][1] <= 6
-    assert "logits" not in found.ranges
+    assert calibrated.ranges["stem6"][0] == 0
+    assert calibrated.ranges["stem6"][1] <= 6
+    assert "logits" not in calibrated.ranges
 
 
 def test_memory_does_not_grow_with_the_images() -> None:
@@ -122,8 +122,8 @@ def test_dead_channels_and_a_silent_tensor(method: str) -> None:
 
 
 def test_constant_and_silent_tensors() -> None:
-    found = calibrate(copy_network(), batches(np.zeros((3, 1, 4, 4), np.float32)), data_digest="d")
-    assert found.ranges == {"x": (0, 0), "y": (0, 0)}
+    calibrated = calibrate(copy_network(), batches(np.zeros((3, 1, 4, 4), np.float32)), data_digest="d")
+    assert calibrated.ranges == {"x": (0, 0), "y": (0, 0)}
     constant = batches(np.full((3, 1, 4, 4), 0.5, np.float32))
     for method in EVERY:
         low, high = calibrate(copy_network(), constant, method=method, data_digest="d").ranges["y"]

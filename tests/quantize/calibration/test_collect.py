@@ -33,24 +33,24 @@ def test_counts_do_not_depend_on_the_order() -> None:
 @pytest.mark.parametrize("largest", [0.51, 1.0, 6.0, 1e-20, 3e20, 3e38, 1e-44])
 def test_half_of_the_bins_are_used_on_the_longer_side(largest: float) -> None:
     for sign in (1, -1):
-        found = measure(np.array([0.0, sign * largest], np.float32))
-        filled = np.flatnonzero(found.counts) - BINS
-        assert found.counts.sum() == 2
+        distribution = measure(np.array([0.0, sign * largest], np.float32))
+        filled = np.flatnonzero(distribution.counts) - BINS
+        assert distribution.counts.sum() == 2
         if largest > 1e-30:  # denormals share a bin with zero
             assert BINS // 2 <= np.abs(filled).max() <= BINS
 
 
 def test_values_on_edges_belong_to_the_bin_above() -> None:
-    found = measure(np.array([-1, -0.5, 0, 0.5, 1], np.float32))
-    assert (found.width, found.zeros) == (2 / BINS, 1)
-    np.testing.assert_array_equal(np.flatnonzero(found.counts), BINS + np.arange(-2, 3) * BINS // 4)
+    distribution = measure(np.array([-1, -0.5, 0, 0.5, 1], np.float32))
+    assert (distribution.width, distribution.zeros) == (2 / BINS, 1)
+    np.testing.assert_array_equal(np.flatnonzero(distribution.counts), BINS + np.arange(-2, 3) * BINS // 4)
 
 
 def test_large_tensors_are_sampled_evenly() -> None:
-    found = measure(np.linspace(-1, 1, 50 * SAMPLE, dtype=np.float32).reshape(2, 5, 5, -1))
-    assert SAMPLE / 2 < found.counts.sum() <= SAMPLE
-    below = np.cumsum(found.counts) / found.counts.sum()
-    np.testing.assert_allclose(below, np.clip(found.edges[1:] / 2 + 0.5, 0, 1), atol=2e-3)
+    distribution = measure(np.linspace(-1, 1, 50 * SAMPLE, dtype=np.float32).reshape(2, 5, 5, -1))
+    assert SAMPLE / 2 < distribution.counts.sum() <= SAMPLE
+    below = np.cumsum(distribution.counts) / distribution.counts.sum()
+    np.testing.assert_allclose(below, np.clip(distribution.edges[1:] / 2 + 0.5, 0, 1), atol=2e-3)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -63,10 +63,10 @@ def test_broken_values_show_and_stay(value: float) -> None:
 
 def test_the_moving_average_weighs_later_images_more() -> None:
     lows, highs = np.random.default_rng(0).uniform((-2, 1), (-1, 5), (30, 2)).astype(np.float32).T
-    found = merged([np.array(pair, np.float32) for pair in zip(lows, highs, strict=True)])
+    distribution = merged([np.array(pair, np.float32) for pair in zip(lows, highs, strict=True)])
     weights = DECAY ** np.arange(29, -1, -1.0)
-    assert found.moving_low == pytest.approx(np.average(lows, weights=weights))
-    assert found.moving_high == pytest.approx(np.average(highs, weights=weights))
+    assert distribution.moving_low == pytest.approx(np.average(lows, weights=weights))
+    assert distribution.moving_high == pytest.approx(np.average(highs, weights=weights))
 
 
 def test_merging_is_associative() -> None:

@@ -29,12 +29,12 @@ def cache(path: Path, ranges: Mapping[str, tuple[float, float]]) -> Path:
 
 def test_a_cache_gives_the_model_that_its_ranges_give(tmp_path: Path) -> None:
     model, known = residual(), measured()
-    found = given_ranges(cache(tmp_path / "old.cache", known.ranges), model)
-    assert (found.method, found.model_digest) == ("tensorrt-EntropyCalibration2", model.digest)
+    given = given_ranges(cache(tmp_path / "old.cache", known.ranges), model)
+    assert (given.method, given.model_digest) == ("tensorrt-EntropyCalibration2", model.digest)
     scheme = Scheme(signed=True, symmetric=True)
-    assert quantize_for_tensorrt(model, found, scheme).size == quantize_for_tensorrt(model, known, scheme).size
+    assert quantize_for_tensorrt(model, given, scheme).size == quantize_for_tensorrt(model, known, scheme).size
     for name, (low, high) in known.ranges.items():
-        assert found.ranges[name][1] == pytest.approx(max(abs(low), abs(high)), rel=1e-6)
+        assert given.ranges[name][1] == pytest.approx(max(abs(low), abs(high)), rel=1e-6)
 
 
 def test_a_cache_of_another_graph_is_refused(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ class Watched:
 def test_as_many_at_a_time_as_fit(memory: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     observer: Any = Watched()
-    found = map_images(observer, IMAGES, lambda tensors: float(tensors["x"].max()), memory=memory)
-    assert list(found) == list(range(7))
+    answers = map_images(observer, IMAGES, lambda tensors: float(tensors["x"].max()), memory=memory)
+    assert list(answers) == list(range(7))
     assert observer.most <= most
     if most > 1:
         assert observer.most > 1

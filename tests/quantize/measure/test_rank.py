@@ -70,15 +70,15 @@ def test_the_work_is_bounded_and_reported() -> None:
         built.append(scheme)
         return quantize(model, ranges, scheme)
 
-    found = rank_layers(
+    gains = rank_layers(
         model, ranges, U8S8, batches(images(16)), trials=5, images=5, build=build, on_progress=reports.append
     )
     assert built[0] == U8S8
     assert len(built) == 6  # the network as it is, and five trials
     assert len({scheme.float_layers for scheme in built}) == 6
-    assert {frozenset(each.layers) for each in found} <= {scheme.float_layers for scheme in built[1:]}
+    assert {frozenset(each.layers) for each in gains} <= {scheme.float_layers for scheme in built[1:]}
     assert reports == [Progress("rank layers", done, 5) for done in range(1, 6)]
-    worth = [each.gain_db / len(each.layers) for each in found]
+    worth = [each.gain_db / len(each.layers) for each in gains]
     assert worth == sorted(worth, reverse=True)
     assert all(value > 0 for value in worth)
 
@@ -86,9 +86,9 @@ def test_the_work_is_bounded_and_reported() -> None:
 def test_layers_that_are_in_float_already_are_not_tried() -> None:
     model = outlier(weights=40)
     mixed = replace(U8S8, float_layers=frozenset({"bad"}))
-    found = rank_layers(model, ranges_of(model), mixed, batches(images(4)))
-    assert found
-    assert all("bad" not in each.layers for each in found)
+    gains = rank_layers(model, ranges_of(model), mixed, batches(images(4)))
+    assert gains
+    assert all("bad" not in each.layers for each in gains)
 
 
 def test_only_the_first_images_count() -> None:
@@ -101,8 +101,8 @@ def test_only_the_first_images_count() -> None:
 
 def test_a_dead_layer_is_worth_nothing_alone() -> None:
     model = outlier(dead=True)
-    found = rank_layers(model, ranges_of(model), U8S8, batches(images(4)))
-    assert ("bad",) not in [each.layers for each in found]
+    gains = rank_layers(model, ranges_of(model), U8S8, batches(images(4)))
+    assert ("bad",) not in [each.layers for each in gains]
 
 
 def test_no_images() -> None:

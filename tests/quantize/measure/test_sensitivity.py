@@ -27,7 +27,7 @@ def test_each_figure_against_numpy() -> None:
     model, data = residual(), images(8, seed=9)
     ranges = ranges_of(model)
     integer = quantize(model, ranges, U8S8)
-    found = by_layer(layer_noise(model, ranges, U8S8, batches(data)))["wide"]
+    noises = by_layer(layer_noise(model, ranges, U8S8, batches(data)))["wide"]
     graph, whole = Graph(model), Graph(integer)
     values = Observer(graph, ["down", "wide6"]).run(data)
     arrays = {name: value.astype(np.float64) for name, value in whole.arrays.items()}
@@ -49,36 +49,36 @@ def test_each_figure_against_numpy() -> None:
         ratio = decibels(float((y**2).sum()), float(((y - other) ** 2).sum()))
         return pytest.approx(ratio, abs=0.05)
 
-    assert found.sqnr_db == expected(rounded(layer(xq, wq, bq), "wide6"))
-    assert found.weights_db == expected(layer(x, wq, bq))
-    assert found.input_db == expected(layer(xq, w, b))
-    assert found.output_db == expected(rounded(y, "wide6"))
+    assert noises.sqnr_db == expected(rounded(layer(xq, wq, bq), "wide6"))
+    assert noises.weights_db == expected(layer(x, wq, bq))
+    assert noises.input_db == expected(layer(xq, w, b))
+    assert noises.output_db == expected(rounded(y, "wide6"))
     there = Observer(whole, ["wide6_dequantized"]).run(data)["wide6_dequantized"]
-    assert found.accumulated_db == expected(there.astype(np.float64))
+    assert noises.accumulated_db == expected(there.astype(np.float64))
 
 
 def test_every_integer_layer_is_there_the_worst_first() -> None:
     model = residual()
-    found = layer_noise(model, ranges_of(model), U8S8, batches(images(4)))
-    assert {each.layer: each.operator for each in found} == {
+    noises = layer_noise(model, ranges_of(model), U8S8, batches(images(4)))
+    assert {each.layer: each.operator for each in noises} == {
         "stem": "Conv", "wide": "Conv", "deep": "Conv", "thin": "Conv", "grouped": "Conv", "logits": "Gemm",
         "sum": "Add", "both": "Concat", "mean": "GlobalAveragePool",
     }  # fmt: skip
-    ratios = [each.sqnr_db for each in found]
+    ratios = [each.sqnr_db for each in noises]
     assert None not in ratios
     assert ratios == sorted(ratios, key=lambda ratio: ratio or 0)
-    layers = by_layer(found)
+    layers = by_layer(noises)
     assert layers["sum"].weights_db is None
     assert layers["logits"].output_db is None  # it writes float
     assert layers["stem"].accumulated_db == layers["stem"].sqnr_db  # nothing comes before it
-    assert all(15 < (each.sqnr_db or 0) < 60 for each in found)
+    assert all(15 < (each.sqnr_db or 0) < 60 for each in noises)
 
 
 def test_layers_that_stay_in_float_are_left_out() -> None:
     model = residual()
-    found = layer_noise(model, ranges_of(model), replace(U8S8, float_layers=frozenset({"deep"})), batches(images(4)))
-    assert "deep" not in by_layer(found)
-    assert "thin" in by_layer(found)
+    noises = layer_noise(model, ranges_of(model), replace(U8S8, float_layers=frozenset({"deep"})), batches(images(4)))
+    assert "deep" not in by_layer(noises)
+    assert "thin" in by_layer(noises)
 
 
 def test_an_output_of_the_graph_that_is_quantized() -> None:
@@ -95,31 +95,31 @@ def test_an_output_of_the_graph_that_is_quantized() -> None:
 
 def test_a_layer_with_an_outlier_among_its_weights_is_the_worst() -> None:
     model = outlier(weights=40)
-    found = layer_noise(model, ranges_of(model), U8S8, batches(images(8)))
-    assert found[0].layer == "bad"
-    assert found[0].sqnr_db is not None
-    assert found[1].sqnr_db is not None
-    assert found[0].sqnr_db < found[1].sqnr_db - 6
-    assert found[0].weights_db == pytest.approx(found[0].sqnr_db, abs=1)
+    noises = layer_noise(model, ranges_of(model), U8S8, batches(images(8)))
+    assert noises[0].layer == "bad"
+    assert noises[0].sqnr_db is not None
+    assert noises[1].sqnr_db is not None
+    assert noises[0].sqnr_db < noises[1].sqnr_db - 6
+    assert noises[0].weights_db == pytest.approx(noises[0].sqnr_db, abs=1)
     healthy = by_layer(layer_noise(outlier(), ranges_of(outlier()), U8S8, batches(images(8))))["bad"]
-    assert (healthy.sqnr_db or 0) > found[0].sqnr_db + 10
+    assert (healthy.sqnr_db or 0) > noises[0].sqnr_db + 10
 
 
 def test_an_outlier_among_activations_hurts_the_layer_that_reads_them() -> None:
     model = outlier(activations=300)
-    found = layer_noise(model, ranges_of(model), U8S8, batches(images(8)))
-    assert found[0].layer == "third"
-    assert found[0].input_db == pytest.approx(found[0].sqnr_db or 0, abs=1)
-    assert (found[0].weights_db or 0) > (found[0].sqnr_db or 0) + 3
+    noises = layer_noise(model, ranges_of(model), U8S8, batches(images(8)))
+    assert noises[0].layer == "third"
+    assert noises[0].input_db == pytest.approx(noises[0].sqnr_db or 0, abs=1)
+    assert (noises[0].weights_db or 0) > (noises[0].sqnr_db or 0) + 3
     # The outlier itself is rounded well, and hides what became of the other channels.
-    assert (by_layer(found)["bad"].output_db or 0) > (found[0].input_db or 0) + 15
+    assert (by_layer(noises)["bad"].output_db or 0) > (noises[0].input_db or 0) + 15
 
 
 def test_a_layer_of_zeros_has_no_figure_and_comes_last() -> None:
     model = outlier(dead=True)
-    found = layer_noise(model, ranges_of(model), U8S8, batches(images(4)))
-    assert found[-1] == LayerNoise("bad", "Conv", None, None, None, None, None)
-    assert all(each.sqnr_db is not None for each in found[:-1])
+    noises = layer_noise(model, ranges_of(model), U8S8, batches(images(4)))
+    assert noises[-1] == LayerNoise("bad", "Conv", None, None, None, None, None)
+    assert all(each.sqnr_db is not None for each in noises[:-1])
 
 
 def test_an_integer_network_of_ones_own() -> None:
@@ -127,9 +127,9 @@ def test_an_integer_network_of_ones_own() -> None:
     ranges = ranges_of(model)
     corrected = quantize(with_biases(model, ranges, U8S8, batches(data)), ranges, U8S8)
     plain = by_layer(layer_noise(model, ranges, U8S8, batches(data)))
-    found = by_layer(layer_noise(model, ranges, U8S8, batches(data), integer=corrected))
-    assert (found["logits"].accumulated_db or 0) > (plain["logits"].accumulated_db or 0)
-    assert found["sum"].sqnr_db == plain["sum"].sqnr_db
+    noises = by_layer(layer_noise(model, ranges, U8S8, batches(data), integer=corrected))
+    assert (noises["logits"].accumulated_db or 0) > (plain["logits"].accumulated_db or 0)
+    assert noises["sum"].sqnr_db == plain["sum"].sqnr_db
 
 
 def test_batches_of_any_size_give_the_same_and_report_their_images() -> None:

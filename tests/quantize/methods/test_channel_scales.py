@@ -23,8 +23,8 @@ def depthwise(channels: int) -> NDArray[np.float32]:
 
 
 def test_depthwise_channels_get_their_part_of_the_range() -> None:
-    found = choose_scales(between([6, 3, 2, 5.9]), depthwise(4))
-    reach = found * [6, 3, 2, 5.9]
+    scales = choose_scales(between([6, 3, 2, 5.9]), depthwise(4))
+    reach = scales * [6, 3, 2, 5.9]
     np.testing.assert_allclose(reach[1:3], HEADROOM * 6)
     assert reach.max() <= 6
 
@@ -67,21 +67,21 @@ def test_one_outlier_makes_noise_fall_sharply() -> None:
 
 
 def test_a_clip_is_not_crossed() -> None:
-    found = choose_scales(between([6, 3, 2, 5.9], [1, 1.2, 1.1, 1.01]), depthwise(4))
-    np.testing.assert_allclose(found, [1, 1.2, 1.1, 1.01])
+    scales = choose_scales(between([6, 3, 2, 5.9], [1, 1.2, 1.1, 1.01]), depthwise(4))
+    np.testing.assert_allclose(scales, [1, 1.2, 1.1, 1.01])
 
 
 def test_dead_channels_and_dead_weights_keep_their_scale() -> None:
     weights = depthwise(4)
     weights[2] = 0
-    found = choose_scales(between([2, 0, 1, 1]), weights)
-    assert (found[1], found[2]) == (1, 1)
-    assert found[3] == pytest.approx(2 * HEADROOM)
+    scales = choose_scales(between([2, 0, 1, 1]), weights)
+    assert (scales[1], scales[2]) == (1, 1)
+    assert scales[3] == pytest.approx(2 * HEADROOM)
     np.testing.assert_array_equal(choose_scales(between([0, 0, 0, 0]), weights), 1)
     np.testing.assert_array_equal(choose_scales(between([1, 2, 3, 4]), 0 * weights), 1)
 
 
 def test_factors_are_bounded() -> None:
-    found = choose_scales(between([1e6, 1, 1e-6, 1e-30]), depthwise(4))
-    assert found.max() <= BOUNDS[-1]
-    assert found.min() >= 1 / BOUNDS[-1]
+    scales = choose_scales(between([1e6, 1, 1e-6, 1e-30]), depthwise(4))
+    assert scales.max() <= BOUNDS[-1]
+    assert scales.min() >= 1 / BOUNDS[-1]

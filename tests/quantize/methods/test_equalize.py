@@ -86,8 +86,8 @@ def test_the_function_stays(activation: str, trans: int) -> None:
 
 
 def test_the_pairs() -> None:
-    found = [(pair.wide, pair.read, pair.ceiling) for pair in find_layer_pairs(Graph(mobile("Relu(b)")))]
-    assert found == [("a", "a6", 6), ("b", "b6", np.inf), ("c", "c", np.inf), ("h", "k", np.inf)]
+    pairs = [(pair.wide, pair.read, pair.ceiling) for pair in find_layer_pairs(Graph(mobile("Relu(b)")))]
+    assert pairs == [("a", "a6", 6), ("b", "b6", np.inf), ("c", "c", np.inf), ("h", "k", np.inf)]
     # identity: not in the list of operators; residual: stem and sum are read twice
     assert [pair.wide for pair in find_layer_pairs(Graph(mobile("Identity(b)")))] == ["a", "c", "h"]
     assert [pair.wide for pair in find_layer_pairs(Graph(residual()))] == ["wide", "deep"]
@@ -103,8 +103,8 @@ def test_what_is_not_homogeneous_stops_a_pair(clip: str) -> None:
     node.op_type = kind
     node.input[:] = rest.rstrip(")").split(", ")
     numbers = {"one": np.ones((), np.float32), "minus": -np.ones((), np.float32)}
-    found = find_layer_pairs(Graph(OnnxModel.join(proto, {**arrays, **numbers})))
-    assert "b" not in [pair.wide for pair in found]
+    pairs = find_layer_pairs(Graph(OnnxModel.join(proto, {**arrays, **numbers})))
+    assert "b" not in [pair.wide for pair in pairs]
 
 
 def test_channels_at_the_ceiling_keep_their_scale_and_others_stay_below() -> None:
@@ -151,8 +151,8 @@ def test_a_quiet_channel_gains_steps() -> None:
     error = []
     for each in (model, equalize(model, batches(data))):
         quantized = int8(each, data)
-        found = Observer(Graph(quantized), ["y_float"]).run(unseen)["y_float"][:, 2]
-        error.append(signal_to_noise(reference, found))
+        outputs = Observer(Graph(quantized), ["y_float"]).run(unseen)["y_float"][:, 2]
+        error.append(signal_to_noise(reference, outputs))
     assert error[1] > error[0] + 10
 
 

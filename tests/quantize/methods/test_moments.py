@@ -63,21 +63,21 @@ def test_convolutions(options: str, size: tuple[int, int], count: int) -> None:
     weights = rng.standard_normal((6, 6 // groups, *size)).astype(np.float32)
     values = rng.uniform(0, 1, (count, 6, 9, 10)).astype(np.float32)
     node = layer(options, weights)
-    found = measure_moments(node, weights, values, seed=0)
+    measured = measure_moments(node, weights, values, seed=0)
     patches = patches_of(options, size, groups, values)
-    np.testing.assert_allclose(found.means, patches.mean(axis=1), rtol=1e-5, atol=1e-6)  # of every position
+    np.testing.assert_allclose(measured.means, patches.mean(axis=1), rtol=1e-5, atol=1e-6)  # of every position
 
-    each = found.count // len(values)
-    assert found.count == each * len(values)
+    each = measured.count // len(values)
+    assert measured.count == each * len(values)
     assert each >= min(POSITIONS, patches.shape[1])
     first, second = patches.sum(axis=(0, 1)), np.einsum("npgt,npgu->gtu", patches, patches)
     if each == patches.shape[1]:
-        np.testing.assert_allclose(found.first, first, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(found.second, second, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(measured.first, first, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(measured.second, second, rtol=1e-4, atol=1e-5)
     else:  # a sample of the same patches, not of others
         total = len(values) * patches.shape[1]
         size_of = np.sqrt(np.einsum("gtt->gt", second) / total)
-        differs = np.abs(found.second / found.count - second / total)
+        differs = np.abs(measured.second / measured.count - second / total)
         assert (differs <= 0.5 * size_of[:, :, None] * size_of[:, None, :]).all()
 
 
@@ -88,8 +88,8 @@ def test_means_foretell_the_mean_of_the_output(options: str) -> None:
     weights = rng.standard_normal((12, 6 // groups, 3, 3)).astype(np.float32)
     values = rng.standard_normal((3, 6, 9, 10)).astype(np.float32)
     node = layer(options, weights)
-    found = measure_moments(node, weights, values, seed=0)
-    outputs = np.einsum("ngt,got->ngo", found.means, weights.reshape(taps_of(node, weights))).reshape(3, 12)
+    measured = measure_moments(node, weights, values, seed=0)
+    outputs = np.einsum("ngt,got->ngo", measured.means, weights.reshape(taps_of(node, weights))).reshape(3, 12)
     np.testing.assert_allclose(outputs, convolve(options, weights, values).mean(axis=(2, 3)), atol=2e-5)
 
 
@@ -100,12 +100,12 @@ def test_gemm(transposed: int) -> None:
     values = rng.standard_normal((9, 12)).astype(np.float32)
     node = layer(f"transB = {transposed}", weights, "Gemm")
     assert taps_of(node, weights) == (1, 7, 12)
-    found = measure_moments(node, weights, values, seed=0)
-    np.testing.assert_array_equal(found.means, values[:, None, :])
-    assert found.count == 9
-    np.testing.assert_allclose(found.first[0], values.sum(axis=0), atol=1e-5)
-    np.testing.assert_allclose(found.second[0], values.T @ values, atol=1e-5)
-    np.testing.assert_allclose(found.covariance[0], np.cov(values.T, bias=True), atol=1e-5)
+    measured = measure_moments(node, weights, values, seed=0)
+    np.testing.assert_array_equal(measured.means, values[:, None, :])
+    assert measured.count == 9
+    np.testing.assert_allclose(measured.first[0], values.sum(axis=0), atol=1e-5)
+    np.testing.assert_allclose(measured.second[0], values.T @ values, atol=1e-5)
+    np.testing.assert_allclose(measured.covariance[0], np.cov(values.T, bias=True), atol=1e-5)
 
 
 def test_taps_of_convolutions() -> None:
@@ -142,7 +142,7 @@ def test_large_layers_look_at_more_positions_and_a_seed_repeats() -> None:
 def test_covariance_of_a_constant_is_nothing() -> None:
     weights = np.ones((6, 6, 1, 1), np.float32)
     values = np.full((8, 6, 9, 10), 5.3, np.float32)
-    found = measure_moments(layer("", weights), weights, values, seed=0)
-    np.testing.assert_allclose(found.covariance, 0, atol=1e-4)
-    np.testing.assert_allclose(found.means, 5.3, rtol=1e-6)
-    assert isinstance(found, Moments)
+    measured = measure_moments(layer("", weights), weights, values, seed=0)
+    np.testing.assert_allclose(measured.covariance, 0, atol=1e-4)
+    np.testing.assert_allclose(measured.means, 5.3, rtol=1e-6)
+    assert isinstance(measured, Moments)

@@ -100,11 +100,11 @@ def test_the_output_on_other_images_comes_closer() -> None:
         data = smooth(96, 2)
         wanted = np.log(run(network, data) + 1e-7)
         corrected = with_biases(network, ranges, U8S7, batches(smooth(48, 1)))
-        found = reconstruct(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
+        tuned = reconstruct(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
         candidates = (
             quantize(network, ranges, U8S7),
             quantize(corrected, ranges, U8S7),
-            quantize(found.model, ranges, U8S7, rounding=found.rounding),
+            quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding),
         )
         errors += [float(np.mean((np.log(run(each, data) + 1e-7) - wanted) ** 2)) for each in candidates]
     plain, biases, both = errors
@@ -125,11 +125,11 @@ def test_one_layer_alone_computes_its_output_better() -> None:
         },
     )
     ranges = calibrated(network, smooth(48, 1))
-    found = reconstruct(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
+    tuned = reconstruct(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
     corrected = with_biases(network, ranges, U8S7, batches(smooth(48, 1)))
     data = smooth(64, 5)
     exact = Observer(Graph(network), ["c"]).run(data)["c"]
-    candidates = quantize(corrected, ranges, U8S7), quantize(found.model, ranges, U8S7, rounding=found.rounding)
+    candidates = quantize(corrected, ranges, U8S7), quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding)
     error = [np.square(Observer(Graph(each), ["c"]).run(data)["c"] - exact).mean(axis=(0, 2, 3)) for each in candidates]
     assert np.mean(error[1] / error[0]) < 0.6
     assert (error[1] < error[0]).mean() > 0.9
@@ -157,20 +157,20 @@ def test_narrow_layers_stay_safe(seed: int) -> None:
     )
     asked = replace(U8S8, narrow_layers=frozenset({"all"}))
     ranges = calibrated(network, smooth(16, 1))
-    found = reconstruct(network, ranges, asked, batches(smooth(16, 1)), rounding=True)
-    stored = Graph(quantize(found.model, ranges, asked, rounding=found.rounding)).constants
+    tuned = reconstruct(network, ranges, asked, batches(smooth(16, 1)), rounding=True)
+    stored = Graph(quantize(tuned.model, ranges, asked, rounding=tuned.rounding)).constants
     for layer, weight in {"stem": "stem_w", "wide": "wide_w", "y": "head_w"}.items():
-        np.testing.assert_array_equal(stored[f"{weight}_quantized"], found.rounding[layer])
-        assert not pair_excess(found.rounding[layer], 0).any(), layer
+        np.testing.assert_array_equal(stored[f"{weight}_quantized"], tuned.rounding[layer])
+        assert not pair_excess(tuned.rounding[layer], 0).any(), layer
     wide = reconstruct(network, ranges, U8S8, batches(smooth(16, 1)), rounding=True)
     assert any(pair_excess(each, 0).any() for each in wide.rounding.values())  # else nothing was tested
 
 
 def test_layers_in_float_are_not_rounded(model: OnnxModel, ranges: Ranges) -> None:
     mixed = replace(U8S7, float_layers=frozenset({"deep"}))
-    found = reconstruct(model, ranges, mixed, batches(smooth(8, 1)), rounding=True)
-    assert found.rounding.keys() == LAYERS.keys() - {"deep"}
-    quantize(found.model, ranges, mixed, rounding=found.rounding)
+    tuned = reconstruct(model, ranges, mixed, batches(smooth(8, 1)), rounding=True)
+    assert tuned.rounding.keys() == LAYERS.keys() - {"deep"}
+    quantize(tuned.model, ranges, mixed, rounding=tuned.rounding)
 
 
 def test_a_dead_channel(model: OnnxModel, ranges: Ranges) -> None:
@@ -180,22 +180,22 @@ def test_a_dead_channel(model: OnnxModel, ranges: Ranges) -> None:
     dead["wide_b"][3] = -1  # so what deep reads of it is zero
     dead["deep_w"][5] = 0
     network = OnnxModel.join(proto, dead)
-    found = reconstruct(network, ranges, U8S7, batches(smooth(16, 1)), rounding=True)
-    assert not found.rounding["wide"][3].any()
-    assert not found.rounding["deep"][5].any()
+    tuned = reconstruct(network, ranges, U8S7, batches(smooth(16, 1)), rounding=True)
+    assert not tuned.rounding["wide"][3].any()
+    assert not tuned.rounding["deep"][5].any()
     plain = nearest(network, ranges, U8S7)
-    np.testing.assert_array_equal(found.rounding["deep"][3], plain["deep"][3])  # its input never moves
-    np.testing.assert_array_equal(found.rounding["thin"][:, 3], plain["thin"][:, 3])
-    assert all(np.isfinite(value).all() for value in found.model.split()[1].values() if value.dtype.kind == "f")
+    np.testing.assert_array_equal(tuned.rounding["deep"][3], plain["deep"][3])  # its input never moves
+    np.testing.assert_array_equal(tuned.rounding["thin"][:, 3], plain["thin"][:, 3])
+    assert all(np.isfinite(value).all() for value in tuned.model.split()[1].values() if value.dtype.kind == "f")
 
 
 def test_one_image(model: OnnxModel, ranges: Ranges) -> None:
     data = smooth(1, 1)
-    found = reconstruct(model, ranges, U8S7, batches(data), rounding=True)
-    plain = nearest(found.model, ranges, U8S7)
-    np.testing.assert_array_equal(found.rounding["logits"], plain["logits"])  # one image says nothing of variance
-    assert (found.rounding["wide"] != plain["wide"]).any()  # its positions do
-    quantized = quantize(found.model, ranges, U8S7, rounding=found.rounding)
+    tuned = reconstruct(model, ranges, U8S7, batches(data), rounding=True)
+    plain = nearest(tuned.model, ranges, U8S7)
+    np.testing.assert_array_equal(tuned.rounding["logits"], plain["logits"])  # one image says nothing of variance
+    assert (tuned.rounding["wide"] != plain["wide"]).any()  # its positions do
+    quantized = quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding)
     assert np.abs(run(quantized, data) - run(model, data)).max() < 0.02
 
 
@@ -207,11 +207,11 @@ def test_an_input_that_never_changes() -> None:
     )
     data = np.full((12, 8, 6, 6), 0.37, np.float32)
     ranges = calibrated(network, data)
-    found = reconstruct(network, ranges, U8S7, batches(data), rounding=True)
+    tuned = reconstruct(network, ranges, U8S7, batches(data), rounding=True)
     plain = Graph(quantize(network, ranges, U8S7)).constants
-    np.testing.assert_array_equal(found.rounding["a"], plain["w_quantized"])
-    np.testing.assert_array_equal(found.rounding["y"], plain["v_quantized"])
-    quantized = quantize(found.model, ranges, U8S7, rounding=found.rounding)
+    np.testing.assert_array_equal(tuned.rounding["a"], plain["w_quantized"])
+    np.testing.assert_array_equal(tuned.rounding["y"], plain["v_quantized"])
+    quantized = quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding)
     np.testing.assert_allclose(run(quantized, data), run(network, data), atol=0.02)
 
 
@@ -222,9 +222,9 @@ def test_a_convolution_over_one_axis_is_rounded_to_the_nearest() -> None:
         {"w": rng.standard_normal((4, 4, 3)).astype(np.float32)},
     )
     data = rng.standard_normal((8, 4, 16)).astype(np.float32)
-    found = reconstruct(network, calibrated(network, data), U8S8, batches(data), rounding=True)
-    assert not found.rounding
-    assert "a_bias" in found.model.split()[1]
+    tuned = reconstruct(network, calibrated(network, data), U8S8, batches(data), rounding=True)
+    assert not tuned.rounding
+    assert "a_bias" in tuned.model.split()[1]
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
@@ -237,8 +237,8 @@ def test_a_gemm_in_either_layout(transposed: int) -> None:
     )
     data = (rng.standard_normal((200, 3)) @ rng.standard_normal((3, 20))).astype(np.float32)
     ranges = calibrated(network, data)
-    found = reconstruct(network, ranges, U8S7, batches(data), rounding=True)
-    plain, better = quantize(network, ranges, U8S7), quantize(found.model, ranges, U8S7, rounding=found.rounding)
+    tuned = reconstruct(network, ranges, U8S7, batches(data), rounding=True)
+    plain, better = quantize(network, ranges, U8S7), quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding)
     error = [float(np.square(run(each, data) - data @ weights).mean()) for each in (plain, better)]
     assert error[1] < 0.7 * error[0]
 

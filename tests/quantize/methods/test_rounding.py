@@ -16,8 +16,8 @@ Floats = NDArray[np.float32]
 def moments_of(rng: np.random.Generator, groups: int, taps: int, rank: int) -> Floats:
     """Return second moments (groups, taps, taps) of inputs that ``rank`` hidden causes and a little noise make."""
     causes = rng.standard_normal((groups, taps, rank))
-    found = causes @ causes.transpose(0, 2, 1) + 0.02 * np.eye(taps)
-    return found.astype(np.float32)
+    matrices = causes @ causes.transpose(0, 2, 1) + 0.02 * np.eye(taps)
+    return matrices.astype(np.float32)
 
 
 def damped(moments: Floats) -> NDArray[np.float64]:
@@ -43,13 +43,13 @@ def test_never_worse_than_nearest_and_one_of_two_neighbors(shape: tuple[int, int
     rng = np.random.default_rng(sum(shape) + rank)
     steps = rng.uniform(-127, 127, shape).astype(np.float32)
     moments = moments_of(rng, shape[0], shape[2], rank)
-    found = round_weights(steps, moments, 127)
-    assert found.dtype == np.int8
-    assert found.shape == shape
-    assert ((found == np.floor(steps)) | (found == np.ceil(steps))).all()
+    rounded = round_weights(steps, moments, 127)
+    assert rounded.dtype == np.int8
+    assert rounded.shape == shape
+    assert ((rounded == np.floor(steps)) | (rounded == np.ceil(steps))).all()
     for form in (moments, damped(moments)):  # the damping cannot be paid for by the form itself
         least = loss(steps, nearest(steps, 127), form)
-        assert (loss(steps, found, form) <= least * (1 + 1e-5) + 1e-6).all()
+        assert (loss(steps, rounded, form) <= least * (1 + 1e-5) + 1e-6).all()
 
 
 def test_correlated_inputs_gain_much() -> None:
@@ -68,22 +68,22 @@ def test_the_optimum_is_reached_or_nearly(taps: int) -> None:
     choices = np.floor(steps)[0][:, None, :] + np.array(list(product((0, 1), repeat=taps)))  # (outputs, 2^taps, taps)
     error = steps[0][:, None, :] - choices
     best = np.einsum("oct,tu,ocu->oc", error, damped(moments)[0], error).min(axis=1)
-    found = loss(steps, round_weights(steps, moments, 127), damped(moments))[0]
+    rounded = loss(steps, round_weights(steps, moments, 127), damped(moments))[0]
     plain = loss(steps, nearest(steps, 127), damped(moments))[0]
-    assert (found >= best * (1 - 1e-4)).all()  # it is the optimum
-    assert np.isclose(found, best, rtol=1e-4).mean() > {2: 0.8, 4: 0.6, 6: 0.4, 8: 0.25}[taps]
-    assert found.sum() - best.sum() < 0.25 * (plain.sum() - best.sum())  # most of what can be gained is
+    assert (rounded >= best * (1 - 1e-4)).all()  # it is the optimum
+    assert np.isclose(rounded, best, rtol=1e-4).mean() > {2: 0.8, 4: 0.6, 6: 0.4, 8: 0.25}[taps]
+    assert rounded.sum() - best.sum() < 0.25 * (plain.sum() - best.sum())  # most of what can be gained is
 
 
 def test_no_single_flip_helps_any_more() -> None:
     rng = np.random.default_rng(3)
     steps = rng.uniform(-100, 100, (2, 10, 12)).astype(np.float32)
     moments = moments_of(rng, 2, 12, 3)
-    found = round_weights(steps, moments, 127)
-    least = loss(steps, found, damped(moments))
+    rounded = round_weights(steps, moments, 127)
+    least = loss(steps, rounded, damped(moments))
     for tap in range(12):
-        other = found.copy()
-        other[:, :, tap] = np.floor(steps[:, :, tap]) + np.ceil(steps[:, :, tap]) - found[:, :, tap]
+        other = rounded.copy()
+        other[:, :, tap] = np.floor(steps[:, :, tap]) + np.ceil(steps[:, :, tap]) - rounded[:, :, tap]
         assert (loss(steps, other, damped(moments)) >= least * (1 - 1e-4)).all()
 
 
@@ -92,10 +92,10 @@ def test_the_limit_holds(limit: int) -> None:
     rng = np.random.default_rng(4)
     steps = rng.choice([-1, 1], (1, 200, 9)) * rng.uniform(limit - 0.9, limit + 0.1, (1, 200, 9))
     moments = moments_of(rng, 1, 9, 1)
-    found = round_weights(steps.astype(np.float32), moments, limit)
-    assert np.abs(found.astype(int)).max() == limit
-    assert np.abs(found - steps).max() < 1
-    assert (found != nearest(steps.astype(np.float32), limit)).any()
+    rounded = round_weights(steps.astype(np.float32), moments, limit)
+    assert np.abs(rounded.astype(int)).max() == limit
+    assert np.abs(rounded - steps).max() < 1
+    assert (rounded != nearest(steps.astype(np.float32), limit)).any()
     beyond = np.full((1, 1, 9), limit + 40.5, np.float32) * np.array([1, -1] * 4 + [1], np.float32)
     np.testing.assert_array_equal(round_weights(beyond, moments, limit), np.sign(beyond) * limit)
 
@@ -106,8 +106,8 @@ def test_exact_integers_stay() -> None:
     np.testing.assert_array_equal(round_weights(steps, moments_of(rng, 2, 10, 1), 127), steps)
     half = steps.copy()
     half[:, :, ::2] = np.clip(half[:, :, ::2], -126, 126) + 0.5
-    found = round_weights(half, moments_of(rng, 2, 10, 1), 127)
-    np.testing.assert_array_equal(found[:, :, 1::2], steps[:, :, 1::2])
+    rounded = round_weights(half, moments_of(rng, 2, 10, 1), 127)
+    np.testing.assert_array_equal(rounded[:, :, 1::2], steps[:, :, 1::2])
 
 
 def test_without_moments_it_is_nearest() -> None:

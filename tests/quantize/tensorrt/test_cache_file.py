@@ -25,14 +25,14 @@ def written(folder: Path, data: bytes) -> Path:
 def test_scales_are_big_endian_floats_and_ranges_127_of_them(tmp_path: Path) -> None:
     scale = struct.unpack(">f", bytes.fromhex("3c010a14"))[0]
     data = HEADER + b"image: 3c010a14\n(Unnamed Layer* 3) [Convolution]_output: 3F800000\na: b: 00000000\n"
-    found = ranges_from_tensorrt_cache(written(tmp_path, data), model_digest="m")
-    assert found.ranges == {
+    read = ranges_from_tensorrt_cache(written(tmp_path, data), model_digest="m")
+    assert read.ranges == {
         "image": (-127 * scale, 127 * scale),
         "(Unnamed Layer* 3) [Convolution]_output": (-127.0, 127.0),
         "a: b": (0.0, 0.0),
     }
     assert scale == pytest.approx(0.00787594)
-    assert (found.method, found.images, found.model_digest) == ("tensorrt-EntropyCalibration2", 0, "m")
+    assert (read.method, read.images, read.model_digest) == ("tensorrt-EntropyCalibration2", 0, "m")
 
 
 def test_windows_line_ends_and_none_at_the_end(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_rubbish_behind_a_header_gives_ranges_or_a_usage_error(
 ) -> None:
     path = written(tmp_path_factory.mktemp("cache"), HEADER + data)
     try:
-        found = ranges_from_tensorrt_cache(path)
+        read = ranges_from_tensorrt_cache(path)
     except UsageError:
         return
-    assert all(low == -high for low, high in found.ranges.values())
+    assert all(low == -high for low, high in read.ranges.values())

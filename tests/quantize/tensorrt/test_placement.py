@@ -78,9 +78,9 @@ def test_it_computes_what_the_float_network_computes(model: OnnxModel, ranges: R
     made, data = quantize_for_tensorrt(model, ranges, A8S), images(24, seed=5)
     expected = run(model, data)
     for optimize in (True, False):
-        found = run(made, data, optimize=optimize)
-        assert (found.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
-        assert np.abs(found - expected).max() < 0.12
+        outputs = run(made, data, optimize=optimize)
+        assert (outputs.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
+        assert np.abs(outputs - expected).max() < 0.12
 
 
 def test_float_layers_have_no_pairs(model: OnnxModel, ranges: Ranges) -> None:
@@ -185,9 +185,9 @@ def test_real_networks_keep_their_classes(shared_data: Path, name: str, least: f
     chosen = open_images(shared_data / "imagenet-train").sample(192, seed=1)
     data = np.concatenate(list(chosen.batches(Preprocess(224, 224), 32)))
     seen, unseen = data[:96], data[96:]
-    found = calibrate(model, batches(seen, 8), method="percentile-99.99", data_digest="d")
-    tuned = reconstruct(model, found, A8S, batches(seen, 8), quantizer=quantize_for_tensorrt)
-    made = quantize_for_tensorrt(tuned.model, found, A8S)
+    reconstruction = calibrate(model, batches(seen, 8), method="percentile-99.99", data_digest="d")
+    tuned = reconstruct(model, reconstruction, A8S, batches(seen, 8), quantizer=quantize_for_tensorrt)
+    made = quantize_for_tensorrt(tuned.model, reconstruction, A8S)
     assert lint_tensorrt(made) == ()
     agreement = (run(made, unseen).argmax(axis=1) == run(model, unseen).argmax(axis=1)).mean()
     assert agreement >= least

@@ -34,13 +34,13 @@ def test_a_network_is_seen_layer_by_layer_in_any_batches() -> None:
     ranges = calibrate(network, batches(images()), data_digest="images")
     int8 = quantize(network, ranges, scheme("static-w8c-a8"))
     seen: list[Progress] = []
-    found = observe_saturation(int8, batches(images(24, seed=3), 8), on_progress=seen.append)
-    assert list(found) == ["stem", "wide", "thin", "grouped", "logits"]  # not the depthwise one
+    saturations = observe_saturation(int8, batches(images(24, seed=3), 8), on_progress=seen.append)
+    assert list(saturations) == ["stem", "wide", "thin", "grouped", "logits"]  # not the depthwise one
     assert [each.done for each in seen] == list(range(1, 25))
-    assert any(each.share > 0 for each in found.values())
+    assert any(each.share > 0 for each in saturations.values())
     for name, each in observe_saturation(int8, batches(images(24, seed=3), 1)).items():
-        assert each.share == pytest.approx(found[name].share, abs=1e-6)
-        assert each.worst == pytest.approx(found[name].worst, rel=1e-5)
+        assert each.share == pytest.approx(saturations[name].share, abs=1e-6)
+        assert each.worst == pytest.approx(saturations[name].worst, rel=1e-5)
 
 
 def test_seven_bits_cannot_saturate() -> None:
@@ -48,9 +48,9 @@ def test_seven_bits_cannot_saturate() -> None:
     ranges = calibrate(network, batches(images()), data_digest="images")
     int8 = quantize(network, ranges, scheme("static-w7c-a8"))
     assert set(risky_layers(int8).values()) == {0}
-    found = observe_saturation(int8, batches(images()))
-    assert {each.share for each in found.values()} == {0.0}
-    assert all(verdict.exact for verdict in judge_processors(found))
+    saturations = observe_saturation(int8, batches(images()))
+    assert {each.share for each in saturations.values()} == {0.0}
+    assert all(verdict.exact for verdict in judge_processors(saturations))
 
 
 def test_no_images() -> None:

@@ -32,8 +32,8 @@ def test_convolutions_equal_saturating_sums(case: Case) -> None:
     emulated = emulate_avx2(model)
     expected = brute_conv(case)
     for optimize in (False, True):
-        found = integers_of(run(emulated, conv_input(case), optimize=optimize), conv_arrays(case))
-        np.testing.assert_array_equal(found, expected)
+        integers = integers_of(run(emulated, conv_input(case), optimize=optimize), conv_arrays(case))
+        np.testing.assert_array_equal(integers, expected)
     if case.depthwise:
         assert emulated == model
     else:
