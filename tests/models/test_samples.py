@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import xxdeploy.models.samples as module
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec, find
 from xxdeploy.models.samples import FASHION_MNIST, sample_for, sample_options, shipped_folder
@@ -57,16 +56,15 @@ def test_other_options_are_refused(options: BuildOptions) -> None:
     assert caught.value.code == "sample-options"
 
 
-def test_the_installed_folder_goes_before_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_installed_folder_goes_before_the_checkout(tmp_path: Path) -> None:
     package = tmp_path / "xxdeploy"
-    monkeypatch.setattr(module, "_PACKAGE", package)
     with pytest.raises(UsageError) as caught:
-        shipped_folder()
+        shipped_folder(package)
     assert caught.value.code == "no-shipped-folder"
     (tmp_path / "calibration").mkdir()  # of some other package, beside ours in site-packages
     with pytest.raises(UsageError):
-        shipped_folder()
+        shipped_folder(package)
     (tmp_path / "calibration" / "sample").mkdir()
-    assert shipped_folder() == tmp_path / "calibration"
+    assert shipped_folder(package) == tmp_path / "calibration"
     (package / "_shipped" / "calibration" / "sample").mkdir(parents=True)
-    assert shipped_folder() == package / "_shipped" / "calibration"
+    assert shipped_folder(package) == package / "_shipped" / "calibration"

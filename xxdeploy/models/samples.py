@@ -106,7 +106,7 @@ def sample_options(spec: ModelSpec, options: BuildOptions) -> BuildOptions:
     return replace(fixed, seed=options.seed)
 
 
-def shipped_folder() -> Path:
+def shipped_folder(package: Path = _PACKAGE) -> Path:
     """Return the shipped folder ``calibration/``, inside an installed wheel or at the top of a checkout.
 
     Raises
@@ -114,7 +114,7 @@ def shipped_folder() -> Path:
     UsageError
         ``no-shipped-folder``: neither is there.
     """
-    for folder in (_PACKAGE / "_shipped" / "calibration", _PACKAGE.parent / "calibration"):
+    for folder in (package / "_shipped" / "calibration", package.parent / "calibration"):
         if (folder / "sample").is_dir():
             return folder
     raise UsageError(
