@@ -191,3 +191,14 @@ def test_what_is_left_keeps_its_labels(images: ImageSet) -> None:
 )
 def test_larger_images_make_smaller_batches(most: int, size: int, batch: int) -> None:
     assert batch_that_fits(most, size, size) == batch
+
+
+def test_a_runner_that_takes_pixels_gets_them(images: ImageSet) -> None:
+    class Runner:
+        takes_pixels = True
+
+    preprocess = Preprocess(28, 28)
+    (pixels,) = images.batches_for(Runner(), preprocess, 32)
+    (scaled,) = images.batches_for(object(), preprocess, 32)
+    assert (pixels.dtype.name, pixels.shape) == ("uint8", (len(images), 28, 28, 3))
+    np.testing.assert_array_equal(preprocess.normalize(pixels), scaled)

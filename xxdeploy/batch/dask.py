@@ -199,7 +199,7 @@ def shard_on_worker(bundle: Path, digest: str | None, images: ImageSet) -> tuple
             code="cluster-mixed",
         )
     runtime = _loaded(bundle, digest)
-    batches = images.batches(runtime.manifest.preprocess, EVALUATION_BATCH)
+    batches = images.batches_for(runtime.session, runtime.manifest.preprocess, EVALUATION_BATCH)
     return runtime.variant.name, evaluate(runtime.session, batches, images.labels)
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,10 +137,22 @@ class ImageSet:
         UsageError
             ``bad-batch-size``: below 1. Those of the preprocessing, with the name of the broken file.
         """
+        for pixels in self._pixels(preprocess, size):
+            yield preprocess.normalize(pixels)
+
+    def batches_for(self, runner: object, preprocess: Preprocess, size: int) -> Iterator[NDArray[Any]]:
+        """Yield the batches that ``runner`` reads: decoded images (n, h, w, c) uint8, or those of :meth:`batches`.
+
+        A runner reads decoded images if it has a true attribute ``takes_pixels``. Errors as :meth:`batches`.
+        """
+        takes_pixels = getattr(runner, "takes_pixels", False)
+        yield from self._pixels(preprocess, size) if takes_pixels else self.batches(preprocess, size)
+
+    def _pixels(self, preprocess: Preprocess, size: int) -> Iterator[NDArray[np.uint8]]:
         if size < 1:
             raise UsageError(f"the batch size {size} is less than 1", hint="use 1 or more", code="bad-batch-size")
         for start in range(0, len(self), size):
-            yield preprocess.batch(self.files[start : start + size])
+            yield preprocess.pixels(self.files[start : start + size])
 
 
 def overlap(first: ImageSet, second: ImageSet) -> tuple[tuple[Path, Path], ...]:

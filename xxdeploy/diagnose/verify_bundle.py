@@ -22,7 +22,7 @@ Evaluator: TypeAlias = Callable[[Runtime, ImageSet, OnProgress | None], Accuracy
 
 def evaluate_here(runtime: Runtime, images: ImageSet, on_progress: OnProgress | None) -> Accuracy:
     """Measure top-1 and top-5 in this process."""
-    batches = images.batches(runtime.manifest.preprocess, EVALUATION_BATCH)
+    batches = images.batches_for(runtime.session, runtime.manifest.preprocess, EVALUATION_BATCH)
     return evaluate(runtime.session, batches, images.labels, on_progress=on_progress)
 
 

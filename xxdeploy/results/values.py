@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,18 @@ from xxdeploy.onnxmodel.model import OnnxModel
 
 
 class Runner(Protocol):
-    """Anything that maps a batch to outputs: Keras, an ONNX Runtime session, an engine."""
+    """Anything that maps a batch to outputs: Keras, an ONNX Runtime session, an engine.
+
+    A runner of a shipped file may have an attribute ``takes_pixels``; if it is true, ``run`` also takes decoded images,
+    uint8 ``(n, h, w, c)``, which ``ImageSet.batches_for`` yields.
+    """
 
     @property
     def name(self) -> str:
         """What the runner is called in tables: ``keras``, ``onnx-fp32``, ``onnx-int8``."""
         ...
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Map a preprocessed batch ``(n, h, w, c)`` float32 to ``(n, classes)`` (or features) float32."""
         ...
 

@@ -1,8 +1,9 @@
-"""Top-1 and top-5 of a runner on images, and the classes that it gave."""
+"""Top-1 and top-5 accuracy of a runner, and its class for each image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from xxdeploy.verify.outputs import labels_of_batch, run_finite
 
 def evaluate(
     runner: Runner,
-    batches: Iterable[NDArray[np.float32]],
+    batches: Iterable[NDArray[Any]],
     labels: Sequence[int] | None,
     *,
     on_progress: OnProgress | None = None,
@@ -25,11 +26,12 @@ def evaluate(
     Parameters
     ----------
     runner
-        Gives class scores ``(n, classes)`` float32, the highest best.
+        Returns class scores ``(n, classes)`` float32, the highest for the best class.
     batches
-        Preprocessed batches ``(n, h, w, c)`` float32 in the order of ``labels``.
+        Preprocessed batches ``(n, h, w, c)`` float32, or uint8 for a runner that takes pixels, in the order of
+        ``labels``.
     labels
-        Class index of each image, or None where there are none: then only the given classes are noted.
+        Class index of each image, or None: then only the classes of the runner are recorded.
     on_progress
         Called after each batch with the images done, as step ``accuracy RUNNER``.
     total
@@ -48,7 +50,7 @@ def evaluate(
     VerificationError
         ``non-finite-output`` and ``output-shape``.
     ValueError
-        The labels are not as many as the images.
+        The number of labels is not that of the images.
     """
     total = len(labels) if labels is not None and total is None else total
     classes: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ _FLOOR = float(np.finfo(np.float32).tiny)
 _SUM_TOLERANCE = 1e-3
 
 
-def run_finite(runner: Runner, batch: NDArray[np.float32], first: int) -> NDArray[np.float32]:
+def run_finite(runner: Runner, batch: NDArray[Any], first: int) -> NDArray[np.float32]:
     """Run one batch and return the outputs flattened to one row an image.
 
     Parameters
@@ -24,7 +25,7 @@ def run_finite(runner: Runner, batch: NDArray[np.float32], first: int) -> NDArra
     runner
         What to run.
     batch
-        Preprocessed images ``(n, h, w, c)`` float32.
+        Preprocessed images ``(n, h, w, c)`` float32, or uint8 for a runner that takes pixels.
     first
         Position of the batch's first image in the set (0-based), for the error message.
 
