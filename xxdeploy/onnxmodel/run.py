@@ -86,7 +86,8 @@ class GraphSession:
         try:
             values: list[NDArray[Any]] = self._session.run(list(outputs), dict(feeds))
         except Exception as error:  # onnxruntime's own classes derive from Exception only
-            raise _failed(error) from error
+            hint = "the images must come from this model's own preprocessing (input size, channels)"
+            raise _failed(error, "run the graph", hint) from error
         return values
 
 
@@ -128,15 +129,12 @@ def _start(model: bytes | str, options: Any) -> Any:
         # Without enable_fallback=0 a failure is printed to stdout and tried a second time.
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # onnxruntime's own classes derive from Exception only
-        raise _failed(error) from error
+        raise _failed(error, "load the graph", "an operator or its types are not supported by onnxruntime") from error
     # It keeps the serialized model for a change of providers, which never comes: the weights a second time.
     session._model_bytes = None
     return session
 
 
-def _failed(error: Exception) -> ConversionError:
-    return ConversionError(
-        f"ONNX Runtime could not run the graph on a calibration batch: {str(error).strip().splitlines()[0]}",
-        hint="the images must come from this model's own preprocessing (input size, channels)",
-        code="calibration-run",
-    )
+def _failed(error: Exception, action: str, hint: str) -> ConversionError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return ConversionError(f"ONNX Runtime cannot {action}: {reason}", hint=hint, code="calibration-run")
