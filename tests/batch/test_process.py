@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from job_parts import FakeExports, job
 
-from xxdeploy.batch.process import COMMAND, Ended, Running, resident, run_job
+from xxdeploy.batch.process import COMMAND, Ended, Running, resident
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the processes are looked up in /proc")
 
@@ -25,7 +25,8 @@ def fake(tmp_path: Path) -> FakeExports:
 
 def ended(fake: FakeExports, way: str, *, memory: int = 10**9, timeout: float = 30, grace: float = 10) -> Ended:
     out, logs = fake.root / "out" / "a", fake.root / "logs"
-    return run_job(job("a", way), out, logs, memory=memory, timeout=timeout, command=fake.command, grace=grace)
+    job_a = job("a", way)
+    return Running(job_a, out, logs, memory=memory, timeout=timeout, command=fake.command, grace=grace).wait()
 
 
 def alive(process: int) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xxdeploy.batch.jobs import Job
-from xxdeploy.batch.process import COMMAND, Ended, run_job
+from xxdeploy.batch.process import COMMAND, Ended, Running
 from xxdeploy.batch.records import manifest_digest
 from xxdeploy.batch.run import Resources
 from xxdeploy.datasets.images import EVALUATION_BATCH, ImageSet
@@ -100,7 +100,7 @@ def job_on_worker(
 ) -> Ended:
     """Run one job on the worker that calls this, one at a time."""
     with _one_job:
-        return run_job(job, out, logs, memory=memory, timeout=timeout, command=command)
+        return Running(job, out, logs, memory=memory, timeout=timeout, command=command).wait()
 
 
 def evaluate_sharded(

@@ -116,6 +116,16 @@ class Running:
             self._signal("SIGKILL")
         return None
 
+    def wait(self) -> Ended:
+        """Poll until the process has ended; an exception meanwhile ends it."""
+        try:
+            while (ended := self.poll()) is None:
+                time.sleep(_POLL_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+        return ended
+
     def stop(self) -> None:
         """End the process and wait for it: it removes what is half made, and is killed if that takes too long."""
         self._signal("SIGTERM")
@@ -149,27 +159,6 @@ class Running:
         elif error is None:
             error = _reported(self._log) or _error(_how(status), self._log, code="crashed")
         return Ended(status, seconds, self._peak, document, error)
-
-
-def run_job(
-    job: Job,
-    out: Path,
-    logs: Path,
-    *,
-    memory: int,
-    timeout: float,
-    command: tuple[str, ...] = COMMAND,
-    grace: float = _GRACE_SECONDS,
-) -> Ended:
-    """Run one job to its end, within the limits of :class:`Running`; an exception meanwhile ends its process."""
-    running = Running(job, out, logs, memory=memory, timeout=timeout, command=command, grace=grace)
-    try:
-        while (ended := running.poll()) is None:
-            time.sleep(_POLL_SECONDS)
-    except BaseException:
-        running.stop()
-        raise
-    return ended
 
 
 def resident(process: int) -> int | None:

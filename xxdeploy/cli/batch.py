@@ -15,13 +15,13 @@ from xxdeploy.optional import extra
 if TYPE_CHECKING:
     from xxdeploy.batch.jobs import Job
     from xxdeploy.batch.records import JobRecord
-    from xxdeploy.cli.export import BatchRequest
+    from xxdeploy.cli.export import BatchRequest, Destination
     from xxdeploy.exporter.option_fields import Value
 
 _GB = 10**9
 
 
-def is_batch(models: Sequence[str], request: BatchRequest) -> bool:
+def is_batch(models: Sequence[str], batch: BatchRequest) -> bool:
     """Return whether a command asks for more than one bundle.
 
     Raises
@@ -29,16 +29,16 @@ def is_batch(models: Sequence[str], request: BatchRequest) -> bool:
     UsageError
         ``missing-argument``; ``bad-matrix`` for options of a batch with one network, and for names with ``--all``.
     """
-    if request.every and models:
+    if batch.all and models:
         raise UsageError("--all and names are given", hint="leave one of them out", code="bad-matrix")
-    if not models and not request.every:
+    if not models and not batch.all:
         raise UsageError(
             "`xxdeploy export` needs MODEL",
             hint="`xxdeploy export --help` shows how it is used",
             code="missing-argument",
         )
-    several = request.every or len(models) > 1 or request.precisions is not None or models[0].lower().endswith(".toml")
-    resources = (request.jobs, request.memory, request.job_memory, request.timeout, request.cluster)
+    several = batch.all or len(models) > 1 or batch.precisions is not None or models[0].lower().endswith(".toml")
+    resources = (batch.jobs, batch.memory, batch.memory_per_cell, batch.timeout, batch.cluster)
     if not several and any(value is not None for value in resources):
         raise UsageError(
             "--jobs, --memory, --memory-per-cell, --timeout and --cluster are for more than one bundle",
@@ -48,7 +48,7 @@ def is_batch(models: Sequence[str], request: BatchRequest) -> bool:
     return several
 
 
-def export_batch(models: Sequence[str], groups: Iterable[Any], request: BatchRequest) -> None:
+def export_batch(models: Sequence[str], groups: Iterable[Any], batch: BatchRequest, destination: Destination) -> None:
     """Export the batch that a command describes, with the options in ``groups``, and print its table.
 
     Raises
@@ -62,23 +62,23 @@ def export_batch(models: Sequence[str], groups: Iterable[Any], request: BatchReq
         from xxdeploy.batch.run import default_resources, run_jobs
         from xxdeploy.batch.summary import write_summary
     given = {option.name: value for option, value in given_in(groups).items()}
-    jobs = _jobs(models, given, request)
+    jobs = _jobs(models, given, batch)
     resources = default_resources(
-        parallel=request.jobs,
-        memory=_bytes(request.memory),
-        job_memory=_bytes(request.job_memory),
-        timeout=request.timeout,
+        parallel=batch.jobs,
+        memory=_bytes(batch.memory),
+        job_memory=_bytes(batch.memory_per_cell),
+        timeout=batch.timeout,
     )
-    out, line = request.out or Path("exports"), _Lines(len(jobs), silent=request.as_json)
+    out, line = destination.out or Path("exports"), _Lines(len(jobs), silent=destination.json)
     with ExitStack() as stack:
         execute = None
-        if request.cluster is not None:
+        if batch.cluster is not None:
             from xxdeploy.batch.dask import ClusterExecutor, cluster
 
-            execute = ClusterExecutor(stack.enter_context(cluster(request.cluster)))
+            execute = ClusterExecutor(stack.enter_context(cluster(batch.cluster)))
         records = run_jobs(jobs, out, resources, force="force" in given, on_job=line, execute=execute)
     paths = write_summary(jobs, records, out)
-    if request.as_json:
+    if destination.json:
         print_json({"cells": records, "summary": paths})
     else:
         _show(records, paths)
@@ -90,18 +90,18 @@ def export_batch(models: Sequence[str], groups: Iterable[Any], request: BatchReq
         )
 
 
-def _jobs(models: Sequence[str], given: Mapping[str, Value], request: BatchRequest) -> tuple[Job, ...]:
+def _jobs(models: Sequence[str], given: Mapping[str, Value], batch: BatchRequest) -> tuple[Job, ...]:
     from xxdeploy.batch.jobs import SET_BY_BATCH, all_models, jobs_from
     from xxdeploy.batch.toml_file import jobs_from_file
 
     flags = tuple(precision for precision in PRECISIONS if precision in given)
     precisions: tuple[str, ...] | None = flags or None
-    if request.precisions is not None:
+    if batch.precisions is not None:
         if flags:
             raise UsageError(
                 f"--precisions and --{flags[0]} are given", hint="leave one of them out", code="bad-matrix"
             )
-        precisions = tuple(dict.fromkeys(word.strip() for word in request.precisions.split(",")))
+        precisions = tuple(dict.fromkeys(word.strip() for word in batch.precisions.split(",")))
     options: dict[str, Value] = {
         name: str(value) if isinstance(value, Path) else value
         for name, value in given.items()
@@ -112,7 +112,7 @@ def _jobs(models: Sequence[str], given: Mapping[str, Value], request: BatchReque
         raise UsageError(f"{files[0]} and other names are given", hint="give a batch file alone", code="bad-matrix")
     if files:
         return jobs_from_file(Path(files[0]), options, precisions)
-    return jobs_from(all_models() if request.every else models, precisions or ("fp32",), options)
+    return jobs_from(all_models() if batch.all else models, precisions or ("fp32",), options)
 
 
 def _bytes(gigabytes: float | None) -> int | None:

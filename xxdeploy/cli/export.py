@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 
 from xxdeploy.cli.output import (
-    AsJson,
     measured_columns,
     milliseconds,
     print_json,
@@ -20,8 +19,8 @@ from xxdeploy.cli.output import (
     print_table,
     share,
 )
+from xxdeploy.exporter.option_fields import option
 from xxdeploy.exporter.options import (
-    FIELD_NAMES,
     Budgets,
     ExportOptions,
     GpuOptions,
@@ -29,6 +28,7 @@ from xxdeploy.exporter.options import (
     OutputOptions,
     PrecisionOptions,
     ProofOptions,
+    option_name,
 )
 
 if TYPE_CHECKING:
@@ -48,40 +48,31 @@ _DEFAULTS = ExportOptions()
 
 def _options(group: Group) -> Parameter:
     """Show the fields of a dataclass as options of their own, in one group of the help screen."""
-    return Parameter(name="*", group=group, name_transform=FIELD_NAMES.__getitem__, show_default=False)
+    return Parameter(name="*", group=group, name_transform=option_name, show_default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the results go."""
+
+    out: Path | None = option(None, "Folder of the bundle. By default exports/MODEL-PRECISION.")
+    json: bool = option(False, "Print one JSON document instead of tables.")
 
 
 @dataclass(frozen=True, slots=True)
 class BatchRequest:
-    """The options about the bundles' folder and about many exports at once."""
+    """The options of many exports at once."""
 
-    out: Annotated[
-        Path | None, Parameter(group=_OUTPUT, help="Folder of the bundle. By default exports/MODEL-PRECISION.")
-    ] = None
-    as_json: Annotated[AsJson, Parameter(group=_OUTPUT)] = False
-    every: Annotated[
-        bool, Parameter(name="--all", show_default=False, group=_BATCH, help="Every network of the catalog.")
-    ] = False
-    precisions: Annotated[
-        str | None, Parameter(group=_BATCH, help="Precisions of each network, such as fp32,int8.")
-    ] = None
-    jobs: Annotated[
-        int | None, Parameter(group=_BATCH, help="Number of jobs at once. By default half the number of processors.")
-    ] = None
-    memory: Annotated[
-        float | None, Parameter(group=_BATCH, help="GB for all jobs together. By default most of what is free.")
-    ] = None
-    job_memory: Annotated[
-        float | None,
-        Parameter(name="--memory-per-cell", group=_BATCH, help="GB for each job. By default by its number of weights."),
-    ] = None
-    timeout: Annotated[float | None, Parameter(group=_BATCH, help="Seconds for each job; 3600 by default.")] = None
-    cluster: Annotated[
-        str | None, Parameter(group=_BATCH, help="Address of a Dask scheduler on which the jobs run.")
-    ] = None
+    all: bool = option(False, "Every network of the catalog.")
+    precisions: str | None = option(None, "Precisions of each network, such as fp32,int8.")
+    jobs: int | None = option(None, "Number of jobs at once. By default half the number of processors.")
+    memory: float | None = option(None, "GB for all jobs together. By default most of what is free.")
+    memory_per_cell: float | None = option(None, "GB for each job. By default by its number of weights.")
+    timeout: float | None = option(None, "Seconds for each job; 3600 by default.")
+    cluster: str | None = option(None, "Address of a Dask scheduler on which the jobs run.")
 
 
-_NO_REQUEST = BatchRequest()
+_DESTINATION, _NO_BATCH = Destination(), BatchRequest()
 
 
 def command(
@@ -92,7 +83,8 @@ def command(
     proof: Annotated[ProofOptions, _options(Group("Proof", sort_key=4))] = _DEFAULTS.proof,
     budgets: Annotated[Budgets, _options(Group("Budget", sort_key=5))] = _DEFAULTS.budgets,
     output: Annotated[OutputOptions, _options(_OUTPUT)] = _DEFAULTS.output,
-    request: Annotated[BatchRequest, Parameter(name="*")] = _NO_REQUEST,
+    destination: Annotated[Destination, _options(_OUTPUT)] = _DESTINATION,
+    batch: Annotated[BatchRequest, _options(_BATCH)] = _NO_BATCH,
 ) -> None:
     """Convert a network, prove that it is still the same, and write a bundle for the device.
 
@@ -104,8 +96,8 @@ def command(
     """
     from xxdeploy.cli.batch import export_batch, is_batch
 
-    if is_batch(models, request):
-        export_batch(models, (network, precision, gpu, proof, budgets, output), request)
+    if is_batch(models, batch):
+        export_batch(models, (network, precision, gpu, proof, budgets, output), batch, destination)
         return
     from xxdeploy.cli.progress import ProgressView
     from xxdeploy.exporter import export
@@ -116,10 +108,10 @@ def command(
     own = Path(models[0])
     source = own if own.suffix.lower() in SUFFIXES or own.is_file() else find(models[0])
     options = ExportOptions(network, precision, gpu, proof, budgets, output)
-    out = Path("exports") / bundle_name(name_of(source), options) if request.out is None else request.out
-    with ProgressView(as_json=request.as_json) as progress:
+    out = Path("exports") / bundle_name(name_of(source), options) if destination.out is None else destination.out
+    with ProgressView(as_json=destination.json) as progress:
         result = export(source, options, out, on_progress=progress)
-    if request.as_json:
+    if destination.json:
         print_json(result)
     else:
         _show(result)

@@ -311,21 +311,21 @@ class ExportOptions:
         for allowed in (ROUNDED, INT8):
             names = [name.upper() for name in reversed(allowed)]
             refuse(
-                (each for each in given if each.scope.precisions == allowed and not each.accepted_by(precision)),
+                (asked for asked in given if asked.scope.precisions == allowed and not asked.accepted_by(precision)),
                 f"to {' and '.join(names)} only, and this export is {precision.upper()}",
                 hint=f"add --{' or --'.join(names).lower()}, or leave out",
                 code="int8-only",
             )
         if self.gpu.target == "cpu":
             refuse(
-                (each for each in given if each.scope.target == "gpu"),
+                (asked for asked in given if asked.scope.target == "gpu"),
                 "to an engine, and none is built",
                 hint="add --target tensorrt-rtx or --target tensorrt, or leave out",
                 code="target-missing",
             )
         else:
             refuse(
-                (each for each in given if each.scope.target == "cpu"),
+                (asked for asked in given if asked.scope.target == "cpu"),
                 f"to processors only, and --target {self.gpu.target} is a GPU",
                 hint="export twice to serve both, or leave out",
                 code="cpu-and-target",
@@ -342,7 +342,7 @@ class ExportOptions:
         kinds = {"catalog": "networks of the catalog", "file": "model files"}
         other = "file" if source == "catalog" else "catalog"
         refuse(
-            (each for each in self.given() if each.scope.source == other),
+            (asked for asked in self.given() if asked.scope.source == other),
             f"to {kinds[other]}, not to {kinds[source]}",
             hint=f"{hint}, or leave out",
             code="model-file-only" if source == "catalog" else "catalog-only",
@@ -367,5 +367,11 @@ GROUPS: dict[str, type] = {group.name: type(group.default) for group in fields(E
 OPTIONS = {declared.name: declared for group in GROUPS.values() for declared in options_in(group)}
 """Every option by its name on the command line."""
 _GROUPS = {declared.field: name for name, group in GROUPS.items() for declared in options_in(group)}
-FIELD_NAMES = {declared.field: declared.name for declared in OPTIONS.values()}
-"""The name on the command line of every field."""
+
+
+def option_name(field: str) -> str:
+    """Return the name on the command line, without dashes, of a field of the options."""
+    return _NAMES.get(field, field.replace("_", "-"))
+
+
+_NAMES = {declared.field: declared.name for declared in OPTIONS.values()}
