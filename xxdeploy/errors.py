@@ -3,7 +3,7 @@
 The tree, with the exit status of the command line::
 
     XXDeployError                1
-    ├── UsageError               2   what was asked cannot be done: names, options, folders, images
+    ├── UsageError               2   a request that cannot be done: names, options, folders, images
     ├── MissingDependencyError   3   an extra is not installed, or installed and unusable
     ├── ConversionError          4   Keras -> ONNX, a graph pass, calibration or quantization failed
     ├── EngineError              5   an inference engine refused the model or the device
@@ -40,7 +40,7 @@ class XXDeployError(Exception):
 
 
 class UsageError(XXDeployError):
-    """What was asked cannot be done."""
+    """The request cannot be done."""
 
     code = "usage"
     exit_status = 2

@@ -120,7 +120,7 @@ def test_the_self_test_looks_at_every_output(residual: Path, tmp_path: Path) -> 
     class One:
         name, run = "one", Off.run
 
-    with pytest.raises(EngineError, match="does not give kinds, block") as refused:
+    with pytest.raises(EngineError, match="has no output kinds, block") as refused:
         load(runtime.root, session=One(), selftest=True)
     assert refused.value.code == "engine-output"
 

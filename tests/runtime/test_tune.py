@@ -185,7 +185,7 @@ def test_a_real_bundle_is_tuned_kept_and_loaded_so(tmp_path: Path, monkeypatch: 
     shares: list[float] = []
     found = tune(bundle, budget=1.0, on_progress=lambda share, _: shares.append(share))
     assert found.best.candidate.variant.name == "portable"
-    assert "does not compute what was exported" in str(found.default.problem)
+    assert "does not compute the exported model's outputs" in str(found.default.problem)
     assert found.stored is not None
     assert shares[-1] == 1.0
     runtime = load(bundle)

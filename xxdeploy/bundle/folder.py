@@ -55,11 +55,11 @@ def check_bundle(path: str | os.PathLike[str], trust: Trust | None = None) -> Ma
 def extra_files(root: Path, manifest: Manifest) -> list[str]:
     """Return the files and links below ``root`` that the manifest does not list, sorted; its signature is none."""
     listed = {MANIFEST, SIGNATURES[MANIFEST], *(entry.path for entry in manifest.files)}
-    found: set[str] = set()
+    present: set[str] = set()
     for folder, folders, files in os.walk(root):
         links = [name for name in folders if Path(folder, name).is_symlink()]
-        found.update(Path(folder, name).relative_to(root).as_posix() for name in (*files, *links))
-    return sorted(found - listed)
+        present.update(Path(folder, name).relative_to(root).as_posix() for name in (*files, *links))
+    return sorted(present - listed)
 
 
 def output_writable(out: str | os.PathLike[str], force: bool) -> None:
@@ -95,7 +95,7 @@ def output_writable(out: str | os.PathLike[str], force: bool) -> None:
 
 
 def resolved(out: str | os.PathLike[str]) -> Path:
-    """Follow links: with ``--force`` it is what a link points to that is replaced. Code ``output-unwritable``."""
+    """Follow links: ``--force`` replaces the target of a link. ``UsageError`` ``output-unwritable``."""
     try:
         return Path(out).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a null byte
@@ -103,7 +103,7 @@ def resolved(out: str | os.PathLike[str]) -> Path:
 
 
 def output_error(out: str | os.PathLike[str], error: OSError) -> UsageError:
-    """Say what an error of the file system means for the person who asked for ``out``."""
+    """Return the error for a person who asked for ``out``, where the file system failed."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UsageError(
             f"no space is left for {out}", hint="free some space, or choose --out on another disk", code="disk-full"
@@ -135,9 +135,9 @@ def _not_a_bundle(target: Path, why: str) -> UsageError:
     )
 
 
-def temporary_path(target: Path, beside: Path) -> Path:
-    """Return a new name in the folder ``beside``, from which a later run can tell whose it is."""
-    return beside / f"{prefix(target)}{os.getpid()}-{_LIFE}{secrets.token_hex(4)}"
+def temporary_path(target: Path, parent: Path) -> Path:
+    """Return a new name in ``parent``, from which a later run can tell which process made it."""
+    return parent / f"{prefix(target)}{os.getpid()}-{_LIFE}{secrets.token_hex(4)}"
 
 
 def prefix(target: Path) -> str:
@@ -146,9 +146,9 @@ def prefix(target: Path) -> str:
     return f".xxdeploy-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]}-{host}-"
 
 
-def remove_stale(target: Path, beside: Path) -> None:
-    """Remove what killed runs left in ``beside``, after giving back a bundle that was moved aside."""
-    for folder in beside.glob(f"{prefix(target)}*-*"):
+def remove_stale(target: Path, parent: Path) -> None:
+    """Remove leftovers of killed runs in ``parent``, after giving back a bundle that was moved aside."""
+    for folder in parent.glob(f"{prefix(target)}*-*"):
         process, _, life = folder.name.removeprefix(prefix(target)).partition("-")
         if not process.isdigit() or _alive(int(process), life):
             continue

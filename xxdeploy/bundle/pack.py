@@ -1,6 +1,6 @@
 """Writes a bundle, all of it or nothing.
 
-Everything is written and flushed to a temporary folder beside the target, which then takes the
+Everything is written and flushed to a temporary folder next to the target, which then takes the
 target's place in one step. A killed process leaves the old bundle or the new one, and at worst a
 temporary folder that the next run removes (``folder.remove_stale``).
 """
@@ -68,7 +68,7 @@ def _manifest_text(manifest: Manifest, parts: Mapping[str, bytes]) -> bytes:
         raise ValueError("pack() fills in the files of the manifest")
     files = tuple(FileEntry(path, hashlib.sha256(data).hexdigest(), len(data)) for path, data in sorted(parts.items()))
     text = dataclasses.replace(manifest, files=files).to_json().encode()
-    Manifest.from_json(text)  # what is written can be read: nothing unlisted, nothing too large
+    Manifest.from_json(text)  # the written manifest can be read: nothing is unlisted or too large
     return text
 
 

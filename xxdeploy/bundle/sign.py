@@ -86,7 +86,7 @@ def sign(
     version: int,
     passphrase: bytes | None = None,
 ) -> Signature:
-    """Sign a bundle, or the folder of an engine, once it is found whole.
+    """Check a bundle, or the folder of an engine, and sign it.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def sign(
     Raises
     ------
     BundleError
-        As ``check_bundle`` or ``read_engine``: what is damaged is not signed.
+        As ``check_bundle`` or ``read_engine``: damaged bundles are not signed.
     UsageError
         ``version-invalid``, ``key-invalid``, ``key-passphrase``, ``signature-unwritable``.
     """
@@ -114,7 +114,7 @@ def sign(
     if root.is_dir():
         for leftover in root.glob(f".{SIGNATURES[name]}-*"):  # of a killed run: not in the manifest
             leftover.unlink(missing_ok=True)
-    # Read once before and once after the check: what is signed is what was checked.
+    # Read once before and once after the check: the signed bytes are the checked ones.
     before = read_small(root.resolve(), name) if (root / name).is_file() else b""
     if name == MANIFEST:
         check_bundle(root)
@@ -152,7 +152,9 @@ def _raw(key: Ed25519PrivateKey) -> bytes:
 
 
 def _passphrase(why: str) -> UsageError:
-    return UsageError(why, hint="--passphrase FILE, whose first line it is", code="key-passphrase")
+    return UsageError(
+        why, hint="give a file with the passphrase in its first line: --passphrase FILE", code="key-passphrase"
+    )
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -27,12 +27,12 @@ def build_engine(
 ) -> Engine:
     """Build ``model`` as ``options`` ask, once its parsed network has proved to be in the precision asked for.
 
-    ``timing_cache`` is what an earlier engine came with (TensorRT only): it saves measuring kernels again.
+    ``timing_cache`` is an earlier engine's ``timing_cache`` (TensorRT only): it saves measuring kernels again.
 
     Raises
     ------
     MissingDependencyError
-        As :func:`~xxdeploy.engine.library.load_library`, and ``no-gpu``: the library needs one for what is asked.
+        As :func:`~xxdeploy.engine.library.load_library`, and ``no-gpu``: the library needs one for these options.
     UsageError
         ``gpu-needed``: neither ``--gpu`` nor a GPU that is here; ``batch-fixed``: the graph has one batch size only.
     EngineError
@@ -74,7 +74,7 @@ def build_engine(
 
 
 def proof_facts(proof: PrecisionProof, size: int) -> dict[str, object]:
-    """Return what was proved, for manifest and report. ``depth`` says that no built layer was looked at."""
+    """Return the proved facts, for manifest and report. ``depth`` says that no built layer was looked at."""
     return {
         "depth": "network",
         "shares": {name: round(share, 6) for name, share in proof.shares.items()},
@@ -88,12 +88,12 @@ def proof_facts(proof: PrecisionProof, size: int) -> dict[str, object]:
 
 
 def check_engine_options(options: EngineOptions) -> Library:
-    """Return the library that builds for ``options``; refuse now what would fail after minutes of other work.
+    """Return the library that builds for ``options``; refuse options now that would fail after minutes of other work.
 
     Raises
     ------
     MissingDependencyError, UsageError
-        As :func:`build_engine`: the library is absent or too old, or needs a GPU for what is asked.
+        As :func:`build_engine`: the library is absent or too old, or needs a GPU for these options.
     """
     library = load_library(options.target)
     needs = "weights that can be exchanged" if options.strip or options.refit else None
@@ -144,14 +144,14 @@ def _configure(parsed: ParsedNetwork, config: Any, options: EngineOptions) -> No
 
 def _known(parsed: ParsedNetwork, names: Any, name: str) -> Any:
     """Return a value of one of the library's enumerations. A version without it must not pass over it in silence."""
-    found = getattr(names, name, None)
-    if found is None:
+    value = getattr(names, name, None)
+    if value is None:
         raise EngineError(
             f"{parsed.library.target} {parsed.library.version} does not know {name}",
             hint="leave the option out, or install another version",
             code="engine-option",
         )
-    return found
+    return value
 
 
 def _set_profile(parsed: ParsedNetwork, config: Any, options: EngineOptions) -> None:
@@ -183,7 +183,7 @@ def _set_timing_cache(library: Library, config: Any, content: bytes | None) -> A
         cache = config.create_timing_cache(content)
         if cache and config.set_timing_cache(cache, False):
             return cache
-        log.warning("the timing cache is of another version or GPU, or damaged: %s measures anew", library.target)
+        log.warning("the timing cache is of another version or GPU, or damaged: %s measures again", library.target)
     cache = config.create_timing_cache(b"")
     config.set_timing_cache(cache, False)
     return cache
@@ -193,7 +193,7 @@ def progress_monitor(library: Library, report: OnProgress) -> Any:
     """Return an ``IProgressMonitor`` that hands the outermost phases of a build to ``report``.
 
     The builder calls it from several threads. A report that raises (Ctrl-C) ends the build: the monitor answers that
-    it is to stop, and ``failure`` holds what was raised.
+    it is to stop, and ``failure`` holds the exception.
     """
     base = library.module.IProgressMonitor
 

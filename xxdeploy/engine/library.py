@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT for RTX behind one name. The only importer of either, with ``runtime.trt``; imported late.
+"""TensorRT and TensorRT for RTX by one interface. Imported late, and only here and in ``runtime.engines.trt``.
 
 Both have the same Python interface under two module names. Precision belongs to the graph: a network is always
 strongly typed, which TensorRT 10 has to be asked for. What cannot be strongly typed is refused: there the precision
@@ -28,7 +28,7 @@ OLDEST = {"tensorrt": 10, "tensorrt-rtx": 1}
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A loaded library: ``target`` is a key of :data:`MODULES`, ``module`` what was imported."""
+    """A loaded library: ``target`` is a key of :data:`MODULES`, ``module`` the imported module."""
 
     target: str
     module: ModuleType
@@ -40,7 +40,7 @@ class Library:
         return self.target == "tensorrt-rtx"
 
     def logger(self) -> Any:
-        """Return a logger that hands everything to :mod:`logging`; errors only inform, since what fails is raised."""
+        """Return a logger that forwards to :mod:`logging`, errors as information: failures are raised."""
         trt = self.module
         levels = {
             trt.Logger.INTERNAL_ERROR: logging.INFO,
@@ -86,7 +86,7 @@ def load_library(target: str) -> Library:
     major = version.partition(".")[0]
     if not major.isdigit() or int(major) < OLDEST[target]:
         raise MissingDependencyError(
-            f"{name} {version} has no strongly typed networks, so nothing proves what precision it builds",
+            f"{name} {version} has no strongly typed networks, so nothing proves the precision that it builds",
             hint=f"pip install --upgrade 'xxdeploy[{target}]' (version {OLDEST[target]} or later)",
             code="tensorrt-version",
         )
@@ -118,7 +118,7 @@ def _state(target: str) -> str:
         return f"{error.message}: {error.hint}"
     try:
         problem = driver_problem(library)
-    except Exception as error:  # noqa: BLE001 - a doctor who faints helps nobody
+    except Exception as error:  # noqa: BLE001 - the doctor must not fail
         problem = f"{type(error).__name__}: {error}"
     if problem is None:
         return f"{target} {library.version} builds and runs engines here"
@@ -130,7 +130,7 @@ def _state(target: str) -> str:
 
 
 def gpu_name() -> str:
-    """Return the name and compute capability of the first GPU: the key of what was measured on it. Empty for none."""
+    """Return the name and compute capability of the first GPU: the key of its timings. Empty for none."""
     driver = _driver()
     if driver is None or driver.cuInit(0):
         return ""

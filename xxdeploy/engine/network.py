@@ -1,4 +1,4 @@
-"""Parse ONNX into a strongly typed network of TensorRT, and keep alive what it needs."""
+"""Parse ONNX into a strongly typed network of TensorRT, and keep its owners alive."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def parse_network(library: Library, model: OnnxModel) -> ParsedNetwork:
     if not builder:
         raise EngineError(
             f"{library.target} {library.version} does not start: {'; '.join(logger.errors[:2])}",
-            hint="`xxdeploy doctor` says what it needs",
+            hint="`xxdeploy doctor` says which libraries it needs",
             code="engine-build",
         )
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)

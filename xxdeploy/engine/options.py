@@ -1,4 +1,4 @@
-"""What is asked of an engine, and what was built."""
+"""Options of an engine, and the built engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Batch sizes of the optimization profile: all from ``min`` to ``max`` run, ``opt`` is what it is tuned for."""
+    """Batch sizes of the optimization profile: ``min`` to ``max`` run, and the engine is tuned for ``opt``."""
 
     min: int = 1
     opt: int = 1
@@ -35,8 +35,8 @@ class Batch:
 class EngineOptions:
     """How an engine is built.
 
-    ``precision`` is what the graph must prove to be in. ``gpus`` names compute capabilities (``sm86``), for RTX only;
-    empty: the card that is here. ``workspace`` is the builder's scratch memory in bytes, None for no limit.
+    ``precision`` is the precision that the graph must have. ``gpus`` names compute capabilities (``sm86``), for
+    RTX only; empty: the local card. ``workspace`` is the builder's scratch memory in bytes, None for no limit.
     ``any_version`` makes a plan that later versions of the library load; ``any_gpu`` (TensorRT only) one that runs on
     every card since Ampere, somewhat slower. ``strip`` leaves the weights out, to be filled in on the device; ``refit``
     lets weights be exchanged.
@@ -86,7 +86,7 @@ class EngineOptions:
             )
 
     def to_json(self) -> dict[str, object]:
-        """Return what the engine was asked for, as it goes into its record."""
+        """Return the options as they go into the engine's record."""
         return {
             "target": self.target,
             "precision": self.precision,
@@ -102,7 +102,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A serialized plan. ``facts`` says how it was built and what was proved of it; reproducible but for the plan."""
+    """A serialized plan. ``facts`` says how it was built and proved; reproducible but for the plan."""
 
     data: bytes = field(repr=False)
     options: EngineOptions

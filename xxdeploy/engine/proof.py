@@ -1,6 +1,6 @@
-"""Proof of precision: what the parsed network computes in which type, counted in multiplications.
+"""Proof of precision: the multiplications of the parsed network by data type.
 
-A strongly typed network holds to the types of its graph, so the types at a layer's inputs decide what kernel is built:
+A strongly typed network holds to the types of its graph, so the types at a layer's inputs decide which kernel is built:
 INT8 where data and weights both come out of a Dequantize of INT8, FP16 where both are FP16 tensors. That can be read on
 any machine. The second depth, the layers of the built engine by data type, needs a GPU: :func:`inspect_engine`.
 """
@@ -24,7 +24,7 @@ LEAST = 0.9
 
 BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 PLAN_BYTES, LAYER_BYTES = 1 << 20, 192 << 10
-"""Bytes that a plan needs beside its weights: altogether, and for the kernels of each layer (130 kB were measured)."""
+"""Bytes of a plan in addition to its weights: fixed, and for the kernels of each layer (130 kB were measured)."""
 _WORK = ("conv", "gemm", "matmul", "matrixmultiply", "fullyconnected", "cask")
 _WRITTEN = {"int8": "int8", "half": "fp16", "fp16": "fp16", "float": "fp32", "fp32": "fp32"}
 _NAMES = {"FLOAT": "fp32", "HALF": "fp16", "INT8": "int8", "BF16": "bf16", "FP8": "fp8", "INT32": "int32"}
@@ -69,8 +69,8 @@ class PrecisionProof:
     @property
     def shares(self) -> Mapping[str, float]:
         """The share of each precision that occurs, largest first."""
-        found = {work.precision: self.share(work.precision) for work in self.works}
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+        shares = {work.precision: self.share(work.precision) for work in self.works}
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
     @property
     def weight_bytes(self) -> int:
@@ -121,15 +121,15 @@ def check_precision(proof: PrecisionProof, asked: str) -> None:
 def check_size(proof: PrecisionProof, size: int, asked: str) -> None:
     """Fail if a plan of ``size`` bytes has room for weights of another type: then they were converted back to float32.
 
-    Where the kernels are larger than what INT8 saves (NASNetMobile) that says nothing.
+    Where the kernels are larger than the savings of INT8 (NASNetMobile) that proves nothing.
 
     Raises
     ------
     EngineError
         ``engine-precision``.
     """
-    beside = PLAN_BYTES + LAYER_BYTES * len(proof.works)
-    if asked == "fp32" or size <= beside + (proof.weight_bytes + proof.float_bytes) / 2:
+    overhead = PLAN_BYTES + LAYER_BYTES * len(proof.works)
+    if asked == "fp32" or size <= overhead + (proof.weight_bytes + proof.float_bytes) / 2:
         return
     raise EngineError(
         f"the engine has {size / 1e6:.1f} MB, its weights in {asked} only {proof.weight_bytes / 1e6:.1f} MB: "
@@ -158,13 +158,13 @@ def _product(trt: Any, layer: Any, writer: Mapping[str, Any]) -> Work:
     layer.__class__ = trt.IMatrixMultiplyLayer
     left, right = layer.get_input(0), layer.get_input(1)
     inner = left.shape[-2 if layer.op0 == trt.MatrixOperation.TRANSPOSE else -1]
-    weights = sum(_volume(each) for each in (left, right) if _is_constant(each, writer))
-    data, kernel = (_computed_in(trt, each, writer) for each in (left, right))
+    weights = sum(_volume(operand) for operand in (left, right) if _is_constant(operand, writer))
+    data, kernel = (_computed_in(trt, operand, writer) for operand in (left, right))
     return Work(_name(layer), "MatMul", _volume(layer.get_output(0)) * max(inner, 1), weights, data, kernel)
 
 
 def _computed_in(trt: Any, tensor: Any, writer: Mapping[str, Any]) -> str:
-    """Return the type of an operand, seen through what only moves values: ``int8`` if it was dequantized from INT8."""
+    """Return the type of an operand, seen through layers that only move values; ``int8`` if dequantized from INT8."""
     layer = writer.get(tensor.name)
     while layer is not None and layer.type == trt.LayerType.SHUFFLE:
         layer = writer.get(layer.get_input(0).name)
@@ -177,8 +177,7 @@ def _is_constant(tensor: Any, writer: Mapping[str, Any]) -> bool:
     """Tell whether only constants lead to ``tensor``."""
     todo = [tensor]
     while todo:
-        each = todo.pop()
-        layer = writer.get(each.name)
+        layer = writer.get(todo.pop().name)
         if layer is None:
             return False
         todo += [layer.get_input(i) for i in range(layer.num_inputs) if layer.get_input(i) is not None]
@@ -199,7 +198,7 @@ def _name(layer: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Layers of an engine that convolve or multiply, counted by the type of what they read; ``layers`` counts all."""
+    """Layers of an engine that convolve or multiply, counted by the type of their inputs; ``layers`` counts all."""
 
     layers: int
     by_type: Mapping[str, int]
@@ -249,7 +248,7 @@ def read_inspection(text: str) -> Inspection:
         counted = Counter(kind for layer in layers if isinstance(layer, dict) and (kind := _read_type(layer)))
     except (ValueError, KeyError, TypeError) as error:
         raise EngineError(
-            f"what the engine inspector says cannot be read: {error}",
+            f"the engine inspector's answer cannot be read: {error}",
             hint="report this with the library's version",
             code="engine-inspector",
         ) from error

@@ -101,7 +101,7 @@ def timing_path(folder: Path, *, version: str, gpu: str) -> Path:
 
 
 def load_timing(path: Path) -> bytes | None:
-    """Return what was kept; None where there is nothing, or nothing that can be used. TensorRT checks it itself."""
+    """Return the cache; None where there is none, or one that is too large. TensorRT checks its content."""
     try:
         return read_bounded(path, LARGEST_TIMING) or None
     except OSError:

@@ -25,7 +25,7 @@ _WARM_UP = 5
 _STARTS = 3
 _CHILD_SECONDS = 600
 
-# VmHWM and not ru_maxrss: on Linux the latter begins at what the parent had when it started the child.
+# VmHWM and not ru_maxrss: on Linux the latter begins at the parent's peak.
 _CHILD = """
 import json, sys
 import numpy as np
@@ -42,13 +42,13 @@ print(json.dumps(peak_memory()), flush=True)
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """What was measured for one bundle. Milliseconds, unless a name says otherwise.
+    """The figures of one bundle, in milliseconds unless a name says otherwise.
 
     ``p50_ms``, ``p90_ms``, ``p99_ms``: one decoded image (uint8, at input size) to the output, normalizing
     included. ``model_p50_ms``: the engine alone. ``images_per_second``: in batches of ``MAX_BATCH``.
     ``cold_start_ms``: from starting a Python process to the first answer, hashes checked.
     ``peak_memory_bytes``: of that process; None where the system does not tell. Both are medians of a few processes.
-    ``settings`` says which engine it was, and how it was set. ``speed`` is the first subject's time over this one's,
+    ``settings`` names the engine and its settings. ``speed`` is the first subject's time over this one's,
     the median of that ratio round by round, ``speed_low`` and ``speed_high`` its quartiles.
     """
 
@@ -91,7 +91,7 @@ def bench_many(
     tuning: str = "stored",
     on_round: Callable[[int, int], None] | None = None,
 ) -> tuple[BenchResult, ...]:
-    """Measure each bundle in each engine, in turns, so that a busy moment of the machine hits all of them alike.
+    """Measure each bundle in each engine, interleaved, so that a busy moment of the machine slows all of them alike.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def bench_many(
     threads, tuning
         As in ``load``.
     engines
-        As in ``load``; None is what ``load`` takes by itself.
+        As in ``load``; None is the choice of ``load``.
     on_round
         Called with (rounds done, rounds) for a progress bar.
 
@@ -153,7 +153,7 @@ def peak_memory() -> int | None:
 
 
 class _Subject:
-    """A loaded bundle and its input, made once: what is timed is the runtime, not the making of pictures."""
+    """A loaded bundle and its input, made once, so that the runtime alone is timed."""
 
     def __init__(self, runtime: Runtime, threads: int | None, engine: str | None, tuning: str) -> None:
         self.runtime = runtime

@@ -1,4 +1,4 @@
-"""Which instructions this processor has, as far as they decide which model file is right for it."""
+"""The processor's instructions, as far as they decide which model file is right for it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _AVX_VNNI = "avx_vnni"
 """The flag of VNNI on 256-bit registers (Alder Lake and later), for which numpy has no key."""
 
 _WITH_AVX_VNNI = ("AVX2", "GFNI", "VAES")
-"""What every processor with AVX-VNNI has as well. Where numpy does not find these (numpy before 2.4 does not look), the
-text is about another processor, or may be."""
+"""Features of every processor with AVX-VNNI. Where numpy does not report them (numpy before 2.4 never does), the text
+may be about another processor."""
 
 
 def cpu_features() -> frozenset[str]:
-    """Return what this processor is known to have: ``avx2``, ``vnni`` (x86), ``arm``, ``dotprod``.
+    """Return the features that this processor is known to have: ``avx2``, ``vnni`` (x86), ``arm``, ``dotprod``.
 
     Without VNNI, 8-bit products are summed in 16 bits on x86 and saturate: an INT8 model made for VNNI
-    runs there and is wrong. So a feature counts only if it is sure, and where nothing can be read none does:
+    runs there and is wrong. So only certain features are returned, and none where nothing can be read:
     the portable variant is right everywhere.
 
-    The processor itself is asked, through numpy, which does so when it is imported. ``/proc/cpuinfo`` does not exist
-    outside Linux, and under qemu-user it tells of the host. ``NPY_DISABLE_CPU_FEATURES`` hides features from numpy,
+    numpy asks the processor itself when it is imported. ``/proc/cpuinfo`` exists on Linux only, and under qemu-user it
+    describes the host. ``NPY_DISABLE_CPU_FEATURES`` hides features from numpy,
     and so from here: a slower variant may be picked then, never a wrong one.
     """
     try:
@@ -37,20 +37,20 @@ def cpu_features() -> frozenset[str]:
 
 
 def join_features(asked: Mapping[str, bool] | None, cpuinfo: str, machine: str) -> frozenset[str]:
-    """Put together what numpy found (None: it does not tell) and the text of ``/proc/cpuinfo`` ("": none).
+    """Combine numpy's table of features (None: there is none) with the text of ``/proc/cpuinfo`` ("": none).
 
-    numpy's word counts. The text is trusted where numpy is silent, and for AVX-VNNI where numpy finds what comes with
-    it.
+    The table counts. The text is used where there is no table, and for AVX-VNNI if the table has the features that come
+    with it.
     """
     written = features_from(cpuinfo, machine)
     if asked is None:
         return written
-    found = frozenset(name for key, name in _FROM_NUMPY.items() if asked.get(key))
+    features = frozenset(name for key, name in _FROM_NUMPY.items() if asked.get(key))
     if machine.lower().startswith(("arm", "aarch64")):
-        return found | {"arm"}
+        return features | {"arm"}
     if all(asked.get(key) for key in _WITH_AVX_VNNI) and _AVX_VNNI in _common_flags(cpuinfo):
-        found |= {"vnni"}
-    return found
+        features |= {"vnni"}
+    return features
 
 
 def features_from(cpuinfo: str, machine: str) -> frozenset[str]:
@@ -70,9 +70,9 @@ def _numpy_features() -> Mapping[str, bool] | None:
     """Return numpy's table of processor features, which is private to numpy; None if it cannot be had."""
     for module in ("numpy._core._multiarray_umath", "numpy.core._multiarray_umath"):  # numpy 2, numpy 1
         try:
-            found = getattr(importlib.import_module(module), "__cpu_features__", None)
+            table = getattr(importlib.import_module(module), "__cpu_features__", None)
         except ImportError:
             continue
-        if isinstance(found, dict) and found:
-            return found
+        if isinstance(table, dict) and table:
+            return table
     return None

@@ -19,8 +19,8 @@ from xxdeploy.runtime.bundle.files import open_bundle, read_entry
 from xxdeploy.runtime.selftest import run_selftest
 root, name, settings = json.loads(sys.argv[1])
 root, manifest = open_bundle(root)
-variant = next(each for each in manifest.variants if each.name == name)
-entry = next(each for each in manifest.files if each.path == variant.model)
+variant = next(variant for variant in manifest.variants if variant.name == name)
+entry = next(entry for entry in manifest.files if entry.path == variant.model)
 session = open_session(read_entry(root, entry), manifest, variant, Settings(**settings))
 run_selftest(session, root, manifest, variant)
 """
@@ -28,10 +28,10 @@ _SECONDS = 120.0
 
 
 def crash_of(root: Path, variant: Variant, settings: Settings, *, code: str = _CODE) -> str | None:
-    """Load a variant and run its golden inputs elsewhere; return how that process was killed, None if it was not.
+    """Load a variant and run its golden inputs in a child process; return how that was killed, None if it was not.
 
-    Whatever an engine raises is no crash: it will raise that here, too. Where no process can be started nothing is
-    known, and None is returned. ``code`` is what runs, with (root, variant, settings) as JSON in its first argument.
+    An exception of the engine is no crash, since the caller will get it, too. Where no process can be started, None is
+    returned. ``code`` runs in the process, with (root, variant, settings) as JSON in its first argument.
     """
     command, environment = child_python("-c", code, json.dumps([str(root), variant.name, asdict(settings)]))
     try:
@@ -49,7 +49,7 @@ def crash_of(root: Path, variant: Variant, settings: Settings, *, code: str = _C
         return None
     status = done.returncode
     if status < 0:
-        known = {each.value: each.name for each in signal.Signals}
+        known = {number.value: number.name for number in signal.Signals}
         return f"{settings.engine} crashes on this model ({known.get(-status, -status)})"
     # Windows has no signals: an access violation or an abort is a status of 32 bits.
     return f"{settings.engine} crashes on this model (status {status:#x})" if status >= 1 << 30 else None

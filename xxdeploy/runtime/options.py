@@ -1,4 +1,4 @@
-"""The keyword arguments of ``load``, checked once: names, types and what excludes what."""
+"""The keyword arguments of ``load``, checked once: names, types, and arguments that exclude each other."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def top_predictions(probabilities: NDArray[np.float32], labels: Sequence[str], t
         values = probabilities.tolist()
         order = sorted(range(count), key=values.__getitem__, reverse=True)[:top]
         return tuple([Prediction(index, labels[index], values[index]) for index in order])
-    # Sorting 1,000 classes for five takes longer than all else behind the network.
+    # Sorting 1,000 classes for five takes longer than everything else downstream of the network.
     ordered = probabilities.copy()
     ordered.partition(count - top)
     likely = (probabilities >= ordered[count - top]).nonzero()[0]

@@ -69,7 +69,7 @@ class Runtime:
         UsageError
             ``wrong-task`` for a bundle of features, ``top-invalid``, ``no-images``, and those of ``Preprocess.image``.
         EngineError
-            The engine failed (``engine-run``) or gave no probabilities (``engine-output``).
+            The engine failed (``engine-run``) or returned no probabilities (``engine-output``).
         """
         rows = self.probabilities(images)
         if _is_one(images):
@@ -87,7 +87,7 @@ class Runtime:
         return self._run(images)
 
     def run(self, images: ImageLike | Sequence[ImageLike]) -> dict[str, NDArray[np.float32]]:
-        """Return every output by its name, (n, ...) float32: of a model with several, not only the one to predict with.
+        """Return every output of the model by its name, (n, ...) float32, not only the one to predict with.
 
         n is 1 for one image. Errors as ``predict``.
         """
@@ -95,7 +95,7 @@ class Runtime:
         return {name: np.concatenate([batch[name] for batch in batches]) for name in self.manifest.output_names}
 
     def selftest(self) -> SelfTest:
-        """Run the golden pairs. ``VerificationError`` ``golden-mismatch`` if this device computes something else."""
+        """Run the golden pairs. ``VerificationError`` ``golden-mismatch`` if this device computes other outputs."""
         return run_selftest(self.session, self.root, self.manifest, self.variant)
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class Runtime:
         return outputs
 
     def _batch(self, sources: Sequence[ImageLike]) -> NDArray[Any]:
-        """Return what the engine takes: pictures as they are, or scaled."""
+        """Return the engine's input: the pictures' bytes, or normalized ones."""
         preprocess = self.manifest.preprocess
         return batch_for(self.session, preprocess, preprocess.pixels(sources, max_pixels=self.max_pixels))
 
@@ -152,7 +152,7 @@ class Runtime:
         if right and np.isfinite(output).all():
             return
         raise EngineError(
-            f"{self.session.name} gave {name} of shape {output.shape}, or values that are no numbers, "
+            f"{self.session.name} returned {name} of shape {output.shape}, or values that are no numbers, "
             f"for {count} images of {classes} classes",
             hint="run the self-test: load(..., selftest=True)",
             code="engine-output",
@@ -296,5 +296,5 @@ def _chunks(images: ImageLike | Sequence[ImageLike]) -> Iterator[Sequence[ImageL
 
 
 def _is_one(images: ImageLike | Sequence[ImageLike]) -> bool:
-    """Tell one image from a list; anything that is neither is refused as an image, which says what it must be."""
+    """Tell one image from a list; anything else counts as an image, whose error names the accepted types."""
     return isinstance(images, _ONE) or not isinstance(images, Sequence)

@@ -21,9 +21,9 @@ MAX_BATCH = 8
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
-    """What the golden pairs gave.
+    """The result of the golden pairs.
 
-    ``max_abs`` is the largest absolute error of any value of the first output, ``tolerance`` what was allowed;
+    ``max_abs`` is the largest absolute error of any value of the first output, ``tolerance`` the largest allowed one;
     ``agreement`` the share (0..1) of images with the same top-1 class, None for features. Further outputs were held to
     tolerances of their own.
     """
@@ -42,7 +42,7 @@ def read_golden(
 
     Returns
     -------
-    inputs (n, h, w, c) uint8, and for each output by its name what is expected: (n, classes) or (n, ...) float32.
+    inputs (n, h, w, c) uint8, and the expected values of each output by its name: (n, classes) or (n, ...) float32.
 
     Raises
     ------
@@ -90,32 +90,32 @@ def run_selftest(session: Session, root: Path, manifest: Manifest, variant: Vari
         run_all(session, manifest, manifest.preprocess.normalize(inputs[start : start + MAX_BATCH]))
         for start in range(0, len(inputs), MAX_BATCH)
     ]
-    found = {name: np.concatenate([batch[name] for batch in batches]) for name in expected}
+    outputs = {name: np.concatenate([batch[name] for batch in batches]) for name in expected}
     count = session.top_k
-    if count is not None and found[manifest.output_name].shape == expected[manifest.output_name].shape:
+    if count is not None and outputs[manifest.output_name].shape == expected[manifest.output_name].shape:
         name = manifest.output_name
-        found[name] = same_but_unlisted(found[name], expected[name], count)
+        outputs[name] = same_but_unlisted(outputs[name], expected[name], count)
     limits = {output.name: (output.task, output.tolerance) for output in manifest.more_outputs}
     limits[manifest.output_name] = manifest.task, manifest.golden.tolerance
-    judged = {name: _judge(variant, name, found[name], expected[name], *limits[name]) for name in expected}
+    judged = {name: _judge(variant, name, outputs[name], expected[name], *limits[name]) for name in expected}
     max_abs, agreement = judged[manifest.output_name]
     return SelfTest(variant.name, len(inputs), max_abs, manifest.golden.tolerance, agreement)
 
 
 def run_all(session: Session, manifest: Manifest, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Return every output of the bundle by its name; an engine with ``run`` alone serves a bundle with one.
+    """Return every output of the bundle by its name; an engine with ``run`` alone serves a bundle with one output.
 
     Raises
     ------
     EngineError
-        ``engine-output``: the engine does not give what the manifest lists.
+        ``engine-output``: the engine lacks an output that the manifest lists.
     """
     if not manifest.more_outputs:
         return {manifest.output_name: session.run(batch)}
     outputs = session.run_all(batch)
     if missing := [name for name in manifest.output_names if name not in outputs]:
         raise EngineError(
-            f"{session.name} does not give {', '.join(missing)}",
+            f"{session.name} has no output {', '.join(missing)}",
             hint="a session for a bundle with several outputs needs run_all()",
             code="engine-output",
         )
@@ -143,7 +143,7 @@ def _judge(
 
 def _mismatch(variant: Variant, message: str) -> VerificationError:
     return VerificationError(
-        f"this device does not compute what was exported (variant {variant.name}): {message}",
+        f"this device does not compute the exported model's outputs (variant {variant.name}): {message}",
         hint="update onnxruntime, or export with a variant for this processor",
         code="golden-mismatch",
     )

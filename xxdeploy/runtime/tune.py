@@ -1,8 +1,8 @@
 """Finds the fastest way to run a bundle on this device: engine, precision, threads, spinning.
 
-Candidates run in turns, so that a busy moment of the machine hits all of them alike. After each stage the slower half
-leaves (successive halving: Jamieson and Talwalkar, 2016), and who is left gets more rounds. Nobody takes part whose
-golden pairs do not hold.
+The rounds of all candidates are interleaved, so that a busy moment of the machine slows all of them alike. After each
+stage the slower half is dropped (successive halving: Jamieson and Talwalkar, 2016), and the rest gets more rounds. A
+candidate must pass the self-test first.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from xxdeploy.runtime.tune_store import Choice, cores, store_choice
 DEFAULT_BUDGET = 30.0
 MAX_BUDGET = 3600.0
 _GROUP_BYTES = 1 << 30
-"""What the sessions of one race may hold at once, at about twice the model file each."""
+"""Memory for the sessions of one group, at about twice the model file each."""
 _LARGEST_GROUP = 12
 _WARM_UP = 2
 _FEWEST_ROUNDS, _MOST_ROUNDS = 5, 100
 _KEPT = 3
-"""Finalists; also who stays for the race with the next group."""
+"""Number of finalists, which also race with the next group."""
 _TIE = 1.03
-"""Closer than this to the fastest is as fast: then the simpler candidate is taken."""
+"""Times within this factor of the fastest count as equal: then the simpler candidate is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of a candidate: the median ``milliseconds`` of one image in ``rounds`` rounds, or its ``problem``.
+    """A candidate's median ``milliseconds`` of one image in ``rounds`` rounds, or its ``problem``.
 
-    Who leaves a race early has fewer rounds, and was measured beside others.
+    A candidate that was dropped early has fewer rounds, in which other candidates ran.
     """
 
     candidate: Candidate
@@ -71,7 +71,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What was found. ``trials`` has every candidate, ``default`` is what ``load`` takes untuned.
+    """The result. ``trials`` has every candidate; ``default`` is the one that ``load`` takes without tuning.
 
     ``versions`` are those of the engines; ``stored`` is the file that keeps the choice, None where there is none.
     """
@@ -85,14 +85,14 @@ class Tuning:
 
     @property
     def choice(self) -> Choice:
-        """Return what is kept."""
+        """Return what is stored."""
         best = self.best.candidate
-        times = (each.milliseconds or 0.0 for each in (self.best, self.default))
+        times = (trial.milliseconds or 0.0 for trial in (self.best, self.default))
         return Choice(best.variant.name, best.settings, self.versions, *times)
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """Say what was found, for a person."""
+        """Describe the result for a person."""
         best, default = _milliseconds(self.best), _milliseconds(self.default)
         said = [f"fastest here: {self.best.candidate}, {best:.2f} ms"]
         if self.best.candidate == self.default.candidate:
@@ -103,7 +103,7 @@ class Tuning:
             said[0] += f"; the default, {self.default.candidate}, does not work here: {self.default.problem}"
         preferred, taken = self.default.candidate.variant, self.best.candidate.variant
         if taken.precision != preferred.precision:
-            others = [each for each in self.trials if each.candidate.variant == preferred]
+            others = [trial for trial in self.trials if trial.candidate.variant == preferred]
             quickest = min(map(_milliseconds, others))
             if math.isfinite(quickest):
                 said.append(
@@ -136,11 +136,11 @@ def tune(
     Parameters
     ----------
     budget
-        Seconds for all of it, about. The default is measured however small it is.
+        Seconds in all, roughly. The default candidate is measured in any case.
     key, min_version
         As in ``load``.
     on_progress
-        Called with the share that is done (0..1) and what is going on.
+        Called with the share that is done (0..1) and the candidate that is being measured.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def tune(
     BundleError
         As ``load``.
     EngineError
-        ``nothing-runs``: no candidate gives the golden answers.
+        ``nothing-runs``: no candidate computes the golden outputs.
     """
     if not 0 < budget <= MAX_BUDGET:
         raise UsageError(
@@ -171,7 +171,7 @@ def tune_opened(
     """As ``tune``, for a bundle that is open."""
     entries = {entry.path: entry for entry in manifest.files}
     variants = runnable_variants(manifest, cpu_features())
-    models = {each.model: read_entry(root, entries[each.model]) for each in variants}
+    models = {variant.model: read_entry(root, entries[variant.model]) for variant in variants}
     gpus = listed_providers() if "onnxruntime" in installed_engines() else ()
     candidates = candidates_for(variants, installed_engines(), cores(), gpus)
     plan = _own_plan(root, manifest)
@@ -182,7 +182,7 @@ def tune_opened(
 
     def start(candidate: Candidate) -> Session:
         session: Session
-        if candidate.settings.engine == "openvino":  # which has crashed on graphs that ONNX Runtime runs
+        if candidate.settings.engine == "openvino":  # it has crashed on graphs that ONNX Runtime runs
             if candidate.variant.name not in crashes:
                 crashes[candidate.variant.name] = crash_of(root, candidate.variant, candidate.settings)
             if (crash := crashes[candidate.variant.name]) is not None:
@@ -212,24 +212,24 @@ def tune_opened(
 
 
 def runnable_variants(manifest: Manifest, features: frozenset[str]) -> tuple[Variant, ...]:
-    """Return, of each precision, the variant that ``load`` would take here; what ``load`` prefers comes first.
+    """Return the variant of each precision that ``load`` would take here, in the order of ``load``'s preference.
 
-    Others of the same precision are made for other processors, and may be less accurate.
+    Other variants of the same precision are made for other processors, and may be less accurate.
     """
-    found: dict[str, Variant] = {}
+    by_precision: dict[str, Variant] = {}
     for variant in manifest.variants:
         if features.issuperset(variant.requires):
-            found.setdefault(variant.precision, variant)
-    return tuple(found.values())
+            by_precision.setdefault(variant.precision, variant)
+    return tuple(by_precision.values())
 
 
 def candidates_for(
     variants: Sequence[Variant], engines: Sequence[str], cores: int, gpus: Sequence[str] = ()
 ) -> tuple[Candidate, ...]:
-    """Return every candidate, the default first: where the budget ends early, it was measured.
+    """Return every candidate, the default first, so that it is measured even if the budget ends early.
 
-    ``gpus`` are engines on a GPU that may work here: whether they do shows when they are tried. Up to eight cores every
-    number of threads is tried, above that powers of two, a half and all. Threads None is all.
+    ``gpus`` are engines on a GPU that may work here. Up to eight cores every number of threads is tried, above that
+    powers of two, a half and all. Threads None means all.
     """
     counts: list[int | None] = [None, *(n for n in range(1, cores) if cores <= 8 or n & (n - 1) == 0 or 2 * n == cores)]
     settings: list[Settings] = []
@@ -243,8 +243,8 @@ def candidates_for(
         hints = ("f32", "bf16") if _has_bf16() else ("f32",)
         settings += [Settings("openvino", threads, hint=hint) for threads in counts for hint in hints]
     settings += [Settings(name) for name in gpus]
-    # By setting and not by variant: what is cut off by the budget is then the odd setting of each.
-    return tuple(Candidate(variant, each) for each in settings for variant in variants)
+    # Sorted by setting and not by variant: a budget that ends early cuts off the odd settings of all variants.
+    return tuple(Candidate(variant, setting) for setting in settings for variant in variants)
 
 
 def race(
@@ -259,7 +259,7 @@ def race(
 ) -> Tuning:
     """Race ``candidates``, the first of which is the default, ``together`` at a time.
 
-    ``start`` opens and proves one; an ``XXDeployError`` of it puts the candidate out.
+    ``start`` opens a candidate and runs its self-test; an ``XXDeployError`` of it rules the candidate out.
 
     Raises
     ------
@@ -292,18 +292,18 @@ def race(
     for runner in running:
         trials[runner.candidate] = runner.trial()
         runner.session.close()
-    ordered = tuple(trials[each] for each in candidates)
+    ordered = tuple(trials[candidate] for candidate in candidates)
     fastest = min(map(_milliseconds, ordered))
     if not math.isfinite(fastest):
         raise EngineError(
-            f"no engine here gives the golden answers of this bundle; the default: {ordered[0].problem}",
+            f"no engine here computes the golden outputs of this bundle; the default: {ordered[0].problem}",
             hint="`xxdeploy verify` and `xxdeploy doctor` say more",
             code="nothing-runs",
         )
     finalists = {runner.candidate for runner in running}
-    # Trials are in the order of preference, and who left the race early was beaten side by side.
+    # Trials are in the order of preference; those that are no finalists were beaten in interleaved rounds.
     best = next(
-        each for each in ordered if each.candidate in finalists and _milliseconds(each) <= _TIE * _best_of(running)
+        trial for trial in ordered if trial.candidate in finalists and _milliseconds(trial) <= _TIE * _best_of(running)
     )
     on_progress(1.0, str(best.candidate))
     return Tuning(best, ordered[0], ordered, clock() - began)
@@ -317,16 +317,16 @@ def _halve(
     clock: Callable[[], float],
     trials: dict[Candidate, Trial],
 ) -> list[_Runner]:
-    """Let them run in turns and drop the slower half, until ``keep`` are left, and those have run, too.
+    """Interleave the runners and drop the slower half, until ``keep`` are left and have run, too.
 
-    The first stays in any case: what the default takes is what the choice is compared with.
+    The first is never dropped: the choice is compared with the time of the default.
     """
     while True:
         stages = max(0, math.ceil(math.log2(max(1, len(running)) / keep))) + 1
-        _take_turns(running, batch, clock() + max(0.0, until - clock()) / stages, clock)
+        _interleave(running, batch, clock() + max(0.0, until - clock()) / stages, clock)
         if len(running) <= keep:
             return running
-        ranked = sorted(running, key=lambda each: float(np.median(each.times)))
+        ranked = sorted(running, key=lambda runner: float(np.median(runner.times)))
         staying = ranked[: max(keep, math.ceil(len(ranked) / 2))]
         if running[0] not in staying:
             staying[-1] = running[0]
@@ -337,7 +337,7 @@ def _halve(
         running = [runner for runner in running if runner in staying]
 
 
-def _take_turns(
+def _interleave(
     running: list[_Runner], batch: Callable[[Session], NDArray[Any]], end: float, clock: Callable[[], float]
 ) -> None:
     for runner in running:
@@ -346,7 +346,7 @@ def _take_turns(
         if number >= _FEWEST_ROUNDS and clock() > end:
             return
         turn = number % len(running)
-        for runner in (*running[turn:], *running[:turn]):  # nobody always follows the same one
+        for runner in (*running[turn:], *running[:turn]):  # so that none always follows the same one
             given = batch(runner.session)
             begin = clock()
             runner.session.run(given)
@@ -354,7 +354,7 @@ def _take_turns(
 
 
 def _best_of(running: Sequence[_Runner]) -> float:
-    return min(_milliseconds(each.trial()) for each in running)
+    return min(_milliseconds(runner.trial()) for runner in running)
 
 
 def _milliseconds(trial: Trial) -> float:

@@ -1,7 +1,7 @@
-"""Keeps what ``tune`` found, and gives it back on the same device, for the same bundle and the same engines only.
+"""Stores the choice of ``tune`` for one device, bundle and set of engines, and returns it to ``load``.
 
-One small JSON file for each bundle and device, in the user's cache folder. Whatever is wrong with it, it is as if it
-were not there: ``load`` goes on with the defaults, ``tune`` measures again.
+One small JSON file for each bundle and device, in the user's cache folder. A file with any fault counts as absent:
+``load`` goes on with the defaults, ``tune`` measures again.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to load: the name of a variant and the settings of its engine.
+    """The fastest way to run a bundle: the name of a variant and the settings of its engine.
 
     ``versions`` are those of the engines that were tried ("": broken); ``milliseconds`` and ``default_milliseconds``
-    what one image took, so and with the defaults.
+    are the times of one image with this choice and with the defaults.
     """
 
     variant: str
@@ -50,7 +50,7 @@ def cores() -> int:
 
 
 def device_facts() -> dict[str, str | int | list[str]]:
-    """Return what a choice depends on: name and features of the processor, and how many cores may be used."""
+    """Return the facts on which a choice depends: the processor's name and features, and the number of usable cores."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -70,8 +70,11 @@ def device_facts() -> dict[str, str | int | list[str]]:
 
 
 def bundle_digest(manifest: Manifest) -> str:
-    """SHA-256 over every file's hash and the variants: what a measurement of this bundle depends on."""
-    facts = [[(each.path, each.sha256) for each in manifest.files], [asdict(each) for each in manifest.variants]]
+    """Return the SHA-256 over every file's hash and the variants, on which a measurement of this bundle depends."""
+    facts = [
+        [(entry.path, entry.sha256) for entry in manifest.files],
+        [asdict(variant) for variant in manifest.variants],
+    ]
     return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -88,17 +91,17 @@ def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice 
     device, digest = device_facts(), bundle_digest(manifest)
     path = _path(folder, device, digest)
     try:
-        found = json.loads(read_bounded(path, _MAX_BYTES))
+        record = json.loads(read_bounded(path, _MAX_BYTES))
         known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
-        if any(found[key] != value for key, value in known.items()):
+        if any(record[key] != value for key, value in known.items()):
             return None
-        variant = next(each for each in manifest.variants if each.name == found["variant"])
+        variant = next(variant for variant in manifest.variants if variant.name == record["variant"])
         choice = Choice(
             variant.name,
-            Settings(**found["settings"]),
-            {str(engine): str(version) for engine, version in found["versions"].items()},
-            float(found["milliseconds"]),
-            float(found["default_milliseconds"]),
+            Settings(**record["settings"]),
+            {str(engine): str(version) for engine, version in record["versions"].items()},
+            float(record["milliseconds"]),
+            float(record["default_milliseconds"]),
         )
         if not cpu_features().issuperset(variant.requires):
             return None
@@ -128,7 +131,7 @@ def store_choice(manifest: Manifest, choice: Choice) -> Path | None:
 
     Returns
     -------
-    The file; None where the cache cannot be written, which is only logged: the choice is good without it.
+    The file; None where the cache cannot be written, which is only logged.
     """
     folder = cache_folder(_PART)
     if folder is None:

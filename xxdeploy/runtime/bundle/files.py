@@ -17,7 +17,7 @@ _BLOCK = 1 << 20
 
 
 def open_bundle(bundle: str | os.PathLike[str], trust: Trust | None = None) -> tuple[Path, Manifest]:
-    """As ``open_signed``, for whom the version is of no interest."""
+    """Open a bundle as ``open_signed`` does, and return the folder and the manifest."""
     return open_signed(bundle, trust)[:2]
 
 
@@ -63,7 +63,7 @@ def read_signed(root: Path, name: str, trust: Trust | None) -> tuple[bytes, int 
 
 
 def read_small(root: Path, name: str) -> bytes:
-    """Return a JSON file whose size nobody has promised; too large a one is cut, and then refused by its parser."""
+    """Return a JSON file of unknown size; one that is too large is cut, and then refused by its parser."""
     return b"".join(_blocks(root, name, MAX_BYTES + 1))
 
 

@@ -1,4 +1,4 @@
-"""``manifest.json``: what a bundle is made of. Read strictly, because it comes from somewhere else.
+"""``manifest.json``: the description of a bundle. Read strictly, because it comes from elsewhere.
 
 The schema is explained key by key in ``docs/bundle-format.md``. Anything that is not exactly as
 written there is a ``BundleError``; nothing is guessed, defaulted or ignored.
@@ -68,8 +68,12 @@ class Variant:
     requires: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for what, word in (("name", self.name), ("scheme", self.scheme), *(("requires", r) for r in self.requires)):
-            _check_word(word, f"a variant's {what}")
+        for field_name, word in (
+            ("name", self.name),
+            ("scheme", self.scheme),
+            *(("requires", r) for r in self.requires),
+        ):
+            _check_word(word, f"a variant's {field_name}")
         if self.precision not in PRECISIONS:
             raise wrong_value(f"the precision of variant {self.name} must be one of {', '.join(PRECISIONS)}")
         _check_path(self.model)
@@ -91,7 +95,7 @@ class GoldenSpec:
 
 @dataclass(frozen=True, slots=True)
 class MoreOutput:
-    """An output beside the first.
+    """An output after the first.
 
     ``name`` in the graph; ``task`` and ``classes`` as in :class:`Manifest`; ``golden`` has a path of expected outputs
     for each variant, in their order; ``tolerance`` is the largest absolute error of the self-test.
@@ -113,7 +117,7 @@ class MoreOutput:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything a device must know about a bundle.
+    """Everything that a device must know about a bundle.
 
     ``task`` is ``classification`` (output: probabilities (n, classes)) or ``features`` (output: (n, ...);
     ``classes`` is 0 and ``labels`` None). ``labels`` is the path of a UTF-8 text file, one class a
@@ -339,13 +343,13 @@ def _check_word(word: str, where: str) -> None:
         raise wrong_value(f"{where} must be of letters, digits and . _ + -, not {word[:80]!r}")
 
 
-def _check_distinct(names: Iterable[str], what: str) -> None:
-    """Some file systems do not tell capitals from small letters: there two entries would be one file."""
+def _check_distinct(names: Iterable[str], kind: str) -> None:
+    """Refuse names that differ in case only: some file systems would hold one file for two entries."""
     seen: set[str] = set()
     for name in names:
         if name.casefold() in seen:
             raise BundleError(
-                f"the manifest has two entries for the {what} {name}", hint="export it again", code="manifest-duplicate"
+                f"the manifest has two entries for the {kind} {name}", hint="export it again", code="manifest-duplicate"
             )
         seen.add(name.casefold())
 

@@ -1,15 +1,15 @@
-"""Who vouches for a bundle or an engine: an Ed25519 signature, checked before any parser sees the record.
+"""Ed25519 signatures of bundles and engines, checked before any parser sees the record.
 
-The signature lies beside the record that it covers (``manifest.json`` or ``engine.json``), which holds the hash of
-every other file. It is four lines of ASCII, so that the one thing read before trust is nearly nothing::
+The signature lies next to the record that it covers (``manifest.json`` or ``engine.json``), which holds the hash of
+every other file. It is four lines of ASCII, so that very little is read before it is trusted::
 
     xxdeploy-signature 1
     version 7
     key 1f0c5b6d2a...            which key: the first 128 bits of the SHA-256 of the public key
     signature 64 bytes in hexadecimal
 
-What is signed is a head of three lines (``xxdeploy-signature 1``, the record's name, ``version N``) and then the bytes
-of the record, so neither the version nor the kind of record can be exchanged. Ed25519: RFC 8032, with the library
+The signed bytes are three lines (``xxdeploy-signature 1``, the record's name, ``version N``) and then the bytes of
+the record, so neither the version nor the kind of record can be exchanged. Ed25519: RFC 8032, with the library
 ``cryptography``, imported when a key is given.
 """
 
@@ -40,7 +40,7 @@ _PEM = rb"-----BEGIN PUBLIC KEY-----[A-Za-z0-9+/=\s]{1,4096}-----END PUBLIC KEY-
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a signature file says: nothing of it is true before ``Trust.version_of`` has returned."""
+    """The content of a signature file, which proves nothing before ``Trust.version_of`` has returned."""
 
     version: int
     key: str
@@ -53,7 +53,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What must be shown before a record is parsed.
+    """The condition under which a record is parsed.
 
     ``keys`` are public keys, 32 bytes each, any one of which will do (two while a key is being replaced);
     ``min_version`` is the oldest version that is still accepted.
@@ -68,7 +68,7 @@ class Trust:
         Parameters
         ----------
         record, name
-            The bytes, and what file they are (a key of ``SIGNATURES``).
+            The bytes, and the name of their file (a key of ``SIGNATURES``).
         signature
             The bytes of its signature file, None if there is none.
 
@@ -83,31 +83,31 @@ class Trust:
         if signature is None:
             raise BundleError(
                 f"{name} is not signed, and a key is required",
-                hint="take the bundle from whom you trust; its owner signs it with `xxdeploy sign`",
+                hint="get the bundle from a source you trust; its owner signs it with `xxdeploy sign`",
                 code="signature-missing",
             )
-        found = signature_from_bytes(signature, name)
-        key = next((each for each in self.keys if fingerprint(each) == found.key), None)
+        claimed = signature_from_bytes(signature, name)
+        key = next((key for key in self.keys if fingerprint(key) == claimed.key), None)
         if key is None:
             raise BundleError(
-                f"{name} is signed with the key {found.key[:12]}…, which is not trusted here "
-                f"(trusted: {', '.join(fingerprint(each)[:12] + '…' for each in self.keys)})",
-                hint="do not use it, unless you know whose key that is",
+                f"{name} is signed with the key {claimed.key[:12]}…, which is not trusted here "
+                f"(trusted: {', '.join(fingerprint(key)[:12] + '…' for key in self.keys)})",
+                hint="do not use the bundle, unless you know the owner of that key",
                 code="signature-key",
             )
-        if not _is_signed(key, found.value, message(record, name, found.version)):
+        if not _is_signed(key, claimed.value, message(record, name, claimed.version)):
             raise BundleError(
                 f"the signature of {name} is not right: it was made for other bytes or another version",
-                hint="the file was changed after it was signed: take the bundle again from whom you trust",
+                hint="the file was changed after it was signed: get the bundle again from a source you trust",
                 code="signature-wrong",
             )
-        if found.version < self.min_version:
+        if claimed.version < self.min_version:
             raise BundleError(
-                f"{name} is version {found.version}, older than {self.min_version}",
-                hint="an old bundle is put in place of a newer one: take the newest",
+                f"{name} is version {claimed.version}, older than {self.min_version}",
+                hint="an old bundle was put in place of a newer one: get the newest",
                 code="signature-old",
             )
-        return found.version
+        return claimed.version
 
 
 def trust(key: KeyLike | None, min_version: int = 0) -> Trust | None:
@@ -161,7 +161,7 @@ def signature_from_bytes(data: bytes, name: str) -> Signature:
 
 
 def key_error(name: str, why: str, hint: str) -> UsageError:
-    """Make the error for a key file that is of no use."""
+    """Return the error for a key file that cannot be used."""
     return UsageError(f"{name} cannot be used as a key: {why}", hint=hint, code="key-invalid")
 
 
@@ -197,7 +197,7 @@ def _is_signed(public: bytes, value: bytes, data: bytes) -> bool:
 
 
 def _library(names: Sequence[str]) -> list[Any]:
-    """Import late: only who requires a signature needs the library."""
+    """Import late: only a check of a signature needs the library."""
     with extra("sign"):
         from cryptography import exceptions
         from cryptography.hazmat.primitives import serialization

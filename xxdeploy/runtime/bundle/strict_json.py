@@ -82,21 +82,21 @@ def _check_text(document: JsonValue) -> None:
 
 
 def as_object(value: JsonValue, where: str) -> Mapping[str, JsonValue]:
-    """Return ``value`` if it is an object. ``where`` says in the error what was read."""
+    """Return ``value`` if it is an object. ``where`` names it in the error."""
     return typed(value, dict, where)
 
 
 def as_record(value: JsonValue, keys: Iterable[str], where: str) -> Mapping[str, JsonValue]:
     """Return ``value`` if it is an object with exactly these keys (else ``manifest-keys``)."""
-    found = as_object(value, where)
-    _check_keys(found, set(keys), where)
-    return found
+    record = as_object(value, where)
+    _check_keys(record, set(keys), where)
+    return record
 
 
 def _check_keys(value: Mapping[str, JsonValue], keys: set[str], where: str) -> None:
     missing, unknown = sorted(keys - set(value)), sorted(set(value) - keys)
     if missing or unknown:
-        told = [f"{what} {', '.join(names)}" for what, names in (("missing", missing), ("unknown", unknown)) if names]
+        told = [f"{kind} {', '.join(names)}" for kind, names in (("missing", missing), ("unknown", unknown)) if names]
         raise BundleError(
             f"{where} has the wrong keys: {'; '.join(told)[:300]}",
             hint="export the bundle again, or update xxdeploy",
@@ -112,5 +112,5 @@ def typed(value: object, kind: type[T], where: str) -> T:
 
 
 def wrong_value(message: str) -> BundleError:
-    """Make the error for a value of the wrong type or outside its range."""
+    """Return the error for a value of the wrong type or outside its range."""
     return BundleError(f"the manifest is wrong: {message}", hint="export the bundle again", code="manifest-value")

@@ -1,1 +1,1 @@
-"""Inference engines behind one protocol, ``session.Session``."""
+"""Inference engines, each a ``session.Session``."""

@@ -80,11 +80,11 @@ class CudaDevice:
         self._call("cuStreamSynchronize", self._stream)
 
     def begin_capture(self) -> None:
-        """Record what is put on the stream from now on, instead of running it."""
+        """Record work that is put on the stream from now on, instead of running it."""
         self._call("cuStreamBeginCapture_v2", self._stream, 1)  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
     def end_capture(self) -> Any:
-        """Return what was recorded, ready to be launched."""
+        """Return the recording, ready to be launched."""
         graph, ready = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
         self._call("cuGraphInstantiateWithFlags", ctypes.byref(ready), graph, ctypes.c_uint64(0))
@@ -100,7 +100,7 @@ class CudaDevice:
         if status:
             raise EngineError(
                 f"CUDA's {name} failed with status {status}",
-                hint="look at the GPU's memory and at what else runs on it (nvidia-smi)",
+                hint="look at the GPU's memory and its other processes (nvidia-smi)",
                 code="cuda",
             )
 

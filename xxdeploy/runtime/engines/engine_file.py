@@ -5,7 +5,7 @@ Experimental: no engine has ever been run on a card.
 ::
 
     ENGINE/engine.json   schema, the plan's SHA-256 and size, the SHA-256 of the ONNX that it was built from, target,
-                         version of the library, options, and what was proved of its precision
+                         version of the library, options, and the proof of its precision
     ENGINE/engine.plan
     ENGINE/engine.sig    if it is signed: the signature of engine.json (``runtime.signature``)
 """
@@ -25,7 +25,7 @@ from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, as_record,
 
 RECORD, PLAN = "engine.json", "engine.plan"
 FOLDER, BUILT = "engine", "-engine"
-"""Where a bundle that carries an engine holds it, and what ``xxdeploy build`` adds to the bundle's name."""
+"""The engine's folder inside a bundle, and the suffix that ``xxdeploy build`` adds to the bundle's name."""
 SCHEMA = 1
 TARGETS = ("tensorrt", "tensorrt-rtx")
 _KEYS = ("schema", "plan", "model_sha256", "target", "version", "options", "proof")
@@ -33,7 +33,7 @@ _KEYS = ("schema", "plan", "model_sha256", "target", "version", "options", "proo
 
 @dataclass(frozen=True, slots=True)
 class EngineRecord:
-    """What ``engine.json`` says. ``model_sha256`` is the ONNX's; ``options`` and ``proof`` are for people."""
+    """The content of ``engine.json``. ``model_sha256`` is the ONNX's; ``options`` and ``proof`` are for people."""
 
     plan: FileEntry
     model_sha256: str
@@ -63,7 +63,7 @@ def find_engine(
 ) -> tuple[Path, EngineRecord, bytes]:
     """Return the folder of an opened bundle's engine, its record and its plan.
 
-    ``folder`` None: what ``xxdeploy build`` wrote next to the bundle, else the engine inside it. Errors as
+    ``folder`` None: the engine that ``xxdeploy build`` wrote next to the bundle, else the one inside it. Errors as
     :func:`read_engine` and :func:`read_own_engine`.
     """
     own, built = root / FOLDER, root.with_name(f"{root.name}{BUILT}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from xxdeploy.errors import EngineError
 
-# For each message, the fields in which a tensor can hide, and what they hold.
+# For each message, the fields in which a tensor can hide, and their message types.
 _INSIDE: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},

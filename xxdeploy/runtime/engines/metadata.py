@@ -27,7 +27,7 @@ class TopK:
 
     @classmethod
     def parse(cls, text: str | None) -> TopK | None:
-        """Read what the metadata hold; None where that makes no sense."""
+        """Read the metadata; None if they are wrong."""
         try:
             classes = json.loads(text or "")["classes"]
         except (KeyError, TypeError, ValueError):
@@ -35,10 +35,10 @@ class TopK:
         return cls(classes) if type(classes) is int and 0 < classes <= _MOST_CLASSES else None
 
     def spread(self, values: NDArray[np.float32], classes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return (n, classes) float32: the values in their places, and everywhere else an equal share of what is left.
+        """Return (n, classes) float32: the values in their places, and elsewhere an equal share of the rest of 1.
 
-        What is left of 1 is at most the least value for each of the others, so the order is right, and rows of
-        probabilities add up to 1 again. ``IndexError`` for a class that there is not.
+        Each share is at most the least listed value, so the order is right, and rows of probabilities add up to 1
+        again. ``IndexError`` for a class that there is not.
         """
         count = max(1, self.classes - values.shape[1])
         rest = (1 - values.sum(1, keepdims=True, dtype=np.float64)) / count
@@ -48,17 +48,17 @@ class TopK:
         return whole
 
 
-def same_but_unlisted(found: NDArray[np.float32], expected: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """Return ``found`` where ``spread`` made it up, with what may be there: at most the least value that is known.
+def same_but_unlisted(outputs: NDArray[np.float32], expected: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Replace the values that ``spread`` made up by ``expected`` values, at most the least known value of the image.
 
-    ``count`` is how many classes the model gives. Both are (n, classes); compare the result with ``expected``.
+    ``count`` is how many classes the model returns. Both are (n, classes); compare the result with ``expected``.
     """
-    order = np.argsort(-found, axis=1, kind="stable")
-    least = np.take_along_axis(found, order[:, count - 1 : count], axis=1)
+    order = np.argsort(-outputs, axis=1, kind="stable")
+    least = np.take_along_axis(outputs, order[:, count - 1 : count], axis=1)
     unknown = order[:, count:]
-    told = found.copy()
-    np.put_along_axis(told, unknown, np.minimum(np.take_along_axis(expected, unknown, axis=1), least), axis=1)
-    return told
+    known = outputs.copy()
+    np.put_along_axis(known, unknown, np.minimum(np.take_along_axis(expected, unknown, axis=1), least), axis=1)
+    return known
 
 
 def roots(beta: float) -> int | None:
@@ -70,7 +70,7 @@ def roots(beta: float) -> int | None:
 
 
 def noted_lrn(text: str | None) -> dict[str, tuple[int, float, float, float]]:
-    """Read what the metadata hold, (size, alpha, beta, bias) by the name of the last node; nothing if it is wrong."""
+    """Read the metadata: (size, alpha, beta, bias) by the name of the last node; empty if they are wrong."""
     kept: dict[str, tuple[int, float, float, float]] = {}
     try:
         for name, (size, *others) in json.loads(text or "{}").items():
@@ -78,4 +78,4 @@ def noted_lrn(text: str | None) -> dict[str, tuple[int, float, float, float]]:
             kept[str(name)] = int(size), alpha, beta, bias
     except (AttributeError, TypeError, ValueError, RecursionError):
         return {}
-    return kept if all(all(map(math.isfinite, each)) and roots(each[2]) for each in kept.values()) else {}
+    return kept if all(all(map(math.isfinite, lrn)) and roots(lrn[2]) for lrn in kept.values()) else {}

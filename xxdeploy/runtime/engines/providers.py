@@ -1,6 +1,6 @@
 """ONNX Runtime's execution providers for NVIDIA's GPUs, and which of them work here. Experimental: never run on a card.
 
-``get_available_providers()`` says what a wheel was compiled with. The CUDA and TensorRT providers of onnxruntime-gpu
+``get_available_providers()`` lists the providers of the wheel. The CUDA and TensorRT providers of onnxruntime-gpu
 need NVIDIA's libraries in the right version (the TensorRT one of 1.31 wants TensorRT 10), and where those are missing
 a session quietly runs on the CPU. TensorRT for RTX comes as a plugin in a package of its own
 (https://nvidia.github.io/TensorRT-RTX-EP-ABI). So each is tried, with a graph of one node.
@@ -117,7 +117,7 @@ def _problem(ort: Any, name: str) -> str | None:
 
 @contextlib.contextmanager
 def _quiet(ort: Any) -> Iterator[None]:
-    """Find NVIDIA's libraries that pip installed, and keep what onnxruntime writes about missing ones to itself.
+    """Find NVIDIA's libraries that pip installed, and silence onnxruntime's messages about missing ones.
 
     It logs that with the process' own logger, past the session's options; the level is put back to its default.
     """
@@ -134,6 +134,6 @@ def _quiet(ort: Any) -> Iterator[None]:
 def _unusable(ort: Any, name: str, why: str) -> EngineError:
     return EngineError(
         f"onnxruntime {ort.__version__} cannot use {name[:40]!r} here: {why}",
-        hint="`xxdeploy doctor` tells what works; leave the provider out to run on the processor",
+        hint="`xxdeploy doctor` lists the providers that work; leave the provider out to run on the processor",
         code="provider-unusable",
     )

@@ -1,4 +1,4 @@
-"""Which engine runs a model, and how it is set. No engine is imported before one is chosen."""
+"""Engines by name, and their settings. No engine is imported before it is chosen."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ PROVIDERS: Mapping[str, str] = {
     "onnxruntime-tensorrt": "tensorrt",
     "onnxruntime-tensorrt-rtx": "tensorrt-rtx",
 }
-"""Engines that are ONNX Runtime on a GPU, and what ``runtime.providers`` calls each."""
+"""Engines that are ONNX Runtime on a GPU (experimental: never run on a card), and their names in ``providers``."""
 PLANS: Mapping[str, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""Engines that run the plan which a bundle carries, or which was built beside it, and the module that has each."""
+"""Engines that run a TensorRT plan in the bundle or next to it (experimental: never run on a card), and modules."""
 MODULES: Mapping[str, str] = {
     "onnxruntime": "onnxruntime",
     **dict.fromkeys(PROVIDERS, "onnxruntime"),
     "openvino": "openvino",
     **PLANS,
 }
-"""All engines, and the module that has each."""
+"""All engines, and the module of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """An engine and how it is set.
+    """An engine and its settings.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def open_session(
 ) -> Session:
     """Load a variant's model, whose bytes were hashed, into an engine that reads ONNX.
 
-    ``cache`` is a folder for what an engine compiles at start (OpenVINO); None keeps nothing.
+    ``cache`` is a folder for models that OpenVINO compiled; None keeps nothing.
 
     Raises
     ------
@@ -132,6 +132,6 @@ def engine_version(engine: str) -> str | None:
 
 
 def installed_engines() -> tuple[str, ...]:
-    """Return the modules that read ONNX and are there, without importing them: what is broken shows when it is used."""
+    """Return the installed modules that read ONNX. They are not imported, so a broken one is among them."""
     modules = (module for engine, module in MODULES.items() if engine not in PLANS)
     return tuple(name for name in dict.fromkeys(modules) if importlib.util.find_spec(name) is not None)

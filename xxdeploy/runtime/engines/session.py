@@ -45,7 +45,7 @@ class Session:
     takes_pixels
         True if the model reads uint8 pictures (n, height, width, channels) as they are.
     top_k
-        How many classes the model itself returns; the others get equal shares of what is left of 1. None: all.
+        How many classes the model itself returns; the others get equal shares of the rest of 1. None: all.
     """
 
     name: str = "session"
@@ -86,7 +86,7 @@ class TensorInfo(NamedTuple):  # a dataclass takes 1 ms more of every start
 
 
 class EngineSession(Session):
-    """What all engines check: the model's signature when it is loaded, and each batch before it is run.
+    """The checks that all engines share: of the model's signature when it is loaded, and each batch before it is run.
 
     A subclass calls ``__init__`` once its engine has loaded the model, and implements ``_infer`` and ``_release``.
 
@@ -210,7 +210,7 @@ def session_from(engine: SessionLike) -> Session:
 
 
 def batch_for(session: Session, preprocess: Preprocess, pictures: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return what ``session`` reads of (n, h, w, c) uint8 pictures: these, or normalized ones."""
+    """Return the batch that ``session`` reads for (n, h, w, c) uint8 pictures: these, or normalized ones."""
     return pictures if session.takes_pixels else preprocess.normalize(pictures)
 
 

@@ -1,4 +1,4 @@
-"""What a pixel means in a model that takes the picture's bytes, and how a scaled batch becomes bytes again."""
+"""The value of a pixel in a model that takes the picture's bytes, and how a scaled batch becomes bytes again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FLOAT32 = np.dtype(np.float32)
 
 @dataclass(frozen=True, slots=True)
 class PixelGrid:
-    """``x = (pixel - center) * step`` is what such a model was trained on."""
+    """``x = (pixel - center) * step`` are the values that such a model was trained on."""
 
     step: float
     center: float
@@ -33,7 +33,7 @@ class PixelGrid:
 
 @dataclass(frozen=True, slots=True)
 class ChannelGrid:
-    """``x = (pixel - mean) / deviation`` is what such a model was trained on, channel by channel.
+    """``x = (pixel - mean) / deviation`` are the values that such a model was trained on, channel by channel.
 
     ``flip``: the channels of ``x`` are the picture's from last to first (BGR); the means and deviations are theirs.
     """
@@ -46,8 +46,8 @@ class ChannelGrid:
         """Turn a scaled float32 batch (n, h, w, c) back into uint8; anything else is returned as it is."""
         if getattr(batch, "dtype", None) != _FLOAT32 or batch.shape[-1:] != (len(self.mean),):
             return batch
-        found = _bytes(batch * np.array(self.deviation, np.float32) + np.array(self.mean, np.float32))
-        return np.ascontiguousarray(found[..., ::-1]) if self.flip else found
+        picture = _bytes(batch * np.array(self.deviation, np.float32) + np.array(self.mean, np.float32))
+        return np.ascontiguousarray(picture[..., ::-1]) if self.flip else picture
 
     @property
     def span(self) -> tuple[float, float]:
@@ -64,7 +64,7 @@ Grid = PixelGrid | ChannelGrid
 
 
 def grid_from(text: str | None) -> Grid | None:
-    """Read what a model's metadata hold; None where that makes no sense."""
+    """Read a model's metadata; None if they are wrong."""
     try:
         kept = json.loads(text or "")
         if "mean" not in kept:

@@ -43,7 +43,7 @@ def open_picture(source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS) -> 
 
     Returns
     -------
-    The picture, and what to call it in errors.
+    The picture, and its name in errors.
 
     Raises
     ------
@@ -112,13 +112,13 @@ def _decoded(picture: Image.Image, mode: str, name: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, str(error)) from error
     # Decoders meet hostile bytes here and raise nearly anything (OSError, SyntaxError, struct.error, zlib.error,
-    # KeyError, MemoryError ...): whatever it is, the picture is what is wrong.
+    # KeyError, MemoryError ...): all of them mean that the picture is damaged.
     except Exception as error:
         raise _damaged(name, error) from error
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no ordinary file with content: opening a pipe would wait for ever."""
+    """Refuse everything but a regular file with content: opening a pipe would wait forever."""
     try:
         status = path.stat()
     except PermissionError as error:

@@ -154,12 +154,14 @@ class Preprocess:
         if self.mode == "caffe":
             return ChannelGrid(tuple(map(float, _CAFFE_MEAN)), (1.0, 1.0, 1.0), flip=True)
         if self.mode == "torch":
-            mean, deviation = (255 * each.astype(np.float64) for each in (_TORCH_MEAN, _TORCH_STD))
+            mean, deviation = (255 * values.astype(np.float64) for values in (_TORCH_MEAN, _TORCH_STD))
             return ChannelGrid(tuple(map(float, mean)), tuple(map(float, deviation)))
         if self.scaling is None:
             return None
         scale, flip = self.scaling.scale, self.scaling.order == "bgr"
-        mean_, deviation_ = (tuple(each / scale for each in values) for values in (self.scaling.mean, self.scaling.std))
+        mean_, deviation_ = (
+            tuple(value / scale for value in values) for values in (self.scaling.mean, self.scaling.std)
+        )
         return ChannelGrid(mean_, deviation_, flip)
 
     def pixels(self, sources: Sequence[ImageLike], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

@@ -83,7 +83,7 @@ def _number(value: object) -> float:
 
 
 def invalid(message: str) -> UsageError:
-    """Make the error for preprocessing that cannot be."""
+    """Return the error for preprocessing that is wrong."""
     return UsageError(
         f"preprocessing: {message}",
         hint="see docs/bundle-format.md for the keys and their values",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Graph:
-    """An ``openvino.Model`` and its nodes by operator, looked at once: NASNetMobile has 13,000, each asked for 1 us.
+    """An ``openvino.Model`` and its nodes by operator, sorted once: NASNetMobile has 13,000, each asked in 1 us.
 
     ``ops`` makes nodes.
     """
@@ -34,7 +34,7 @@ class Graph:
 
     def of_kind(self, *kinds: str) -> list[Any]:
         """Return the nodes of these operators, as there were."""
-        return [node for each in kinds for node in self.nodes.get(each, ())]
+        return [node for name in kinds for node in self.nodes.get(name, ())]
 
 
 def kind(node: Any) -> str:
@@ -43,7 +43,7 @@ def kind(node: Any) -> str:
 
 
 def constant(output: Any) -> NDArray[Any] | None:
-    """Return the value behind conversions, None where it is computed from an input."""
+    """Return a constant, seen through conversions; None if the value is computed from an input."""
     node = output.get_node()
     while kind(node) == "Convert":
         node = node.input_value(0).get_node()
@@ -51,13 +51,13 @@ def constant(output: Any) -> NDArray[Any] | None:
 
 
 def folded(output: Any) -> NDArray[Any] | None:
-    """Return a weight, dequantized: what Reshape, Subtract and Multiply make of constants, as float32."""
+    """Return a dequantized weight as float32: Reshape, Subtract and Multiply of constants, computed."""
     node = output.get_node()
     if kind(node) == "Reshape":
         inner, shape = folded(node.input_value(0)), node.get_output_partial_shape(0)
         if inner is None or not shape.is_static:
             return None
-        sides = [int(each.get_length()) for each in shape]
+        sides = [int(side.get_length()) for side in shape]
         return inner.reshape(sides)
     if kind(node) in ("Subtract", "Multiply"):
         first, second = folded(node.input_value(0)), folded(node.input_value(1))
@@ -77,9 +77,9 @@ def scalar(output: Any) -> float | None:
 
 
 def users(node: Any) -> list[Any]:
-    """Return who reads a node's value; reading its shape does not count."""
-    found = [each.get_node() for each in node.output(0).get_target_inputs()]
-    return [each for each in found if kind(each) != "ShapeOf"]
+    """Return the nodes that read a node's value; reading its shape does not count."""
+    readers = [target.get_node() for target in node.output(0).get_target_inputs()]
+    return [reader for reader in readers if kind(reader) != "ShapeOf"]
 
 
 def is_uint8(output: Any) -> bool:
@@ -113,10 +113,10 @@ def dequantized(node: Any) -> Dequantized | None:
         return None
     inner, zero_point = node.input_value(0).get_node(), 0.0
     if kind(inner) == "Subtract":
-        found = scalar(inner.input_value(1))
-        if found is None:
+        subtracted = scalar(inner.input_value(1))
+        if subtracted is None:
             return None
-        inner, zero_point = inner.input_value(0).get_node(), found
+        inner, zero_point = inner.input_value(0).get_node(), subtracted
     if kind(inner) != "Convert" or not is_uint8(source := inner.input_value(0)):
         return None
     return Dequantized(source, Grid(scale, zero_point))

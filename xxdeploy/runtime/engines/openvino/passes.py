@@ -38,9 +38,9 @@ def join_lrn(graph: Graph) -> int:
     if not noted:
         return 0
     for node in graph.of_kind("Divide"):
-        if (found := noted.get(node.get_friendly_name())) is None:
+        if (lrn := noted.get(node.get_friendly_name())) is None:
             continue
-        size, alpha, beta, bias = found
+        size, alpha, beta, bias = lrn
         source = node.input_value(0)
         for _ in range((roots(beta) or 1) - 1):
             source = source.get_node().input_value(0)
@@ -54,7 +54,7 @@ def join_lrn(graph: Graph) -> int:
 def drop_repeated_pairs(graph: Graph) -> int:
     """Take DequantizeLinear and QuantizeLinear of one grid out; return how many pairs.
 
-    ONNX Runtime needs the second pair of an image (its convolution takes what QuantizeLinear wrote), OpenVINO copies
+    ONNX Runtime needs the second pair of an image (its convolution takes the output of QuantizeLinear), OpenVINO copies
     the picture for it: 0.04 ms at 224 pixels.
     """
     dropped = 0
@@ -63,7 +63,7 @@ def drop_repeated_pairs(graph: Graph) -> int:
             continue
         readers = users(node)
         if not before.grid.is_like(grid) or any(
-            kind(each) != "Convert" or not is_uint8(each.output(0)) for each in readers
+            kind(reader) != "Convert" or not is_uint8(reader.output(0)) for reader in readers
         ):
             continue
         for reader in readers:
@@ -80,15 +80,15 @@ def relus_from_zero(graph: Graph) -> int:
     """Write ``Max(q, z)``, read with zero point z, as ``Max(q - z, 0)`` with zero point zero; return how many.
 
     The file's form costs ONNX Runtime least. In OpenVINO a convolution with padding and a zero point other than zero
-    corrects every border: 3 to 10 microseconds a layer, most of what a small depthwise convolution takes.
+    corrects every border: 3 to 10 microseconds a layer, most of the time of a small depthwise convolution.
     """
     done = 0
     for node in graph.of_kind("Minimum", "Maximum"):
         if not is_uint8(node.output(0)):
             continue
-        if (found := _clipped(node)) is None or not _is_small(node):
+        if (clip := _clipped(node)) is None or not _is_small(node):
             continue
-        source, zero_point = found
+        source, zero_point = clip
         pairs = [(convert, users(convert)) for convert in users(node)]
         if not pairs or not all(_reads_from(convert, readers, zero_point) for convert, readers in pairs):
             continue
@@ -104,31 +104,31 @@ def relus_from_zero(graph: Graph) -> int:
 
 
 def _clipped(node: Any) -> tuple[Any, float] | None:
-    """Return what Clip(value, zero point, 255) clips, and from where on; it is read as Minimum(Maximum)."""
+    """Return the input and the zero point of Clip(input, zero point, 255), which OpenVINO reads as Minimum(Maximum)."""
     if kind(node) == "Minimum":
         limits = [scalar(node.input_value(index)) for index in range(2)]
         if 255.0 not in limits:
             return None
         node = node.input_value(1 - limits.index(255.0)).get_node()
-    elif any(kind(each) == "Minimum" for each in users(node)):
+    elif any(kind(user) == "Minimum" for user in users(node)):
         return None  # it is the inner half of a Clip
     if kind(node) != "Maximum":
         return None
     limits = [scalar(node.input_value(index)) for index in range(2)]
-    low = next((each for each in limits if each is not None), None)
+    low = next((limit for limit in limits if limit is not None), None)
     return None if low is None else (node.input_value(1 - limits.index(low)), low)
 
 
 def _is_small(node: Any) -> bool:
     sides = list(node.get_output_partial_shape(0))[1:]
-    return all(each.is_static for each in sides) and math.prod(each.get_length() for each in sides) <= LARGEST
+    return all(side.is_static for side in sides) and math.prod(side.get_length() for side in sides) <= LARGEST
 
 
 def _reads_from(convert: Any, readers: list[Any], zero_point: float) -> bool:
     """Tell whether the value is read as float, with this zero point, by all."""
     if kind(convert) != "Convert" or not readers:
         return False
-    return all(kind(each) == "Subtract" and scalar(each.input_value(1)) == zero_point for each in readers)
+    return all(kind(reader) == "Subtract" and scalar(reader.input_value(1)) == zero_point for reader in readers)
 
 
 def input_zero_points_as_biases(graph: Graph) -> int:
@@ -139,23 +139,23 @@ def input_zero_points_as_biases(graph: Graph) -> int:
     """
     done = 0
     for node in graph.of_kind("GroupConvolution"):
-        if [str(each) for each in node.input(1).get_partial_shape()][1:] != ["1"] * 4:
+        if [str(side) for side in node.input(1).get_partial_shape()][1:] != ["1"] * 4:
             continue
         read, how = dequantized(node.input_value(0).get_node()), node.get_attributes()
         if read is None or read.grid.zero_point == 0 or any(how["pads_begin"]) or any(how["pads_end"]):
             continue
-        weight, behind = folded(node.input_value(1)), users(node)
-        if weight is None or [kind(each) for each in behind] != ["Add"]:
+        weight, readers = folded(node.input_value(1)), users(node)
+        if weight is None or [kind(reader) for reader in readers] != ["Add"]:
             continue
         # By names: each reading of a node makes another object of Python's.
-        index = int(behind[0].input_value(0).get_node().get_name() == node.get_name())
-        bias = folded(behind[0].input_value(index))
+        index = int(readers[0].input_value(0).get_node().get_name() == node.get_name())
+        bias = folded(readers[0].input_value(index))
         if bias is None or bias.shape != (1, len(weight), 1, 1):
             continue
         source = graph.ops.multiply(graph.ops.convert(read.source, "f32"), np.float32(read.grid.scale))
         node.input(0).replace_source_output(source.output(0))
         moved = bias.ravel() - np.float32(read.grid.scale * read.grid.zero_point) * weight.ravel()
-        behind[0].input(index).replace_source_output(graph.ops.constant(moved.reshape(1, -1, 1, 1)).output(0))
+        readers[0].input(index).replace_source_output(graph.ops.constant(moved.reshape(1, -1, 1, 1)).output(0))
         done += 1
     return done
 
@@ -192,9 +192,10 @@ def output_zero_points_as_biases(graph: Graph) -> int:
 def pool_by_depthwise(graph: Graph) -> int:
     """Write AveragePool of uint8 as a convolution with ones, twice as fast in OpenVINO; return how many.
 
-    The sums are the same integers. Where padding does not count, the borders are divided by how much there is in one
-    multiplication with a constant, which joins the addition behind it. Where padding counts, OpenVINO 2026.4 averages
-    zeros into the integers, whatever their zero point: NASNetMobile kept 93.0 instead of 97.2 % of its classes.
+    The sums are the same integers. Where padding does not count, a multiplication with a constant divides the borders
+    by the number of covered elements; it is fused with the addition after it. Where padding counts, OpenVINO 2026.4
+    averages zeros into the integers, whatever their zero point: NASNetMobile kept 93.0 instead of 97.2 % of its
+    classes.
     """
     done = 0
     for node in graph.of_kind("AvgPool"):
@@ -203,11 +204,11 @@ def pool_by_depthwise(graph: Graph) -> int:
         how, shape = node.get_attributes(), list(node.input(0).get_partial_shape())
         kernel, begin, end, strides = (list(how[key]) for key in ("kernel", "pads_begin", "pads_end", "strides"))
         is_wrong = read.grid.zero_point != 0 and any(begin + end) and not how["exclude-pad"]
-        if not is_wrong and [kind(each) for each in users(node)] != ["Add"]:
+        if not is_wrong and [kind(user) for user in users(node)] != ["Add"]:
             continue
-        if not all(each.is_static for each in shape[1:]):
+        if not all(side.is_static for side in shape[1:]):
             continue
-        channels, *sides = (each.get_length() for each in shape[1:])
+        channels, *sides = (side.get_length() for side in shape[1:])
         if len(sides) != 2 or how["rounding_type"] != "floor" or set(how.get("dilations", ())) - {1}:
             continue
         if how["auto_pad"] not in ("explicit", "valid"):
@@ -217,7 +218,7 @@ def pool_by_depthwise(graph: Graph) -> int:
         weight = graph.ops.multiply(ones, graph.ops.constant(share))
         whole = graph.ops.group_convolution(node.input_value(0), weight, strides, begin, end, [1, 1])
         if how["exclude-pad"] and any(begin + end):
-            rows, columns = (_present(*each) for each in zip(sides, kernel, begin, end, strides, strict=True))
+            rows, columns = (_present(*side) for side in zip(sides, kernel, begin, end, strides, strict=True))
             there = (np.prod(kernel) / np.outer(rows, columns)).astype(np.float32)
             whole = graph.ops.multiply(whole, graph.ops.constant(there[None, None]))
         whole.set_friendly_name(node.get_friendly_name())
