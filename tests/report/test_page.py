@@ -10,7 +10,7 @@ import pytest
 from reportpages import COMPARED, EVIDENCE, MEASURED, NOISE, Page, manifest
 
 from xxdeploy.report import Changed, Timing, render_report
-from xxdeploy.report.page import verdicts
+from xxdeploy.report.page import tiles
 
 
 def test_everything_that_was_measured_is_there() -> None:
@@ -75,12 +75,12 @@ def test_a_bundle_without_anything_measured() -> None:
     ],
 )
 def test_what_needs_care_is_marked(change: dict[str, Any], title: str, state: str) -> None:
-    found = verdicts(manifest(evidence={**EVIDENCE, "comparison": [{**COMPARED, **change}]}), MEASURED)
+    found = tiles(manifest(evidence={**EVIDENCE, "comparison": [{**COMPARED, **change}]}), MEASURED)
     assert next(each.state for each in found if each.title == title) == state
 
 
 def test_a_file_that_is_no_faster_says_so() -> None:
     slow = replace(MEASURED, timings=(*MEASURED.timings[:2], Timing("onnx-int8", 3_700_000, (9.0, 9.0, 9.0))))
-    (time,) = (each for each in verdicts(manifest(), slow) if each.title == "Time")
+    (time,) = (each for each in tiles(manifest(), slow) if each.title == "Time")
     assert time.state == "care"
     assert "not faster" in time.more

@@ -1,4 +1,4 @@
-"""What a bundle may cost: milliseconds, megabytes on disk, megabytes of memory. Measured before it is written."""
+"""Limits on a bundle's latency, size on disk and memory, measured before it is written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def keep_budgets(budgets: Budgets, manifest: Manifest, files: Mapping[str, bytes
     VerificationError
         ``over-size``, ``over-latency``, ``over-memory``.
     EngineError
-        ``memory-unknown``: this system does not tell how much memory a process took. Else as ``bench``.
+        ``memory-unknown``: this system does not report the memory of a process. Else as ``bench``.
     """
     said = []
     size = (sum(map(len, files.values())) + len(manifest.to_json())) / 1e6
@@ -39,24 +39,24 @@ def keep_budgets(budgets: Budgets, manifest: Manifest, files: Mapping[str, bytes
     if budgets.max_latency_ms is None and budgets.max_memory_mb is None:
         return tuple(said)
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
-        found = bench(pack(manifest, files, Path(folder) / "bundle"), rounds=_ROUNDS, tuning="off")
+        measured = bench(pack(manifest, files, Path(folder) / "bundle"), rounds=_ROUNDS, tuning="off")
     if budgets.max_latency_ms is not None:
-        if found.p50_ms > budgets.max_latency_ms:
+        if measured.p50_ms > budgets.max_latency_ms:
             raise VerificationError(
-                f"an image takes {found.p50_ms:.2f} ms on this machine (median of {found.rounds}), "
+                f"an image takes {measured.p50_ms:.2f} ms on this machine (median of {measured.rounds}), "
                 f"more than --max-latency-ms {budgets.max_latency_ms:g}",
-                hint=f"of that the engine {found.model_p50_ms:.2f} ms; try --int8, a smaller --alpha or --input-size",
+                hint=f"the engine takes {measured.model_p50_ms:.2f} ms; try --int8, a smaller --alpha or --input-size",
                 code="over-latency",
             )
-        said.append(f"latency {found.p50_ms:.2f} ms, at most {budgets.max_latency_ms:g} allowed")
+        said.append(f"latency {measured.p50_ms:.2f} ms, at most {budgets.max_latency_ms:g} allowed")
     if budgets.max_memory_mb is not None:
-        if found.peak_memory_bytes is None:
+        if measured.peak_memory_bytes is None:
             raise EngineError(
-                "this system does not tell how much memory a process takes",
+                "the memory of a process cannot be measured on this system",
                 hint="leave --max-memory-mb out here, and use `xxdeploy bench` on the device",
                 code="memory-unknown",
             )
-        memory = found.peak_memory_bytes / 1e6
+        memory = measured.peak_memory_bytes / 1e6
         if memory > budgets.max_memory_mb:
             raise VerificationError(
                 f"a process with the bundle takes {memory:.1f} MB, more than --max-memory-mb {budgets.max_memory_mb:g}",

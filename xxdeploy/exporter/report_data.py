@@ -1,4 +1,4 @@
-"""What an export measured, as the values that the report shows; and a report of a bundle that is there already."""
+"""The values that an export hands to its report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xxdeploy.report.draw import data_uri
 from xxdeploy.results import Accuracy, StepRecord
 
 SHEET, CHANGED = 24, 24
-"""Pictures of the calibration set, and of images that changed class, at most."""
+"""The largest numbers of pictures: of the calibration set, and of images that changed class."""
 _SHEET_PIXELS, _CHANGED_PIXELS = 72, 128
 _CONFUSED = 12
 
@@ -32,11 +32,11 @@ def measured(
     steps: Sequence[StepRecord],
     sentences: Sequence[str],
 ) -> Measured:
-    """Gather them. ``name`` is the network's on the command line; pictures are read where ``options`` allows them."""
+    """Return the report's values. ``name`` is the network on the command line; --no-pictures leaves pictures out."""
     candidate, pairs = _changes(accuracies)
     return Measured(
         timings=tuple(timings),
-        steps=tuple((each.step, each.seconds) for each in steps),
+        steps=tuple((step.step, step.seconds) for step in steps),
         rungs=lowered.evidence.ladder,
         candidate=candidate,
         changes=len(pairs),
@@ -61,11 +61,12 @@ def _without_folder(option: Option, value: Value) -> Value:
 
 
 def _changes(accuracies: Sequence[Accuracy]) -> tuple[str, list[tuple[int, int, int]]]:
-    """Return the first file that is not float32, and (image, class before, class after) where it differs from Keras."""
-    for found in accuracies[2:] or accuracies[1:]:
-        pairs = zip(accuracies[0].classes, found.classes, strict=True)
-        return found.runner, [(index, *pair) for index, pair in enumerate(pairs) if pair[0] != pair[1]]
-    return "", []
+    """Return the first lowered file, and (index, class by Keras, class by the file) of each image that differs."""
+    if len(accuracies) < 2:
+        return "", []
+    keras, candidate = accuracies[0], accuracies[min(2, len(accuracies) - 1)]
+    pairs = zip(keras.classes, candidate.classes, strict=True)
+    return candidate.runner, [(index, *pair) for index, pair in enumerate(pairs) if pair[0] != pair[1]]
 
 
 def _class(inputs: Inputs, index: int) -> str:

@@ -1,4 +1,4 @@
-"""What the pipeline gives back."""
+"""Results of an export, and of the verification of a bundle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xxdeploy.runtime.selftest import SelfTest
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One line of the closing table. Shares are 0..1; None where it was not measured.
+    """One row of the closing table. Shares are 0..1; a figure is None where it was not measured.
 
     ``latency_p50_ms`` is the median of single images at batch 1, interleaved with the other rows; ``agreement``
     the share of images with the same top-1 class as Keras.
@@ -28,10 +28,10 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """A bundle that was written, and what was measured on the way.
+    """A bundle that was written, and the results of the steps that made it.
 
-    ``task`` is classification or features; ``sentences`` say what the evaluation shows and how sure it is,
-    ``processors`` what each kind of processor gets.
+    ``task`` is classification or features; ``sentences`` state the loss of accuracy and its confidence,
+    ``processors`` the file of each kind of processor.
     """
 
     bundle: Path
@@ -49,7 +49,7 @@ class ExportResult:
 class VerifyResult:
     """A bundle that was checked: its manifest, the self-test, and a row if there were labeled images.
 
-    ``version`` is what it was signed as, None where no key was given.
+    ``version`` is that of its signature, None where no key was given.
     """
 
     manifest: Manifest

@@ -64,9 +64,9 @@ def compare_sides(left: Side, right: Side) -> tuple[Row, ...]:
     if left.milliseconds and right.milliseconds:
         medians = [write.milliseconds(median(side.milliseconds)) for side in sides]
         rows.append(_row("time here, p50", medians, pace(*sides)))
-    records = [_comparison(each, side.variant) for each, side in zip(evidence, sides, strict=True)]
+    records = [_comparison(part, side.variant) for part, side in zip(evidence, sides, strict=True)]
     if any(records):
-        digests = [None if each.accuracy is None else each.accuracy.data_sha256 for each in evidence]
+        digests = [None if part.accuracy is None else part.accuracy.data_sha256 for part in evidence]
         same = digests[0] == digests[1] is not None
         rows += [
             _share("top-1", [record.top1[1] if record and record.top1 else None for record in records], same),
@@ -74,8 +74,8 @@ def compare_sides(left: Side, right: Side) -> tuple[Row, ...]:
         ]
         images = [write.NOTHING if record is None else f"{record.images} images" for record in records]
         rows.append(_row("evaluated on", images, "" if same else "not the same images"))
-    rows.append(_row("largest difference, FP32", [write.small(each.fp32_difference) for each in evidence]))
-    rows += _differing([_recipe(each) for each in evidence])
+    rows.append(_row("largest difference, FP32", [write.small(part.fp32_difference) for part in evidence]))
+    rows += _differing([_recipe(part) for part in evidence])
     rows += _differing([dict(sorted(side.manifest.tools.items())) for side in sides])
     return tuple(rows)
 

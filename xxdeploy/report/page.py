@@ -96,7 +96,7 @@ def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured
             manifest=manifest,
             evidence=evidence,
             seen=seen,
-            verdicts=verdicts(manifest, seen),
+            tiles=tiles(manifest, seen),
             stages=_stages(evidence, seen),
             steps=bars([(name, took, write.seconds(took)) for name, took in _longest(seen.steps)]),
             parities=worst_parities(evidence.parity),
@@ -151,8 +151,8 @@ def _loss(layer: LayerNoise) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A tile at the top: ``state`` is ``good`` or ``care``, ``said`` the figure, ``more`` its meaning."""
+class Tile:
+    """A verdict at the top: ``state`` is ``good`` or ``care``, ``said`` the figure, ``more`` its meaning."""
 
     state: str
     title: str
@@ -160,7 +160,7 @@ class Verdict:
     more: str
 
 
-def verdicts(manifest: Manifest, seen: Measured) -> list[Verdict]:
+def tiles(manifest: Manifest, seen: Measured) -> list[Tile]:
     """Return the tiles: is it the same network, how much accuracy is lost, is it smaller and faster."""
     evidence = Evidence.from_json(manifest.evidence)
     precision = manifest.variants[0].precision
@@ -173,22 +173,22 @@ def verdicts(manifest: Manifest, seen: Measured) -> list[Verdict]:
     ]
 
 
-def _same_network(evidence: Evidence) -> Iterator[Verdict]:
+def _same_network(evidence: Evidence) -> Iterator[Tile]:
     if evidence.fp32_difference is not None:
         more = "largest difference of the float32 graph from Keras"
-        yield Verdict(GOOD, "Same network", write.small(evidence.fp32_difference), more)
+        yield Tile(GOOD, "Same network", write.small(evidence.fp32_difference), more)
 
 
-def _accuracy(evidence: Evidence, precision: str) -> Iterator[Verdict]:
+def _accuracy(evidence: Evidence, precision: str) -> Iterator[Tile]:
     records = evidence.comparison or evidence.selection
     if not records:
         if precision != "fp32":
-            yield Verdict(CARE, "Accuracy", "not measured", "no evaluation images were given")
+            yield Tile(CARE, "Accuracy", "not measured", "no evaluation images were given")
         return
     record = records[1] if len(records) > 1 and records[0].candidate == "onnx-fp32" else records[0]
     if record.top1 is not None and record.change_interval is not None:
         low, high = record.change_interval
-        yield Verdict(
+        yield Tile(
             CARE if high < 0 else GOOD,
             "Top-1",
             f"{write.percent(record.top1[0])} → {write.percent(record.top1[1])}",
@@ -197,7 +197,7 @@ def _accuracy(evidence: Evidence, precision: str) -> Iterator[Verdict]:
         )
     if record.agreement is not None and record.agreement_interval is not None:
         low, high = record.agreement_interval
-        yield Verdict(
+        yield Tile(
             CARE if record.agreement < 0.95 else GOOD,
             "Agreement",
             f"{write.percent(record.agreement)} %",
@@ -205,24 +205,24 @@ def _accuracy(evidence: Evidence, precision: str) -> Iterator[Verdict]:
         )
     elif record.sqnr_db is not None:
         state = CARE if record.sqnr_db < 20 else GOOD
-        yield Verdict(state, "Features", write.decibel(record.sqnr_db), "signal-to-noise ratio of the features")
+        yield Tile(state, "Features", write.decibel(record.sqnr_db), "signal-to-noise ratio of the features")
 
 
-def _size(seen: Measured) -> Iterator[Verdict]:
+def _size(seen: Measured) -> Iterator[Tile]:
     sizes = [timing.size_bytes for timing in seen.timings if timing.size_bytes]
     if len(sizes) > 1:
         ours = sizes[2] if len(sizes) > 2 else sizes[1]
         more = f"{sizes[0] / ours:.1f} times smaller than the float32 weights"
-        yield Verdict(GOOD, "Size", write.megabytes(ours), more if ours < sizes[0] else "as large as the weights")
+        yield Tile(GOOD, "Size", write.megabytes(ours), more if ours < sizes[0] else "as large as the weights")
 
 
-def _speed(seen: Measured) -> Iterator[Verdict]:
+def _speed(seen: Measured) -> Iterator[Tile]:
     times = {timing.runner: median(timing.milliseconds) for timing in seen.timings}
     floats = times.get("onnx-fp32")
     ours = next((time for name, time in times.items() if name not in ("keras", "onnx-fp32")), None)
     if floats and ours:
         faster = ours < floats
-        yield Verdict(
+        yield Tile(
             GOOD if faster else CARE,
             "Time",
             write.milliseconds(ours),
@@ -231,12 +231,12 @@ def _speed(seen: Measured) -> Iterator[Verdict]:
         )
     elif floats and "keras" in times:
         more = f"{write.ratio(floats / times['keras'])} of Keras in the same run, on the machine of the export"
-        yield Verdict(GOOD if floats < times["keras"] else CARE, "Time", write.milliseconds(floats), more)
+        yield Tile(GOOD if floats < times["keras"] else CARE, "Time", write.milliseconds(floats), more)
 
 
-def _engine(evidence: Evidence, precision: str) -> Iterator[Verdict]:
+def _engine(evidence: Evidence, precision: str) -> Iterator[Tile]:
     if evidence.engine is not None:
         built = evidence.engine.depth == "engine"
         depth = "read from the layers of the built engine" if built else "read from the parsed network"
         share = write.percent(evidence.engine.shares.get(precision))
-        yield Verdict(GOOD, "Engine", f"{share} % {precision}", f"of all multiplications, {depth}")
+        yield Tile(GOOD, "Engine", f"{share} % {precision}", f"of all multiplications, {depth}")

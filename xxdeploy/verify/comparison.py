@@ -1,4 +1,4 @@
-"""A candidate beside its reference on the same images: class by class, and how sure each figure is.
+"""A candidate compared with a reference on the same images, class by class, with confidence intervals.
 
 The reference runs once and its outputs are kept, 4 kB an image with 1,000 classes; any number of candidates is then
 compared with it, each in one pass of its own with one batch in memory.
@@ -21,7 +21,7 @@ from xxdeploy.verify.statistics import Interval, PairedChange, change_from_count
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """What a reference gave to a set of images.
+    """The outputs of a reference on a set of images.
 
     ``outputs`` is (images, classes) or (images, features) float32; ``classes`` tells which of the two; ``checksum`` is
     that of the images as preprocessed, so that a candidate cannot be compared on others by mistake.
@@ -34,13 +34,13 @@ class Reference:
 
     @property
     def images(self) -> int:
-        """How many images were seen."""
+        """Return the number of images."""
         return len(self.outputs)
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a candidate differs from a reference on the same images.
+    """The differences of a candidate from a reference on the same images.
 
     ``sqnr_db`` is ``10 log10(sum reference^2 / sum (reference - candidate)^2)`` over all outputs, 200 for no difference
     and None for outputs of zero; ``cosine`` the lowest of any image. For classifiers ``agreeing`` counts the images
@@ -61,17 +61,17 @@ class Comparison:
 
     @property
     def agreement(self) -> float | None:
-        """Share of the images (0..1) with the same class; None for features."""
+        """Return the share of images (0..1) with the same class; None for features."""
         return None if self.agreeing is None else self.agreeing / self.images
 
     @property
     def agreement_interval(self) -> Interval | None:
-        """95 % Wilson interval of :attr:`agreement`; None for features."""
+        """Return the 95 % Wilson interval of :attr:`agreement`; None for features."""
         return None if self.agreeing is None else wilson_interval(self.agreeing, self.images)
 
     @property
     def top1(self) -> tuple[float, float] | None:
-        """Top-1 (0..1) of the reference and of the candidate; None without labels."""
+        """Return top-1 (0..1) of the reference and of the candidate; None without labels."""
         return None if self.right is None else (self.right[0] / self.images, self.right[1] / self.images)
 
     @property
@@ -281,7 +281,7 @@ def _rounded(interval: Interval | None) -> tuple[float, float] | None:
 
 
 def _signed(value: float) -> str:
-    """Write points with a sign; nothing is +0.0."""
+    """Write points with a sign; zero is always +0.0."""
     return f"{round(value, 1) + 0.0:+.1f}"
 
 

@@ -1,4 +1,4 @@
-"""What an ONNX file holds, without running it."""
+"""Describe an ONNX file without running it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OnnxFacts:
-    """A model file in figures.
+    """Figures of a model file.
 
     ``size`` is in bytes, ``digest`` its SHA-256; ``inputs`` and ``outputs`` read ``image float32 (batch, 224, 224,
     3)``; ``operators`` counts nodes by type, the most frequent first, with the domain where it is not ONNX' own;

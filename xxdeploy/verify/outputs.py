@@ -12,7 +12,7 @@ from xxdeploy.errors import UsageError, VerificationError
 from xxdeploy.results import Runner
 
 _FLOOR = float(np.finfo(np.float32).tiny)
-"""A float32 softmax ends here: no probability is taken for less, so one image costs at most 87 nats."""
+"""The smallest probability of a float32 softmax. Smaller ones count as this, so one image adds at most 87 nats."""
 
 _SUM_TOLERANCE = 1e-3
 
@@ -23,7 +23,7 @@ def run_finite(runner: Runner, batch: NDArray[Any], first: int) -> NDArray[np.fl
     Parameters
     ----------
     runner
-        What to run.
+        The runner of the batch.
     batch
         Preprocessed images ``(n, h, w, c)`` float32, or uint8 for a runner that takes pixels.
     first
@@ -38,7 +38,7 @@ def run_finite(runner: Runner, batch: NDArray[Any], first: int) -> NDArray[np.fl
     ------
     VerificationError
         ``output-shape`` when the output does not hold one entry an image; ``non-finite-output`` when a value
-        is NaN or infinite. No measure means anything then, and NaN would pass a comparison such as ``x > limit``.
+        is NaN or infinite. No measure is valid then, and NaN would pass a comparison such as ``x > limit``.
     """
     output = np.asarray(runner.run(batch))
     if output.ndim < 2 or output.shape[0] != batch.shape[0] or output.size == 0:
@@ -67,7 +67,7 @@ def labels_of_batch(labels: Sequence[int], first: int, images: int, classes: int
     UsageError
         ``label-range``.
     ValueError
-        There are not so many labels.
+        There are fewer labels.
     """
     truth = np.asarray(labels[first : first + images], dtype=np.int64)
     if len(truth) != images:
@@ -89,7 +89,7 @@ def are_probabilities(rows: NDArray[np.float32]) -> bool:
 
 
 def scores(rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return what a softmax made probabilities (n, classes) of, up to a constant: their logarithms about their mean."""
+    """Return the inputs of the softmax that made probabilities (n, classes), up to a constant: centered logarithms."""
     logarithms = np.log(np.maximum(rows.astype(np.float64), _FLOOR))
     return np.asarray(logarithms - logarithms.mean(axis=1, keepdims=True))
 

@@ -1,4 +1,4 @@
-"""How far two runners are from each other on the same images, and whether that is near enough."""
+"""Measure the distance of two runners on the same images, and judge it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xxdeploy.verify.outputs import are_probabilities, cosines, run_finite, scor
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What a stage may differ by. A limit that is None is not judged.
+    """The largest difference allowed for a stage. A limit that is None is not judged.
 
     ``max_abs`` and ``max_rel`` are the largest allowed, ``cosine``, ``scores`` and ``agreement`` (0..1) the smallest;
     see `xxdeploy.results.Parity` for what each measures. ``remedy`` is the hint of the error.
@@ -37,7 +37,7 @@ class Tolerance:
             raise ValueError(f"limits must be finite: {limits}")
 
 
-_EXACT = "this is a fault of the conversion, not of your data: report it with the model's name and options"
+_EXACT = "the conversion is at fault, not your data: report it with the model's name and options"
 _INT8 = "calibrate on images like those it will see, try more --samples or --method minmax"
 
 EXACT_PROBABILITIES = Tolerance(_EXACT, max_abs=1e-5)
@@ -49,7 +49,7 @@ EXACT_FEATURES = Tolerance(_EXACT, max_rel=1e-4)
 those before a softmax, which would have squeezed the same difference."""
 
 INT8_PROBABILITIES = Tolerance(_INT8, agreement=0.8)
-"""INT8 against float: a floor under the worst, not a promise (that is ``--max-drop``). Ordinary per-channel
+"""INT8 against float: a lower bound for a sound quantization, not a promise (that is ``--max-drop``). Per-channel
 min-max keeps 93 to 98 % of the classes on MobileNet and MobileNetV2, a broken quantization (per tensor) 7 to 35 %.
 Cosine is not judged: one image whose class flips has a cosine near 0."""
 
@@ -57,17 +57,17 @@ INT8_FEATURES = Tolerance(_INT8, cosine=0.8)
 """INT8 against float where there are no classes to agree on."""
 
 INT8_SCORES = Tolerance(_INT8, scores=0.9)
-"""INT8 against float for random weights, which tell no classes apart: what goes into the softmax. Probabilities would
-be judged by how large the scores happen to be: those of MobileNet all are 0.001 whatever the integers do, and where two
-classes of ResNet101 are nearly equal the probabilities of a faithful copy (30 dB) have a cosine of 0.79. The worst of
-27 networks of the catalog has 0.998, a faithful copy of eight filters and five classes, on noise, 0.92."""
+"""INT8 against float for random weights, which tell no classes apart: the inputs of the softmax are compared.
+Probabilities would depend on how large the scores happen to be: those of MobileNet all are 0.001, and where two classes
+of ResNet101 are nearly equal the probabilities of a faithful copy (30 dB) have a cosine of 0.79. The worst of 27
+networks has 0.998; a faithful copy of a network with eight filters and five classes has 0.92 on noise."""
 
 
 _FP16 = "layers can stay in float32; give --calibration images like those it will see, so that their ranges are checked"
 
 FP16_PROBABILITIES = Tolerance(_FP16, max_abs=0.15, agreement=0.9)
 """FP16 against float: 11 bits keep all but the closest decisions (99.6 % of 677 images for MobileNetV2). A class that
-flips there was as probable as the next, so no probability may move far. What overflows gives NaN, and fails before."""
+flips there was as probable as the next, so no probability may move far. An overflow gives NaN, and fails before."""
 
 FP16_FEATURES = Tolerance(_FP16, cosine=0.99)
 """FP16 against float where there are no classes."""
@@ -118,7 +118,7 @@ def compare(
     Parameters
     ----------
     reference, candidate
-        The two runners; the reference's outputs are what ``max_rel`` is relative to.
+        The two runners; ``max_rel`` is relative to the reference's outputs.
     batches
         Preprocessed batches ``(n, h, w, c)`` float32 with any number of images each.
     stage, output, optimized
@@ -190,7 +190,7 @@ def check(parity: Parity, tolerance: Tolerance) -> None:
     outside = [
         f"{name} {value:.4g} ({word} {limit:.4g})"
         for name, value, limit, word in judged
-        # "not within", so that NaN fails.
+        # Negated, so that NaN fails.
         if limit is not None and not (value <= limit if word == "at most" else value >= limit)
     ]
     if outside:

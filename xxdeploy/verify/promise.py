@@ -1,7 +1,7 @@
-"""Whether a promise is kept, and whether the images are enough to say so.
+"""Judge a promise: is it kept, and are there enough images to say so.
 
-Kept is what was measured; supported is what the measurement can prove. A candidate that loses nothing on 50 images
-keeps ``max_drop`` 0.3, but 50 images cannot tell it from one that loses 3 points.
+A promise is kept if the measured value is within the limit, and supported if the whole confidence interval is. A
+candidate that loses nothing on 50 images keeps ``max_drop`` 0.3, but 50 images cannot rule out a loss of 3 points.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from xxdeploy.verify.comparison import Comparison
 from xxdeploy.verify.statistics import PairedChange, images_needed, images_needed_for_share
 
 _TOO_MANY = 10_000_000
-"""Nobody has a set of so many images: a figure above says "none"."""
+"""No set has so many images: a larger estimate is reported as none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be said about a promise.
+    """The judgement of a promise.
 
-    ``kept``: the measured value is within the limit. ``supported``: the whole 95 % interval is. ``images_needed``: how
-    many images could show it if the measured value is the true one, as a power of 80 %; None where the promise is
-    supported or broken, or where no set of images could. ``message`` is one sentence.
+    ``kept``: the measured value is within the limit. ``supported``: the whole 95 % interval is. ``images_needed``: the
+    number of images that would show it with a power of 80 % if the measured value is the true one; None where the
+    promise is supported or broken, or where no set of images could. ``message`` is one sentence.
     """
 
     kept: bool
@@ -45,7 +45,7 @@ def drop_verdict(comparison: Comparison, max_drop: float) -> Verdict:
     if change is None or top1 is None:
         raise no_labels()
     images, lost = change.images, change.lost - change.gained
-    # Whole images are compared: a share is not exact in binary, 0.8 - 0.79 is more than 0.01.
+    # Compare counts of images: shares are not exact in binary, 0.8 - 0.79 is more than 0.01.
     kept = lost * 100 <= max_drop * images
     low, high = -100 * change.interval.high, -100 * change.interval.low
     digits = _digits(max_drop, 100 * lost / images, high)
@@ -98,7 +98,7 @@ def agreement_verdict(comparison: Comparison, min_agreement: float) -> Verdict:
 
 
 def check_max_drop(max_drop: float) -> None:
-    """Refuse a limit that is no loss in points.
+    """Refuse a limit that is not a loss in points.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def check_max_drop(max_drop: float) -> None:
 
 
 def check_min_agreement(min_agreement: float) -> None:
-    """Refuse a limit that is no share in percent.
+    """Refuse a limit that is not a share in percent.
 
     Raises
     ------
@@ -139,11 +139,11 @@ def no_labels() -> UsageError:
 
 
 def _images_for_drop(change: PairedChange, limit: float) -> int | None:
-    """Return how many images show a drop of at most ``limit`` (a share) if the measured one is the true one."""
+    """Return the number of images that show a drop of at most ``limit`` (0..1) if the measured one is the true one."""
     expected = max(0.0, -change.change)
     if not expected < limit:
         return None
-    # One gain and one loss are added as in the interval: few images that never differ do not prove that none does.
+    # One gain and one loss are added as in the interval: a few images without a difference prove little.
     differ = (change.gained + change.lost + 2) / (change.images + 2)
     needed = images_needed(min(1.0, limit), min(1.0, max(differ, expected)), expected_drop=expected)
     return _sensible(max(needed, change.images + 1))
@@ -158,7 +158,7 @@ def _sensible(images: int) -> int | None:
 
 
 def _enough(images: int | None) -> str:
-    """Round up to two digits: the figure is an estimate."""
+    """Return a sentence; the number, an estimate, is rounded up to two digits."""
     if images is None:
         return "no set of images could: it is too near the limit"
     unit = 10 ** max(0, len(str(images)) - 2)
@@ -166,12 +166,12 @@ def _enough(images: int | None) -> str:
 
 
 def _signed(value: float, digits: int) -> str:
-    """Write a number with its sign; a zero is +0.0 also where it was rounded from below."""
+    """Write a number with its sign; zero is always +0.0."""
     return f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def _digits(limit: float, *values: float) -> int:
-    """Return the fewest digits, 1 to 3, with which each value is still seen on its own side of ``limit``."""
+    """Return the fewest digits, 1 to 3, with which each rounded value stays on its side of ``limit``."""
 
     def seen(value: float, digits: int) -> bool:
         shown = round(value, digits)

@@ -1,4 +1,4 @@
-"""How sure a measured share, or a change of one, is. Shares are 0..1 throughout; nothing here is in percent.
+"""Confidence intervals of shares and of their changes. All shares are 0..1, none is in percent.
 
 Two runners see the same images, so their difference is judged image by image: only the images on which one is
 right and the other wrong carry information about it.
@@ -40,7 +40,7 @@ class PairedChange:
 
     @property
     def discordance(self) -> float:
-        """Share of the images that only one of the two gets right: what `images_needed` wants to know."""
+        """Share of the images that only one of the two gets right: what `images_needed` takes."""
         return (self.gained + self.lost) / self.images
 
 
@@ -107,7 +107,7 @@ def change_from_counts(gained: int, lost: int, images: int, *, confidence: float
 def images_needed(
     max_drop: float, discordance: float, *, expected_drop: float = 0.0, power: float = 0.8, confidence: float = 0.95
 ) -> int:
-    """How many labeled images can show that top-1 falls by no more than ``max_drop``.
+    """Return the number of labeled images that can show that top-1 falls by no more than ``max_drop``.
 
     With so many, a candidate whose true drop is ``expected_drop`` gets an interval that lies wholly above
     ``-max_drop`` in a share ``power`` of all samples of images. It is the normal approximation for the difference
@@ -133,7 +133,7 @@ def images_needed(
 
 
 def images_needed_for_share(limit: float, expected: float, *, power: float = 0.8, confidence: float = 0.95) -> int:
-    """How many images can show that a share is at least ``limit`` if it is ``expected``; no labels are needed.
+    """Return the number of images, labeled or not, that can show a share of at least ``limit`` if it is ``expected``.
 
     ``n = (z_confidence sqrt(limit (1 - limit)) + z_power sqrt(expected (1 - expected)))^2 / (expected - limit)^2``
     (Fleiss, Levin and Paik 2003, "Statistical methods for rates and proportions", 3rd ed., section 2.5), with the
