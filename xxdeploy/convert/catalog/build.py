@@ -163,7 +163,7 @@ def _careful_download(fetched: list[str]) -> Iterator[None]:
         except Exception as error:  # Keras raises exactly that
             raise UsageError(
                 f"the weights {fname} are not in {home / 'models'}, and the download failed: {error}",
-                hint=f"put the file into {home / 'models'}, or use --weights sample, none (random) or FILE",
+                hint="set KERAS_HOME to a folder with models/FILE, or use --weights sample, none (random) or FILE",
                 code="weights-unavailable",
             ) from error
         finally:
