@@ -25,7 +25,7 @@ def main(bundle: str, folder: str) -> None:
         batch = files[start : start + BATCH]
         try:
             answers = [(path, best[0], "") for path, best in zip(batch, runtime.predict(batch, top=1), strict=True)]
-        except XXDeployError:  # one of them is bad: one at a time says which
+        except XXDeployError:  # one picture is bad: run them one by one to find it
             answers = []
             for path in batch:
                 try:

@@ -1,9 +1,9 @@
-"""A camera loop: take each new frame of a folder, name what is in it, and drop frames rather than fall behind.
+"""A camera loop: take each new frame of a folder, name what is in it, and drop frames rather than fall back in time.
 
     python examples/camera_loop.py exports/mobilenetv2-int8 frames/ [--stop-after 100] [--key release.pub]
 
 Replace ``frames_of`` by your camera: ``runtime.predict`` also takes a uint8 array (height, width, 3) in RGB (OpenCV
-gives BGR: ``frame[..., ::-1]``).
+returns BGR: ``frame[..., ::-1]``).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PAUSE = 0.05
 
 
 def frames_of(folder: Path) -> Iterator[Path]:
-    """Yield the newest frame that was not seen yet, for ever; older ones that were missed are dropped."""
+    """Yield the newest frame that was not seen yet, forever; older frames are dropped."""
     seen = ""
     while True:
         newest = max((path.name for path in folder.iterdir() if not path.name.startswith(".")), default="")
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--stop-after", type=int, default=0, help="frames; 0: never")
     parser.add_argument("--key", type=Path)
     options = parser.parse_args()
-    # The self-test once at the start shows that this device computes what was exported.
+    # The self-test at the start shows that this device computes the exported model's outputs.
     runtime = load(options.bundle, key=options.key, selftest=True)
     for number, frame in enumerate(frames_of(options.folder), 1):
         try:

@@ -28,12 +28,12 @@ MAX_BYTES = 10_000_000
 
 @cache
 def runtime() -> Runtime:
-    """Load the bundle once; a thread a request is enough, so one thread inside each run."""
+    """Load the bundle once, with one thread inside each run: requests run in parallel."""
     return load(os.environ["XXDEPLOY_BUNDLE"], key=os.environ.get("XXDEPLOY_KEY"), threads=1)
 
 
 def answer(data: bytes) -> JSONResponse:
-    """Predict; what is wrong with the picture is the client's error."""
+    """Predict; a bad picture is the client's error."""
     try:
         best = runtime().predict(Image.open(io.BytesIO(data), formats=FORMATS), top=5)
     except UnidentifiedImageError:
@@ -42,7 +42,9 @@ def answer(data: bytes) -> JSONResponse:
         return JSONResponse({"error": error.code}, 400)
     except Exception:  # noqa: BLE001 - Pillow raises nearly anything on damaged headers
         return JSONResponse({"error": "image-damaged"}, 400)
-    return JSONResponse({"classes": [{"label": each.label, "probability": each.probability} for each in best]})
+    return JSONResponse(
+        {"classes": [{"label": prediction.label, "probability": prediction.probability} for prediction in best]}
+    )
 
 
 async def predict(request: Request) -> JSONResponse:
@@ -56,7 +58,7 @@ async def predict(request: Request) -> JSONResponse:
 
 
 async def health(_: Request) -> JSONResponse:
-    """Tell what is served."""
+    """Name the bundle."""
     bundle = runtime()
     return JSONResponse({"bundle": bundle.manifest.name, "variant": bundle.variant.name, "version": bundle.version})
 

@@ -1,4 +1,4 @@
-"""Look into VGG19: what its inner layer block4_pool makes of a picture.
+"""Look into VGG19: the maps of its inner layer block4_pool for a picture.
 
     python examples/inner_layer_vgg19.py cat.jpg
 
@@ -19,7 +19,7 @@ from xxdeploy.runtime import load
 
 
 def main() -> None:
-    """Save VGG19 as a file, export it up to the layer, and show which maps a picture wakes most."""
+    """Save VGG19 as a file, export it up to the layer, and show the strongest maps of a picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", type=Path)
     parser.add_argument("--layer", default="block4_pool")
@@ -35,11 +35,11 @@ def main() -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     model.save(file)
 
-    plan = ExportOptions.of(output_layer=arguments.layer, preprocess="caffe", force=True)
-    result = export(file, plan, arguments.out)
+    options = ExportOptions.of(output_layer=arguments.layer, preprocess="caffe", force=True)
+    result = export(file, options, arguments.out)
 
     maps = load(result.bundle).features(arguments.image)[0]  # (height, width, channels)
-    print(f"{arguments.layer} gives {maps.shape[2]} maps of {maps.shape[0]} x {maps.shape[1]}")
+    print(f"{arguments.layer} returns {maps.shape[2]} maps of {maps.shape[0]} x {maps.shape[1]}")
     strength = maps.mean(axis=(0, 1))
     for channel in np.argsort(-strength, kind="stable")[:5]:
         row, column = np.unravel_index(maps[:, :, channel].argmax(), maps.shape[:2])

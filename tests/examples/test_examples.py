@@ -72,7 +72,7 @@ def test_an_inner_layer_of_vgg19(run: Run, pictures: Path, tmp_path: Path) -> No
 
     picture = pictures / "green" / "green-0.png"
     first, *strongest = run("inner_layer_vgg19.py", picture, "--input-size", 64).splitlines()
-    assert first == "block4_pool gives 512 maps of 4 x 4"
+    assert first == "block4_pool returns 512 maps of 4 x 4"
     model = keras.models.load_model(tmp_path / "out.keras")
     inner = keras.Model(model.input, model.get_layer("block4_pool").output)
     pixels = np.asarray(Image.open(picture).resize((64, 64), Image.Resampling.BILINEAR), np.float32)
