@@ -96,7 +96,7 @@ class Job:
     def memory(self) -> int:
         """Bytes that its process may use: a base for the libraries, a multiple of its weights, for INT8 some a layer.
 
-        The figures are above the measured ones: see docs/matrix.md.
+        The figures are above the measured ones: see docs/batch.md.
         """
         weights = self.weight_bytes
         if weights is None:
