@@ -70,12 +70,8 @@ def cast_fp16(model: OnnxModel, ranges: Ranges | None = None, *, float_layers: f
     """Return the float32 ``model`` in float16. The same arguments return the same bytes.
 
     ``ranges`` are those of calibration; without them only weights are checked. ``float_layers`` (node names or first
-    outputs) stay in float32.
-
-    Raises
-    ------
-    ConversionError
-        ``fp16-graph``: the model has Q/DQ pairs, float16 tensors or control flow, or its opset is older than 13.
+    outputs) stay in float32. Raises ``ConversionError`` (``fp16-graph``: the model has Q/DQ pairs, float16 tensors or
+    control flow, or its opset is older than 13).
     """
     graph = Graph(model)
     _check(graph)

@@ -16,12 +16,8 @@ def embed_topk(model: OnnxModel, count: int, classes: int) -> OnnxModel:
     """Return ``model`` with a TopK after its output, (n, classes) float32.
 
     The output keeps its name and becomes (n, count) float32, the largest first; ``NAME_classes`` is (n, count) int64,
-    among equal values the lower class first. Metadata ``xxdeploy.top_k`` holds ``{"classes": ...}``.
-
-    Raises
-    ------
-    ConversionError
-        ``top-k-outputs``: the model has several outputs, or one of another shape.
+    among equal values the lower class first. Metadata ``xxdeploy.top_k`` holds ``{"classes": ...}``. Raises
+    ``ConversionError`` (``top-k-outputs``: the model has several outputs, or one of another shape).
     """
     proto, arrays = model.split()
     graph = proto.graph

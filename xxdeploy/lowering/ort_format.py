@@ -17,12 +17,8 @@ from xxdeploy.onnxmodel.run import GraphSession
 def ort_from_onnx(model: OnnxModel) -> bytes:
     """Return ``model`` optimized, in ONNX Runtime's own format.
 
-    Optimizations are those for every x86 processor; layouts for a single kind are left out.
-
-    Raises
-    ------
-    ConversionError
-        ``ort-format``: onnxruntime cannot write it.
+    Optimizations are those for every x86 processor; layouts for a single kind are left out. Raises ``ConversionError``
+    (``ort-format``: onnxruntime cannot write it).
     """
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
         target = Path(folder) / "model.ort"

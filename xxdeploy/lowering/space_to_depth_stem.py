@@ -140,10 +140,7 @@ def space_to_depth_stem(model: OnnxModel) -> OnnxModel:
 def undo_space_to_depth_stem(model: OnnxModel) -> OnnxModel:
     """Undo :func:`space_to_depth_stem`, to compare a file with its float graph; return any other model as it is.
 
-    Raises
-    ------
-    VerificationError
-        ``wrong-weight``: the first layer cannot come from ``space_to_depth_stem``.
+    Raises ``VerificationError`` (``wrong-weight``: the first layer cannot come from ``space_to_depth_stem``).
     """
     graph = Graph(model)
     (source,) = graph.inputs

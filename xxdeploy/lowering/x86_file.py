@@ -35,11 +35,7 @@ def to_x86_file(model: OnnxModel, grid: Grid | None, *, any_order: bool) -> Onnx
 def from_x86_file(model: OnnxModel) -> OnnxModel:
     """Return a ``model`` of :func:`to_x86_file` with each layer in Q/DQ pairs, as ``quantize`` writes them.
 
-    The input stays as it is, and so do doubled pools, which are no layers.
-
-    Raises
-    ------
-    VerificationError
-        ``wrong-weight``: the first layer's weights cannot come from ``space_to_depth_stem``.
+    The input stays as it is, and so do doubled pools, which are no layers. Raises ``VerificationError``
+    (``wrong-weight``: the first layer's weights cannot come from ``space_to_depth_stem``).
     """
     return pair_copies(dequantize_after_transpose(undo_space_to_depth_stem(model)))

@@ -24,12 +24,8 @@ class Graph:
 
     Indices (``producers``, ``consumers``, ``constants``, ``shapes``, ...) are computed when first asked for. They are
     dropped when ``nodes`` is assigned and by the methods that edit. Code that edits a node or the list in place calls
-    :meth:`drop_indices` before it asks again. An index that was returned stays as it is: a snapshot.
-
-    Raises
-    ------
-    ConversionError
-        ``unreadable-onnx``.
+    :meth:`drop_indices` before it asks again. An index that was returned stays as it is: a snapshot. Raises
+    ``ConversionError`` (``unreadable-onnx``).
 
     Attributes
     ----------

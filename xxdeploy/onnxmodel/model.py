@@ -32,12 +32,8 @@ class OnnxModel:
     """An ONNX model. Steps take one and return another; none is edited in place.
 
     It holds the serialized bytes, or, where it shares most weights with another model, its own parts: see
-    :meth:`sharing`. :meth:`to_bytes` then serializes at each call; ``split``, ``digest`` and ``size`` do not.
-
-    Raises
-    ------
-    ConversionError
-        ``empty-model``.
+    :meth:`sharing`. :meth:`to_bytes` then serializes at each call; ``split``, ``digest`` and ``size`` do not. Raises
+    ``ConversionError`` (``empty-model``).
     """
 
     content: bytes | _Parts = field(repr=False)
@@ -77,10 +73,7 @@ class OnnxModel:
     def split(self) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
         """Return a new ``ModelProto`` without weights, and the weights as read-only views: nothing large is copied.
 
-        Raises
-        ------
-        ConversionError
-            ``unreadable-onnx``, see :func:`xxdeploy.onnxmodel.wire.split`.
+        Raises ``ConversionError`` (``unreadable-onnx``, see :func:`xxdeploy.onnxmodel.wire.split`).
         """
         if isinstance(self.content, bytes):
             return wire.split(self.content)

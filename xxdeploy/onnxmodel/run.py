@@ -37,12 +37,8 @@ class GraphSession:
     ``threads`` work on one operator, 0 for one per core. Without ``optimize`` the graph runs node by node, as written.
     ``save_as`` is where to write the optimized model in ONNX Runtime's own format; only optimizations that hold for
     every processor of this kind are done then. Weights of ``large`` bytes and more take a way that holds them once.
-    :meth:`run` may be called from several threads.
-
-    Raises
-    ------
-    ConversionError
-        ``calibration-run``: ONNX Runtime cannot load the graph.
+    :meth:`run` may be called from several threads. Raises ``ConversionError`` (``calibration-run``: ONNX Runtime cannot
+    load the graph).
     """
 
     def __init__(
@@ -78,10 +74,7 @@ class GraphSession:
     def run(self, outputs: Sequence[str], feeds: Arrays) -> list[NDArray[Any]]:
         """Return the values of ``outputs``.
 
-        Raises
-        ------
-        ConversionError
-            ``calibration-run``: ``feeds`` do not fit the graph, or ONNX Runtime fails.
+        Raises ``ConversionError`` (``calibration-run``: ``feeds`` do not fit the graph, or ONNX Runtime fails).
         """
         try:
             values: list[NDArray[Any]] = self._session.run(list(outputs), dict(feeds))
@@ -94,12 +87,7 @@ class GraphSession:
 class Observer:
     """Runs a graph of one input and returns chosen tensors, inner ones too, instead of its outputs.
 
-    ``threads`` and ``optimize`` as for :class:`GraphSession`.
-
-    Raises
-    ------
-    ConversionError
-        ``calibration-run``.
+    ``threads`` and ``optimize`` as for :class:`GraphSession`. Raises ``ConversionError`` (``calibration-run``).
     """
 
     def __init__(self, graph: Graph, tensors: Iterable[str], *, threads: int = 0, optimize: bool = True) -> None:
@@ -114,10 +102,7 @@ class Observer:
     def run(self, batch: NDArray[np.float32]) -> Tensors:
         """Map a preprocessed batch (n, h, w, c) to the input and the value of each tensor, by name.
 
-        Raises
-        ------
-        ConversionError
-            ``calibration-run``: the batch does not fit the graph, or ONNX Runtime fails.
+        Raises ``ConversionError`` (``calibration-run``: the batch does not fit the graph, or ONNX Runtime fails).
         """
         # A single Gemm reads the input and writes float: nothing else is measured.
         values = self._session.run(self._fetched, {self.input: batch}) if self._fetched else []

@@ -41,13 +41,8 @@ def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
     """Cut a serialized model into a ``ModelProto`` without initializers and read-only views of their values.
 
     Values that cannot be viewed (strings, numbers of less than a byte, typed fields such as ``float_data``) are
-    converted.
-
-    Raises
-    ------
-    ConversionError
-        ``unreadable-onnx``: the data is damaged or not ONNX, two initializers have one name, or values are in another
-        file, which the digest would not cover.
+    converted. Raises ``ConversionError`` (``unreadable-onnx``: the data is damaged or not ONNX, two initializers have
+    one name, or values are in another file, which the digest would not cover).
     """
     with extra("export"):
         import onnx

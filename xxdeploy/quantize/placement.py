@@ -53,10 +53,7 @@ class Layout:
 def plan_layout(graph: Graph, scheme: Scheme, table: Mapping[str, Role] = CPU) -> Layout:
     """Apply the rules above for ``scheme`` and a target with the support ``table``.
 
-    Raises
-    ------
-    ConversionError
-        ``nothing-to-quantize``: the graph has no layer that the target runs in integers.
+    Raises ``ConversionError`` (``nothing-to-quantize``: the graph has no layer that the target runs in integers).
     """
     roles = {id(node): role(graph, node, table) for node in graph.nodes}
     passes = [node for node in graph.nodes if roles[id(node)] is Role.PASS]

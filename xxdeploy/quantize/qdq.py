@@ -41,15 +41,10 @@ def quantize(
     nearest, see :mod:`xxdeploy.quantize.methods.rounding`. Scales do not depend on it.
 
     ``ranges`` may come from another model with the same tensor names: a bias correction keeps the ranges that it was
-    made for. The same arguments return the same bytes.
-
-    Raises
-    ------
-    UsageError
-        ``already-quantized``: the graph holds Q/DQ pairs.
-    ConversionError
-        ``opset-too-old``, ``non-finite-weights``, ``nothing-to-quantize``; ``missing-range``: calibration did not
-        measure a tensor; ``invalid-int8-graph``: the result does not pass ONNX's checker.
+    made for. The same arguments return the same bytes. Raises ``UsageError`` (``already-quantized``: the graph holds
+    Q/DQ pairs), ``ConversionError`` (``opset-too-old``, ``non-finite-weights``, ``nothing-to-quantize``;
+    ``missing-range``: calibration did not measure a tensor; ``invalid-int8-graph``: the result does not pass ONNX's
+    checker).
     """
     graph = Graph(model)
     check_float_graph(graph)
@@ -61,10 +56,7 @@ def quantize(
 def layout_parameters(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str, QuantizationParameters]:
     """Return the parameters for each scale of ``layout``, from the joined ranges of its sources.
 
-    Raises
-    ------
-    ConversionError
-        ``missing-range``.
+    Raises ``ConversionError`` (``missing-range``).
     """
     parameters = {}
     for root, sources in layout.sources.items():
@@ -83,10 +75,7 @@ def layout_parameters(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[st
 def check_float_graph(graph: Graph) -> None:
     """Refuse a graph that is quantized, has an opset without per-channel scales, or holds NaN or infinity.
 
-    Raises
-    ------
-    UsageError, ConversionError
-        ``already-quantized``, ``opset-too-old``, ``non-finite-weights``.
+    Raises ``UsageError`` (``already-quantized``), ``ConversionError`` (``opset-too-old``, ``non-finite-weights``).
     """
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
         raise UsageError("the model is quantized already", hint="start from the float model", code="already-quantized")
@@ -289,10 +278,7 @@ class _Writer:
 def checked(graph: Graph, nodes: list[NodeProto], arrays: dict[str, NDArray[Any]]) -> OnnxModel:
     """Return the model of ``graph`` with new nodes and arrays, if ONNX's checker and strict inference accept it.
 
-    Raises
-    ------
-    ConversionError
-        ``invalid-int8-graph``.
+    Raises ``ConversionError`` (``invalid-int8-graph``).
     """
     graph.nodes, graph.arrays = nodes, arrays
     try:

@@ -32,12 +32,8 @@ class QuantizationRecipe:
     """All choices of a quantization; the defaults are the ladder's first rung.
 
     Adaptive rounding moves the mean of outputs on purpose, so it needs the empirical bias correction. ``float_layers``
-    are node names of the float graph, or Keras layer names, which stand for all their nodes.
-
-    Raises
-    ------
-    UsageError
-        ``bad-quantization-recipe``, ``unknown-scheme``, ``unknown-calibrator``.
+    are node names of the float graph, or Keras layer names, which stand for all their nodes. Raises ``UsageError``
+    (``bad-quantization-recipe``, ``unknown-scheme``, ``unknown-calibrator``).
     """
 
     scheme: str = "static-w8c-a8"
@@ -93,11 +89,8 @@ _FILE = TomlFile(
 def load_quantization_recipe(path: Path) -> QuantizationRecipe:
     """Read a recipe file.
 
-    Raises
-    ------
-    UsageError
-        ``no-quantization-recipe``: it cannot be read. ``bad-quantization-recipe``: too large, not TOML, an unknown key,
-        a value of the wrong type or that does not exist.
+    Raises ``UsageError`` (``no-quantization-recipe``: it cannot be read; ``bad-quantization-recipe``: too large, not
+    TOML, an unknown key, a value of the wrong type or that does not exist).
     """
     values = _FILE.read(path, _TYPES)
     layers = tuple(values.pop("float-layers", ()))

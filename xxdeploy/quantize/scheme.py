@@ -70,10 +70,8 @@ class Scheme:
 def scheme(name: str) -> Scheme:
     """Parse a scheme name; see the grammar at the top of this module.
 
-    Raises
-    ------
-    UsageError
-        ``dynamic-quantization`` for dynamic schemes, ``unknown-scheme`` for anything else that does not parse.
+    Raises ``UsageError`` (``dynamic-quantization`` for dynamic schemes, ``unknown-scheme`` for anything else that does
+    not parse).
     """
     if name.startswith("dynamic"):
         raise UsageError(

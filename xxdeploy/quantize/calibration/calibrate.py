@@ -65,14 +65,9 @@ def observe_histograms(
     Images are spread over the cores that the process may use, and merged in order: the result does not depend on the
     number of cores. ``data_digest`` identifies the images and their preprocessing; ``total``, the number of images, is
     passed on to the progress. With a ``checkpoint``, a run that was killed continues and ends with the same bits; it
-    reads the images that it had seen again, but does not run them.
-
-    Raises
-    ------
-    UsageError
-        ``no-calibration-images``, ``already-quantized``.
-    ConversionError
-        ``non-finite-weights``, ``non-finite-range``, ``calibration-run``, ``nothing-to-quantize``, ``opset-too-old``.
+    reads the images that it had seen again, but does not run them. Raises ``UsageError`` (``no-calibration-images``,
+    ``already-quantized``), ``ConversionError`` (``non-finite-weights``, ``non-finite-range``, ``calibration-run``,
+    ``nothing-to-quantize``, ``opset-too-old``).
     """
     graph = Graph(model)
     check_float_graph(graph)

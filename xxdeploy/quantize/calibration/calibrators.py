@@ -37,10 +37,7 @@ _ROUNDS = 20
 def calibrator(method: str) -> Calibrator:
     """Return the calibrator of that name.
 
-    Raises
-    ------
-    UsageError
-        ``unknown-calibrator``.
+    Raises ``UsageError`` (``unknown-calibrator``).
     """
     if method in _PLAIN:
         return _PLAIN[method]

@@ -33,12 +33,7 @@ def observe_extremes(
     data_digest, total
         They are passed on to the result and the progress.
 
-    Raises
-    ------
-    UsageError
-        ``no-calibration-images``.
-    ConversionError
-        ``calibration-run``; ``non-finite-range``.
+    Raises ``UsageError`` (``no-calibration-images``), ``ConversionError`` (``calibration-run``, ``non-finite-range``).
     """
     graph = Graph(model)
     made = [name for node in graph.nodes for name in node.output if name in graph.floats]

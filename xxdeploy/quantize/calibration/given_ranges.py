@@ -19,11 +19,8 @@ _NAMED = 3
 def given_ranges(path: Path, model: OnnxModel) -> Ranges:
     """Read the ranges of ``model`` from a ``.json`` that a bundle holds, or from a calibration cache (any other file).
 
-    Raises
-    ------
-    UsageError
-        ``no-tensorrt-cache``, ``bad-tensorrt-cache``; ``bad-ranges``: the record is damaged or of another model;
-        ``ranges-incomplete``: it lacks tensors that the layout needs.
+    Raises ``UsageError`` (``no-tensorrt-cache``, ``bad-tensorrt-cache``; ``bad-ranges``: the record is damaged or of
+    another model; ``ranges-incomplete``: it lacks tensors that the layout needs).
     """
     ranges = _record(path, model) if path.suffix.lower() == ".json" else ranges_from_tensorrt_cache(path)
     needed = plan_layout(Graph(model), Scheme()).measured

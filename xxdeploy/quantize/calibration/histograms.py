@@ -63,10 +63,8 @@ class Histograms:
     def from_bytes(cls, data: bytes) -> Histograms:
         """Read the bytes of :meth:`to_bytes`.
 
-        Raises
-        ------
-        ConversionError
-            ``damaged-histograms``: the data is not such a file, of another version, cut short or altered.
+        Raises ``ConversionError`` (``damaged-histograms``: the data is not such a file, of another version, cut short
+        or altered).
         """
         try:
             line, _, body = data.partition(b"\n")
@@ -91,10 +89,7 @@ class Histograms:
 def choose_ranges(histograms: Histograms, method: str) -> Ranges:
     """Return the range of each tensor by the calibrator ``method``, one of :data:`METHODS`.
 
-    Raises
-    ------
-    UsageError
-        ``unknown-calibrator``.
+    Raises ``UsageError`` (``unknown-calibrator``).
     """
     choose = calibrator(method)
     return Ranges(

@@ -27,10 +27,7 @@ MEMORY = 1 << 30
 def single_images(batches: Batches) -> Iterator[NDArray[np.float32]]:
     """Yield each image as a batch (1, h, w, c).
 
-    Raises
-    ------
-    UsageError
-        ``no-calibration-images``: at the end, if there was none.
+    Raises ``UsageError`` (``no-calibration-images``: at the end, if there was none).
     """
     seen = False
     for batch in batches():
@@ -55,12 +52,7 @@ def map_images(
     """Yield ``look(tensors)`` of each image (1, h, w, c), in order.
 
     Several images run at a time: one per core, as long as their tensors fit into ``memory`` bytes. Make the observer
-    with ``threads=1``.
-
-    Raises
-    ------
-    ConversionError
-        ``calibration-run``, and whatever ``look`` raises.
+    with ``threads=1``. Raises ``ConversionError`` (``calibration-run``, and whatever ``look`` raises).
     """
 
     def work(image: NDArray[np.float32]) -> T:
@@ -93,10 +85,7 @@ def map_images(
 def check_finite(name: str, low: float, high: float) -> None:
     """Refuse a tensor with NaN or infinity at the first image that has them.
 
-    Raises
-    ------
-    ConversionError
-        ``non-finite-range``.
+    Raises ``ConversionError`` (``non-finite-range``).
     """
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ConversionError(

@@ -86,12 +86,8 @@ def rank_layers(
     on_progress
         Called with the trials done, as step ``rank layers``.
 
-    Raises
-    ------
-    UsageError
-        ``no-calibration-images``, ``already-quantized``.
-    ConversionError
-        As :func:`xxdeploy.quantize.quantize`; ``calibration-run``.
+    Raises ``UsageError`` (``no-calibration-images``, ``already-quantized``), ``ConversionError`` (as
+    :func:`xxdeploy.quantize.quantize`; ``calibration-run``).
     """
     make = build or (lambda asked: quantize(model, ranges, asked))
     data = np.concatenate(list(itertools.islice(single_images(batches), images)))

@@ -70,13 +70,9 @@ def layer_noise(
     on_progress
         Called with the images done, as step ``sensitivity``.
 
-    Raises
-    ------
-    UsageError
-        ``no-calibration-images``, ``already-quantized``.
-    ConversionError
-        As :func:`xxdeploy.quantize.quantize`; ``calibration-run``; ``non-finite-range``: NaN or infinity in the network
-        on these images.
+    Raises ``UsageError`` (``no-calibration-images``, ``already-quantized``), ``ConversionError`` (as
+    :func:`xxdeploy.quantize.quantize`; ``calibration-run``; ``non-finite-range``: NaN or infinity in the network on
+    these images).
     """
     graph = Graph(model)
     networks = _SideBySide(graph, Graph(integer or quantize(model, ranges, scheme)))

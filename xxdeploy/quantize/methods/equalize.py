@@ -77,13 +77,8 @@ def equalize(model: OnnxModel, batches: Batches, *, on_progress: OnProgress | No
     The outputs are the same up to float rounding on the images of ``batches``; ranges change, so calibrate the result.
     Layer pairs do not depend on each other (output channels have their own scales, and noise is measured in the units
     of the unscaled network), so there is nothing to iterate. Fifty images are enough to measure a channel's range.
-
-    Raises
-    ------
-    UsageError
-        ``no-calibration-images``, ``already-quantized``.
-    ConversionError
-        ``non-finite-weights``, ``non-finite-range``, ``calibration-run``, ``opset-too-old``.
+    Raises ``UsageError`` (``no-calibration-images``, ``already-quantized``), ``ConversionError``
+    (``non-finite-weights``, ``non-finite-range``, ``calibration-run``, ``opset-too-old``).
     """
     graph = Graph(model)
     check_float_graph(graph)

@@ -63,14 +63,9 @@ def reconstruct(
     About a hundred images in ``batches`` are enough. Layers with more than 4,608 inputs to one output are rounded to
     the nearest, as the matrix of their moments would be too large, and so are 1-D and 3-D convolutions. ``quantizer``
     writes the layout that is tuned: :func:`xxdeploy.quantize.quantize` or
-    :func:`xxdeploy.quantize.tensorrt.placement.quantize_for_tensorrt`.
-
-    Raises
-    ------
-    UsageError
-        ``no-calibration-images``.
-    ConversionError
-        As :func:`xxdeploy.quantize.quantize` and :func:`xxdeploy.quantize.calibration.calibrate`.
+    :func:`xxdeploy.quantize.tensorrt.placement.quantize_for_tensorrt`. Raises ``UsageError``
+    (``no-calibration-images``), ``ConversionError`` (as :func:`xxdeploy.quantize.quantize` and
+    :func:`xxdeploy.quantize.calibration.calibrate`).
     """
     model = give_biases(model, scheme)
     graph = Graph(model)

@@ -30,13 +30,9 @@ def ranges_from_tensorrt_cache(path: Path, *, model_digest: str = "") -> Ranges:
     """Read a calibration cache, with the tensor names of the ONNX graph that is to be quantized.
 
     A range of zero width (a tensor that was zero in every image) stays one; ``images`` is 0, since a cache does not
-    state their number, and ``data_digest`` is that of the file.
-
-    Raises
-    ------
-    UsageError
-        ``no-tensorrt-cache``: it cannot be read; ``bad-tensorrt-cache``: a line has another form, a tensor occurs
-        twice, or a scale is negative or not finite.
+    state their number, and ``data_digest`` is that of the file. Raises ``UsageError`` (``no-tensorrt-cache``: it cannot
+    be read; ``bad-tensorrt-cache``: a line has another form, a tensor occurs twice, or a scale is negative or not
+    finite).
     """
     try:
         with path.open("rb") as file:

@@ -47,10 +47,7 @@ def lint_tensorrt(model: OnnxModel) -> tuple[Finding, ...]:
 def check_tensorrt_layout(model: OnnxModel) -> None:
     """Refuse a model in which :func:`lint_tensorrt` finds faults.
 
-    Raises
-    ------
-    ConversionError
-        ``tensorrt-layout``: the message names the layers.
+    Raises ``ConversionError`` (``tensorrt-layout``: the message names the layers).
     """
     findings = lint_tensorrt(model)
     if not findings:

@@ -40,10 +40,7 @@ def quantize_for_tensorrt(
 ) -> OnnxModel:
     """Return ``model`` in INT8 for TensorRT; arguments and errors as :func:`xxdeploy.quantize.quantize`.
 
-    Raises
-    ------
-    UsageError
-        ``tensorrt-scheme``: the scheme is not symmetric.
+    Raises ``UsageError`` (``tensorrt-scheme``: the scheme is not symmetric).
     """
     if not scheme.symmetric:
         raise UsageError(

@@ -56,14 +56,8 @@ def observe_saturation(
 ) -> Mapping[str, Saturation]:
     """Measure on images the effect of 16-bit sums on each layer with such kernels; layers in graph order.
 
-    Each layer reads the outputs of layers that saturate already, as on the processor.
-
-    Raises
-    ------
-    UsageError
-        ``no-calibration-images``.
-    ConversionError
-        ``calibration-run``: a batch does not fit the graph.
+    Each layer reads the outputs of layers that saturate already, as on the processor. Raises ``UsageError``
+    (``no-calibration-images``), ``ConversionError`` (``calibration-run``: a batch does not fit the graph).
     """
     graph = Graph(int8)
     layers = integer_layers(graph)

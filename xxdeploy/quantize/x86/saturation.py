@@ -84,12 +84,7 @@ def emulate_avx2(int8: OnnxModel) -> OnnxModel:
     """Return a graph that has the results of ``int8`` on x86 with AVX2 and without VNNI, on any processor.
 
     Input and output are the same. It takes five to ten times as long as ``int8``. If no weights can overflow, it is
-    ``int8`` itself.
-
-    Raises
-    ------
-    ConversionError
-        ``unreadable-onnx``.
+    ``int8`` itself. Raises ``ConversionError`` (``unreadable-onnx``).
     """
     graph = Graph(int8)
     risky = {layer.node.output[0]: layer for layer in integer_layers(graph) if count_saturating_pairs(layer)}
