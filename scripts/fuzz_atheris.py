@@ -38,7 +38,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "calibration": ("xxdeploy.results",),
     "recipe": (
         "xxdeploy.datasets.scaling_file", "xxdeploy.datasets.recipe", "xxdeploy.quantize.recipe",
-        "xxdeploy.quantize.tensorrt.cache_file",
+        "xxdeploy.quantize.calibration.given_ranges",
     ),
     "labels": ("xxdeploy.datasets.labels", "xxdeploy.runtime.bundle.contents"),
     "signature": ("xxdeploy.runtime.bundle.signature",),

@@ -150,8 +150,8 @@ class Readers:
         """Read a file as a recipe of either kind, as TensorRT's calibration cache and as a scaling."""
         from xxdeploy.datasets.recipe import load_recipe
         from xxdeploy.datasets.scaling_file import load_scaling
+        from xxdeploy.quantize.calibration.given_ranges import ranges_from_tensorrt_cache
         from xxdeploy.quantize.recipe import load_quantization_recipe
-        from xxdeploy.quantize.tensorrt.cache_file import ranges_from_tensorrt_cache
 
         for read in (load_recipe, load_quantization_recipe, ranges_from_tensorrt_cache):
             with contextlib.suppress(XXDeployError):

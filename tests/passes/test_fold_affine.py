@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from graphnets import NCHW, apply, network, random_feeds, run_passes
 
-from xxdeploy.passes.fold_affine import fold_affine, split_batch_norm
+from xxdeploy.passes.fold_affine import fold_affine, scale_in_integers, split_batch_norm
 from xxdeploy.passes.remove_dead import remove_dead
 
 STATISTICS = "float[4] gamma, float[4] beta, float[4] mean, float[4] variance"
@@ -169,3 +169,27 @@ def test_a_shared_weight_is_folded_for_one_reader_only() -> None:
     body = "a = Conv(x, w) b = Mul(a, f) c = Conv(x, w) y = Add(b, c)"
     operators, (count,) = run_passes(network(NCHW, body, w=(4, 3, 3, 3), f=(4, 1, 1)), fold_affine)
     assert (operators, count) == (["Conv", "Conv", "Add"], 1)
+
+
+GIVEN = "g (float[n, 16, 5, 4] x) => (float[n, 16, 5, 4] y)"
+ARRAYS = "<float[16] s, float[16] b, float[16] m, float[16] v>"
+VARIANCE = np.linspace(0.1, 3, 16)
+
+
+def norm(source: str, options: str = "") -> str:
+    made = "r = Relu(x)  a = Add(r, x)  c = Concat<axis = 1>(x)  p = MaxPool<kernel_shape = [1, 1]>(x)"
+    return f"{GIVEN} {ARRAYS} {{ {made}  y = BatchNormalization{options}({source}, s, b, m, v) }}"
+
+
+@pytest.mark.parametrize("options", ["", "<epsilon = 0.1>"])
+@pytest.mark.parametrize("source", ["a", "c", "p"])
+def test_what_is_normalized(source: str, options: str) -> None:
+    result = apply(norm(source, options), scale_in_integers, v=VARIANCE)
+    assert result.changed == (1,)
+    assert result.attribute("Conv", "group") == 16
+    assert list(result.node("Conv").output) == ["y"]
+
+
+@pytest.mark.parametrize("text", [norm("x"), norm("r")])
+def test_what_else_is_normalized_stays(text: str) -> None:
+    assert apply(text, scale_in_integers, v=VARIANCE).changed == (0,)

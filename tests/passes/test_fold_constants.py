@@ -11,7 +11,8 @@ from graphnets import NCHW, apply, network, parse, run_passes
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes import fold_constants as module
-from xxdeploy.passes.fold_constants import fold_constants
+from xxdeploy.passes.fold_constants import fold_constants, fold_reshape
+from xxdeploy.passes.remove_dead import remove_dead
 
 
 @pytest.mark.parametrize(
@@ -116,3 +117,10 @@ def test_fold_constants_computes_once_and_leaves_what_depends_on_the_input() -> 
     body = "t = Transpose<perm=[3,2,0,1]>(k) s = Sqrt(v) w = Mul(t, s) y = Conv(x, w)"
     operators, (count,) = run_passes(network(NCHW, body, k=(3, 3, 3, 4), v=np.float32(2.0)), fold_constants)
     assert (operators, count) == (["Conv"], 3)
+
+
+def test_a_target_computed_from_the_batch_size_becomes_constant() -> None:
+    body = """s = Shape(x) b = Slice(s, zero, one, zero) t = Concat<axis=0>(b, rest) y = Reshape(x, t)"""
+    signature = "(float[n,3,6,6] x) => (float[n,108] y)"
+    arrays = {"zero": np.array([0]), "one": np.array([1]), "rest": np.array([108])}
+    assert run_passes(network(signature, body, **arrays), fold_reshape, remove_dead)[0] == ["Reshape"]

@@ -7,7 +7,7 @@ import pytest
 from graphnets import SAME, apply, network, parse, run_passes
 
 from xxdeploy.onnxmodel.graph import Graph
-from xxdeploy.passes.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool
+from xxdeploy.passes.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool, fuse_pooled_gemm
 
 BOUNDS = "float low = {-0.5}, float six = {6}, float[1] one = {1}"
 
@@ -184,3 +184,27 @@ def test_fuse_gemm_and_global_pool() -> None:
 def test_a_scale_and_shift_without_a_layer_becomes_a_batch_norm() -> None:
     graph = network(SAME, "s = Mul(x, f) a = Add(s, t) y = Relu(a)", f=(3, 1, 1), t=(1, 3, 1, 1))
     assert run_passes(graph, fuse_batch_norm) == (["BatchNormalization", "Relu"], [1])
+
+
+BODY = "p = GlobalAveragePool(x) c = Conv(p, w, b) y = Flatten(c)"
+SIGNATURE = "(float[n,3,6,6] x) => (float[n,5] y)"
+
+
+def test_a_classifier_over_one_position_becomes_a_gemm() -> None:
+    operators, counts = run_passes(network(SIGNATURE, BODY, w=(5, 3, 1, 1), b=(5,)), fuse_pooled_gemm)
+    assert (operators, counts) == (["GlobalAveragePool", "Flatten", "Gemm"], [1])
+
+
+@pytest.mark.parametrize(
+    ("body", "weights"),
+    [
+        ("p = AveragePool<kernel_shape=[6,6]>(x) c = Conv(p, w) y = Flatten(c)", (5, 3, 1, 1)),  # no global pool
+        ("p = GlobalAveragePool(x) c = Conv(p, w) f = Flatten(c) g = Flatten(c) y = Add(f, g)", (5, 3, 1, 1)),
+        (
+            "p = GlobalAveragePool(x) c = Conv<pads=[1,1,1,1]>(p, w) q = GlobalAveragePool(c) y = Flatten(q)",
+            (5, 3, 3, 3),
+        ),
+    ],
+)
+def test_anything_else_stays(body: str, weights: tuple[int, ...]) -> None:
+    assert run_passes(network(SIGNATURE, body, w=weights), fuse_pooled_gemm)[1] == [0]

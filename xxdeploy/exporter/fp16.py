@@ -16,7 +16,7 @@ from xxdeploy.results import Evidence, Fp16Record, ModelFile, OnProgress, Ranges
 
 with extra("export"):
     from xxdeploy.lowering.cast_fp16 import Fp16, cast_fp16
-    from xxdeploy.quantize.calibration.extremes import observe_extremes
+    from xxdeploy.quantize.calibration.calibrate import observe_extremes
 
 _NAMED = 5
 

@@ -22,9 +22,9 @@ from xxdeploy.runtime.image.preprocess import Preprocess
 
 with extra("export"):
     from xxdeploy.lowering.center_pixels import CENTERED, center_pixels, shift_input
-    from xxdeploy.lowering.scale_in_integers import scale_in_integers
     from xxdeploy.onnxmodel.graph import Graph, layer_name
-    from xxdeploy.passes.infer_shapes import infer_shapes
+    from xxdeploy.passes.finish import infer_shapes
+    from xxdeploy.passes.fold_affine import scale_in_integers
     from xxdeploy.passes.optimize import optimize
     from xxdeploy.passes.push_strides import thin_out_reads
     from xxdeploy.quantize import (

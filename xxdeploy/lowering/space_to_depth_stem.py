@@ -131,7 +131,7 @@ def space_to_depth_stem(model: OnnxModel) -> OnnxModel:
         after.append(helper.make_node(op, [at, *operands], [f"{several}_{what}"], f"{several}_{what}", **values))
         at = f"{several}_{what}"
     after.append(helper.make_node("QuantizeLinear", [at, *quantizer.input[1:]], [made], f"{several}_quantized"))
-    position = next(index for index, node in enumerate(graph.nodes) if node is quantizer) + 1
+    position = graph.position(quantizer) + 1
     nodes = [*graph.nodes[:position], *after, *graph.nodes[position:]]
     front = helper.make_node("Reshape", [source, f"{layer}_rows"], [blocks], blocks)
     return graph.with_nodes([front, *nodes])

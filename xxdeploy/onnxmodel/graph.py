@@ -216,6 +216,10 @@ class Graph:
         removed = {id(node) for node in nodes}
         self.nodes = [node for node in self.nodes if id(node) not in removed]
 
+    def position(self, node: onnx.NodeProto) -> int:
+        """Return the index of ``node``; nodes are compared by identity, not by value."""
+        return next(index for index, other in enumerate(self.nodes) if other is node)
+
     def rewire(self, names: Mapping[str, str]) -> None:
         """Make every reader of each key read its value instead. Chains are followed."""
         for node in self.nodes if names else ():

@@ -6,7 +6,6 @@ from collections import defaultdict
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from xxdeploy.onnxmodel.graph import Graph, attribute
 
@@ -27,9 +26,7 @@ def align_channels(graph: Graph) -> int:
     """
     plan = _Plan(graph)
     extra = plan.extra()
-    count = 0
-    for node in graph.nodes:
-        count += _widen(graph, node, plan, extra)
+    count = sum(_widen(graph, node, plan, extra) for node in graph.nodes)
     if count:
         graph.forget_shapes()
     return count
@@ -52,7 +49,7 @@ class _Plan:
         for node in graph.nodes:
             if self._keeps_channels(node):
                 for name in self._data(node):
-                    self._join(name, node.output[0])
+                    self._parent[self.root(node.output[0])] = self.root(name)
             elif node.op_type == "Concat" and attribute(node, "axis", 0) == 1 and self._knows(node):
                 concats.append(node)
             elif not self._is_plain(node):
@@ -113,9 +110,6 @@ class _Plan:
             name = self._parent[name]
         return name
 
-    def _join(self, one: str, other: str) -> None:
-        self._parent[self.root(other)] = self.root(one)
-
     def _data(self, node: onnx.NodeProto) -> list[str]:
         return [name for name in node.input if name and name not in self._graph.arrays]
 
@@ -133,10 +127,9 @@ class _Plan:
         """Tell whether this is a convolution with one group and constant weights."""
         if node.op_type != "Conv" or attribute(node, "group", 1) != 1:
             return False
-        return all(name in self._graph.arrays for name in node.input[1:] if name) and self._knows_conv(node)
-
-    def _knows_conv(self, node: onnx.NodeProto) -> bool:
-        return self._graph.arrays[node.input[1]].ndim == 4 and node.input[0] not in self._graph.arrays
+        arrays = self._graph.arrays
+        constant = all(name in arrays for name in node.input[1:] if name) and node.input[0] not in arrays
+        return constant and arrays[node.input[1]].ndim == 4
 
     def _keeps_channels(self, node: onnx.NodeProto) -> bool:
         shapes = [self._shapes.get(name, ()) for name in (*self._data(node), *node.output)]
@@ -147,11 +140,9 @@ class _Plan:
         if node.op_type == "Add":
             return len(self._data(node)) == 2
         if node.op_type == "Pad":
-            return self._pads_pixels(self._graph.arrays.get(node.input[1]), len(node.input))
+            pads = self._graph.arrays.get(node.input[1])
+            return pads is not None and len(node.input) < 4 and pads.size == 8 and not any(pads[[0, 1, 4, 5]])
         return node.op_type in _UNARY
-
-    def _pads_pixels(self, pads: NDArray[np.int64] | None, inputs: int) -> bool:
-        return pads is not None and inputs < 4 and pads.size == 8 and not any(pads[[0, 1, 4, 5]])
 
 
 def _widen(graph: Graph, node: onnx.NodeProto, plan: _Plan, extra: dict[str, int]) -> bool:
@@ -164,8 +155,7 @@ def _widen(graph: Graph, node: onnx.NodeProto, plan: _Plan, extra: dict[str, int
     more = extra.get(plan.root(node.output[0]), 0)
     grown = weights
     if not depthwise and any(index < 0 for index in inputs):
-        padded = np.concatenate([weights, np.zeros_like(weights[:, :1])], axis=1)
-        grown = padded[:, inputs]
+        grown = np.concatenate([weights, np.zeros_like(weights[:, :1])], axis=1)[:, inputs]
     if more:
         grown = np.concatenate([grown, np.zeros((more, *grown.shape[1:]), grown.dtype)])
     if grown is weights:
@@ -175,6 +165,5 @@ def _widen(graph: Graph, node: onnx.NodeProto, plan: _Plan, extra: dict[str, int
         bias = graph.arrays[node.input[2]]
         node.input[2] = graph.add_array(f"{node.name}/aligned_bias", np.concatenate([bias, np.zeros(more, bias.dtype)]))
     if more and depthwise:
-        group = next(item for item in node.attribute if item.name == "group")
-        group.i = len(grown)
+        next(item for item in node.attribute if item.name == "group").i = len(grown)
     return True

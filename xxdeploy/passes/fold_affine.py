@@ -1,10 +1,12 @@
-"""Fold a per-channel Mul or Add into the convolution or dense layer before it.
+"""Fold a per-channel Mul or Add into the convolution or dense layer before it, or else make it a convolution.
 
 For a convolution ``y = W x + b`` and a batch norm ``y * s + t`` after it: ``W' = W * s`` over output
 channels, ``b' = b * s + t`` (Jacob et al. 2018, arXiv:1712.05877, section 3.2).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,20 +24,15 @@ def split_batch_norm(graph: Graph) -> int:
     shapes = graph.shapes()
     nodes: list[onnx.NodeProto] = []
     for node in graph.nodes:
-        if (
-            node.op_type != "BatchNormalization"
-            or attribute(node, "training_mode", 0)
-            or not all(name in graph.arrays and graph.arrays[name].dtype == np.float32 for name in node.input[1:])
-            or node.input[0] not in shapes
-        ):
+        affine = _scale_and_shift(graph, node)
+        if affine is None or node.input[0] not in shapes:
             nodes.append(node)
             continue
-        gamma, beta, mean, variance = (graph.arrays[name].astype(np.float64) for name in node.input[1:])
-        scale = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+        scale, shift = affine
         shape = (-1, *(1,) * (len(shapes[node.input[0]]) - 2))
         stem, middle = node.output[0], graph.fresh(f"{node.output[0]}/scaled")
         factor = graph.add_array(f"{stem}/scale", scale.astype(np.float32).reshape(shape))
-        offset = graph.add_array(f"{stem}/shift", (beta - mean * scale).astype(np.float32).reshape(shape))
+        offset = graph.add_array(f"{stem}/shift", shift.astype(np.float32).reshape(shape))
         nodes.append(onnx.helper.make_node("Mul", [node.input[0], factor], [middle], f"{node.name}/scale"))
         nodes.append(onnx.helper.make_node("Add", [middle, offset], [stem], f"{node.name}/shift"))
         count += 1
@@ -102,3 +99,43 @@ def _fold(graph: Graph, layer: onnx.NodeProto, operation: str, vector: NDArray[n
         name = graph.add_array(f"{layer.name}/bias", bias.astype(np.float32))
         layer.input[:] = [layer.input[0], layer.input[1], name]
     return True
+
+
+_INTEGERS = ("Add", "Concat", "MaxPool")
+"""Operators that write integers before a normalization: sums, Concats, and the first pool of both families."""
+
+
+def scale_in_integers(graph: Graph) -> int:
+    """Turn BatchNormalizations of sums, Concats and MaxPools into 1x1 depthwise convolutions; return how many.
+
+    ResNet V2 normalizes the sum at the end of a block (He et al. 2016, arXiv:1603.05027, figure 1b), DenseNet the
+    Concat of all earlier layers (Huang et al. 2017, arXiv:1608.06993, equation 2), so no convolution can take it over.
+    One weight per channel is exact in 8 bits, and the input is in integers already: nothing more is rounded, and a Relu
+    after it is free. OpenVINO 2026.4 crashes on the batch normalization of a quantized Concat.
+    """
+    producers, shapes = graph.producers(), graph.shapes()
+    count = 0
+    for node in graph.nodes:
+        affine = _scale_and_shift(graph, node)
+        if affine is None or len(node.output) > 1 or len(shapes.get(node.input[0], ())) != 4:
+            continue
+        before = producers.get(node.input[0])
+        if before is None or before.op_type not in _INTEGERS:
+            continue
+        factor = graph.add_array(f"{node.name}/factor", affine[0].reshape(-1, 1, 1, 1).astype(np.float32))
+        inputs = [node.input[0], factor, graph.add_array(f"{node.name}/offset", affine[1].astype(np.float32))]
+        values: dict[str, Any] = {"kernel_shape": [1, 1], "group": len(affine[0])}
+        node.CopyFrom(onnx.helper.make_node("Conv", inputs, list(node.output), node.name, **values))
+        count += 1
+    return count
+
+
+def _scale_and_shift(graph: Graph, node: onnx.NodeProto) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return s and t, (channels,), of a BatchNormalization in inference form with constant statistics, else None."""
+    if node.op_type != "BatchNormalization" or attribute(node, "training_mode", 0):
+        return None
+    if not all(name in graph.arrays and graph.arrays[name].dtype == np.float32 for name in node.input[1:]):
+        return None
+    gamma, beta, mean, variance = (graph.arrays[name].astype(np.float64) for name in node.input[1:])
+    scale = gamma / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+    return scale, beta - mean * scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
-from xxdeploy.onnxmodel.graph import Graph, attribute
+from xxdeploy.onnxmodel.graph import Graph, attribute, bodies
 
 LIMIT = 64 << 20
 """Bytes. Views (Transpose, Reshape) are folded at any size; a computed result may not grow beyond this."""
 
-_KEPT = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
-_KEPT |= {"DequantizeLinear", "QuantizeLinear"}  # else 8-bit weights would become float
+RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+_KEPT = RANDOM | {"DequantizeLinear", "QuantizeLinear"}  # else 8-bit weights would become float
 
 
 def fold_constants(graph: Graph) -> int:
@@ -26,9 +26,11 @@ def fold_constants(graph: Graph) -> int:
     for node in graph.nodes:
         if node.domain or node.op_type in _KEPT or len(node.output) != 1:
             continue
-        if any(item.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for item in node.attribute):
-            continue
-        if node.output[0] in graph.outputs or not all(not name or name in graph.arrays for name in node.input):
+        if (
+            bodies(node)
+            or node.output[0] in graph.outputs
+            or not all(not name or name in graph.arrays for name in node.input)
+        ):
             continue
         values = [graph.arrays[name] for name in node.input if name]
         result = _VIEWS[node.op_type](node, values) if node.op_type in _VIEWS else _compute(node, values, opset)
@@ -74,3 +76,42 @@ def _compute(node: onnx.NodeProto, values: list[NDArray[Any]], opset: Any) -> ND
         return None
     array = np.asarray(result)
     return array if array.nbytes <= LIMIT else None
+
+
+_SCALAR_STEPS = ("Cast", "Slice", "Gather", "Squeeze", "Unsqueeze", "Identity", "Reshape")
+
+
+def fold_reshape(graph: Graph) -> int:
+    """Replace a Reshape's target that is computed from the batch size by a constant; return how many.
+
+    Keras computes ``(batch, 1, 1, 1024) -> (batch, 1024)`` from ``tf.shape``: Shape, Cast, Slice, Squeeze, Unsqueeze,
+    Concat. If every other size is known, Reshape infers the computed one from -1.
+    """
+    producers, shapes = graph.producers(), graph.shapes()
+    count = 0
+    for node in graph.nodes:
+        if node.op_type != "Reshape" or node.input[1] in graph.arrays:
+            continue
+        concat = _skip(producers, node.input[1], ("Cast", "Identity"))
+        if concat is None or concat.op_type != "Concat":
+            continue
+        sizes: list[int] = []
+        for part in concat.input:
+            if part in graph.arrays:
+                sizes.extend(int(size) for size in np.ravel(graph.arrays[part]))
+                continue
+            source = _skip(producers, part, _SCALAR_STEPS)
+            single = shapes.get(part) == (1,)
+            sizes.append(-1 if single and source is not None and source.op_type == "Shape" else -2)
+        if sizes.count(-1) != 1 or min(sizes) < -1 or 0 in sizes:
+            continue
+        node.input[1] = graph.add_array(f"{node.name}/target", np.asarray(sizes, np.int64))
+        count += 1
+    return count
+
+
+def _skip(producers: Mapping[str, onnx.NodeProto], name: str, steps: tuple[str, ...]) -> onnx.NodeProto | None:
+    node = producers.get(name)
+    while node is not None and node.op_type in steps:
+        node = producers.get(node.input[0])
+    return node

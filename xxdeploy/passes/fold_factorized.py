@@ -23,14 +23,6 @@ class _Branch:
     weights: NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
-    producers: Mapping[str, onnx.NodeProto]
-    consumers: Mapping[str, list[onnx.NodeProto]]
-    shapes: Mapping[str, Shape]
-    kinds: Mapping[str, int]
-
-
 def fold_factorized(graph: Graph) -> int:
     """Turn a Concat of 1x1 convolutions of shifted subsamples of one tensor into one convolution; return how many.
 
@@ -39,17 +31,17 @@ def fold_factorized(graph: Graph) -> int:
     convolution. Together that is a 2x2 convolution with stride 2 and one non-zero tap per output channel: eight nodes
     become one, into which the next batch norm folds, and which INT8 runs in integers.
     """
-    index = _Index(graph.producers(), graph.consumers(), graph.shapes(), graph.types())
+    shapes, kinds = graph.shapes(), graph.types()
     count = 0
     for node in graph.nodes:
         if node.op_type != "Concat" or attribute(node, "axis", 0) not in (1, -3) or len(node.input) < 2:
             continue
-        candidates = [_branch(graph, index, name) for name in node.input]
+        candidates = [_branch(graph, shapes, kinds, name) for name in node.input]
         branches = [branch for branch in candidates if branch is not None]
         if len(branches) < len(candidates) or len({(branch.source, branch.strides) for branch in branches}) != 1:
             continue
         source, strides = branches[0].source, branches[0].strides
-        before, after = index.shapes[source][2:], index.shapes.get(node.output[0], ())[2:]
+        before, after = shapes[source][2:], shapes.get(node.output[0], ())[2:]
         kernel = [1 + max(branch.shift[axis] for branch in branches) for axis in (0, 1)]
         if len(after) != 2 or kernel == [1, 1] or any(size > step for size, step in zip(kernel, strides, strict=True)):
             continue  # a larger kernel would be nearly all zeros
@@ -93,15 +85,21 @@ def _sweep(graph: Graph) -> None:
         graph.remove(dead)
 
 
-def _branch(graph: Graph, index: _Index, name: str) -> _Branch | None:
+def _branch(graph: Graph, shapes: Mapping[str, Shape], kinds: Mapping[str, int], name: str) -> _Branch | None:
     """Follow a branch back to its source; None if it is anything else."""
-    conv = index.producers.get(name)
-    if conv is None or conv.op_type != "Conv" or len(conv.input) > 2 or name in graph.kept:
+    producers = graph.producers()
+    conv = producers.get(name)
+    if conv is None or conv.op_type != "Conv" or len(conv.input) > 2:
         return None
     weights = graph.arrays.get(conv.input[1])
-    if weights is None or weights.dtype != np.float32 or weights.shape[2:] != (1, 1) or len(index.consumers[name]) > 1:
+    if (
+        weights is None
+        or weights.dtype != np.float32
+        or weights.shape[2:] != (1, 1)
+        or graph.only_consumer(name) is None
+    ):
         return None
-    pool = index.producers.get(conv.input[0])
+    pool = producers.get(conv.input[0])
     if pool is None or pool.op_type not in ("AveragePool", "MaxPool") or len(pool.output) > 1:
         return None
     if list(attribute(pool, "kernel_shape", [])) != [1, 1] or list(attribute(conv, "strides", [1, 1])) != [1, 1]:
@@ -109,23 +107,22 @@ def _branch(graph: Graph, index: _Index, name: str) -> _Branch | None:
     if any(any(attribute(node, "pads", [0])) for node in (conv, pool)) or attribute(conv, "group", 1) != 1:
         return None
     down, right = attribute(pool, "strides", [1, 1])
-    cut = index.producers.get(pool.input[0])
+    cut = producers.get(pool.input[0])
     if cut is None or cut.op_type != "Slice":
         return _Branch(pool.input[0], (down, right), (0, 0), weights)
-    pad = index.producers.get(cut.input[0])
+    pad = producers.get(cut.input[0])
     sides = None
     if pad is not None and pad.op_type == "Pad":
-        sides = zero_sides(graph, pad, index.kinds.get(pad.input[0], 0))
-    shift = _starts(graph, index, cut)
+        sides = zero_sides(graph, pad, kinds.get(pad.input[0], 0))
+    shift = _starts(graph, cut, shapes.get(cut.input[0], ()))
     if pad is None or sides is None or shift is None or list(sides) != [0, 0, *shift]:
         return None
     return _Branch(pad.input[0], (down, right), shift, weights)
 
 
-def _starts(graph: Graph, index: _Index, node: onnx.NodeProto) -> tuple[int, int] | None:
+def _starts(graph: Graph, node: onnx.NodeProto, shape: Shape) -> tuple[int, int] | None:
     """Return how many rows and columns a Slice removes at the top and left; None if it does anything else."""
     values = [graph.arrays.get(name) if name else None for name in node.input[1:]]
-    shape = index.shapes.get(node.input[0], ())
     if len(shape) != 4 or any(value is None for value in values):
         return None
     starts, ends, *rest = (value.tolist() for value in values if value is not None)

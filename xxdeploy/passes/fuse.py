@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
-from xxdeploy.onnxmodel.graph import Graph, attribute, per_channel
+from xxdeploy.onnxmodel.graph import Graph, attribute, per_channel, set_attribute
 
+_POOLS = {"ReduceMean": "GlobalAveragePool", "ReduceMax": "GlobalMaxPool"}
+_FLATTENING = ("Flatten", "Reshape", "Squeeze")
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 
@@ -69,14 +72,13 @@ def fuse_global_pool(graph: Graph) -> int:
     nodes: list[onnx.NodeProto] = []
     for node in graph.nodes:
         nodes.append(node)
-        if node.op_type not in ("ReduceMean", "ReduceMax") or len(shapes.get(node.input[0], ())) != 4:
+        if node.op_type not in _POOLS or len(shapes.get(node.input[0], ())) != 4:
             continue
         if sorted(axis % 4 for axis in attribute(node, "axes", [])) != [2, 3] or kinds[node.input[0]] not in _FLOATS:
             continue
         keep = attribute(node, "keepdims", 1)
-        pool = "GlobalAveragePool" if node.op_type == "ReduceMean" else "GlobalMaxPool"
         output = node.output[0] if keep else graph.fresh(f"{node.output[0]}/pooled")
-        nodes[-1] = onnx.helper.make_node(pool, [node.input[0]], [output], name=node.name)
+        nodes[-1] = onnx.helper.make_node(_POOLS[node.op_type], [node.input[0]], [output], name=node.name)
         if not keep:
             nodes.append(onnx.helper.make_node("Flatten", [output], [node.output[0]], name=f"{node.name}/flat", axis=1))
         count += 1
@@ -138,10 +140,41 @@ def fuse_batch_norm(graph: Graph) -> int:
     return len(gone)
 
 
-def _factor(
-    graph: Graph, node: onnx.NodeProto, channels: int
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
+def _factor(graph: Graph, node: onnx.NodeProto, channels: int) -> NDArray[np.float32] | None:
     constants = [graph.arrays[name] for name in node.input if name in graph.arrays]
     if len(constants) != 1 or constants[0].size == 1:
         return None
     return per_channel(constants[0], channels, 4)
+
+
+def fuse_pooled_gemm(graph: Graph) -> int:
+    """Turn pool, 1x1 Conv, flatten into pool, flatten, Gemm; return how many.
+
+    Keras' MobileNet classifies with a convolution over one position. A Gemm's logits can stay in float in INT8, while
+    those of a convolution are rounded to 256 values.
+    """
+    producers, consumers, shapes = graph.producers(), graph.consumers(), graph.shapes()
+    count = 0
+    for node in graph.nodes:
+        weights = graph.arrays.get(node.input[1]) if node.op_type == "Conv" else None
+        pool, output = producers.get(node.input[0]), node.output[0]
+        if weights is None or weights.shape[2:] != (1, 1) or attribute(node, "group", 1) != 1:
+            continue
+        readers = consumers.get(output, [])
+        if pool is None or pool.op_type not in _POOLS.values() or len(readers) != 1 or output in graph.kept:
+            continue
+        flat = readers[0]
+        if flat.op_type not in _FLATTENING or shapes.get(flat.output[0], ())[1:] != (len(weights),):
+            continue
+        matrix = graph.add_array(f"{node.name}/matrix", np.ascontiguousarray(weights.reshape(weights.shape[:2])))
+        features = graph.fresh(f"{node.input[0]}/flat")
+        before = onnx.helper.make_node("Flatten", [node.input[0]], [features], name=features, axis=1)
+        node.op_type = "Gemm"
+        node.input[:] = [features, matrix, *list(node.input)[2:]]
+        node.output[0] = flat.output[0]
+        del node.attribute[:]
+        set_attribute(node, "transB", 1)
+        graph.nodes.insert(graph.position(node), before)
+        graph.remove([flat])
+        count += 1
+    return count

@@ -5,13 +5,10 @@ from __future__ import annotations
 import onnx
 
 from xxdeploy.onnxmodel.graph import Graph, bodies
+from xxdeploy.passes.fold_constants import RANDOM
 
 _SMALL = 64
 """Largest constants, in bytes, that are compared: tf2onnx writes bounds, pads and shapes again for every node."""
-
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-)
 
 
 def merge_duplicates(graph: Graph) -> int:
@@ -25,7 +22,7 @@ def merge_duplicates(graph: Graph) -> int:
     gone = []
     for node in graph.nodes:
         node.input[:] = [names.get(name, name) for name in node.input]
-        if node.op_type in _RANDOM or bodies(node):
+        if node.op_type in RANDOM or bodies(node):
             continue
         attributes = sorted(item.SerializeToString(deterministic=True) for item in node.attribute)
         key = (node.domain, node.op_type, tuple(node.input), len(node.output), *attributes)

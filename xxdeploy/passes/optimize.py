@@ -9,20 +9,17 @@ from types import MappingProxyType
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.align_channels import align_channels
+from xxdeploy.passes.finish import infer_shapes, name_tensors
 from xxdeploy.passes.fold_affine import fold_affine, split_batch_norm
-from xxdeploy.passes.fold_constants import fold_constants
+from xxdeploy.passes.fold_constants import fold_constants, fold_reshape
 from xxdeploy.passes.fold_factorized import fold_factorized
 from xxdeploy.passes.fold_pad import fold_pad
-from xxdeploy.passes.fold_reshape import fold_reshape
 from xxdeploy.passes.fold_scale import fold_scale
-from xxdeploy.passes.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool
+from xxdeploy.passes.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool, fuse_pooled_gemm
 from xxdeploy.passes.hoist_relu import hoist_relu
-from xxdeploy.passes.infer_shapes import infer_shapes
 from xxdeploy.passes.lrn_as_sums import lrn_as_sums
 from xxdeploy.passes.merge_duplicates import merge_duplicates
 from xxdeploy.passes.merge_sums import merge_sums
-from xxdeploy.passes.name_tensors import name_tensors
-from xxdeploy.passes.pooled_gemm import fuse_pooled_gemm
 from xxdeploy.passes.push_strides import push_strides
 from xxdeploy.passes.push_transposes import push_transposes
 from xxdeploy.passes.remove_dead import remove_dead, remove_identity

@@ -95,7 +95,7 @@ def _may_be_thinned(
 def _thin_out(graph: Graph, node: onnx.NodeProto, inputs: Sequence[str], step: int) -> None:
     """Put a MaxPool of one pixel before ``node``; later it may move up itself."""
     thin = {name: graph.fresh(f"{name}/every_{step}") for name in dict.fromkeys(inputs)}
-    at = next(index for index, other in enumerate(graph.nodes) if other is node)
+    at = graph.position(node)
     graph.nodes[at:at] = [
         onnx.helper.make_node("MaxPool", [name], [into], into, kernel_shape=[1, 1], strides=[step, step])
         for name, into in thin.items()

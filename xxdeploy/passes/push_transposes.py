@@ -49,13 +49,8 @@ class _Sweep:
         self.out: list[onnx.NodeProto] = []
         self.rules: dict[str, Callable[[onnx.NodeProto], bool]] = {
             "Transpose": self._transpose,
-            "Concat": self._axis,
-            "Softmax": self._axis,
-            "LogSoftmax": self._axis,
-            "Split": self._axis,
-            "ReduceMean": self._reduce,
-            "ReduceMax": self._reduce,
-            "ReduceMin": self._reduce,
+            **dict.fromkeys(("Concat", "Softmax", "LogSoftmax", "Split"), self._axis),
+            **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceMin"), self._reduce),
             "Pad": self._pad,
             "Slice": self._slice,
             "Squeeze": self._squeeze,
@@ -123,23 +118,11 @@ class _Sweep:
         return self._emit(node, [self.twin[node.input[0]], *node.input[1:]])
 
     def _nary(self, node: onnx.NodeProto) -> bool:
-        inputs = []
-        for name in node.input:
-            array = self.graph.arrays.get(name)
-            if array is None and self._rank(name) != 4:
-                return False
-            if array is not None and array.ndim > 4:
-                return False
-        for name in node.input:
-            array = self.graph.arrays.get(name)
-            if array is None:
-                inputs.append(self._twin_of(name))
-            elif array.size == 1:
-                inputs.append(name)
-            else:
-                wide = array.reshape((1,) * (4 - array.ndim) + array.shape).transpose(_TO_NCHW)
-                inputs.append(self.graph.add_array(name + "/nchw", wide))
-        return self._emit(node, inputs)
+        arrays = self.graph.arrays
+        if any(arrays[name].ndim > 4 if name in arrays else self._rank(name) != 4 for name in node.input):
+            return False
+        single = {name for name in node.input if name in arrays and arrays[name].size == 1}
+        return self._emit(node, [name if name in single else self._moved(name) for name in node.input])
 
     def _axis(self, node: onnx.NodeProto) -> bool:
         data = [name for name in node.input if name] if node.op_type == "Concat" else [node.input[0]]
@@ -147,14 +130,15 @@ class _Sweep:
             return False
         default = -1 if node.op_type in ("Softmax", "LogSoftmax") else 0
         set_attribute(node, "axis", _AXIS[attribute(node, "axis", default) % 4])
-        twins = []
-        for name in data:
-            array = self.graph.arrays.get(name)
-            if array is None:
-                twins.append(self._twin_of(name))
-            else:
-                twins.append(self.graph.add_array(name + "/nchw", array.transpose(_TO_NCHW)))
-        return self._emit(node, [*twins, *node.input[len(data) :]])
+        return self._emit(node, [*map(self._moved, data), *node.input[len(data) :]])
+
+    def _moved(self, name: str) -> str:
+        """Return the NCHW twin of a tensor, or a constant transposed to NCHW."""
+        array = self.graph.arrays.get(name)
+        if array is None:
+            return self._twin_of(name)
+        wide = array.reshape((1,) * (4 - array.ndim) + array.shape).transpose(_TO_NCHW)
+        return self.graph.add_array(name + "/nchw", wide)
 
     def _reduce(self, node: onnx.NodeProto) -> bool:
         axes = attribute(node, "axes", None)
@@ -172,10 +156,8 @@ class _Sweep:
         if pads is None or pads.size != 8 or len(node.input) > 3:
             return False
         moved = pads.reshape(2, 4)[:, _TO_NCHW].reshape(8)
-        return self._emit(
-            node,
-            [self.twin[node.input[0]], self.graph.add_array(node.input[1] + "/nchw", moved), *node.input[2:]],
-        )
+        name = self.graph.add_array(node.input[1] + "/nchw", moved)
+        return self._emit(node, [self.twin[node.input[0]], name, *node.input[2:]])
 
     def _slice(self, node: onnx.NodeProto) -> bool:
         starts = self.graph.arrays.get(node.input[1])

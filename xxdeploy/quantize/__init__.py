@@ -1,8 +1,7 @@
 """Static INT8: the scheme, the layout of integers in the graph, calibration, and writing Q/DQ pairs."""
 
-from xxdeploy.quantize.calibration.cache import CalibrationKey, cached_histograms
+from xxdeploy.quantize.calibration.cache import CalibrationKey, Checkpoint, cached_histograms
 from xxdeploy.quantize.calibration.calibrate import calibrate, observe_histograms
-from xxdeploy.quantize.calibration.checkpoint import Checkpoint
 from xxdeploy.quantize.calibration.histograms import Histograms, choose_ranges
 from xxdeploy.quantize.calibration.images import Batches
 from xxdeploy.quantize.qdq import quantize

@@ -74,6 +74,16 @@ class ModelFile:
         return {"float32": "fp32", "float16": "fp16"}.get(self.scheme, "int8")
 
 
+def check_finite(name: str, low: float, high: float) -> None:
+    """Refuse a tensor whose values reach NaN or infinity. Raises ``ConversionError`` (``non-finite-range``)."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ConversionError(
+            f"calibration saw a non-finite value in tensor {name!r}: {low}..{high}",
+            hint="look for NaN or infinity in the weights (`xxdeploy inspect`) and in the images",
+            code="non-finite-range",
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Ranges:
     """The range (low, high) of each activation tensor, as calibration measured it.
@@ -90,12 +100,7 @@ class Ranges:
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.ranges.items():
-            if not (math.isfinite(low) and math.isfinite(high)):
-                raise ConversionError(
-                    f"calibration saw a non-finite value in tensor {name!r}: {low}..{high}",
-                    hint="look for NaN or infinity in the weights (`xxdeploy inspect`) and in the images",
-                    code="non-finite-range",
-                )
+            check_finite(name, low, high)
             if low > high:
                 raise ValueError(f"range of {name!r} is empty: {low} > {high}")
 

@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from quantnets import batches, images, parse, residual, run
@@ -11,7 +12,7 @@ from quantnets import batches, images, parse, residual, run
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import Scheme, calibrate, quantize
-from xxdeploy.quantize.calibration.calibrate import observe_histograms
+from xxdeploy.quantize.calibration.calibrate import observe_extremes, observe_histograms
 from xxdeploy.quantize.calibration.histograms import choose_ranges
 from xxdeploy.results import Progress
 
@@ -61,7 +62,7 @@ def test_the_record(model: OnnxModel) -> None:
     assert (calibrated.model_digest, calibrated.data_digest) == (model.digest, "digest of the images")
     assert (calibrated.method, calibrated.images) == ("minmax", 6)
     assert seen == [Progress("calibrate", done) for done in range(1, 7)]
-    calibrate(model, batches(images(2)), data_digest="d", total=2, on_progress=seen.append)
+    observe_histograms(model, batches(images(2)), data_digest="d", total=2, on_progress=seen.append)
     assert seen[-1] == Progress("calibrate", 2, 2)
     assert calibrated.ranges["stem6"][0] == 0
     assert calibrated.ranges["stem6"][1] <= 6
@@ -158,3 +159,44 @@ def test_images_of_another_size_are_refused(model: OnnxModel) -> None:
     with pytest.raises(ConversionError) as caught:
         calibrate(model, batches(images(2, size=12)), data_digest="d")
     assert caught.value.code == "calibration-run"
+
+
+TEXT = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[n, 2, 2, 1] image) => (float[n, 4] features)
+<float[1] large = {1000.0}, int64[2] shape = {-1, 4}>
+{
+  scaled = Mul(image, large)
+  cut = Relu(scaled)
+  features = Reshape(cut, shape)
+}
+"""
+
+
+def scaled_network() -> OnnxModel:
+    proto = onnx.parser.parse_model(TEXT)
+    return OnnxModel(proto.SerializeToString())
+
+
+def test_all_tensors_and_all_images_count() -> None:
+    images = np.zeros((3, 2, 2, 1), np.float32)
+    images[0, 0, 0, 0], images[2, 1, 1, 0] = -80.0, 5.0
+    seen: list[Progress] = []
+    found = observe_extremes(scaled_network(), lambda: iter([images[:2], images[2:]]), total=3, on_progress=seen.append)
+    assert found.ranges == {
+        "image": (-80.0, 5.0),
+        "scaled": (-80000.0, 5000.0),  # Relu hides it, float16 would not hold it
+        "cut": (0.0, 5000.0),
+        "features": (0.0, 5000.0),
+    }
+    assert (found.images, found.method) == (3, "minmax")
+    assert [each.done for each in seen] == [1, 2, 3]
+
+
+def test_nothing_to_look_at_and_values_that_are_no_numbers() -> None:
+    with pytest.raises(UsageError) as caught:
+        observe_extremes(scaled_network(), lambda: iter(()))
+    assert caught.value.code == "no-calibration-images"
+    with pytest.raises(ConversionError) as failed:
+        observe_extremes(scaled_network(), lambda: iter([np.full((1, 2, 2, 1), 3e38, np.float32)]))
+    assert failed.value.code == "non-finite-range"

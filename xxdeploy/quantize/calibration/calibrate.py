@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Mapping
 
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer, Tensors
-from xxdeploy.quantize.calibration.calibrators import METHODS, calibrator
-from xxdeploy.quantize.calibration.checkpoint import Checkpoint, Keeper
+from xxdeploy.quantize.calibration.cache import Checkpoint, Keeper
+from xxdeploy.quantize.calibration.calibrators import calibrator
 from xxdeploy.quantize.calibration.collect import Distribution, measure
 from xxdeploy.quantize.calibration.histograms import Histograms, choose_ranges
-from xxdeploy.quantize.calibration.images import Batches, check_finite, map_images, single_images
+from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
 from xxdeploy.quantize.placement import plan_layout
 from xxdeploy.quantize.qdq import check_float_graph
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.results import OnProgress, Progress, Ranges
-
-__all__ = ["METHODS", "calibrate", "observe_histograms"]
+from xxdeploy.results.values import check_finite
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +34,16 @@ def calibrate(
     *,
     method: str = "minmax",
     data_digest: str,
-    total: int | None = None,
-    checkpoint: Checkpoint | None = None,
     on_progress: OnProgress | None = None,
 ) -> Ranges:
     """Run ``images`` through the float ``model`` and return the range of each tensor that is to be INT8.
 
-    ``method`` is one of :data:`METHODS`. To try several, call :func:`observe_histograms` once and
-    :func:`~xxdeploy.quantize.calibration.histograms.choose_ranges` for each. The other arguments and the errors are
-    those of :func:`observe_histograms`; ``UsageError`` ``unknown-calibrator``.
+    ``method`` is a name in :mod:`xxdeploy.quantize.calibration.calibrators`. To try several, call
+    :func:`observe_histograms` once and :func:`~xxdeploy.quantize.calibration.histograms.choose_ranges` for each. The
+    other arguments and errors are those of :func:`observe_histograms`, and ``UsageError`` (``unknown-calibrator``).
     """
     calibrator(method)  # refuse an unknown one before the work
-    histograms = observe_histograms(
-        model, images, data_digest=data_digest, total=total, checkpoint=checkpoint, on_progress=on_progress
-    )
-    return choose_ranges(histograms, method)
+    return choose_ranges(observe_histograms(model, images, data_digest=data_digest, on_progress=on_progress), method)
 
 
 def observe_histograms(
@@ -96,3 +91,37 @@ def _measure(tensors: Tensors) -> dict[str, Distribution]:
     for name, distribution in distributions.items():
         check_finite(name, distribution.low, distribution.high)
     return distributions
+
+
+def observe_extremes(
+    model: OnnxModel,
+    batches: Batches,
+    *,
+    data_digest: str = "",
+    total: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Ranges:
+    """Return the exact range of every float tensor over all images.
+
+    Calibration for INT8 measures the tensors that get a scale; this measures all. Memory holds one image's tensors per
+    core. ``model`` has one input; ``data_digest`` is passed on to the result, ``total`` to the progress.
+
+    Raises ``UsageError`` (``no-calibration-images``), ``ConversionError`` (``calibration-run``, ``non-finite-range``).
+    """
+    graph = Graph(model)
+    made = [name for node in graph.nodes for name in node.output if name in graph.floats]
+    observer = Observer(graph, dict.fromkeys((*graph.inputs, *made)), threads=1)
+    ranges: dict[str, tuple[float, float]] = {}
+    images = 0
+    for images, extremes in enumerate(map_images(observer, single_images(batches), _extremes), 1):
+        for name, (low, high) in extremes.items():
+            check_finite(name, low, high)
+            known = ranges.get(name, (low, high))
+            ranges[name] = min(low, known[0]), max(high, known[1])
+        if on_progress is not None:
+            on_progress(Progress("ranges", images, total))
+    return Ranges("minmax", model.digest, data_digest, images, ranges)
+
+
+def _extremes(tensors: Tensors) -> Mapping[str, tuple[float, float]]:
+    return {name: (float(values.min()), float(values.max())) for name, values in tensors.items() if values.size}

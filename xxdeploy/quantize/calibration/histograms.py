@@ -20,14 +20,7 @@ from xxdeploy.quantize.calibration.collect import BINS, DECAY, SAMPLE, Distribut
 from xxdeploy.results import Ranges
 
 _FORMAT = f"xxdeploy histograms 1: {BINS} bins, {SAMPLE} samples, decay {DECAY}"
-_ROW = np.dtype(
-    [
-        ("extremes", "<f8", 4),
-        ("width", "<f8"),
-        ("zeros", "<i8"),
-        ("counts", "<i8", 2 * BINS),
-    ]
-)
+_ROW = np.dtype([("extremes", "<f8", 4), ("width", "<f8"), ("zeros", "<i8"), ("counts", "<i8", 2 * BINS)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,24 +85,11 @@ def choose_ranges(histograms: Histograms, method: str) -> Ranges:
     Raises ``UsageError`` (``unknown-calibrator``).
     """
     choose = calibrator(method)
-    return Ranges(
-        method=method,
-        model_digest=histograms.model_digest,
-        data_digest=histograms.data_digest,
-        images=histograms.images,
-        ranges={name: choose(values) for name, values in histograms.tensors.items()},
-    )
+    ranges = {name: choose(values) for name, values in histograms.tensors.items()}
+    return Ranges(method, histograms.model_digest, histograms.data_digest, histograms.images, ranges)
 
 
 def _distribution(images: int, row: Any) -> Distribution:
     low, high, moving_low, moving_high = row["extremes"].tolist()
-    return Distribution(
-        images=images,
-        low=low,
-        high=high,
-        moving_low=moving_low,
-        moving_high=moving_high,
-        width=float(row["width"]),
-        zeros=int(row["zeros"]),
-        counts=row["counts"].astype(np.int64),
-    )
+    width, zeros, counts = float(row["width"]), int(row["zeros"]), row["counts"].astype(np.int64)
+    return Distribution(images, low, high, moving_low, moving_high, width, zeros, counts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.run import Observer, Tensors
 
 T = TypeVar("T")
@@ -80,16 +79,3 @@ def map_images(
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def check_finite(name: str, low: float, high: float) -> None:
-    """Refuse a tensor with NaN or infinity at the first image that has them.
-
-    Raises ``ConversionError`` (``non-finite-range``).
-    """
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ConversionError(
-            f"calibration saw a non-finite value in tensor {name!r}: {low}..{high}",
-            hint="look for NaN or infinity in the weights (`xxdeploy inspect`) and in the images",
-            code="non-finite-range",
-        )

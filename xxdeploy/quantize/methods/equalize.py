@@ -26,11 +26,12 @@ from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.optional import extra
-from xxdeploy.quantize.calibration.images import Batches, check_finite, map_images, single_images
+from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
 from xxdeploy.quantize.methods.channel_scales import Between, Vector, choose_scales
 from xxdeploy.quantize.policy import Role, role, weight_axis
 from xxdeploy.quantize.qdq import check_float_graph
 from xxdeploy.results import OnProgress, Progress
+from xxdeploy.results.values import check_finite
 
 with extra("export"):
     from onnx import NodeProto

@@ -1,14 +1,22 @@
-"""Every tensor has a stated shape afterwards, and a graph that is wrong is refused."""
+"""Tensors are named after their Keras layer and have a stated shape; a graph that is wrong is refused."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphnets import NCHW, apply, network
+from graphnets import NCHW, apply, network, run_passes
 
 from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.graph import Graph
-from xxdeploy.passes.infer_shapes import infer_shapes
+from xxdeploy.passes.finish import infer_shapes, name_tensors
+
+
+def test_names_come_from_nodes_and_nothing_else_changes() -> None:
+    graph = network(NCHW, "[conv1] c = Conv(x, w) y = Relu(c)", w=(4, 3, 3, 3))
+    run_passes(graph, name_tensors)
+    named = Graph(graph)
+    name_tensors(named)
+    assert list(named.arrays) == ["conv1/weight"]
 
 
 def test_every_inner_tensor_has_its_shape() -> None:
