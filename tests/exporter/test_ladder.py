@@ -71,7 +71,7 @@ def climbed(
     result = climb(
         cast(Quantizer, quantizer), judge, lambda _: (2.0, 3.0), goal, start=start, name="plain", pinned=pinned
     )
-    assert result.model.to_bytes() == repr(result.recipe).encode()
+    assert result.best.model.to_bytes() == repr(result.best.recipe).encode()
     return result, quantizer
 
 
@@ -91,7 +91,7 @@ def test_the_first_rung_that_holds_is_kept_and_no_other_is_made() -> None:
 def test_it_stops_on_the_rung_that_holds() -> None:
     result, _ = climbed(lambda recipe: found(100 if recipe.bias_correction == "empirical" else 90, 0.1))
     assert taken(result) == [("plain", True), ("calibrator", False), ("equalization", False), ("bias correction", True)]
-    assert result.recipe == CORRECTED
+    assert result.best.recipe == CORRECTED
 
 
 def test_a_rung_that_does_not_help_is_taken_back() -> None:
@@ -100,17 +100,17 @@ def test_a_rung_that_does_not_help_is_taken_back() -> None:
     assert taken(result) == [
         ("plain", True), ("calibrator", False), ("equalization", False), ("bias correction", True), ("rounding", False),
     ]  # fmt: skip
-    assert result.recipe == CORRECTED
+    assert result.best.recipe == CORRECTED
     assert not any(recipe.equalization for recipe in quantizer.built[-2:])
 
 
 def test_the_best_calibrator_is_chosen_and_one_that_keeps_the_promise_goes_before_it() -> None:
     figures = {"mse": found(90, 0.01), "entropy": found(90, 0.02)}
     result, _ = climbed(lambda recipe: figures.get(recipe.calibrator, found(80, 0.5)))
-    assert result.recipe.calibrator == "mse"
+    assert result.best.recipe.calibrator == "mse"
     figures["entropy"] = found(99, 0.02)
     result, _ = climbed(lambda recipe: figures.get(recipe.calibrator, found(80, 0.5)))
-    assert result.recipe.calibrator == "entropy"
+    assert result.best.recipe.calibrator == "entropy"
     assert taken(result) == [("plain", True), ("calibrator", True)]
 
 
@@ -129,7 +129,7 @@ def test_a_class_more_is_chance_where_the_divergence_is_worse_unless_a_promise_h
     assert free.rungs[1].comparison.kl_nats == 0.11  # not that of mse
     promised, _ = climbed(figures, Goal(agreement=0.985))
     assert taken(promised) == [("plain", True), ("calibrator", True)]
-    assert promised.recipe.calibrator == "mse"
+    assert promised.best.recipe.calibrator == "mse"
 
 
 def test_no_rung_breaks_a_promise_that_was_kept_before() -> None:
@@ -169,7 +169,7 @@ def test_layers_stay_in_float_only_for_a_promise(monkeypatch: pytest.MonkeyPatch
     assert result.holds  # nothing was promised
     result, _ = climbed(figures, Goal(agreement=0.93))
     assert taken(result)[-2:] == [("float layers", True)] * 2
-    assert result.recipe.float_layers == ("again", "layer1", "layer2")
+    assert result.best.recipe.float_layers == ("again", "layer1", "layer2")
     assert asked == [frozenset(), {"again", "layer1"}]
     assert result.holds
 
@@ -181,7 +181,7 @@ def test_layers_stay_in_float_only_for_a_promise(monkeypatch: pytest.MonkeyPatch
     asked.clear()
     result, _ = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93))
     assert taken(result)[-1] == ("float layers", False)
-    assert (len(asked), result.holds, result.recipe.float_layers) == (1, False, ())
+    assert (len(asked), result.holds, result.best.recipe.float_layers) == (1, False, ())
 
     monkeypatch.setattr(ladder, "rank_layers", lambda *_, **__: ())
     result, _ = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93))

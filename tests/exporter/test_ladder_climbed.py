@@ -56,14 +56,14 @@ def names(result: Climb) -> list[str]:
 
 
 def agreement(result: Climb) -> float:
-    assert result.comparison.agreement is not None
-    return result.comparison.agreement
+    assert result.best.comparison.agreement is not None
+    return result.best.comparison.agreement
 
 
 def test_where_nothing_is_hard_the_first_rung_holds(sets: tuple[ImageSet, ImageSet]) -> None:
     result = climbed(sets, network(weights()))
     assert names(result) == ["plain"]
-    assert result.recipe == MINMAX
+    assert result.best.recipe == MINMAX
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_each_rung_does_its_work_and_is_the_last(sets: tuple[ImageSet, ImageSet]
         assert each.comparison.agreement is not None
         assert each.comparison.agreement < 0.99
         assert each.comparison.kl_nats is not None
-        assert result.comparison.kl_mean is not None
-        assert result.comparison.kl_mean < each.comparison.kl_nats / 5
-    assert result.recipe.float_layers == ()
+        assert result.best.comparison.kl_mean is not None
+        assert result.best.comparison.kl_mean < each.comparison.kl_nats / 5
+    assert result.best.recipe.float_layers == ()
 
 
 def test_what_eight_bits_cannot_hold_goes_back_to_float_where_it_is_promised(

@@ -165,8 +165,8 @@ def test_the_ladder_on_one_image_ends(tmp_path: Path, colors: ImageSet) -> None:
     quantizer = Quantizer(model, inputs(one), lambda _: None)
     result = climb(quantizer, judge, lambda _: (1.0, 1.0), Goal(), start=QuantizationRecipe(), name="plain")
     assert result.rungs[0].comparison.agreement is not None
-    assert result.comparison.agreement is not None
-    assert result.comparison.agreement >= result.rungs[0].comparison.agreement
+    assert result.best.comparison.agreement is not None
+    assert result.best.comparison.agreement >= result.rungs[0].comparison.agreement
 
 
 def test_what_is_remembered_of_a_tuned_network_is_what_was_tuned(colors: ImageSet) -> None:

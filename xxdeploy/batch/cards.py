@@ -71,17 +71,12 @@ def card_from_bundle(job: Job, bundle: Path) -> Card:
         card["calibration"] = None if evidence.calibration is None else asdict(evidence.calibration)
         card["recipe"] = dict(evidence.recipe) or None
     if weights != "none" and (accuracy := evidence.accuracy) is not None:
-        card["accuracy"] = {
-            "images": accuracy.images,
-            "data_sha256": accuracy.data_sha256,
-            **{
-                row.runner: {
-                    key: None if share is None else round(share, 4)
-                    for key, share in (("top1", row.top1), ("top5", row.top5), ("agreement", row.agreement))
-                }
-                for row in accuracy.runners
-            },
-        }
+        card["accuracy"] = {"images": accuracy.images, "data_sha256": accuracy.data_sha256}
+        for row in accuracy.runners:
+            shares = {"top1": row.top1, "top5": row.top5, "agreement": row.agreement}
+            card["accuracy"][row.runner] = {
+                key: None if share is None else round(share, 4) for key, share in shares.items()
+            }
     return card
 
 
@@ -110,11 +105,8 @@ def card_differences(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> 
 
     Parity counts only if it is worse.
     """
-    problems = [
-        f"{key} is {actual.get(key)!r}, the card says {expected.get(key)!r}"
-        for key in ("network", "precision", "weights", "options", "task", "parameters", "recipe")
-        if expected.get(key) != actual.get(key)
-    ]
+    keys = ("network", "precision", "weights", "options", "task", "parameters", "recipe")
+    problems = [_says(key, actual.get(key), expected.get(key)) for key in keys if expected.get(key) != actual.get(key)]
     problems += _compare_variants(expected["variants"], actual["variants"])
     for stage, bound in expected["parity"].items():
         now = actual["parity"].get(stage)
@@ -127,44 +119,41 @@ def card_differences(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> 
             problems.append(f"{stage}: largest difference {now['max_abs']:.1e}, at most {most:.1e} by the card")
     slack = SHARE_SLACK.get(str(expected["precision"]), 0.01)
     before, after = expected.get("accuracy") or {}, actual.get("accuracy") or {}
-    if {key for key, value in before.items() if isinstance(value, dict)} != {
-        key for key, value in after.items() if isinstance(value, dict)
-    }:
+    old, new = ({key for key, value in part.items() if isinstance(value, dict)} for part in (before, after))
+    if old != new:
         problems.append(f"accuracy is of {sorted(after)}, the card has {sorted(before)}")
-    for runner in set(before) & set(after):
-        if not isinstance(before[runner], dict):
-            if before[runner] != after[runner]:
-                problems.append(f"accuracy: {runner} is {after[runner]!r}, the card says {before[runner]!r}")
-            continue
-        for share, value in before[runner].items():
-            if abs(after[runner][share] - value) > slack:
-                problems.append(f"{runner}: {share} is {after[runner][share]}, the card says {value}")
+    for key in set(before) & set(after):
+        if key not in old and before[key] != after[key]:
+            problems.append(_says(f"accuracy: {key}", after[key], before[key]))
+        for share, value in before[key].items() if key in old else ():
+            if abs(after[key][share] - value) > slack:
+                problems.append(_says(f"{key}: {share}", after[key][share], value))
     return tuple(problems)
+
+
+def _says(name: str, now: object, expected: object) -> str:
+    return f"{name} is {now!r}, the card says {expected!r}"
 
 
 def _compare_variants(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
     if set(expected) != set(actual):
         return [f"variants are {sorted(actual)}, the card says {sorted(expected)}"]
-    problems = []
-    for name, facts in expected.items():
-        for key, value in facts.items():
-            now = actual[name].get(key)
-            same = now == value
-            if key == "bytes" and isinstance(now, int):
-                same = abs(now - value) <= SIZE_SLACK * value
-            if not same:
-                problems.append(f"{name}: {key} is {now!r}, the card says {value!r}")
-    return problems
+
+    def is_same(key: str, now: Any, value: Any) -> bool:
+        return abs(now - value) <= SIZE_SLACK * value if key == "bytes" and isinstance(now, int) else now == value
+
+    return [
+        _says(f"{name}: {key}", actual[name].get(key), value)
+        for name, facts in expected.items()
+        for key, value in facts.items()
+        if not is_same(key, actual[name].get(key), value)
+    ]
 
 
 def _parity(evidence: Evidence) -> dict[str, dict[str, float]]:
     return {
-        title: {
-            "max_abs": rounded_up(parity.max_abs),
-            "max_rel": rounded_up(parity.max_rel),
-            "images": parity.images,
-        }
-        for title, parity in worst_parities(evidence.parity).items()
+        title: {"max_abs": rounded_up(worst.max_abs), "max_rel": rounded_up(worst.max_rel), "images": worst.images}
+        for title, worst in worst_parities(evidence.parity).items()
     }
 
 
@@ -173,11 +162,8 @@ def rounded_up(value: float) -> float:
     if value <= 0:
         return 0.0
     exponent = math.floor(math.log10(value))
-    for power, step in ((exponent, 1), (exponent, 2), (exponent, 5), (exponent + 1, 1)):
-        bound = float(f"{step}e{power}")
-        if value <= bound:
-            return bound
-    return float(f"2e{exponent + 1}")
+    bounds = (float(f"{step}e{exponent}") for step in (1, 2, 5, 10, 20))
+    return next(bound for bound in bounds if value <= bound)
 
 
 def _is_whole(options: Mapping[str, Any], job: Job) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xxdeploy.batch.jobs import Job
-from xxdeploy.batch.process import COMMAND, Ended, Running
+from xxdeploy.batch.process import COMMAND, Ended, Running, document_of
 from xxdeploy.batch.records import manifest_digest
 from xxdeploy.batch.run import Resources
 from xxdeploy.datasets.images import EVALUATION_BATCH, ImageSet
@@ -39,12 +39,7 @@ _one_job = threading.Lock()
 def cluster(address: str, *, timeout: float = _CONNECT_SECONDS) -> Iterator[Client]:
     """Connect to the scheduler at ``address`` (``tcp://HOST:8786``) within ``timeout`` seconds.
 
-    Raises
-    ------
-    MissingDependencyError
-        The extra ``cluster`` is not installed.
-    UsageError
-        ``cluster-unreachable``: no scheduler answers, or it has no workers.
+    ``UsageError`` ``cluster-unreachable``: no scheduler answers, or it has no workers.
     """
     with extra("cluster"):
         from distributed import Client
@@ -73,21 +68,11 @@ class ClusterExecutor:
         """Yield each job as it ends."""
         from distributed import as_completed
 
-        futures = {
-            self._client.submit(
-                job_on_worker,
-                job,
-                out / job.name,
-                logs,
-                resources.bytes_for(job),
-                resources.timeout,
-                self._command,
-                pure=False,
-                retries=RETRIES,
-                key=f"xxdeploy-job-{job.name}-{job.digest[:16]}",
-            ): job
-            for job in jobs
-        }
+        futures = {}
+        for job in jobs:
+            arguments = job, out / job.name, logs, resources.bytes_for(job), resources.timeout, self._command
+            key = f"xxdeploy-job-{job.name}-{job.digest[:16]}"
+            futures[self._client.submit(job_on_worker, *arguments, pure=False, retries=RETRIES, key=key)] = job
         try:
             for future in as_completed(list(futures)):
                 yield futures[future], _ended(future)
@@ -111,23 +96,10 @@ def evaluate_sharded(
     shard: int = SHARD_BATCHES * EVALUATION_BATCH,
     on_progress: OnProgress | None = None,
 ) -> Accuracy:
-    """Measure top-1 and top-5 of a bundle on labeled images, in shards on the workers.
+    """Measure top-1 and top-5 of a bundle, the same on every worker, on labeled images in shards.
 
-    Shards are whole batches of the unsharded evaluation in its order, so the figures and the classes are the same,
-    image by image.
-
-    Parameters
-    ----------
-    client
-        A client of :func:`cluster`.
-    bundle
-        Folder, the same on every worker: another manifest there fails the evaluation.
-    images
-        Labeled images.
-    shard
-        Images in a shard, rounded up to whole batches.
-    on_progress
-        Called as shards arrive, with the number of images done.
+    A shard has ``shard`` images, rounded up to whole batches of the unsharded evaluation in its order: so the figures
+    and the classes are the same, image by image.
 
     Raises
     ------
@@ -136,7 +108,7 @@ def evaluate_sharded(
     VerificationError
         ``cluster-mixed``: workers run different variants or another bundle, so their answers are not one result.
     XXDeployError
-        Errors of ``runtime.load`` and ``verify.evaluate`` on a worker.
+        As ``runtime.load`` and ``verify.evaluate`` on a worker.
     """
     if images.labels is None:
         raise ValueError("the images have no labels")
@@ -148,7 +120,8 @@ def evaluate_sharded(
     for start in range(0, len(images), size):
         files = tuple(path.absolute() for path in images.files[start : start + size])
         part = ImageSet(images.root.absolute(), files, images.labels[start : start + size])
-        futures[_submit(client, bundle.resolve(), digest, part)] = start
+        work = shard_on_worker, bundle.resolve(), digest, part
+        futures[client.submit(*work, pure=False, retries=RETRIES)] = start
     shards: dict[int, tuple[str, Accuracy]] = {}
     try:
         for future in as_completed(list(futures)):
@@ -178,26 +151,17 @@ def evaluate_on_cluster(
 
 def joined(parts: Sequence[Accuracy]) -> Accuracy:
     """Join the results of shards, in order. Their shares become counts again, which add up exactly."""
-    total = sum(part.images for part in parts)
+    classes = tuple(chosen for part in parts for chosen in part.classes)
     top1 = sum(round((part.top1 or 0.0) * part.images) for part in parts)
     top5 = sum(round((part.top5 or 0.0) * part.images) for part in parts)
-    return Accuracy(
-        parts[0].runner, top1 / total, top5 / total, tuple(chosen for part in parts for chosen in part.classes)
-    )
-
-
-def _submit(client: Client, bundle: Path, digest: str | None, part: ImageSet) -> Any:
-    return client.submit(shard_on_worker, bundle, digest, part, pure=False, retries=RETRIES)
+    return Accuracy(parts[0].runner, top1 / len(classes), top5 / len(classes), classes)
 
 
 def shard_on_worker(bundle: Path, digest: str | None, images: ImageSet) -> tuple[str, Accuracy]:
     """Evaluate one shard on the worker that calls this; return the name of the variant that ran, and the result."""
     if digest is not None and manifest_digest(bundle) != digest:
-        raise VerificationError(
-            f"{bundle} is another bundle on this worker",
-            hint="give all workers the same folder",
-            code="cluster-mixed",
-        )
+        message, hint = f"{bundle} is another bundle on this worker", "give all workers the same folder"
+        raise VerificationError(message, hint=hint, code="cluster-mixed")
     runtime = _loaded(bundle, digest)
     batches = images.batches_for(runtime.session, runtime.manifest.preprocess, EVALUATION_BATCH)
     return runtime.variant.name, evaluate(runtime.session, batches, images.labels)
@@ -215,7 +179,7 @@ def _ended(future: Any) -> Ended:
     try:
         ended: Ended = _result(future)
     except EngineError as error:
-        return Ended(1, 0.0, None, None, {"code": error.code, "message": error.message, "hint": error.hint})
+        return Ended(1, 0.0, None, None, document_of(error))
     return ended
 
 

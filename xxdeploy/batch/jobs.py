@@ -19,12 +19,11 @@ from xxdeploy.errors import UsageError
 from xxdeploy.exporter.assemble import tool_versions
 from xxdeploy.exporter.option_fields import Value, flag_of, words_of
 from xxdeploy.exporter.options import OPTIONS
+from xxdeploy.exporter.source import SUFFIXES
 from xxdeploy.models.catalog import CATALOG, find
 
 SET_BY_BATCH = frozenset({"int8", "fp16", "force"})
 """Options that a batch sets for its jobs."""
-MODEL_FILES = (".keras", ".h5", ".hdf5")
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BASE, _BASE_INT8 = 1_500_000_000, 1_700_000_000
 _TIMES_WEIGHTS, _TIMES_WEIGHTS_INT8 = 6, 6.5
@@ -38,23 +37,11 @@ _UNKNOWN = 4_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One network in one precision.
+    """One network (of the catalog, or a model file) in one precision.
 
-    Attributes
-    ----------
-    name : str
-        Name of its bundle's folder, its record and its card, unique in the batch.
-    model : str
-        A name of the catalog, or a model file.
-    precision : str
-        ``fp32``, ``fp16`` or ``int8``.
-    options : Mapping[str, Value]
-        The other options of ``xxdeploy export``: ``{"weights": "none", "no-top": True}``.
-
-    Raises
-    ------
-    UsageError
-        ``unknown-precision``; ``bad-matrix`` for a name that cannot be a folder.
+    ``name`` is that of its bundle's folder, its record and its card, unique in the batch; ``options`` are the other
+    options of ``xxdeploy export``: ``{"weights": "none", "no-top": True}``. ``UsageError`` ``unknown-precision``,
+    ``bad-matrix``: the name cannot be a folder.
     """
 
     name: str
@@ -78,7 +65,7 @@ class Job:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of everything that the bundle depends on: options, the files that they name, versions of the tools.
+        """Return the SHA-256 of all that the bundle depends on: options, the files that they name, tools' versions.
 
         Files count by their contents; folders, which may hold a million images, by names and sizes.
         """
@@ -94,10 +81,7 @@ class Job:
 
     @property
     def memory(self) -> int:
-        """Bytes that its process may use: a base for the libraries, a multiple of its weights, for INT8 some a layer.
-
-        The figures are above the measured ones: see docs/batch.md.
-        """
+        """Return the bytes that its process may use, which are more than was measured: see docs/batch.md."""
         weights = self.weight_bytes
         if weights is None:
             return _UNKNOWN
@@ -109,7 +93,7 @@ class Job:
 
     @property
     def weight_bytes(self) -> int | None:
-        """Bytes of its float32 weights (of a model file: its size); None if the file is absent."""
+        """Return the bytes of its float32 weights (of a model file: its size); None if the file is absent."""
         if is_model_file(self.model):
             path = Path(self.model)
             return path.stat().st_size if path.is_file() else None
@@ -118,17 +102,11 @@ class Job:
 
 def is_model_file(model: str) -> bool:
     """Return whether ``model`` means a file rather than a name of the catalog."""
-    return model.lower().endswith(MODEL_FILES)
+    return model.lower().endswith(SUFFIXES)
 
 
 def jobs_from(models: Iterable[str], precisions: Sequence[str], options: Mapping[str, Value]) -> tuple[Job, ...]:
-    """Return the jobs of every network in every precision, each with the options that have an effect in its precision.
-
-    Raises
-    ------
-    UsageError
-        ``unknown-model``, ``unknown-precision``, ``bad-matrix``; ``repeated-cell``.
-    """
+    """Return the jobs of every network in every precision. Errors as :func:`distinct`; ``unknown-model``."""
     return distinct(job_from(model, precision, options) for model in models for precision in precisions)
 
 
@@ -151,13 +129,7 @@ def all_models() -> tuple[str, ...]:
 
 
 def distinct(jobs: Iterable[Job]) -> tuple[Job, ...]:
-    """Return the jobs.
-
-    Raises
-    ------
-    UsageError
-        ``repeated-cell``: two jobs would write the same bundle; ``bad-matrix``: there are no jobs.
-    """
+    """Return the jobs. ``UsageError`` ``repeated-cell``: two would write one bundle; ``bad-matrix``: there are none."""
     by_name: dict[str, Job] = {}
     for job in jobs:
         if job.name.lower() in by_name:

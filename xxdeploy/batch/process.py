@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from xxdeploy.batch.jobs import Job
+from xxdeploy.errors import XXDeployError
 from xxdeploy.files import child_python
 
 _CHILD = """
@@ -35,8 +36,8 @@ runpy.run_module("xxdeploy", run_name="__main__", alter_sys=True)
 COMMAND = ("-c", _CHILD, "{parent}")
 """Python's arguments before those of a job; ``{parent}`` becomes the number of the process that waits for it."""
 
+POLL_SECONDS = 0.1
 _GRACE_SECONDS = 10.0
-_POLL_SECONDS = 0.1
 _MOST_OUTPUT = 10_000_000
 
 
@@ -72,10 +73,8 @@ class Running:
         command: tuple[str, ...] = COMMAND,
         grace: float = _GRACE_SECONDS,
     ) -> None:
-        self.job = job
-        self.memory = memory
-        self._timeout = timeout
-        self._grace = grace
+        self.job, self.memory = job, memory
+        self._timeout, self._grace = timeout, grace
         self._output, self._log = logs / f"{job.name}.out", logs / f"{job.name}.log"
         self._peak: int | None = None
         self._stopped: dict[str, str] | None = None
@@ -85,14 +84,8 @@ class Running:
         words = [word.format(parent=os.getpid()) if word == "{parent}" else word for word in command]
         python, environment = child_python(*words, *job.arguments(out))
         with self._output.open("wb") as output, self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                python,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=log,
-                start_new_session=True,
-            )
+            streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": log}
+            self._process = subprocess.Popen(python, env=environment, start_new_session=True, **streams)
 
     def poll(self) -> Ended | None:
         """Return how the process ended, None while it runs; stop it if it is over its limits."""
@@ -120,7 +113,7 @@ class Running:
         """Poll until the process has ended; an exception meanwhile ends it."""
         try:
             while (ended := self.poll()) is None:
-                time.sleep(_POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
         except BaseException:
             self.stop()
             raise
@@ -159,6 +152,11 @@ class Running:
         elif error is None:
             error = _reported(self._log) or _error(_how(status), self._log, code="crashed")
         return Ended(status, seconds, self._peak, document, error)
+
+
+def document_of(error: XXDeployError) -> dict[str, str]:
+    """Return an error as a record holds it."""
+    return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
 def resident(process: int) -> int | None:

@@ -21,26 +21,11 @@ STATE = ".matrix"
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """The result of a job.
+    """The result of a job, under its ``name`` and ``digest``.
 
-    Attributes
-    ----------
-    name, digest : str
-        Those of the job.
-    state : str
-        ``done``, ``failed`` or, in a file that a killed run left, ``begun``.
-    seconds : float
-        Wall-clock time.
-    peak_bytes : int | None
-        Largest resident memory of its processes; None if unknown.
-    manifest : str | None
-        SHA-256 of its bundle's manifest.
-    card : Mapping[str, Any] | None
-        Its result card.
-    error : Mapping[str, str] | None
-        Code, message and hint.
-    again : bool
-        True if the record is of an earlier run, which this one did not repeat.
+    ``state`` is ``done``, ``failed`` or, in a file that a killed run left, ``begun``; ``peak_bytes`` is the largest
+    resident memory of its processes; ``manifest`` the SHA-256 of its bundle's manifest; ``error`` holds code, message
+    and hint; ``again`` is True if the record is of an earlier run, which this one did not repeat.
     """
 
     name: str
@@ -85,12 +70,10 @@ class Records:
 
     def owns(self, job: Job) -> bool:
         """Return True if the output folder is absent or was written by an earlier run, so it may be replaced."""
-        record = self.read(job)
-        if not (self.out / job.name).exists():
-            return True
-        return record is not None and (
-            record.state == "begun" or record.manifest == manifest_digest(self.out / job.name)
-        )
+        bundle, record = self.out / job.name, self.read(job)
+        if record is None or not bundle.exists():
+            return not bundle.exists()
+        return record.state == "begun" or record.manifest == manifest_digest(bundle)
 
     def _path(self, job: Job) -> Path:
         return self.folder / f"{job.name}.json"
@@ -108,10 +91,7 @@ def manifest_digest(bundle: Path) -> str | None:
 def only_run(out: Path) -> Iterator[None]:
     """Keep a second run out of the same folder. The lock ends with the process, however that ends.
 
-    Raises
-    ------
-    UsageError
-        ``matrix-running``; ``output-unwritable``.
+    ``UsageError`` ``matrix-running``, ``output-unwritable``.
     """
     try:
         folder = out / STATE
@@ -130,9 +110,6 @@ def only_run(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageError(
-                f"another batch is being exported to {out}",
-                hint="wait for it, or choose another --out",
-                code="matrix-running",
-            ) from error
+            message, hint = f"another batch is being exported to {out}", "wait for it, or choose another --out"
+            raise UsageError(message, hint=hint, code="matrix-running") from error
         yield

@@ -14,14 +14,13 @@ import psutil
 
 from xxdeploy.batch.cards import card_from_bundle, text_from_card
 from xxdeploy.batch.jobs import Job
-from xxdeploy.batch.process import COMMAND, Ended, Running
+from xxdeploy.batch.process import COMMAND, POLL_SECONDS, Ended, Running, document_of
 from xxdeploy.batch.records import JobRecord, Records, manifest_digest, only_run
 from xxdeploy.errors import UsageError, XXDeployError
 from xxdeploy.files import write_atomic
 
 TIMEOUT = 3600.0
 RESULTS = "results"
-_POLL_SECONDS = 0.1
 _SHARE_OF_MEMORY = 0.85
 
 OnJob = Callable[[Job, JobRecord], None]
@@ -30,23 +29,9 @@ OnJob = Callable[[Job, JobRecord], None]
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The limits of a batch.
+    """The limits of a batch: ``parallel`` jobs at once, in ``memory`` bytes together. ``UsageError`` ``bad-limits``.
 
-    Attributes
-    ----------
-    parallel : int
-        Jobs at once.
-    memory : int
-        Bytes for all jobs together.
-    job_memory : int | None
-        Bytes for each job; None: by its number of weights.
-    timeout : float
-        Seconds for each job.
-
-    Raises
-    ------
-    UsageError
-        ``bad-limits``.
+    Each job gets ``job_memory`` bytes (None: by its number of weights) and ``timeout`` seconds.
     """
 
     parallel: int
@@ -107,20 +92,11 @@ def run_jobs(
     on_job: OnJob | None = None,
     execute: Executor | None = None,
 ) -> tuple[JobRecord, ...]:
-    """Make the bundle, the record and the card of every job that is not finished yet.
+    """Make the bundle, the record and the card of every job that is not finished yet. Errors as :func:`only_run`.
 
     Bundles are written to ``OUT/NAME``, cards to ``OUT/results/NAME.json``. ``force`` repeats finished jobs and
-    replaces bundles that no batch made. ``execute`` runs the jobs elsewhere (``batch/dask.py``).
-
-    Returns
-    -------
-    tuple[JobRecord, ...]
-        In the order of ``jobs``. A job that failed has the state ``failed``: nothing is raised for it.
-
-    Raises
-    ------
-    UsageError
-        ``matrix-running``, ``output-unwritable``.
+    replaces bundles that no batch made. ``execute`` runs the jobs elsewhere (``batch/dask.py``). The records are in the
+    order of ``jobs``; a job that failed has the state ``failed``, and nothing is raised for it.
     """
     out = out.resolve()
     records, results = Records(out), dict[str, JobRecord]()
@@ -181,7 +157,7 @@ def execute_here(
                 running.remove(process)
                 yield process.job, result
             if not ended:
-                time.sleep(_POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
     finally:
         for process in running:
             process.stop()
@@ -196,7 +172,7 @@ def _record(job: Job, digest: str, out: Path, ended: Ended) -> JobRecord:
     try:
         card = card_from_bundle(job, bundle)
     except XXDeployError as error:
-        return replace(record, error={"code": error.code, "message": error.message, "hint": error.hint})
+        return replace(record, error=document_of(error))
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"its bundle cannot be read: {type(error).__name__}: {error}"
         return replace(record, error={"code": "no-result", "message": message, "hint": "look into its log"})

@@ -10,7 +10,7 @@ from pathlib import Path
 from xxdeploy.batch.jobs import Job
 from xxdeploy.batch.records import JobRecord
 from xxdeploy.files import write_atomic
-from xxdeploy.report.format import environment
+from xxdeploy.report.format import render
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +50,10 @@ def summary_row(record: JobRecord) -> SummaryRow:
         if shares := record.card.get("accuracy", {}).get(stage):
             top1, agreement = f"{100 * shares['top1']:.1f}", f"{100 * shares['agreement']:.1f}"
     problem = f"{record.error['code']}: {record.error['message']}" if record.error else ""
-    return SummaryRow(
-        record.name,
-        "kept" if record.again else record.state,
-        nodes,
-        size,
-        difference,
-        top1,
-        agreement,
-        f"{record.seconds:.0f} s" if record.seconds else "-",
-        "-" if record.peak_bytes is None else f"{record.peak_bytes / 1e9:.1f} GB",
-        problem,
-    )
+    seconds = f"{record.seconds:.0f} s" if record.seconds else "-"
+    memory = "-" if record.peak_bytes is None else f"{record.peak_bytes / 1e9:.1f} GB"
+    state = "kept" if record.again else record.state
+    return SummaryRow(record.name, state, nodes, size, difference, top1, agreement, seconds, memory, problem)
 
 
 def write_summary(jobs: Sequence[Job], records: Sequence[JobRecord], out: Path) -> tuple[Path, Path]:
@@ -84,4 +76,4 @@ def html_from_records(records: Sequence[JobRecord]) -> str:
     """Return the page. Every text is escaped: messages quote files that may come from somebody else."""
     failed = sum(record.state != "done" for record in records)
     rows = [(record, summary_row(record)) for record in records]
-    return environment().get_template("batch.html").render(headings=HEADINGS, rows=rows, failed=failed)
+    return render("batch.html", headings=HEADINGS, rows=rows, failed=failed)

@@ -94,6 +94,6 @@ def _options(path: Path, where: str, values: Any) -> dict[str, Value]:
 
 
 def _precisions(path: Path, where: str, values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list) or not values or not all(isinstance(each, str) for each in values):
+    if not isinstance(values, list) or not values or not all(isinstance(name, str) for name in values):
         raise _FILE.bad(path, f"{where}: precisions must be a list such as {list(PRECISIONS)}")
     return tuple(values)

@@ -39,24 +39,12 @@ MobileNet nothing."""
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the options name, opened and checked.
+    """The images, labels and preprocessing that the options name, opened and checked.
 
-    Attributes
-    ----------
-    build : BuildOptions
-        How Keras builds the network, completed by the sample weights where they are asked for.
-    preprocess : Preprocess
-        From a picture to the model's input.
-    classes : int | None
-        Number of classes; None for a feature extractor.
-    labels : Labels | None
-        Names of the classes.
-    calibration, selection, evaluation : ImageSet | None
-        Three disjoint sets of images: for calibration, for judging the rungs of the ladder, and for the accuracy.
-    method : str | None
-        The calibrator that the options or the calibration recipe name.
-    notes : tuple[str, ...]
-        Sentences for the user.
+    ``build`` says how Keras builds the network, completed by the sample weights where they are asked for; ``classes``
+    is None for a feature extractor. ``calibration``, ``selection`` (to judge the rungs of the ladder) and
+    ``evaluation`` are disjoint. ``method`` is the calibrator that the options or the calibration recipe name; ``notes``
+    are sentences for the user.
     """
 
     build: BuildOptions
@@ -75,19 +63,13 @@ class Inputs:
         return "features" if self.classes is None else "classification"
 
     def data_digest(self, images: ImageSet) -> str:
-        """SHA-256 over the images and their preprocessing, on both of which a calibration result depends."""
+        """Return the SHA-256 of the images and their preprocessing, on both of which a calibration depends."""
         how = json.dumps(self.preprocess.to_json(), sort_keys=True)
         return hashlib.sha256(f"{images.digest}\n{how}".encode()).hexdigest()
 
 
 def catalog_inputs(spec: ModelSpec, options: ExportOptions) -> Inputs:
-    """Open what ``options`` name, for a network of the catalog.
-
-    Raises
-    ------
-    UsageError
-        Those of the options, datasets, labels and recipes; ``model-file-only``; those of :func:`gather`.
-    """
+    """Open the inputs of a network of the catalog. Errors as :func:`gather`, ``check_options``, ``check_source``."""
     build, notes, labels = options.build, [], None
     if options.network.weights == "sample":
         build, sample = sample_options(spec, build), sample_for(spec)
@@ -103,9 +85,8 @@ def catalog_inputs(spec: ModelSpec, options: ExportOptions) -> Inputs:
     )
     size, mode = image_size(spec, build), options.network.preprocess or spec.preprocess
     scaling = None if mode in MODES else load_scaling(Path(mode), spec.channels)
-    preprocess = Preprocess(
-        size, size, spec.channels, mode if scaling is None else CUSTOM, resize_of(options, _recipe(options)), scaling
-    )
+    resize, mode = resize_of(options, _recipe(options)), mode if scaling is None else CUSTOM
+    preprocess = Preprocess(size, size, spec.channels, mode, resize, scaling)
     return gather(options, preprocess, output_classes(spec, build), build, notes, labels=labels)
 
 
@@ -142,22 +123,24 @@ def gather(
     images = selection = None
     if options.precision.int8:
         if recipe is None:
-            raise UsageError(
-                "INT8 needs calibration images, and none are given",
-                hint="--calibration FOLDER with a few hundred images like those that the device will see (no labels "
-                "needed)",
-                code="calibration-missing",
+            hint = (
+                "--calibration FOLDER with a few hundred images like those that the device will see (no labels needed)"
             )
+            message = "INT8 needs calibration images, and none are given"
+            raise UsageError(message, hint=hint, code="calibration-missing")
         images, selection = _calibration_sets(options, recipe, labels)
         if selection is None:
-            notes.append(
-                f"{len(images)} calibration images are too few to hold any back: rungs are judged on them, too"
-            )
+            few = f"{len(images)} calibration images are too few to hold any back: rungs are judged on them, too"
+            notes.append(few)
     elif recipe is not None:
         images = _calibration_sample(options, recipe, None)[1]
-    for used in (images, selection):
-        if labeled is not None and used is not None:
-            _refuse_overlap(used, labeled)
+    for used in (images, selection) if labeled is not None else ():
+        if used is not None and (shared := overlap(used, labeled)):
+            raise UsageError(  # the ranges were fitted to these images, which flatters accuracy
+                f"{len(shared)} images are in both the calibration and the evaluation set, such as {shared[0][0]}",
+                hint="evaluate on images that the model was not calibrated on",
+                code="overlap",
+            )
     method = options.precision.method or (recipe.method if recipe else None)
     return Inputs(build, preprocess, classes, labels, images, selection, method, labeled, tuple(notes))
 
@@ -186,9 +169,8 @@ def _calibration_sample(
 ) -> tuple[ImageSet, ImageSet, int]:
     """Return all images of the folder, the sample to calibrate on, and the seed that drew it."""
     asked, everything = options.precision, _open_calibration(recipe.folder, labels)
-    wanted = asked.samples if asked.samples is not None else recipe.samples
-    if wanted is None:
-        wanted = min(DEFAULT_SAMPLES, len(everything))
+    usual = min(DEFAULT_SAMPLES, len(everything)) if recipe.samples is None else recipe.samples
+    wanted = usual if asked.samples is None else asked.samples
     seed = recipe.seed if asked.seed is None else asked.seed
     return everything, everything.sample(wanted, seed), seed
 
@@ -228,18 +210,12 @@ def _labels(options: ExportOptions, classes: int | None, sample: Labels | None) 
 
 def check_top_k(count: int | None, classes: int | None) -> None:
     """Raise ``UsageError`` ``top-k-invalid`` unless the best ``count`` of ``classes`` (None: features) can be taken."""
-    if count is None:
-        return
-    if classes is None:
-        raise UsageError(
-            "a feature extractor has no best class", hint="leave out --top-k or --no-top", code="top-k-invalid"
-        )
-    if not 1 <= count <= classes:
-        raise UsageError(
-            f"--top-k must be 1 to {classes}, the number of classes, not {count}",
-            hint="5 is usual",
-            code="top-k-invalid",
-        )
+    if count is not None and classes is None:
+        message, hint = "a feature extractor has no best class", "leave out --top-k or --no-top"
+        raise UsageError(message, hint=hint, code="top-k-invalid")
+    if count is not None and classes is not None and not 1 <= count <= classes:
+        message = f"--top-k must be 1 to {classes}, the number of classes, not {count}"
+        raise UsageError(message, hint="5 is usual", code="top-k-invalid")
 
 
 def _check_evaluation(options: ExportOptions, classes: int | None) -> None:
@@ -261,15 +237,4 @@ def _check_evaluation(options: ExportOptions, classes: int | None) -> None:
             "--max-drop cannot be checked without labeled images",
             hint="add --eval FOLDER, one subfolder a class; or promise --min-agreement 98, which needs no labels",
             code="max-drop-without-eval",
-        )
-
-
-def _refuse_overlap(calibration: ImageSet, evaluation: ImageSet) -> None:
-    """Raise ``UsageError`` ``overlap`` for shared images: the ranges were fitted to them, which flatters accuracy."""
-    shared = overlap(calibration, evaluation)
-    if shared:
-        raise UsageError(
-            f"{len(shared)} images are in both the calibration and the evaluation set, such as {shared[0][0]}",
-            hint="evaluate on images that the model was not calibrated on",
-            code="overlap",
         )

@@ -10,10 +10,10 @@ from xxdeploy.datasets.images import EVALUATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, int8_variants
 from xxdeploy.exporter.inputs import Inputs
-from xxdeploy.exporter.ladder import Climb, Clock, Goal, Judge, climb
+from xxdeploy.exporter.ladder import Clock, Goal, Judge, Trial, climb
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import Lowered
-from xxdeploy.exporter.quantizer import Quantizer, has_layer
+from xxdeploy.exporter.quantizer import Quantizer, nodes_of
 from xxdeploy.exporter.source import Source
 from xxdeploy.exporter.stages import measure_latency
 from xxdeploy.models.samples import shipped_folder
@@ -38,55 +38,41 @@ _EMULATED_BATCH = 1
 
 
 def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: OnProgress) -> Lowered:
-    """Quantize ``fp32`` as ``options`` ask.
+    """Quantize ``fp32`` as ``options`` ask. Errors as :func:`starting_recipe` and ``Quantizer``.
 
     Random weights cannot judge a rung, so their first rung, or the pinned recipe, is taken without a judgement.
-
-    Raises
-    ------
-    XXDeployError
-        Those of ``starting_recipe`` and ``Quantizer``.
     """
-    inputs = source.inputs
-    engine = options.gpu.engine is not None
+    inputs, engine = source.inputs, options.gpu.engine is not None
     quantizer = Quantizer(fp32, inputs, report, tensorrt=engine, given=options.precision.ranges)
     start, name, pinned = starting_recipe(source, options, fp32)
     images = inputs.selection or inputs.calibration
     assert images is not None  # gather() has seen to it
     if not source.trained:
         images = images.sample(min(_UNTRAINED_IMAGES, len(images)))
-    judge = _judge(fp32, inputs, images, EVALUATION_BATCH, report)
-    climbed = climb(
-        quantizer,
-        judge,
-        _clock(fp32, images, inputs.preprocess),
-        _goal(options),
-        start=start,
-        name=name,
-        pinned=pinned or not source.trained,
-        report=report,
-    )
+    judge, clock = _judge(fp32, inputs, images, EVALUATION_BATCH, report), _clock(fp32, images, inputs.preprocess)
+    pinned = pinned or not source.trained
+    climbed = climb(quantizer, judge, clock, _goal(options), start=start, name=name, pinned=pinned, report=report)
+    best = climbed.best
     if engine:
-        file = ModelFile("int8", climbed.model, climbed.recipe.asked().name, (), climbed.model)
-        made = CpuFiles((file,), (), ())
+        made = CpuFiles((ModelFile("int8", best.model, best.recipe.asked().name, (), best.model),), (), ())
     else:
         few = images.sample(min(_EMULATED_IMAGES, len(images)))
         judges = Judges(judge, _judge(fp32, inputs, few, _EMULATED_BATCH, report)) if source.trained else None
         cpu = options.precision.cpu
-        made = int8_variants(quantizer, climbed.recipe, climbed.model, cpu=cpu, judges=judges, report=report)
-    selection = climbed.comparison, *(() if made.narrow is None else (made.narrow,))
+        made = int8_variants(quantizer, best.recipe, best.model, cpu=cpu, judges=judges, report=report)
+    selection = best.comparison, *(() if made.narrow is None else (made.narrow,))
     evidence = Evidence(
-        recipe=climbed.recipe.to_json(),
+        recipe=best.recipe.to_json(),
         ladder=climbed.rungs,
         selection=tuple(comparison.record for comparison in selection),
         processors=made.verdicts,
     )
     return Lowered(
         made.files,
-        ranges=quantizer.ranges(climbed.recipe),
+        ranges=quantizer.ranges(best.recipe),
         evidence=evidence,
         selection=selection,
-        noise=_noise(quantizer, climbed, report),
+        noise=_noise(quantizer, best, report),
         processors=made.sentences,
     )
 
@@ -127,16 +113,11 @@ def _goal(options: ExportOptions) -> Goal:
     return Goal(*(None if percent is None else percent / 100 for percent in percents))
 
 
-def _noise(quantizer: Quantizer, climbed: Climb, report: OnProgress) -> tuple[LayerNoise, ...]:
+def _noise(quantizer: Quantizer, best: Trial, report: OnProgress) -> tuple[LayerNoise, ...]:
     """Return the noise of each layer of the model that the climb ended with, the most sensitive first."""
     report(Progress("sensitivity", 0, 1))
-    noise = layer_noise(
-        quantizer.float_model(climbed.recipe),
-        quantizer.ranges(climbed.recipe),
-        quantizer.scheme(climbed.recipe),
-        quantizer.some(SENSITIVITY_IMAGES),
-        integer=climbed.model,
-    )
+    model, ranges, scheme = (part(best.recipe) for part in (quantizer.float_model, quantizer.ranges, quantizer.scheme))
+    noise = layer_noise(model, ranges, scheme, quantizer.some(SENSITIVITY_IMAGES), integer=best.model)
     report(Progress("sensitivity", 1, 1))
     return noise
 
@@ -153,23 +134,20 @@ def starting_recipe(source: Source, options: ExportOptions, fp32: OnnxModel) -> 
         ``no-quantization-recipe``, ``tensorrt-scheme``; those of ``load_quantization_recipe``.
     """
     inputs = source.inputs
-    folder = shipped_folder() / "recipes"
-    suffix, plain = (
-        ("", QuantizationRecipe())
-        if options.gpu.engine is None
-        else ("-tensorrt", QuantizationRecipe(scheme="static-w8c-a8s"))
-    )
+    folder, engine, asked = shipped_folder() / "recipes", options.gpu.engine is not None, options.precision.recipe
+    suffix = "-tensorrt" if engine else ""
     shipped = folder / f"{source.family}{suffix}.toml"
-    if options.precision.recipe not in (None, "auto"):
-        path = _recipe_path(str(options.precision.recipe), folder, suffix)
-        recipe, name, pinned = load_quantization_recipe(path), f"recipe {path.stem}", True
-    elif options.precision.recipe is None and source.trained and shipped.is_file() and inputs.task == "classification":
-        recipe, name, pinned = load_quantization_recipe(shipped), f"recipe {shipped.stem}", False
-        known = tuple(layer for layer in recipe.float_layers if has_layer(fp32, layer))
+    pinned = asked not in (None, "auto")
+    if pinned:
+        path = _recipe_path(str(asked), folder, suffix)
+        recipe, name = load_quantization_recipe(path), f"recipe {path.stem}"
+    elif asked is None and source.trained and shipped.is_file() and inputs.task == "classification":
+        recipe, name = load_quantization_recipe(shipped), f"recipe {shipped.stem}"
+        known = tuple(layer for layer, nodes in nodes_of(fp32, recipe.float_layers).items() if nodes)
         recipe = replace(recipe, float_layers=known)
     else:
-        recipe, name, pinned = plain, "plain", False
-    if options.gpu.engine is not None and not recipe.asked().symmetric:
+        recipe, name = QuantizationRecipe(scheme="static-w8c-a8s") if engine else QuantizationRecipe(), "plain"
+    if engine and not recipe.asked().symmetric:
         raise UsageError(
             f"{name} asks for {recipe.scheme}, and TensorRT's INT8 is symmetric",
             hint='write scheme = "static-w8c-a8s" in it',
@@ -186,11 +164,13 @@ def _recipe_path(asked: str, folder: Path, suffix: str) -> Path:
     """Return the file of --recipe: a path, or the name of a shipped recipe with or without ``suffix``."""
     own = folder / f"{asked}{suffix}.toml"
     named = own if own.is_file() else folder / f"{asked}.toml"
-    if not Path(asked).is_file() and "/" not in asked and not named.is_file():
+    if Path(asked).is_file():
+        return Path(asked)
+    if "/" not in asked and not named.is_file():
         names = ", ".join(sorted(path.stem for path in folder.glob("*.toml")))
         raise UsageError(
             f"there is no quantization recipe {asked!r}",
             hint=f"--recipe takes a file, auto, or one of {names}",
             code="no-quantization-recipe",
         )
-    return Path(asked) if Path(asked).is_file() or not named.is_file() else named
+    return named if named.is_file() else Path(asked)

@@ -7,7 +7,6 @@ float, costs milliseconds on the device, so it is climbed only if --min-agreemen
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,8 +20,6 @@ from xxdeploy.verify import Comparison
 with extra("export"):
     from xxdeploy.quantize.measure.rank import IMAGES, rank_layers
     from xxdeploy.quantize.recipe import QuantizationRecipe, with_float_layers
-
-log = logging.getLogger(__name__)
 
 CALIBRATORS = ("percentile-99.99", "percentile-99.999", "percentile-99.9", "minmax", "mse", "entropy", "moving-average")
 RUNGS = ("calibrator", "equalization", "bias correction", "rounding")
@@ -97,21 +94,6 @@ class Climb:
     best: Trial
     holds: bool
     rungs: tuple[Rung, ...]
-
-    @property
-    def recipe(self) -> QuantizationRecipe:
-        """Return the recipe of the best trial."""
-        return self.best.recipe
-
-    @property
-    def model(self) -> OnnxModel:
-        """Return the INT8 model of the best trial."""
-        return self.best.model
-
-    @property
-    def comparison(self) -> Comparison:
-        """Return the comparison of the best trial."""
-        return self.best.comparison
 
 
 Judge = Callable[[OnnxModel], Comparison]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -19,23 +19,12 @@ Value: TypeAlias = str | int | float | bool | Path | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where an option applies and who may set it.
+    """The exports to which an option applies, and the places where it may be set.
 
-    Attributes
-    ----------
-    precisions : tuple[str, ...]
-        Precisions in which the option has an effect.
-    ignored : bool
-        Whether the other precisions ignore the option; otherwise they refuse it.
-    target : str | None
-        ``cpu`` or ``gpu`` if the option is for bundles with one kind of target only.
-    source : str | None
-        ``catalog`` or ``file`` if the option is for one kind of model only.
-    in_file : bool
-        Whether the TOML file of a batch may set the option. A file may come from somebody else, so options that run
-        the user's code are for the command line.
-    suffixes : tuple[str, ...]
-        A text with one of these endings names a file.
+    It has an effect in ``precisions``; the others refuse it, or ignore it if ``ignored``. ``target`` and ``source`` are
+    set if it is for one kind of target or of model only. ``in_file``: the TOML file of a batch may set it. A file may
+    come from somebody else, so options that run the user's code are for the command line. A text with one of the
+    ``suffixes`` names a file.
     """
 
     precisions: tuple[str, ...] = PRECISIONS
@@ -112,13 +101,7 @@ def words_of(given: Mapping[str, Value]) -> list[str]:
 
 
 def flag_of(precision: str) -> dict[str, bool]:
-    """Return the option that asks for a precision: ``{"int8": True}``; none for fp32.
-
-    Raises
-    ------
-    UsageError
-        ``unknown-precision``.
-    """
+    """Return the option for a precision: ``{"int8": True}``, none for fp32. ``UsageError`` ``unknown-precision``."""
     if precision not in PRECISIONS:
         raise UsageError(f"there is no precision {precision!r}", hint=" or ".join(PRECISIONS), code="unknown-precision")
     return {} if precision == "fp32" else {precision: True}
@@ -126,16 +109,10 @@ def flag_of(precision: str) -> dict[str, bool]:
 
 def refuse(options: Iterable[Option], rest: str, *, hint: str, code: str) -> None:
     """Raise ``UsageError`` if there are any ``options``: they apply ``rest``."""
-    names = [f"--{option.name}" for option in options]
-    if names:
-        listed = _listed(names)
-        raise UsageError(
-            f"{listed} {'applies' if len(names) == 1 else 'apply'} {rest}", hint=f"{hint} {listed}", code=code
-        )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    if names := [f"--{option.name}" for option in options]:
+        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        verb = "applies" if len(names) == 1 else "apply"
+        raise UsageError(f"{listed} {verb} {rest}", hint=f"{hint} {listed}", code=code)
 
 
 def check_choice(group: Any, name: str, *, code: str) -> None:

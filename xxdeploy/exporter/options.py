@@ -211,14 +211,9 @@ class ProofOptions:
 
 @dataclass(frozen=True, slots=True)
 class Budgets:
-    """What a bundle may cost at most; None sets no limit.
+    """Limits on the cost of a bundle; None sets none. ``UsageError`` ``limit-invalid``: not a positive number.
 
     The interpreter, numpy and the inference engine take about 60 MB of ``max_memory_mb``.
-
-    Raises
-    ------
-    UsageError
-        ``limit-invalid``: a limit that is not a positive number.
     """
 
     max_latency_ms: float | None = option(
@@ -236,10 +231,8 @@ class Budgets:
         for budget in fields(self):
             limit = getattr(self, budget.name)
             if limit is not None and not (math.isfinite(limit) and limit > 0):
-                name = budget.name.replace("_", "-")
-                raise UsageError(
-                    f"--{name} must be a positive number, not {limit}", hint="or leave it out", code="limit-invalid"
-                )
+                message = f"--{budget.name.replace('_', '-')} must be a positive number, not {limit}"
+                raise UsageError(message, hint="or leave it out", code="limit-invalid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,13 +325,7 @@ class ExportOptions:
             )
 
     def check_source(self, source: Literal["catalog", "file"], *, hint: str) -> None:
-        """Refuse the given options that apply to the other kind of source.
-
-        Raises
-        ------
-        UsageError
-            ``model-file-only`` for a network of the catalog, ``catalog-only`` for a model file.
-        """
+        """Raise ``UsageError`` ``model-file-only`` or ``catalog-only`` for options of the other kind of source."""
         kinds = {"catalog": "networks of the catalog", "file": "model files"}
         other = "file" if source == "catalog" else "catalog"
         refuse(
@@ -371,7 +358,4 @@ _GROUPS = {declared.field: name for name, group in GROUPS.items() for declared i
 
 def option_name(field: str) -> str:
     """Return the name on the command line, without dashes, of a field of the options."""
-    return _NAMES.get(field, field.replace("_", "-"))
-
-
-_NAMES = {declared.field: declared.name for declared in OPTIONS.values()}
+    return next((known.name for known in OPTIONS.values() if known.field == field), field.replace("_", "-"))

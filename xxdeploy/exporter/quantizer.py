@@ -53,18 +53,8 @@ EQUALIZATION_IMAGES = 200
 class Quantizer:
     """A float model and calibration images, from which :meth:`build` makes an INT8 model for each recipe.
 
-    Parameters
-    ----------
-    fp32
-        The optimized float32 model.
-    inputs
-        The images and their preprocessing; ``inputs.calibration`` is required.
-    report
-        Called with the progress of each step.
-    tensorrt
-        Write the Q/DQ pairs at the places that TensorRT expects, instead of those of ONNX Runtime's integer kernels.
-    given
-        A file of ranges to use instead of measured ones.
+    ``inputs.calibration`` is required; ``tensorrt`` writes Q/DQ pairs where TensorRT expects them, instead of where
+    ONNX Runtime's integer kernels do; ``given`` is a file of ranges to use instead of measured ones.
 
     Attributes
     ----------
@@ -89,7 +79,7 @@ class Quantizer:
         tensorrt: bool = False,
         given: Path | None = None,
     ) -> None:
-        assert inputs.calibration is not None  # follow() has seen to it
+        assert inputs.calibration is not None  # gather() has seen to it
         self._inputs, self._report = inputs, report
         self.prepared, self.image_grid, self.grid = (
             (fp32, None, None) if tensorrt or given else _prepared(fp32, inputs.preprocess)
@@ -143,13 +133,9 @@ class Quantizer:
     def scheme(self, recipe: QuantizationRecipe, narrow: frozenset[str] = frozenset()) -> Scheme:
         """Return the scheme of ``recipe`` with its float layers as nodes of the graph.
 
-        Raises
-        ------
-        UsageError
-            ``recipe-layers``: the network has no such layer.
+        ``UsageError`` ``recipe-layers``: the network has no such layer.
         """
-        floats = _nodes(self.prepared, recipe.float_layers)
-        return replace(recipe.asked(), float_layers=floats, narrow_layers=narrow)
+        return replace(recipe.asked(), float_layers=_nodes(self.prepared, recipe.float_layers), narrow_layers=narrow)
 
     def build(
         self, recipe: QuantizationRecipe, *, narrow: frozenset[str] = frozenset(), signed: bool = False
@@ -164,13 +150,12 @@ class Quantizer:
             return self.write(model, ranges, target)
         key = (recipe, narrow)
         if key not in self._tuned:
-            adaptive = recipe.rounding == "adaptive"
             tuned = reconstruct(
                 model,
                 ranges,
                 asked,
                 self.some(CORRECTION_IMAGES),
-                rounding=adaptive,
+                rounding=recipe.rounding == "adaptive",
                 quantizer=self.write,
                 on_progress=self._report,
             )
@@ -228,27 +213,23 @@ def _prepared(fp32: OnnxModel, preprocess: Preprocess) -> tuple[OnnxModel, Pixel
     return model, pixels, pixels
 
 
-def has_layer(model: OnnxModel, name: str) -> bool:
-    """Return True if a recipe may name ``name``: a node, its output, or the Keras layer of some nodes."""
-    return any(
-        name in (layer_name(node), node.output[0]) or layer_name(node).startswith(f"{name}/")
-        for node in Graph(model).nodes
-    )
+def nodes_of(model: OnnxModel, names: tuple[str, ...]) -> dict[str, frozenset[str]]:
+    """Return the nodes that each of ``names`` selects by their own name, their output, or their Keras layer."""
+    nodes = [(layer_name(node), str(node.output[0])) for node in Graph(model).nodes] if names else []
+    return {
+        name: frozenset(node for node, output in nodes if name in (node, output) or node.startswith(f"{name}/"))
+        for name in names
+    }
 
 
 def _nodes(model: OnnxModel, names: tuple[str, ...]) -> frozenset[str]:
-    """Return the nodes that ``names`` select by their own name, their output, or their Keras layer."""
-    if not names:
-        return frozenset()
-    nodes = [(layer_name(node), str(node.output[0])) for node in Graph(model).nodes]
-    selected: set[str] = set()
-    for name in names:
-        own = {node for node, output in nodes if name in (node, output) or node.startswith(f"{name}/")}
-        if not own:
+    """Return the nodes that ``names`` select together."""
+    selected = nodes_of(model, names)
+    for name, nodes in selected.items():
+        if not nodes:
             raise UsageError(
                 f"the recipe keeps layer {name!r} in float, but the network has no layer of that name",
                 hint="`xxdeploy inspect --sensitivity` lists the layers",
                 code="recipe-layers",
             )
-        selected |= own
-    return frozenset(selected)
+    return frozenset().union(*selected.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xxdeploy.datasets.images import batch_that_fits
+from xxdeploy.datasets.images import batch_that_fits, file_digest
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.inputs import Inputs, catalog_inputs, gather, resize_of
 from xxdeploy.exporter.options import ExportOptions
@@ -32,22 +31,9 @@ Timed = Callable[[str], AbstractContextManager[None]]
 class Source:
     """A Keras model with its inputs, for an export.
 
-    Attributes
-    ----------
-    name : str
-        The first part of the bundle's name.
-    family : str | None
-        Name in the catalog of the network whose shipped recipe fits.
-    trained : bool
-        False for random weights.
-    model : keras.Model
-        The network.
-    inputs : Inputs
-        Images, labels and preprocessing.
-    facts : dict[str, Any]
-        The manifest's ``source``.
-    outputs : tuple[ModelOutput, ...]
-        The model's outputs, in its order; accuracy is measured on the first.
+    ``name`` is the first part of the bundle's name, ``family`` the catalog's name of the network whose shipped recipe
+    fits, if any; ``trained`` is False for random weights; ``facts`` is the manifest's ``source``. Accuracy is that of
+    the first of ``outputs``.
     """
 
     name: str
@@ -72,16 +58,10 @@ def name_of(source: ModelSpec | Path) -> str:
 
 
 def open_source(source: ModelSpec | Path, options: ExportOptions, timed: Timed) -> Source:
-    """Build or load the model, and open everything that ``options`` name.
+    """Build or load the model, and open everything that ``options`` name. Errors as in :func:`export`.
 
     Options that do not fit are refused before TensorFlow is imported, unless that depends on the content of a model
     file.
-
-    Raises
-    ------
-    XXDeployError
-        Those of ``catalog_inputs``, ``gather``, ``build_model``, ``load_model_file``, ``prepare_model`` and
-        ``choose_preprocess``.
     """
     if isinstance(source, ModelSpec):
         return _from_catalog(source, options, timed)
@@ -120,12 +100,8 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
         from xxdeploy.convert.user_model.prepare import prepare_model
         from xxdeploy.convert.user_model.preprocessing import choose_preprocess
     with timed("load"):
-        loaded = load_model_file(
-            path,
-            custom_objects=network.custom_objects,
-            unsafe_lambda=network.unsafe_lambda,
-            input_size=network.input_size,
-        )
+        own, code = network.custom_objects, network.unsafe_lambda
+        loaded = load_model_file(path, custom_objects=own, unsafe_lambda=code, input_size=network.input_size)
         prepared = prepare_model(loaded.model, output_layer=network.output_layer, task=network.task)
     if len(prepared.outputs) > 1 and (options.gpu.engine is not None or options.output.top_k is not None):
         names = ", ".join(output.name for output in prepared.outputs)
@@ -139,11 +115,7 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
     notes = [*loaded.notes, *prepared.notes, *said]
     inputs = gather(options, preprocess, prepared.classes, options.build, notes)
     family = None if prepared.described.family is None else find(prepared.described.family).name
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    facts = {"model": path.name, "sha256": digest, "family": family}
-    if network.output_layer is not None:
-        facts["output_layer"] = network.output_layer
-    if network.task is not None:
-        facts["task"] = network.task
+    facts = {"model": path.name, "sha256": file_digest(path).hex(), "family": family}
+    asked = {"output_layer": network.output_layer, "task": network.task}
+    facts |= {name: value for name, value in asked.items() if value is not None}
     return Source(name_of(path), family, True, prepared.model, inputs, facts, prepared.outputs)

@@ -33,16 +33,9 @@ class ReportFile:
 def report_bundle(bundle: Path, out: Path | None, peers: Path | None = None) -> ReportFile:
     """Find the bundle's own page and check its hash, or render one from the manifest where the bundle has none.
 
-    Parameters
-    ----------
-    bundle
-        Folder of the bundle.
-    out
-        File to write the page to; None leaves the bundle's page where it is, or writes BUNDLE-report.html next to the
-        bundle.
-    peers
-        A ``peers.json`` of benchmarks/peers.py to add to the page, which is then written next to the bundle: the page
-        inside is hashed and cannot change.
+    ``out`` is the file to write the page to; None leaves the bundle's page where it is, or writes BUNDLE-report.html
+    next to the bundle. A page with ``peers``, a ``peers.json`` of benchmarks/peers.py, is always written to a file: the
+    page inside the bundle is hashed and cannot change.
 
     Raises
     ------
@@ -67,25 +60,19 @@ def report_bundle(bundle: Path, out: Path | None, peers: Path | None = None) -> 
 
 def _peers(path: Path, network: str) -> Peers:
     try:
-        text = path.read_bytes()
+        return peers_from_json(path.read_bytes(), network)
     except OSError as error:
         raise UsageError(
             f"--peers {path} cannot be read: {error.strerror or error}",
             hint="give the peers.json that benchmarks/peers.py wrote into its --out folder",
             code="bad-peers",
         ) from error
-    return peers_from_json(text, network)
 
 
 def compare_bundles(left: Path, right: Path, out: Path | None, *, on_progress: OnProgress | None = None) -> ReportFile:
     """Compare the manifests of two bundles and their times on this machine, measured interleaved, and write a page.
 
-    Raises
-    ------
-    BundleError, EngineError
-        As ``runtime.load``.
-    UsageError
-        ``output-unwritable``.
+    Errors as ``runtime.load``; ``UsageError`` ``output-unwritable``.
     """
     runtimes = load(left), load(right)
     times = _times(runtimes, on_progress or (lambda _: None))

@@ -28,11 +28,6 @@ class Side:
     noise: tuple[LayerNoise, ...] = ()
     milliseconds: tuple[float, ...] = ()
 
-    @property
-    def evidence(self) -> Evidence:
-        """Return the manifest's evidence. ``BundleError`` ``manifest-value`` where it is damaged."""
-        return Evidence.from_json(self.manifest.evidence)
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -45,15 +40,9 @@ class Row:
 
 
 def compare_sides(left: Side, right: Side) -> tuple[Row, ...]:
-    """Return rows that describe the two bundles, in the same order for any two.
-
-    Raises
-    ------
-    BundleError
-        ``manifest-value``: the evidence of one is damaged.
-    """
+    """Return rows that describe the two bundles, in the same order for any two. Errors as ``Evidence.from_json``."""
     sides = (left, right)
-    evidence = [side.evidence for side in sides]
+    evidence = [Evidence.from_json(side.manifest.evidence) for side in sides]
     rows = [
         _row("network", [str(side.manifest.source.get("model", write.NOTHING)) for side in sides]),
         _row("input", [_input(side.manifest) for side in sides]),
@@ -102,31 +91,27 @@ def pace(left: Side, right: Side) -> str:
 
 def layer_changes(left: Side, right: Side) -> tuple[tuple[str, float | None, float | None], ...]:
     """Return (layer, dB, dB) for layers whose noise differs by a decibel or more, the largest change first."""
-    before = {layer.layer: layer.sqnr_db for layer in left.noise}
-    after = {layer.layer: layer.sqnr_db for layer in right.noise}
+    before, after = ({layer.layer: layer.sqnr_db for layer in side.noise} for side in (left, right))
 
-    def distance(change: tuple[str, float | None, float | None]) -> float:
-        return abs((change[2] or 0) - (change[1] or 0))
+    def distance(layer: str) -> float:
+        return abs((after[layer] or 0) - (before[layer] or 0))
 
-    changes = [(name, before[name], after[name]) for name in before if name in after]
-    return tuple(sorted(filter(lambda change: distance(change) >= _SAME_DB, changes), key=lambda c: -distance(c)))
+    changed = [layer for layer in before if layer in after and distance(layer) >= _SAME_DB]
+    return tuple((layer, before[layer], after[layer]) for layer in sorted(changed, key=distance, reverse=True))
 
 
 def render_comparison(left: Side, right: Side) -> str:
     """Return the page. Errors as :func:`compare_sides`."""
     changes = layer_changes(left, right)
     timed = [(f"{key} {side.manifest.name}", side.milliseconds) for key, side in (("A", left), ("B", right))]
-    return (
-        write.environment()
-        .get_template("compare.html")
-        .render(
-            left=left.manifest,
-            right=right.manifest,
-            rows=compare_sides(left, right),
-            strips=strips(timed),
-            changes=changes[:_LAYERS],
-            changed=len(changes),
-        )
+    return write.render(
+        "compare.html",
+        left=left.manifest,
+        right=right.manifest,
+        rows=compare_sides(left, right),
+        strips=strips(timed),
+        changes=changes[:_LAYERS],
+        changed=len(changes),
     )
 
 

@@ -54,17 +54,9 @@ def strips(rows: Sequence[tuple[str, Sequence[float]]]) -> dict[str, Any]:
     drawn = []
     for name, values in rows:
         cuts = quantiles(values, n=100, method="inclusive")
-        shown = values[:: -(-len(values) // _MOST_DOTS)]
-        drawn.append(
-            {
-                "name": name,
-                "dots": [place(value) for value in shown],
-                "p50": cuts[49],
-                "p90": cuts[89],
-                "p99": cuts[98],
-                "at": place(cuts[49]),
-            }
-        )
+        dots = [place(value) for value in values[:: -(-len(values) // _MOST_DOTS)]]
+        middle, p90, p99 = cuts[49], cuts[89], cuts[98]
+        drawn.append({"name": name, "dots": dots, "p50": middle, "p90": p90, "p99": p99, "at": place(middle)})
     return {"rows": drawn, "ticks": [{"at": place(value), "text": f"{value:g}"} for value in _ticks(low, high)]}
 
 

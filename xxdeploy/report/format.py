@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from xxdeploy.optional import extra
 
 with extra("export"):
@@ -10,53 +13,23 @@ with extra("export"):
 NOTHING = "-"
 
 
-def percent(share: float | None) -> str:
-    """Write a share (0..1) in percent with one digit."""
-    return NOTHING if share is None else f"{round(100 * share, 1) + 0.0:.1f}"
+def _writer(text: Callable[[float], str]) -> Callable[[float | None], str]:
+    return lambda value: NOTHING if value is None else text(value)
 
 
-def points(change: float | None) -> str:
-    """Write a change (0..1) in points with its sign."""
-    return NOTHING if change is None else f"{round(100 * change, 1) + 0.0:+.1f}"
-
-
-def megabytes(size: int | None) -> str:
-    """Write bytes in MB."""
-    return NOTHING if size is None else f"{size / 1e6:.1f} MB"
-
-
-def milliseconds(value: float | None) -> str:
-    """Write milliseconds with three digits."""
-    if value is None:
-        return NOTHING
-    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
-
-
-def small(value: float | None) -> str:
-    """Write a difference in powers of ten."""
-    return NOTHING if value is None else f"{value:.1e}"
-
-
-def decibel(value: float | None) -> str:
-    """Write a ratio in dB."""
-    return NOTHING if value is None else f"{value:.1f} dB"
-
-
-def ratio(value: float | None) -> str:
-    """Write a ratio with two digits."""
-    return NOTHING if value is None else f"{value:.2f}x"
-
-
-def seconds(value: float | None) -> str:
-    """Write seconds."""
-    return NOTHING if value is None else f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
-
-
-_FILTERS = (percent, points, megabytes, milliseconds, small, decibel, ratio, seconds)
+percent = _writer(lambda share: f"{round(100 * share, 1) + 0.0:.1f}")
+points = _writer(lambda change: f"{round(100 * change, 1) + 0.0:+.1f}")
+"""Percent and points take a share or a change in 0..1."""
+megabytes = _writer(lambda size: f"{size / 1e6:.1f} MB")
+milliseconds = _writer(lambda time: f"{time:.{0 if time >= 100 else 1 if time >= 10 else 2}f} ms")
+seconds = _writer(lambda time: f"{time:.1f} s" if time < 100 else f"{time:.0f} s")
+small = _writer(lambda difference: f"{difference:.1e}")
+decibel = _writer(lambda value: f"{value:.1f} dB")
+ratio = _writer(lambda value: f"{value:.2f}x")
 
 
 def environment() -> Environment:
-    """Return the templates' environment, with the numbers above as filters: all text is escaped, unknown names fail."""
+    """Return the templates' environment, with the writers above as filters: text is escaped, unknown names fail."""
     made = Environment(
         loader=PackageLoader("xxdeploy.report"),
         autoescape=True,
@@ -64,5 +37,11 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {write.__name__: write for write in _FILTERS}
+    made.filters |= {"percent": percent, "points": points, "megabytes": megabytes, "milliseconds": milliseconds}
+    made.filters |= {"seconds": seconds, "small": small, "decibel": decibel, "ratio": ratio}
     return made
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page."""
+    return environment().get_template(template).render(**values)

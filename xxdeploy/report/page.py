@@ -72,42 +72,28 @@ class Measured:
 
 
 def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured: Measured | None = None) -> str:
-    """Return the page.
+    """Return the page. ``manifest`` may be without its files; errors as ``Evidence.from_json``.
 
-    Parameters
-    ----------
-    manifest
-        Of the bundle; its list of files may be empty still.
-    noise
-        Quantization noise of each layer, the worst first.
-    measured
-        None for a page made later from a bundle, which holds neither times nor pictures.
-
-    Raises
-    ------
-    BundleError
-        ``manifest-value``: the manifest's evidence is damaged.
+    ``noise`` is that of each layer, the worst first; ``measured`` is None for a page made later from a bundle, which
+    holds neither times nor pictures.
     """
     seen, evidence = measured or Measured(), Evidence.from_json(manifest.evidence)
-    return (
-        write.environment()
-        .get_template("report.html")
-        .render(
-            manifest=manifest,
-            evidence=evidence,
-            seen=seen,
-            tiles=tiles(manifest, seen),
-            stages=_stages(evidence, seen),
-            steps=bars([(name, took, write.seconds(took)) for name, took in _longest(seen.steps)]),
-            parities=worst_parities(evidence.parity),
-            comparisons=[_with_bars(record) for record in evidence.comparison],
-            rungs=seen.rungs or evidence.ladder,
-            layers=bars([(layer.layer, _loss(layer), write.decibel(layer.sqnr_db)) for layer in noise[:_WORST]]),
-            noise=noise,
-            strips=strips([(timing.runner, timing.milliseconds) for timing in seen.timings]),
-            recipe=json.dumps(evidence.recipe, indent=2) if evidence.recipe else "",
-            source=json.dumps(dict(manifest.source), indent=2, sort_keys=True),
-        )
+    return write.render(
+        "report.html",
+        manifest=manifest,
+        evidence=evidence,
+        seen=seen,
+        tiles=tiles(manifest, seen),
+        stages=_stages(evidence, seen),
+        steps=bars([(name, took, write.seconds(took)) for name, took in _longest(seen.steps)]),
+        parities=worst_parities(evidence.parity),
+        comparisons=[_with_bars(record) for record in evidence.comparison],
+        rungs=seen.rungs or evidence.ladder,
+        layers=bars([(layer.layer, _loss(layer), write.decibel(layer.sqnr_db)) for layer in noise[:_WORST]]),
+        noise=noise,
+        strips=strips([(timing.runner, timing.milliseconds) for timing in seen.timings]),
+        recipe=json.dumps(evidence.recipe, indent=2) if evidence.recipe else "",
+        source=json.dumps(dict(manifest.source), indent=2, sort_keys=True),
     )
 
 
@@ -164,19 +150,11 @@ def tiles(manifest: Manifest, seen: Measured) -> list[Tile]:
     """Return the tiles: is it the same network, how much accuracy is lost, is it smaller and faster."""
     evidence = Evidence.from_json(manifest.evidence)
     precision = manifest.variants[0].precision
-    return [
-        *_same_network(evidence),
-        *_accuracy(evidence, precision),
-        *_size(seen),
-        *_speed(seen),
-        *_engine(evidence, precision),
-    ]
-
-
-def _same_network(evidence: Evidence) -> Iterator[Tile]:
+    made = [*_accuracy(evidence, precision), *_size(seen), *_speed(seen), *_engine(evidence, precision)]
     if evidence.fp32_difference is not None:
         more = "largest difference of the float32 graph from Keras"
-        yield Tile(GOOD, "Same network", write.small(evidence.fp32_difference), more)
+        made.insert(0, Tile(GOOD, "Same network", write.small(evidence.fp32_difference), more))
+    return made
 
 
 def _accuracy(evidence: Evidence, precision: str) -> Iterator[Tile]:
@@ -187,22 +165,15 @@ def _accuracy(evidence: Evidence, precision: str) -> Iterator[Tile]:
         return
     record = records[1] if len(records) > 1 and records[0].candidate == "onnx-fp32" else records[0]
     if record.top1 is not None and record.change_interval is not None:
-        low, high = record.change_interval
-        yield Tile(
-            CARE if high < 0 else GOOD,
-            "Top-1",
-            f"{write.percent(record.top1[0])} → {write.percent(record.top1[1])}",
-            f"{write.points(record.change)} points (95 %: {write.points(low)} to {write.points(high)}), "
-            f"{record.images} images",
-        )
+        low, high = map(write.points, record.change_interval)
+        more = f"{write.points(record.change)} points (95 %: {low} to {high}), {record.images} images"
+        before, after = map(write.percent, record.top1)
+        yield Tile(CARE if record.change_interval[1] < 0 else GOOD, "Top-1", f"{before} → {after}", more)
     if record.agreement is not None and record.agreement_interval is not None:
-        low, high = record.agreement_interval
-        yield Tile(
-            CARE if record.agreement < 0.95 else GOOD,
-            "Agreement",
-            f"{write.percent(record.agreement)} %",
-            f"of images keep the class of {record.reference} (95 %: {write.percent(low)} to {write.percent(high)})",
-        )
+        low, high = map(write.percent, record.agreement_interval)
+        more = f"of images keep the class of {record.reference} (95 %: {low} to {high})"
+        state = CARE if record.agreement < 0.95 else GOOD
+        yield Tile(state, "Agreement", f"{write.percent(record.agreement)} %", more)
     elif record.sqnr_db is not None:
         state = CARE if record.sqnr_db < 20 else GOOD
         yield Tile(state, "Features", write.decibel(record.sqnr_db), "signal-to-noise ratio of the features")
@@ -221,14 +192,9 @@ def _speed(seen: Measured) -> Iterator[Tile]:
     floats = times.get("onnx-fp32")
     ours = next((time for name, time in times.items() if name not in ("keras", "onnx-fp32")), None)
     if floats and ours:
-        faster = ours < floats
-        yield Tile(
-            GOOD if faster else CARE,
-            "Time",
-            write.milliseconds(ours),
-            f"{write.ratio(ours / floats)} of float32 in the same run, on the machine of the export"
-            + ("" if faster else ": it is not faster there"),
-        )
+        more = f"{write.ratio(ours / floats)} of float32 in the same run, on the machine of the export"
+        more += "" if ours < floats else ": it is not faster there"
+        yield Tile(GOOD if ours < floats else CARE, "Time", write.milliseconds(ours), more)
     elif floats and "keras" in times:
         more = f"{write.ratio(floats / times['keras'])} of Keras in the same run, on the machine of the export"
         yield Tile(GOOD if floats < times["keras"] else CARE, "Time", write.milliseconds(floats), more)

@@ -10,7 +10,7 @@ from typing import Any
 
 from xxdeploy.errors import UsageError
 from xxdeploy.report.draw import strips
-from xxdeploy.report.format import environment
+from xxdeploy.report.format import render
 
 MARK = "<!-- peers -->"
 """The place for the section in a page."""
@@ -45,13 +45,7 @@ class Peers:
 
 
 def peers_from_json(text: bytes, network: str) -> Peers:
-    """Read the rows of ``network`` in ``peers.json``.
-
-    Raises
-    ------
-    UsageError
-        ``bad-peers``: the file is not a ``peers.json``, or has no row of the network.
-    """
+    """Read the rows of ``network``. ``UsageError`` ``bad-peers``: not a ``peers.json``, or without such a row."""
     try:
         if len(text) > _LARGEST:
             raise ValueError("it is larger than 10 MB")
@@ -93,11 +87,8 @@ def _bad(problem: str) -> UsageError:
 
 def with_peers(page: str, peers: Peers) -> str:
     """Return a bundle's page with the section inserted at its mark, or before its last section."""
-    section = (
-        environment()
-        .get_template("peers.html")
-        .render(machine=peers.machine, peers=peers.peers, strips=strips([(p.subject, p.times) for p in peers.peers]))
-    )
+    times = strips([(peer.subject, peer.times) for peer in peers.peers])
+    section = render("peers.html", machine=peers.machine, peers=peers.peers, strips=times)
     if MARK in page:
         return page.replace(MARK, section, 1)
     before, mark, after = page.rpartition("<section>")

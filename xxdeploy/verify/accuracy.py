@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import UsageError
-from xxdeploy.results import Accuracy, OnProgress, Progress, Runner
-from xxdeploy.verify.outputs import labels_of_batch, run_finite
+from xxdeploy.results import Accuracy, OnProgress, Runner
+from xxdeploy.verify.outputs import labels_of_batch, run_batches
 
 
 def evaluate(
@@ -23,30 +22,17 @@ def evaluate(
 ) -> Accuracy:
     """Run a classifier over images, one batch in memory, and count.
 
-    Parameters
-    ----------
-    runner
-        Returns class scores ``(n, classes)`` float32, the highest for the best class.
-    batches
-        Preprocessed batches ``(n, h, w, c)`` float32, or uint8 for a runner that takes pixels, in the order of
-        ``labels``.
-    labels
-        Class index of each image, or None: then only the classes of the runner are recorded.
-    on_progress
-        Called after each batch with the images done, as step ``accuracy RUNNER``.
-    total
-        Number of images for the progress; by default that of ``labels``.
+    ``batches`` are (n, h, w, c) float32, or uint8 for a runner that takes pixels, in the order of ``labels``, the class
+    index of each image; without labels only the runner's classes are recorded. ``total`` images are announced to
+    ``on_progress``, by default the number of labels.
 
-    Returns
-    -------
-    Accuracy
-        Equal scores are ranked by class index, the lowest first, so the same outputs give the same figures on
-        every machine. With five classes or fewer, top-5 counts every image.
+    Equal scores are ranked by class index, the lowest first, so the figures are the same on every machine. With five
+    classes or fewer, top-5 counts every image.
 
     Raises
     ------
     UsageError
-        ``no-images`` when there was none; ``label-range`` when a label is no class of this model.
+        ``no-images``; ``label-range``: a label is no class of this model.
     VerificationError
         ``non-finite-output`` and ``output-shape``.
     ValueError
@@ -55,10 +41,8 @@ def evaluate(
     total = len(labels) if labels is not None and total is None else total
     classes: list[int] = []
     top1 = top5 = 0
-    for batch in batches:
-        if not len(batch):
-            continue
-        scores = run_finite(runner, batch, len(classes))
+    purpose = f"evaluate {runner.name}"
+    for batch, scores in run_batches(runner, batches, purpose, "accuracy", on_progress, total):
         # Stable: of equal scores the lowest index comes first.
         ranks = np.argsort(-scores, axis=1, kind="stable")[:, :5]
         if labels is not None:
@@ -66,12 +50,6 @@ def evaluate(
             top1 += int(np.count_nonzero(ranks[:, 0] == truth))
             top5 += int(np.count_nonzero((ranks == truth[:, None]).any(axis=1)))
         classes.extend(int(best) for best in ranks[:, 0])
-        if on_progress is not None:
-            on_progress(Progress(f"accuracy {runner.name}", len(classes), total))
-    if not classes:
-        raise UsageError(
-            f"no images to evaluate {runner.name} on", hint="give a folder that holds images", code="no-images"
-        )
     if labels is None:
         return Accuracy(runner.name, None, None, tuple(classes))
     if len(labels) != len(classes):

@@ -13,9 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.results import ComparisonRecord, OnProgress, Progress, Runner, decibels
-from xxdeploy.verify.outputs import are_probabilities, cosines, kl_divergence, labels_of_batch, run_finite
+from xxdeploy.results import ComparisonRecord, OnProgress, Runner, decibels
+from xxdeploy.verify.outputs import (
+    are_probabilities,
+    check_same_values,
+    cosines,
+    kl_divergence,
+    labels_of_batch,
+    no_images,
+    run_batches,
+)
 from xxdeploy.verify.statistics import Interval, PairedChange, change_from_counts, wilson_interval
 
 
@@ -126,29 +133,15 @@ def record_reference(
     on_progress: OnProgress | None = None,
     total: int | None = None,
 ) -> Reference:
-    """Run ``runner`` over preprocessed batches (n, h, w, c) float32 and keep its outputs.
+    """Run ``runner`` over preprocessed batches (n, h, w, c) float32 and keep its outputs; errors as ``run_batches``.
 
-    ``classes`` tells whether an output is a score for each class, or features. ``on_progress`` gets the images done as
-    step ``reference RUNNER``, ``total`` is their number if known.
-
-    Raises
-    ------
-    UsageError
-        ``no-images``.
-    VerificationError
-        ``non-finite-output``, ``output-shape``.
+    ``classes`` tells whether an output is a score for each class, or features.
     """
     parts: list[NDArray[np.float32]] = []
-    checksum = images = 0
-    for batch in batches:
-        if not len(batch):
-            continue
-        parts.append(run_finite(runner, batch, images))
-        checksum, images = _checksum(batch, checksum), images + len(batch)
-        if on_progress is not None:
-            on_progress(Progress(f"reference {runner.name}", images, total))
-    if not parts:
-        raise _no_images(runner.name)
+    checksum, purpose = 0, f"compare with {runner.name}"
+    for batch, outputs in run_batches(runner, batches, purpose, "reference", on_progress, total):
+        parts.append(outputs)
+        checksum = _checksum(batch, checksum)
     return Reference(runner.name, np.concatenate(parts), classes, checksum)
 
 
@@ -162,8 +155,7 @@ def compare_with(
 ) -> Comparison:
     """Run a candidate over the reference's images, in the same order and in batches of any size, and compare.
 
-    ``labels`` holds the class index of each image, or is None. ``on_progress`` gets the images done as step ``compare
-    CANDIDATE``.
+    ``labels`` holds the class index of each image, or is None.
 
     Raises
     ------
@@ -175,14 +167,10 @@ def compare_with(
         Not the images of the reference, not as many labels as images, or labels for features.
     """
     tally = _Tally(reference, labels)
-    checksum = 0
-    for batch in batches:
-        if not len(batch):
-            continue
-        tally.add(run_finite(runner, batch, tally.images), runner.name)
+    checksum, purpose = 0, f"compare with {reference.name}"
+    for batch, outputs in run_batches(runner, batches, purpose, "compare", on_progress, reference.images):
+        tally.add(outputs, runner.name)
         checksum = _checksum(batch, checksum)
-        if on_progress is not None:
-            on_progress(Progress(f"compare {runner.name}", tally.images, reference.images))
     if checksum != reference.checksum:
         raise ValueError(f"{runner.name} did not see the images of {reference.name}: other images, order or pixels")
     return tally.comparison(runner.name)
@@ -198,7 +186,7 @@ def judge_paired(
 ) -> Comparison:
     """Compare outputs (images, classes) float32 that were computed before; see :func:`compare_with`."""
     if not len(reference):
-        raise _no_images(names[0])
+        raise no_images(f"compare with {names[0]}")
     tally = _Tally(Reference(names[0], reference, classes, 0), labels)
     tally.add(candidate, names[1])
     return tally.comparison(names[1])
@@ -222,12 +210,7 @@ class _Tally:
         expected = self._reference.outputs[self.images : self.images + len(candidate)]
         if len(expected) != len(candidate):
             raise ValueError(f"{name} gave outputs for more than the {self._reference.images} images of the reference")
-        if expected.shape != candidate.shape:
-            raise VerificationError(
-                f"{self._reference.name} gives {expected.shape[1]} values an image, {name} gives {candidate.shape[1]}",
-                hint="the two are not the same model: compare a bundle with the model that it was made from",
-                code="output-shape",
-            )
+        check_same_values(self._reference.name, name, (expected.shape[1], candidate.shape[1]))
         left = expected.astype(np.float64)
         self._signal += float(np.square(left).sum())
         self._noise += float(np.square(left - candidate).sum())
@@ -270,10 +253,6 @@ class _Tally:
 def _checksum(batch: NDArray[np.float32], before: int) -> int:
     """Checksum of all images so far: the same however they are cut into batches. 1 GB/s or more."""
     return zlib.crc32(np.ascontiguousarray(batch).reshape(-1).view(np.uint8).data, before)
-
-
-def _no_images(name: str) -> UsageError:
-    return UsageError(f"no images to compare with {name} on", hint="give a folder that holds images", code="no-images")
 
 
 def _rounded(interval: Interval | None) -> tuple[float, float] | None:

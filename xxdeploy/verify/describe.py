@@ -57,17 +57,7 @@ class OnnxFacts:
 
 
 def describe_onnx(path: Path) -> OnnxFacts:
-    """Read an ONNX file and count. Subgraphs of control flow are counted as the one node that holds them.
-
-    Raises
-    ------
-    UsageError
-        ``unreadable-file``: the file cannot be read.
-    ConversionError
-        ``empty-model`` and ``unreadable-onnx``: it is not an ONNX model.
-    MissingDependencyError
-        onnx is not installed.
-    """
+    """Read an ONNX file and count; a subgraph of control flow counts as one node. Errors as ``OnnxModel.read``."""
     model = OnnxModel.read(path)
     proto, arrays = model.split()
     operators = Counter(f"{n.domain}.{n.op_type}" if n.domain else n.op_type for n in proto.graph.node)

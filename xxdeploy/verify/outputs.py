@@ -1,15 +1,15 @@
-"""Outputs of a runner: checked before anything is counted, and distances between two sets of them, in float64."""
+"""Outputs of runners: computed and checked before anything is counted, and their distances, in float64."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.results import Runner
+from xxdeploy.results import OnProgress, Progress, Runner
 
 _FLOOR = float(np.finfo(np.float32).tiny)
 """The smallest probability of a float32 softmax. Smaller ones count as this, so one image adds at most 87 nats."""
@@ -17,28 +17,55 @@ _FLOOR = float(np.finfo(np.float32).tiny)
 _SUM_TOLERANCE = 1e-3
 
 
+def run_batches(
+    runner: Runner,
+    batches: Iterable[NDArray[Any]],
+    purpose: str,
+    step: str,
+    on_progress: OnProgress | None,
+    total: int | None,
+) -> Iterator[tuple[NDArray[Any], NDArray[np.float32]]]:
+    """Yield each batch that is not empty with its outputs; report the images done as step ``STEP RUNNER``.
+
+    ``UsageError`` ``no-images``: no batch holds an image, and ``purpose`` needs some; else as :func:`run_finite`.
+    """
+    images = 0
+    for batch in batches:
+        if len(batch):
+            rows = run_finite(runner, batch, images)
+            yield batch, rows
+            images += len(batch)
+            if on_progress is not None:
+                on_progress(Progress(f"{step} {runner.name}", images, total))
+    if not images:
+        raise no_images(purpose)
+
+
+def no_images(purpose: str) -> UsageError:
+    """Return the error for an empty set of images; ``purpose`` begins with a verb."""
+    return UsageError(f"no images to {purpose} on", hint="give a folder that holds images", code="no-images")
+
+
+def check_same_values(reference: str, candidate: str, values: tuple[int, int]) -> None:
+    """Raise ``VerificationError`` ``output-shape`` unless both runners return the same number of values an image."""
+    if values[0] != values[1]:
+        raise VerificationError(
+            f"{reference} gives {values[0]} values an image, {candidate} gives {values[1]}",
+            hint="the two are not the same model: compare a bundle with the model that it was made from",
+            code="output-shape",
+        )
+
+
 def run_finite(runner: Runner, batch: NDArray[Any], first: int) -> NDArray[np.float32]:
-    """Run one batch and return the outputs flattened to one row an image.
+    """Run one batch; return (n, values) float32: probabilities, or features flattened in their own order.
 
-    Parameters
-    ----------
-    runner
-        The runner of the batch.
-    batch
-        Preprocessed images ``(n, h, w, c)`` float32, or uint8 for a runner that takes pixels.
-    first
-        Position of the batch's first image in the set (0-based), for the error message.
-
-    Returns
-    -------
-    NDArray
-        ``(n, values)`` float32: class probabilities, or features flattened in their own order.
+    ``batch`` is (n, h, w, c) float32, or uint8 for a runner that takes pixels; ``first`` is the position of its first
+    image in the set, for the message. NaN would pass a comparison such as ``x > limit``.
 
     Raises
     ------
     VerificationError
-        ``output-shape`` when the output does not hold one entry an image; ``non-finite-output`` when a value
-        is NaN or infinite. No measure is valid then, and NaN would pass a comparison such as ``x > limit``.
+        ``output-shape``: not one entry an image; ``non-finite-output``: a value is NaN or infinite.
     """
     output = np.asarray(runner.run(batch))
     if output.ndim < 2 or output.shape[0] != batch.shape[0] or output.size == 0:
@@ -60,14 +87,9 @@ def run_finite(runner: Runner, batch: NDArray[Any], first: int) -> NDArray[np.fl
 
 
 def labels_of_batch(labels: Sequence[int], first: int, images: int, classes: int) -> NDArray[np.int64]:
-    """Return the labels of ``images`` images from position ``first``: ``(images,)`` int64, each a class of the model.
+    """Return the labels of ``images`` images from position ``first``, (images,) int64.
 
-    Raises
-    ------
-    UsageError
-        ``label-range``.
-    ValueError
-        There are fewer labels.
+    ``UsageError`` ``label-range``: one is no class of the model. ``ValueError``: there are fewer labels.
     """
     truth = np.asarray(labels[first : first + images], dtype=np.int64)
     if len(truth) != images:

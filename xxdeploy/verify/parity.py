@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.errors import VerificationError
 from xxdeploy.results import Parity, Runner
-from xxdeploy.verify.outputs import are_probabilities, cosines, run_finite, scores
+from xxdeploy.verify.outputs import are_probabilities, check_same_values, cosines, no_images, run_finite, scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,10 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         limits = (self.max_abs, self.max_rel, self.cosine, self.agreement, self.scores)
-        if all(limit is None for limit in limits):
+        given = [limit for limit in limits if limit is not None]
+        if not given:
             raise ValueError("a tolerance that judges nothing would pass everything")
-        if not all(limit is None or math.isfinite(limit) for limit in limits):
+        if not all(map(math.isfinite, given)):
             raise ValueError(f"limits must be finite: {limits}")
 
 
@@ -111,50 +112,27 @@ def compare(
     output: str = "",
     optimized: bool = True,
 ) -> Parity:
-    """Run both on the same batches and measure how far the outputs are apart.
+    """Run both on the same preprocessed batches (n, h, w, c) float32, one in memory, and measure their distance.
 
-    Streaming: one batch is held at a time, sums are float64.
-
-    Parameters
-    ----------
-    reference, candidate
-        The two runners; ``max_rel`` is relative to the reference's outputs.
-    batches
-        Preprocessed batches ``(n, h, w, c)`` float32 with any number of images each.
-    stage, output, optimized
-        The names under which the result is kept, see :class:`xxdeploy.results.Parity`; ``stage`` is the candidate's
-        name by default.
-
-    Returns
-    -------
-    Parity
-        See its docstring for the measures. A tie for the best class goes to the lowest index, on both sides.
+    ``stage`` (by default the candidate's name), ``output`` and ``optimized`` are kept in the result; see
+    :class:`xxdeploy.results.Parity` for the measures. A tie for the best class goes to the lowest index, on both sides.
 
     Raises
     ------
     UsageError
-        ``no-images`` when there was none to compare on.
+        ``no-images``.
     VerificationError
-        ``non-finite-output`` and ``output-shape``: nothing to measure.
+        ``non-finite-output`` and ``output-shape``.
     """
     sums = _Sums()
     for batch in batches:
         if not len(batch):
             continue
         left, right = (run_finite(runner, batch, sums.images) for runner in (reference, candidate))
-        if left.shape != right.shape:
-            raise VerificationError(
-                f"{reference.name} gives {left.shape[1]} values an image, {candidate.name} gives {right.shape[1]}",
-                hint="the two are not the same model: compare a bundle with the model that it was made from",
-                code="output-shape",
-            )
+        check_same_values(reference.name, candidate.name, (left.shape[1], right.shape[1]))
         sums.add(left, right)
     if not sums.images:
-        raise UsageError(
-            f"no images to compare {candidate.name} with {reference.name} on",
-            hint="give a folder that holds images",
-            code="no-images",
-        )
+        raise no_images(f"compare {candidate.name} with {reference.name}")
     relative_to_zero = math.inf if sums.max_abs else 0.0
     return Parity(
         reference=reference.name,
@@ -172,14 +150,7 @@ def compare(
 
 
 def check(parity: Parity, tolerance: Tolerance) -> None:
-    """Judge a comparison.
-
-    Raises
-    ------
-    VerificationError
-        ``parity``: at least one measure is outside its limit. The message names each of them. A measure that is
-        NaN is outside.
-    """
+    """Raise ``VerificationError`` ``parity`` if a measure is outside its limit, or NaN; the message names each."""
     judged = (
         ("largest absolute difference", parity.max_abs, tolerance.max_abs, "at most"),
         ("largest relative difference", parity.max_rel, tolerance.max_rel, "at most"),

@@ -38,12 +38,16 @@ def drop_verdict(comparison: Comparison, max_drop: float) -> Verdict:
     Raises
     ------
     UsageError
-        ``max-drop``: the limit is negative or not a number; ``no-labels``: the comparison had none.
+        As :func:`check_max_drop`; ``no-labels``: the comparison had none.
     """
     check_max_drop(max_drop)
     change, top1 = comparison.change, comparison.top1
     if change is None or top1 is None:
-        raise no_labels()
+        raise UsageError(
+            "--max-drop needs labeled images, and these have no labels",
+            hint="give --eval a folder with one subfolder a class, or with a labels.csv",
+            code="no-labels",
+        )
     images, lost = change.images, change.lost - change.gained
     # Compare counts of images: shares are not exact in binary, 0.8 - 0.79 is more than 0.01.
     kept = lost * 100 <= max_drop * images
@@ -57,9 +61,8 @@ def drop_verdict(comparison: Comparison, max_drop: float) -> Verdict:
         return Verdict(False, False, None, message)
     drop = f"{size} ({ends})"
     if supported:
-        return Verdict(
-            True, True, None, f"a drop of at most {max_drop:g} points is kept: it is {drop}, {images} images"
-        )
+        message = f"a drop of at most {max_drop:g} points is kept: it is {drop}, {images} images"
+        return Verdict(True, True, None, message)
     needed = _images_for_drop(change, max_drop / 100)
     message = f"{images} images cannot support {max_drop:g} points: the drop is {drop}; {_enough(needed)}"
     return Verdict(True, False, needed, message)
@@ -68,12 +71,7 @@ def drop_verdict(comparison: Comparison, max_drop: float) -> Verdict:
 def agreement_verdict(comparison: Comparison, min_agreement: float) -> Verdict:
     """Judge the share of images with the same class against ``min_agreement`` percent; needs no labels.
 
-    Raises
-    ------
-    UsageError
-        ``min-agreement``: the limit is not in 0..100.
-    ValueError
-        The comparison is one of features, which have no classes.
+    Errors as :func:`check_min_agreement`; ``ValueError``: features have no classes.
     """
     check_min_agreement(min_agreement)
     agreeing, interval, images = comparison.agreeing, comparison.agreement_interval, comparison.images
@@ -98,13 +96,7 @@ def agreement_verdict(comparison: Comparison, min_agreement: float) -> Verdict:
 
 
 def check_max_drop(max_drop: float) -> None:
-    """Refuse a limit that is not a loss in points.
-
-    Raises
-    ------
-    UsageError
-        ``max-drop``.
-    """
+    """Raise ``UsageError`` ``max-drop`` unless the limit is a loss in points, 0 or more."""
     if not (math.isfinite(max_drop) and max_drop >= 0):
         raise UsageError(
             f"--max-drop {max_drop:g} is not a loss in points",
@@ -114,13 +106,7 @@ def check_max_drop(max_drop: float) -> None:
 
 
 def check_min_agreement(min_agreement: float) -> None:
-    """Refuse a limit that is not a share in percent.
-
-    Raises
-    ------
-    UsageError
-        ``min-agreement``.
-    """
+    """Raise ``UsageError`` ``min-agreement`` unless the limit is a share in percent, 0 to 100."""
     if not 0 <= min_agreement <= 100:
         raise UsageError(
             f"an agreement of {min_agreement:g} % cannot be promised",
@@ -129,32 +115,25 @@ def check_min_agreement(min_agreement: float) -> None:
         )
 
 
-def no_labels() -> UsageError:
-    """Return the error for a limit on top-1 where the images have no labels."""
-    return UsageError(
-        "--max-drop needs labeled images, and these have no labels",
-        hint="give --eval a folder with one subfolder a class, or with a labels.csv",
-        code="no-labels",
-    )
-
-
 def _images_for_drop(change: PairedChange, limit: float) -> int | None:
-    """Return the number of images that show a drop of at most ``limit`` (0..1) if the measured one is the true one."""
+    """Return the number of images that show a drop of at most ``limit`` (0..1) if the measured drop is true."""
     expected = max(0.0, -change.change)
     if not expected < limit:
         return None
     # One gain and one loss are added as in the interval: a few images without a difference prove little.
     differ = (change.gained + change.lost + 2) / (change.images + 2)
     needed = images_needed(min(1.0, limit), min(1.0, max(differ, expected)), expected_drop=expected)
-    return _sensible(max(needed, change.images + 1))
+    return _sensible(needed, change.images)
 
 
 def _images_for_share(expected: float, limit: float, images: int) -> int | None:
-    return _sensible(max(images_needed_for_share(limit, expected), images + 1)) if limit < expected else None
+    return _sensible(images_needed_for_share(limit, expected), images) if limit < expected else None
 
 
-def _sensible(images: int) -> int | None:
-    return images if images <= _TOO_MANY else None
+def _sensible(needed: int, images: int) -> int | None:
+    """Return a number larger than ``images``, which were not enough; None if no set has so many."""
+    needed = max(needed, images + 1)
+    return needed if needed <= _TOO_MANY else None
 
 
 def _enough(images: int | None) -> str:

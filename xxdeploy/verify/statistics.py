@@ -40,14 +40,14 @@ class PairedChange:
 
     @property
     def discordance(self) -> float:
-        """Share of the images that only one of the two gets right: what `images_needed` takes."""
+        """Return the share of the images that only one of the two gets right."""
         return (self.gained + self.lost) / self.images
 
 
 def wilson_interval(successes: int, images: int, *, confidence: float = 0.95) -> Interval:
     """Interval of a share (Wilson 1927, "Probable inference, the law of succession, and statistical inference").
 
-    Stays inside 0..1 and has a width also at 0 % and 100 %, where the textbook interval has none.
+    It stays inside 0..1 and has a width at 0 % and 100 %, too, where the textbook interval has none.
     """
     if not 0 <= successes <= images or images == 0:
         raise ValueError(f"{successes} of {images} is not a share")
@@ -109,25 +109,15 @@ def images_needed(
 ) -> int:
     """Return the number of labeled images that can show that top-1 falls by no more than ``max_drop``.
 
-    With so many, a candidate whose true drop is ``expected_drop`` gets an interval that lies wholly above
-    ``-max_drop`` in a share ``power`` of all samples of images. It is the normal approximation for the difference
-    of paired proportions, ``n = (z_confidence + z_power)^2 (discordance - expected_drop^2) / (max_drop -
-    expected_drop)^2``, with the two-sided quantile of the interval (Connor 1987, "Sample size for testing
-    differences in proportions for the paired-sample design", Biometrics 43, 207-211, shifted to the margin).
-
-    Parameters
-    ----------
-    max_drop
-        The allowed loss, a share: 0.01 is one point.
-    discordance
-        Share of the images that only one of the two gets right, from `PairedChange.discordance` of a first run.
-    expected_drop
-        The loss to be expected, a share less than ``max_drop``.
+    All are shares: ``discordance`` of the images only one of the two gets right. With so many images, a candidate whose
+    true drop is ``expected_drop`` gets an interval that lies wholly above ``-max_drop`` in a share ``power`` of all
+    samples. It is the normal approximation for the difference of paired proportions, ``n = (z_confidence + z_power)^2
+    (discordance - expected_drop^2) / (max_drop - expected_drop)^2``, with the two-sided quantile of the interval
+    (Connor 1987, "Sample size for testing differences in proportions for the paired-sample design", Biometrics 43,
+    207-211, shifted to the margin).
     """
     if not 0 <= expected_drop <= discordance <= 1 or not expected_drop < max_drop <= 1:
-        raise ValueError(
-            f"cannot plan for max_drop={max_drop}, discordance={discordance}, expected_drop={expected_drop}"
-        )
+        raise ValueError(f"cannot plan for {max_drop=}, {discordance=}, {expected_drop=}")
     z = _z(confidence) + NormalDist().inv_cdf(power)
     return max(1, math.ceil(z**2 * (discordance - expected_drop**2) / (max_drop - expected_drop) ** 2))
 
