@@ -102,4 +102,6 @@ def test_what_eight_bits_cannot_hold_goes_back_to_float_where_it_is_promised(
     assert names(promised)[-1] == "float layers"
     assert promised.holds
     assert agreement(promised) >= 0.9
-    assert {"stem/Conv", "wide/Conv"} <= set(promised.recipe.float_layers)  # between the two the differences are lost
+    assert {"stem/Conv", "wide/Conv"} <= set(
+        promised.best.recipe.float_layers
+    )  # between the two the differences are lost

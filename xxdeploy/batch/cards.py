@@ -140,7 +140,8 @@ def _compare_variants(expected: Mapping[str, Any], actual: Mapping[str, Any]) ->
         return [f"variants are {sorted(actual)}, the card says {sorted(expected)}"]
 
     def is_same(key: str, now: Any, value: Any) -> bool:
-        return abs(now - value) <= SIZE_SLACK * value if key == "bytes" and isinstance(now, int) else now == value
+        near = key == "bytes" and isinstance(now, int)
+        return bool(abs(now - value) <= SIZE_SLACK * value if near else now == value)
 
     return [
         _says(f"{name}: {key}", actual[name].get(key), value)

@@ -134,8 +134,8 @@ def gather(
             notes.append(few)
     elif recipe is not None:
         images = _calibration_sample(options, recipe, None)[1]
-    for used in (images, selection) if labeled is not None else ():
-        if used is not None and (shared := overlap(used, labeled)):
+    for used in (images, selection):
+        if used is not None and labeled is not None and (shared := overlap(used, labeled)):
             raise UsageError(  # the ranges were fitted to these images, which flatters accuracy
                 f"{len(shared)} images are in both the calibration and the evaluation set, such as {shared[0][0]}",
                 hint="evaluate on images that the model was not calibrated on",

@@ -116,8 +116,9 @@ def _goal(options: ExportOptions) -> Goal:
 def _noise(quantizer: Quantizer, best: Trial, report: OnProgress) -> tuple[LayerNoise, ...]:
     """Return the noise of each layer of the model that the climb ended with, the most sensitive first."""
     report(Progress("sensitivity", 0, 1))
-    model, ranges, scheme = (part(best.recipe) for part in (quantizer.float_model, quantizer.ranges, quantizer.scheme))
-    noise = layer_noise(model, ranges, scheme, quantizer.some(SENSITIVITY_IMAGES), integer=best.model)
+    model, ranges = quantizer.float_model(best.recipe), quantizer.ranges(best.recipe)
+    scheme, some = quantizer.scheme(best.recipe), quantizer.some(SENSITIVITY_IMAGES)
+    noise = layer_noise(model, ranges, scheme, some, integer=best.model)
     report(Progress("sensitivity", 1, 1))
     return noise
 
