@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from xxdeploy.onnxmodel.graph import Graph, attribute, set_attribute
 from xxdeploy.runtime.image.grid import MIDDLE, ChannelGrid
@@ -20,21 +23,16 @@ def shift_input(graph: Graph, amount: float) -> int:
     stays in float in INT8. Padded zeros are then half a step wrong, as every pixel was that a quantizer rounded.
     Nothing changes unless one Transpose reads the image, and nothing but convolutions reads the Transpose.
     """
-    consumers, (source,) = graph.consumers(), graph.inputs
-    readers = consumers.get(source, [])
-    if len(readers) != 1 or readers[0].op_type != "Transpose" or {source, readers[0].output[0]} & graph.kept:
-        return 0
-    layers = consumers.get(readers[0].output[0], [])
-    if not layers or any(not _is_plain(graph, node) for node in layers):
+    transpose, layers = _first_layers(graph)
+    if transpose is None:
         return 0
     centered = graph.fresh(CENTERED)
     shift = graph.add_array(f"{centered}/shift", np.asarray(-amount, np.float32))
-    graph.nodes.insert(0, onnx.helper.make_node("Sub", [source, shift], [centered], centered))
-    readers[0].input[0] = centered
+    graph.nodes.insert(0, onnx.helper.make_node("Sub", [graph.inputs[0], shift], [centered], centered))
+    transpose.input[0] = centered
     for node in layers:
         weights = graph.arrays[node.input[1]].astype(np.float64)
-        old = graph.arrays[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(len(weights))
-        bias = (old - amount * weights.sum(axis=(1, 2, 3))).astype(np.float32)
+        bias = (_bias(graph, node) - amount * weights.sum(axis=(1, 2, 3))).astype(np.float32)
         node.input[:] = [*list(node.input)[:2], graph.add_array(f"{node.name}/centred_bias", bias)]
     return len(layers)
 
@@ -48,24 +46,17 @@ def center_pixels(graph: Graph, grid: ChannelGrid) -> int:
     it to a whole pixel. All new operators stay in float in INT8. Nothing changes unless one Transpose reads the image
     and one convolution the Transpose.
     """
-    consumers, shapes, (source,) = graph.consumers(), graph.shapes(), graph.inputs
-    readers = consumers.get(source, [])
-    if len(readers) != 1 or readers[0].op_type != "Transpose" or {source, readers[0].output[0]} & graph.kept:
+    (source,), (transpose, layers) = graph.inputs, _first_layers(graph)
+    if transpose is None or len(layers) != 1 or attribute(layers[0], "auto_pad", "NOTSET") != "NOTSET":
         return 0
-    layers = consumers.get(readers[0].output[0], [])
-    if len(layers) != 1 or not _is_plain(graph, layers[0]) or attribute(layers[0], "auto_pad", "NOTSET") != "NOTSET":
-        return 0
-    if None in shapes.get(source, (None,))[1:]:
-        return 0
-    (node,), (transpose,) = layers, readers
+    (node,) = layers
     weights = graph.arrays[node.input[1]].astype(np.float64)
-    if weights.shape[1] != len(grid.mean):
+    if weights.shape[1] != len(grid.mean) or None in graph.shapes().get(source, (None,))[1:]:
         return 0
     deviation = np.array(grid.deviation).reshape(1, -1, 1, 1)
     mean = np.array(grid.mean).reshape(1, -1, 1, 1)
     scaled = weights / deviation
-    old = graph.arrays[node.input[2]] if len(node.input) > 2 and node.input[2] else np.zeros(len(weights))
-    bias = old + (scaled * (MIDDLE - mean)).sum(axis=(1, 2, 3))
+    bias = _bias(graph, node) + (scaled * (MIDDLE - mean)).sum(axis=(1, 2, 3))
     order = -1 if grid.flip else 1
     node.input[:] = [
         node.input[0],
@@ -96,6 +87,21 @@ def center_pixels(graph: Graph, grid: ChannelGrid) -> int:
     transpose.output[0] = node.input[0] = graph.fresh(f"{name}_nchw")
     graph.nodes[:0] = made
     return 1
+
+
+def _first_layers(graph: Graph) -> tuple[onnx.NodeProto | None, list[onnx.NodeProto]]:
+    """Return the Transpose that alone reads the image and the convolutions that read it; None if there are others."""
+    transpose = graph.only_consumer(graph.inputs[0])
+    if transpose is None or transpose.op_type != "Transpose" or transpose.output[0] in graph.kept:
+        return None, []
+    layers = graph.consumers().get(transpose.output[0], [])
+    return (transpose, layers) if layers and all(_is_plain(graph, node) for node in layers) else (None, [])
+
+
+def _bias(graph: Graph, node: onnx.NodeProto) -> NDArray[Any]:
+    if len(node.input) > 2 and node.input[2]:
+        return graph.arrays[node.input[2]]
+    return np.zeros(len(graph.arrays[node.input[1]]))
 
 
 def _is_plain(graph: Graph, node: onnx.NodeProto) -> bool:

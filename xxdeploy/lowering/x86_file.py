@@ -14,14 +14,9 @@ from xxdeploy.runtime.image.grid import ChannelGrid, Grid
 def to_x86_file(model: OnnxModel, grid: Grid | None, *, any_order: bool) -> OnnxModel:
     """Return ``model`` in the form for x86; the results are bit-identical.
 
-    Parameters
-    ----------
-    model
-        U8S8 in Q/DQ pairs. (S8S8, for ARM, stays as it is.)
-    grid
-        How a pixel becomes the image's value. None keeps the float input.
-    any_order
-        The sums are exact in any order, or the file is for VNNI only: then the first layer may read blocks of pixels.
+    ``model`` is U8S8 in Q/DQ pairs. (S8S8, for ARM, stays as it is.) ``grid`` states how a pixel becomes the image's
+    value; None keeps the float input. ``any_order`` means that the sums are exact in any order, or that the file is for
+    VNNI only: then the first layer may read blocks of pixels.
     """
     model = double_pools(copy_integers(model))
     if grid is None:

@@ -46,28 +46,28 @@ def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
     """
     with extra("export"):
         import onnx
-    head = bytearray()
+        from google.protobuf.message import DecodeError
+    view, head = memoryview(data), bytearray()
     arrays: Arrays = {}
     try:
-        for number, start, body, end in _fields(memoryview(data)):
+        for number, start, body, end in _fields(view):
             if number != _MODEL_GRAPH:
-                head += data[start:end]
+                head += view[start:end]
                 continue
-            rest = bytearray()
-            for part, at, part_body, stop in _fields(memoryview(data)[body:end]):
-                chunk = memoryview(data)[body + at : body + stop]
-                if part == _GRAPH_INITIALIZER:
-                    name, array = _read_tensor(memoryview(data)[body + part_body : body + stop])
-                    if name in arrays:
-                        raise ValueError(f"two initializers are called {name!r}")
-                    arrays[name] = array
-                else:
-                    rest += chunk
+            graph, rest = view[body:end], bytearray()
+            for part, first, content, stop in _fields(graph):
+                if part != _GRAPH_INITIALIZER:
+                    rest += graph[first:stop]
+                    continue
+                name, array = _read_tensor(graph[content:stop])
+                if name in arrays:
+                    raise ValueError(f"two initializers are called {name!r}")
+                arrays[name] = array
             head += _tag(_MODEL_GRAPH) + _varint(len(rest)) + rest
         proto = onnx.ModelProto.FromString(bytes(head))
         if not proto.HasField("graph"):
             raise ValueError("it holds no graph")
-    except (ValueError, LookupError, TypeError, _decode_error()) as error:
+    except (ValueError, LookupError, TypeError, DecodeError) as error:
         raise ConversionError(
             f"this is not a readable ONNX model: {error}",
             hint="the file is damaged or of another format; export it again",
@@ -96,9 +96,8 @@ def chunks(proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> list[b
             small = numpy_helper.from_array(dense, name).SerializeToString(deterministic=True)
             parts.append(_tag(_GRAPH_INITIALIZER) + _varint(len(small)) + small)
             continue
-        tensor = onnx.TensorProto(
-            dims=array.shape, data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype), name=name
-        )
+        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor = onnx.TensorProto(dims=array.shape, data_type=kind, name=name)
         header = tensor.SerializeToString(deterministic=True) + _tag(_TENSOR_RAW_DATA) + _varint(dense.nbytes)
         parts += [
             _tag(_GRAPH_INITIALIZER) + _varint(len(header) + dense.nbytes) + header,
@@ -246,10 +245,3 @@ def _varint(value: int) -> bytes:
 
 def _tag(number: int) -> bytes:
     return _varint(number << 3 | 2)
-
-
-def _decode_error() -> type[Exception]:
-    from google.protobuf.message import DecodeError
-
-    error: type[Exception] = DecodeError
-    return error

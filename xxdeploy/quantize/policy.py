@@ -31,23 +31,10 @@ class Role(Enum):
 
 
 CPU: Mapping[str, Role] = {
-    "Conv": Role.COMPUTE,
-    "Gemm": Role.COMPUTE,
-    "MatMul": Role.COMPUTE,
-    "Add": Role.ARITHMETIC,
-    "Mul": Role.ARITHMETIC,
-    "Concat": Role.ARITHMETIC,
-    "GlobalAveragePool": Role.ARITHMETIC,
-    "Relu": Role.ACTIVATION,
-    "Clip": Role.ACTIVATION,
-    "MaxPool": Role.PASS,
-    "Reshape": Role.PASS,
-    "Flatten": Role.PASS,
-    "Squeeze": Role.PASS,
-    "Unsqueeze": Role.PASS,
-    "Transpose": Role.PASS,
-    "Slice": Role.PASS,
-    "Pad": Role.PASS,
+    **dict.fromkeys(("Conv", "Gemm", "MatMul"), Role.COMPUTE),
+    **dict.fromkeys(("Add", "Mul", "Concat", "GlobalAveragePool"), Role.ARITHMETIC),
+    **dict.fromkeys(("Relu", "Clip"), Role.ACTIVATION),
+    **dict.fromkeys(("MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Pad"), Role.PASS),
 }
 
 

@@ -17,7 +17,12 @@ from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.wire import skeleton
 from xxdeploy.optional import extra
-from xxdeploy.quantize.integers import QuantizationParameters, activation_parameters, integer_weights
+from xxdeploy.quantize.integers import (
+    IntegerWeights,
+    QuantizationParameters,
+    activation_parameters,
+    integer_weights,
+)
 from xxdeploy.quantize.placement import Layout, plan_layout
 from xxdeploy.quantize.policy import CPU, Role, role, weight_axis
 from xxdeploy.quantize.scheme import Scheme
@@ -46,11 +51,7 @@ def quantize(
     ``missing-range``: calibration did not measure a tensor; ``invalid-int8-graph``: the result does not pass ONNX's
     checker).
     """
-    graph = Graph(model)
-    check_float_graph(graph)
-    layout = plan_layout(graph, scheme)
-    writer = _Writer(graph, layout, layout_parameters(layout, ranges, scheme), scheme, rounding)
-    return writer.write()
+    return QdqWriter(model, ranges, scheme, rounding).write()
 
 
 def layout_parameters(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str, QuantizationParameters]:
@@ -94,21 +95,18 @@ def check_float_graph(graph: Graph) -> None:
             )
 
 
-class _Writer:
+class QdqWriter:
     """One pass over the graph that collects the new nodes and initializers."""
 
     def __init__(
-        self,
-        graph: Graph,
-        layout: Layout,
-        parameters: dict[str, QuantizationParameters],
-        scheme: Scheme,
-        rounding: Mapping[str, NDArray[np.int8]] | None = None,
+        self, model: OnnxModel, ranges: Ranges, scheme: Scheme, rounding: Mapping[str, NDArray[np.int8]] | None
     ) -> None:
-        self.graph, self.layout, self.parameters, self.scheme = graph, layout, parameters, scheme
-        self.rounding = rounding or {}
+        self.graph, self.scheme, self.rounding = Graph(model), scheme, rounding or {}
+        check_float_graph(self.graph)
+        self.layout = plan_layout(self.graph, scheme)
+        self.parameters = layout_parameters(self.layout, ranges, scheme)
         self.nodes: list[NodeProto] = []
-        self.arrays: dict[str, NDArray[Any]] = dict(graph.arrays)
+        self.arrays: dict[str, NDArray[Any]] = dict(self.graph.arrays)
 
     def write(self) -> OnnxModel:
         """Return the new model."""
@@ -150,17 +148,18 @@ class _Writer:
         """Quantize and dequantize ``name``, which the graph holds as ``written``."""
         if name not in self.layout.scale_of:
             return
-        root = self.layout.scale_of[name]
-        parameters = self.parameters[root]
-        names = [
-            self._array(f"{root}_scale", parameters.scale),
-            self._array(f"{root}_zero_point", parameters.zero_point),
-        ]
-        quantized = f"{name}_quantized"
+        names, quantized = self._parameters_of(name), f"{name}_quantized"
         self._add("QuantizeLinear", [written, *names], quantized)
         readers = self.graph.consumers().get(name, ())
         if not readers or name in self.graph.outputs or not all(self._moves_integers(node) for node in readers):
             self._add("DequantizeLinear", [quantized, *names], self._reads(name))
+
+    def _parameters_of(self, name: str) -> list[str]:
+        """Store the scale and the zero point of a tensor; return their names."""
+        root = self.layout.scale_of[name]
+        parameters = self.parameters[root]
+        scale = self._array(f"{root}_scale", parameters.scale)
+        return [scale, self._array(f"{root}_zero_point", parameters.zero_point)]
 
     def _moves_integers(self, node: NodeProto) -> bool:
         """Tell whether a Relu or a Pad can map integers to integers of the same scale.
@@ -197,22 +196,27 @@ class _Writer:
 
     def _weights(self, node: NodeProto, new: NodeProto) -> None:
         """Replace weights and bias of a layer by integers that are dequantized in front of it."""
-        weight, axis = node.input[1], weight_axis(node)
         bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
-        values = self.graph.constants[weight]
-        integers = integer_weights(
-            values,
-            axis,
-            self.scheme,
+        shape = self.graph.constants[node.input[1]].shape
+        new.input[1], integers = self._integer_weights(
+            node,
+            node.input[1],
             bias=None if bias is None else self.graph.constants[bias].reshape(-1),
-            input_scale=float(self.parameters[self.layout.scale_of[node.input[0]]].scale),
-            narrow=self.scheme.is_narrow(layer_name(node), node.output[0]) and adds_in_16_bits(node, values.shape),
+            narrow=self.scheme.is_narrow(layer_name(node), node.output[0]) and adds_in_16_bits(node, shape),
         )
-        zeros = np.zeros(integers.scale.shape, np.int8)
-        rounded = self.rounding.get(node.output[0], integers.values)
-        new.input[1] = self._constant(weight, rounded, integers.scale, zeros, axis)
         if bias is not None and integers.bias is not None:
             new.input[2] = self._constant(bias, integers.bias, integers.bias_scale, None, 0)
+
+    def _integer_weights(
+        self, node: NodeProto, stem: str, *, bias: NDArray[np.float32] | None = None, narrow: bool = False
+    ) -> tuple[str, IntegerWeights]:
+        """Store a layer's weights as integers; return the tensor that they are dequantized to, and the integers."""
+        axis, scale = weight_axis(node), float(self.parameters[self.layout.scale_of[node.input[0]]].scale)
+        weights = self.graph.constants[node.input[1]]
+        integers = integer_weights(weights, axis, self.scheme, bias=bias, input_scale=scale, narrow=narrow)
+        rounded = self.rounding.get(node.output[0], integers.values)
+        zeros = np.zeros(integers.scale.shape, np.int8)
+        return self._constant(stem, rounded, integers.scale, zeros, axis), integers
 
     def _scalar(self, name: str) -> str:
         """Replace a single number by an integer that dequantizes to it exactly."""

@@ -14,7 +14,7 @@ Keys that are left out have the defaults of :class:`QuantizationRecipe`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +59,11 @@ class QuantizationRecipe:
 
     def to_json(self) -> dict[str, Any]:
         """Return the file's keys and values."""
-        return {
-            "scheme": self.scheme,
-            "calibrator": self.calibrator,
-            "equalization": self.equalization,
-            "bias-correction": self.bias_correction,
-            "rounding": self.rounding,
-            "float-layers": list(self.float_layers),
-        }
+        values = {key.replace("_", "-"): value for key, value in asdict(self).items()}
+        return {**values, "float-layers": list(self.float_layers)}
 
 
-_TYPES: dict[str, type] = {
-    "scheme": str,
-    "calibrator": str,
-    "equalization": bool,
-    "bias-correction": str,
-    "rounding": str,
-    "float-layers": list,
-}
+_TYPES: dict[str, type] = {key: type(value) for key, value in QuantizationRecipe().to_json().items()}
 _FILE = TomlFile(
     noun="quantization recipe",
     missing_code="no-quantization-recipe",

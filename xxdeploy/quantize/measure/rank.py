@@ -72,19 +72,10 @@ def rank_layers(
     invariant. Entries overlap, and gains do not add up: take the first, and call again with it in
     ``scheme.float_layers`` to choose the next. The result is empty if no layer helps, or if there is no noise.
 
-    Parameters
-    ----------
-    model, ranges, scheme
-        As for :func:`xxdeploy.quantize.quantize`; layers in ``scheme.float_layers`` are not tried.
-    batches
-        Preprocessed batches (n, h, w, c) float32, of which the first ``images`` images are used.
-    trials
-        Most networks that are tried, each with a ``build``, a session and a run over the images.
-    build
-        Returns the INT8 network for a scheme; by default ``quantize(model, ranges, scheme)``. Biases that were
-        corrected for one scheme are wrong for another: correct them here, or after the choice.
-    on_progress
-        Called with the trials done, as step ``rank layers``.
+    ``model``, ``ranges`` and ``scheme`` are those of :func:`xxdeploy.quantize.quantize`; layers in
+    ``scheme.float_layers`` are not tried. Only the first ``images`` images of ``batches`` are used, and at most
+    ``trials`` networks are made, which ``build`` returns for a scheme (by default ``quantize``). Biases that were
+    corrected for one scheme are wrong for another: ``build`` corrects them, or the caller does after the choice.
 
     Raises ``UsageError`` (``no-calibration-images``, ``already-quantized``), ``ConversionError`` (as
     :func:`xxdeploy.quantize.quantize`; ``calibration-run``).

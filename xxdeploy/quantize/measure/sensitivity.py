@@ -57,18 +57,9 @@ def layer_noise(
     ``sqnr_db`` shows its own error; ``accumulated_db`` includes the errors of all layers before it. A dozen images are
     enough: every position of each counts. The figures are rounded to 0.01 dB.
 
-    Parameters
-    ----------
-    model, ranges, scheme
-        As for :func:`xxdeploy.quantize.quantize`.
-    batches
-        Preprocessed batches (n, h, w, c) float32; all of them are used.
-    integer
-        The INT8 network to measure, by default ``quantize(model, ranges, scheme)``; one with corrected biases or tuned
-        rounding must have the same tensors. Corrected biases compensate for earlier layers, so a layer alone then looks
-        worse than it is.
-    on_progress
-        Called with the images done, as step ``sensitivity``.
+    ``integer`` is the INT8 network to measure, by default ``quantize(model, ranges, scheme)``; one with corrected
+    biases or tuned rounding must have the same tensors. Corrected biases compensate for earlier layers, so a layer
+    alone then looks worse than it is.
 
     Raises ``UsageError`` (``no-calibration-images``, ``already-quantized``), ``ConversionError`` (as
     :func:`xxdeploy.quantize.quantize`; ``calibration-run``; ``non-finite-range``: NaN or infinity in the network on

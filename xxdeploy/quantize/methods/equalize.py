@@ -47,7 +47,8 @@ An average does not keep it: with factors from the means, channels with rare pea
 MARGIN = 0.99
 """Share of a Clip's ceiling that scaling may give a channel: other images reach a little further."""
 
-_Sums = Mapping[str, tuple[Vector, Vector, Vector, int]]
+_Channels = tuple[Vector, Vector, Vector, int]
+"""Of a tensor by channel (axis 1): low, high, the sum of squares, and the number of values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,35 +140,33 @@ def _ceiling(graph: Graph, node: NodeProto) -> float | None:
     return np.inf if ceiling is None else ceiling
 
 
-def _statistics(graph: Graph, pairs: tuple[LayerPair, ...], batches: Batches, on_progress: OnProgress | None) -> _Sums:
-    """Return low, high, the sum of squares and the number of values of each tensor, by channel (axis 1)."""
+def _statistics(
+    graph: Graph, pairs: tuple[LayerPair, ...], batches: Batches, on_progress: OnProgress | None
+) -> dict[str, _Channels]:
     names = dict.fromkeys(name for pair in pairs for name in (pair.wide, pair.read))
-    totals: dict[str, tuple[Vector, Vector, Vector, int]] = {}
+    totals: dict[str, _Channels] = {}
 
-    def look(tensors: Tensors) -> dict[str, tuple[Vector, Vector, Vector, int]]:
+    def look(tensors: Tensors) -> dict[str, _Channels]:
         return {name: _by_channel(name, tensors[name]) for name in names}
 
     images = single_images(batches)
     for seen, sums in enumerate(map_images(Observer(graph, names, threads=1), images, look), 1):
         for name, (low, high, square, count) in sums.items():
-            if name in totals:
-                old = totals[name]
-                low, high = np.minimum(low, old[0]), np.maximum(high, old[1])
-                square, count = square + old[2], count + old[3]
-            totals[name] = low, high, square, count
+            old = totals.get(name, (low, high, 0, 0))
+            totals[name] = np.minimum(low, old[0]), np.maximum(high, old[1]), square + old[2], count + old[3]
         if on_progress is not None:
             on_progress(Progress("equalize", seen))
     return totals
 
 
-def _by_channel(name: str, values: NDArray[np.float32]) -> tuple[Vector, Vector, Vector, int]:
+def _by_channel(name: str, values: NDArray[np.float32]) -> _Channels:
     rows = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)
     low, high = rows.min(axis=1).astype(np.float64), rows.max(axis=1).astype(np.float64)
     check_finite(name, float(low.min()), float(high.max()))
     return low, high, np.einsum("ij,ij->i", rows, rows).astype(np.float64), rows.shape[1]
 
 
-def _between(pair: LayerPair, seen: _Sums) -> Between:
+def _between(pair: LayerPair, seen: Mapping[str, _Channels]) -> Between:
     """Return the measured values between the layers, and the largest factor of each channel."""
     low, high, square, count = seen[pair.read]
     top = np.maximum(seen[pair.wide][1], 0)

@@ -15,7 +15,6 @@ The scales are those of ``quantize.placement.plan_layout``, so one calibration s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +23,14 @@ from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.quantize.integers import integer_weights
-from xxdeploy.quantize.placement import Layout, plan_layout
-from xxdeploy.quantize.policy import CPU, Role, role, weight_axis
-from xxdeploy.quantize.qdq import check_float_graph, checked, layout_parameters
+from xxdeploy.quantize.placement import Layout
+from xxdeploy.quantize.policy import CPU, Role, role
+from xxdeploy.quantize.qdq import QdqWriter, checked
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.results import Ranges
 
 with extra("export"):
-    from onnx import NodeProto, helper
+    from onnx import NodeProto
 
 
 def quantize_for_tensorrt(
@@ -48,10 +46,7 @@ def quantize_for_tensorrt(
             hint="use static-w8c-a8s",
             code="tensorrt-scheme",
         )
-    graph = Graph(model)
-    check_float_graph(graph)
-    layout = plan_layout(graph, scheme)
-    return _Writer(graph, layout, ranges, scheme, rounding or {}).write()
+    return _Writer(model, ranges, scheme, rounding).write()
 
 
 def residuals(graph: Graph, layout: Layout) -> dict[str, str]:
@@ -82,67 +77,28 @@ def _is_fusible(graph: Graph, layout: Layout, name: str) -> bool:
     )
 
 
-class _Writer:
-    """One pass over the graph that collects the new nodes and initializers."""
-
-    def __init__(
-        self,
-        graph: Graph,
-        layout: Layout,
-        ranges: Ranges,
-        scheme: Scheme,
-        rounding: Mapping[str, NDArray[np.int8]],
-    ) -> None:
-        self.graph, self.scheme, self.rounding = graph, scheme, rounding
-        self.layout, self.parameters = layout, layout_parameters(layout, ranges, scheme)
-        self.residuals = residuals(graph, layout)
-        self.nodes: list[NodeProto] = []
-        self.arrays: dict[str, NDArray[Any]] = dict(graph.arrays)
-        self.quantized: set[str] = set()
-
+class _Writer(QdqWriter):
     def write(self) -> OnnxModel:
+        self._quantized: set[str] = set()
+        residual_of = residuals(self.graph, self.layout)
         for node in self.graph.nodes:
             new = NodeProto()
             new.CopyFrom(node)
-            compute = node.output[0] in self.layout.layers and role(self.graph, node, CPU) is Role.COMPUTE
-            if compute:
-                new.input[0] = self._quantize(node.input[0])
-                new.input[1] = self._weights(node)
-            elif node.output[0] in self.residuals:
-                residual = self.residuals[node.output[0]]
-                new.input[:] = [self._quantize(name) if name == residual else name for name in node.input]
+            if node.output[0] in self.layout.layers and role(self.graph, node, CPU) is Role.COMPUTE:
+                new.input[0] = self._dequantized(node.input[0])
+                # Layers that share weights each get a copy.
+                new.input[1], _ = self._integer_weights(node, f"{node.output[0]}_weight")
+            elif node.output[0] in residual_of:
+                residual = residual_of[node.output[0]]
+                new.input[:] = [self._dequantized(name) if name == residual else name for name in node.input]
             self.nodes.append(new)
         return checked(self.graph, self.nodes, self.arrays)
 
-    def _quantize(self, name: str) -> str:
+    def _dequantized(self, name: str) -> str:
         """Quantize and dequantize a tensor, once for all integer readers; other readers read the float tensor."""
-        if name not in self.quantized:
-            self.quantized.add(name)
-            root = self.layout.scale_of[name]
-            parameters = self.parameters[root]
-            self.arrays[f"{root}_scale"], self.arrays[f"{root}_zero_point"] = parameters.scale, parameters.zero_point
-            names = [f"{root}_scale", f"{root}_zero_point"]
-            quantized, dequantized = f"{name}_quantized", f"{name}_dequantized"
-            self.nodes.append(helper.make_node("QuantizeLinear", [name, *names], [quantized], name=quantized))
-            self.nodes.append(
-                helper.make_node("DequantizeLinear", [quantized, *names], [dequantized], name=dequantized)
-            )
+        if name not in self._quantized:
+            self._quantized.add(name)
+            names = self._parameters_of(name)
+            self._add("QuantizeLinear", [name, *names], f"{name}_quantized")
+            self._add("DequantizeLinear", [f"{name}_quantized", *names], f"{name}_dequantized")
         return f"{name}_dequantized"
-
-    def _weights(self, node: NodeProto) -> str:
-        """Store a layer's integers and dequantize them; layers that share weights each get a copy."""
-        axis, stem = weight_axis(node), f"{node.output[0]}_weight"
-        integers = integer_weights(
-            self.graph.constants[node.input[1]],
-            axis,
-            self.scheme,
-            bias=None,
-            input_scale=float(self.parameters[self.layout.scale_of[node.input[0]]].scale),
-        )
-        names = [f"{stem}_quantized", f"{stem}_scale", f"{stem}_zero_point"]
-        values = self.rounding.get(node.output[0], integers.values)
-        zeros = np.zeros(integers.scale.shape, np.int8)
-        self.arrays.update(zip(names, (values, integers.scale, zeros), strict=True))
-        made = f"{stem}_dequantized"
-        self.nodes.append(helper.make_node("DequantizeLinear", names, [made], name=made, axis=axis))
-        return made

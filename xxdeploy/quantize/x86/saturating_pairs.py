@@ -104,11 +104,7 @@ def _same_sign(rows: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(signs[:, :-1] * signs[:, 1:] > 0)
 
 
-def _both_phases(shape: tuple[int, ...]) -> bool:
-    return len(shape) > 2 and shape[1] % 2 == 1 and int(np.prod(shape[2:])) > 1
-
-
 def _relevant(shape: tuple[int, ...], rows: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which neighbors (k - 1,) count as pairs."""
-    even = np.arange(max(rows.shape[1] - 1, 0)) % 2 == 0
-    return np.asarray(even | _both_phases(shape))
+    both_phases = len(shape) > 2 and shape[1] % 2 == 1 and int(np.prod(shape[2:])) > 1
+    return np.asarray((np.arange(max(rows.shape[1] - 1, 0)) % 2 == 0) | both_phases)
