@@ -1,7 +1,7 @@
-"""Cold start: import, load, first answer from a JPEG, beside bare onnxruntime with the same file in the same run.
+"""Cold start: import, load and the first result from a JPEG, compared with bare onnxruntime on the same file.
 
-Each start is a fresh process; the subjects take turns. Processor time is of the whole process (user and system), memory
-its peak (VmHWM). What lies between the two is made of parts, which are timed inside further processes.
+Each start is a fresh process, and the two kinds alternate. Processor time is that of the whole process (user and
+system), memory its peak (VmHWM). The parts of the difference are timed inside further processes.
 
     python benchmarks/cold_start.py BUNDLE [--image FILE.jpg] [--starts 15] [--threads 1] [--json]
 """
@@ -90,7 +90,7 @@ mark("first inference")
 
 
 def start(code: str, *arguments: str) -> dict[str, Any]:
-    """Run one process, and return what it says."""
+    """Run one process, and return its figures."""
     home = str(Path(xxdeploy.__file__).parent.parent)
     path = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
@@ -105,7 +105,7 @@ def start(code: str, *arguments: str) -> dict[str, Any]:
 
 
 def measure(bundle: Path, image: Path, starts: int, threads: int) -> dict[str, Any]:
-    """Return medians of processor seconds and bytes for each subject, and of the parts in seconds."""
+    """Return medians of processor seconds and bytes for each kind of start, and of the parts in seconds."""
     runtime = load(bundle, tuning="off")
     with tempfile.TemporaryDirectory() as folder:
         batch = Path(folder) / "batch.npy"
@@ -146,9 +146,9 @@ def measure(bundle: Path, image: Path, starts: int, threads: int) -> dict[str, A
 
 
 def warm(bundle: Path, image: Path, threads: int, rounds: int = 200) -> dict[str, float]:
-    """Return milliseconds of a warm answer from the JPEG, of the engine alone, and of what lies between, in turns.
+    """Return milliseconds of a warm result from the JPEG, of the engine alone, and of the parts between, interleaved.
 
-    The smallest of many rounds: what another process takes away is no property of ours.
+    The minimum of many rounds counts, since the other rounds include the time of other processes.
     """
     runtime = load(bundle, threads=threads or None, tuning="off" if threads else "stored")
     preprocess = runtime.manifest.preprocess
@@ -173,9 +173,11 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--image", type=Path, help="a JPEG; by default one of 500 x 375 is made up")
+    parser.add_argument("--image", type=Path, help="a JPEG; by default a synthetic one of 500 x 375")
     parser.add_argument("--starts", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1, help="0: the engine's default, or what was tuned")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="0: the engine's default, or the stored choice of `tune`"
+    )
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -191,14 +193,14 @@ def main() -> None:
         return
     for name, row in found["subjects"].items():
         print(f"{name:18} {row['processor']:.3f} s of processor time, {row['memory'] / 1e6:.1f} MB")
-    print(f"{'more':18} {found['extra_processor']:.3f} s, {found['extra_memory'] / 1e6:.1f} MB\n")
+    print(f"{'difference':18} {found['extra_processor']:.3f} s, {found['extra_memory'] / 1e6:.1f} MB\n")
     for name, seconds in found["parts"].items():
         print(f"  {name:48} {1e3 * seconds:6.1f} ms")
     print("\nwarm:")
     for name, milliseconds in found["warm"].items():
         print(f"  {name:48} {milliseconds:6.2f} ms")
     ratio = found["warm"]["JPEG to label"] / found["warm"]["engine alone"]
-    print(f"  {'JPEG to label over engine alone':48} {ratio:6.2f}x")
+    print(f"  {'JPEG to label divided by engine alone':48} {ratio:6.2f}x")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Conversion of every network: xxdeploy's beside plain ``tf2onnx.convert.from_keras``, in one run.
+"""Conversion of every network: xxdeploy compared with plain ``tf2onnx.convert.from_keras``, in one run.
 
-Each conversion runs in a process of its own, the two of a network one after the other. Seconds are those from a
-built Keras model to serialized ONNX (xxdeploy's include its graph passes); memory is the peak of the whole
-process, TensorFlow and the model included. Plain conversion is given ``--limit`` GB and counts as killed above.
+Each conversion runs in a separate process, the two of a network one after the other. Seconds are from a built Keras
+model to serialized ONNX (with xxdeploy's graph passes); memory is the peak of the whole process, including TensorFlow
+and the model. Plain conversion may use ``--limit`` GB and counts as killed above.
 
     python benchmarks/convert.py                       # all 19, about 15 minutes on two cores
     python benchmarks/convert.py mobilenet vgg16       # some

@@ -1,16 +1,15 @@
-"""Models that a user trained, from their files to INT8: what each loses in top-1.
+"""Train user models, export them from their files to INT8, and print the loss in top-1 of each.
 
     python benchmarks/own_models.py [mobilenetv2 resnet50v1.5 residual] [--work FOLDER] [--images N] [--steps N]
 
-Three networks learn to tell drawn shapes apart, for a short time but really, are saved, and exported by the command
-line as a user would: `xxdeploy export FILE --int8 --calibration .. --eval .. --max-drop 1.0 [--preprocess ..]`. The
-pictures are made here, noisy enough that none is trivial; those for training, calibration and evaluation come from
-different seeds.
+Three networks learn to classify drawn shapes in a short training, are saved, and exported by the command line as a user
+would: `xxdeploy export FILE --int8 --calibration .. --eval .. --max-drop 1.0 [--preprocess ..]`. The script draws the
+images, with enough noise that none is trivial; those for training, calibration and evaluation have different seeds.
 
 - `mobilenetv2`: ImageNet weights (Keras' cache, or its download), 160 px, 19 classes; a new classifier, then the last
   blocks as well; an .h5 file.
-- `resnet50v1.5`: of xxdeploy's own families, from random weights, torch preprocessing; a .keras file.
-- `residual`: a small residual network for 32 x 32 pixels, fed 0..255 as they are; a .keras file.
+- `resnet50v1.5`: a family of xxdeploy, from random weights, torch preprocessing; a .keras file.
+- `residual`: a small residual network for 32 x 32 pixels of 0..255; a .keras file.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ Pictures = NDArray[np.uint8]
 
 
 def polygon(corners: int, inner: float = 1.0, turn: float = -90.0) -> list[tuple[float, float]]:
-    """Return the corners of a regular polygon of radius 1, or of a star whose notches lie at radius ``inner``."""
+    """Return the corners of a regular polygon of radius 1, or of a star whose notches have radius ``inner``."""
     points = corners if inner == 1.0 else 2 * corners
     angles = [math.radians(turn + 360 * index / points) for index in range(points)]
     radii = [1.0 if inner == 1.0 or index % 2 == 0 else inner for index in range(points)]
@@ -77,7 +76,7 @@ HOLES: dict[str, tuple[list[tuple[float, float]], float, float]] = {
 
 
 def draw(shape: str, size: int, numbers: np.random.Generator, noise: float) -> Pictures:
-    """Return a picture (size, size, 3) of a shape somewhere before a blurred background, under noise."""
+    """Return an image (size, size, 3) of a shape at a random place before a blurred background, under noise."""
     low, high = ((0, 140), (115, 256))[int(numbers.integers(2))]
     back = numbers.integers(low, high, (5, 5, 3), dtype=np.uint8)
     picture = Image.fromarray(back).resize((4 * size, 4 * size), Image.Resampling.BICUBIC)
@@ -104,7 +103,7 @@ def draw(shape: str, size: int, numbers: np.random.Generator, noise: float) -> P
 
 
 def write(folder: Path, shapes: tuple[str, ...], size: int, count: int, seed: int, noise: float) -> Path:
-    """Write ``count`` pictures, one subfolder a shape; what is there is kept."""
+    """Write ``count`` images, one subfolder for each shape; existing files are kept."""
     numbers = np.random.default_rng(seed)
     for index in range(count):
         shape = shapes[index % len(shapes)]
@@ -117,14 +116,14 @@ def write(folder: Path, shapes: tuple[str, ...], size: int, count: int, seed: in
 
 
 def arrays(shapes: tuple[str, ...], size: int, count: int, seed: int, noise: float) -> tuple[Any, Any]:
-    """Return pictures (count, size, size, 3) float32, 0..255, and their classes."""
+    """Return images (count, size, size, 3) float32, 0..255, and their classes."""
     numbers = np.random.default_rng(seed)
     classes = np.arange(count) % len(shapes)
     return np.stack([draw(shapes[index], size, numbers, noise) for index in classes]).astype(np.float32), classes
 
 
 def fit(model: Any, images: Any, classes: Any, rate: float, steps: int) -> None:
-    """Train for ``steps`` batches of 32, with a learning rate that falls along a cosine."""
+    """Train for ``steps`` batches of 32, with a cosine learning rate."""
     schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
     model.compile(keras.optimizers.Adam(schedule), "sparse_categorical_crossentropy", metrics=["accuracy"])
     epochs = max(1, round(steps * 32 / len(images)))
@@ -132,7 +131,7 @@ def fit(model: Any, images: Any, classes: Any, rate: float, steps: int) -> None:
 
 
 def mobilenetv2(images: Any, classes: Any, steps: int) -> Any:
-    """MobileNetV2 of ImageNet with a new classifier, and the last blocks trained with it."""
+    """Return MobileNetV2 of ImageNet with a new classifier, trained together with the last blocks."""
     size, count = images.shape[1], int(classes.max()) + 1
     whole = keras.applications.MobileNetV2()  # the weights of 224 pixels, so that one file serves all sizes
     options: Any = {"include_top": False, "pooling": "avg", "weights": None, "input_shape": (size, size, 3)}
@@ -153,7 +152,7 @@ def mobilenetv2(images: Any, classes: Any, steps: int) -> Any:
 
 
 def resnet50(images: Any, classes: Any, steps: int) -> Any:
-    """ResNet50 v1.5 from random weights; batch normalization of a short training needs a short memory."""
+    """Return ResNet50 v1.5 from random weights; a short training needs batch normalization with a short memory."""
     from xxdeploy.convert.catalog.build import build_model
     from xxdeploy.models.catalog import BuildOptions, find
 
@@ -168,7 +167,7 @@ def resnet50(images: Any, classes: Any, steps: int) -> Any:
 
 
 def residual(images: Any, classes: Any, steps: int) -> Any:
-    """A residual network with 3 stages of 16, 32 and 64 channels; pixels go in as they are."""
+    """Return a residual network with 3 stages of 16, 32 and 64 channels, for unscaled pixels."""
     layers = keras.layers
     image = keras.Input(images.shape[1:])
     x = layers.BatchNormalization(momentum=0.9)(layers.Conv2D(16, 3, padding="same", use_bias=False)(image))
@@ -190,7 +189,7 @@ def residual(images: Any, classes: Any, steps: int) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A network, the pictures it learns, and how it is saved and exported."""
+    """A network, its training images, and the options of its export."""
 
     build: Callable[[Any, Any, int], Any]
     shapes: tuple[str, ...]
@@ -213,8 +212,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", choices=(*CASES, []), default=list(CASES))
     parser.add_argument("--work", type=Path, default=Path("exports/own-models"))
-    parser.add_argument("--images", type=int, default=1900, help="to train on")
-    parser.add_argument("--steps", type=int, default=150, help="batches of 32; four times as many where they are small")
+    parser.add_argument("--images", type=int, default=1900, help="training images")
+    parser.add_argument("--steps", type=int, default=150, help="batches of 32; four times as many for small images")
     parser.add_argument("--eval-images", type=int, default=1000)
     arguments = parser.parse_args()
     failed = False

@@ -1,13 +1,13 @@
-"""xxdeploy beside its peers: one run, the same weights, the same images, every subject in a process of its own.
+"""Compare xxdeploy with its peers: one run, the same weights and images, each subject in a separate process.
 
-Latency is from one decoded uint8 image to its top-5, batch 1: medians of rounds in which the subjects take turns, with
-one thread and with all. Cold start is from the start of a process to the first answer (Python, imports and loading
-included), memory the peak of that process, agreement the share of images with the class that Keras gives.
+Latency is from one decoded uint8 image to its top-5, batch 1: medians of interleaved rounds, with one thread and with
+all. Cold start is from the start of a process to the first result (including Python, imports and loading), memory the
+peak of that process, agreement the share of images with the class that Keras predicts.
 
     python benchmarks/peers.py --calibration IMAGES --eval IMAGES [--networks mobilenetv2 ...] [--out DIR]
 
-Peers that are not installed are listed as such (pip install 'xxdeploy[peers]' brings them). Files that were made by an
-earlier run are used again: delete --work to make them anew.
+The table lists peers that are not installed (pip install 'xxdeploy[peers]' installs them). The files of an earlier run
+are used again; delete --work to make new ones.
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ SUBJECTS = (
 
 @dataclass
 class Row:
-    """What was measured of one subject; None where it was not. ``problem`` says why there is nothing.
+    """The measurements of one subject; None where there is none, and ``problem`` says why.
 
-    ``least`` is the quickest round: on a machine that others use, the median is theirs as much as the subject's.
+    ``least`` is the fastest round: on a shared machine, other processes affect the median.
     """
 
     network: str
@@ -114,7 +114,7 @@ class Worker:
         self.seconds = time.perf_counter() - begin
 
     def ask(self, command: object) -> Any:
-        """Send a command, return the answer. ``RuntimeError`` with the last line that the process said."""
+        """Send a command, return the reply. ``RuntimeError`` with the last line that the process printed."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
@@ -136,7 +136,7 @@ class Worker:
 
 
 def prepare(network: str, weights: str, folder: Path, given: argparse.Namespace) -> tuple[Preprocess, dict[str, str]]:
-    """Make the files that are not there; return the preprocessing, and what could not be made and why."""
+    """Make the missing files; return the preprocessing, and the reason for each file that could not be made."""
     folder.mkdir(parents=True, exist_ok=True)
     problems: dict[str, str] = {}
     if not (folder / "bundle").is_dir():
@@ -144,7 +144,7 @@ def prepare(network: str, weights: str, folder: Path, given: argparse.Namespace)
         make.bundle(network, weights, given.calibration, given.samples, folder / "bundle")
     preprocess = load(folder / "bundle", tuning="off").manifest.preprocess
     if preprocess.mode not in MODES:
-        raise SystemExit(f"{network}: the peers here scale as {', '.join(MODES)}, not {preprocess.mode}")
+        raise SystemExit(f"{network}: the peers support the scalings {', '.join(MODES)}, not {preprocess.mode}")
     chosen = open_images(given.calibration).sample(given.samples)
     pictures = [MODES[preprocess.mode](preprocess.image(each)) for each in chosen.files]
     kept: list[Any] = []
@@ -187,7 +187,7 @@ def measure(
     problems: dict[str, str],
     given: argparse.Namespace,
 ) -> list[Row]:
-    """Measure all subjects on one network, which wants its images scaled as ``mode``."""
+    """Measure all subjects on one network, whose images are scaled as ``mode``."""
     stored = folder / "images.npy"
     np.save(stored, images)
     rows = {each.name: Row(network, each.name) for each in SUBJECTS}
@@ -232,7 +232,7 @@ def measure(
 
 
 def take_turns(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each subject: two answers a turn, of which the first one warms the caches again."""
+    """Return the seconds of each subject, interleaved: of two results in a row, the first warms the caches."""
     times: dict[str, list[float]] = {name: [] for name in workers}
     for worker in workers.values():
         worker.ask(5)
@@ -245,7 +245,7 @@ def take_turns(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of what has to be copied to the device: of a bundle, the model that is picked here."""
+    """Return the bytes to be copied to the device; for a bundle, of the model that is picked here."""
     if path.is_dir():
         runtime = load(path, tuning="off")
         return (runtime.root / runtime.variant.model).stat().st_size
@@ -254,7 +254,7 @@ def size_of(path: Path) -> int:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Return the rows as a Markdown table; behind a median stands the quickest round."""
+    """Return the rows as a Markdown table; the fastest round is in parentheses after the median."""
     lines = [
         "| network | subject | 1 thread, ms | all threads, ms | start, ms | memory, MB | file, MB | agreement, % |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -279,7 +279,7 @@ def _digits(value: float | None, digits: int) -> str:
 
 
 def plot(rows: Sequence[Row], target: Path) -> None:
-    """Draw latency with one thread, a panel for each network."""
+    """Draw latency with one thread, one panel for each network."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -299,14 +299,14 @@ def plot(rows: Sequence[Row], target: Path) -> None:
 
 
 def main() -> None:
-    """Parse, make, measure, write."""
+    """Parse, make the files, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["mobilenet", "mobilenetv2"], help="NAME or NAME=none|FILE")
     parser.add_argument("--starts", type=int, default=3, help="fresh processes for the cold start of each")
     parser.add_argument("--calibration", type=Path, required=True)
     parser.add_argument("--eval", type=Path, required=True, dest="evaluation")
     parser.add_argument("--samples", type=int, default=128)
-    parser.add_argument("--images", type=int, default=200, help="images to compare classes on")
+    parser.add_argument("--images", type=int, default=200, help="images for the agreement")
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--work", type=Path, default=Path("exports/peers"))
     parser.add_argument("--out", type=Path, help="folder for peers.json, peers.md and peers.svg")

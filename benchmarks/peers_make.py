@@ -1,4 +1,4 @@
-"""The files of ``peers.py``: what a user of each tool would make of the same Keras model and the same images."""
+"""The files of ``peers.py``: a user of each tool would make these from the same Keras model and images."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Batches = Sequence[NDArray[np.float32]]
 
 
 def has(*modules: str) -> bool:
-    """Tell whether these can be imported."""
+    """Return whether these modules can be imported."""
     return all(importlib.util.find_spec(name) is not None for name in modules)
 
 
 def float_onnx(model: Any, target: Path) -> None:
-    """Convert with tf2onnx, as its documents say."""
+    """Convert with tf2onnx, as its documentation says."""
     import tensorflow as tf
     import tf2onnx
 
@@ -31,7 +31,7 @@ def float_onnx(model: Any, target: Path) -> None:
 
 
 def stock_int8(source: Path, batches: Batches, target: Path) -> None:
-    """Quantize with onnxruntime: quant_pre_process, then quantize_static, per channel, else with its defaults."""
+    """Quantize with onnxruntime: quant_pre_process, then quantize_static, per channel, otherwise its defaults."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -65,7 +65,7 @@ def nncf_int8(source: Path, batches: Batches, target: Path) -> None:
 
 
 def litert(model: Any, batches: Batches | None, target: Path) -> None:
-    """Convert with TensorFlow Lite's converter: float, or INT8 from input to output where there are images."""
+    """Convert with TensorFlow Lite's converter: float, or INT8 from input to output if there are images."""
     import tensorflow as tf
 
     folder = target.with_suffix(".saved")
@@ -80,7 +80,7 @@ def litert(model: Any, batches: Batches | None, target: Path) -> None:
 
 
 def bundle(network: str, weights: str, calibration: Path, samples: int, target: Path) -> None:
-    """Export with xxdeploy: INT8 with the recipe that ships, FP32 beside it."""
+    """Export with xxdeploy: INT8 with the recipe that ships, and FP32."""
     from xxdeploy.exporter import ExportOptions, export
     from xxdeploy.models.catalog import find
 
@@ -91,5 +91,5 @@ def bundle(network: str, weights: str, calibration: Path, samples: int, target: 
 
 
 def note(message: str) -> None:
-    """Say what is going on."""
+    """Print the progress."""
     print(message, file=sys.stderr, flush=True)

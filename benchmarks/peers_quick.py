@@ -1,9 +1,10 @@
-"""Many networks beside the quick peers: one thread, INT8 and bf16 only, one line a network.
+"""Compare xxdeploy with its fast peers on many networks: one thread, INT8 and bf16 only, one line a network.
 
     python benchmarks/peers_quick.py NETWORK[=none|FILE]... --calibration IMAGES [--rounds 12]
 
-Subjects, files and turns are those of ``peers.py``. A line has the best peer, our engines, and the ratio of our better
-one to the best peer: by medians, and by the quickest rounds, since on a shared machine the median is others' work, too.
+Subjects, files and rounds are those of ``peers.py``. A line has the best peer, xxdeploy in both engines, and the ratio
+of xxdeploy's better engine to the best peer: of medians, and of the fastest rounds, since on a shared machine other
+processes affect the median.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def line(network: str, times: dict[str, list[float]]) -> str:
 
 
 def main() -> None:
-    """Make what is missing, measure, print."""
+    """Make the missing files, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--calibration", type=Path, required=True)
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--work", type=Path, default=Path("exports/peers"))
     given = parser.parse_args()
-    print("| network | best peer | its ms | ours, onnxruntime | ours, OpenVINO | by medians | by the quickest |")
+    print("| network | best peer | peer, ms | xxdeploy, onnxruntime | xxdeploy, OpenVINO | medians | fastest rounds |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
     for asked in given.networks:
         network, _, weights = asked.partition("=")

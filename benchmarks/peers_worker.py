@@ -1,8 +1,8 @@
-"""One subject of ``peers.py`` in a process of its own: loads, answers, and waits for the next command.
+"""One subject of ``peers.py`` in a separate process: it loads, replies, and waits for the next command.
 
-Commands come as lines of JSON on stdin, answers go as lines of JSON to stdout. The subjects of one run take turns, and
-who is not asked sleeps. Each peer has the preprocessing that its user would write; an answer is the top-5 of one
-decoded uint8 image.
+Commands are lines of JSON on stdin, replies are lines of JSON on stdout. The subjects of a run are interleaved, and a
+subject sleeps until it gets a command. Each peer has the preprocessing that its user would write; a result is the top-5
+of one decoded uint8 image.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def onnxruntime(file: str, threads: int | None) -> Answer:
 
 
 def openvino(file: str, threads: int | None, *, hint: str = "f32") -> Answer:
-    """OpenVINO for latency; ``hint`` is the precision of what is float."""
+    """OpenVINO for latency; ``hint`` is the precision of float layers."""
     import openvino as ov
 
     core = ov.Core()
@@ -82,7 +82,7 @@ def openvino(file: str, threads: int | None, *, hint: str = "f32") -> Answer:
 
 
 def litert(file: str, threads: int | None) -> Answer:
-    """LiteRT with XNNPACK, as its interpreter has it."""
+    """LiteRT with XNNPACK, the default of its interpreter."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=file, num_threads=threads or len(os.sched_getaffinity(0)))
@@ -104,7 +104,7 @@ def litert(file: str, threads: int | None) -> Answer:
 
 
 def xxdeploy(file: str, threads: int | None, *, engine: str | None = None, tuned: bool = False) -> Answer:
-    """A bundle of ours: in an engine, or as it was tuned. Tuned for one thread is tuned on one core."""
+    """A bundle of xxdeploy: in an engine, or with the choice of `tune`. For one thread, `tune` gets one core."""
     from xxdeploy.runtime import load
 
     everywhere = os.sched_getaffinity(0)
@@ -127,7 +127,7 @@ def peak_memory() -> int:
 
 
 def main() -> None:
-    """Load what the first argument says, then serve."""
+    """Load the subject of the first argument, then serve."""
     global scaled
     asked = json.loads(sys.argv[1])
     scaled = MODES[asked["mode"]]

@@ -1,9 +1,9 @@
-"""Where the time of an ONNX file goes, and which of several files is faster.
+"""Show where the time of an ONNX file goes, and which of several files is faster.
 
-Latency first: the files take turns, run by run, one thread and one image, so what else the machine does hits all of
-them alike. The best of each round of runs counts; milliseconds and the ratio to the first file are medians over the
-rounds, with the 10th and 90th percentile of the ratio, and the best of all. Then ONNX Runtime's profiler: milliseconds
-by operator as it runs them after its own fusions (`--nodes` lists the slowest nodes).
+Latency comes first: the runs of all files are interleaved, one thread and one image, so other load affects all of
+them. The best run of each round counts. Milliseconds and the ratio to the first file are medians over the rounds, with
+the 10th and 90th percentile of the ratio, and the best of all. Then ONNX Runtime's profiler measures milliseconds by
+operator, after ONNX Runtime's own fusions (`--nodes` lists the slowest nodes).
 
     python benchmarks/profile_graph.py BEFORE.onnx AFTER.onnx [--rounds 30] [--nodes 10] [--no-profile]
 """
@@ -38,7 +38,7 @@ def session(path: Path, profile: str | None = None) -> ort.InferenceSession:
 
 
 def feed(runner: ort.InferenceSession) -> dict[str, NDArray[np.generic]]:
-    """Make up one image of the input's shape and type."""
+    """Return a random image of the input's shape and type."""
     source = runner.get_inputs()[0]
     shape = [size if isinstance(size, int) else 1 for size in source.shape]
     pixels = np.random.default_rng(0).integers(0, 256, shape)

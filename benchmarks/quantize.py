@@ -1,7 +1,7 @@
-"""INT8 beside its peers: the same float ONNX, the same images, one run.
+"""Compare INT8 by xxdeploy with INT8 by its peers: the same float ONNX file, the same images, one run.
 
-For each model and each tool: seconds to calibrate and quantize (images decoded beforehand), top-1, and the share of
-images whose class is the float model's. All results run in ONNX Runtime on this machine's CPU.
+For each model and tool the script prints the seconds to calibrate and quantize (images are decoded before), top-1, and
+the share of images with the float model's class. ONNX Runtime runs all results on this machine's CPU.
 
     python benchmarks/quantize.py --calibration IMAGES --eval LABELED_IMAGES [--models mobilenetv2 ...] [--tools ...]
 
@@ -74,7 +74,7 @@ def ours(
 def onnxruntime_static(
     method: str = "MinMax", images: int | None = None, **options: bool
 ) -> Callable[[Job], OnnxModel]:
-    """Quantize with ``onnxruntime.quantization.quantize_static``: its defaults, or what is given."""
+    """Quantize with ``onnxruntime.quantization.quantize_static``, with its defaults or the given options."""
 
     def run(job: Job) -> OnnxModel:
         from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
@@ -143,7 +143,7 @@ def load(name: str) -> tuple[OnnxModel, Preprocess]:
 
 
 def decode(root: Path, preprocess: Preprocess, count: int | None) -> tuple[NDArray[np.uint8], tuple[int, ...] | None]:
-    """Return ``count`` images (n, h, w, 3) uint8 of a folder, and their classes where it has them."""
+    """Return ``count`` images (n, h, w, 3) uint8 of a folder, and their classes if there are any."""
     chosen = open_images(root, labels=imagenet_labels(), require_labels=has_labels(root)).sample(count)
     return np.stack([preprocess.image(path) for path in chosen.files]), chosen.labels
 
@@ -173,7 +173,7 @@ def main() -> None:
         images, labels = decode(asked.eval, preprocess, None)
         data = Job(model, preprocess, images)
         reference = judge("float", model, data, labels)
-        print(f"\n{name}: {len(job.images)} calibration images, {len(images)} to judge by")
+        print(f"\n{name}: {len(job.images)} calibration images, {len(images)} evaluation images")
         print(f"{'tool':42}{'seconds':>9}{'top-1':>8}{'agree':>8}{'MB':>7}")
         print(f"{'float':42}{'':9}{top1(reference)}{100:8.2f}{model.size / 1e6:7.2f}", flush=True)
         for tool in asked.tools:

@@ -1,9 +1,9 @@
-"""Whether `xxdeploy tune` ends at the fastest setting: its choice beside every other one, in turns, on all cores.
+"""Check that `xxdeploy tune` finds the fastest setting: compare its choice with every other, interleaved, on all cores.
 
     python benchmarks/tune_best.py BUNDLE... [--budget 30] [--rounds 40]
 
-Each setting is opened once more after tuning; in every round each answers twice in a rotating order, and the second
-answer counts. Printed are the medians, and the choice's time as a share of the best single setting's.
+After tuning, the script opens each setting again. In every round each setting predicts twice, in a rotating order, and
+the second time counts. The output has the medians, and the choice's time divided by that of the best setting.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""Copy onnxruntime with its kernels for VNNI and AVX512 switched off, to run and time AVX2's at full speed.
+"""Copy onnxruntime and disable its kernels for VNNI and AVX512, to run and time the AVX2 kernels at full speed.
 
     python scripts/avx2_kernels.py FOLDER
     PYTHONPATH=FOLDER xxdeploy bench BUNDLE OTHER --engine onnxruntime --threads 1
 
-`qemu_avx2.py` emulates such a processor, a second an image; this runs the same kernels natively. onnxruntime (MLAS)
-picks them in one function, by what `cpuid` says: its tests of the bits for AVX-VNNI, AVX512F and AVX-VNNI-INT8 are
-changed in the copy so that they always fail. That they do is checked: 16-bit sums must saturate. x86-64, Linux.
-Exit status 1 if this onnxruntime is built otherwise. xxdeploy still finds a processor with VNNI: bundles are to be
-exported with `--cpu avx2`, or loaded with `load(BUNDLE, variant="int8-avx2")`. Only for measuring: nothing of it ships.
+`qemu_avx2.py` emulates an AVX2 processor, at about a second an image; this script runs the same kernels natively.
+onnxruntime (MLAS) selects kernels in one function by `cpuid`. In the copy, the tests of the bits for AVX-VNNI, AVX512F
+and AVX-VNNI-INT8 are changed so that they always fail. The script then checks that 16-bit sums saturate. x86-64 Linux.
+The exit status is 1 if this build of onnxruntime has other tests.
+
+xxdeploy still detects a processor with VNNI: export bundles with `--cpu avx2`, or load them with
+`load(BUNDLE, variant="int8-avx2")`. The copy is for measurements only, and is not part of a release.
 """
 
 from __future__ import annotations
@@ -59,11 +61,11 @@ def switch_off(data: bytearray) -> int:
 def main() -> int:
     """Make the copy and check it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the package `onnxruntime` is put; it must not be there")
+    parser.add_argument("folder", type=Path, help="folder for the copy of `onnxruntime`, which must not exist there")
     folder: Path = parser.parse_args().folder
     spec = find_spec("onnxruntime")
     if spec is None or spec.origin is None or (folder / "onnxruntime").exists():
-        print(f"onnxruntime is not installed, or {folder / 'onnxruntime'} is there already", file=sys.stderr)
+        print(f"onnxruntime is not installed, or {folder / 'onnxruntime'} already exists", file=sys.stderr)
         return 1
     gpu = shutil.ignore_patterns("libonnxruntime_providers_*")
     shutil.copytree(Path(spec.origin).parent, folder / "onnxruntime", ignore=gpu)
@@ -74,9 +76,9 @@ def main() -> int:
     found = {**os.environ, "PYTHONPATH": str(folder.resolve())}
     said = subprocess.run([sys.executable, "-c", PROBE], env=found, capture_output=True, text=True, check=False)
     if not changed or said.stdout.strip() != "True":
-        print(f"{changed} places changed, and sums do not saturate: {said.stdout}{said.stderr[-500:]}", file=sys.stderr)
+        print(f"{changed} tests changed, but sums do not saturate: {said.stdout}{said.stderr[-500:]}", file=sys.stderr)
         return 1
-    print(f"{changed} places changed; 16-bit sums saturate. PYTHONPATH={folder}")
+    print(f"{changed} tests changed; 16-bit sums saturate. PYTHONPATH={folder}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Every check of the project, in the order in which a mistake is cheapest to find. One exit status."""
+"""Run every check of the project, the fastest first, and return one exit status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKS = (
 
 
 def main() -> int:
-    """Run every check, also after one has failed, and return 1 if any did."""
+    """Run every check, also after one has failed; return 1 if any failed."""
     failed = []
     for module, *arguments in CHECKS:
         if module == "importlinter.cli":

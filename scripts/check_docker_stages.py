@@ -1,7 +1,7 @@
-"""Run the Dockerfile's install lines in fresh virtual environments, and look at what they give.
+"""Run the install lines of the Dockerfile in fresh virtual environments, and check the result.
 
-A Docker engine is not everywhere; pip is. For each stage: the environment is made, its ``RUN pip install`` is run, the
-stage's modules are imported in it, and it is weighed without pip. Status 1 if a stage does not work or is too large.
+This works without Docker. For each stage the script creates an environment, runs the stage's ``RUN pip install``,
+imports the stage's modules, and measures the size without pip. The exit status is 1 if a stage fails or is too large.
 
     python scripts/check_docker_stages.py [STAGE ...]
 """
@@ -24,7 +24,7 @@ MEGABYTE = 1_000_000
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage must offer: ``imports``, what it must not have (``without``), and its largest size in MB."""
+    """Requirements of a stage: modules to import, modules that must be absent (``without``), the largest size in MB."""
 
     imports: str
     without: tuple[str, ...] = ()
@@ -59,12 +59,12 @@ def install_lines(stage: str, dockerfile: str) -> list[list[str]]:
 
 
 def check(stage: str, folder: Path) -> float:
-    """Make the environment of ``stage`` in ``folder``; return its size in MB.
+    """Install ``stage`` into an environment in ``folder``; return its size in MB.
 
     Raises
     ------
     RuntimeError
-        It cannot be installed, does not import, holds what it must not, or is too large.
+        It cannot be installed, a module cannot be imported, a forbidden module is present, or it is too large.
     """
     asked = STAGES[stage]
     lines = install_lines(stage, (ROOT / "Dockerfile").read_text(encoding="utf-8"))
@@ -94,7 +94,7 @@ def _run(command: list[str], cwd: Path) -> None:
 
 
 def main(names: list[str]) -> int:
-    """Check the stages of these names, by default all."""
+    """Check the stages with these names, by default all."""
     failed = 0
     for stage in names or STAGES:
         start = time.monotonic()

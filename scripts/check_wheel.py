@@ -1,9 +1,9 @@
-"""Build the sdist, from it the wheel, install it with [edge] in a fresh environment, predict there, and weigh it.
+"""Build the sdist and from it the wheel, install ``[edge]`` in a fresh environment, predict, and measure the size.
 
-    python scripts/check_wheel.py [BUNDLE PICTURE]
+    python scripts/check_wheel.py [BUNDLE IMAGE]
 
-Without a bundle, the smallest one of the tests is made. pip fetches what is installed.
-Status 1 if a step fails, or if [edge] without onnxruntime and pip takes more than 120 MB.
+Without a bundle, the script makes the smallest one of the tests. pip downloads the dependencies. The exit status is 1
+if a step fails, or if ``[edge]`` without onnxruntime and pip takes more than 120 MB.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _NOT_OURS = ("onnxruntime", "pip", "setuptools")
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
-    """Run a command; its output goes to the caller, its errors to stderr."""
+    """Run a command and return its output; its errors go to stderr."""
     return subprocess.run(
         [str(word) for word in command], cwd=cwd, check=True, stdout=subprocess.PIPE, text=True
     ).stdout
 
 
 def build(folder: Path) -> Path:
-    """Return the wheel that was made from the sdist, which was made from the checkout."""
+    """Build the sdist from the checkout and the wheel from the sdist; return the wheel."""
     environment = folder / "build-env"
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
@@ -41,7 +41,7 @@ def build(folder: Path) -> Path:
 
 
 def weigh(site: Path) -> dict[str, float]:
-    """Return megabytes by top-level package; libraries beside a package (``numpy.libs``) are counted to it."""
+    """Return the size of each top-level package in megabytes; ``numpy.libs`` and the like count for their package."""
     sizes: dict[str, float] = {}
     for path in site.rglob("*"):
         if path.is_file():
@@ -51,7 +51,7 @@ def weigh(site: Path) -> dict[str, float]:
 
 
 def small_example(folder: Path) -> tuple[Path, Path]:
-    """Return a bundle of a kilobyte and a picture."""
+    """Return a bundle of a kilobyte, and an image."""
     from PIL import Image
 
     sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
@@ -62,7 +62,7 @@ def small_example(folder: Path) -> tuple[Path, Path]:
 
 
 def main(*example: str) -> int:
-    """Build, install, predict, weigh."""
+    """Build, install, predict, measure."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle, picture = map(Path, example) if example else small_example(folder)
@@ -81,7 +81,7 @@ def main(*example: str) -> int:
         ours = sum(size for package, size in sizes.items() if package not in _NOT_OURS)
         for package, size in sorted(sizes.items(), key=lambda item: -item[1])[:8]:
             print(f"  {package} {size:.1f} MB")
-        print(f"[edge] besides onnxruntime: {ours:.1f} MB (at most {MEGABYTES})")
+        print(f"[edge] without onnxruntime: {ours:.1f} MB (at most {MEGABYTES})")
         return int(ours > MEGABYTES)
 
 

@@ -1,11 +1,11 @@
-"""Feed malformed files to everything that reads files, and look at what comes back: an answer, or an error of ours.
+"""Pass malformed files to every reader; each must return a result or raise an ``XXDeployError``.
 
     python scripts/fuzz.py --inputs 10000 [--seed 0] [--target manifest] [--keep FOLDER]
 
-Each target runs in a process of its own, which is killed and started again behind an input that crashes it or takes
-more than 20 s (on a busy machine; what is judged is the input's own processor time, 2 s). Its peak memory is read at
-the end.
-Status 1 if any input did something else than it should; with --keep those inputs are written to a folder.
+Each target runs in a separate process. If an input crashes the process or takes more than 20 s (of which 2 s of
+processor time are allowed; the rest is for busy machines), the process is killed, and a new one continues after that
+input. The peak memory is read at the end. The exit status is 1 if any input violates a rule; with --keep these inputs
+are written to a folder.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BOMBS = (
 
 
 class Targets:
-    """Spoils good files. Each method takes an index and gives one malformed input to its reader."""
+    """Mutates valid files. Each method takes an index and passes one malformed input to its reader."""
 
     def __init__(self, folder: Path, seed: int, *, bundle: bool = True) -> None:
         self.seed, self.clock = seed, 0.0
@@ -57,12 +57,12 @@ class Targets:
         return random.Random(f"{self.seed}-{target}-{index}")
 
     def keep(self, data: bytes) -> bytes:
-        """Write an input down, so that it is there when reading it kills the process."""
+        """Write an input to a file, so that it survives if reading it kills the process."""
         self.file.write_bytes(data)
         return data
 
     def manifest_input(self, index: int) -> None:
-        """Spoil the manifest."""
+        """Mutate the manifest."""
         chance, readers = self.chance("manifest", index), self.readers
         if chance.random() < 0.7:
             data = spoil_json(copy.deepcopy(readers.manifest), chance)
@@ -71,7 +71,7 @@ class Targets:
         readers.read_manifest(self.keep(data))
 
     def bundle_input(self, index: int) -> None:
-        """Spoil one file of the bundle, now and then the manifest."""
+        """Mutate one file of the bundle, sometimes the manifest."""
         chance, parts = self.chance("bundle", index), self.readers.parts
         name = chance.choice(sorted(parts))
         if name == "manifest.json":
@@ -81,12 +81,12 @@ class Targets:
         self.readers.read_bundle(name, self.keep(data))
 
     def model_input(self, index: int) -> None:
-        """Spoil the ONNX file."""
+        """Mutate the ONNX file."""
         parts = self.readers.parts
         self.readers.read_model(self.keep(spoil(parts["model.onnx"], self.chance("model", index), parts["labels.txt"])))
 
     def signature_input(self, index: int) -> None:
-        """Spoil the signature or the key."""
+        """Mutate the signature or the key."""
         chance = self.chance("signature", index)
         signature, public = self.readers.signed()
         if chance.random() < 0.5:
@@ -97,13 +97,13 @@ class Targets:
         self.readers.read_signature(signature, public)
 
     def picture_input(self, index: int) -> None:
-        """Spoil a picture."""
+        """Mutate an image."""
         chance = self.chance("picture", index)
         self.keep(spoil(chance.choice(self._pictures), chance, chance.choice(self._pictures)))
         self.readers.read_picture(self.file)
 
     def bomb_input(self, index: int) -> None:
-        """Give a picture that is far larger than its file."""
+        """Pass an image that is far larger than its file."""
         # Made by another process: making one takes more memory than reading it.
         width, height, depth, color = BOMBS[index % len(BOMBS)]
         code = (
@@ -115,34 +115,34 @@ class Targets:
         self.readers.read_picture(self.file)
 
     def array_input(self, index: int) -> None:
-        """Spoil golden pairs."""
+        """Mutate golden pairs."""
         data = spoil(self.readers.parts["golden/inputs.npy"], self.chance("array", index))
         self.readers.read_array(self.keep(data))
 
     def labels_input(self, index: int) -> None:
-        """Spoil the labels."""
+        """Mutate the labels."""
         self.keep(spoil(self.readers.parts["labels.txt"], self.chance("labels", index)))
         self.readers.read_labels(self.file)
 
     def calibration_input(self, index: int) -> None:
-        """Spoil a calibration record."""
+        """Mutate a calibration record."""
         chance = self.chance("calibration", index)
         self.readers.read_calibration(self.keep(spoil_json(self.readers.calibration(), chance)))
 
     def recipe_input(self, index: int) -> None:
-        """Spoil recipes, scalings and calibration caches."""
+        """Mutate recipes, scalings and calibration caches."""
         chance = self.chance("recipe", index)
         self.keep(spoil(chance.choice(RECIPES), chance, chance.choice(RECIPES)))
         self.readers.read_recipe(self.file)
 
     def engine_input(self, index: int) -> None:
-        """Spoil the record of an engine."""
+        """Mutate the record of an engine."""
         data = spoil_json(copy.deepcopy(ENGINE), self.chance("engine", index))
         self.readers.read_engine(self.keep(data))
 
 
 def child(folder: Path, target: str, seed: int, start: int, end: int) -> None:
-    """Run inputs ``start`` to ``end``; a line of JSON on stdout before and after each."""
+    """Run inputs ``start`` to ``end``; print a line of JSON before and after each."""
     targets = Targets(folder, seed, bundle=target not in ("picture", "bomb"))
     run: Callable[[int], None] = getattr(targets, f"{target}_input")
     with contextlib.suppress(Exception):
@@ -164,7 +164,7 @@ def child(folder: Path, target: str, seed: int, start: int, end: int) -> None:
 
 
 def drive(folder: Path, target: str, seed: int, count: int, keep: Path | None) -> dict[str, Any]:
-    """Run a target to its end over as many processes as it takes; return what came of it."""
+    """Run a target to its end in as many processes as needed; return the outcomes."""
     outcomes: Counter[str] = Counter()
     faults: list[str] = []
     slowest, memory, start = 0.0, 0, 0
@@ -204,7 +204,7 @@ def drive(folder: Path, target: str, seed: int, count: int, keep: Path | None) -
 
 
 class _Watch:
-    """Kills a process from which nothing was heard for ``HANG`` seconds."""
+    """Kills a process that has printed nothing for ``HANG`` seconds."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         import threading

@@ -1,15 +1,16 @@
-"""Fuzz what reads files with atheris (libFuzzer): inputs that reach new code are kept and spoiled further.
+"""Fuzz the readers of files with atheris (libFuzzer): inputs that reach new code are kept and mutated further.
 
     pip install 'xxdeploy[fuzz]'        x86-64 Linux
     python scripts/fuzz_atheris.py [--seconds 60] [--runs 1000000] [--target manifest] [--seed 1] [--keep FOLDER]
 
-Each target runs in a process of its own for ``--seconds`` or ``--runs`` inputs, whichever is first. Bytes are changed
-by libFuzzer, JSON also by its structure (fuzz_inputs.py). An input is a fault if reading it raises anything but an
-``XXDeployError`` with a hint, takes more than 2 s of processor time or 20 s in all, or kills the process; or if the
-process, atheris and all, takes more than 300 MB. Status 1 if there is one; with --keep faults are written to a folder.
+Each target runs in a separate process for ``--seconds`` or ``--runs`` inputs, whichever ends first. libFuzzer mutates
+bytes; ``fuzz_inputs.py`` mutates JSON by its structure, too. An input is a fault if reading it raises anything except
+an ``XXDeployError`` with a hint, takes more than 2 s of processor time or 20 s in all, or kills the process. It is
+also a fault if the process, including atheris, takes more than 300 MB. The exit status is 1 if there is a fault; with
+--keep faults are written to a folder.
 
-Coverage is of Python: of xxdeploy, and of what of Pillow and numpy is Python. C code (json, decoders, ONNX Runtime) is
-run, not watched.
+Coverage is that of Python code: xxdeploy, and the Python parts of Pillow and numpy. C code (json, decoders, ONNX
+Runtime) runs without coverage.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ _LARGEST = 1 << 14
 
 
 def target(name: str, folder: Path) -> tuple[Callable[[bytes], None], list[bytes]]:
-    """Return what reads one input, and inputs to begin with."""
+    """Return the reader of a target, and its first inputs."""
     from fuzz_inputs import pictures
     from fuzz_readers import ENGINE, RECIPES, Readers
 
@@ -96,7 +97,7 @@ def target(name: str, folder: Path) -> tuple[Callable[[bytes], None], list[bytes
 
 
 def mutate(data: bytes, largest: int, seed: int) -> bytes:
-    """Change JSON by its structure every other time, anything else as libFuzzer does it."""
+    """Mutate JSON by its structure every other time, and everything else by libFuzzer."""
     import atheris
     from fuzz_inputs import spoil_json
 
@@ -148,7 +149,7 @@ def child(name: str, folder: Path, options: list[str]) -> None:
 
 
 def drive(name: str, seconds: int, runs: int, seed: int, keep: Path | None) -> dict[str, Any]:
-    """Fuzz one target in a process of its own; return the figures that libFuzzer prints at its end."""
+    """Fuzz one target in a separate process; return the figures that libFuzzer prints at its end."""
     with tempfile.TemporaryDirectory() as work:
         faults = keep or Path(work)
         faults.mkdir(parents=True, exist_ok=True)
@@ -194,7 +195,7 @@ def main() -> int:
     options = parser.parse_args()
     if importlib.util.find_spec("atheris") is None:
         raise SystemExit("atheris is not installed: pip install 'xxdeploy[fuzz]' (x86-64 Linux)")
-    print("| target | inputs | inputs that reached new code | edges: good files, at the end | peak memory, MB |")
+    print("| target | inputs | inputs that reached new code | edges: valid files, at the end | peak memory, MB |")
     print("| --- | --- | --- | --- | --- |")
     faults, total = [], 0
     for name in TARGETS if options.target is None else (options.target,):

@@ -1,6 +1,7 @@
-"""Malformed inputs for scripts/fuzz.py: good ones of each kind, and ways to spoil them, all from a seed.
+"""Malformed inputs for ``fuzz.py``: valid inputs of each kind, and seeded mutations of them.
 
-Bytes are spoiled as AFL does it (bits, interesting numbers, blocks moved, cut and doubled); JSON also by its structure.
+Bytes are mutated as by AFL (bits, interesting numbers, blocks that are moved, cut and doubled); JSON also by its
+structure.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _holds(holder: Any, key: Any) -> bool:
 
 
 def pictures() -> tuple[bytes, ...]:
-    """Small pictures of every format and many modes, as seeds."""
+    """Return small images of every format and many modes, as seeds."""
     pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 4), np.uint8)
     color, alpha = Image.fromarray(pixels[..., :3]), Image.fromarray(pixels)
     exif = Image.Exif()
@@ -130,7 +131,7 @@ def pictures() -> tuple[bytes, ...]:
 
 
 def png_bomb(width: int, height: int, *, depth: int = 8, color: int = 2) -> bytes:
-    """Return a PNG of some kilobytes that really holds ``width`` x ``height`` black pixels, up to 100 million."""
+    """Return a PNG of a few kilobytes that contains ``width`` x ``height`` black pixels, up to 100 million."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,4 +1,4 @@
-"""What malformed files are given to by scripts/fuzz.py and scripts/fuzz_atheris.py, and good files to begin with."""
+"""The readers that ``fuzz.py`` and ``fuzz_atheris.py`` test, and valid files as first inputs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ENGINE: dict[str, Any] = {
 
 
 class Readers:
-    """Each method reads one kind of file; what it raises must be an ``XXDeployError``."""
+    """Each method reads one kind of file, and may raise an ``XXDeployError`` only."""
 
     def __init__(self, folder: Path, *, bundle: bool = True) -> None:
         self.folder, self.file = folder, folder / "input"
@@ -49,11 +49,11 @@ class Readers:
         self.manifest = json.loads(self.parts["manifest.json"])
 
     def read_manifest(self, data: bytes) -> None:
-        """Read a manifest, and write what was read."""
+        """Read a manifest, and write it again."""
         Manifest.from_json(data).to_json()
 
     def read_bundle(self, name: str, data: bytes) -> None:
-        """Load a bundle in which one file is another, with its hash made right, and run it."""
+        """Load and run a bundle in which one file is replaced and its hash corrected."""
         from xxdeploy.bundle.folder import check_bundle
         from xxdeploy.runtime import load
 
@@ -82,7 +82,7 @@ class Readers:
         OrtSession(data, threads=1).run(np.zeros((1, 8, 8, 3), np.float32))
 
     def signed(self) -> tuple[bytes, bytes]:
-        """Return a good signature of the manifest and the key to it."""
+        """Return a valid signature of the manifest, and its key."""
         if self._signed is None:
             from xxdeploy.bundle.sign import generate_key, sign
 
@@ -93,7 +93,7 @@ class Readers:
         return self._signed
 
     def read_signature(self, signature: bytes, public: bytes) -> None:
-        """Check a signature; one that is not the good one, or another key, must not do."""
+        """Check a signature; a signature or key other than the valid one must be refused."""
         from xxdeploy.runtime.bundle.signature import trust
 
         right, key = self.signed()
@@ -118,7 +118,7 @@ class Readers:
         array_from_npy(data, "a")
 
     def read_labels(self, file: Path) -> None:
-        """Read labels, a user's and a bundle's."""
+        """Read labels of a user and of a bundle."""
         from xxdeploy.datasets.labels import load_labels
         from xxdeploy.runtime.bundle.contents import labels_from_text
 
@@ -127,7 +127,7 @@ class Readers:
         labels_from_text(file.read_bytes(), 10)
 
     def calibration(self) -> dict[str, Any]:
-        """Return a good calibration record."""
+        """Return a valid calibration record."""
         from xxdeploy.results import Ranges
 
         ranges = Ranges("minmax", "a" * 64, "b" * 64, 3, {"x": (0.0, 1.5), "y": (-2.0, 2.0)})
@@ -135,7 +135,7 @@ class Readers:
         return record
 
     def read_calibration(self, data: bytes) -> None:
-        """Read a calibration record; also as the record of what layers lose, and as a checkpoint of histograms."""
+        """Read a file as a calibration record, as a sensitivity record and as a checkpoint of histograms."""
         from xxdeploy.quantize.calibration.histograms import Histograms
         from xxdeploy.results import Ranges, noise_from_json
 

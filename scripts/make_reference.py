@@ -1,8 +1,8 @@
-"""Writes docs/reference from the code: the commands with their options, and the public functions and values.
+"""Write ``docs/reference`` from the code: the commands with their options, and the public functions and values.
 
     python scripts/make_reference.py [--check]
 
-Everything comes from signatures and docstrings, so that a page cannot say what the code does not; a test compares.
+All text comes from signatures and docstrings. A test compares the pages with the code.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ PAGES = {"cli.md": cli_page, "api.md": api_page}
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or with --check compare them."""
+    """Write the pages, or compare them with --check."""
     folder = ROOT / "docs" / "reference"
     changed = [name for name, page in PAGES.items() if not _is(folder / name, page())]
     if "--check" not in arguments:

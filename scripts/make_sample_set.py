@@ -1,10 +1,10 @@
 """Write the sample images that ship in ``calibration/sample``, from Fashion-MNIST.
 
-Run in a checkout, with Debian's package ``dataset-fashion-mnist`` (or the same four files elsewhere)::
+Run it in a checkout, with Debian's package ``dataset-fashion-mnist`` (or the same four files elsewhere)::
 
     python scripts/make_sample_set.py [--source FOLDER] [--out FOLDER]
 
-The same source gives the same bytes: images are taken in the order of the data set, class by class.
+Images are taken in the order of the data set, class by class, so the same source yields the same bytes.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Digests of every model file that xxdeploy makes: run it before and after a change that must not alter a model.
+"""Write the digests of every model file that xxdeploy makes, before and after a change that must not alter a model.
 
     python scripts/model_digests.py before.json
     python scripts/model_digests.py after.json --against before.json
 
-Each of the 40 networks is exported in INT8 with random weights (``--weights none``, seed 0) and four made-up
-calibration images; the record holds the SHA-256 of the tuned FP32 model and of every INT8 file. The sample bundles are
-exported in FP32, FP16 and INT8, with their real calibration images; the record holds the SHA-256 of every file but the
-report, which shows times. Exports go through the command line, so the script also compares two versions of xxdeploy
-whose modules differ: set ``PYTHONPATH`` to the other checkout. Models in ONNX Runtime's own format are not compared:
+The script exports each of the 40 networks in INT8 with random weights (``--weights none``, seed 0) and four synthetic
+calibration images, and records the SHA-256 of the optimized FP32 model and of every INT8 file. It exports the sample
+bundles in FP32, FP16 and INT8 with their real calibration images, and records the SHA-256 of every file except the
+report, which shows times. Exports use the command line, so the script can also compare two versions of xxdeploy with
+different modules: set ``PYTHONPATH`` to the other checkout. Models in ONNX Runtime's own format are not compared, since
 onnxruntime does not write the same bytes twice.
 
-About 12 minutes on two cores for everything; ``--only NAME`` (repeatable) makes a part.
+Everything takes about 12 minutes on two cores; ``--only NAME`` (repeatable) exports a part.
 """
 
 from __future__ import annotations

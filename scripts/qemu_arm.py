@@ -1,12 +1,12 @@
-"""Run a bundle on an emulated ARM processor, with the very wheels that an ARM device would install.
+"""Run a bundle on an emulated ARM processor, with the wheels that an ARM device would install.
 
     python scripts/qemu_arm.py prepare FOLDER
     python scripts/qemu_arm.py run FOLDER SOURCE IMAGES [--images 60] [--variant NAME] [--float MODEL.onnx]
 
-`prepare` fills FOLDER (about 250 MB) with Debian's arm64 Python, unpacked and not installed, and the aarch64 wheels of
-numpy, pillow and onnxruntime; it needs Debian 12 or a relative of it (apt-get, dpkg) and a package index. `run` starts
-that Python under qemu-aarch64 with `xxdeploy.runtime`, prints the class of each image, and compares with this machine.
-SOURCE is a bundle, or an .onnx file with the `tf` preprocessing. About half a second an image.
+`prepare` unpacks (without installing) Debian's arm64 Python and the aarch64 wheels of numpy, pillow and onnxruntime
+into FOLDER, about 250 MB. It needs Debian 12 or a derivative (apt-get, dpkg) and a package index. `run` starts this
+Python under qemu-aarch64 with `xxdeploy.runtime`, prints the class of each image, and compares the outputs with this
+machine. SOURCE is a bundle, or an .onnx file with the `tf` preprocessing. An image takes about half a second.
 
 onnxruntime 1.24.1 works under Debian 12's qemu 7.2; 1.31 and 1.32 crash at import there.
 """
@@ -32,7 +32,7 @@ PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17
 
 
 def prepare(folder: Path) -> None:
-    """Fetch and unpack the ARM Python and its wheels; the machine's own packages are not touched."""
+    """Download and unpack the ARM Python and its wheels, without touching the machine's own packages."""
     for program in ("apt-get", "dpkg"):
         if shutil.which(program) is None:
             raise SystemExit(f"error: {program} is absent\n hint: prepare the folder on Debian 12 and copy it here")
@@ -53,7 +53,7 @@ def prepare(folder: Path) -> None:
 
 
 def arm_python(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """Return the words that start the ARM Python, and the environment that it needs."""
+    """Return the command that starts the ARM Python, and its environment."""
     root = folder.resolve() / "root"
     python = root / "usr" / "bin" / f"python{PYTHON}"
     if not python.is_file():
@@ -69,7 +69,9 @@ def run(asked: argparse.Namespace) -> None:
     arm = execute(words, asked.source, images, variant=asked.variant, environment=environment)
     print(f"{arm.variant} on qemu-aarch64 ({arm.features})")
     print("classes:", *arm.classes)
-    compare("arm against native", arm, run_here(asked.source, images, arm.variant if asked.source.is_dir() else None))
+    compare(
+        "arm compared with native", arm, run_here(asked.source, images, arm.variant if asked.source.is_dir() else None)
+    )
     if asked.float is not None:
         compare("float against arm", run_here(asked.float, images, None), arm)
 
@@ -81,16 +83,16 @@ def _call(command: Sequence[str], folder: Path) -> None:
 
 
 def main() -> None:
-    """Parse and do."""
+    """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    first = commands.add_parser("prepare", help="fetch the ARM Python and its wheels")
+    first = commands.add_parser("prepare", help="download the ARM Python and its wheels")
     second = commands.add_parser("run", help="run a bundle or model on ARM")
     for command in (first, second):
-        command.add_argument("folder", type=Path, help="where the ARM Python is, or will be")
+        command.add_argument("folder", type=Path, help="folder of the ARM Python")
     second.add_argument("source", type=Path, help="bundle folder or .onnx file")
     second.add_argument("images_folder", type=Path, metavar="IMAGES", help="folder of images")
-    second.add_argument("--images", type=int, default=60, help="how many (default 60)")
+    second.add_argument("--images", type=int, default=60, help="number of images (default 60)")
     second.add_argument("--variant", help="variant of the bundle (default: the one that ARM picks)")
     second.add_argument("--float", type=Path, help="float .onnx file or bundle to compare with")
     asked = parser.parse_args()

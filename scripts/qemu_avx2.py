@@ -1,16 +1,16 @@
-"""Execute INT8 on an emulated x86 processor without VNNI, and compare with this machine and with the emulated graph.
+"""Run INT8 on an emulated x86 processor without VNNI, and compare it with this machine and with the emulating graph.
 
     python scripts/qemu_avx2.py SOURCE IMAGES [--images 60] [--variant NAME] [--float MODEL.onnx]
 
 SOURCE is a bundle or an .onnx file with the `tf` preprocessing, IMAGES a folder of images. qemu-user translates this
-very Python, one to two seconds an image. Three runs over the same images:
+Python, at one to two seconds an image. The script runs the same images three times:
 
-- haswell: under qemu-x86_64, with AVX2 and no VNNI: what such a processor computes;
-- native: this processor (16-bit sums saturate only if it has no VNNI itself);
-- emulated: what `xxdeploy.quantize.x86.saturation.emulate_avx2` says that haswell computes.
+- haswell: under qemu-x86_64, with AVX2 and without VNNI: the results of such a processor;
+- native: on this processor (16-bit sums saturate only if it has no VNNI);
+- emulated: by the graph of `xxdeploy.quantize.x86.saturation.emulate_avx2`, which predicts haswell's results.
 
-A bundle's variant is the one that the emulated processor picks; native and emulated use the same. Exit status 1 if the
-emulated graph gives another class for any image than the execution does.
+All three use the variant that the emulated processor picks. The exit status is 1 if the emulating graph and haswell
+return different classes for any image.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="bundle folder or .onnx file")
     parser.add_argument("folder", type=Path, help="folder of images")
-    parser.add_argument("--images", type=int, default=60, help="how many (default 60)")
+    parser.add_argument("--images", type=int, default=60, help="number of images (default 60)")
     parser.add_argument("--variant", help="variant of the bundle (default: the one that the emulated processor picks)")
-    parser.add_argument("--float", type=Path, help="float .onnx file or bundle to compare all of them with")
+    parser.add_argument("--float", type=Path, help="float .onnx file or bundle to compare with")
     parser.add_argument("--cpu", default=HASWELL, help=f"qemu's name of the processor (default {HASWELL})")
     asked = parser.parse_args()
     qemu = require("qemu-x86_64")
@@ -54,7 +54,7 @@ def main() -> int:
     model = read_model(asked.source, haswell.variant)
     risky = risky_layers(model)
     print(f"{haswell.variant} on {asked.cpu} ({haswell.features})")
-    print(f"{sum(risky.values())} pairs of weights in {sum(map(bool, risky.values()))} layers can overflow 16 bits")
+    print(f"{sum(risky.values())} saturating pairs in {sum(map(bool, risky.values()))} layers")
     native = run_here(asked.source, images, variant)
     emulated = run_here(asked.source, images, variant, emulate_avx2(model).to_bytes())
     same = compare("emulated against haswell", emulated, haswell)

@@ -1,9 +1,10 @@
-"""Run a bundle or a model on images, in this process or in a Python of an emulated processor; for the qemu scripts.
+"""Run a bundle or a model on images, in this process or in a Python on an emulated processor, for the qemu scripts.
 
     python scripts/qemu_run.py SOURCE OUT.npz IMAGE... [--variant NAME]
 
-needs only what a device has (numpy, pillow, onnxruntime), so it starts under qemu-user, too. SOURCE is a bundle, or an
-.onnx file with the `tf` preprocessing. OUT.npz takes `outputs` (n, classes) and the facts that are printed.
+The script needs only the packages of a device (numpy, pillow, onnxruntime), so it also starts under qemu-user. SOURCE
+is a bundle, or an .onnx file with the `tf` preprocessing. OUT.npz receives `outputs` (n, classes) and the printed
+facts.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 
 @dataclass(frozen=True, slots=True)
 class Executed:
-    """What a processor made of the images: ``outputs`` (n, classes), which model file, and what the processor has."""
+    """Results of a processor: ``outputs`` (n, classes), the model file, and the processor's features."""
 
     outputs: NDArray[np.float32]
     variant: str
@@ -55,7 +56,7 @@ def find_images(folder: Path, count: int) -> list[Path]:
 
 
 def require(program: str) -> str:
-    """Return the path of an emulator, or end with a message that says how to get it."""
+    """Return the path of an emulator, or exit with a message that says how to install it."""
     found = shutil.which(program)
     if found is None:
         raise SystemExit(f"error: {program} is not installed\n hint: on Debian: apt-get install qemu-user")
@@ -70,7 +71,7 @@ def execute(
     variant: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Executed:
-    """Run ``source`` in another Python, started by the words ``python``."""
+    """Run ``source`` in another Python, which the command ``python`` starts."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.npz"
         command = [*python, __file__, str(source), str(out), *map(str, images)]
@@ -88,7 +89,7 @@ def execute(
 
 
 def compare(name: str, one: Executed, other: Executed) -> float:
-    """Print how two runs over the same images differ, and return the share of images of the same class."""
+    """Print the differences of two runs over the same images; return the share of images with the same class."""
     same = float((one.classes == other.classes).mean())
     difference = np.abs(one.outputs - other.outputs)
     equal = float((difference == 0).mean())
@@ -100,7 +101,7 @@ def compare(name: str, one: Executed, other: Executed) -> float:
 
 
 def run_here(source: Path, images: Sequence[Path], variant: str | None, instead: bytes | None = None) -> Executed:
-    """Run ``source`` in this process, or the model ``instead`` in its place."""
+    """Run ``source``, or the model ``instead``, in this process."""
     if source.is_dir():
         runtime = load(source, variant=variant, session=None if instead is None else OrtSession(instead))
         run = runtime.probabilities if runtime.manifest.task == "classification" else runtime.features
@@ -117,7 +118,7 @@ def run_here(source: Path, images: Sequence[Path], variant: str | None, instead:
 
 
 def main() -> None:
-    """Run and write what came out."""
+    """Run, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="bundle folder or .onnx file")
     parser.add_argument("out", type=Path, help=".npz to write")
@@ -126,7 +127,7 @@ def main() -> None:
     asked = parser.parse_args()
     found = run_here(asked.source, asked.images, asked.variant)
     np.savez(asked.out, outputs=found.outputs, variant=found.variant, features=found.features)
-    print(f"{found.variant} on a processor with {found.features or 'nothing known'}: {len(found.outputs)} images")
+    print(f"{found.variant} on a processor with {found.features or 'unknown features'}: {len(found.outputs)} images")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Load a bundle once and predict from several threads for minutes: memory, answers, and times beside what they must be.
+"""Load a bundle once and predict from several threads for minutes; check memory, results and latency.
 
     python scripts/soak.py BUNDLE --minutes 5 --threads 8
 
-The machine's own capacity is what the same threads get from a bare ONNX Runtime session, with nothing of xxdeploy
-around it, measured in turns with it. Where there are more threads than cores, most of a call is waiting for a core.
-What is asked: resident memory at the end is less than 2 % above that after the first quarter (until then the arenas of
-the engine and of the threads grow to what they need; a leak goes on, so the second half is also told by itself); every
-answer is the first one's, bit for bit; p99 is at most 3 times the capacity's p50, or, where the bare session has such a
-tail itself, 1.5 times its p99, and then that is said. Status 1 if one of them does not hold.
+The same threads also run a bare ONNX Runtime session without xxdeploy, interleaved, which measures the capacity of the
+machine: with more threads than cores, a call mostly waits for a core. The exit status is 1 unless
+
+- resident memory at the end is less than 2 % above that after the first quarter. Until then the arenas of the engine
+  and of the threads grow to their final size; a leak would continue, so the growth of the second half is printed, too.
+- every result is equal to the first result for the image in every bit.
+- p99 is at most 3 times the p50 of the bare session. If the bare session's own p99 is higher than that, the script says
+  so and requires 1.5 times that p99.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ Call = Callable[[int], NDArray[np.float32]]
 
 
 class Worker(threading.Thread):
-    """Predicts until told to stop; counts times (in steps of 0.01 ms) in an array that is there already."""
+    """Predicts until told to stop; counts times (in steps of 0.01 ms) in an array that is already allocated."""
 
     def __init__(
         self, call: Call, right: Sequence[NDArray[np.float32]], stop: threading.Event, times: NDArray[np.int64]
@@ -64,9 +66,9 @@ class Worker(threading.Thread):
 
 
 class Side:
-    """One of the two that are measured in turns: its first answers, and all its times so far.
+    """One of the two interleaved sides: its first results, and all its times so far.
 
-    The counters are made once: made anew in each turn, they would be as large as the growth that is looked for.
+    The counters are allocated once: new ones in each round would be as large as the growth to be measured.
     """
 
     def __init__(self, call: Call, threads: int) -> None:
@@ -75,7 +77,7 @@ class Side:
         self._times = np.zeros((threads, _STEPS), np.int64)
 
     def burst(self, seconds: float) -> None:
-        """Let every thread predict for so long."""
+        """Let every thread predict for ``seconds``."""
         stop = threading.Event()
         workers = [Worker(self.call, self.right, stop, times) for times in self._times]
         for worker in workers:
@@ -88,17 +90,17 @@ class Side:
 
     @property
     def calls(self) -> int:
-        """How many calls there were."""
+        """Return the number of calls."""
         return int(self._times.sum())
 
     def percentile(self, share: float) -> float:
-        """Return milliseconds."""
+        """Return the time in milliseconds below which this ``share`` of the calls stays."""
         times = self._times.sum(0)
         return float(np.searchsorted(np.cumsum(times), share * times.sum())) / 100
 
 
 def calls(runtime: Runtime) -> tuple[Call, Call]:
-    """Return how image number n is predicted: through the runtime, and by the bare session."""
+    """Return two functions that predict image number n: by the runtime, and by the bare session."""
     p = runtime.manifest.preprocess
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (p.height, p.width, p.channels), np.uint8) for _ in range(_IMAGES)]
@@ -127,14 +129,16 @@ def main() -> int:
     growth, wrong = end / quarter - 1, ours.wrong + bare.wrong
     p50, p99, own50, own99 = (side.percentile(share) for side in (ours, bare) for share in (0.5, 0.99))
     print(f"{ours.calls:,} predictions from {options.threads} threads in {options.minutes:g} minutes")
-    print(f"memory after the first turn, a quarter, a half, at the end: {_megabytes(start, quarter, half, end)} MB")
+    print(f"memory after the first round, a quarter, a half, at the end: {_megabytes(start, quarter, half, end)} MB")
     print(f"growth after the quarter {growth:+.2%} (below {GROWTH:.0%}), in the second half {end / half - 1:+.2%}")
-    print(f"answers that differ from the first: {wrong} of {ours.calls + bare.calls:,}")
-    print(f"p50 {p50:.2f} ms, p99 {p99:.2f} ms; the bare session in turns: p50 {own50:.2f} ms, p99 {own99:.2f} ms")
-    print(f"p99 over the bare session's p50: {p99 / own50:.2f}x (at most {TAIL:g}x); over its p99: {p99 / own99:.2f}x")
+    print(f"results that differ from the first: {wrong} of {ours.calls + bare.calls:,}")
+    print(f"p50 {p50:.2f} ms, p99 {p99:.2f} ms; the bare session, interleaved: p50 {own50:.2f} ms, p99 {own99:.2f} ms")
+    print(
+        f"p99 divided by the bare session's p50: {p99 / own50:.2f}x (at most {TAIL:g}x); by its p99: {p99 / own99:.2f}x"
+    )
     tail = p99 > TAIL * own50
     if tail and own99 > TAIL * own50:
-        print(f"the bare session's own p99 is {own99 / own50:.2f}x its p50: judged by its p99 (at most {BARE_TAIL:g}x)")
+        print(f"the bare session's p99 is {own99 / own50:.2f}x its p50: its p99 counts (at most {BARE_TAIL:g}x)")
         tail = p99 > BARE_TAIL * own99
     return int(growth >= GROWTH or wrong > 0 or tail)
 

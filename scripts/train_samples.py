@@ -1,11 +1,12 @@
-"""Train the sample weights that ship in ``xxdeploy/models/weights``, on Fashion-MNIST. Minutes on two cores.
+"""Train the sample weights that ship in ``xxdeploy/models/weights``, on Fashion-MNIST. Takes minutes on two cores.
 
-Run in a checkout with ``xxdeploy[export]`` and Debian's package ``dataset-fashion-mnist``::
+Run it in a checkout with ``xxdeploy[export]`` and Debian's package ``dataset-fashion-mnist``::
 
     python scripts/train_samples.py [lenet] [mobilenetv2] [--source FOLDER] [--out FOLDER] [--epochs N]
 
-Trained on the training split without the images of the calibration set, judged on the whole test split. Seeded, but
-TensorFlow adds in another order when threads run otherwise, so a second run gives other weights of the same quality.
+The networks are trained on the training split without the images of the calibration set, and evaluated on the whole
+test split. The training is seeded, but the order of TensorFlow's additions depends on its threads, so a second run
+yields other weights of the same quality.
 """
 
 from __future__ import annotations
