@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.bundle.signature import SIGNATURES
@@ -68,11 +69,8 @@ class Variant:
     requires: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for field_name, word in (
-            ("name", self.name),
-            ("scheme", self.scheme),
-            *(("requires", r) for r in self.requires),
-        ):
+        words = (("name", self.name), ("scheme", self.scheme), *(("requires", word) for word in self.requires))
+        for field_name, word in words:
             _check_word(word, f"a variant's {field_name}")
         if self.precision not in PRECISIONS:
             raise wrong_value(f"the precision of variant {self.name} must be one of {', '.join(PRECISIONS)}")
@@ -183,50 +181,16 @@ class Manifest:
     def to_json(self) -> str:
         """Serialize with sorted keys: equal manifests give equal text.
 
-        Raises
-        ------
-        BundleError
-            ``manifest-value``: NaN, infinity or something that JSON cannot say in ``source`` or ``evidence``.
+        ``BundleError`` ``manifest-value``: ``source`` or ``evidence`` holds NaN, infinity or no JSON value.
         """
-        document: dict[str, object] = {
-            "schema": self.schema,
-            "name": self.name,
-            "task": self.task,
-            "input_name": self.input_name,
-            "output_name": self.output_name,
-            "preprocess": self.preprocess.to_json(),
-            "classes": self.classes,
-            "labels": self.labels,
-            "variants": [
-                {
-                    "name": v.name,
-                    "model": v.model,
-                    "precision": v.precision,
-                    "scheme": v.scheme,
-                    "golden": v.golden,
-                    "requires": list(v.requires),
-                }
-                for v in self.variants
-            ],
-            "golden": {"inputs": self.golden.inputs, "tolerance": self.golden.tolerance},
-            "files": [{"path": f.path, "sha256": f.sha256, "size": f.size} for f in self.files],
-            "tools": dict(self.tools),
-            "source": dict(self.source),
-            "evidence": dict(self.evidence),
-        }
+        document = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "more_outputs"}
         if self.more_outputs:
-            document["more_outputs"] = [
-                {
-                    "name": output.name,
-                    "task": output.task,
-                    "classes": output.classes,
-                    "golden": list(output.golden),
-                    "tolerance": output.tolerance,
-                }
-                for output in self.more_outputs
-            ]
+            document["more_outputs"] = self.more_outputs
         try:
-            return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+            return (
+                json.dumps(document, default=_plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+                + "\n"
+            )
         except (TypeError, ValueError, RecursionError) as error:
             raise wrong_value(f"source or evidence cannot be written as JSON: {error}") from error
 
@@ -245,33 +209,8 @@ class Manifest:
         schema = top.get("schema")  # first: another version has other keys
         if schema not in (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS):
             raise _unknown_schema(schema)
-        several = schema == SCHEMA_WITH_MORE_OUTPUTS
-        keys = [key for key in cls.__dataclass_fields__ if several or key != "more_outputs"]
-        as_record(top, keys, "the manifest")
-        golden = as_record(top["golden"], GoldenSpec.__dataclass_fields__, "golden")
-        try:
-            preprocess = Preprocess.from_json(top["preprocess"])
-        except UsageError as error:
-            raise wrong_value(error.message) from error
-        manifest = cls(
-            schema=typed(top["schema"], int, "schema"),
-            name=typed(top["name"], str, "name"),
-            task=typed(top["task"], str, "task"),
-            input_name=typed(top["input_name"], str, "input_name"),
-            output_name=typed(top["output_name"], str, "output_name"),
-            preprocess=preprocess,
-            classes=typed(top["classes"], int, "classes"),
-            labels=None if top["labels"] is None else typed(top["labels"], str, "labels"),
-            variants=tuple(_variant(item) for item in typed(top["variants"], list, "variants")),
-            golden=GoldenSpec(typed(golden["inputs"], str, "golden.inputs"), _number(golden["tolerance"])),
-            more_outputs=tuple(_more(item) for item in typed(top["more_outputs"], list, "more_outputs"))
-            if several
-            else (),
-            files=tuple(_file(item) for item in typed(top["files"], list, "files")),
-            tools={key: typed(value, str, f"tools.{key}") for key, value in as_object(top["tools"], "tools").items()},
-            source=as_object(top["source"], "source"),
-            evidence=as_object(top["evidence"], "evidence"),
-        )
+        keys = set(cls.__dataclass_fields__) - ({"more_outputs"} if schema == SCHEMA_VERSION else set())
+        manifest: Manifest = _read(cls, as_record(top, keys, "the manifest"))
         listed = {entry.path for entry in manifest.files}
         named = [manifest.golden.inputs, *(path for v in manifest.variants for path in (v.model, v.golden))]
         named += [path for output in manifest.more_outputs for path in output.golden]
@@ -285,35 +224,63 @@ class Manifest:
         return manifest
 
 
-def _variant(item: JsonValue) -> Variant:
-    value = as_record(item, Variant.__dataclass_fields__, "a variant")
-    words = {
-        key: typed(value[key], str, f"variant.{key}") for key in ("name", "model", "precision", "scheme", "golden")
-    }
-    requires = typed(value["requires"], list, "variant.requires")
-    return Variant(**words, requires=tuple(typed(word, str, "variant.requires") for word in requires))
+def _plain(value: object) -> object:
+    """Return a part of a manifest as JSON has it."""
+    if isinstance(value, Preprocess):
+        return value.to_json()
+    if isinstance(value, FileEntry | Variant | GoldenSpec | MoreOutput):
+        return {key: getattr(value, key) for key in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _more(item: JsonValue) -> MoreOutput:
-    value = as_record(item, MoreOutput.__dataclass_fields__, "an output")
-    golden = typed(value["golden"], list, "output.golden")
-    return MoreOutput(
-        typed(value["name"], str, "output.name"),
-        typed(value["task"], str, "output.task"),
-        typed(value["classes"], int, "output.classes"),
-        tuple(typed(path, str, "output.golden") for path in golden),
-        _number(value["tolerance"]),
-    )
+def _read(kind: Any, record: Mapping[str, JsonValue], prefix: str = "") -> Any:
+    """Make a ``kind`` of a record, each value read as the annotation of its field asks."""
+    fields = kind.__dataclass_fields__
+    return kind(**{key: _READERS[fields[key].type](value, prefix + key) for key, value in record.items()})
 
 
-def _file(item: JsonValue) -> FileEntry:
-    value = as_record(item, FileEntry.__dataclass_fields__, "a file")
-    path, sha256 = (typed(value[key], str, f"file.{key}") for key in ("path", "sha256"))
-    return FileEntry(path, sha256, typed(value["size"], int, "file.size"))
+def _record(kind: Any) -> Callable[[JsonValue, str], Any]:
+    return lambda value, where: _read(kind, as_record(value, kind.__dataclass_fields__, where), f"{where}.")
 
 
-def _number(value: JsonValue) -> float:
-    return float(value) if type(value) is int and abs(value) < 1 << 53 else typed(value, float, "golden.tolerance")
+def _list(reader: Callable[[JsonValue, str], Any]) -> Callable[[JsonValue, str], tuple[Any, ...]]:
+    return lambda value, where: tuple(reader(item, where.removesuffix("s")) for item in typed(value, list, where))
+
+
+def _preprocess(value: JsonValue, _: str) -> Preprocess:
+    try:
+        return Preprocess.from_json(value)
+    except UsageError as error:
+        raise wrong_value(error.message) from error
+
+
+def _text(value: JsonValue, where: str) -> str:
+    return typed(value, str, where)
+
+
+def _number(value: JsonValue, where: str) -> float:
+    return float(value) if type(value) is int and abs(value) < 1 << 53 else typed(value, float, where)
+
+
+_READERS: dict[str, Callable[[JsonValue, str], Any]] = {
+    "str": _text,
+    "str | None": lambda value, where: None if value is None else _text(value, where),
+    "int": lambda value, where: typed(value, int, where),
+    "float": _number,
+    "Preprocess": _preprocess,
+    "GoldenSpec": _record(GoldenSpec),
+    "tuple[str, ...]": _list(_text),
+    "tuple[Variant, ...]": _list(_record(Variant)),
+    "tuple[FileEntry, ...]": _list(_record(FileEntry)),
+    "tuple[MoreOutput, ...]": _list(_record(MoreOutput)),
+    "Mapping[str, str]": lambda value, where: {
+        key: _text(item, f"{where}.{key}") for key, item in as_object(value, where).items()
+    },
+    "Mapping[str, JsonValue]": as_object,
+}
+"""How a field is read, by its annotation."""
 
 
 def _check_path(path: str) -> None:
@@ -348,9 +315,7 @@ def _check_distinct(names: Iterable[str], kind: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name.casefold() in seen:
-            raise BundleError(
-                f"the manifest has two entries for the {kind} {name}", hint="export it again", code="manifest-duplicate"
-            )
+            raise _duplicate(f"two entries for the {kind} {name}")
         seen.add(name.casefold())
 
 
@@ -359,11 +324,11 @@ def _check_no_file_is_a_folder(files: tuple[FileEntry, ...]) -> None:
     for path in paths:
         parts = path.split("/")
         if any("/".join(parts[:end]) in paths for end in range(1, len(parts))):
-            raise BundleError(
-                f"the manifest has a file where {path} needs a folder",
-                hint="export it again",
-                code="manifest-duplicate",
-            )
+            raise _duplicate(f"a file where {path} needs a folder")
+
+
+def _duplicate(problem: str) -> BundleError:
+    return BundleError(f"the manifest has {problem}", hint="export it again", code="manifest-duplicate")
 
 
 def _unknown_schema(version: object) -> BundleError:
