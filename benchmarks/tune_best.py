@@ -21,7 +21,7 @@ from xxdeploy.runtime.engines.select import installed_engines, open_session
 from xxdeploy.runtime.engines.session import batch_for
 from xxdeploy.runtime.selftest import read_golden, run_selftest
 from xxdeploy.runtime.tune import candidates_for, runnable_variants, tune
-from xxdeploy.runtime.tune_store import cores
+from xxdeploy.runtime.cpu import cores
 
 
 def settings_of(bundle: Path) -> dict[str, tuple[Any, Any]]:

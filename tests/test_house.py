@@ -40,8 +40,8 @@ TESTED_ELSEWHERE: dict[str, str] = {
     # runs as a script in the child process of the checkup
     "doctor/probe.py": "doctor/test_checkup.py",
     # engine
-    # every build parses a network first
-    "engine/network.py": "engine/test_build.py",
+    #
+    #
     # exporter
     "exporter/result.py": "exporter/test_pipeline.py",
     #

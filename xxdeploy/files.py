@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
 import os
 import stat
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xxdeploy.errors import UsageError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Hash
 
 CACHE_VARIABLE = "XXDEPLOY_CACHE"
 """Environment variable that names a folder to use instead of the user's cache."""
@@ -70,18 +74,6 @@ def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
     return data
 
 
-class Hash(Protocol):
-    """What is used of a hash object."""
-
-    def update(self, data: bytes, /) -> None:
-        """Add bytes."""
-        ...
-
-    def hexdigest(self) -> str:
-        """Return 64 lower-case digits."""
-        ...
-
-
 def sha256(data: bytes = b"", *, size: int | None = None) -> Hash:
     """Begin a SHA-256 with ``data``; ``size`` is how many bytes there will be in all, if they are more.
 
@@ -89,23 +81,13 @@ def sha256(data: bytes = b"", *, size: int | None = None) -> Hash:
     processor has instructions for it. Python's own code hashes 0.3 GB/s and is there already, so it hashes little data.
     """
     if (len(data) if size is None else size) <= HASHED_BY_PYTHON and "_hashlib" not in sys.modules:
-        own = _own_sha256()
-        if own is not None:
-            return own(data)
+        for name in OWN_SHA256:  # a build of Python may lack both
+            with contextlib.suppress(ImportError, AttributeError):
+                own: Hash = importlib.import_module(name).sha256(data)
+                return own
     import hashlib
 
     return hashlib.sha256(data)
-
-
-def _own_sha256() -> Callable[[bytes], Hash] | None:
-    """Return Python's own SHA-256; None in a build without it."""
-    for name in OWN_SHA256:
-        try:
-            implementation: Callable[[bytes], Hash] = importlib.import_module(name).sha256
-        except (ImportError, AttributeError):
-            continue
-        return implementation
-    return None
 
 
 def cache_folder(part: str) -> Path | None:
@@ -157,11 +139,8 @@ class TomlFile(NamedTuple):  # a dataclass takes 1 ms more of every start on a d
     def read(self, path: Path, types: Mapping[str, type] | None = None) -> dict[str, Any]:
         """Return the values of a file. With ``types``, each key must be one of these, and its value of that type.
 
-        Raises
-        ------
-        UsageError
-            ``missing_code``: no regular file, or unreadable. ``bad_code``: too large, not TOML, nested too deeply, an
-            unknown key, a value of the wrong type.
+        ``UsageError``: ``missing_code`` (no regular file, or unreadable), ``bad_code`` (too large, not TOML, nested too
+        deeply, an unknown key, a value of the wrong type).
         """
         import tomllib  # here, since a device reads no TOML
 

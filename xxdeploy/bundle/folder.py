@@ -25,15 +25,10 @@ OLD = "old"
 
 
 def check_bundle(path: str | os.PathLike[str], trust: Trust | None = None) -> Manifest:
-    """Compare every file with its size and hash, then labels and golden pairs with the manifest.
+    """Check the signature that ``trust`` asks for, every file's size and hash, then labels and golden pairs.
 
-    No engine is needed and no model is parsed. Unlike ``runtime.load`` this also refuses files that the
-    manifest does not list: they are not vouched for. The signature that ``trust`` asks for comes first.
-
-    Raises
-    ------
-    BundleError
-        As ``runtime.load``; ``file-extra``, ``labels-invalid``, ``golden-invalid``, ``array-invalid``.
+    No model is parsed. Unlike ``runtime.load`` this refuses files that the manifest does not list (``BundleError``
+    ``file-extra``); else as ``runtime.load``, ``labels_from_text`` and ``read_golden``.
     """
     root, manifest = open_bundle(path, trust)
     for entry in manifest.files:
@@ -65,13 +60,9 @@ def extra_files(root: Path, manifest: Manifest) -> list[str]:
 def output_writable(out: str | os.PathLike[str], force: bool) -> None:
     """Fail now rather than after minutes of conversion, if ``pack`` could not write to ``out``.
 
-    Leftovers of killed runs are removed.
-
-    Raises
-    ------
-    UsageError
-        ``output-exists``: something is there and ``force`` is not given; ``output-not-a-bundle``:
-        even ``force`` replaces only a bundle or an empty folder; ``output-unwritable``; ``disk-full``.
+    Leftovers of killed runs are removed. ``UsageError``: ``output-exists`` (something is there and ``force`` is not
+    given), ``output-not-a-bundle`` (even ``force`` replaces only a bundle or an empty folder), ``output-unwritable``,
+    ``disk-full``.
     """
     target = resolved(out)
     try:
@@ -158,10 +149,7 @@ def remove_stale(target: Path, parent: Path) -> None:
 
 
 def _alive(process: int, life: str) -> bool:
-    """Tell whether the process of that number runs; if it is this one, whether the folder is of this life of it.
-
-    Another thread may be exporting to the same place.
-    """
+    """Tell whether the process of that number runs; if it is this one, whether this run of it made the folder."""
     if process == os.getpid():
         return life.startswith(_LIFE)
     if os.name != "posix":  # there os.kill(process, 0) is no question but Ctrl-C

@@ -24,29 +24,12 @@ _RENAME_EXCHANGE = 2
 
 
 def pack(manifest: Manifest, parts: Mapping[str, bytes], out: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write ``parts`` and the manifest that lists them to the folder ``out``.
+    """Write ``parts`` and the manifest that lists them to the folder ``out``; return it.
 
-    Parameters
-    ----------
-    manifest
-        With ``files`` empty: sizes and hashes are computed here.
-    parts
-        Path inside the bundle to content. Equal parts and manifest give byte-identical bundles.
-    out
-        The folder; missing parents are made.
-    force
-        Replace an existing bundle (or empty folder); nothing else is ever replaced.
-
-    Returns
-    -------
-    ``out``.
-
-    Raises
-    ------
-    UsageError
-        As ``output_writable``; nothing is left behind.
-    BundleError
-        As ``Manifest``, when manifest and parts do not fit each other.
+    ``manifest.files`` must be empty: sizes and hashes are computed here. ``parts`` maps paths in the bundle to their
+    content; equal parts and manifest make byte-identical bundles. Missing parents of ``out`` are made; ``force``
+    replaces a bundle or an empty folder, nothing else. ``UsageError`` as ``output_writable``, with nothing left over;
+    ``BundleError`` as ``Manifest``, when manifest and parts do not fit each other.
     """
     text = _manifest_text(manifest, parts)
     output_writable(out, force)
@@ -90,9 +73,8 @@ def _write_and_swap(target: Path, contents: Mapping[str, bytes], force: bool) ->
             _replace_in_two_steps(fresh, target, old)
         _flush_folder(target.parent)
     finally:
-        if (
-            not old.exists() or target.exists()
-        ):  # `old` alone is the bundle that was there: remove_stale() gives it back
+        # `old` alone is the bundle that was there: remove_stale() gives it back.
+        if not old.exists() or target.exists():
             shutil.rmtree(temporary, ignore_errors=True)
 
 

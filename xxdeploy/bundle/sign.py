@@ -13,7 +13,6 @@ from xxdeploy.optional import extra
 from xxdeploy.runtime.bundle.files import read_small
 from xxdeploy.runtime.bundle.manifest import MANIFEST
 from xxdeploy.runtime.bundle.signature import (
-    MAX_KEY_BYTES,
     MAX_VERSION,
     SIGNATURES,
     Signature,
@@ -21,6 +20,7 @@ from xxdeploy.runtime.bundle.signature import (
     fingerprint,
     key_error,
     message,
+    read_key,
 )
 from xxdeploy.runtime.engines.engine_file import RECORD, read_engine
 
@@ -42,15 +42,8 @@ class KeyPair:
 def generate_key(name: str | os.PathLike[str], *, passphrase: bytes | None = None) -> KeyPair:
     """Make an Ed25519 key: ``NAME.key`` (PKCS 8, readable by its owner only) and ``NAME.pub``, both PEM.
 
-    Parameters
-    ----------
-    passphrase
-        Encrypts the private key; None writes it as it is.
-
-    Raises
-    ------
-    UsageError
-        ``key-exists``: a key is never replaced; ``key-unwritable``; ``key-passphrase`` for an empty one.
+    ``passphrase`` encrypts the private key. ``UsageError``: ``key-exists`` (a key is never replaced),
+    ``key-unwritable``, ``key-passphrase`` for an empty one.
     """
     if passphrase is not None and not passphrase:
         raise _passphrase("the passphrase is empty")
@@ -86,21 +79,11 @@ def sign(
     version: int,
     passphrase: bytes | None = None,
 ) -> Signature:
-    """Check a bundle, or the folder of an engine, and sign it.
+    """Check a bundle, or the folder of an engine, and sign it; an earlier signature is replaced.
 
-    Parameters
-    ----------
-    key
-        The private key's file.
-    version
-        Which release this is, 1 or more; devices can refuse older ones. An earlier signature is replaced.
-
-    Raises
-    ------
-    BundleError
-        As ``check_bundle`` or ``read_engine``: damaged bundles are not signed.
-    UsageError
-        ``version-invalid``, ``key-invalid``, ``key-passphrase``, ``signature-unwritable``.
+    ``key`` is the private key's file; ``version`` numbers the release, from 1: devices can refuse older ones.
+    ``BundleError`` as ``check_bundle`` or ``read_engine``: damaged bundles are not signed. ``UsageError``:
+    ``version-invalid``, ``key-invalid``, ``key-passphrase``, ``signature-unwritable``.
     """
     if isinstance(version, bool) or not 1 <= version <= MAX_VERSION:
         raise UsageError(
@@ -128,11 +111,7 @@ def sign(
 
 
 def _private_key(path: str | os.PathLike[str], passphrase: bytes | None) -> Ed25519PrivateKey:
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_KEY_BYTES)
-    except (OSError, ValueError) as error:
-        raise key_error(str(path), str(getattr(error, "strerror", None) or error), "check the path") from error
+    data = read_key(path)
     locked = b"ENCRYPTED PRIVATE KEY" in data
     if locked and passphrase is None:
         raise _passphrase(f"{path} is encrypted")

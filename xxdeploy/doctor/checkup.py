@@ -139,7 +139,7 @@ def _facts(line: str) -> dict[str, object] | None:
 def engine_states(timeout: float = TIMEOUT) -> tuple[str, ...]:
     """Return a sentence on each kind of TensorRT from a child process, which a driver of a wrong version may kill."""
     return _asked(
-        "from xxdeploy.engine.library import MODULES, explain\nfor target in MODULES: print(explain(target))", timeout
+        "from xxdeploy.engine.library import PLANS, explain\nfor target in PLANS: print(explain(target))", timeout
     )
 
 

@@ -7,8 +7,7 @@ import threading
 import time
 from typing import Any
 
-from xxdeploy.engine.library import Library, driver_problem, load_library
-from xxdeploy.engine.network import ParsedNetwork, parse_network
+from xxdeploy.engine.library import Library, ParsedNetwork, driver_problem, load_library, parse_network
 from xxdeploy.engine.options import Engine, EngineOptions
 from xxdeploy.engine.proof import PrecisionProof, check_precision, check_size, prove_precision
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
@@ -88,13 +87,7 @@ def proof_facts(proof: PrecisionProof, size: int) -> dict[str, object]:
 
 
 def check_engine_options(options: EngineOptions) -> Library:
-    """Return the library that builds for ``options``; refuse options now that would fail after minutes of other work.
-
-    Raises
-    ------
-    MissingDependencyError, UsageError
-        As :func:`build_engine`: the library is absent or too old, or needs a GPU for these options.
-    """
+    """Return the library that builds for ``options``; errors as :func:`build_engine`, before minutes of other work."""
     library = load_library(options.target)
     needs = "weights that can be exchanged" if options.strip or options.refit else None
     if options.gpus and needs is None:

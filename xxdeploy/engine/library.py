@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import sys
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from xxdeploy.errors import MissingDependencyError, UsageError
+from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
+from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra, import_library
+from xxdeploy.runtime.engines.cuda import load_driver
+from xxdeploy.runtime.engines.select import PLANS
 
 log = logging.getLogger(__name__)
-
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""The targets, and the module that builds for each. The extra is called as the target is."""
 
 OLDEST = {"tensorrt": 10, "tensorrt-rtx": 1}
 """The first major version with strongly typed networks."""
@@ -28,7 +27,7 @@ OLDEST = {"tensorrt": 10, "tensorrt-rtx": 1}
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A loaded library: ``target`` is a key of :data:`MODULES`, ``module`` the imported module."""
+    """A loaded library: ``target`` is a key of ``PLANS``, ``module`` the imported module."""
 
     target: str
     module: ModuleType
@@ -64,19 +63,14 @@ class Library:
 
 
 def load_library(target: str) -> Library:
-    """Import the library for ``target`` (``tensorrt`` or ``tensorrt-rtx``).
+    """Import the library for ``target`` (``tensorrt`` or ``tensorrt-rtx``; else ``UsageError`` ``unknown-target``).
 
-    Raises
-    ------
-    UsageError
-        ``unknown-target``.
-    MissingDependencyError
-        ``missing-dependency``: absent; ``broken-dependency``: present, but a shared library of it cannot be loaded;
-        ``tensorrt-version``: too old for strongly typed networks.
+    ``MissingDependencyError``: as ``optional.extra``, also for a missing shared library; ``tensorrt-version``: too old
+    for strongly typed networks.
     """
-    if target not in MODULES:
-        raise UsageError(f"unknown target {target!r}", hint=f"one of {', '.join(MODULES)}", code="unknown-target")
-    name = MODULES[target]
+    if target not in PLANS:
+        raise UsageError(f"unknown target {target!r}", hint=f"one of {', '.join(PLANS)}", code="unknown-target")
+    name = PLANS[target]
     module = import_library(name, target)
     with extra(target):
         if not hasattr(module, "Builder"):
@@ -108,30 +102,26 @@ def driver_problem(library: Library) -> str | None:
 
 def explain(target: str) -> str:
     """Say in a sentence whether ``target`` can build and run here: for ``xxdeploy doctor``. Never raises."""
-    return f"{_state(target)} (experimental: never run on a card)"
-
-
-def _state(target: str) -> str:
     try:
         library = load_library(target)
-    except (MissingDependencyError, UsageError) as error:
-        return f"{error.message}: {error.hint}"
-    try:
+        state = f"{target} {library.version} "
         problem = driver_problem(library)
+    except (MissingDependencyError, UsageError) as error:
+        return f"{error.message}: {error.hint} (experimental: never run on a card)"
     except Exception as error:  # noqa: BLE001 - the doctor must not fail
         problem = f"{type(error).__name__}: {error}"
     if problem is None:
-        return f"{target} {library.version} builds and runs engines here"
-    if library.is_rtx:
-        return (
-            f"{target} {library.version} builds engines here for the cards that --gpu names, and runs none: {problem}"
-        )
-    return f"{target} {library.version} is installed and cannot be used: {problem}"
+        state += "builds and runs engines here"
+    elif library.is_rtx:
+        state += f"builds engines here for the cards that --gpu names, and runs none: {problem}"
+    else:
+        state += f"is installed and cannot be used: {problem}"
+    return f"{state} (experimental: never run on a card)"
 
 
 def gpu_name() -> str:
     """Return the name and compute capability of the first GPU: the key of its timings. Empty for none."""
-    driver = _driver()
+    driver = load_driver()
     if driver is None or driver.cuInit(0):
         return ""
     name, device, numbers = ctypes.create_string_buffer(256), ctypes.c_int(), []
@@ -146,7 +136,7 @@ def gpu_name() -> str:
 
 def _cuda_error() -> str | None:
     """Ask the CUDA driver itself: it is the first thing that is missing, and the libraries only give its number."""
-    driver = _driver()
+    driver = load_driver()
     if driver is None:
         return "there is no CUDA driver"
     status = int(driver.cuInit(0))
@@ -157,8 +147,61 @@ def _cuda_error() -> str | None:
     return None if count.value else "the CUDA driver finds no GPU"
 
 
-def _driver() -> Any:
-    try:
-        return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
+@dataclass(frozen=True, slots=True)
+class ParsedNetwork:
+    """A network and its owners: destroyed in another order, TensorRT crashes. ``model`` owns the weights' bytes."""
+
+    library: Library
+    logger: Any
+    builder: Any
+    network: Any
+    parser: Any
+    model: OnnxModel
+
+
+def parse_network(library: Library, model: OnnxModel) -> ParsedNetwork:
+    """Parse ``model``, which must have one input.
+
+    ``EngineError``: ``engine-parse`` (the library does not know an operator, a type or a layout of Q/DQ; or not one
+    input), ``engine-build`` (it does not start), ``engine-weak-types`` (it does not hold to the graph's types).
+    """
+    trt = library.module
+    logger = library.logger()
+    builder = trt.Builder(logger)
+    if not builder:
+        raise EngineError(
+            f"{library.target} {library.version} does not start: {'; '.join(logger.errors[:2])}",
+            hint="`xxdeploy doctor` says which libraries it needs",
+            code="engine-build",
+        )
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    if flag is not None and not network.get_flag(flag):
+        raise EngineError(
+            f"{library.target} {library.version} made a network that is not strongly typed",
+            hint=f"pip install --upgrade 'xxdeploy[{library.target}]'",
+            code="engine-weak-types",
+        )
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model.to_bytes()):
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        raise EngineError(
+            f"{library.target} {library.version} cannot read the graph: {_first(errors, logger)}",
+            hint="`xxdeploy inspect` shows its operators; report the model if xxdeploy wrote it",
+            code="engine-parse",
+        )
+    if network.num_inputs != 1:
+        raise EngineError(
+            f"the graph has {network.num_inputs} inputs; an engine of xxdeploy has one",
+            hint="export it with xxdeploy",
+            code="engine-parse",
+        )
+    return ParsedNetwork(library, logger, builder, network, parser, model)
+
+
+def _first(errors: list[Any], logger: Any) -> str:
+    if errors:
+        error = errors[0]
+        node = error.node_name() if hasattr(error, "node_name") else ""
+        return f"{error.desc()}{f' (node {node})' if node else ''}"
+    return "; ".join(logger.errors[:1]) or "no reason given"

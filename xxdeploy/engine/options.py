@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 
 from xxdeploy.errors import EngineError, UsageError
+from xxdeploy.runtime.engines.select import PLANS
 
-TARGETS = ("tensorrt", "tensorrt-rtx")
 PRECISIONS = ("fp32", "fp16", "int8")
 GPUS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """Compute capabilities that TensorRT for RTX 1.7 builds for: Turing, Ampere (twice), Ada, Blackwell (twice)."""
@@ -53,9 +53,9 @@ class EngineOptions:
     refit: bool = False
 
     def __post_init__(self) -> None:
-        if self.target not in TARGETS:
+        if self.target not in PLANS:
             raise UsageError(
-                f"unknown target {self.target!r}", hint=f"one of {', '.join(TARGETS)}", code="unknown-target"
+                f"unknown target {self.target!r}", hint=f"one of {', '.join(PLANS)}", code="unknown-target"
             )
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}")
@@ -67,17 +67,11 @@ class EngineOptions:
                 code="unknown-gpu",
             )
         if self.gpus and self.target != "tensorrt-rtx":
-            raise UsageError(
-                "TensorRT builds for the GPU of this machine only",
-                hint="leave --gpu out, or take --target tensorrt-rtx",
-                code="gpu-without-rtx",
+            raise _gpu_without_rtx(
+                "TensorRT builds for the GPU of this machine only", "leave --gpu out, or take --target tensorrt-rtx"
             )
         if self.any_gpu and self.target == "tensorrt-rtx":
-            raise UsageError(
-                "TensorRT for RTX takes a list of cards instead",
-                hint=f"--gpu {','.join(GPUS)}",
-                code="gpu-without-rtx",
-            )
+            raise _gpu_without_rtx("TensorRT for RTX takes a list of cards instead", f"--gpu {','.join(GPUS)}")
         if self.workspace is not None and self.workspace < _MIB:
             raise UsageError(
                 f"{self.workspace} bytes are too little for the builder",
@@ -87,17 +81,7 @@ class EngineOptions:
 
     def to_json(self) -> dict[str, object]:
         """Return the options as they go into the engine's record."""
-        return {
-            "target": self.target,
-            "precision": self.precision,
-            "gpus": list(self.gpus),
-            "batch": [self.batch.min, self.batch.opt, self.batch.max],
-            "workspace": self.workspace,
-            "any_version": self.any_version,
-            "any_gpu": self.any_gpu,
-            "strip": self.strip,
-            "refit": self.refit,
-        }
+        return {**asdict(self), "gpus": list(self.gpus), "batch": list(astuple(self.batch))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +117,17 @@ def parse_gpus(text: str) -> tuple[str, ...]:
 
 
 def parse_batch(text: str) -> Batch:
-    """Read ``--batch``: ``8`` (1 to 8, tuned for 8), ``4,8`` (4 to 8, tuned for 8) or ``1,4,8`` (min, opt, max).
-
-    Raises
-    ------
-    UsageError
-        ``bad-batch``.
-    """
+    """Read ``--batch``: ``8`` (1 to 8, tuned for 8), ``4,8`` (4 to 8, tuned for 8) or ``1,4,8`` (min, opt, max)."""
     if not re.fullmatch(r"\d{1,4}(,\d{1,4}){0,2}", text, re.ASCII):
         raise _bad_batch(text)
     sizes = [int(word) for word in text.split(",")]
     if len(sizes) == 1:
         sizes = [1, *sizes]
     return Batch(sizes[0], sizes[1] if len(sizes) == 3 else sizes[-1], sizes[-1])
+
+
+def _gpu_without_rtx(message: str, hint: str) -> UsageError:
+    return UsageError(message, hint=hint, code="gpu-without-rtx")
 
 
 def _bad_batch(text: str) -> UsageError:

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xxdeploy.engine.library import driver_problem, load_library
-from xxdeploy.engine.network import ParsedNetwork
+from xxdeploy.engine.library import ParsedNetwork, driver_problem, load_library
 from xxdeploy.engine.options import Engine
 from xxdeploy.errors import EngineError
 
@@ -99,13 +98,7 @@ def prove_precision(parsed: ParsedNetwork) -> PrecisionProof:
 
 
 def check_precision(proof: PrecisionProof, asked: str) -> None:
-    """Fail unless at least 90 % of the work is in the precision ``asked``.
-
-    Raises
-    ------
-    EngineError
-        ``engine-precision``.
-    """
+    """Raise ``EngineError`` ``engine-precision`` unless at least 90 % of the work is in the precision ``asked``."""
     share = proof.share(asked)
     if proof.macs and share >= LEAST:
         return
@@ -119,14 +112,9 @@ def check_precision(proof: PrecisionProof, asked: str) -> None:
 
 
 def check_size(proof: PrecisionProof, size: int, asked: str) -> None:
-    """Fail if a plan of ``size`` bytes has room for weights of another type: then they were converted back to float32.
+    """Raise ``EngineError`` ``engine-precision`` if a plan of ``size`` bytes has room for the weights in float32.
 
     Where the kernels are larger than the savings of INT8 (NASNetMobile) that proves nothing.
-
-    Raises
-    ------
-    EngineError
-        ``engine-precision``.
     """
     overhead = PLAN_BYTES + LAYER_BYTES * len(proof.works)
     if asked == "fp32" or size <= overhead + (proof.weight_bytes + proof.float_bytes) / 2:
@@ -211,10 +199,7 @@ class Inspection:
 def inspect_engine(engine: Engine) -> Inspection | None:
     """Load ``engine`` and read its layers; None where no driver is there to load it.
 
-    Raises
-    ------
-    EngineError
-        ``engine-load``: it was built for another card or version.
+    ``EngineError`` ``engine-load``: it was built for another card or version.
     """
     library = load_library(engine.options.target)
     if driver_problem(library) is not None:
@@ -234,13 +219,7 @@ def inspect_engine(engine: Engine) -> Inspection | None:
 
 
 def read_inspection(text: str) -> Inspection:
-    """Count the layers in the JSON of ``IEngineInspector`` (verbosity DETAILED).
-
-    Raises
-    ------
-    EngineError
-        ``engine-inspector``: it is no such JSON.
-    """
+    """Count the layers in the JSON of ``IEngineInspector`` (verbosity DETAILED), else ``engine-inspector``."""
     try:
         layers: list[Any] = json.loads(text)["Layers"]
         if not isinstance(layers, list):

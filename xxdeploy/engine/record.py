@@ -39,14 +39,9 @@ def engine_files(engine: Engine) -> Mapping[str, bytes]:
 
 
 def write_engine(engine: Engine, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
-    """Write ``engine`` to ``folder``, each file at once; a run that is killed leaves no half a file under its name.
+    """Write ``engine`` to ``folder``, each file whole or not at all. ``UsageError`` as :func:`engine_writable`.
 
     The record comes last and holds the plan's hash, so a plan without its own record is never loaded.
-
-    Raises
-    ------
-    UsageError
-        As :func:`engine_writable`.
     """
     root = engine_writable(folder, force=force)
     try:
@@ -62,11 +57,8 @@ def write_engine(engine: Engine, folder: str | os.PathLike[str], *, force: bool 
 def engine_writable(folder: str | os.PathLike[str], *, force: bool) -> Path:
     """Fail before the build where :func:`write_engine` would after it.
 
-    Raises
-    ------
-    UsageError
-        ``output-exists``: an engine is there, and ``force`` is not given; ``output-not-an-engine``: other files are;
-        ``output-unwritable``.
+    ``UsageError``: ``output-exists`` (an engine is there, and ``force`` is not given), ``output-not-an-engine`` (other
+    files are), ``output-unwritable``.
     """
     root = Path(folder)
     try:

@@ -93,23 +93,9 @@ def bench_many(
 ) -> tuple[BenchResult, ...]:
     """Measure each bundle in each engine, interleaved, so that a busy moment of the machine slows all of them alike.
 
-    Parameters
-    ----------
-    rounds
-        Timed runs of each, after a warm-up.
-    threads, tuning
-        As in ``load``.
-    engines
-        As in ``load``; None is the choice of ``load``.
-    on_round
-        Called with (rounds done, rounds) for a progress bar.
-
-    Raises
-    ------
-    UsageError
-        ``rounds-invalid``, ``no-bundles``; else as ``load``.
-    EngineError
-        ``bench-child``: the process that measures the cold start failed.
+    ``rounds`` are the timed runs of each, after a warm-up; ``threads``, ``engines`` and ``tuning`` are as in ``load``
+    (engine None: its choice). ``on_round`` is called with (rounds done, rounds). ``UsageError``: ``rounds-invalid``,
+    ``no-bundles``; ``EngineError`` ``bench-child``: the process that measures the cold start failed; else as ``load``.
     """
     if not 1 <= rounds <= MAX_ROUNDS:
         raise UsageError(
@@ -215,12 +201,7 @@ def _cold_start(subject: _Subject) -> tuple[float, int | None]:
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_CHILD_SECONDS,
+            command, env=environment, capture_output=True, text=True, check=True, timeout=_CHILD_SECONDS
         )
     except (OSError, subprocess.SubprocessError) as error:
         output = getattr(error, "stderr", None) or str(error)
@@ -229,6 +210,4 @@ def _cold_start(subject: _Subject) -> tuple[float, int | None]:
             hint="try `xxdeploy predict` on this bundle",
             code="bench-child",
         ) from error
-    seconds = time.perf_counter() - start
-    peak: int | None = json.loads(done.stdout)
-    return seconds, peak
+    return time.perf_counter() - start, json.loads(done.stdout)

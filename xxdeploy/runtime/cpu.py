@@ -1,8 +1,9 @@
-"""The processor's instructions, as far as they decide which model file is right for it."""
+"""The processor's cores, and those of its instructions that decide which model file is right for it."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,50 +19,55 @@ _WITH_AVX_VNNI = ("AVX2", "GFNI", "VAES")
 may be about another processor."""
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpuinfo() -> str:
+    """Return the text of ``/proc/cpuinfo``; empty where there is none."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def cpu_features() -> frozenset[str]:
     """Return the features that this processor is known to have: ``avx2``, ``vnni`` (x86), ``arm``, ``dotprod``.
 
-    Without VNNI, 8-bit products are summed in 16 bits on x86 and saturate: an INT8 model made for VNNI
-    runs there and is wrong. So only certain features are returned, and none where nothing can be read:
-    the portable variant is right everywhere.
+    Without VNNI, 8-bit products are summed in 16 bits on x86 and saturate: an INT8 model made for VNNI is wrong there.
+    So only certain features are returned; the portable variant is right everywhere.
 
-    numpy asks the processor itself when it is imported. ``/proc/cpuinfo`` exists on Linux only, and under qemu-user it
-    describes the host. ``NPY_DISABLE_CPU_FEATURES`` hides features from numpy,
-    and so from here: a slower variant may be picked then, never a wrong one.
+    numpy asks the processor itself when it is imported; ``/proc/cpuinfo`` describes the host under qemu-user.
+    ``NPY_DISABLE_CPU_FEATURES`` hides features: then a slower variant may be picked, never a wrong one.
     """
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        cpuinfo = ""
-    return join_features(_numpy_features(), cpuinfo, platform.machine())
+    return join_features(_numpy_features(), cpuinfo(), platform.machine())
 
 
-def join_features(asked: Mapping[str, bool] | None, cpuinfo: str, machine: str) -> frozenset[str]:
-    """Combine numpy's table of features (None: there is none) with the text of ``/proc/cpuinfo`` ("": none).
+def join_features(asked: Mapping[str, bool] | None, text: str, machine: str) -> frozenset[str]:
+    """Read numpy's table of features; without one, and for AVX-VNNI, the ``text`` of ``/proc/cpuinfo``.
 
-    The table counts. The text is used where there is no table, and for AVX-VNNI if the table has the features that come
-    with it.
+    AVX-VNNI counts only if the table has the features that come with it.
     """
-    written = features_from(cpuinfo, machine)
     if asked is None:
-        return written
+        return features_from(text, machine)
     features = frozenset(name for key, name in _FROM_NUMPY.items() if asked.get(key))
     if machine.lower().startswith(("arm", "aarch64")):
         return features | {"arm"}
-    if all(asked.get(key) for key in _WITH_AVX_VNNI) and _AVX_VNNI in _common_flags(cpuinfo):
+    if all(asked.get(key) for key in _WITH_AVX_VNNI) and _AVX_VNNI in _common_flags(text):
         features |= {"vnni"}
     return features
 
 
-def features_from(cpuinfo: str, machine: str) -> frozenset[str]:
+def features_from(text: str, machine: str) -> frozenset[str]:
     """Read the text of ``/proc/cpuinfo``; a feature counts only if every core has it."""
-    common = frozenset(_FROM_FLAG[flag] for flag in _common_flags(cpuinfo) if flag in _FROM_FLAG)
+    common = frozenset(_FROM_FLAG[flag] for flag in _common_flags(text) if flag in _FROM_FLAG)
     return common | {"arm"} if machine.lower().startswith(("arm", "aarch64")) else common
 
 
-def _common_flags(cpuinfo: str) -> frozenset[str]:
+def _common_flags(text: str) -> frozenset[str]:
     """Return the flags of all cores (x86: ``flags``, ARM: ``Features``; one line a core)."""
-    lines = (line.partition(":") for line in cpuinfo.splitlines())
+    lines = (line.partition(":") for line in text.splitlines())
     cores = [frozenset(words.split()) for key, _, words in lines if key.strip() in ("flags", "Features")]
     return frozenset.intersection(*cores) if cores else frozenset()
 

@@ -30,24 +30,18 @@ _SECONDS = 120.0
 def crash_of(root: Path, variant: Variant, settings: Settings, *, code: str = _CODE) -> str | None:
     """Load a variant and run its golden inputs in a child process; return how that was killed, None if it was not.
 
-    An exception of the engine is no crash, since the caller will get it, too. Where no process can be started, None is
-    returned. ``code`` runs in the process, with (root, variant, settings) as JSON in its first argument.
+    An exception of the engine is no crash: the caller will get it, too. ``code`` runs in the process, with (root,
+    variant, settings) as JSON in its first argument. None, too, where no process can be started.
     """
     command, environment = child_python("-c", code, json.dumps([str(root), variant.name, asdict(settings)]))
     try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            check=False,
-            timeout=_SECONDS,
-        )
+        status = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_SECONDS
+        ).returncode
     except subprocess.TimeoutExpired:
         return f"{settings.engine} did not answer within {_SECONDS:.0f} seconds"
     except OSError:
         return None
-    status = done.returncode
     if status < 0:
         known = {number.value: number.name for number in signal.Signals}
         return f"{settings.engine} crashes on this model ({known.get(-status, -status)})"

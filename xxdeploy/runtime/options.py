@@ -42,16 +42,9 @@ class LoadKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)  # each method made takes 0.2 ms of a start
 class LoadOptions:
-    """How ``load`` opens a bundle; :func:`xxdeploy.runtime.load` explains each option.
+    """How ``load`` opens a bundle; :func:`xxdeploy.runtime.load` explains each option and its errors.
 
     ``trust`` is made of ``key`` and ``min_version``.
-
-    Raises
-    ------
-    TypeError
-        A value of the wrong type.
-    UsageError
-        ``unknown-engine``, ``tuning-invalid``, ``key-without-check``, and those of ``signature.trust``.
     """
 
     engine: str | None = None
@@ -86,15 +79,7 @@ class LoadOptions:
 
     @classmethod
     def of(cls, keywords: dict[str, Any]) -> LoadOptions:
-        """Check the names of keyword arguments.
-
-        Raises
-        ------
-        TypeError
-            An unknown name.
-        UsageError
-            ``renamed-argument``: ``tune`` or ``tuned``.
-        """
+        """Check the names of keyword arguments, too."""
         known = {entry.name for entry in fields(cls) if entry.init}
         for name in keywords:
             if name in _RENAMED:

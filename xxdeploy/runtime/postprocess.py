@@ -26,19 +26,8 @@ class Prediction:
 def top_predictions(probabilities: NDArray[np.float32], labels: Sequence[str], top: int) -> tuple[Prediction, ...]:
     """Return the ``top`` most probable classes, best first; equal ones in the order of their index.
 
-    Parameters
-    ----------
-    probabilities
-        (classes,) float32 of one image.
-    labels
-        The name of each class.
-    top
-        How many; more than there are classes gives all of them.
-
-    Raises
-    ------
-    UsageError
-        ``top-invalid``: ``top`` is below 1.
+    ``probabilities`` are (classes,) float32 of one image, ``labels`` the names of these classes. ``top`` may be more
+    than there are; ``UsageError`` ``top-invalid`` if it is below 1.
     """
     if top < 1:
         raise UsageError(f"top must be at least 1, not {top}", hint="ask for one class or more", code="top-invalid")

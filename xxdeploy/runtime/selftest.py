@@ -40,14 +40,9 @@ def read_golden(
 ) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
     """Read the pairs of one variant, hashes checked.
 
-    Returns
-    -------
-    inputs (n, h, w, c) uint8, and the expected values of each output by its name: (n, classes) or (n, ...) float32.
-
-    Raises
-    ------
-    BundleError
-        ``golden-invalid``: the shapes do not fit the manifest; else as ``read_entry``, ``array_from_npy``.
+    Returns the inputs, (n, h, w, c) uint8, and the expected values of each output by its name, (n, classes) or (n, ...)
+    float32. ``BundleError`` as ``read_entry`` and ``array_from_npy``, and ``golden-invalid`` if the shapes do not fit
+    the manifest.
     """
     entries = {entry.path: entry for entry in manifest.files}
     number = manifest.variants.index(variant)
@@ -77,13 +72,8 @@ def read_golden(
 def run_selftest(session: Session, root: Path, manifest: Manifest, variant: Variant) -> SelfTest:
     """Run the golden inputs through ``session`` and judge the largest error.
 
-    Where the best class leads by more than twice the tolerance, errors within it cannot change the
-    class, so the largest error is all there is to judge.
-
-    Raises
-    ------
-    VerificationError
-        ``golden-mismatch``: an error above the tolerance (or NaN), or outputs of another shape.
+    Where the best class leads by more than twice the tolerance, errors within it cannot change the class.
+    ``VerificationError`` ``golden-mismatch``: an error above the tolerance (or NaN), or outputs of another shape.
     """
     inputs, expected = read_golden(root, manifest, variant)
     batches = [
@@ -91,24 +81,20 @@ def run_selftest(session: Session, root: Path, manifest: Manifest, variant: Vari
         for start in range(0, len(inputs), MAX_BATCH)
     ]
     outputs = {name: np.concatenate([batch[name] for batch in batches]) for name in expected}
-    count = session.top_k
-    if count is not None and outputs[manifest.output_name].shape == expected[manifest.output_name].shape:
-        name = manifest.output_name
-        outputs[name] = same_but_unlisted(outputs[name], expected[name], count)
+    first = manifest.output_name
+    if session.top_k is not None and outputs[first].shape == expected[first].shape:
+        outputs[first] = same_but_unlisted(outputs[first], expected[first], session.top_k)
     limits = {output.name: (output.task, output.tolerance) for output in manifest.more_outputs}
-    limits[manifest.output_name] = manifest.task, manifest.golden.tolerance
+    limits[first] = manifest.task, manifest.golden.tolerance
     judged = {name: _judge(variant, name, outputs[name], expected[name], *limits[name]) for name in expected}
-    max_abs, agreement = judged[manifest.output_name]
+    max_abs, agreement = judged[first]
     return SelfTest(variant.name, len(inputs), max_abs, manifest.golden.tolerance, agreement)
 
 
 def run_all(session: Session, manifest: Manifest, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Return every output of the bundle by its name; an engine with ``run`` alone serves a bundle with one output.
 
-    Raises
-    ------
-    EngineError
-        ``engine-output``: the engine lacks an output that the manifest lists.
+    ``EngineError`` ``engine-output``: the engine lacks an output that the manifest lists.
     """
     if not manifest.more_outputs:
         return {manifest.output_name: session.run(batch)}

@@ -22,7 +22,7 @@ from xxdeploy.errors import EngineError, UsageError, XXDeployError
 from xxdeploy.runtime.bundle.files import open_signed, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.signature import KeyLike, trust
-from xxdeploy.runtime.cpu import cpu_features
+from xxdeploy.runtime.cpu import cores, cpu_features
 from xxdeploy.runtime.crash_probe import crash_of
 from xxdeploy.runtime.engines.engine_file import FOLDER, RECORD, read_own_engine
 from xxdeploy.runtime.engines.providers import listed
@@ -30,7 +30,7 @@ from xxdeploy.runtime.engines.select import PLANS, PROVIDERS, Settings, engine_v
 from xxdeploy.runtime.engines.session import Session, batch_for
 from xxdeploy.runtime.engines.trt import TrtSession
 from xxdeploy.runtime.selftest import read_golden, run_selftest
-from xxdeploy.runtime.tune_store import Choice, cores, store_choice
+from xxdeploy.runtime.tune_store import Choice, store_choice
 
 DEFAULT_BUDGET = 30.0
 MAX_BUDGET = 3600.0
@@ -237,7 +237,7 @@ def candidates_for(
         alone = threads == 1 or cores == 1
         if "onnxruntime" in engines:
             settings += [
-                Settings("onnxruntime", threads, spinning) for spinning in (True, *(() if alone else (False,)))
+                Settings("onnxruntime", threads, spinning) for spinning in ((True,) if alone else (True, False))
             ]
     if "openvino" in engines:
         hints = ("f32", "bf16") if _has_bf16() else ("f32",)
@@ -257,14 +257,9 @@ def race(
     on_progress: Callable[[float, str], None],
     clock: Callable[[], float] = time.perf_counter,
 ) -> Tuning:
-    """Race ``candidates``, the first of which is the default, ``together`` at a time.
+    """Race ``candidates``, the first of which is the default, ``together`` at a time. ``EngineError`` ``nothing-runs``.
 
     ``start`` opens a candidate and runs its self-test; an ``XXDeployError`` of it rules the candidate out.
-
-    Raises
-    ------
-    EngineError
-        ``nothing-runs``.
     """
     began = clock()
     groups = math.ceil(max(0, len(candidates) - together) / (together - _KEPT)) + 1
@@ -301,10 +296,9 @@ def race(
             code="nothing-runs",
         )
     finalists = {runner.candidate for runner in running}
+    limit = _TIE * min(_milliseconds(trials[candidate]) for candidate in finalists)
     # Trials are in the order of preference; those that are no finalists were beaten in interleaved rounds.
-    best = next(
-        trial for trial in ordered if trial.candidate in finalists and _milliseconds(trial) <= _TIE * _best_of(running)
-    )
+    best = next(trial for trial in ordered if trial.candidate in finalists and _milliseconds(trial) <= limit)
     on_progress(1.0, str(best.candidate))
     return Tuning(best, ordered[0], ordered, clock() - began)
 
@@ -351,10 +345,6 @@ def _interleave(
             begin = clock()
             runner.session.run(given)
             runner.times.append(clock() - begin)
-
-
-def _best_of(running: Sequence[_Runner]) -> float:
-    return min(_milliseconds(runner.trial()) for runner in running)
 
 
 def _milliseconds(trial: Trial) -> float:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xxdeploy import __version__
-from xxdeploy.errors import XXDeployError
 from xxdeploy.files import cache_folder, read_bounded, sha256, write_atomic
 from xxdeploy.runtime.bundle.manifest import Manifest
-from xxdeploy.runtime.cpu import cpu_features
+from xxdeploy.runtime.cpu import cores, cpu_features, cpuinfo
 from xxdeploy.runtime.engines.select import Settings, engine_version
 
 _FORMAT = 1
@@ -42,20 +40,9 @@ class Choice:
     default_milliseconds: float
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def device_facts() -> dict[str, str | int | list[str]]:
     """Return the facts on which a choice depends: the processor's name and features, and the number of usable cores."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    fields = (line.partition(":") for line in text.splitlines())
+    fields = (line.partition(":") for line in cpuinfo().splitlines())
     named = {key.strip(): value.strip() for key, _, value in fields}
     # x86 has a name; ARM's parts have numbers.
     name = named.get("model name") or " ".join(
@@ -71,10 +58,7 @@ def device_facts() -> dict[str, str | int | list[str]]:
 
 def bundle_digest(manifest: Manifest) -> str:
     """Return the SHA-256 over every file's hash and the variants, on which a measurement of this bundle depends."""
-    facts = [
-        [(entry.path, entry.sha256) for entry in manifest.files],
-        [asdict(variant) for variant in manifest.variants],
-    ]
+    facts = [[(entry.path, entry.sha256) for entry in manifest.files], list(map(asdict, manifest.variants))]
     return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -85,14 +69,11 @@ def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice 
     that a fresh measurement would try: it is dropped, too, if one of them was not there then. That one is not imported,
     so a new version of an engine that was not chosen changes nothing before the next ``xxdeploy tune``. Raises nothing.
     """
-    folder = cache_folder(_PART)
-    if folder is None:
+    path, known = _place(manifest)
+    if path is None:
         return None
-    device, digest = device_facts(), bundle_digest(manifest)
-    path = _path(folder, device, digest)
     try:
         record = json.loads(read_bounded(path, _MAX_BYTES))
-        known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
         if any(record[key] != value for key, value in known.items()):
             return None
         variant = next(variant for variant in manifest.variants if variant.name == record["variant"])
@@ -111,43 +92,29 @@ def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice 
             return None
     except FileNotFoundError:
         return None
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        StopIteration,
-        RecursionError,
-        XXDeployError,
-    ) as error:
+    except Exception as error:  # noqa: BLE001 - the file may hold anything
         _log.debug("%s is not usable: %s", path, error)
         return None
     return choice
 
 
 def store_choice(manifest: Manifest, choice: Choice) -> Path | None:
-    """Write the choice for this bundle on this device, all of it or nothing.
-
-    Returns
-    -------
-    The file; None where the cache cannot be written, which is only logged.
-    """
-    folder = cache_folder(_PART)
-    if folder is None:
+    """Write the choice for this bundle on this device; return the file, or log why it cannot be written."""
+    path, known = _place(manifest)
+    if path is None:
         return None
-    device, digest = device_facts(), bundle_digest(manifest)
-    path = _path(folder, device, digest)
-    known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
     record = {**known, "name": manifest.name, **asdict(choice)}
     try:
         write_atomic(path, json.dumps(record, indent=1, sort_keys=True))
     except OSError as error:
-        _log.warning("the choice could not be kept in %s: %s", folder, error)
+        _log.warning("the choice could not be kept in %s: %s", path.parent, error)
         return None
     return path
 
 
-def _path(folder: Path, device: Mapping[str, object], digest: str) -> Path:
-    key = json.dumps([device, digest], sort_keys=True)
-    return folder / f"{sha256(key.encode()).hexdigest()[:32]}.json"
+def _place(manifest: Manifest) -> tuple[Path | None, dict[str, object]]:
+    """Return the file of this bundle on this device (None: there is no cache), and the facts that it must hold."""
+    folder, device, digest = cache_folder(_PART), device_facts(), bundle_digest(manifest)
+    key = sha256(json.dumps([device, digest], sort_keys=True).encode()).hexdigest()[:32]
+    known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
+    return None if folder is None else folder / f"{key}.json", known

@@ -29,12 +29,9 @@ def npy_from_array(array: NDArray[Any]) -> bytes:
 
 
 def array_from_npy(data: bytes, name: str) -> NDArray[Any]:
-    """Read uint8 or float32. The claimed shape must account for every byte, so it cannot ask for memory.
+    """Read uint8 or float32 from the file ``name``; ``BundleError`` ``array-invalid``.
 
-    Raises
-    ------
-    BundleError
-        ``array-invalid``; ``name`` says which file.
+    The claimed shape must account for every byte, so it cannot ask for memory.
     """
     buffer = io.BytesIO(data)
     try:
@@ -65,11 +62,8 @@ def text_from_labels(names: Sequence[str]) -> bytes:
 def labels_from_text(data: bytes, classes: int) -> tuple[str, ...]:
     """Read the names of ``classes`` classes. Two classes may share a name: ImageNet has two cranes.
 
-    Raises
-    ------
-    BundleError
-        ``labels-invalid``: no UTF-8, another number of lines, an empty or overlong name, control
-        characters (names end up on terminals).
+    ``BundleError`` ``labels-invalid``: no UTF-8, another number of lines, an empty or overlong name, control characters
+    (names end up on terminals).
     """
     try:
         text = data.decode("utf-8")

@@ -17,22 +17,16 @@ _BLOCK = 1 << 20
 
 
 def open_bundle(bundle: str | os.PathLike[str], trust: Trust | None = None) -> tuple[Path, Manifest]:
-    """Open a bundle as ``open_signed`` does, and return the folder and the manifest."""
+    """Return the folder and the manifest, as ``open_signed``."""
     return open_signed(bundle, trust)[:2]
 
 
 def open_signed(bundle: str | os.PathLike[str], trust: Trust | None) -> tuple[Path, Manifest, int | None]:
-    """Find the folder, check the signature if ``trust`` asks for one, then read the manifest. No other file is opened.
+    """Return the folder, the manifest, and the version that was signed (None without ``trust``).
 
-    Returns
-    -------
-    The folder, the manifest, and the version that was signed (None without ``trust``).
-
-    Raises
-    ------
-    BundleError
-        ``bundle-not-found``, ``not-a-bundle`` (no ``manifest.json``), ``signature-*`` (see ``Trust.version_of``), and
-        those of ``Manifest.from_json``.
+    The signature that ``trust`` asks for is checked first; no other file is opened. ``BundleError``:
+    ``bundle-not-found``, ``not-a-bundle`` (no ``manifest.json``), and those of ``Trust.version_of`` and
+    ``Manifest.from_json``.
     """
     path = Path(bundle)
     try:
@@ -68,16 +62,11 @@ def read_small(root: Path, name: str) -> bytes:
 
 
 def read_entry(root: Path, entry: FileEntry, *, check: bool = True, total: int = 0) -> bytes:
-    """Return the bytes of one file, once they have the listed size and SHA-256.
+    """Return the bytes of one file, once they have the listed size and SHA-256: the very bytes that were hashed.
 
-    The bytes that were hashed are the bytes returned: nobody can change the file in between.
-    ``check=False`` leaves out the hash, not the rest. ``total`` is how many bytes will be hashed with those of other
-    files: from some size on another implementation pays.
-
-    Raises
-    ------
-    BundleError
-        ``file-missing``, ``file-outside``, ``file-not-regular``, ``file-unreadable``, ``file-size``, ``file-hash``.
+    ``check=False`` leaves out the hash. ``total`` is how many bytes will be hashed with those of other files: for many
+    another implementation pays. ``BundleError``: ``file-missing``, ``file-outside``, ``file-not-regular``,
+    ``file-unreadable``, ``file-size``, ``file-hash``.
     """
     data = b"".join(_sized(root, entry))
     if check:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -63,22 +62,12 @@ class Trust:
     min_version: int = 0
 
     def version_of(self, record: bytes, name: str, signature: bytes | None) -> int:
-        """Return the version that ``record`` was signed as.
+        """Return the version that ``record``, the bytes of file ``name``, was signed as.
 
-        Parameters
-        ----------
-        record, name
-            The bytes, and the name of their file (a key of ``SIGNATURES``).
-        signature
-            The bytes of its signature file, None if there is none.
-
-        Raises
-        ------
-        BundleError
-            ``signature-missing``, ``signature-damaged`` (not the four lines), ``signature-key`` (of a key that is not
-            trusted), ``signature-wrong`` (of other bytes), ``signature-old`` (below ``min_version``).
-        MissingDependencyError
-            cryptography is not installed.
+        ``signature`` holds the bytes of its signature file, None if there is none. ``BundleError``:
+        ``signature-missing``, ``signature-damaged`` (not the four lines), ``signature-key`` (of a key that is not
+        trusted), ``signature-wrong`` (of other bytes), ``signature-old`` (below ``min_version``).
+        ``MissingDependencyError``: cryptography is not installed.
         """
         if signature is None:
             raise BundleError(
@@ -111,13 +100,10 @@ class Trust:
 
 
 def trust(key: KeyLike | None, min_version: int = 0) -> Trust | None:
-    """Read the public key of a PEM file (or its bytes); None gives None. One file may hold several keys.
+    """Read the public keys of a PEM file (or its bytes); None returns None.
 
-    Raises
-    ------
-    UsageError
-        ``key-invalid``: unreadable, damaged, a private key, or of another kind than Ed25519;
-        ``min-version-without-key``; ``version-invalid``.
+    ``UsageError``: ``key-invalid`` (unreadable, damaged, a private key, or of another kind than Ed25519),
+    ``min-version-without-key``, ``version-invalid``.
     """
     if not isinstance(min_version, int) or isinstance(min_version, bool) or not 0 <= min_version <= MAX_VERSION:
         raise UsageError(
@@ -133,7 +119,7 @@ def trust(key: KeyLike | None, min_version: int = 0) -> Trust | None:
                 code="min-version-without-key",
             )
         return None
-    data, name = (key, "the key") if isinstance(key, bytes) else (_read_key(key), str(key))
+    data, name = (key, "the key") if isinstance(key, bytes) else (read_key(key), str(key))
     if b"PRIVATE KEY" in data:
         raise key_error(name, "it is a private key, which belongs on no device", "give the file that ends in .pub")
     blocks = re.findall(_PEM, data)
@@ -165,7 +151,8 @@ def key_error(name: str, why: str, hint: str) -> UsageError:
     return UsageError(f"{name} cannot be used as a key: {why}", hint=hint, code="key-invalid")
 
 
-def _read_key(path: str | os.PathLike[str]) -> bytes:
+def read_key(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a key file, which are then checked to be a key."""
     try:
         with Path(path).open("rb") as file:
             return file.read(MAX_KEY_BYTES)
@@ -174,9 +161,7 @@ def _read_key(path: str | os.PathLike[str]) -> bytes:
 
 
 def _raw_key(pem: bytes, name: str) -> bytes:
-    load, kind, encoding, form = _library(
-        ("load_pem_public_key", "Ed25519PublicKey", "Encoding", "PublicFormat"),
-    )
+    load, kind, encoding, form = _library("load_pem_public_key", "Ed25519PublicKey", "Encoding", "PublicFormat")
     try:
         key = load(pem)
     except Exception as error:  # ValueError, and classes of the library that it does not export
@@ -188,7 +173,7 @@ def _raw_key(pem: bytes, name: str) -> bytes:
 
 
 def _is_signed(public: bytes, value: bytes, data: bytes) -> bool:
-    kind, invalid = _library(("Ed25519PublicKey", "InvalidSignature"))
+    kind, invalid = _library("Ed25519PublicKey", "InvalidSignature")
     try:
         kind.from_public_bytes(public).verify(value, data)
     except invalid:
@@ -196,7 +181,7 @@ def _is_signed(public: bytes, value: bytes, data: bytes) -> bool:
     return True
 
 
-def _library(names: Sequence[str]) -> list[Any]:
+def _library(*names: str) -> list[Any]:
     """Import late: only a check of a signature needs the library."""
     with extra("sign"):
         from cryptography import exceptions

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from xxdeploy.errors import BundleError
@@ -25,18 +25,12 @@ MAX_BYTES = 4 << 20
 def parse(text: str | bytes) -> JsonValue:
     """Parse a whole document.
 
-    Raises
-    ------
-    BundleError
-        ``manifest-json``: no JSON or UTF-8, NaN, infinity, a key twice, nested too deep;
-        ``manifest-too-large``: over ``MAX_BYTES``; ``manifest-text``: control characters.
+    ``BundleError``: ``manifest-json`` (no JSON or UTF-8, NaN, infinity, a key twice, nested too deep),
+    ``manifest-too-large`` (over ``MAX_BYTES``), ``manifest-text`` (control characters).
     """
     if len(text) > MAX_BYTES:
-        raise BundleError(
-            f"the manifest has more than {MAX_BYTES} bytes",
-            hint="this is no bundle of xxdeploy",
-            code="manifest-too-large",
-        )
+        told = f"the manifest has more than {MAX_BYTES} bytes"
+        raise BundleError(told, hint="this is no bundle of xxdeploy", code="manifest-too-large")
 
     def refuse(constant: str) -> float:
         raise ValueError(f"{constant} is not JSON")
@@ -86,15 +80,10 @@ def as_object(value: JsonValue, where: str) -> Mapping[str, JsonValue]:
     return typed(value, dict, where)
 
 
-def as_record(value: JsonValue, keys: Iterable[str], where: str) -> Mapping[str, JsonValue]:
+def as_record(value: JsonValue, keys: Collection[str], where: str) -> Mapping[str, JsonValue]:
     """Return ``value`` if it is an object with exactly these keys (else ``manifest-keys``)."""
     record = as_object(value, where)
-    _check_keys(record, set(keys), where)
-    return record
-
-
-def _check_keys(value: Mapping[str, JsonValue], keys: set[str], where: str) -> None:
-    missing, unknown = sorted(keys - set(value)), sorted(set(value) - keys)
+    missing, unknown = sorted(set(keys) - set(record)), sorted(set(record) - set(keys))
     if missing or unknown:
         told = [f"{kind} {', '.join(names)}" for kind, names in (("missing", missing), ("unknown", unknown)) if names]
         raise BundleError(
@@ -102,6 +91,7 @@ def _check_keys(value: Mapping[str, JsonValue], keys: set[str], where: str) -> N
             hint="export the bundle again, or update xxdeploy",
             code="manifest-keys",
         )
+    return record
 
 
 def typed(value: object, kind: type[T], where: str) -> T:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, MissingDependencyError
 
+_DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+
 
 class CudaDevice:
     """The first GPU: a context, one stream, memory and copies. Not for several threads at once.
@@ -26,7 +28,9 @@ class CudaDevice:
     """
 
     def __init__(self, driver: Any = None) -> None:
-        self._driver = _load_driver() if driver is None else driver
+        self._driver = load_driver() if driver is None else driver
+        if self._driver is None:
+            raise _no_gpu(f"there is no CUDA driver ({_DRIVER})")
         status = int(self._driver.cuInit(0))
         count = ctypes.c_int()
         if not status:
@@ -38,9 +42,8 @@ class CudaDevice:
         self._context = ctypes.c_void_p()
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
         self.make_current()
-        stream = ctypes.c_void_p()
-        self._call("cuStreamCreate", ctypes.byref(stream), 1)  # CU_STREAM_NON_BLOCKING
-        self._stream = stream
+        self._stream = ctypes.c_void_p()
+        self._call("cuStreamCreate", ctypes.byref(self._stream), 1)  # CU_STREAM_NON_BLOCKING
 
     @property
     def stream(self) -> int:
@@ -63,17 +66,13 @@ class CudaDevice:
 
     def upload(self, address: int, values: NDArray[np.float32]) -> None:
         """Copy contiguous values to the device, in the order of the stream."""
-        source = values.ctypes.data_as(ctypes.c_void_p)
-        self._call(
-            "cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), source, ctypes.c_size_t(values.nbytes), self._stream
-        )
+        source, size = values.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(values.nbytes)
+        self._call("cuMemcpyHtoDAsync_v2", ctypes.c_uint64(address), source, size, self._stream)
 
     def download(self, values: NDArray[np.float32], address: int) -> None:
         """Copy from the device into contiguous ``values``, in the order of the stream."""
-        target = values.ctypes.data_as(ctypes.c_void_p)
-        self._call(
-            "cuMemcpyDtoHAsync_v2", target, ctypes.c_uint64(address), ctypes.c_size_t(values.nbytes), self._stream
-        )
+        target, size = values.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(values.nbytes)
+        self._call("cuMemcpyDtoHAsync_v2", target, ctypes.c_uint64(address), size, self._stream)
 
     def wait(self) -> None:
         """Return when everything on the stream is done."""
@@ -105,12 +104,12 @@ class CudaDevice:
             )
 
 
-def _load_driver() -> Any:
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+def load_driver() -> Any:
+    """Return the CUDA driver; None where there is none."""
     try:
-        return ctypes.CDLL(name)
-    except OSError as error:
-        raise _no_gpu(f"there is no CUDA driver ({name})") from error
+        return ctypes.CDLL(_DRIVER)
+    except OSError:
+        return None
 
 
 def _no_gpu(problem: str) -> MissingDependencyError:

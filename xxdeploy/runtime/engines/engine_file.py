@@ -22,12 +22,12 @@ from xxdeploy.runtime.bundle.files import read_entry, read_signed
 from xxdeploy.runtime.bundle.manifest import FileEntry, Manifest
 from xxdeploy.runtime.bundle.signature import Trust
 from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, as_record, parse, typed, wrong_value
+from xxdeploy.runtime.engines.select import PLANS
 
 RECORD, PLAN = "engine.json", "engine.plan"
 FOLDER, BUILT = "engine", "-engine"
 """The engine's folder inside a bundle, and the suffix that ``xxdeploy build`` adds to the bundle's name."""
 SCHEMA = 1
-TARGETS = ("tensorrt", "tensorrt-rtx")
 _KEYS = ("schema", "plan", "model_sha256", "target", "version", "options", "proof")
 
 
@@ -46,10 +46,7 @@ class EngineRecord:
 def read_engine(folder: str | os.PathLike[str], *, trust: Trust | None = None) -> tuple[EngineRecord, bytes]:
     """Return the record and the plan, once the signature that ``trust`` asks for and the plan's hash are right.
 
-    Raises
-    ------
-    BundleError
-        ``no-engine``: there is none in ``folder``; ``signature-*``; ``file-*`` and ``manifest-*``: damaged.
+    ``BundleError``: ``no-engine`` (none in ``folder``), ``signature-*``, ``file-*`` and ``manifest-*`` (damaged).
     """
     root = Path(folder).resolve()
     if not (root / RECORD).is_file():
@@ -76,10 +73,7 @@ def find_engine(
 def read_own_engine(root: Path, manifest: Manifest) -> tuple[EngineRecord, bytes]:
     """Return the engine inside a bundle, both files as the manifest lists them: its signature vouches for them, too.
 
-    Raises
-    ------
-    BundleError
-        ``manifest-unlisted``; ``file-*``.
+    ``BundleError``: ``manifest-unlisted``, ``file-*``.
     """
     listed = {entry.path: entry for entry in manifest.files}
     try:
@@ -114,8 +108,8 @@ def record_from_json(text: str | bytes) -> EngineRecord:
         )
     plan = as_record(value["plan"], ("sha256", "size"), "plan")
     target = typed(value["target"], str, "target")
-    if target not in TARGETS:
-        raise wrong_value(f"target must be one of {', '.join(TARGETS)}, not {target[:40]!r}")
+    if target not in PLANS:
+        raise wrong_value(f"target must be one of {', '.join(PLANS)}, not {target[:40]!r}")
     return EngineRecord(
         plan=FileEntry(PLAN, typed(plan["sha256"], str, "plan.sha256"), typed(plan["size"], int, "plan.size")),
         model_sha256=typed(value["model_sha256"], str, "model_sha256"),

@@ -41,13 +41,7 @@ def check_self_contained(model: bytes, name: str) -> None:
 
 
 def has_external_data(model: bytes) -> bool:
-    """Tell whether any tensor of a serialized ``ModelProto`` lies outside of it.
-
-    Raises
-    ------
-    ValueError
-        The bytes are no protobuf.
-    """
+    """Tell whether any tensor of a serialized ``ModelProto`` lies outside of it; ``ValueError`` for no protobuf."""
     if b"location" not in model:  # the key without which there is no path: nearly every model ends here
         return False
     view = memoryview(model)

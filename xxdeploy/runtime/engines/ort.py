@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError
 from xxdeploy.optional import import_library
+from xxdeploy.runtime.cpu import cores
 from xxdeploy.runtime.engines.external_data import check_self_contained
 from xxdeploy.runtime.engines.providers import CPU, session_in
 from xxdeploy.runtime.engines.session import EngineSession, TensorInfo, check_threads, reason, unloadable
@@ -130,8 +131,4 @@ def _default_threads() -> int:
 
     onnxruntime counts and pins to all cores of the machine, and complains on stderr where it may not.
     """
-    if hasattr(os, "sched_getaffinity"):
-        allowed = len(os.sched_getaffinity(0))
-        if allowed < (os.cpu_count() or allowed):
-            return allowed
-    return 0
+    return cores() if cores() < (os.cpu_count() or 1) else 0

@@ -56,12 +56,8 @@ def probe_providers(ort: Any) -> tuple[ProviderState, ...]:
 def session_in(ort: Any, model: bytes | str, options: Any, name: str) -> Any:
     """Return a session whose nodes run in provider ``name``, those that it does not know on the CPU.
 
-    Raises
-    ------
-    EngineError
-        ``provider-unusable``: the provider does not work here. Nothing runs on the CPU in its place.
-    Exception
-        Whatever onnxruntime says of the model.
+    ``EngineError`` ``provider-unusable``: it does not work here, and nothing runs on the CPU in its place. Else
+    whatever onnxruntime raises.
     """
     if name not in PROVIDERS:
         raise _unusable(ort, name, f"there is none of that name: {', '.join(PROVIDERS)}")

@@ -32,23 +32,11 @@ MODULES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """An engine and its settings.
+    """An engine and its settings. ``UsageError`` ``unknown-engine``; the engine checks the other values.
 
-    Parameters
-    ----------
-    engine
-        ``onnxruntime`` (the processor), ``openvino``; on a GPU a key of :data:`PROVIDERS` or of :data:`PLANS`.
-    threads
-        Threads inside one inference; None is the engine's own choice.
-    spinning
-        onnxruntime: whether threads that wait inside an inference stay awake.
-    hint
-        OpenVINO: ``f32``, or ``bf16`` for float layers in bfloat16.
-
-    Raises
-    ------
-    UsageError
-        ``unknown-engine``. The other values are checked by the engine.
+    ``engine`` is a key of :data:`MODULES`; ``threads`` are those inside one inference, None is the engine's own choice.
+    ``spinning`` (onnxruntime): whether threads that wait inside an inference stay awake. ``hint`` (OpenVINO): ``f32``,
+    or ``bf16`` for float layers in bfloat16.
     """
 
     engine: str = "onnxruntime"
@@ -80,14 +68,8 @@ def open_session(
 ) -> Session:
     """Load a variant's model, whose bytes were hashed, into an engine that reads ONNX.
 
-    ``cache`` is a folder for models that OpenVINO compiled; None keeps nothing.
-
-    Raises
-    ------
-    EngineError, MissingDependencyError, UsageError
-        As the engine's session.
-    BundleError
-        ``bundle-signature``: the names of input or output are not those of the manifest.
+    ``cache`` is a folder for models that OpenVINO compiled; None keeps nothing. Errors as the engine's session, and
+    ``BundleError`` ``bundle-signature``: the names of input or output are not those of the manifest.
     """
     name = f"{settings.engine.replace('onnxruntime', 'onnx')}-{variant.precision}"
     ort_format = variant.model.endswith(".ort")

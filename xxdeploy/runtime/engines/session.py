@@ -18,16 +18,12 @@ MAX_THREADS = 1024
 
 
 class SessionLike(Protocol):
-    """The least that ``load(session=...)`` takes: the first two members of :class:`Session`."""
+    """The least that ``load(session=...)`` takes: two members of :class:`Session`."""
 
     @property
-    def name(self) -> str:
-        """As in ``Session``."""
-        ...
+    def name(self) -> str: ...  # noqa: D102
 
-    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """As in ``Session``."""
-        ...
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]: ...  # noqa: D102
 
 
 class Session:
@@ -89,21 +85,9 @@ class EngineSession(Session):
     """The checks that all engines share: of the model's signature when it is loaded, and each batch before it is run.
 
     A subclass calls ``__init__`` once its engine has loaded the model, and implements ``_infer`` and ``_release``.
-
-    Parameters
-    ----------
-    name
-        As in ``Session``.
-    inputs, outputs
-        As the engine reports them: one input, float32, or uint8 with a pixel grid in the metadata; float32 outputs,
-        or values (n, k) float32 and classes (n, k) int64 of a model with top-k metadata.
-    note
-        Returns the model's metadata under a key, None where there is none.
-
-    Raises
-    ------
-    EngineError
-        ``engine-signature``.
+    ``inputs`` and ``outputs`` are as the engine reports them: one input, float32, or uint8 with a pixel grid in the
+    metadata; float32 outputs, or values (n, k) float32 and classes (n, k) int64 of a model with top-k metadata
+    (else ``EngineError`` ``engine-signature``). ``note`` returns the model's metadata under a key, or None.
     """
 
     remedy = "let the bundle's Preprocess make the batch"

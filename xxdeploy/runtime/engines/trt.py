@@ -21,9 +21,8 @@ from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.bundle.signature import KeyLike, Trust, trust
 from xxdeploy.runtime.engines.cuda import CudaDevice
 from xxdeploy.runtime.engines.engine_file import engine_of_another_model, find_engine
+from xxdeploy.runtime.engines.select import PLANS
 from xxdeploy.runtime.engines.session import EngineSession, TensorInfo, unloadable, wrong_signature
-
-_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 class TrtSession(EngineSession):
@@ -65,7 +64,7 @@ class TrtSession(EngineSession):
         library: Any = None,
         device: CudaDevice | None = None,
     ) -> None:
-        trt = import_library(_MODULES[target], target) if library is None else library
+        trt = import_library(PLANS[target], target) if library is None else library
         self._device = CudaDevice() if device is None else device
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))  # both must outlive the engine
         self._engine = self._runtime.deserialize_cuda_engine(plan)
@@ -79,8 +78,7 @@ class TrtSession(EngineSession):
         super().__init__(name, inputs, outputs)
         low, _, high = self._engine.get_tensor_profile_shape(self.input_name, 0)
         self._least, self._most = int(low[0]), int(high[0])
-        self._sides = tuple(int(size) for size in high[1:])
-        self._image = self._sides
+        self._image = self._sides = tuple(map(int, high[1:]))
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise unloadable(here, name, "the GPU has no room for the engine", "free some of its memory")

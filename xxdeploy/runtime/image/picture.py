@@ -72,9 +72,7 @@ def open_picture(source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS) -> 
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large(name, str(error)) from error
         except PermissionError as error:
-            raise UsageError(
-                f"{name} cannot be read: {error.strerror}", hint="check its permissions", code="image-unreadable"
-            ) from error
+            raise _unreadable(path, error, "check its permissions") from error
         except Exception as error:  # see _decoded
             raise _damaged(name, error) from error
         with opened:
@@ -122,11 +120,7 @@ def _check_file(path: Path) -> None:
     try:
         status = path.stat()
     except PermissionError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}",
-            hint="check the permissions of its folder",
-            code="image-unreadable",
-        ) from error
+        raise _unreadable(path, error, "check the permissions of its folder") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise UsageError(f"there is no image {path}", hint="check the path", code="image-not-found") from error
     if not stat.S_ISREG(status.st_mode):
@@ -181,6 +175,10 @@ def _too_large(name: str, detail: str, most: int = MAX_PIXELS) -> UsageError:
         hint="scale the picture down first; on a device with memory for it, load(..., max_pixels=...)",
         code="image-too-large",
     )
+
+
+def _unreadable(path: Path, error: OSError, hint: str) -> UsageError:
+    return UsageError(f"{path} cannot be read: {error.strerror}", hint=hint, code="image-unreadable")
 
 
 def _damaged(name: str, error: Exception) -> UsageError:

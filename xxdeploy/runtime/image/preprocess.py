@@ -27,6 +27,7 @@ CUSTOM = "custom"
 RESIZES = ("squash", "crop")
 MAX_SIDE = 4096
 
+_FIELDS = ("height", "width", "channels", "mode", "resize")
 _UINT8 = np.dtype(np.uint8)
 _CROP_SHARE = 0.875  # 224 of 256, the center crop of the ImageNet papers
 _CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # BGR
@@ -89,9 +90,8 @@ class Preprocess:
     def image(self, source: ImageLike, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """Decode one picture, turn it upright, convert and resize it.
 
-        More than ``max_pixels`` are refused before they are decoded.
-        A file and the same picture opened with Pillow give the same pixels; ``picture.open_picture`` says
-        how modes are converted.
+        More than ``max_pixels`` are refused before they are decoded. A file and the same picture opened with Pillow
+        have the same pixels; ``picture.open_picture`` says how modes are converted.
 
         Returns
         -------
@@ -154,15 +154,13 @@ class Preprocess:
         if self.mode == "caffe":
             return ChannelGrid(tuple(map(float, _CAFFE_MEAN)), (1.0, 1.0, 1.0), flip=True)
         if self.mode == "torch":
-            mean, deviation = (255 * values.astype(np.float64) for values in (_TORCH_MEAN, _TORCH_STD))
-            return ChannelGrid(tuple(map(float, mean)), tuple(map(float, deviation)))
+            mean, deviation = ((255 * values.astype(np.float64)).tolist() for values in (_TORCH_MEAN, _TORCH_STD))
+            return ChannelGrid(tuple(mean), tuple(deviation))
         if self.scaling is None:
             return None
         scale, flip = self.scaling.scale, self.scaling.order == "bgr"
-        mean_, deviation_ = (
-            tuple(value / scale for value in values) for values in (self.scaling.mean, self.scaling.std)
-        )
-        return ChannelGrid(mean_, deviation_, flip)
+        mean, deviation = ([value / scale for value in values] for values in (self.scaling.mean, self.scaling.std))
+        return ChannelGrid(tuple(mean), tuple(deviation), flip)
 
     def pixels(self, sources: Sequence[ImageLike], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
         """Decode several pictures: (n, height, width, channels) uint8. Errors as ``batch``."""
@@ -187,21 +185,14 @@ class Preprocess:
 
     def to_json(self) -> dict[str, object]:
         """Return the five fields as plain values, and ``scaling`` if there is one."""
-        fields: dict[str, object] = {
-            "height": self.height,
-            "width": self.width,
-            "channels": self.channels,
-            "mode": self.mode,
-            "resize": self.resize,
-        }
+        fields: dict[str, object] = {key: getattr(self, key) for key in _FIELDS}
         return fields if self.scaling is None else {**fields, "scaling": self.scaling.to_json()}
 
     @classmethod
     def from_json(cls, value: object) -> Preprocess:
         """Read what ``to_json`` wrote. ``UsageError`` ``preprocess-invalid`` on unknown or missing keys."""
-        fields = {"height", "width", "channels", "mode", "resize"}
-        if isinstance(value, dict) and value.get("mode") == CUSTOM:
-            fields = fields | {"scaling"}
+        is_custom = isinstance(value, dict) and value.get("mode") == CUSTOM
+        fields = {*_FIELDS, "scaling"} if is_custom else {*_FIELDS}
         if not isinstance(value, dict) or set(value) != fields:
             raise _invalid(f"it must be an object with exactly the keys {', '.join(sorted(fields))}")
         if "scaling" not in value:

@@ -16,7 +16,7 @@ _LARGEST = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """What a network was trained with.
+    """The scaling that a network was trained with.
 
     Parameters
     ----------
