@@ -104,10 +104,11 @@ def explain(target: str) -> str:
     """Say in a sentence whether ``target`` can build and run here: for ``xxdeploy doctor``. Never raises."""
     try:
         library = load_library(target)
-        state = f"{target} {library.version} "
-        problem = driver_problem(library)
     except (MissingDependencyError, UsageError) as error:
         return f"{error.message}: {error.hint} (experimental: never run on a card)"
+    state = f"{target} {library.version} "
+    try:
+        problem = driver_problem(library)
     except Exception as error:  # noqa: BLE001 - the doctor must not fail
         problem = f"{type(error).__name__}: {error}"
     if problem is None:
