@@ -16,12 +16,11 @@ from typing import Any
 
 from xxdeploy.errors import XXDeployError
 from xxdeploy.runtime.bundle.files import open_bundle, read_entry
-from xxdeploy.runtime.cpu import cpu_features
+from xxdeploy.runtime.cpu import cores, cpu_features
 from xxdeploy.runtime.engines.select import installed_engines, open_session
 from xxdeploy.runtime.engines.session import batch_for
 from xxdeploy.runtime.selftest import read_golden, run_selftest
 from xxdeploy.runtime.tune import candidates_for, runnable_variants, tune
-from xxdeploy.runtime.cpu import cores
 
 
 def settings_of(bundle: Path) -> dict[str, tuple[Any, Any]]:
