@@ -1,4 +1,4 @@
-"""Every command in the documents is run, or says why not."""
+"""Every command in the documents runs, or its page says why not; links and paths of files lead somewhere."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from xxdeploy.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"(?P<before>[^\n]*)\n```(?P<kind>\w*)\n(?P<text>.*?)\n```", re.DOTALL)
 NOT_RUN = re.compile(r"<!-- not run: .{10,} -->")
 
 
 def blocks(page: Path, *kinds: str) -> list[tuple[str, str, bool]]:
-    """Return (kind, text, whether it is to be run) of the page's fenced blocks."""
-    found = FENCE.finditer(page.read_text(encoding="utf-8"))
+    """Return the language and the text of the page's fenced blocks, and whether they must run."""
+    fences = FENCE.finditer(page.read_text(encoding="utf-8"))
     return [
-        (each["kind"], each["text"], NOT_RUN.fullmatch(each["before"]) is None)
-        for each in found
-        if each["kind"] in kinds
+        (fence["kind"], fence["text"], NOT_RUN.fullmatch(fence["before"]) is None)
+        for fence in fences
+        if fence["kind"] in kinds
     ]
 
 
@@ -66,3 +66,21 @@ def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / target).exists(), f"{page.name} leads to {target}"
+
+
+PATH = re.compile(r"`((?:[a-z0-9_]+/)+[a-z0-9_]+\.(?:py|toml|md))`")
+PLACEHOLDERS = {"xxdeploy/a/b.py", "tests/a/test_b.py"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_named_files_exist(page: Path) -> None:
+    """A path in backticks is relative to the repository, to ``xxdeploy/`` or to ``tests/``."""
+    names = set(PATH.findall(page.read_text(encoding="utf-8"))) - PLACEHOLDERS
+    bases = (ROOT, ROOT / "xxdeploy", ROOT / "tests", page.parent)
+    assert [name for name in sorted(names) if not any((base / name).exists() for base in bases)] == []
+
+
+def test_the_architecture_names_every_package() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = [path.parent.name for path in (ROOT / "xxdeploy").glob("*/__init__.py")]
+    assert [name for name in sorted(packages) if f"`{name}/`" not in text] == []
