@@ -1,6 +1,6 @@
-"""Classify every picture of a folder in batches, and write a CSV. One bad file does not end the run.
+"""Classify every image of a folder in batches, and write a CSV. A bad file does not end the run.
 
-python examples/batch_files.py exports/mobilenetv2-int8 pictures/ > answers.csv
+python examples/batch_files.py exports/mobilenetv2-int8 images/ > answers.csv
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BATCH = 32
 
 
 def main(bundle: str, folder: str) -> None:
-    """Write a line for each picture: file, class, probability, and the code of the error if there is no answer."""
+    """Write a line for each image: file, class, probability, and the code of the error if there is no result."""
     runtime = load(bundle)
     table = csv.writer(sys.stdout)
     table.writerow(("file", "class", "probability", "error"))

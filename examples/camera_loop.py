@@ -1,8 +1,8 @@
-"""A camera loop: take each new frame of a folder, name what is in it, and drop frames rather than fall back in time.
+"""A camera loop: classify the newest frame of a folder, and skip older frames if the device is too slow.
 
     python examples/camera_loop.py exports/mobilenetv2-int8 frames/ [--stop-after 100] [--key release.pub]
 
-Replace ``frames_of`` by your camera: ``runtime.predict`` also takes a uint8 array (height, width, 3) in RGB (OpenCV
+Replace ``frames_of`` with your camera: ``runtime.predict`` also takes a uint8 array (height, width, 3) in RGB (OpenCV
 returns BGR: ``frame[..., ::-1]``).
 """
 
@@ -20,7 +20,7 @@ PAUSE = 0.05
 
 
 def frames_of(folder: Path) -> Iterator[Path]:
-    """Yield the newest frame that was not seen yet, forever; older frames are dropped."""
+    """Yield the newest frame that was not seen yet, forever; older frames are skipped."""
     seen = ""
     while True:
         newest = max((path.name for path in folder.iterdir() if not path.name.startswith(".")), default="")

@@ -1,9 +1,9 @@
-"""Classify pictures with ResNet50, first on the workstation, then as the device does.
+"""Export ResNet50, then classify images with the bundle as a device does.
 
     python examples/classify_resnet50.py cat.jpg dog.jpg
 
-The export builds the Keras network, converts it to ONNX, compares the two, and writes a bundle. What follows it needs
-numpy, pillow and onnxruntime only.
+The export builds the Keras network, converts it to ONNX, compares the two, and writes a bundle. A device needs only
+numpy, pillow and onnxruntime to run it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def main() -> None:
     """Export, then predict."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path, nargs="+")
-    parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="none: random ones")
-    parser.add_argument("--input-size", type=int, help="pixels; another than 224 goes with --weights none")
+    parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="none: random weights")
+    parser.add_argument("--input-size", type=int, help="pixels; other sizes than 224 need --weights none")
     parser.add_argument("--out", type=Path, default=Path("exports/resnet50-fp32"))
     arguments = parser.parse_args()
 

@@ -1,8 +1,8 @@
-"""Compare pictures by the features that VGG16 sees in them.
+"""Rank images by the similarity of their VGG16 features.
 
     python examples/features_vgg16.py query.jpg album/*.jpg
 
-Without its classifier VGG16 says what is in a picture by 512 numbers; pictures of like things have like numbers.
+Without its classifier VGG16 describes an image by 512 numbers, which are similar for similar images.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from xxdeploy.runtime import load
 
 
 def main() -> None:
-    """Export the feature extractor, then rank the pictures by their likeness to the first."""
+    """Export the feature extractor, then rank the images by their similarity to the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", type=Path, nargs="+", help="two or more: the first is compared with the others")
-    parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="none: random ones")
+    parser.add_argument("images", type=Path, nargs="+", help="two or more; the others are compared with the first")
+    parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="none: random weights")
     parser.add_argument("--input-size", type=int, default=224, help="pixels, 32 or more")
     parser.add_argument("--out", type=Path, default=Path("exports/vgg16-features-fp32"))
     arguments = parser.parse_args()

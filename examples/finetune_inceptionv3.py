@@ -1,8 +1,9 @@
-"""Teach InceptionV3 new classes, and export what came of it to INT8.
+"""Fine-tune InceptionV3 on new classes, and export the result to INT8.
 
     python examples/finetune_inceptionv3.py photos/train photos/val
 
-Both folders hold one subfolder of pictures a class. The first trains and calibrates, the second judges.
+Both folders contain one subfolder of images for each class. The first is for training and calibration, the second for
+evaluation.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from xxdeploy.runtime import load
 
 
 def build(classes: int, size: int, weights: str) -> tuple[keras.Model, keras.Model]:
-    """Return the model, and InceptionV3 in it. The model scales the pixels itself, so the export need not be told."""
+    """Return the model, and the InceptionV3 inside it. The model scales pixels, so the export needs no --preprocess."""
     weights_of = None if weights == "none" else weights
     base = keras.applications.InceptionV3(
         include_top=False, pooling="avg", weights=weights_of, input_shape=(size, size, 3)
@@ -32,10 +33,10 @@ def build(classes: int, size: int, weights: str) -> tuple[keras.Model, keras.Mod
 
 
 def initialize(base: keras.Model) -> None:
-    """Give random weights the size that keeps a signal as large as it came (He et al. 2015, arXiv:1502.01852).
+    """Draw random weights that keep the size of a signal (He et al. 2015, arXiv:1502.01852).
 
-    Batch normalization stays an identity. Statistics of a few pictures would blow the rounding of float32 up from layer
-    to layer (Yang et al. 2019, arXiv:1902.08129): then a random network is a hundred times further from its own copy.
+    Batch normalization stays an identity. Statistics of a few images would amplify the rounding of float32 from layer
+    to layer (Yang et al. 2019, arXiv:1902.08129): the outputs of a random network would differ a hundred times more.
     """
     for layer in base.layers:
         if isinstance(layer, keras.layers.Conv2D):
@@ -43,22 +44,22 @@ def initialize(base: keras.Model) -> None:
 
 
 def train(model: keras.Model, base: keras.Model, pictures: Any, steps: int) -> None:
-    """Train the new classifier; then, gently, the last block below it, too."""
+    """Train the new classifier, then the last block of InceptionV3 with a small learning rate."""
     kinds = model.get_layer("kinds")
     below = keras.Model(model.input, kinds.input)
     looked_at = [(below(batch, training=False), classes) for batch, classes in pictures]
     features, classes = (np.concatenate(each) for each in zip(*looked_at, strict=True))
-    classifier = keras.Sequential([keras.Input(features.shape[1:]), kinds])  # of what does not change: quick
+    classifier = keras.Sequential([keras.Input(features.shape[1:]), kinds])  # on fixed features, which is fast
     classifier.compile(keras.optimizers.Adam(1e-2), "sparse_categorical_crossentropy", metrics=["accuracy"])
     history = classifier.fit(features, classes, epochs=100, verbose=0).history
-    print(f"classifier: {100 * history['accuracy'][-1]:.1f} % right in training")
+    print(f"classifier: {100 * history['accuracy'][-1]:.1f} % correct in training")
 
     last_block = next(index for index, layer in enumerate(base.layers) if layer.name == "mixed9")
     for layer in base.layers[:last_block]:
         layer.trainable = False
     model.compile(keras.optimizers.Adam(1e-5), "sparse_categorical_crossentropy", metrics=["accuracy"])
     history = model.fit(pictures.repeat(), steps_per_epoch=steps, shuffle=False, verbose=0).history
-    print(f"last block: {100 * history['accuracy'][-1]:.1f} % right in training")
+    print(f"last block: {100 * history['accuracy'][-1]:.1f} % correct in training")
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", type=Path)
     parser.add_argument("val", type=Path)
-    parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="none: random ones")
+    parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="none: random weights")
     parser.add_argument("--input-size", type=int, default=299, help="pixels, 75 or more")
     parser.add_argument("--steps", type=int, default=200, help="batches of 16, for the last block")
     parser.add_argument("--out", type=Path, default=Path("exports/inceptionv3-mine-int8"))

@@ -1,9 +1,9 @@
-"""A small HTTP service: POST a picture, get its classes as JSON. Needs `pip install starlette uvicorn`.
+"""A small HTTP service: POST an image, get its classes as JSON. Needs `pip install starlette uvicorn`.
 
     XXDEPLOY_BUNDLE=exports/mobilenetv2-int8 uvicorn examples.http_service:app
     curl --data-binary @cat.jpg http://localhost:8000/predict
 
-One Runtime serves all threads. Predicting runs in Starlette's thread pool, so that the event loop stays free.
+All threads share one Runtime. Predictions run in Starlette's thread pool, so the event loop stays free.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Look into VGG19: the maps of its inner layer block4_pool for a picture.
+"""Export VGG19 up to its inner layer block4_pool, and show the feature maps of an image.
 
     python examples/inner_layer_vgg19.py cat.jpg
 
-Any Keras model can be cut anywhere. A model file does not say how its pixels are scaled, unless a layer in it does so:
-VGG19 was trained with Caffe's scaling, and the export is told.
+Any Keras model can be cut at any layer. A model file does not contain the scaling of its pixels unless a layer does it.
+VGG19 was trained with Caffe's scaling, so the example passes preprocess="caffe".
 """
 
 from __future__ import annotations

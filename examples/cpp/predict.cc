@@ -1,12 +1,12 @@
-// Runs the golden pairs of a bundle through ONNX Runtime's C API: no Python on the device.
+// Runs the golden pairs of a bundle with ONNX Runtime's C API, without Python on the device.
 //
 //   g++ -std=c++17 -O2 -I ORT/include predict.cc -L ORT/lib -lonnxruntime -o predict
 //   ./predict BUNDLE/model.onnx BUNDLE/golden/inputs.npy BUNDLE/golden/outputs.npy MODE TOLERANCE [FOUND]
 //
-// The model and its outputs are those of one variant of manifest.json; MODE is its `preprocess.mode` (tf, caffe, torch
-// or none here), TOLERANCE its `golden.tolerance`. Exit status 0: every value of the first output is within it; 1: one
-// is not; 2: something cannot be read or run. FOUND: a file for what was computed, float32 without a header. Check the
-// hashes of manifest.json before: this program trusts its files.
+// The model and its outputs belong to one variant of manifest.json. MODE is its `preprocess.mode` (tf, caffe, torch or
+// none here), TOLERANCE its `golden.tolerance`. The exit status is 0 if every value of the first output is within the
+// tolerance, 1 if one is not, and 2 if a file cannot be read or the model cannot be run. FOUND is a file for the computed
+// outputs, float32 without a header. Check the hashes of manifest.json first: this program trusts its files.
 #include <onnxruntime_c_api.h>
 
 #include <algorithm>
