@@ -43,7 +43,7 @@ _MOST_OUTPUT = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended.
+    """The end of a process.
 
     ``error`` (code, message, hint) is None if it succeeded; ``document`` is the JSON that it printed; ``peak_bytes``
     the largest resident memory that was seen, None if it ended before the first look.

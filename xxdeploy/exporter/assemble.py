@@ -51,15 +51,8 @@ _ROUNDING_FACTOR = 2.0
 _TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
 
 
-@dataclass(frozen=True, slots=True)
-class _Golden:
-    """A file's answers to the golden images: an array (n, ...) for each output.
-
-    ``rounding`` is the largest difference that the places of rounding make to each output.
-    """
-
-    expected: tuple[NDArray[np.float32], ...]
-    rounding: tuple[float, ...]
+_Golden = Sequence[tuple[NDArray[np.float32], float]]
+"""For each output of a file its answers to the golden images, and how far other places of rounding move them."""
 
 
 def _golden_answers(file: ModelFile, images: NDArray[np.float32]) -> _Golden:
@@ -68,14 +61,13 @@ def _golden_answers(file: ModelFile, images: NDArray[np.float32]) -> _Golden:
     Engines may round an INT8 graph at other places. ONNX Runtime shows by how much that changes the outputs: with its
     graph optimizations off it computes in float between Q and DQ, with them on in integers.
     """
-    expected = _answers(file.answers, images)
-    other = _answers(file.answers, images, optimize=False) if file.precision == "int8" else expected
-    return _Golden(expected, tuple(float(np.abs(a - b).max()) for a, b in zip(expected, other, strict=True)))
 
+    def answers(optimize: bool) -> list[NDArray[np.float32]]:
+        return list(OrtSession(file.answers.to_bytes(), exact=True, optimize=optimize).run_all(images).values())
 
-def _answers(model: OnnxModel, batch: NDArray[np.float32], *, optimize: bool = True) -> tuple[NDArray[np.float32], ...]:
-    """Return the value of each output, in their order."""
-    return tuple(OrtSession(model.to_bytes(), exact=True, optimize=optimize).run_all(batch).values())
+    expected = answers(True)
+    other = answers(False) if file.precision == "int8" else expected
+    return [(here, float(np.abs(here - there).max())) for here, there in zip(expected, other, strict=True)]
 
 
 def assemble(
@@ -159,15 +151,14 @@ class _GoldenFiles:
 
 def _golden_files(suffixes: Sequence[str], answers: Sequence[_Golden], output: int, precision: str) -> _GoldenFiles:
     """Return the golden files of an output, by its number; equal ones have one path."""
-    expected = [answer.expected[output] for answer in answers]
+    expected, moved = zip(*(answer[output] for answer in answers), strict=True)
     data = tuple(npy_from_array(array) for array in expected)
     stem = f"golden/outputs.{output + 1}" if output else "golden/outputs"
     paths: dict[bytes, str] = {}
     for suffix, content in sorted(zip(suffixes, data, strict=True), key=lambda pair: pair[0]):
         paths.setdefault(content, f"{stem}{suffix}.npy")
     largest = max(float(np.abs(array).max()) for array in expected) or 1.0
-    rounding = max(answer.rounding[output] for answer in answers)
-    tolerance = max(GOLDEN_TOLERANCE[precision] * largest, _ROUNDING_FACTOR * rounding)
+    tolerance = max(GOLDEN_TOLERANCE[precision] * largest, _ROUNDING_FACTOR * max(moved))
     return _GoldenFiles(tuple(paths[content] for content in data), data, tolerance)
 
 

@@ -56,7 +56,7 @@ class Judges:
 
 @dataclass(frozen=True, slots=True)
 class _Overflow:
-    """``possible`` for some input, ``matters`` on the images seen; the verdicts, and the reason in words."""
+    """16-bit sums: an overflow is ``possible`` for some input, and ``matters`` if answers change on the images seen."""
 
     possible: bool
     matters: bool
@@ -115,8 +115,7 @@ def _overflow(
         broken = ProcessorVerdict("avx2", False, tuple(risky), worst)
         verdicts = tuple(broken if verdict.cpu == "avx2" else verdict for verdict in judge_processors({}))
         return _Overflow(True, True, verdicts, f"16-bit sums can overflow without VNNI, in {_layers(len(risky))}")
-    saturation = observe_saturation(model, quantizer.some(SATURATION_IMAGES), on_progress=report)
-    verdicts = judge_processors(saturation)
+    verdicts = judge_processors(observe_saturation(model, quantizer.some(SATURATION_IMAGES), on_progress=report))
     matters, why = _is_broken(model, verdicts, judges.few)
     return _Overflow(True, matters, verdicts, why)
 

@@ -341,7 +341,7 @@ class ExportOptions:
 
     @property
     def build(self) -> BuildOptions:
-        """How Keras builds a network of the catalog."""
+        """Return the options with which Keras builds a network of the catalog."""
         network = self.network
         seed = self.precision.seed or 0
         return BuildOptions(

@@ -29,7 +29,6 @@ from xxdeploy.exporter.stages import (
     measure_accuracy,
     parity_batches,
     prove_stage,
-    prove_stages,
     time_stages,
     tolerances,
 )
@@ -40,7 +39,6 @@ from xxdeploy.optional import extra
 from xxdeploy.report import REPORT, Timing, render_report
 from xxdeploy.results import ManyRunner, OnProgress, Progress, Runner, StepRecord
 from xxdeploy.runtime.engines.ort import OrtSession
-from xxdeploy.runtime.image.preprocess import Preprocess
 
 _LOWERING = {"fp32": "keep", "fp16": "cast", "int8": "quantize"}
 
@@ -67,9 +65,9 @@ def export(
     origin = open_source(source, options, timed)
     inputs = origin.inputs
     fp32, passes = _float_graph(origin, timed)
-    keras = _keras_runner(origin)
-    reference = Remembered(keras)
-    golden, synthetic = _golden(inputs.preprocess)
+    keras, how = _keras_runner(origin), inputs.preprocess
+    reference, golden = Remembered(keras), golden_images(GOLDEN_IMAGES, how.height, how.width, how.channels)
+    synthetic = how.normalize(golden)
     batches = parity_batches(inputs, synthetic, exact=precision == "fp32")
     with timed("parity fp32"):
         parities = prove_stage(reference, fp32, "onnx-fp32", batches[:2], tolerances(origin, "fp32"))
@@ -77,9 +75,9 @@ def export(
     with timed(_LOWERING[precision]):
         lowered = lower(origin, options, fp32, synthetic=synthetic, report=report)
     stages, limits = lowered.stages(fp32), tolerances(origin, precision)
-    lower_stages = {name: model for name, model in stages.items() if model is not fp32}
-    with timed(f"parity {precision}") if lower_stages else nullcontext():
-        parities += prove_stages(reference, lower_stages, batches, limits)
+    with timed(f"parity {precision}") if len(stages) > 1 else nullcontext():
+        for name in list(stages)[1:]:
+            parities += prove_stage(reference, stages[name], name, batches, limits)
     with timed("engine") if options.gpu.engine else nullcontext():
         engine, device = export_engine(options, lowered.files[0].model, report)
         parities += prove_engine(reference, device, batches, limits[origin.output_names[0]])
@@ -151,12 +149,6 @@ def _keras_runner(origin: Source) -> ManyRunner:
     with extra("export"):
         from xxdeploy.convert.runner import KerasRunner
     return KerasRunner(origin.model, outputs=origin.output_names)
-
-
-def _golden(preprocess: Preprocess) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return the images of the self-test, (n, h, w, c) uint8, and the same preprocessed."""
-    images = golden_images(GOLDEN_IMAGES, preprocess.height, preprocess.width, preprocess.channels)
-    return images, preprocess.normalize(images)
 
 
 def _timings(

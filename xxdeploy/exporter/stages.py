@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,14 +94,9 @@ class FromPixels:
 def prove_stage(
     reference: Remembered, model: OnnxModel, name: str, batches: Sequence[Batch], tolerances: Mapping[str, Tolerance]
 ) -> tuple[Parity, ...]:
-    """Compare an ONNX stage with Keras, ONNX Runtime's graph optimizations off and on, and judge both.
+    """Compare an ONNX stage with Keras, ONNX Runtime's optimizations off and on. Errors as ``compare`` and ``check``.
 
     ``tolerances`` names every output of the model, in order; each is judged by itself.
-
-    Raises
-    ------
-    VerificationError
-        ``parity``, ``non-finite-output``, ``output-shape``.
     """
     parities = []
     for optimized in (False, True):
@@ -116,15 +110,6 @@ def prove_stage(
             del right
         del session  # two sessions of one model would hold its weights three or four times
     return tuple(parities)
-
-
-def prove_stages(
-    reference: Remembered, stages: Mapping[str, OnnxModel], batches: Sequence[Batch], limits: Mapping[str, Tolerance]
-) -> tuple[Parity, ...]:
-    """Compare several stages, by name. Errors as :func:`prove_stage`."""
-    return tuple(
-        parity for name, model in stages.items() for parity in prove_stage(reference, model, name, batches, limits)
-    )
 
 
 def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:
@@ -160,22 +145,16 @@ def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:
 
 
 class _Recorder:
-    """A runner that keeps its outputs, so that evaluating and comparing take one run."""
+    """A runner that keeps its ``outputs``, so that evaluating and comparing take one run."""
 
     def __init__(self, runner: Runner) -> None:
-        self.name = runner.name
-        self._runner = runner
-        self._kept: list[Batch] = []
+        self.name, self._runner = runner.name, runner
+        self.outputs: list[Batch] = []
 
     def run(self, batch: Batch) -> Batch:
         """Return the outputs."""
-        self._kept.append(self._runner.run(batch))
-        return self._kept[-1]
-
-    @property
-    def outputs(self) -> Batch:
-        """Return all outputs so far, (images, classes) float32."""
-        return np.concatenate(self._kept)
+        self.outputs.append(self._runner.run(batch))
+        return self.outputs[-1]
 
 
 def measure_accuracy(
@@ -197,11 +176,12 @@ def measure_accuracy(
         size = batch_that_fits(EVALUATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
         batches = images.batches(inputs.preprocess, size)
         accuracies.append(evaluate(recorder, batches, images.labels, on_progress=on_progress, total=len(images)))
+        outputs = np.concatenate(recorder.outputs)
         if reference is None:
-            reference = recorder.outputs
+            reference = outputs
         else:
             names = (accuracies[0].runner, runner.name)
-            comparisons.append(judge_paired(reference, recorder.outputs, images.labels, names=names))
+            comparisons.append(judge_paired(reference, outputs, images.labels, names=names))
     return tuple(accuracies), tuple(comparisons)
 
 
@@ -237,16 +217,11 @@ def time_stages(
 
 def closing_rows(timings: Sequence[Timing], accuracies: Sequence[Accuracy]) -> tuple[TableRow, ...]:
     """Return the rows of the closing table, Keras first; ``accuracies`` are empty without evaluation images."""
-    rows = tuple(
-        TableRow(timing.runner, timing.size_bytes, statistics.median(timing.milliseconds), None, None, None)
-        for timing in timings
-    )
-    if not accuracies:
-        return rows
-    return tuple(
-        replace(row, top1=accuracy.top1, top5=accuracy.top5, agreement=accuracy.agreement(accuracies[0]))
-        for row, accuracy in zip(rows, accuracies, strict=True)
-    )
+    rows = []
+    for timing, accuracy in zip(timings, accuracies or (None,) * len(timings), strict=True):
+        shares = (accuracy.top1, accuracy.top5, accuracy.agreement(accuracies[0])) if accuracy else (None, None, None)
+        rows.append(TableRow(timing.runner, timing.size_bytes, statistics.median(timing.milliseconds), *shares))
+    return tuple(rows)
 
 
 def keep_promises(

@@ -5,7 +5,7 @@ Experimental: engines were built and their networks proved without a GPU, but no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from xxdeploy.exporter.stages import Remembered
 from xxdeploy.files import cache_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import OnProgress, Parity, Runner
+from xxdeploy.results import EngineRecord, OnProgress, Parity, Runner
 from xxdeploy.runtime.bundle.files import open_bundle, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.signature import KeyLike, trust
@@ -49,12 +49,12 @@ class BuiltEngine:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a person or the report wants to know."""
+        """Return the engine's facts, its version and its target."""
         return {**dict(self.engine.facts), "version": self.engine.version, "target": self.engine.options.target}
 
 
 def make_engine(model: OnnxModel, options: EngineOptions, *, on_progress: OnProgress | None = None) -> Engine:
-    """Check the layout of ``model``, prove its precision, build it, and where a GPU is there look at what was built.
+    """Check the layout of ``model``, prove its precision, build it, and on its own GPU inspect the built layers.
 
     Timings are kept between builds, by version and card.
 
@@ -62,8 +62,8 @@ def make_engine(model: OnnxModel, options: EngineOptions, *, on_progress: OnProg
     ------
     ConversionError
         ``tensorrt-layout``: before the library sees the graph.
-    UsageError, MissingDependencyError, EngineError
-        As :func:`xxdeploy.engine.build_engine`.
+    EngineError
+        ``engine-precision``; else as :func:`xxdeploy.engine.build_engine`.
     """
     check_tensorrt_layout(model)
     library = load_library(options.target)
@@ -77,10 +77,10 @@ def make_engine(model: OnnxModel, options: EngineOptions, *, on_progress: OnProg
     inspection = None if options.gpus or options.strip else inspect_engine(engine)
     if inspection is None:
         return engine
-    if inspection.share(options.precision) < LEAST:
+    share = inspection.share(options.precision)
+    if share < LEAST:
         raise EngineError(
-            f"of the layers that were built, only {100 * inspection.share(options.precision):.0f} % read "
-            f"{options.precision}: {dict(inspection.by_type)}",
+            f"only {100 * share:.0f} % of the built layers read {options.precision}: {dict(inspection.by_type)}",
             hint="try another version of the library, and report this",
             code="engine-precision",
         )
@@ -100,17 +100,13 @@ def build_from_bundle(
 ) -> BuiltEngine:
     """Build an engine from the ONNX in ``bundle`` and write it to the folder ``out``.
 
-    ``options.precision`` is that of the variant, whatever it says. Without ``variant``: the best that TensorRT runs,
-    INT8 before FP16 before FP32. ``key`` and ``min_version`` as in ``runtime.load``.
+    The precision is that of the variant: by default the best that TensorRT runs, INT8 before FP16 before FP32.
+    ``key`` and ``min_version`` as in ``runtime.load``. The ONNX is read only once its hash is right.
 
     Raises
     ------
-    BundleError
-        As ``runtime.load``: the ONNX is read only once its hash is right.
     UsageError
-        ``unknown-variant``, ``no-engine-variant``, and those of ``write_engine``.
-    ConversionError, MissingDependencyError, EngineError
-        As :func:`make_engine`.
+        ``unknown-variant``, ``no-engine-variant``; else as ``runtime.load``, :func:`make_engine` and ``write_engine``.
     """
     engine_writable(out, force=force)
     root, manifest = open_bundle(bundle, trust(key, min_version))
@@ -119,20 +115,16 @@ def build_from_bundle(
     def read(taken: Variant) -> OnnxModel:
         return remove_topk(OnnxModel(read_entry(root, entries[taken.model])))
 
-    if variant is None:
-        picked, model = _best(manifest, read)
-    else:
-        picked = named_variant(manifest, variant)
-        model = read(picked)
+    picked = _best(manifest, read) if variant is None else named_variant(manifest, variant)
+    model = read(picked)
     engine = make_engine(model, replace(options, precision=picked.precision), on_progress=on_progress)
     return BuiltEngine(write_engine(engine, out, force=force), picked.name, engine)
 
 
-def _best(manifest: Manifest, read: Any) -> tuple[Variant, OnnxModel]:
+def _best(manifest: Manifest, read: Callable[[Variant], OnnxModel]) -> Variant:
     for variant in sorted(manifest.variants, key=lambda variant: _BEST_FIRST.index(variant.precision)):
-        model = read(variant)
-        if not lint_tensorrt(model):
-            return variant, model
+        if not lint_tensorrt(read(variant)):
+            return variant
     raise UsageError(
         f"{manifest.name} has no variant that TensorRT runs in its precision",
         hint="export with --target tensorrt or tensorrt-rtx; --variant NAME says what is wrong with one",
@@ -141,13 +133,7 @@ def _best(manifest: Manifest, read: Any) -> tuple[Variant, OnnxModel]:
 
 
 def check_engine(options: ExportOptions) -> None:
-    """Refuse before any work what the engine's library would refuse at the end of it; nothing without an engine.
-
-    Raises
-    ------
-    MissingDependencyError, UsageError
-        As :func:`xxdeploy.engine.check_engine_options`.
-    """
+    """Refuse options that the engine's library would refuse after the work. Errors as ``check_engine_options``."""
     if (engine := options.gpu.engine) is not None:
         check_engine_options(replace(engine, precision=options.precision.name))
 
@@ -155,14 +141,9 @@ def check_engine(options: ExportOptions) -> None:
 def export_engine(
     options: ExportOptions, model: OnnxModel, report: OnProgress
 ) -> tuple[Engine | None, tuple[Runner, ...]]:
-    """Build the engine that ``options`` asks for, and load it if it is for the GPU of this machine.
+    """Build the engine that ``options`` ask for, and load it if it is for the GPU of this machine.
 
-    Without an engine, or where it is for other GPUs, there is nothing to run.
-
-    Raises
-    ------
-    XXDeployError
-        As ``make_engine`` and ``TrtSession``.
+    Without an engine, or where it is for other GPUs, there is no runner. Errors as ``make_engine`` and ``TrtSession``.
     """
     if options.gpu.engine is None:
         return None, ()
@@ -175,13 +156,7 @@ def export_engine(
 def prove_engine(
     reference: Remembered, runners: Sequence[Runner], batches: Sequence[NDArray[np.float32]], tolerance: Tolerance
 ) -> tuple[Parity, ...]:
-    """Compare the engine with Keras, and judge it, where it runs here.
-
-    Raises
-    ------
-    VerificationError
-        As ``prove_stage``.
-    """
+    """Compare the engine with Keras, and judge it, where it runs here. Errors as ``prove_stage``."""
     parities = tuple(compare(reference, runner, batches) for runner in runners)
     for parity in parities:
         check(parity, tolerance)
@@ -194,18 +169,16 @@ def bundled_engine(engine: Engine | None) -> Mapping[str, bytes]:
 
 
 def engine_sentence(engine: Engine) -> str:
-    """Say what was built, for what, and how its precision was proved."""
-    facts, options = engine.facts, engine.options
-    shares = facts["shares"]
-    assert isinstance(shares, Mapping)
-    said = ", ".join(f"{100 * share:.1f} % {name}" for name, share in shares.items())
+    """Return a sentence about the engine, its GPUs, and the proof of its precision."""
+    options, record = engine.options, EngineRecord.from_facts(engine.facts)
+    said = ", ".join(f"{100 * share:.1f} % {name}" for name, share in record.shares.items())
     cards = ", ".join(options.gpus) or "this machine's GPU"
-    depth = (
-        "of the parsed network; the built layers can be looked at on a GPU only, and the times above are those of its "
-        "ONNX on this processor"
-    )
-    if facts["depth"] == "engine":
-        depth = "of the parsed network, and the built layers were looked at"
+    depth = "of the parsed network, and the built layers were looked at"
+    if record.depth != "engine":
+        depth = (
+            "of the parsed network; the built layers can be looked at on a GPU only, and the times above are those of "
+            "its ONNX on this processor"
+        )
     return (
         f"engine: {options.target} {engine.version} for {cards}, batches of {options.batch.min} to "
         f"{options.batch.max}, {engine.size / 1e6:.1f} MB; {said} {depth}"

@@ -1,4 +1,4 @@
-"""The manifest's ``evidence``: what an export measured, as typed values and as JSON.
+"""The manifest's ``evidence``: the results of an export, as typed values and as JSON.
 
 A bundle comes from somewhere else, so types and ranges are checked when evidence is read. Parts may be absent, and keys
 that are not known here are skipped: bundles of every version of xxdeploy can be read.
@@ -69,11 +69,9 @@ class Parity:
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the fields, floats with three digits: the last bits of a sum of rounding errors do not repeat."""
-        values = {
-            key: float(f"{value:.3g}") if isinstance(value, float) else value
-            for key, value in _json_from_record(self).items()
-        }
-        return {**values, "candidate": self.candidate}
+        values = _json_from_record(self)
+        rounded = {key: float(f"{value:.3g}") for key, value in values.items() if isinstance(value, float)}
+        return {**values, **rounded, "candidate": self.candidate}
 
     @classmethod
     def from_json(cls, value: JsonValue, where: str) -> Parity:
@@ -104,7 +102,7 @@ def worst_parities(parities: Iterable[Parity]) -> dict[str, Parity]:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRecord:
-    """A :class:`xxdeploy.verify.Comparison`, rounded to what repeats; None where something was not measured.
+    """A :class:`xxdeploy.verify.Comparison`, rounded to the digits that repeat; None where a figure was not measured.
 
     Shares are 0..1, ``change`` is that of top-1 (negative for a loss), intervals are at 95 %.
     """
@@ -139,8 +137,8 @@ class Rung:
     """One rung of the INT8 ladder, compared with the float model on the selection images.
 
     ``taken`` tells whether it is in the bundle. ``milliseconds`` is the median of one image, interleaved with the float
-    model's ``float_milliseconds``; ``seconds`` is the time to make it. Times are None where the rung was read from a
-    manifest, which holds what repeats only.
+    model's ``float_milliseconds``; ``seconds`` is the time to make it. Manifests hold no times, so they are None where
+    the rung was read from one.
     """
 
     name: str
@@ -158,13 +156,13 @@ class Rung:
     @property
     def of_float(self) -> float | None:
         """Return the time as a ratio of the float model's."""
-        times = self.milliseconds, self.float_milliseconds
-        return None if times[0] is None or times[1] is None else times[0] / times[1]
+        ours, floats = self.milliseconds, self.float_milliseconds
+        return None if ours is None or floats is None else ours / floats
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessorVerdict:
-    """What becomes of an INT8 model on one kind of processor: ``vnni``, ``avx2`` or ``arm``.
+    """The judgement of an INT8 model on one kind of processor: ``vnni``, ``avx2`` or ``arm``.
 
     ``exact``: every layer computes what the graph says, on the images seen. Otherwise ``saturating_layers`` are off,
     the worst first; ``worst_layer`` has the largest error, ``worst_steps`` (steps of its output), and ``worst_share``
@@ -259,7 +257,7 @@ class EngineRecord:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What an export measured; an empty part or None was not measured.
+    """The results of an export; an empty part or None was not measured.
 
     ``comparison`` holds each file compared with Keras on the evaluation images, ``selection`` with the float model on
     the selection images; ``recipe`` is a quantization recipe in its JSON form.
@@ -306,10 +304,7 @@ class Evidence:
     def from_json(cls, value: JsonValue) -> Evidence:
         """Read a manifest's ``evidence``.
 
-        Raises
-        ------
-        BundleError
-            ``manifest-value``: a part has the wrong type, misses a key, or holds a number outside its range.
+        ``BundleError`` ``manifest-value``: a part has the wrong type, misses a key, or has a number out of range.
         """
         entries = {key: item for key, item in as_object(value, "evidence").items() if item is not None}
         parity, passes, ladder = (typed(entries.pop(name, []), list, name) for name in ("parity", "passes", "ladder"))

@@ -53,10 +53,8 @@ def noise_to_json(layers: Sequence[LayerNoise]) -> str:
 def noise_from_json(text: str | bytes) -> tuple[LayerNoise, ...]:
     """Read the text of :func:`noise_to_json`.
 
-    Raises
-    ------
-    BundleError
-        ``damaged-sensitivity``: not JSON, no layer, a field missing, unknown, of another type or out of range.
+    ``BundleError`` ``damaged-sensitivity``: not JSON, no layer, a field missing, unknown, of another type or out of
+    range.
     """
     names = {field.name for field in fields(LayerNoise)}
     try:

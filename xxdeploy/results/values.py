@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +24,7 @@ class Runner(Protocol):
 
     @property
     def name(self) -> str:
-        """What the runner is called in tables: ``keras``, ``onnx-fp32``, ``onnx-int8``."""
+        """Return the runner's name in tables: ``keras``, ``onnx-fp32``, ``onnx-int8``."""
         ...
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
@@ -106,27 +106,14 @@ class Ranges:
 
     def to_json(self) -> str:
         """Serialize with sorted keys; floats survive the round trip."""
-        return json.dumps(
-            {
-                "method": self.method,
-                "model_digest": self.model_digest,
-                "data_digest": self.data_digest,
-                "images": self.images,
-                "ranges": {name: list(pair) for name, pair in self.ranges.items()},
-            },
-            indent=1,
-            sort_keys=True,
-        )
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Ranges:
-        """Read what :meth:`to_json` wrote.
+        """Read the text of :meth:`to_json`.
 
-        Raises
-        ------
-        ConversionError
-            ``damaged-ranges``: not JSON, a field missing, unknown or of another type, an empty range;
-            ``non-finite-range``.
+        ``ConversionError`` ``damaged-ranges``: not JSON, a field missing, unknown or of another type, an empty range;
+        ``non-finite-range``.
         """
         try:
             value = json.loads(text)
@@ -181,7 +168,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a step has come: ``done`` of ``total`` units (images, layers); ``total`` None if unknown."""
+    """The progress of a step: ``done`` of ``total`` units (images, layers); ``total`` is None if unknown."""
 
     step: str
     done: int

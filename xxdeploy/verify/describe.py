@@ -78,7 +78,7 @@ def describe_onnx(path: Path) -> OnnxFacts:
 
 
 def _finite(array: NDArray[np.generic]) -> bool:
-    """Whether all values are finite; bfloat16 and the 8-bit floats are kind "V" to numpy."""
+    """Return whether all values are finite; bfloat16 and the 8-bit floats are kind "V" to numpy."""
     if array.dtype.kind == "V":
         array = array.astype(np.float32)
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())

@@ -119,7 +119,7 @@ def scores(rows: NDArray[np.float32]) -> NDArray[np.float64]:
 def kl_divergence(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return KL(reference || candidate) of each image in nats, (n,) float64, of probabilities (n, classes).
 
-    ``sum p ln(p / q)``: what is lost by believing the candidate's ``q`` where the reference's ``p`` is the truth
+    ``sum p ln(p / q)``: the loss by believing the candidate's ``q`` where the reference's ``p`` is the truth
     (Kullback and Leibler 1951, "On information and sufficiency"). It moves long before the class does: a candidate
     that is less sure of the same class has a divergence, too. Never negative.
     """
