@@ -27,13 +27,7 @@ _BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows does not define
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status. Never raises.
-
-    Parameters
-    ----------
-    argv
-        The arguments without the program's name. Default: those of the process.
-    """
+    """Run one command (default: the arguments of the process) and return its exit status. Never raises."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     as_json = any(word == "--json" or word.startswith("--json=") for word in arguments)
     try:

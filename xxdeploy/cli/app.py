@@ -45,16 +45,7 @@ COMMANDS: Mapping[str, tuple[Callable[..., None], str]] = {
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Parse and run one command; return its exit status.
-
-    Raises
-    ------
-    UsageError
-        ``unknown-command``, ``unknown-option``, ``missing-argument``, ``extra-argument``, ``repeated-option`` and
-        ``bad-value`` for what cannot be parsed.
-    XXDeployError
-        Those of the command.
-    """
+    """Parse and run one command; return its exit status. Errors: those of the command and of ``_usage_error``."""
     app = App(
         name="xxdeploy",
         help=_ABOUT,

@@ -24,10 +24,8 @@ _GB = 10**9
 def is_batch(models: Sequence[str], batch: BatchRequest) -> bool:
     """Return whether a command asks for more than one bundle.
 
-    Raises
-    ------
-    UsageError
-        ``missing-argument``; ``bad-matrix`` for options of a batch with one network, and for names with ``--all``.
+    ``UsageError``: ``missing-argument``; ``bad-matrix`` for options of a batch with one network, and for names with
+    ``--all``.
     """
     if batch.all and models:
         raise UsageError("--all and names are given", hint="leave one of them out", code="bad-matrix")
@@ -51,12 +49,7 @@ def is_batch(models: Sequence[str], batch: BatchRequest) -> bool:
 def export_batch(models: Sequence[str], groups: Iterable[Any], batch: BatchRequest, destination: Destination) -> None:
     """Export the batch that a command describes, with the options in ``groups``, and print its table.
 
-    Raises
-    ------
-    VerificationError
-        ``matrix-failed``, at the end, if jobs failed: how many, and which.
-    UsageError
-        What is wrong with the request, before anything runs.
+    ``VerificationError`` ``matrix-failed`` comes at the end, if jobs failed; a ``UsageError`` before anything runs.
     """
     with extra("export"):
         from xxdeploy.batch.run import default_resources, run_jobs

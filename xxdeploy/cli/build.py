@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from xxdeploy.cli.output import AsJson, print_facts, print_json
+from xxdeploy.cli.output import AsJson, BundlePath, MinVersion, PublicKey, print_facts, print_json
 from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
@@ -74,33 +74,27 @@ _DEFAULT = EngineRequest()
 
 
 def command(
-    bundle: Path,
+    bundle: BundlePath,
     /,
     *,
     engine: Annotated[EngineRequest, Parameter(name="*")] = _DEFAULT,
     variant: str | None = None,
     out: Path | None = None,
     force: bool = False,
-    key: Path | None = None,
-    min_version: int = 0,
+    key: PublicKey = None,
+    min_version: MinVersion = 0,
     as_json: AsJson = False,
 ) -> None:
     """Build an engine from a bundle's ONNX model, verify its precision, and write it.
 
     Parameters
     ----------
-    bundle
-        Folder written by `xxdeploy export`.
     variant
         Name of the bundle's variant to build. Default: the best one that TensorRT runs in its precision.
     out
         Folder for the engine. Default: the bundle's folder with `-engine` added to its name.
     force
         Replace an existing engine.
-    key
-        Public key (.pub). The bundle must carry its signature.
-    min_version
-        Lowest signed version to accept.
     """
     with extra("export"):
         from xxdeploy.cli.progress import ProgressView

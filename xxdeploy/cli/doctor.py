@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from xxdeploy.cli.output import AsJson, print_facts, print_json, print_line, print_table
-from xxdeploy.doctor.checkup import Checkup, Library, check_up
+from xxdeploy.doctor.checkup import Checkup, check_up
 from xxdeploy.errors import MissingDependencyError
 
 EXAMPLE = "Example:\n\n  xxdeploy doctor"
@@ -21,12 +19,7 @@ def command(*, as_json: AsJson = False) -> None:
         print_json(checkup)
     else:
         _show(checkup)
-    _judge(checkup.libraries)
-
-
-def _judge(libraries: Sequence[Library]) -> None:
-    """Raise if bundles cannot run here."""
-    broken = [library.name for library in libraries if library.extra == "edge" and library.state != "ok"]
+    broken = [library.name for library in checkup.libraries if library.extra == "edge" and library.state != "ok"]
     if broken:
         raise MissingDependencyError(
             f"bundles cannot run here: {', '.join(broken)} cannot be imported",

@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
-from xxdeploy.cli.output import (
-    measured_columns,
-    milliseconds,
-    print_json,
-    print_line,
-    print_rows,
-    print_table,
-    share,
-)
+from xxdeploy.cli.output import measured_columns, milliseconds, print_json, print_line, print_rows, print_table, share
 from xxdeploy.exporter.option_fields import option
 from xxdeploy.exporter.options import (
     Budgets,
@@ -42,7 +34,6 @@ EXAMPLE = """Examples:
   xxdeploy export lenet --int8 --weights sample"""
 
 _OUTPUT = Group("Output", sort_key=6)
-_BATCH = Group("Many at once", sort_key=7)
 _DEFAULTS = ExportOptions()
 
 
@@ -84,7 +75,7 @@ def command(
     budgets: Annotated[Budgets, _options(Group("Budget", sort_key=5))] = _DEFAULTS.budgets,
     output: Annotated[OutputOptions, _options(_OUTPUT)] = _DEFAULTS.output,
     destination: Annotated[Destination, _options(_OUTPUT)] = _DESTINATION,
-    batch: Annotated[BatchRequest, _options(_BATCH)] = _NO_BATCH,
+    batch: Annotated[BatchRequest, _options(Group("Many at once", sort_key=7))] = _NO_BATCH,
 ) -> None:
     """Convert a network, prove that it is still the same, and write a bundle for the device.
 

@@ -106,11 +106,12 @@ def _bundle(path: Path, *, as_json: bool) -> None:
         print_json(json.loads(manifest.to_json()))  # as in the file, which omits fields that are not set
         return
     print_facts(_facts_of_manifest(manifest))
+    sizes = {entry.path: entry.size for entry in manifest.files}
     print_line()
     print_table(
         ("variant", "precision", "scheme", "needs", "size"),
         [
-            (v.name, v.precision, v.scheme, " ".join(v.requires) or "-", megabytes(_size(manifest, v.model)))
+            (v.name, v.precision, v.scheme, " ".join(v.requires) or "-", megabytes(sizes.get(v.model)))
             for v in manifest.variants
         ],
         left=4,
@@ -134,10 +135,6 @@ def _facts_of_manifest(manifest: Manifest) -> dict[str, str]:
         "source": _line(manifest.source),
         "tools": _line(manifest.tools),
     }
-
-
-def _size(manifest: Manifest, path: str) -> int | None:
-    return next((entry.size for entry in manifest.files if entry.path == path), None)
 
 
 def _show_evidence(name: str, value: object) -> None:
@@ -229,7 +226,7 @@ def _sensitivity(path: Path, request: SensitivityRequest, *, as_json: bool) -> N
     top = request.top or _TOP
     print_table(
         ("layer", "operator", "alone", "weights", "input", "output", "network"),
-        [(layer.layer, layer.operator, *map(_decibels, _ratios(layer))) for layer in measured.layers[:top]],
+        [_row(layer) for layer in measured.layers[:top]],
         left=2,
     )
     print_line()
@@ -243,9 +240,6 @@ def _sensitivity(path: Path, request: SensitivityRequest, *, as_json: bool) -> N
     print_line("network: the whole network up to this layer is quantized")
 
 
-def _ratios(layer: LayerNoise) -> tuple[float | None, ...]:
-    return (layer.sqnr_db, layer.weights_db, layer.input_db, layer.output_db, layer.accumulated_db)
-
-
-def _decibels(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _row(layer: LayerNoise) -> tuple[str, ...]:
+    ratios = (layer.sqnr_db, layer.weights_db, layer.input_db, layer.output_db, layer.accumulated_db)
+    return (layer.layer, layer.operator, *("-" if ratio is None else f"{ratio:.1f}" for ratio in ratios))

@@ -8,7 +8,7 @@ import math
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 AsJson = Annotated[
     bool, Parameter(name="--json", show_default=False, help="Print one JSON document instead of tables.")
 ]
+
+BundlePath = Annotated[Path, Parameter(help="Folder written by `xxdeploy export`.")]
+PublicKey = Annotated[Path | None, Parameter(help="Public key (.pub). The bundle must carry its signature.")]
+MinVersion = Annotated[int, Parameter(help="Lowest signed version to accept.")]
 
 _PIPE_WIDTH = 400
 

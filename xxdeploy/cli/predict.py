@@ -4,36 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xxdeploy.cli.output import AsJson, print_json, print_table
+from xxdeploy.cli.output import AsJson, BundlePath, MinVersion, PublicKey, print_json, print_table
 from xxdeploy.optional import extra
 
 EXAMPLE = "Example:\n\n  xxdeploy predict exports/mobilenetv2-int8 cat.jpg dog.jpg --top 3"
 
 
 def command(
-    bundle: Path,
+    bundle: BundlePath,
     images: list[Path],
     /,
     *,
     top: int = 5,
-    key: Path | None = None,
-    min_version: int = 0,
+    key: PublicKey = None,
+    min_version: MinVersion = 0,
     as_json: AsJson = False,
 ) -> None:
     """Classify images with a bundle.
 
     Parameters
     ----------
-    bundle
-        Folder written by `xxdeploy export`.
     images
         One or more image files.
     top
         Number of classes to show per image.
-    key
-        Public key (.pub). The bundle must carry its signature.
-    min_version
-        Lowest signed version to accept.
     """
     with extra("edge"):
         from xxdeploy import runtime

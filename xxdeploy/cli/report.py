@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xxdeploy.cli.output import AsJson, print_json, print_line, print_table
+from xxdeploy.cli.output import AsJson, BundlePath, print_json, print_line, print_table
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 
@@ -15,7 +15,7 @@ EXAMPLE = """Examples:
 
 
 def command(
-    bundle: Path,
+    bundle: BundlePath,
     other: Path | None = None,
     /,
     *,
@@ -27,8 +27,6 @@ def command(
 
     Parameters
     ----------
-    bundle
-        Folder written by `xxdeploy export`.
     other
         A second bundle. Compares the two manifests and the latency of both on this machine, measured interleaved.
     out

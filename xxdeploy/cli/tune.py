@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from xxdeploy.cli.output import AsJson, milliseconds, print_json, print_line, print_table
+from xxdeploy.cli.output import AsJson, BundlePath, PublicKey, milliseconds, print_json, print_line, print_table
 from xxdeploy.optional import extra
 
 EXAMPLE = "Example:\n\n  xxdeploy tune exports/mobilenetv2-int8 --budget 30"
 
 
-def command(bundle: Path, /, *, budget: float = 30.0, key: Path | None = None, as_json: AsJson = False) -> None:
+def command(bundle: BundlePath, /, *, budget: float = 30.0, key: PublicKey = None, as_json: AsJson = False) -> None:
     """Find the fastest engine, precision and number of threads for a bundle on this device, and store them for `load`.
 
     Parameters
     ----------
-    bundle
-        Folder written by `xxdeploy export`.
     budget
         Approximate duration in seconds.
-    key
-        Public key (.pub). The bundle must carry its signature.
     """
     with extra("edge"):
         from xxdeploy.cli.progress import ProgressView
@@ -40,13 +34,8 @@ def command(bundle: Path, /, *, budget: float = 30.0, key: Path | None = None, a
     print_table(
         ("variant", "on", "p50", "rounds"),
         [
-            (
-                trial.candidate.variant.name,
-                str(trial.candidate.settings),
-                milliseconds(trial.milliseconds),
-                str(trial.rounds),
-            )
-            for trial in sorted(measured, key=lambda trial: trial.milliseconds or 0.0)
+            (t.candidate.variant.name, str(t.candidate.settings), milliseconds(t.milliseconds), str(t.rounds))
+            for t in sorted(measured, key=lambda trial: trial.milliseconds or 0.0)
         ],
         left=2,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from xxdeploy.cli.output import AsJson, print_json, print_line, print_rows
+from xxdeploy.cli.output import AsJson, BundlePath, MinVersion, PublicKey, print_json, print_line, print_rows
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 
@@ -23,29 +23,23 @@ EXAMPLE = """Examples:
 
 
 def command(
-    bundle: Path,
+    bundle: BundlePath,
     /,
     *,
     evaluation: Annotated[Path | None, Parameter(name="--eval")] = None,
     cluster: str | None = None,
-    key: Path | None = None,
-    min_version: int = 0,
+    key: PublicKey = None,
+    min_version: MinVersion = 0,
     as_json: AsJson = False,
 ) -> None:
     """Check the hash of every file of a bundle, then reproduce its golden pairs on this processor.
 
     Parameters
     ----------
-    bundle
-        Folder written by `xxdeploy export`.
     evaluation
         Folder of labeled images. Measures top-1 and top-5 accuracy.
     cluster
         Address of a Dask scheduler whose workers measure the accuracy.
-    key
-        Public key (.pub). The bundle must carry its signature.
-    min_version
-        Lowest signed version to accept.
     """
     if cluster is not None and evaluation is None:
         raise UsageError(

@@ -99,9 +99,7 @@ def _find(root: Path) -> list[str]:
 def _walk(root: Path) -> Iterator[str]:
     def fail(error: OSError) -> None:
         raise UsageError(
-            f"{error.filename} cannot be read: {error.strerror}",
-            hint="check its permissions",
-            code="folder-unreadable",
+            f"{error.filename} cannot be read: {error.strerror}", hint="check its permissions", code="folder-unreadable"
         ) from error
 
     seen = {os.path.realpath(root)}

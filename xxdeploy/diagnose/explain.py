@@ -106,10 +106,7 @@ def data_digest(preprocess: Preprocess, images: ImageSet) -> str:
 def _preprocessings(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
     for mode in MODES:
         if mode != now.mode and not (now.channels == 1 and mode in ("caffe", "torch")):
-            yield (
-                f"mode is {now.mode!r}, and it was exported with {mode!r}",
-                replace(now, mode=mode, scaling=None),
-            )
+            yield (f"mode is {now.mode!r}, and it was exported with {mode!r}", replace(now, mode=mode, scaling=None))
     for resize in RESIZES:
         if resize != now.resize:
             yield f"resize is {now.resize!r}, and it was exported with {resize!r}", replace(now, resize=resize)

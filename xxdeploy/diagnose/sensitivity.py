@@ -169,11 +169,7 @@ def _no_float_network(manifest: Manifest) -> UsageError:
     else:
         name = manifest.name.removesuffix("-int8")
         hint = f"export {name} without --int8, and inspect that bundle with --calibration FOLDER"
-    return UsageError(
-        f"{manifest.name} has no float network to compare INT8 with",
-        hint=hint,
-        code="no-sensitivity",
-    )
+    return UsageError(f"{manifest.name} has no float network to compare INT8 with", hint=hint, code="no-sensitivity")
 
 
 def _from_file(path: Path, preprocess: str | None, resize: str) -> tuple[OnnxModel, Preprocess]:

@@ -102,13 +102,7 @@ def _probe(modules: Sequence[str], timeout: float) -> Iterator[tuple[str, Mappin
         command, environment = child_python(str(probe.__file__), *waiting, TF_CPP_MIN_LOG_LEVEL="3")
         try:
             child = subprocess.run(
-                command,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                env=environment,
-                timeout=timeout,
-                check=False,
+                command, capture_output=True, text=True, errors="replace", env=environment, timeout=timeout, check=False
             )
             output, end = child.stdout, f"Python died with status {child.returncode} while importing it"
         except subprocess.TimeoutExpired as error:
@@ -159,13 +153,7 @@ def _asked(code: str, timeout: float) -> tuple[str, ...]:
     command, environment = child_python("-c", code)
     try:
         child = subprocess.run(
-            command,
-            env=environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
+            command, env=environment, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
         )
     except (subprocess.TimeoutExpired, OSError) as error:
         return (f"unknown: {error}",)

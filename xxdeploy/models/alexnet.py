@@ -12,13 +12,14 @@ and 512 maps in layers 3, 4 and 5.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
-from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, response_normalization, two_dense_and_classify
+from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, local_response, two_dense_and_classify
 from xxdeploy.optional import extra
 
-if TYPE_CHECKING:
+with extra("export"):
     import keras
+    from keras import layers
 
 
 def alexnet(*, lrn: bool = False, **options: Unpack[FamilyOptions]) -> keras.Model:
@@ -28,17 +29,13 @@ def alexnet(*, lrn: bool = False, **options: Unpack[FamilyOptions]) -> keras.Mod
     networks omit. The other options are those of :class:`~xxdeploy.models.frame.Frame`; the smallest
     image is 67 x 67.
     """
-    with extra("export"):
-        from keras import layers
-
-    normalize = response_normalization(lrn)
 
     def body(x: Tensor) -> Tensor:
         x = layers.Conv2D(96, 11, strides=4, activation="relu", name="conv1")(x)
-        x = normalize(x, "norm1")
+        x = local_response(x, "norm1") if lrn else x
         x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
         x = layers.Conv2D(256, 5, padding="same", activation="relu", name="conv2")(x)
-        x = normalize(x, "norm2")
+        x = local_response(x, "norm2") if lrn else x
         x = layers.MaxPooling2D(3, strides=2, name="pool2")(x)
         x = layers.Conv2D(384, 3, padding="same", activation="relu", name="conv3")(x)
         x = layers.Conv2D(384, 3, padding="same", activation="relu", name="conv4")(x)
@@ -57,19 +54,15 @@ def zfnet(
     paper's contrast normalization across feature maps, after the first two poolings. The other options are those
     of :class:`~xxdeploy.models.frame.Frame`; the smallest image is 53 x 53.
     """
-    with extra("export"):
-        from keras import layers
-
-    normalize = response_normalization(lrn)
 
     def body(x: Tensor) -> Tensor:
         x = layers.ZeroPadding2D(1, name="pad1")(x)
         x = layers.Conv2D(96, 7, strides=2, activation="relu", name="conv1")(x)  # 110 x 110
         x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool1")(x)  # 55 x 55
-        x = normalize(x, "norm1")
+        x = local_response(x, "norm1") if lrn else x
         x = layers.Conv2D(256, 5, strides=2, activation="relu", name="conv2")(x)  # 26 x 26
         x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool2")(x)  # 13 x 13
-        x = normalize(x, "norm2")
+        x = local_response(x, "norm2") if lrn else x
         for layer, filters in enumerate(maps, 3):
             x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"conv{layer}")(x)
         return layers.MaxPooling2D(3, strides=2, name="pool5")(x)  # 6 x 6

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
-from typing import TypeAlias, TypedDict, Unpack
+from typing import Any, TypeAlias
 
 from xxdeploy.errors import UsageError
 
@@ -31,38 +31,14 @@ Arguments: TypeAlias = tuple[tuple[str, int | tuple[int, ...]], ...]
 class ModelSpec:
     """One network of the catalog.
 
-    Attributes
-    ----------
-    name : str
-        The title in lower case: ``mobilenetv2``.
-    title : str
-        The name as its authors write it: ``MobileNetV2``.
-    builder : str
-        ``module:function`` that returns the ``keras.Model``.
-    arguments : tuple[tuple[str, int | tuple[int, ...]], ...]
-        Arguments of the function in addition to the user's options: ``(("growth", 12),)``.
-    parameters : int
-        Number of weights at the default options, including statistics of batch normalization.
-    size_mb : float
-        Size of the weights in float32, in megabytes as in Keras' own table.
-    depth : int
-        Number of layers with weights, including batch normalization, as Keras counts.
-    top1, top5 : float | None
-        Published accuracy on ImageNet's validation set (0..1), or None.
-    input_size : int
-        Height and width in pixels.
-    channels : int
-        3 (RGB) or 1 (gray).
-    classes : int
-        Classes of the published network.
-    preprocess : str
-        Preprocessing of the training: ``tf``, ``caffe`` or ``torch`` (``runtime/image/preprocess.py``).
-    options : frozenset[str]
-        The fields of ``BuildOptions`` that the builder accepts.
-    min_size : int
-        Smallest height and width.
-    weights : tuple[str, ...]
-        Weights that exist, the default first; a file is always possible.
+    ``title`` is the name as its authors write it (``MobileNetV2``), ``name`` the same in lower case. ``builder``,
+    ``module:function``, returns the ``keras.Model``; ``arguments`` are its arguments in addition to the user's options,
+    of which it accepts those in ``options``. ``parameters`` is the number of weights at the default options, including
+    statistics of batch normalization, ``size_mb`` their size in float32, in megabytes as in Keras' own table, and
+    ``depth`` the number of layers with weights, including batch normalization, as Keras counts. ``top1`` and ``top5``
+    are the published accuracy on ImageNet's validation set (0..1), or None. ``input_size`` and ``min_size`` are height
+    and width in pixels, ``channels`` is 3 (RGB) or 1 (gray), ``preprocess`` a mode of ``runtime/image/preprocess.py``.
+    ``weights`` are those that exist, the default first; a file is always possible.
     """
 
     name: str
@@ -87,20 +63,9 @@ class ModelSpec:
 class BuildOptions:
     """The user's choices for a network; None is the network's default.
 
-    Attributes
-    ----------
-    alpha : float | None
-        Width multiplier of MobileNet and MobileNetV2.
-    input_size : int | None
-        Height and width in pixels.
-    classes : int | None
-        Outputs of the classifier.
-    include_top : bool
-        False removes the classifier: the model returns features.
-    pooling : str | None
-        ``avg`` or ``max`` over the features; None leaves them ``(n, h, w, c)``.
-    seed : int
-        Seed of ``weights="none"``.
+    ``alpha`` is the width multiplier of MobileNet and MobileNetV2, ``input_size`` the height and width in pixels,
+    ``classes`` the number of outputs of the classifier, ``seed`` that of ``weights="none"``. ``include_top`` False
+    removes the classifier: the model returns features ``(n, h, w, c)``; ``pooling`` ``avg`` or ``max``: ``(n, c)``.
     """
 
     alpha: float | None = None
@@ -111,32 +76,12 @@ class BuildOptions:
     seed: int = 0
 
 
-class _Optional(TypedDict, total=False):
-    """The fields of a row that have defaults."""
-
-    input_size: int
-    channels: int
-    classes: int
-    preprocess: str
-    options: frozenset[str]
-    min_size: int
-    weights: tuple[str, ...]
-    arguments: Arguments
-
-
 def _keras(
-    title: str,
-    module: str,
-    parameters: int,
-    size_mb: float,
-    depth: int,
-    top1: float,
-    top5: float,
-    **optional: Unpack[_Optional],
+    title: str, module: str, parameters: int, size_mb: float, depth: int, top1: float, top5: float, **more: Any
 ) -> ModelSpec:
     """Return the row of a network of ``keras.applications``."""
     builder = f"keras.applications.{module}:{title}"
-    return ModelSpec(title.lower(), title, builder, parameters, size_mb, depth, top1, top5, **optional)
+    return ModelSpec(title.lower(), title, builder, parameters, size_mb, depth, top1, top5, **more)
 
 
 def _family(
@@ -146,14 +91,14 @@ def _family(
     depth: int,
     top1: float | None = None,
     top5: float | None = None,
-    **optional: Unpack[_Optional],
+    **more: Any,
 ) -> ModelSpec:
     """Return the row of a network of ``xxdeploy.models``."""
     megabytes = parameters * 4 / 2**20
     size_mb = round(megabytes) if megabytes >= 10 else round(megabytes, 1)
-    given: _Optional = {"preprocess": "torch", "weights": ("none",), **optional}
+    more = {"preprocess": "torch", "weights": ("none",)} | more
     builder = f"xxdeploy.models.{builder}"
-    return ModelSpec(title.lower(), title, builder, parameters, size_mb, depth, top1, top5, **given)
+    return ModelSpec(title.lower(), title, builder, parameters, size_mb, depth, top1, top5, **more)
 
 
 def check_densenet_bc(depth: int, growth: int) -> None:
@@ -193,6 +138,9 @@ def _densenet_bc(depth: int, growth: int) -> ModelSpec:
 
 
 _LRN: Arguments = (("lrn", True),)
+_WIDE: Arguments = (("maps", (512, 1024, 512)),)
+_SAMPLE = ("imagenet", "sample", "none")
+_INCEPTION = {"preprocess": "tf", "input_size": 299, "min_size": 75}
 
 CATALOG: tuple[ModelSpec, ...] = (
     _keras("Xception", "xception", 22_910_480, 88, 81, 0.790, 0.945, input_size=299, min_size=71),
@@ -207,17 +155,7 @@ CATALOG: tuple[ModelSpec, ...] = (
     _keras("InceptionV3", "inception_v3", 23_851_784, 92, 189, 0.779, 0.937, input_size=299, min_size=75),
     _keras("InceptionResNetV2", "inception_resnet_v2", 55_873_736, 215, 449, 0.803, 0.953, input_size=299, min_size=75),
     _keras("MobileNet", "mobilenet", 4_253_864, 16, 55, 0.704, 0.895, options=_WIDTH),
-    _keras(
-        "MobileNetV2",
-        "mobilenet_v2",
-        3_538_984,
-        14,
-        105,
-        0.713,
-        0.901,
-        options=_WIDTH,
-        weights=("imagenet", "sample", "none"),
-    ),
+    _keras("MobileNetV2", "mobilenet_v2", 3_538_984, 14, 105, 0.713, 0.901, options=_WIDTH, weights=_SAMPLE),
     _keras("DenseNet121", "densenet", 8_062_504, 33, 242, 0.750, 0.923, preprocess="torch"),
     _keras("DenseNet169", "densenet", 14_307_880, 57, 338, 0.762, 0.932, preprocess="torch"),
     _keras("DenseNet201", "densenet", 20_242_984, 80, 402, 0.773, 0.936, preprocess="torch"),
@@ -241,42 +179,14 @@ CATALOG: tuple[ModelSpec, ...] = (
     ),
     _family("ZFNet", "alexnet:zfnet", 62_357_608, 8, preprocess="caffe", min_size=53),
     _family("ZFNet-LRN", "alexnet:zfnet", 62_357_608, 8, preprocess="caffe", min_size=53, arguments=_LRN),
-    _family(
-        "ZFNet-512",
-        "alexnet:zfnet",
-        107_627_624,
-        8,
-        preprocess="caffe",
-        min_size=53,
-        arguments=(("maps", (512, 1024, 512)),),
-    ),
+    _family("ZFNet-512", "alexnet:zfnet", 107_627_624, 8, preprocess="caffe", min_size=53, arguments=_WIDE),
     _family("VGG11", "vgg:vgg11", 132_863_336, 11, 0.704, 0.896, preprocess="caffe"),
     _family("VGG11-LRN", "vgg:vgg11", 132_863_336, 11, 0.703, 0.895, preprocess="caffe", arguments=_LRN),
     _family("VGG13", "vgg:vgg13", 133_047_848, 13, 0.713, 0.901, preprocess="caffe"),
     _family("VGG16-C", "vgg:vgg16c", 133_638_952, 16, 0.719, 0.906, preprocess="caffe"),
     _family("GoogLeNet", "googlenet:googlenet", 6_998_552, 58, 0.687, 0.889, preprocess="caffe"),
-    _family(
-        "InceptionV4",
-        "inception:inceptionv4",
-        42_711_400,
-        299,
-        0.800,
-        0.950,
-        preprocess="tf",
-        input_size=299,
-        min_size=75,
-    ),
-    _family(
-        "InceptionResNetV1",
-        "inception:inceptionresnetv1",
-        22_769_848,
-        235,
-        0.787,
-        0.945,
-        preprocess="tf",
-        input_size=299,
-        min_size=75,
-    ),
+    _family("InceptionV4", "inception:inceptionv4", 42_711_400, 299, 0.800, 0.950, **_INCEPTION),
+    _family("InceptionResNetV1", "inception:inceptionresnetv1", 22_769_848, 235, 0.787, 0.945, **_INCEPTION),
     _family("ResNet18", "resnet:resnet18", 11_699_112, 41, 0.698, 0.891),
     _family("ResNet34", "resnet:resnet34", 21_814_696, 73, 0.733, 0.914),
     _family("ResNet50V1.5", "resnet:resnet50v15", 25_610_152, 107, 0.761, 0.929),

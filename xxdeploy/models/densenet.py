@@ -8,36 +8,26 @@ G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger: Densely Connected Convolu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 from xxdeploy.models.catalog import check_densenet_bc
 from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, average_and_classify
 from xxdeploy.optional import extra
 
-if TYPE_CHECKING:
+with extra("export"):
     import keras
+    from keras import layers
 
 
 def densenet_bc(depth: int = 100, growth: int = 12, **options: Unpack[FamilyOptions]) -> keras.Model:
     """Build DenseNet-BC for small images: ``(n, 32, 32, 3)`` -> ``(n, 10)``; 4 x 4 or more.
 
-    Parameters
-    ----------
-    depth : int
-        L in table 2, the layers: ``6 * n + 4`` with ``n`` layer pairs a block (40, 100, 190, 250).
-    growth : int
-        k, the maps that each pair adds (12, 24, 40). L=100, k=12 has 793,150 parameters; L=190, k=40 has 25,881,390.
-    **options
-        Those of :class:`~xxdeploy.models.frame.Frame`; 10 classes by default.
-
-    Raises
-    ------
-    UsageError
-        ``unknown-model``: no such depth or growth rate.
+    ``depth`` is L in table 2, the layers: ``6 * n + 4`` with ``n`` layer pairs a block (40, 100, 190, 250).
+    ``growth`` is k, the maps that each pair adds (12, 24, 40). L=100, k=12 has 793,150 parameters; L=190, k=40 has
+    25,881,390. The other options are those of :class:`~xxdeploy.models.frame.Frame`. ``UsageError``
+    ``unknown-model``: no such depth or growth rate.
     """
     check_densenet_bc(depth, growth)
-    with extra("export"):
-        from keras import layers
 
     def stem(x: Tensor) -> Tensor:
         return layers.Conv2D(2 * growth, 3, padding="same", use_bias=False, name="conv1_conv")(x)
@@ -51,8 +41,6 @@ def densenet161(**options: Unpack[FamilyOptions]) -> keras.Model:
 
     The wide network of the authors' code, listed in the revision of table 1.
     """
-    with extra("export"):
-        from keras import layers
 
     def stem(x: Tensor) -> Tensor:
         x = layers.ZeroPadding2D(3, name="conv1_pad")(x)
@@ -81,8 +69,6 @@ def _densenet(frame: Frame, stem: Callable[[Tensor], Tensor], blocks: tuple[int,
 
 def _pair(x: Tensor, growth: int, name: str) -> Tensor:
     """BN-ReLU-Conv(1x1) to ``4 * growth`` maps, BN-ReLU-Conv(3x3) to ``growth``, concatenated to the input."""
-    from keras import layers
-
     y = _norm_relu(x, f"{name}_0")
     y = layers.Conv2D(4 * growth, 1, use_bias=False, name=f"{name}_1_conv")(y)
     y = _norm_relu(y, f"{name}_1")
@@ -92,15 +78,11 @@ def _pair(x: Tensor, growth: int, name: str) -> Tensor:
 
 def _transition(x: Tensor, name: str) -> Tensor:
     """BN-ReLU-Conv(1x1) to half the maps, and 2x2 average pooling."""
-    from keras import layers
-
     x = _norm_relu(x, name)
     x = layers.Conv2D(x.shape[-1] // 2, 1, use_bias=False, name=f"{name}_conv")(x)
     return layers.AveragePooling2D(2, name=f"{name}_pool")(x)
 
 
 def _norm_relu(x: Tensor, name: str) -> Tensor:
-    from keras import layers
-
     x = layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 from xxdeploy.errors import UsageError
+from xxdeploy.models.local_response import LocalResponseNormalization
 from xxdeploy.optional import extra
 
-if TYPE_CHECKING:
+with extra("export"):
     import keras
+    from keras import layers
 
 Tensor: TypeAlias = Any
 """A symbolic ``keras.KerasTensor``, ``(n, h, w, c)`` or ``(n, c)``."""
@@ -28,29 +30,12 @@ class FamilyOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The input and the output of a network.
+    """The input and the output of a network called ``name``, published for images of ``size`` pixels a side.
 
-    Attributes
-    ----------
-    name : str
-        Name of the ``keras.Model``.
-    size : int
-        Height and width in pixels of the published network.
-    weights : None
-        Always None, for random weights: Keras has none to download.
-    input_shape : tuple[int, int, int] | None
-        Height, width and channels; None is ``(size, size, 3)``.
-    classes : int
-        Outputs of the classifier.
-    include_top : bool
-        False removes the classifier: the model returns features ``(n, h, w, c)``.
-    pooling : str | None
-        Without the classifier: ``avg`` or ``max`` over height and width, ``(n, c)``.
-
-    Raises
-    ------
-    UsageError
-        ``no-such-weights``, ``bad-pooling``.
+    ``weights`` is always None, for random weights: Keras has none to download. ``input_shape`` is (height, width,
+    channels); None is ``(size, size, 3)``. ``include_top`` False removes the classifier of ``classes`` outputs, so the
+    model returns features ``(n, h, w, c)``; ``pooling`` ``avg`` or ``max`` reduces them to ``(n, c)``.
+    ``UsageError``: ``no-such-weights``, ``bad-pooling``.
     """
 
     name: str
@@ -76,10 +61,7 @@ class Frame:
 
         The image is ``(n, h, w, c)`` float32, channels last.
         """
-        with extra("export"):
-            from keras import Input, Model, layers
-
-        image = Input(self.input_shape or (self.size, self.size, 3), name="image")
+        image = keras.Input(self.input_shape or (self.size, self.size, 3), name="image")
         x = body(image)
         if self.include_top:
             x = classifier(x, self.classes)
@@ -87,13 +69,11 @@ class Frame:
             x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
         elif self.pooling == "max":
             x = layers.GlobalMaxPooling2D(name="max_pool")(x)
-        return Model(image, x, name=self.name)
+        return keras.Model(image, x, name=self.name)
 
 
 def average_and_classify(x: Tensor, classes: int, *, dropout: float = 0.0) -> Tensor:
     """Global average pooling and one dense layer with softmax, the classifier of networks since 2013 (Lin et al.)."""
-    from keras import layers
-
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
@@ -102,8 +82,6 @@ def average_and_classify(x: Tensor, classes: int, *, dropout: float = 0.0) -> Te
 
 def two_dense_and_classify(x: Tensor, classes: int) -> Tensor:
     """Two dense layers of 4096 with dropout before the softmax, the classifier of AlexNet, ZFNet and VGG."""
-    from keras import layers
-
     x = layers.Flatten(name="flatten")(x)
     for name in ("fc1", "fc2"):
         x = layers.Dense(4096, activation="relu", name=name)(x)
@@ -111,14 +89,6 @@ def two_dense_and_classify(x: Tensor, classes: int) -> Tensor:
     return layers.Dense(classes, activation="softmax", name="predictions")(x)
 
 
-def response_normalization(wanted: bool) -> Callable[[Tensor, str], Tensor]:
-    """Return a function that applies local response normalization under a name, or the identity."""
-
-    def normalize(x: Tensor, name: str) -> Tensor:
-        if not wanted:
-            return x
-        from xxdeploy.models.local_response import LocalResponseNormalization
-
-        return LocalResponseNormalization(5, name=name)(x)
-
-    return normalize
+def local_response(x: Tensor, name: str) -> Tensor:
+    """Normalize each value by those of the five channels around it."""
+    return LocalResponseNormalization(5, name=name)(x)

@@ -6,13 +6,15 @@ with Convolutions, CVPR 2015 (arXiv:1409.4842), table 1 and figures 2 (b) and 3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from functools import partial
+from typing import Unpack
 
-from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, average_and_classify
+from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, average_and_classify, local_response
 from xxdeploy.optional import extra
 
-if TYPE_CHECKING:
+with extra("export"):
     import keras
+    from keras import layers
 
 # Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
 _STAGES: dict[int, dict[str, tuple[int, int, int, int, int, int]]] = {
@@ -43,19 +45,16 @@ def googlenet(*, auxiliary: bool = False, lrn: bool = True, **options: Unpack[Fa
     **options
         Those of :class:`~xxdeploy.models.frame.Frame`; the smallest image is 32 x 32.
     """
-    with extra("export"):
-        from keras import Model, layers
-
     frame = Frame("googlenet", 224, **options)
     taps: dict[str, Tensor] = {}
 
     def body(x: Tensor) -> Tensor:
         x = _conv(x, 64, 7, "conv1_7x7", strides=2)
         x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool1")(x)
-        x = _normalize(x, "norm1") if lrn else x
+        x = local_response(x, "norm1") if lrn else x
         x = _conv(x, 64, 1, "conv2_3x3_reduce")
         x = _conv(x, 192, 3, "conv2_3x3")
-        x = _normalize(x, "norm2") if lrn else x
+        x = local_response(x, "norm2") if lrn else x
         x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool2")(x)
         for stage, modules in _STAGES.items():
             for letter, widths in modules.items():
@@ -65,20 +64,15 @@ def googlenet(*, auxiliary: bool = False, lrn: bool = True, **options: Unpack[Fa
                 x = layers.MaxPooling2D(3, strides=2, padding="same", name=f"pool{stage}")(x)
         return x
 
-    def classifier(x: Tensor, classes: int) -> Tensor:
-        return average_and_classify(x, classes, dropout=0.4)
-
-    model = frame.model(body, classifier)
+    model = frame.model(body, partial(average_and_classify, dropout=0.4))
     if not (auxiliary and frame.include_top):
         return model
     more = [_auxiliary(taps[module], frame.classes, f"auxiliary_{module}") for module in _AUXILIARY]
-    return Model(model.input, [model.output, *more], name="googlenet")
+    return keras.Model(model.input, [model.output, *more], name="googlenet")
 
 
 def _inception(x: Tensor, widths: tuple[int, int, int, int, int, int], name: str) -> Tensor:
     """Figure 2 (b): 1x1, 3x3 and 5x5 after 1x1 reductions, and a pooling with a 1x1 projection."""
-    from keras import layers
-
     ones, reduce3, threes, reduce5, fives, projection = widths
     pooled = layers.MaxPooling2D(3, strides=1, padding="same", name=f"{name}_pool")(x)
     branches = [
@@ -92,8 +86,6 @@ def _inception(x: Tensor, widths: tuple[int, int, int, int, int, int], name: str
 
 def _auxiliary(x: Tensor, classes: int, name: str) -> Tensor:
     """Section 5: 5x5 average pooling of stride 3, 1x1 convolution, dense 1024, 70 % dropout, softmax."""
-    from keras import layers
-
     x = layers.AveragePooling2D(5, strides=3, name=f"{name}_pool")(x)
     x = _conv(x, 128, 1, f"{name}_conv")
     x = layers.Flatten(name=f"{name}_flatten")(x)
@@ -103,12 +95,4 @@ def _auxiliary(x: Tensor, classes: int, name: str) -> Tensor:
 
 
 def _conv(x: Tensor, filters: int, size: int, name: str, *, strides: int = 1) -> Tensor:
-    from keras import layers
-
     return layers.Conv2D(filters, size, strides=strides, padding="same", activation="relu", name=name)(x)
-
-
-def _normalize(x: Tensor, name: str) -> Tensor:
-    from xxdeploy.models.local_response import LocalResponseNormalization
-
-    return LocalResponseNormalization(5, name=name)(x)

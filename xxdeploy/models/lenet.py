@@ -8,12 +8,11 @@ two pixels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from xxdeploy.optional import extra
 
-if TYPE_CHECKING:
+with extra("export"):
     import keras
+    from keras import layers
 
 
 def lenet(
@@ -24,34 +23,14 @@ def lenet(
     include_top: bool = True,
     pooling: str | None = None,
 ) -> keras.Model:
-    """Build LeNet with random weights; the arguments are those of ``keras.applications``.
+    """Build LeNet: 155,606 parameters, ``(n, 28, 28, 1)`` -> ``(n, 10)`` probabilities; 16 x 16 or more.
 
     Layers: convolution 32 5x5, max pooling, convolution 64 5x5, max pooling, dense 100, dense ``classes``
-    with softmax; the convolutions are "valid", as in the paper.
-
-    Parameters
-    ----------
-    weights : None
-        Always None, for random weights: Keras has none to download.
-    input_shape : tuple[int, int, int]
-        Height, width (16 or more) and channels.
-    classes : int
-        Outputs of the classifier.
-    include_top : bool
-        False ends after the second pooling: ``(n, h, w, 64)``.
-    pooling : str | None
-        Without the classifier: ``avg`` or ``max`` over height and width, ``(n, 64)``.
-
-    Returns
-    -------
-    keras.Model
-        ``(n, h, w, c)`` float32 -> ``(n, classes)`` float32 probabilities, or features.
+    with softmax; the convolutions are "valid", as in the paper. The options are those of
+    :class:`~xxdeploy.models.frame.Frame`; features are those of the second pooling, ``(n, h, w, 64)`` or ``(n, 64)``.
     """
-    with extra("export"):
-        from keras import Input, Model, layers
-
     del weights
-    image = Input(input_shape, name="image")
+    image = keras.Input(input_shape, name="image")
     x = layers.Conv2D(32, 5, activation="relu", name="conv1")(image)
     x = layers.MaxPooling2D(2, name="pool1")(x)
     x = layers.Conv2D(64, 5, activation="relu", name="conv2")(x)
@@ -64,4 +43,4 @@ def lenet(
         x = layers.GlobalAveragePooling2D(name="pooled")(x)
     elif pooling == "max":
         x = layers.GlobalMaxPooling2D(name="pooled")(x)
-    return Model(image, x, name="lenet")
+    return keras.Model(image, x, name="lenet")

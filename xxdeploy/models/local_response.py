@@ -20,19 +20,8 @@ class LocalResponseNormalization(keras.layers.Layer):  # type: ignore[misc]
     NIPS 2012, section 3.3, whose constants are the defaults. Here ``alpha`` multiplies the sum, as in that
     paper and in TensorFlow; Caffe, PyTorch and ONNX multiply the mean (their ``alpha`` is ``size`` times ours).
 
-    Computed in float32 under each policy, since squares overflow float16.
-
-    Parameters
-    ----------
-    size : int
-        Channels in the sum, odd.
-    alpha, beta, k : float
-        See the formula.
-
-    Raises
-    ------
-    ValueError
-        The size is even or less than 1.
+    Computed in float32 under each policy, since squares overflow float16. ``ValueError``: ``size`` is even or less
+    than 1.
     """
 
     def __init__(

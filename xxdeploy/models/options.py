@@ -17,12 +17,8 @@ def check_options(spec: ModelSpec, options: BuildOptions, *, weights: str = "ima
     """Refuse options with which ``spec`` cannot be built.
 
     ``weights`` is ``imagenet``, ``sample``, ``none`` or the name of a file; ``samples.sample_options`` checks the
-    options for ``sample``.
-
-    Raises
-    ------
-    UsageError
-        ``no-such-weights``, ``bad-alpha``, ``bad-input-size``, ``bad-classes``, ``bad-pooling``, ``bad-seed``.
+    options for ``sample``. ``UsageError``: ``no-such-weights``, ``no-sample-weights``, ``bad-alpha``,
+    ``bad-input-size``, ``bad-classes``, ``bad-pooling``, ``bad-seed``.
     """
     _check_weights(spec, weights)
     _check_alpha(spec, options, weights)
@@ -66,9 +62,7 @@ def _check_alpha(spec: ModelSpec, options: BuildOptions, weights: str) -> None:
     if "alpha" not in spec.options:
         have = ", ".join(other.title for other in CATALOG if "alpha" in other.options)
         raise UsageError(
-            f"{spec.title} has no width multiplier",
-            hint=f"leave --alpha out; it is for {have}",
-            code="bad-alpha",
+            f"{spec.title} has no width multiplier", hint=f"leave --alpha out; it is for {have}", code="bad-alpha"
         )
     if not math.isfinite(alpha) or not 0.05 <= alpha <= 8:
         raise UsageError(f"--alpha {alpha} is not in 0.05..8", hint="1.0 is the width in the paper", code="bad-alpha")

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, Unpack
+from typing import TypeAlias, Unpack
 
 from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, average_and_classify
 from xxdeploy.optional import extra
 
-if TYPE_CHECKING:
+with extra("export"):
     import keras
+    from keras import layers
 
 Block: TypeAlias = Callable[[Tensor, int, int, str], Tensor]
 """Input, width (64, 128, 256, 512), stride and name -> output."""
@@ -53,8 +54,6 @@ def resnext101(**options: Unpack[FamilyOptions]) -> keras.Model:
 
 def _resnet(frame: Frame, block: Block, blocks: tuple[int, int, int, int]) -> keras.Model:
     """Table 1: a 7x7 convolution and a pooling, then four stages, each with half the height and twice the width."""
-    with extra("export"):
-        from keras import layers
 
     def body(x: Tensor) -> Tensor:
         x = layers.ReLU(name="conv1_relu")(_conv(x, 64, 7, "conv1", strides=2))
@@ -71,8 +70,6 @@ def _resnet(frame: Frame, block: Block, blocks: tuple[int, int, int, int]) -> ke
 
 def _basic(x: Tensor, width: int, strides: int, name: str) -> Tensor:
     """Figure 5, left: two 3x3 convolutions."""
-    from keras import layers
-
     y = layers.ReLU(name=f"{name}_1_relu")(_conv(x, width, 3, f"{name}_1", strides=strides))
     y = _conv(y, width, 3, f"{name}_2")
     y = layers.Add(name=f"{name}_add")([_shortcut(x, width, strides, name), y])
@@ -81,8 +78,6 @@ def _basic(x: Tensor, width: int, strides: int, name: str) -> Tensor:
 
 def _bottleneck(x: Tensor, width: int, strides: int, name: str, *, groups: int = 1, widen: int = 1) -> Tensor:
     """Figure 5, right: 1x1, 3x3, 1x1. ResNeXt: the first two are ``widen`` times as wide, the 3x3 in ``groups``."""
-    from keras import layers
-
     y = layers.ReLU(name=f"{name}_1_relu")(_conv(x, width * widen, 1, f"{name}_1"))
     y = layers.ReLU(name=f"{name}_2_relu")(_conv(y, width * widen, 3, f"{name}_2", strides=strides, groups=groups))
     y = _conv(y, width * 4, 1, f"{name}_3")
@@ -99,8 +94,6 @@ def _shortcut(x: Tensor, channels: int, strides: int, name: str) -> Tensor:
 
 def _conv(x: Tensor, filters: int, size: int, name: str, *, strides: int = 1, groups: int = 1) -> Tensor:
     """Convolution and batch normalization, padded by ``size // 2`` on every side."""
-    from keras import layers
-
     padding = "same"
     if strides > 1:
         padding = "valid"  # TensorFlow's "same" would pad right and below only

@@ -8,18 +8,7 @@ from pathlib import Path
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec
 
-FASHION_MNIST = (
-    "t-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle-boot",
-)
+FASHION_MNIST = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 """The ten classes in the order of the data set's labels; also the names of the class folders."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -31,20 +20,9 @@ _OPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Sample weights with their options, labels and images.
+    """The sample of one network: a ``.weights.h5`` file, the options of the trained network, and its class names.
 
-    Attributes
-    ----------
-    options : BuildOptions
-        The options of the trained network.
-    weights : Path
-        The ``.weights.h5`` file.
-    labels : tuple[str, ...]
-        Class names in the order of the outputs.
-    calibration, evaluation : Path
-        Image folders by class, disjoint.
-    statement : str
-        A sentence on the weights for the user.
+    ``calibration`` and ``evaluation`` are disjoint image folders by class; ``statement`` describes the weights.
     """
 
     options: BuildOptions
@@ -56,13 +34,7 @@ class Sample:
 
 
 def sample_for(spec: ModelSpec) -> Sample:
-    """Return the sample of a network.
-
-    Raises
-    ------
-    UsageError
-        ``no-sample-weights``; ``no-shipped-folder``.
-    """
+    """Return the sample of a network. ``UsageError``: ``no-sample-weights``, ``no-shipped-folder``."""
     if spec.name not in _OPTIONS:
         have = " and ".join(other.title for other in CATALOG if other.name in _OPTIONS)
         raise UsageError(
@@ -89,10 +61,7 @@ def sample_for(spec: ModelSpec) -> Sample:
 def sample_options(spec: ModelSpec, options: BuildOptions) -> BuildOptions:
     """Return the options of the sample with the seed of ``options``.
 
-    Raises
-    ------
-    UsageError
-        ``no-sample-weights``; ``sample-options``: ``options`` describe another network than the trained one.
+    ``UsageError``: ``no-sample-weights``; ``sample-options``: the trained network has other options.
     """
     fixed = sample_for(spec).options
     for field in ("alpha", "input_size", "classes", "include_top", "pooling"):
@@ -109,10 +78,7 @@ def sample_options(spec: ModelSpec, options: BuildOptions) -> BuildOptions:
 def shipped_folder(package: Path = _PACKAGE) -> Path:
     """Return the shipped folder ``calibration/``, inside an installed wheel or at the top of a checkout.
 
-    Raises
-    ------
-    UsageError
-        ``no-shipped-folder``: neither is there.
+    ``UsageError`` ``no-shipped-folder``: neither is there.
     """
     for folder in (package / "_shipped" / "calibration", package.parent / "calibration"):
         if (folder / "sample").is_dir():

@@ -6,13 +6,14 @@ K. Simonyan, A. Zisserman: Very Deep Convolutional Networks for Large-Scale Imag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
-from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, two_dense_and_classify
+from xxdeploy.models.frame import FamilyOptions, Frame, Tensor, local_response, two_dense_and_classify
 from xxdeploy.optional import extra
 
-if TYPE_CHECKING:
+with extra("export"):
     import keras
+    from keras import layers
 
 _WIDTHS = (64, 128, 256, 512, 512)
 """Maps of the five blocks."""
@@ -42,8 +43,6 @@ def vgg16c(**options: Unpack[FamilyOptions]) -> keras.Model:
 
 def _vgg(frame: Frame, kernels: tuple[tuple[int, ...], ...], *, lrn: bool = False) -> keras.Model:
     """Build a column from the kernel sizes of each block's convolutions."""
-    with extra("export"):
-        from keras import layers
 
     def body(x: Tensor) -> Tensor:
         for block, (filters, sizes) in enumerate(zip(_WIDTHS, kernels, strict=True), 1):
@@ -51,9 +50,7 @@ def _vgg(frame: Frame, kernels: tuple[tuple[int, ...], ...], *, lrn: bool = Fals
                 name = f"block{block}_conv{layer}"
                 x = layers.Conv2D(filters, size, padding="same", activation="relu", name=name)(x)
                 if lrn and (block, layer) == (1, 1):
-                    from xxdeploy.models.local_response import LocalResponseNormalization
-
-                    x = LocalResponseNormalization(5, name="block1_lrn")(x)
+                    x = local_response(x, "block1_lrn")
             x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
         return x
 

@@ -81,11 +81,7 @@ class Subject:
     """
 
     def __init__(
-        self,
-        bundle: str | os.PathLike[str],
-        options: SubjectOptions = _DEFAULTS,
-        *,
-        reference: Reference | None = None,
+        self, bundle: str | os.PathLike[str], options: SubjectOptions = _DEFAULTS, *, reference: Reference | None = None
     ) -> None:
         self.bundle = Path(bundle)
         self.options = options
