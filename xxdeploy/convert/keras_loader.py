@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType
+from typing import Any
 
 from xxdeploy.errors import MissingDependencyError
 from xxdeploy.optional import extra
@@ -20,13 +21,8 @@ def load_keras() -> ModuleType:
     """Import TensorFlow and Keras 3, once, without their output on stderr, and return ``keras``.
 
     TensorFlow stays on the CPU unless the caller imported it before: the reference outputs must be float32, and a GPU
-    may compute in TF32.
-
-    Raises
-    ------
-    MissingDependencyError
-        ``missing-dependency``, ``broken-dependency``, or ``keras-settings`` when ``KERAS_BACKEND`` or ``keras.json``
-        asks for another backend, channels first or another float type.
+    may compute in TF32. ``MissingDependencyError``: ``missing-dependency``, ``broken-dependency``; ``keras-settings``:
+    ``KERAS_BACKEND`` or ``keras.json`` asks for another backend, channels first or another float type.
     """
     first = "tensorflow" not in sys.modules
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -58,6 +54,17 @@ def load_tensorflow() -> ModuleType:
     import tensorflow as tf
 
     return tf  # type: ignore[no-any-return]
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: object) -> Iterator[None]:
+    """Within this context the attribute ``name`` of ``owner`` is ``value``."""
+    original = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
 
 
 @contextmanager

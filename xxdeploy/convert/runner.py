@@ -19,21 +19,9 @@ class KerasRunner:
     """Runs ``model(x, training=False)`` as one traced function; satisfies ``results.ManyRunner``.
 
     The trace has a free batch axis, so batches of any size share it. ``model.predict`` would add a dataset, callbacks
-    and a progress bar to each call.
-
-    Parameters
-    ----------
-    model : keras.Model
-        One input ``(n, h, w, c)`` float32.
-    name : str
-        Name of the runner in tables.
-    outputs : Sequence[str]
-        One name per output.
-
-    Raises
-    ------
-    ConversionError
-        ``not-one-output``: the model has several inputs, or the number of outputs differs from the number of names.
+    and a progress bar to each call. ``model`` has one input ``(n, h, w, c)`` float32; ``outputs`` names each output,
+    and ``name`` the runner in tables. ``ConversionError`` ``not-one-output``: the model has several inputs, or the
+    number of outputs differs from the number of names.
     """
 
     def __init__(self, model: keras.Model, name: str = "keras", *, outputs: Sequence[str] = ("output",)) -> None:
@@ -46,11 +34,10 @@ class KerasRunner:
         tf = load_tensorflow()
         self.name = name
         self._outputs = tuple(outputs)
-        shape = (None, *model.inputs[0].shape[1:])
-        self._shape = shape[1:]
+        self._shape = tuple(model.inputs[0].shape[1:])
         self._call = tf.function(
             lambda batch: tf.nest.flatten(model(batch, training=False)),
-            input_signature=[tf.TensorSpec(shape, tf.float32)],
+            input_signature=[tf.TensorSpec((None, *self._shape), tf.float32)],
             autograph=False,
         )
         self._tensor = tf.constant
@@ -58,10 +45,7 @@ class KerasRunner:
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map a preprocessed batch ``(n, h, w, c)`` float32 to the first output, ``(n, classes)`` or features, float32.
 
-        Raises
-        ------
-        ConversionError
-            ``wrong-batch``: the batch is empty, or has another shape or dtype than the model's input.
+        ``ConversionError`` ``wrong-batch``: the batch is empty, or has another shape or dtype than the model's input.
         """
         return next(iter(self.run_all(batch).values()))
 

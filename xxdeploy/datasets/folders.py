@@ -16,27 +16,16 @@ _LAYOUT = "use one folder per class (its name or WordNet id), or a labels.csv wi
 
 
 def open_images(root: Path, *, labels: Labels | None = None, require_labels: bool = False) -> ImageSet:
-    """Open a folder of images.
+    """Open a folder of images; with ``require_labels`` each image has one of the network's classes ``labels``.
 
-    Subfolders and links to folders are followed, once each. Hidden files, and files with a suffix outside ``SUFFIXES``
-    (in any case), are ignored. No image is read here.
+    A labeled folder has one folder per class, named after the class or its WordNet id, or a ``labels.csv`` with the
+    columns ``file`` (relative to ``root``) and ``label`` (name, id or class index). Subfolders and links to folders are
+    followed, once each. Hidden files, and files with a suffix outside ``SUFFIXES`` (in any case), are ignored. No image
+    is read here.
 
-    Parameters
-    ----------
-    root : Path
-        With ``require_labels``: one folder per class, named after the class or its WordNet id, or a ``labels.csv`` with
-        the columns ``file`` (relative to ``root``) and ``label`` (name, id or class index). Otherwise any folder.
-    labels : Labels | None
-        The classes of the network.
-    require_labels : bool
-        False opens the images without classes.
-
-    Raises
-    ------
-    UsageError
-        ``no-folder``, ``folder-unreadable``, ``empty-folder``; ``labels-missing`` without ``labels``;
-        ``images-without-class``; ``labels-match-nothing`` and ``labels-unknown``, with examples of both kinds of
-        names; ``bad-labels-csv``.
+    ``UsageError``: ``no-folder``, ``folder-unreadable``, ``empty-folder``; ``labels-missing`` without ``labels``;
+    ``images-without-class``; ``labels-match-nothing`` and ``labels-unknown``, with examples of both kinds of names;
+    ``bad-labels-csv``.
     """
     names = _find(root)
     if not require_labels:
@@ -70,10 +59,7 @@ def has_labels(root: Path) -> bool:
 def labels_from_folders(root: Path) -> Labels:
     """Return the names of the class folders, sorted as in Keras' ``image_dataset_from_directory``.
 
-    Raises
-    ------
-    UsageError
-        As ``open_images``; ``images-without-class``: there are no class folders.
+    ``UsageError``: as ``open_images``; ``images-without-class``: there are no class folders.
     """
     folders = sorted({name.partition("/")[0] for name in _find(root) if "/" in name})
     if not folders:

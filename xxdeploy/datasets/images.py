@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +25,10 @@ _USUAL_PIXELS = 224 * 224
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Image files in a fixed order, labeled or not. Images are read when they are needed.
+    """Image files below ``root``, in the order of their POSIX names. Images are read when they are needed.
 
-    Attributes
-    ----------
-    root : Path
-        The folder to which names are relative.
-    files : tuple[Path, ...]
-        Paths below ``root``, in the order of their POSIX names.
-    labels : tuple[int, ...] | None
-        Class index of each file, or None.
+    ``labels`` is the class index of each file, or None. Methods that read files raise ``UsageError``
+    ``image-unreadable``, which names the file.
     """
 
     root: Path
@@ -60,13 +54,7 @@ class ImageSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hexadecimal) over the relative names and the contents, in order. Reads every file.
-
-        Raises
-        ------
-        UsageError
-            ``image-unreadable``, naming the file.
-        """
+        """SHA-256 (hexadecimal) over the relative names and the contents, in order. Reads every file."""
         total = hashlib.sha256()
         for name, path in zip(self.names, self.files, strict=True):
             total.update(f"{len(name.encode(errors='surrogateescape'))}:".encode())
@@ -75,23 +63,11 @@ class ImageSet:
         return total.hexdigest()
 
     def sample(self, count: int | None, seed: int = 0) -> ImageSet:
-        """Choose ``count`` images in proportion to the classes, in the order of the set.
+        """Choose ``count`` images (None: all) in proportion to the classes, in the order of the set.
 
         The classes are the labels, or without labels the folders of the files. Within a class the order is that of
         SHA-256 over seed and name, so the choice depends on names and seed only, and a larger ``count`` extends a
-        smaller one.
-
-        Parameters
-        ----------
-        count : int | None
-            Number of images; None takes all.
-        seed : int
-            Seed of the choice.
-
-        Raises
-        ------
-        UsageError
-            ``bad-samples``: ``count`` below 1. ``too-few-images``: the set is smaller.
+        smaller one. ``UsageError``: ``bad-samples``: ``count`` below 1; ``too-few-images``: the set is smaller.
         """
         if count is None:
             return self
@@ -113,32 +89,24 @@ class ImageSet:
             offset = _chance(seed, f"class of {min(names[index] for index in members)}")
             # Systematic sampling: the k-th of n members is chosen at the share (k + offset) / n of the whole set.
             order += [((k + offset) / len(members), offset, index) for k, index in enumerate(members)]
-        chosen = sorted(index for _, _, index in sorted(order)[:count])
-        return ImageSet(
-            self.root,
-            tuple(self.files[index] for index in chosen),
-            None if self.labels is None else tuple(self.labels[index] for index in chosen),
-        )
+        return self._subset(sorted(index for _, _, index in sorted(order)[:count]))
 
     def apart_from(self, used: ImageSet) -> ImageSet | None:
         """Return the images that are not in ``used``, by path or by content; None if none is left."""
         taken = {path for _, path in overlap(used, self)}
         kept = [index for index, path in enumerate(self.files) if path not in taken]
-        if not kept:
-            return None
-        labels = None if self.labels is None else tuple(self.labels[index] for index in kept)
-        return ImageSet(self.root, tuple(self.files[index] for index in kept), labels)
+        return self._subset(kept) if kept else None
+
+    def _subset(self, indices: Sequence[int]) -> ImageSet:
+        labels = None if self.labels is None else tuple(self.labels[index] for index in indices)
+        return ImageSet(self.root, tuple(self.files[index] for index in indices), labels)
 
     def batches(self, preprocess: Preprocess, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield preprocessed batches ``(n, h, w, c)`` float32, one at a time; the last may have fewer than ``size``.
 
-        Raises
-        ------
-        UsageError
-            ``bad-batch-size``: below 1. Those of the preprocessing, with the name of the broken file.
+        ``UsageError``: ``bad-batch-size``: below 1; those of the preprocessing, with the name of the broken file.
         """
-        for pixels in self._pixels(preprocess, size):
-            yield preprocess.normalize(pixels)
+        yield from map(preprocess.normalize, self._pixels(preprocess, size))
 
     def batches_for(self, runner: object, preprocess: Preprocess, size: int) -> Iterator[NDArray[Any]]:
         """Yield the batches that ``runner`` reads: decoded images (n, h, w, c) uint8, or those of :meth:`batches`.
@@ -156,13 +124,7 @@ class ImageSet:
 
 
 def overlap(first: ImageSet, second: ImageSet) -> tuple[tuple[Path, Path], ...]:
-    """Return pairs of files with equal bytes, one from each set. Only files of equal size are read.
-
-    Raises
-    ------
-    UsageError
-        ``image-unreadable``, naming the file.
-    """
+    """Return pairs of files with equal bytes, one from each set. Only files of equal size are read."""
     sizes = [{_size(path) for path in images.files} for images in (first, second)]
     shared = sizes[0] & sizes[1]
     known: dict[bytes, Path] = {}
@@ -174,13 +136,7 @@ def overlap(first: ImageSet, second: ImageSet) -> tuple[tuple[Path, Path], ...]:
 
 
 def file_digest(path: Path) -> bytes:
-    """Return the SHA-256 of a file's contents, 32 bytes, read in pieces.
-
-    Raises
-    ------
-    UsageError
-        ``image-unreadable``.
-    """
+    """Return the SHA-256 of a file's contents, 32 bytes, read in pieces. ``UsageError`` ``image-unreadable``."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()

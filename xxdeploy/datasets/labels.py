@@ -15,14 +15,9 @@ _IMAGENET = Path(__file__).parent / "imagenet_classes.txt"
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Names of the classes, in the order of a network's outputs.
+    """Names of the classes, in the order of a network's outputs: not always unique (ImageNet has two cranes).
 
-    Attributes
-    ----------
-    names : tuple[str, ...]
-        Readable names, not always unique (ImageNet has two cranes).
-    ids : tuple[str, ...] | None
-        WordNet ids (``n01440764``), unique, in the order of ``names``.
+    ``ids`` are their WordNet ids (``n01440764``), which are unique, or None.
     """
 
     names: tuple[str, ...]
@@ -68,13 +63,8 @@ def load_labels(path: Path) -> Labels:
     """Read class names from a text file, one per line, in the order of the network's outputs.
 
     If each line begins with a WordNet id (``n01440764 tench, Tinca tinca``), the ids are split off. Empty lines at the
-    end are ignored.
-
-    Raises
-    ------
-    UsageError
-        ``no-labels-file``; ``labels-empty``; ``bad-labels``: not UTF-8 text, an empty line among the names, or an id
-        twice.
+    end are ignored. ``UsageError``: ``no-labels-file``; ``labels-empty``; ``bad-labels``: not UTF-8 text, an empty line
+    among the names, or an id twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

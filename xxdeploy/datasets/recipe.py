@@ -13,18 +13,9 @@ from xxdeploy.runtime.image.preprocess import RESIZES
 class CalibrationRecipe:
     """The images of a calibration and how they are used.
 
-    Attributes
-    ----------
-    folder : Path
-        Folder of images; in a file it is relative to the file.
-    samples : int | None
-        Number of images; None takes all.
-    seed : int
-        Seed of their choice.
-    method : str | None
-        Calibrator, such as ``minmax`` or ``percentile-99.99``; None for the default of the export.
-    resize : str | None
-        ``squash`` or ``crop``; None for the default of the export.
+    ``folder`` is relative to the file of the recipe. ``samples`` is the number of images (None: all), chosen by
+    ``seed``. ``method`` is a calibrator, such as ``minmax`` or ``percentile-99.99``, and ``resize`` is ``squash`` or
+    ``crop``; None is the default of the export.
     """
 
     folder: Path
@@ -45,24 +36,15 @@ _FILE = TomlFile(
 
 
 def recipe_from(path: Path) -> CalibrationRecipe:
-    """Return the recipe in a file, or one with all images for a folder: the argument of ``--calibration``.
-
-    Raises
-    ------
-    UsageError
-        As :func:`load_recipe`.
-    """
+    """Return the recipe in a file, or one with all images for a folder: the argument of ``--calibration``."""
     return CalibrationRecipe(path) if path.is_dir() else load_recipe(path)
 
 
 def load_recipe(path: Path) -> CalibrationRecipe:
     """Read a recipe. The folder is not opened, and the method is not checked.
 
-    Raises
-    ------
-    UsageError
-        ``no-recipe``: the file cannot be read. ``bad-recipe``: larger than 1 MB, not TOML, an unknown key, a missing
-        folder, a value of the wrong type or out of range.
+    ``UsageError``: ``no-recipe``: the file cannot be read; ``bad-recipe``: larger than 1 MB, not TOML, an unknown key,
+    a missing folder, a value of the wrong type or out of range.
     """
     values = _FILE.read(path, _TYPES)
     if not values.get("folder"):

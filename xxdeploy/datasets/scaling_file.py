@@ -29,11 +29,8 @@ def load_scaling(path: Path, channels: int) -> Scaling:
         mean = [0.485, 0.456, 0.406]
         std = [0.229, 0.224, 0.225]
 
-    Raises
-    ------
-    UsageError
-        ``no-preprocess-file``: the file cannot be read. ``bad-preprocess-file``: neither TOML nor JSON, unknown keys,
-        empty, or invalid values.
+    ``UsageError``: ``no-preprocess-file``: the file cannot be read; ``bad-preprocess-file``: neither TOML nor JSON,
+    unknown keys, empty, or invalid values.
     """
     values = _FILE.read(path)
     _FILE.check_keys(path, values, _KEYS)

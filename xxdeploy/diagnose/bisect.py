@@ -73,9 +73,9 @@ class Watch:
     def __init__(self, model: OnnxModel) -> None:
         self.proto, self.arrays = model.split()
         nodes = self.proto.graph.node
-        floats = [output for node in nodes for output in node.output if output and node.op_type != "QuantizeLinear"]
-        self.tensors = tuple(floats)
-        self.layers = {output: node.name for node in nodes for output in node.output}
+        self.tensors = tuple(
+            output for node in nodes for output in node.output if output and node.op_type != "QuantizeLinear"
+        )
         proto = ModelProto()
         proto.CopyFrom(self.proto)
         del proto.graph.output[:]
@@ -154,17 +154,9 @@ class Cut:
 def measure_pieces(candidate: OnnxModel, rights: Iterable[Tensors], known: Iterable[str]) -> tuple[Piece, ...]:
     """Return the error of each piece of ``candidate``, in the order of computation.
 
-    Parameters
-    ----------
-    rights
-        For each batch the correct values of the tensors ``known`` and of the input; one batch is in memory at a time.
-    known
-        Names of tensors. Names that the candidate lacks are ignored (fused, or missing: see ``missing``).
-
-    Raises
-    ------
-    VerificationError
-        ``bisection``: ONNX Runtime cannot run the pieces.
+    ``rights`` has for each batch the correct values of the tensors ``known`` and of the input; one batch is in memory
+    at a time. Names that the candidate lacks are ignored (fused, or missing: see ``missing``). ``VerificationError``
+    ``bisection``: ONNX Runtime cannot run the pieces.
     """
     cut = Cut(candidate, known)
     sums = {index: [0.0, 0.0] for index in range(len(cut.pieces))}
@@ -186,7 +178,7 @@ def measure_pieces(candidate: OnnxModel, rights: Iterable[Tensors], known: Itera
             node.name,
             node.op_type,
             what,
-            None if index in wrong else _ratio(*sums[index]),
+            None if index in wrong else -200.0 if sums[index][1] == float("inf") else decibels(*sums[index]),
             what == "value" and not cut.rounds(node),
             index not in wrong,
         )
@@ -255,10 +247,6 @@ def _fault(
             int(bad.sum()),
         )
     ]
-
-
-def _ratio(signal: float, noise: float) -> float | None:
-    return -200.0 if noise == float("inf") else decibels(signal, noise)
 
 
 def _session(proto: ModelProto, arrays: Arrays) -> GraphSession:

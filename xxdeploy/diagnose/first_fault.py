@@ -7,7 +7,7 @@ xxdeploy converts from it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from xxdeploy.optional import extra
 from xxdeploy.results import Evidence, Parity, noise_from_json
 from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import read_entry
-from xxdeploy.runtime.bundle.manifest import Manifest, Variant
+from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.verify import Tolerance
 
@@ -61,18 +61,9 @@ class Reference:
 def open_reference(manifest: Manifest, model: str | None = None, weights: str | None = None) -> Reference:
     """Build or load the Keras model of a bundle, and convert it to a float graph.
 
-    Parameters
-    ----------
-    model
-        A name of the catalog or a model file; None: the model in the manifest.
-    weights
-        As for ``xxdeploy export``; None: the weights in the manifest.
-
-    Raises
-    ------
-    UsageError
-        ``another-model-file``: another file was exported; ``model-unknown``: the manifest names a file, and none is
-        given; those of ``open_source``.
+    ``model`` is a name of the catalog or a model file, ``weights`` as for ``xxdeploy export``; None: those in the
+    manifest. ``UsageError``: ``another-model-file``: another file was exported; ``model-unknown``: the manifest names a
+    file, and none is given; those of ``open_source``.
     """
     source = manifest.source
     named = str(source.get("model")) if model is None else model
@@ -127,23 +118,14 @@ def check_stages(
 ) -> tuple[Parity, ...]:
     """Compare each stage with Keras, in their order, and raise at the first fault with its stage and layer.
 
-    Parameters
-    ----------
-    batches
-        Images (n, height, width, channels) float32, preprocessed by ``reference.preprocess``, else by the manifest's.
-    drawn
-        Whether the images are synthetic, so ranges may clip them.
-
-    Raises
-    ------
-    VerificationError
-        ``wrong-preprocess``, ``wrong-labels``, ``wrong-weight``, ``wrong-layer``; ``parity``: an output is wrong, but
-        no single layer is.
-    BundleError
-        As ``read_entry``.
+    ``batches`` are images (n, height, width, channels) float32, preprocessed by ``reference.preprocess``, else by the
+    manifest's; ``drawn`` tells whether they are synthetic, so ranges may clip them. ``VerificationError``:
+    ``wrong-preprocess``, ``wrong-labels``, ``wrong-weight``, ``wrong-layer``; ``parity``: an output is wrong, but no
+    single layer is. ``BundleError``: as ``read_entry``.
     """
     with extra("export"):
         from xxdeploy.lowering.embed_topk import remove_topk
+        from xxdeploy.lowering.x86_file import from_x86_file
     _check_preprocess(manifest, reference)
     _check_labels(root, manifest, reference)
     few = batches[:2]
@@ -161,11 +143,12 @@ def check_stages(
                 parities += _prove(reference.runner, model, stage, few, exact, explain)
                 _check_pieces(reference, model, stage, few, EXACT_DB)
             continue
-        if variant.precision == "int8" and not _equalized(manifest):
+        if variant.precision == "int8" and not Evidence.from_json(manifest.evidence).equalized:
             recorded = {} if drawn else _recorded(root, manifest)
-            plain = _plain(model, stage)
+            with _at(stage):
+                plain = from_x86_file(model)
             _check_pieces(reference, plain, stage, batches, DRAWN_DB if drawn else PHOTO_DB, recorded)
-        if _runs_here(variant):
+        if not {"arm", "dotprod"} & set(variant.requires):  # the file for ARM is compared only piece by piece
             limits = _limits(manifest, variant.precision, trained=reference.trained and not drawn)
             parities += prove_stage(reference.runner, model, stage, batches, limits)
     return parities
@@ -177,12 +160,11 @@ def _limits(manifest: Manifest, precision: str, *, trained: bool) -> dict[str, T
     return {name: tolerance_for(task, precision, trained=trained) for name, task in tasks.items()}
 
 
-def _plain(model: OnnxModel, stage: str) -> OnnxModel:
-    """Return ``model`` with the layers as ``quantize`` writes them, without the lowering for x86."""
-    from xxdeploy.lowering.x86_file import from_x86_file
-
+@contextmanager
+def _at(stage: str) -> Iterator[None]:
+    """Name the stage in errors."""
     try:
-        return from_x86_file(model)
+        yield
     except VerificationError as error:
         raise VerificationError(f"{stage}: {error.message}", hint=error.hint, code=error.code) from error
 
@@ -270,10 +252,8 @@ def _check_pieces(
     watch = Watch(reference.fp32)
     rights: Iterator[Any] = (watch.run(batch) for batch in batches)
     faults = {fault.tensor: fault for fault in weight_faults(reference.fp32, model)}
-    try:
+    with _at(stage):
         _judge(reference, model, measure_pieces(model, rights, watch.tensors), least, faults, recorded=recorded)
-    except VerificationError as error:
-        raise VerificationError(f"{stage}: {error.message}", hint=error.hint, code=error.code) from error
 
 
 def _judge(
@@ -333,25 +313,16 @@ def _is_wrong(piece: Piece, least: float) -> bool:
 def _near(name: str, wrong: Piece, fp32: OnnxModel) -> bool:
     """Return whether a node is the wrong one or its neighbor (a missing node shows at a neighbor)."""
     nodes = {output: node for node in fp32.split()[0].graph.node for output in node.output}
-    node = nodes.get(wrong.tensor)
-    reads = [nodes[tensor].name for tensor in node.input if tensor in nodes] if node is not None else []
-    readers = [reader.name for reader in nodes.values() if wrong.tensor in reader.input]
-    return name in (wrong.layer, *reads, *([node.name] if node is not None else []), *readers)
+    near = [reader for reader in nodes.values() if wrong.tensor in reader.input]
+    if (node := nodes.get(wrong.tensor)) is not None:
+        near += [node, *(nodes[tensor] for tensor in node.input if tensor in nodes)]
+    return name == wrong.layer or name in {neighbor.name for neighbor in near}
 
 
 def _weight_text(fault: WeightFault) -> str:
     by = "" if fault.steps == float("inf") else f", {fault.steps:.0f} steps away"
     more = f" and {fault.count - 1} more" if fault.count > 1 else ""
     return f"weight {fault.tensor}{list(fault.index)} is {fault.actual:.4g} instead of {fault.expected:.4g}{by}{more}"
-
-
-def _equalized(manifest: Manifest) -> bool:
-    return Evidence.from_json(manifest.evidence).equalized
-
-
-def _runs_here(variant: Variant) -> bool:
-    """Return whether a variant's outputs can be compared here; the ARM file is checked piece by piece only."""
-    return not {"arm", "dotprod"} & set(variant.requires)
 
 
 def _text(value: object) -> str | None:

@@ -20,13 +20,7 @@ class LayerValues:
 
     A tensor is called ``layer/operation``. If layers are folded into the one before (batch normalization into a
     convolution), the tensor is the output of the last folded layer. Layers of nested models, and layers that are called
-    twice, are left out.
-
-    Parameters
-    ----------
-    model : keras.Model
-    graph : OnnxModel
-        The float graph converted from the model; only its names are read.
+    twice, are left out. ``graph`` is the float graph converted from ``model``; only its names are read.
     """
 
     def __init__(self, model: keras.Model, graph: OnnxModel) -> None:
@@ -65,7 +59,7 @@ class LayerValues:
             array = np.asarray(value, np.float32)
             if name in like and array.ndim == 4 and array.shape != like[name].shape:
                 array = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
-            elif name in like and array.ndim == 4 and _square(array.shape):  # both orders have this shape
+            elif name in like and array.ndim == 4 and len(set(array.shape[1:])) == 1:  # both orders have this shape
                 other = np.ascontiguousarray(array.transpose(0, 3, 1, 2))
                 nearer = np.abs(other - like[name]).sum() < np.abs(array - like[name]).sum()
                 array = other if nearer else array
@@ -80,10 +74,6 @@ def _layer(node: str, layers: Container[str]) -> str:
     while name and name not in layers:
         name = name.rpartition("/")[0]
     return name or node
-
-
-def _square(shape: tuple[int, ...]) -> bool:
-    return shape[1] == shape[2] == shape[3]
 
 
 def _output(layer: Any) -> Any:

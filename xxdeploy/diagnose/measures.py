@@ -30,11 +30,7 @@ def check_agreement(runtime: Runtime, reference: Reference, images: ImageSet, le
     """Measure the share of images with the same class from the bundle and from the float graph.
 
     The limit is ``least``; by default the lower end of the interval recorded by the export, less one point.
-
-    Raises
-    ------
-    VerificationError
-        ``agreement``.
+    ``VerificationError`` ``agreement``.
     """
     from xxdeploy.runtime.engines.ort import OrtSession
 
@@ -70,12 +66,8 @@ def check_accuracy(runtime: Runtime, images: ImageSet) -> dict[str, str]:
     """Compare top-1 on the images with the record of the export for this variant.
 
     On the images of the record it may be one point lower; on other images also by chance, up to the 99 % bound for the
-    difference of two shares of so many images.
-
-    Raises
-    ------
-    VerificationError
-        ``accuracy-below-card``, with an explanation if there is one: other order of labels, other preprocessing.
+    difference of two shares of so many images. ``VerificationError`` ``accuracy-below-card``, with an explanation if
+    there is one: other order of labels, other preprocessing.
     """
     from xxdeploy.diagnose.explain import data_digest, explain_accuracy, explain_digest
 
@@ -118,10 +110,7 @@ def _recorded(runtime: Runtime) -> tuple[float, int, str] | None:
 def check_latency(runtime: Runtime, beside: Session, budget: float) -> dict[str, str]:
     """Measure the median time from a decoded image to the output as a ratio to ``beside``; runs are interleaved.
 
-    Raises
-    ------
-    VerificationError
-        ``over-budget``.
+    ``VerificationError`` ``over-budget``.
     """
     p = runtime.manifest.preprocess
     picture = np.random.default_rng(0).integers(0, 256, (1, p.height, p.width, p.channels), np.uint8)

@@ -49,27 +49,16 @@ def find_sensitivity(
 
     Quantization is without equalization, bias correction or tuned rounding, to show the layers that need them.
 
-    Parameters
-    ----------
-    path
-        A bundle with a float variant, or a float .onnx file with one image input (batch, height, width, channels).
-    calibration
-        A folder of images, labels or not, or a recipe; None for the record.
-    samples
-        Number of images; None: the recipe's, else at most 100. At most 32 of them measure the noise.
-    method
-        The calibrator; None: the recipe's, else the default of an export.
-    preprocess, resize
-        The preprocessing for an .onnx file; a bundle has its own. ``resize`` None: the recipe's, else squash.
+    ``path`` is a bundle with a float variant, or a float .onnx file with one image input (batch, height, width,
+    channels); ``preprocess`` and ``resize`` (None: the recipe's, else squash) are for the file, since a bundle has its
+    own. ``calibration`` is a folder of images, labels or not, or a recipe; None for the record. ``samples`` None is the
+    recipe's number, else at most 100, of which at most 32 measure the noise. ``method`` is the calibrator; None: the
+    recipe's, else the default of an export.
 
-    Raises
-    ------
-    UsageError
-        Those of ``recipe_from``, ``open_images`` and ``calibrate``; ``calibration-missing``; ``no-sensitivity``: an
-        INT8 bundle without a record, or with images; ``preprocess-missing`` and ``no-image-input``: of an .onnx file;
-        ``sensitivity-options``: ``preprocess`` or ``resize`` for a bundle.
-    BundleError, ConversionError
-        As ``check_bundle``, ``calibrate``, ``layer_noise``; ``damaged-sensitivity``.
+    ``UsageError``: those of ``recipe_from``, ``open_images`` and ``calibrate``; ``calibration-missing``;
+    ``no-sensitivity``: an INT8 bundle without a record, or with images; ``preprocess-missing`` and ``no-image-input``:
+    of an .onnx file; ``sensitivity-options``: ``preprocess`` or ``resize`` for a bundle. ``BundleError``,
+    ``ConversionError``: as ``check_bundle``, ``calibrate``, ``layer_noise``; ``damaged-sensitivity``.
     """
     manifest = check_bundle(path) if path.is_dir() else None
     if calibration is None:
@@ -97,14 +86,9 @@ def _recorded(path: Path, manifest: Manifest) -> Sensitivity | None:
     entry = _entry(manifest, RECORD)
     if entry is not None:
         # The variant for ARM, with the same integers, is listed before the one for all processors.
-        schemes = [variant.scheme for variant in manifest.variants if variant.precision == "int8"]
-        return Sensitivity(
-            schemes[-1] if schemes else SCHEME,
-            None,
-            None,
-            None,
-            noise_from_json(read_entry(open_bundle(path)[0], entry)),
-        )
+        schemes = [SCHEME, *(variant.scheme for variant in manifest.variants if variant.precision == "int8")]
+        layers = noise_from_json(read_entry(open_bundle(path)[0], entry))
+        return Sensitivity(schemes[-1], None, None, None, layers)
     if _float_variant(manifest) is None:
         raise _no_float_network(manifest)
     return None

@@ -37,25 +37,10 @@ def verify_bundle(
 ) -> VerifyResult:
     """Check hashes and structure, run the golden pairs, and measure accuracy if labeled images are given.
 
-    Parameters
-    ----------
-    bundle
-        Folder of the bundle.
-    evaluation
-        Folder of labeled images; None measures no accuracy.
-    evaluator
-        Measures the accuracy; ``batch.dask.evaluate_on_cluster`` spreads it over the workers of a cluster.
-    on_progress
-        Called while the accuracy is measured.
-    key, min_version
-        As for ``runtime.load``.
-
-    Raises
-    ------
-    BundleError, VerificationError, EngineError
-        As ``check_bundle``, ``runtime.load`` and ``evaluator``.
-    UsageError
-        Those of ``open_images``; ``features-evaluation``, ``labels-missing``.
+    ``evaluation`` is their folder; ``evaluator`` measures, and ``batch.dask.evaluate_on_cluster`` spreads it over the
+    workers of a cluster. ``key`` and ``min_version`` are as for ``runtime.load``. ``BundleError``,
+    ``VerificationError``, ``EngineError``: as ``check_bundle``, ``runtime.load`` and ``evaluator``. ``UsageError``:
+    those of ``open_images``; ``features-evaluation``, ``labels-missing``.
     """
     manifest = check_bundle(bundle, trust(key, min_version))
     runtime = load(bundle, key=key, min_version=min_version)

@@ -99,11 +99,8 @@ def _probe(modules: Sequence[str], timeout: float) -> Iterator[tuple[str, Mappin
     """Import the modules in a child process; if a module kills it, continue with the next in another child."""
     waiting = list(modules)
     while waiting:
-        command, environment = child_python(str(probe.__file__), *waiting, TF_CPP_MIN_LOG_LEVEL="3")
         try:
-            child = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", env=environment, timeout=timeout, check=False
-            )
+            child = _run(timeout, str(probe.__file__), *waiting, TF_CPP_MIN_LOG_LEVEL="3")
             output, end = child.stdout, f"Python died with status {child.returncode} while importing it"
         except subprocess.TimeoutExpired as error:
             raw = error.stdout or b""
@@ -119,6 +116,14 @@ def _probe(modules: Sequence[str], timeout: float) -> Iterator[tuple[str, Mappin
         if waiting:
             yield waiting[0], {"error": end}
             del waiting[0]
+
+
+def _run(timeout: float, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with the arguments and environment variables, and capture its output."""
+    command, environment = child_python(*arguments, **variables)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
+    )
 
 
 def _facts(line: str) -> dict[str, object] | None:
@@ -150,11 +155,8 @@ def _providers(timeout: float) -> tuple[str, ...]:
 
 def _asked(code: str, timeout: float) -> tuple[str, ...]:
     """Run code in a child process and return the lines that it prints."""
-    command, environment = child_python("-c", code)
     try:
-        child = subprocess.run(
-            command, env=environment, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
-        )
+        child = _run(timeout, "-c", code)
     except (subprocess.TimeoutExpired, OSError) as error:
         return (f"unknown: {error}",)
     lines = tuple(line for line in child.stdout.splitlines() if line)
@@ -172,9 +174,8 @@ def _cpu_features() -> tuple[str, ...]:
 
 def _weights(keras_home: Path) -> tuple[str, ...]:
     try:
-        return tuple(
-            sorted(path.name for path in (keras_home / "models").iterdir() if path.suffix in (".h5", ".keras"))
-        )
+        paths = sorted((keras_home / "models").iterdir())
+        return tuple(path.name for path in paths if path.suffix in (".h5", ".keras"))
     except OSError:
         return ()
 
@@ -209,7 +210,6 @@ def _warnings(libraries: Sequence[Library], keras_home: Path) -> Iterator[Warnin
 
 def _writable(folder: Path) -> bool:
     """Return whether ``folder``, or its nearest existing parent, is writable."""
-    for place in (folder, *folder.absolute().parents):
-        if place.exists():
-            return os.access(place, os.W_OK)
-    return False
+    places = (folder, *folder.absolute().parents)
+    nearest = next((place for place in places if place.exists()), None)
+    return nearest is not None and os.access(nearest, os.W_OK)

@@ -17,11 +17,8 @@ _RECORD = "calibration.json"
 def check_records(root: Path, manifest: Manifest) -> dict[str, str]:
     """Compare ``calibration.json`` with the manifest, and each model file with its variant.
 
-    Raises
-    ------
-    VerificationError
-        ``stale-calibration``: the ranges are of another model, or of other images; ``swapped-variants``: a file is for
-        another kind of processor than its variant.
+    ``VerificationError``: ``stale-calibration``: the ranges are of another model, or of other images;
+    ``swapped-variants``: a file is for another kind of processor than its variant.
     """
     _check_variants(root, manifest)
     entry = next((entry for entry in manifest.files if entry.path == _RECORD), None)
@@ -70,10 +67,7 @@ def _check_variants(root: Path, manifest: Manifest) -> None:
 def check_drift(root: Path, manifest: Manifest, earlier: Path) -> dict[str, str]:
     """Compare the bundle's card with an earlier card (a file) or bundle (a folder).
 
-    Raises
-    ------
-    VerificationError
-        ``drift``, with the differences beyond the tolerances of ``batch.cards``.
+    ``VerificationError`` ``drift``, with the differences beyond the tolerances of ``batch.cards``.
     """
     from xxdeploy.batch.cards import card_differences, read_card
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError, VerificationError
 from xxdeploy.runtime import Runtime, load
-from xxdeploy.runtime.bundle.files import read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.bundle.signature import trust
 from xxdeploy.runtime.selftest import read_golden, run_selftest
@@ -32,10 +31,7 @@ _PARITY_IMAGES = 32
 class SubjectOptions:
     """The tests of a bundle: the options of ``xxdeploy.pytest_plugin.plugin``, without ``--xxdeploy-``.
 
-    Raises
-    ------
-    UsageError
-        ``bad-budget``, ``bad-agreement``.
+    ``UsageError``: ``bad-budget``, ``bad-agreement``.
     """
 
     evaluation: str | os.PathLike[str] | None = None
@@ -68,16 +64,10 @@ _DEFAULTS = SubjectOptions()
 
 
 class Subject:
-    """A bundle under test.
+    """A bundle under test, opened when the first check needs it.
 
-    Parameters
-    ----------
-    bundle
-        Folder of the bundle. It is opened when the first check needs it.
-    options
-        The tests' options. A check that lacks an option (images, a model, a budget) is skipped with the reason.
-    reference
-        The Keras model of the bundle, if the caller has it already; otherwise ``options.model`` is built or loaded.
+    A check that lacks an option (images, a model, a budget) is skipped with the reason. ``reference`` is the Keras
+    model of the bundle, if the caller has it already; otherwise ``options.model`` is built or loaded.
     """
 
     def __init__(
@@ -104,7 +94,7 @@ class Subject:
             return self._reference
         model = self.options.model
         if model is None:
-            _skip("no Keras model is given: add --xxdeploy-model NAME, FILE or source")
+            pytest.skip("no Keras model is given: add --xxdeploy-model NAME, FILE or source")
         from xxdeploy.diagnose.first_fault import open_reference
 
         return open_reference(self.manifest, None if model == "source" else model, self.options.weights)
@@ -113,9 +103,9 @@ class Subject:
     def images(self) -> ImageSet:
         """The labeled images; skips the test if none are given."""
         if self.options.evaluation is None:
-            _skip("no images are given: add --xxdeploy-eval DIR")
+            pytest.skip("no images are given: add --xxdeploy-eval DIR")
         if self.manifest.task != "classification":
-            _skip("the bundle returns features, which have no accuracy")
+            pytest.skip("the bundle returns features, which have no accuracy")
         from xxdeploy.datasets import open_images
         from xxdeploy.diagnose.verify_bundle import labels_of
 
@@ -140,10 +130,11 @@ class Subject:
     def check_golden(self) -> Facts:
         """Run the golden pairs of each variant for this processor. ``VerificationError`` ``golden-mismatch``."""
         from xxdeploy.diagnose.explain import explain_golden
+        from xxdeploy.runtime.cpu import cpu_features
 
         tests = []
         for variant in self.manifest.variants:
-            if variant.name != self.runtime.variant.name and not _runs(self.runtime, variant.name):
+            if variant.name != self.runtime.variant.name and not cpu_features().issuperset(variant.requires):
                 continue
             session = load(
                 self.bundle, variant=variant.name, key=self.options.key, min_version=self.options.min_version
@@ -167,7 +158,7 @@ class Subject:
         """Compare classes with the float graph's on the images. ``VerificationError`` ``agreement``."""
         from xxdeploy.diagnose.measures import check_agreement
 
-        images = self.images
+        images = self.images  # first, since a test without images is skipped before a model is built
         return check_agreement(self.runtime, self.reference, images, self.options.min_agreement)
 
     def check_accuracy(self) -> Facts:
@@ -179,7 +170,7 @@ class Subject:
     def check_latency(self) -> Facts:
         """Compare the latency with another bundle or the float graph. ``VerificationError`` ``over-budget``."""
         if self.options.budget is None:
-            _skip("no budget is given: add --xxdeploy-budget RATIO")
+            pytest.skip("no budget is given: add --xxdeploy-budget RATIO")
         from xxdeploy.diagnose.measures import check_latency
         from xxdeploy.runtime.engines.ort import OrtSession
 
@@ -190,7 +181,7 @@ class Subject:
     def check_drift(self) -> Facts:
         """Compare the bundle with an earlier card or bundle. ``VerificationError`` ``drift``."""
         if self.options.card is None:
-            _skip("no earlier card is given: add --xxdeploy-card FILE")
+            pytest.skip("no earlier card is given: add --xxdeploy-card FILE")
         from xxdeploy.pytest_plugin.records import check_drift
 
         return check_drift(self.runtime.root, self.manifest, Path(self.options.card))
@@ -205,19 +196,3 @@ class Subject:
             return list(every.sample(min(_PARITY_IMAGES, len(every))).batches(preprocess, _BATCH))
         inputs = read_golden(self.runtime.root, self.manifest, self.runtime.variant)[0]
         return [preprocess.normalize(inputs)]
-
-    def read(self, path: str) -> bytes:
-        """Return a file of the bundle after a check of its hash."""
-        entry = next(entry for entry in self.manifest.files if entry.path == path)
-        return read_entry(self.runtime.root, entry)
-
-
-def _runs(runtime: Runtime, name: str) -> bool:
-    from xxdeploy.runtime.cpu import cpu_features
-
-    variant = next(variant for variant in runtime.manifest.variants if variant.name == name)
-    return cpu_features().issuperset(variant.requires)
-
-
-def _skip(reason: str) -> NoReturn:
-    pytest.skip(reason)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from xxdeploy.convert.catalog.initialize import drawn_by_numpy
 from xxdeploy.convert.catalog.weights import check_finite, load_weights
-from xxdeploy.convert.keras_loader import load_keras
+from xxdeploy.convert.keras_loader import load_keras, replaced
 from xxdeploy.errors import ConversionError, UsageError, XXDeployError
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
@@ -33,31 +33,16 @@ _TIMEOUT = 30.0  # seconds without a byte, after which a download is given up
 def build_model(spec: ModelSpec, *, weights: str = "imagenet", options: BuildOptions = _DEFAULTS) -> keras.Model:
     """Build a network of the catalog and load its weights.
 
-    Parameters
-    ----------
-    spec : ModelSpec
-        From :func:`xxdeploy.models.catalog.find`.
-    weights : str
-        ``imagenet``: from Keras' cache (``KERAS_HOME``), downloaded if absent. ``sample``: the weights shipped with
-        xxdeploy. ``none``: random, determined by ``options.seed``. Otherwise a file (``.weights.h5``, ``.h5``).
-    options : BuildOptions
-        Checked before Keras is imported.
+    ``weights`` is ``imagenet``: from Keras' cache (``KERAS_HOME``), downloaded if absent; ``sample``: the weights
+    shipped with xxdeploy; ``none``: random, determined by ``options.seed``; or a file (``.weights.h5``, ``.h5``).
+    The options are checked before Keras is imported. The model maps ``(n, h, w, c)`` float32 to ``(n, classes)``
+    float32 probabilities, or to features without the classifier. All weights are finite. Layer names do not depend on
+    networks built before.
 
-    Returns
-    -------
-    keras.Model
-        ``(n, h, w, c)`` float32 -> ``(n, classes)`` float32 probabilities, or features without the classifier.
-        All weights are finite. Layer names do not depend on networks built before.
-
-    Raises
-    ------
-    UsageError
-        Those of :func:`~xxdeploy.models.options.check_options`; ``no-weights-file``; ``weights-unavailable``: not in
-        the cache, and the download failed.
-    ConversionError
-        ``weights-mismatch``, ``damaged-weights``, ``non-finite-weights``, or ``build-failed`` when Keras refuses.
-    MissingDependencyError
-        TensorFlow is absent or unusable.
+    ``UsageError``: those of :func:`~xxdeploy.models.options.check_options`; ``no-weights-file``;
+    ``weights-unavailable``: not in the cache, and the download failed. ``ConversionError``: ``weights-mismatch``,
+    ``damaged-weights``, ``non-finite-weights``; ``build-failed``: Keras refuses the options.
+    ``MissingDependencyError``: TensorFlow is absent or unusable.
     """
     if weights == "sample":
         options = sample_options(spec, options)
@@ -169,8 +154,5 @@ def _careful_download(fetched: list[str]) -> Iterator[None]:
         finally:
             socket.setdefaulttimeout(timeout)
 
-    file_utils.get_file = get_file
-    try:
+    with replaced(file_utils, "get_file", get_file):
         yield
-    finally:
-        file_utils.get_file = original

@@ -14,14 +14,12 @@ layer the outputs have 60 and 50 dB.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.convert.keras_loader import load_keras
+from xxdeploy.convert.keras_loader import load_keras, replaced
 from xxdeploy.convert.runner import KerasRunner
 
 if TYPE_CHECKING:
@@ -52,48 +50,23 @@ def textures(n: int, height: int, width: int, channels: int, *, seed: int = 0) -
 def settle_batch_norms(model: keras.Model, images: NDArray[np.float32]) -> int:
     """Set the variance of each batch normalization of ``model`` to the mean square of its input on ``images``.
 
-    Parameters
-    ----------
-    model
-        A model with one output; changed in place.
-    images
-        Preprocessed, (n, h, w, c) float32.
-
-    Returns
-    -------
-    int
-        Number of batch normalizations. The model runs only if there are any.
+    ``model`` has one output, and runs only if it has batch normalizations; ``images`` are preprocessed, (n, h, w, c)
+    float32. Returns the number of batch normalizations.
     """
-    load_keras()
-    count = sum(_is_batch_norm(layer) for layer in model._flatten_layers())
-    if count:
-        with _measuring():
-            KerasRunner(model).run(images)
-    return count
-
-
-def _is_batch_norm(layer: Any) -> bool:
-    import keras
-
-    return isinstance(layer, keras.layers.BatchNormalization)
-
-
-@contextmanager
-def _measuring() -> Iterator[None]:
-    """Within this context each batch normalization takes its variance from its input before it is applied."""
-    import keras
-
-    original = keras.layers.BatchNormalization.call
+    keras = load_keras()
+    norm = keras.layers.BatchNormalization
+    original = norm.call
 
     def call(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG001
+        """Take the variance from the input before the normalization is applied."""
         size = keras.ops.mean(keras.ops.square(inputs))
         # 8 bits: the lower ones depend on the number of threads in the sum, and only the seed may decide.
         size = keras.ops.cast(keras.ops.cast(size, "bfloat16"), "float32")
         self.moving_variance.assign(keras.ops.full(self.moving_variance.shape, size))
         return original(self, inputs, training=False, mask=mask)
 
-    keras.layers.BatchNormalization.call = call
-    try:
-        yield
-    finally:
-        keras.layers.BatchNormalization.call = original
+    count = sum(isinstance(layer, norm) for layer in model._flatten_layers())
+    if count:
+        with replaced(norm, "call", call):
+            KerasRunner(model).run(images)
+    return count

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.convert.keras_loader import replaced
+
 Array = NDArray[np.float32]
 
 
@@ -25,46 +27,37 @@ def drawn_by_numpy(seed: int | None) -> Iterator[None]:
     """
     from keras.src.initializers import random_initializers
 
-    original = random_initializers.random
-    draw = _Draw(None if seed is None else np.random.Generator(np.random.SFC64(seed)))
-    random_initializers.random = SimpleNamespace(
-        **{
-            **vars(original),  # seeds and their generators
-            "uniform": draw.uniform,
-            "normal": draw.normal,
-            "truncated_normal": draw.truncated_normal,
-        }
-    )
-    try:
+    draws = dict.fromkeys(("uniform", "normal", "truncated_normal"), _zeros)
+    if seed is not None:
+        draw = _Draw(np.random.Generator(np.random.SFC64(seed)))
+        draws = {name: getattr(draw, name) for name in draws}
+    seeds = vars(random_initializers.random)  # and their generators
+    with replaced(random_initializers, "random", SimpleNamespace(**{**seeds, **draws})):
         yield
-    finally:
-        random_initializers.random = original
+
+
+def _zeros(shape: Sequence[int], *_: Any, **__: Any) -> Array:
+    return np.zeros(shape, np.float32)
 
 
 class _Draw:
     """The three distributions of ``keras.random`` that initializers use, float32."""
 
-    def __init__(self, generator: np.random.Generator | None) -> None:
+    def __init__(self, generator: np.random.Generator) -> None:
         self._generator = generator
 
     def uniform(self, shape: Sequence[int], minval: float = 0.0, maxval: float = 1.0, **_: Any) -> Array:
-        if self._generator is None:
-            return np.zeros(shape, np.float32)
         values = self._generator.random(shape, dtype=np.float32)
         values *= np.float32(maxval - minval)
         values += np.float32(minval)
         return values
 
     def normal(self, shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, **_: Any) -> Array:
-        if self._generator is None:
-            return np.zeros(shape, np.float32)
         values = self._generator.standard_normal(shape, dtype=np.float32)
         return values * np.float32(stddev) + np.float32(mean)
 
     def truncated_normal(self, shape: Sequence[int], mean: float = 0.0, stddev: float = 1.0, **_: Any) -> Array:
         """Draw values beyond two standard deviations again."""
-        if self._generator is None:
-            return np.zeros(shape, np.float32)
         values = self._generator.standard_normal(shape, dtype=np.float32)
         while (outside := np.abs(values) > 2).any():
             values[outside] = self._generator.standard_normal(int(outside.sum()), dtype=np.float32)

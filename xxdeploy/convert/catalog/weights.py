@@ -27,24 +27,13 @@ _SAME = "the file must be of the same network and options: compare MODEL, --alph
 def load_weights(model: keras.Model, path: Path, title: str) -> None:
     """Load ``path`` into ``model``, in place.
 
-    Reads both layouts of Keras, whatever the file is called: that of Keras 3 (``.weights.h5``), and the older one by
-    layer name, with or without the model around it (``.h5``). Optimizer state is ignored.
+    Reads both layouts of Keras, whatever the HDF5 file is called: that of Keras 3 (``.weights.h5``), and the older one
+    by layer name, with or without the model around it (``.h5``). Optimizer state is ignored. ``title`` is the network's
+    name in messages.
 
-    Parameters
-    ----------
-    model : keras.Model
-        The built network.
-    path : Path
-        The HDF5 file.
-    title : str
-        Name of the network in messages.
-
-    Raises
-    ------
-    UsageError
-        ``no-weights-file``: absent or a folder. ``not-weights``: not HDF5, or HDF5 without Keras weights.
-    ConversionError
-        ``damaged-weights``: the file is truncated or unreadable. ``weights-mismatch``: it is of another network.
+    ``UsageError``: ``no-weights-file``: absent or a folder; ``not-weights``: not HDF5, or HDF5 without Keras weights.
+    ``ConversionError``: ``damaged-weights``: the file is truncated or unreadable; ``weights-mismatch``: it belongs to
+    another network.
     """
     load_keras()
     with extra("export"):
@@ -90,13 +79,7 @@ def load_weights(model: keras.Model, path: Path, title: str) -> None:
 
 
 def check_finite(model: keras.Model, title: str) -> None:
-    """Refuse NaN and infinity in the weights.
-
-    Raises
-    ------
-    ConversionError
-        ``non-finite-weights``, with the Keras names of the layers.
-    """
+    """Refuse NaN and infinity: ``ConversionError`` ``non-finite-weights``, with the Keras names of the layers."""
     broken = sorted(
         {weight.path.rpartition("/")[0] for weight in model.weights if not np.isfinite(weight.numpy()).all()}
     )
