@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, ModelSpec, find
+from xxdeploy.runtime.image.preprocess import Preprocess
 
 
 def test_holds_the_networks_of_the_design() -> None:
@@ -78,7 +79,7 @@ def test_a_row_is_consistent(spec: ModelSpec) -> None:
     assert spec.size_mb == pytest.approx(spec.parameters * 4 / 2**20, rel=0.15)  # Keras gives the size of its file
     assert spec.min_size <= spec.input_size
     assert spec.weights[-1] == "none"
-    assert spec.preprocess in ("tf", "caffe", "torch")
+    Preprocess(spec.input_size, spec.input_size, spec.channels, spec.preprocess)  # torch and caffe need three channels
     if "imagenet" in spec.weights:
         assert spec.top1 is not None
         assert spec.top5 is not None

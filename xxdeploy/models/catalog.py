@@ -95,7 +95,7 @@ def _family(
 ) -> ModelSpec:
     """Return the row of a network of ``xxdeploy.models``."""
     megabytes = parameters * 4 / 2**20
-    size_mb = round(megabytes) if megabytes >= 10 else round(megabytes, 1)
+    size_mb = round(megabytes) if megabytes >= 10 else float(f"{megabytes:.2g}")
     more = {"preprocess": "torch", "weights": ("none",)} | more
     builder = f"xxdeploy.models.{builder}"
     return ModelSpec(title.lower(), title, builder, parameters, size_mb, depth, top1, top5, **more)
