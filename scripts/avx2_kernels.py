@@ -24,7 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 CPUID, REACH = b"\x0f\xa2", 0x700
-"""The instruction, and the bytes behind it in which the tests of one processor's bits stand."""
+"""The instruction, and the bytes after it that contain the tests of the processor's bits."""
 TESTS = {
     "AVX-VNNI": (b"\xa8\x10\x74", b"\xa8\x00\x74"),  # test al, 0x10; je
     "AVX512F": (b"\x41\xf7\xc2\x00\x00\x01\x00", b"\x41\xf7\xc2\x00\x00\x00\x00"),  # test r10d, 0x10000
