@@ -1,11 +1,16 @@
-"""Patches of Keras that trace some layers in a simpler form.
+"""Keras operations that are traced in another form than Keras writes them, because tf2onnx or ONNX need it.
 
 - Batch normalization in inference is one scale and one shift, ``y = x * s + b`` (``trace.scale_and_shift``).
-- Keras wraps a grouped convolution on the CPU in a jit-compiled inner function, which tf2onnx copies into the ONNX
-  graph as an unknown ``StatefulPartitionedCall``. It is traced as ``tf.nn.conv2d``.
-- The exact GELU, ``x * erfc(-x / sqrt(2)) / 2`` in TensorFlow, is computed with ``erf``, which ONNX has (Hendrycks &
-  Gimpel 2016, arXiv:1606.08415).
-- CELU is computed with ``exp``, since ONNX has no ``Expm1``.
+- Grouped convolution: Keras wraps it in a jit-compiled function on the CPU, which tf2onnx copies into the ONNX graph as an
+  unknown ``StatefulPartitionedCall``. Dilated convolution: Keras' form becomes explicit pads, and tf2onnx then drops a
+  ``ZeroPadding2D`` before it. Both are traced as ``tf.nn.conv2d``.
+- Transposed convolution whose output is larger than its kernels reach (``output_padding``, or a kernel smaller than the
+  stride) would need negative pads, which ONNX does not have. It is computed whole, then cut and padded with zeros.
+- Resizing to a size that ONNX's float32 ``scales`` miss by a pixel, and every interpolation that ONNX lacks or computes with
+  other coefficients (area, bicubic, Lanczos, antialiasing), is two matrix products. The matrices are TensorFlow's own
+  resize of an identity matrix, so the coefficients are the same.
+- The exact GELU, ``x * erfc(-x / sqrt(2)) / 2`` in TensorFlow, is written with ``erf``, which ONNX has
+  (Hendrycks & Gimpel 2016, arXiv:1606.08415). CELU is written without Expm1, which ONNX lacks.
 - Rescaling without an offset adds no zero.
 """
 
@@ -15,21 +20,42 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @contextmanager
 def lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
-    """Within this context, Keras calls the layers above in their simpler form.
+    """Within this context, Keras runs the operations above in their other form.
 
     ``pairs`` maps the ``id`` of a batch normalization to its scale and shift, tensors of shape ``(channels,)``.
     """
-    from keras.src.backend.tensorflow import nn
+    from keras.src.backend.tensorflow import image, nn
 
     norm, rescaling = keras.layers.BatchNormalization, keras.layers.Rescaling
-    norm_call, rescaling_call, conv, gelu, celu = norm.call, rescaling.call, nn.conv, nn.gelu, nn.celu
+    originals = {
+        (norm, "call"): _lean_norm(tf, norm.call, pairs),
+        (rescaling, "call"): _lean_rescaling(tf, rescaling.call),
+        (nn, "conv"): _lean_conv(tf, keras, nn.conv),
+        (nn, "conv_transpose"): _lean_conv_transpose(tf, keras, nn.conv_transpose),
+        (nn, "gelu"): _lean_gelu(tf, nn.gelu),
+        (nn, "celu"): lambda x, alpha=1.0: tf.maximum(x, 0.0) + alpha * (tf.exp(tf.minimum(x, 0.0) / alpha) - 1.0),
+        (image, "resize"): _lean_resize(tf, keras, image.resize),
+    }
+    before = {(home, name): getattr(home, name) for home, name in originals}
+    try:
+        for (home, name), replacement in originals.items():
+            setattr(home, name, replacement)
+        yield
+    finally:
+        for (home, name), original in before.items():
+            setattr(home, name, original)
 
-    def lean_norm(self: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+
+def _lean_norm(tf: Any, original: Any, pairs: Mapping[int, tuple[Any, Any]]) -> Any:
+    def call(self: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
         if id(self) not in pairs or mask is not None:
-            return norm_call(self, inputs, training=training, mask=mask)
+            return original(self, inputs, training=training, mask=mask)
         scale, shift = pairs[id(self)]
         axis = self.axis % len(inputs.shape)
         if axis != len(inputs.shape) - 1:
@@ -38,7 +64,20 @@ def lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> It
         # float16 policies: Keras computes this layer in float32 too.
         return tf.cast(tf.cast(inputs, tf.float32) * scale + shift, self.compute_dtype)
 
-    def lean_conv(
+    return call
+
+
+def _lean_rescaling(tf: Any, original: Any) -> Any:
+    def call(self: Any, inputs: Any) -> Any:
+        if isinstance(self.offset, (int, float)) and isinstance(self.scale, (int, float)) and not self.offset:
+            return tf.cast(inputs, self.compute_dtype) * tf.cast(self.scale, self.compute_dtype)
+        return original(self, inputs)
+
+    return call
+
+
+def _lean_conv(tf: Any, keras: Any, original: Any) -> Any:
+    def conv(
         inputs: Any,
         kernel: Any,
         strides: Any = 1,
@@ -46,27 +85,154 @@ def lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> It
         data_format: str | None = None,
         dilation_rate: Any = 1,
     ) -> Any:
-        grouped = len(inputs.shape) == 4 and inputs.shape[-1] != kernel.shape[-2]
-        if grouped and (data_format or keras.config.image_data_format()) == "channels_last":
+        grouped = inputs.shape[-1] != kernel.shape[-2]
+        dilated = any(rate != 1 for rate in _two(dilation_rate))
+        if len(inputs.shape) == 4 and (grouped or dilated) and _is_channels_last(keras, data_format):
             return tf.nn.conv2d(inputs, kernel, strides, padding.upper(), dilations=dilation_rate)
-        return conv(inputs, kernel, strides, padding, data_format, dilation_rate)
+        return original(inputs, kernel, strides, padding, data_format, dilation_rate)
 
-    def lean_gelu(x: Any, approximate: bool = True) -> Any:
+    return conv
+
+
+def _lean_conv_transpose(tf: Any, keras: Any, original: Any) -> Any:
+    from keras.src.backend.common.backend_utils import compute_conv_transpose_output_shape
+
+    def conv_transpose(
+        inputs: Any,
+        kernel: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        output_padding: Any = None,
+        data_format: str | None = None,
+        dilation_rate: Any = 1,
+    ) -> Any:
+        def plain() -> Any:
+            return original(inputs, kernel, strides, padding, output_padding, data_format, dilation_rate)
+
+        size = inputs.shape[1:-1]
+        if len(inputs.shape) != 4 or None in size or not _is_channels_last(keras, data_format):
+            return plain()
+        steps, rates = _two(strides), _two(dilation_rate)
+        reach = [(kernel.shape[axis] - 1) * rates[axis] + 1 for axis in (0, 1)]
+        whole = [(size[axis] - 1) * steps[axis] + reach[axis] for axis in (0, 1)]
+        wanted = compute_conv_transpose_output_shape(
+            [1, *inputs.shape[1:]], kernel.shape[:2], kernel.shape[2], steps, padding, output_padding, "channels_last", rates
+        )[1:3]
+        cut = [
+            max((-(-wanted[axis] // steps[axis]) - 1) * steps[axis] + reach[axis] - wanted[axis], 0) // 2
+            if padding == "same"
+            else 0
+            for axis in (0, 1)
+        ]
+        missing = [max(cut[axis] + wanted[axis] - whole[axis], 0) for axis in (0, 1)]
+        if not any(missing):
+            return plain()
+        shape = [tf.shape(inputs)[0], *whole, kernel.shape[2]]
+        result = tf.nn.conv_transpose(inputs, kernel, shape, steps, "VALID", dilations=rates)
+        result = tf.pad(result, [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]])
+        return result[:, cut[0] : cut[0] + wanted[0], cut[1] : cut[1] + wanted[1]]
+
+    return conv_transpose
+
+
+def _lean_gelu(tf: Any, original: Any) -> Any:
+    def gelu(x: Any, approximate: bool = True) -> Any:
         x = tf.convert_to_tensor(x)
-        return gelu(x, approximate=True) if approximate else 0.5 * x * (1.0 + tf.math.erf(x * 0.5**0.5))
+        return original(x, approximate=True) if approximate else 0.5 * x * (1.0 + tf.math.erf(x * 0.5**0.5))
 
-    def lean_celu(x: Any, alpha: float = 1.0) -> Any:
-        return tf.maximum(x, 0.0) + alpha * (tf.exp(tf.minimum(x, 0.0) / alpha) - 1.0)  # ONNX has no Expm1
+    return gelu
 
-    def lean_rescaling(self: Any, inputs: Any) -> Any:
-        if isinstance(self.offset, (int, float)) and isinstance(self.scale, (int, float)) and not self.offset:
-            return tf.cast(inputs, self.compute_dtype) * tf.cast(self.scale, self.compute_dtype)
-        return rescaling_call(self, inputs)
 
-    norm.call, rescaling.call = lean_norm, lean_rescaling
-    nn.conv, nn.gelu, nn.celu = lean_conv, lean_gelu, lean_celu
-    try:
-        yield
-    finally:
-        norm.call, rescaling.call = norm_call, rescaling_call
-        nn.conv, nn.gelu, nn.celu = conv, gelu, celu
+def _lean_resize(tf: Any, keras: Any, original: Any) -> Any:
+    def resize(
+        images: Any,
+        size: Any,
+        interpolation: str = "bilinear",
+        antialias: bool = False,
+        crop_to_aspect_ratio: bool = False,
+        pad_to_aspect_ratio: bool = False,
+        fill_mode: str = "constant",
+        fill_value: float = 0.0,
+        data_format: str | None = None,
+    ) -> Any:
+        options = (crop_to_aspect_ratio, pad_to_aspect_ratio, fill_mode, fill_value, data_format)
+        images, size = tf.convert_to_tensor(images), tuple(size)
+        if len(images.shape) != 4 or None in images.shape[1:3] or fill_mode != "constant":
+            return original(images, size, interpolation, antialias, *options)
+        first = not _is_channels_last(keras, data_format)
+        if first:
+            images = tf.transpose(images, (0, 2, 3, 1))
+        if crop_to_aspect_ratio:
+            images = _cropped(images, size)
+        elif pad_to_aspect_ratio:
+            images = _padded(tf, images, size, fill_value)
+        result = _resized(tf, images, size, interpolation, antialias)
+        return tf.transpose(result, (0, 3, 1, 2)) if first else result
+
+    return resize
+
+
+def _cropped(images: Any, size: tuple[int, int]) -> Any:
+    """Cut the middle that has the aspect ratio of ``size``, with Keras' float32 arithmetic."""
+    height, width = images.shape[1:3]
+    tall = max(min(height, _ratio(width * size[0], size[1])), 1)
+    wide = max(min(width, _ratio(height * size[1], size[0])), 1)
+    top, left = int((height - tall) / 2), int((width - wide) / 2)
+    return images[:, top : top + tall, left : left + wide, :]
+
+
+def _padded(tf: Any, images: Any, size: tuple[int, int], value: float) -> Any:
+    """Pad both sides alike to about the aspect ratio of ``size``; as in Keras, an odd pixel is left out."""
+    height, width = images.shape[1:3]
+    top = int((max(height, _ratio(width * size[0], size[1])) - height) / 2)
+    left = int((max(width, _ratio(height * size[1], size[0])) - width) / 2)
+    return tf.pad(images, [[0, 0], [top, top], [left, left], [0, 0]], constant_values=value) if top or left else images
+
+
+def _ratio(number: int, divisor: int) -> int:
+    return int(np.float32(number) / np.float32(divisor))
+
+
+def _resized(tf: Any, images: Any, size: tuple[int, int], interpolation: str, antialias: bool) -> Any:
+    before = tuple(images.shape[1:3])
+    if before == size and not (antialias and interpolation.startswith("lanczos")):
+        return tf.cast(images, tf.float32) if interpolation != "nearest" else images
+    exact = all(_onnx_size(old, new) == new for old, new in zip(before, size, strict=True))
+    if interpolation in ("nearest", "bilinear") and not antialias and exact:
+        return tf.image.resize(images, size, method=interpolation)
+    if interpolation == "nearest":
+        for axis, (old, new) in enumerate(zip(before, size, strict=True), start=1):
+            images = tf.gather(images, _nearest(tf, old, new), axis=axis)
+        return images
+    rows, columns = (_matrix(tf, old, new, interpolation, antialias) for old, new in zip(before, size, strict=True))
+    planes = tf.transpose(tf.cast(images, tf.float32), (0, 3, 1, 2))
+    planes = tf.matmul(tf.constant(rows), tf.matmul(planes, tf.constant(columns.T)))
+    return tf.transpose(planes, (0, 2, 3, 1))
+
+
+def _onnx_size(old: int, new: int) -> int:
+    """Return the size that ONNX's Resize computes from its float32 scale."""
+    return int(np.floor(np.float32(old) * (np.float32(new) / np.float32(old))))
+
+
+def _nearest(tf: Any, old: int, new: int) -> NDArray[np.int32]:
+    """Return the index of the pixel that each new one copies."""
+    with tf.init_scope():  # eager, although a graph is being traced
+        line = tf.reshape(tf.range(old, dtype=tf.float32), (1, old, 1, 1))
+        return np.asarray(tf.image.resize(line, (new, 1), method="nearest")).reshape(new).astype(np.int32)
+
+
+def _matrix(tf: Any, old: int, new: int, interpolation: str, antialias: bool) -> NDArray[np.float32]:
+    """Return the matrix (new, old) of TensorFlow's resize along one axis."""
+    with tf.init_scope():
+        unit = tf.reshape(tf.eye(old), (1, old, 1, old))
+        resized = tf.image.resize(unit, (new, 1), method=interpolation, antialias=antialias)
+        return np.asarray(resized, np.float32).reshape(new, old)
+
+
+def _two(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def _is_channels_last(keras: Any, data_format: str | None) -> bool:
+    return (data_format or keras.config.image_data_format()) == "channels_last"

@@ -167,7 +167,7 @@ class _Sweep:
         axes = self.graph.arrays.get(node.input[3]) if given else np.arange(starts.size)
         if axes is None:
             return False
-        moved = np.asarray([_AXIS[int(axis) % 4] for axis in axes], np.int64)
+        moved = np.asarray([_AXIS[int(axis) % 4] for axis in axes], starts.dtype)  # ONNX wants one type for both
         name = self.graph.add_array(node.input[1] + "/axes", moved)
         return self._emit(node, [self.twin[node.input[0]], *node.input[1:3], name, *node.input[4:]])
 

@@ -3,7 +3,8 @@
 Left out because they read files, run code, or look things up in files: ``Lambda``, ``TFSMLayer``,
 ``TorchModuleWrapper``, ``JaxLayer``, ``FlaxLayer``, ``StringLookup``, ``IntegerLookup``, ``TextVectorization``,
 ``Discretization``, ``Hashing``; operations that take functions (``Map``, ``Scan``, ``WhileLoop``, ``Cond``, ...) or
-make large tensors out of small ones (``Full``, ``Arange``, ``Tile``, ``Repeat``, ``BroadcastTo``, ...).
+make tensors from nothing (``Full``, ``Arange``, ``Linspace``, ...). ``guard.check_activations`` bounds the tensors that
+operations such as ``Tile`` make before anything is computed.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ LAYERS = (
     | NOISES
     | _words(
         """
-    Activation AdaptiveAveragePooling2D AdaptiveMaxPooling2D Add Average AveragePooling1D AveragePooling2D
-    AvgPool2D BatchNormalization CenterCrop Concatenate Conv1D Conv2D Conv2DTranspose Convolution2D
-    Convolution2DTranspose Cropping1D Cropping2D Dense DepthwiseConv2D Dot ELU EinsumDense Embedding Flatten
+    Activation AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveMaxPooling1D AdaptiveMaxPooling2D Add
+    AdditiveAttention Attention Average AveragePooling1D AveragePooling2D
+    AvgPool2D BatchNormalization CenterCrop Concatenate Conv1D Conv1DTranspose Conv2D Conv2DTranspose Convolution2D
+    Convolution2DTranspose Cropping1D Cropping2D Dense DepthwiseConv1D DepthwiseConv2D Dot ELU EinsumDense Embedding Flatten
     GlobalAveragePooling1D GlobalAveragePooling2D GlobalAvgPool2D GlobalMaxPool2D GlobalMaxPooling1D
     GlobalMaxPooling2D GroupNormalization Identity InputLayer LayerNormalization LeakyReLU MaxPool2D
     MaxPooling1D MaxPooling2D Maximum Minimum MultiHeadAttention Multiply Normalization PReLU Permute Pipeline
-    RMSNormalization ReLU RepeatVector Rescaling Reshape Resizing SeparableConv2D SeparableConvolution2D
+    RMSNormalization ReLU RepeatVector Rescaling Reshape Resizing SeparableConv1D SeparableConv2D SeparableConvolution2D
     Softmax SpectralNormalization Subtract TimeDistributed UnitNormalization UpSampling1D UpSampling2D
     ZeroPadding1D ZeroPadding2D
 """
@@ -70,29 +72,33 @@ ACTIVATIONS = _words(
     """
     celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear
     log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign
-    sparse_plus sparse_sigmoid squareplus swish tanh tanh_shrink
+    sparse_plus sparse_sigmoid sparsemax squareplus threshold swish tanh tanh_shrink
 """
 )
 
 OPERATIONS = {
     "numpy": _words(
         """
-    Abs Absolute Add Amax Amin Average Clip Concatenate Divide DivideNoNan Einsum Equal Exp ExpandDims Flip
-    Floor GetItem Greater GreaterEqual Less LessEqual Log Matmul Max Maximum Mean Min Minimum Moveaxis
-    Multiply Negative NotEqual Pad Power Ravel Reciprocal Reshape Round Sign Split Sqrt Square Squeeze Stack
-    Std Subtract Sum Swapaxes Tanh Transpose TrueDivide Var Where
+    Abs Absolute Add All Amax Amin Any Arccos Arcsin Arctan Argmax Argmin Average Cbrt Ceil Clip Concatenate Cos Cosh
+    Cumprod Cumsum Diff Divide DivideNoNan Dot Dstack Einsum Equal Exp Exp2 ExpandDims Expm1 Flip Fliplr Flipud Floor
+    FloorDivide Fmod GetItem Greater GreaterEqual Hstack Hypot Isfinite Isnan Less LessEqual Log Log10 Log1p Log2
+    Logaddexp LogicalAnd LogicalNot LogicalOr LogicalXor Matmul Max Maximum Mean Min Minimum Mod Moveaxis Multiply
+    NanToNum Negative NotEqual OnesLike Pad Power Prod Ravel Reciprocal Repeat Reshape Roll Rot90 Round Sign Sin Sinh
+    Sort Split Sqrt Square Squeeze Stack Std Subtract Sum Swapaxes Take TakeAlongAxis Tan Tanh Tensordot Tile Transpose
+    Tril Triu TrueDivide Trunc Var Vstack Where ZerosLike
 """
     ),
     "nn": _words(
         """
-    AveragePool BatchNorm Celu Conv DepthToSpace DepthwiseConv Elu Gelu Glu HardSigmoid HardSilu HardTanh
-    LayerNorm LeakyRelu LogSigmoid LogSoftmax MaxPool Moments Normalize RMSNorm Relu Relu6 Selu SeparableConv
-    Sigmoid Silu Softmax Softplus Softsign SpaceToDepth
+    AdaptiveAveragePool AdaptiveMaxPool AveragePool BatchNorm Celu Conv ConvTranspose DepthToSpace DepthwiseConv
+    DotProductAttention Elu Gelu Glu HardShrink HardSigmoid HardSilu HardTanh LayerNorm LeakyRelu LogSigmoid LogSoftmax
+    MaxPool Moments Normalize OneHot RMSNorm Relu Relu6 Selu SeparableConv Sigmoid Silu SoftShrink Softmax Softplus
+    Softsign SpaceToDepth SparsePlus SparseSigmoid Sparsemax Squareplus TanhShrink Threshold
 """
     ),
-    "core": frozenset({"Cast", "StopGradient", "Unstack"}),
-    "image": frozenset({"Resize", "RGBToGrayscale", "CropImages", "PadImages"}),
-    "math": frozenset({"Rsqrt", "Erf", "Logsumexp"}),
+    "core": frozenset({"Cast", "SaturateCast", "Slice", "StopGradient", "Unstack"}),
+    "image": frozenset({"CropImages", "GaussianBlur", "HSVToRGB", "PadImages", "RGBToGrayscale", "RGBToHSV", "Resize"}),
+    "math": frozenset({"Erf", "Erfc", "Logsumexp", "Rsqrt", "TopK"}),
 }
 """Operations of ``keras.ops`` by their module in ``keras.src.ops``."""
 

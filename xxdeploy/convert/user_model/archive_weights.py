@@ -1,0 +1,74 @@
+"""The weights of a ``.keras`` archive under the names that Keras 3 looks for.
+
+Keras 3 numbers the layers of one class within their model: ``layers/conv2d``, ``layers/conv2d_1``. tf.keras 2.12 to 2.15 left
+numbers out (``conv2d``, ``conv2d_2``, ``conv2d_4``), called the group ``_layer_checkpoint_dependencies``, and wrote backslashes on
+Windows. In all of them the numbers of one class grow in the order of the layers, so counting again from zero gives the
+names of Keras 3. Shapes are compared when Keras reads the copy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from xxdeploy.optional import extra
+
+_OLD_CONTAINER, _CONTAINER = "_layer_checkpoint_dependencies", "layers"
+_NUMBERED = re.compile(r"(.*?)(?:_(\d+))?", re.DOTALL)
+
+
+def renamed_weights(source: Path, folder: Path) -> Path:
+    """Return ``source``, or a copy in ``folder`` if its groups have other names than those of Keras 3.
+
+    ``source`` is an HDF5 file that the quarantine has checked: plain arrays, no links.
+    """
+    with extra("export"):
+        import h5py
+    with h5py.File(source, "r") as file:
+        arrays: list[str] = []
+        file.visititems(lambda name, item: arrays.append(name) if isinstance(item, h5py.Dataset) else None)
+        names = new_names(arrays)
+        if all(old == new for old, new in names.items()):
+            return source
+        target = folder / "renamed.weights.h5"
+        with h5py.File(target, "w") as copy:
+            for old, new in names.items():
+                _write(copy, new, file[old])
+        return target
+
+
+def _write(copy: Any, name: str, array: Any) -> None:
+    copy.create_dataset(name, data=array[()]).attrs.update(dict(array.attrs))
+
+
+def new_names(arrays: list[str]) -> dict[str, str]:
+    """Map the path of each array to the one that Keras 3 gives it."""
+    parts = {name: name.replace("\\", "/").split("/") for name in arrays}
+    for path in parts.values():
+        path[:] = [_CONTAINER if part == _OLD_CONTAINER else part for part in path]
+    children: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    for path in parts.values():
+        for depth, part in enumerate(path):
+            if depth and path[depth - 1] == _CONTAINER:
+                children[tuple(path[:depth])].add(part)
+    renamed = {(*parent, old): new for parent, names in children.items() for old, new in _counted(names).items()}
+    return {
+        name: "/".join(renamed.get(tuple(path[: depth + 1]), part) for depth, part in enumerate(path))
+        for name, path in parts.items()
+    }
+
+
+def _counted(names: set[str]) -> dict[str, str]:
+    """Number the names of each class from zero, in the order of their numbers; zero is left out."""
+    classes: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+    for name in names:
+        match = _NUMBERED.fullmatch(name)
+        assert match is not None  # the pattern takes any text
+        classes[match[1]].append((int(match[2] or 0), name))
+    return {
+        name: f"{base}_{index}" if index else base
+        for base, members in classes.items()
+        for index, (_, name) in enumerate(sorted(members))
+    }
