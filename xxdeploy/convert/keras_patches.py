@@ -88,10 +88,21 @@ def _lean_conv(tf: Any, keras: Any, original: Any) -> Any:
         grouped = inputs.shape[-1] != kernel.shape[-2]
         dilated = any(rate != 1 for rate in _two(dilation_rate))
         if len(inputs.shape) == 4 and (grouped or dilated) and _is_channels_last(keras, data_format):
+            if dilated and padding == "same" and None not in inputs.shape[1:3]:
+                # ONNX Runtime's SAME_UPPER does not know dilations.
+                inputs, padding = tf.pad(inputs, _same_pads(inputs, kernel, strides, dilation_rate)), "valid"
             return tf.nn.conv2d(inputs, kernel, strides, padding.upper(), dilations=dilation_rate)
         return original(inputs, kernel, strides, padding, data_format, dilation_rate)
 
     return conv
+
+
+def _same_pads(inputs: Any, kernel: Any, strides: Any, dilation_rate: Any) -> list[list[int]]:
+    pads = [[0, 0]]
+    for size, taps, step, rate in zip(inputs.shape[1:3], kernel.shape[:2], _two(strides), _two(dilation_rate), strict=True):
+        total = max((-(-size // step) - 1) * step + (taps - 1) * rate + 1 - size, 0)
+        pads.append([total // 2, total - total // 2])
+    return [*pads, [0, 0]]
 
 
 def _lean_conv_transpose(tf: Any, keras: Any, original: Any) -> Any:
@@ -211,8 +222,8 @@ def _resized(tf: Any, images: Any, size: tuple[int, int], interpolation: str, an
 
 
 def _onnx_size(old: int, new: int) -> int:
-    """Return the size that ONNX's Resize computes from its float32 scale."""
-    return int(np.floor(np.float32(old) * (np.float32(new) / np.float32(old))))
+    """Return the size that ONNX's Resize computes from its float32 scale; some engines round the product, some do not."""
+    return int(np.floor(old * float(np.float32(new) / np.float32(old))))
 
 
 def _nearest(tf: Any, old: int, new: int) -> NDArray[np.int32]:
