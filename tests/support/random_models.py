@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-
 from xxdeploy.convert.libraries import load_keras
 
 Layer = Callable[["Draw", Any], Any]
@@ -81,7 +80,9 @@ def padded_dilated(draw: Draw, x: Any) -> Any:
 
 def separable(draw: Draw, x: Any) -> Any:
     kernel = draw.number(1, min(3, *_size(x)[:2]))
-    return draw.layers.SeparableConv2D(draw.number(1, 6), kernel, padding=draw.pick("same", "valid"), strides=draw.pick(1, 2))(x)
+    return draw.layers.SeparableConv2D(
+        draw.number(1, 6), kernel, padding=draw.pick("same", "valid"), strides=draw.pick(1, 2)
+    )(x)
 
 
 def transposed(draw: Draw, x: Any) -> Any:
@@ -103,7 +104,9 @@ def norm(draw: Draw, x: Any) -> Any:
     channels, layers = x.shape[-1], draw.layers
     kind = draw.pick("batch", "batch", "layer", "group", "unit", "rms", "affine")
     if kind == "batch":
-        return layers.BatchNormalization(center=draw.chance(0.8), scale=draw.chance(0.8), epsilon=draw.pick(1e-3, 1e-5))(x)
+        return layers.BatchNormalization(
+            center=draw.chance(0.8), scale=draw.chance(0.8), epsilon=draw.pick(1e-3, 1e-5)
+        )(x)
     if kind == "layer":
         return layers.LayerNormalization(axis=draw.pick(-1, [1, 2, 3]), epsilon=1e-3)(x)
     if kind == "group":
@@ -205,9 +208,13 @@ def reduction(draw: Draw, x: Any) -> Any:
 
 def branches(draw: Draw, x: Any) -> Any:
     layers, count = draw.layers, draw.number(2, 3)
-    arms = [layers.Conv2D(4, draw.pick(1, 3), padding="same", activation=draw.pick(None, "relu"))(x) for _ in range(count)]
+    arms = [
+        layers.Conv2D(4, draw.pick(1, 3), padding="same", activation=draw.pick(None, "relu"))(x) for _ in range(count)
+    ]
     if draw.chance(0.3):
-        return draw.pick(lambda: arms[0] * arms[1], lambda: arms[0] - arms[1], lambda: draw.ops.maximum(arms[0], arms[1]))()
+        return draw.pick(
+            lambda: arms[0] * arms[1], lambda: arms[0] - arms[1], lambda: draw.ops.maximum(arms[0], arms[1])
+        )()
     kind = draw.pick(layers.Add, layers.Concatenate, layers.Multiply, layers.Average, layers.Maximum, layers.Minimum)
     return kind()(arms)
 

@@ -1,14 +1,14 @@
 """Keras operations that are traced in another form than Keras writes them, because tf2onnx or ONNX need it.
 
 - Batch normalization in inference is one scale and one shift, ``y = x * s + b`` (``trace.scale_and_shift``).
-- Grouped convolution: Keras wraps it in a jit-compiled function on the CPU, which tf2onnx copies into the ONNX graph as an
-  unknown ``StatefulPartitionedCall``. Dilated convolution: Keras' form becomes explicit pads, and tf2onnx then drops a
+- Keras wraps a grouped convolution on the CPU in a jit-compiled inner function, which tf2onnx copies into the ONNX
+  graph as an unknown ``StatefulPartitionedCall``. Of a dilated one tf2onnx makes explicit pads, and drops a
   ``ZeroPadding2D`` before it. Both are traced as ``tf.nn.conv2d``.
-- Transposed convolution whose output is larger than its kernels reach (``output_padding``, or a kernel smaller than the
-  stride) would need negative pads, which ONNX does not have. It is computed whole, then cut and padded with zeros.
-- Resizing to a size that ONNX's float32 ``scales`` miss by a pixel, and every interpolation that ONNX lacks or computes with
-  other coefficients (area, bicubic, Lanczos, antialiasing), is two matrix products. The matrices are TensorFlow's own
-  resize of an identity matrix, so the coefficients are the same.
+- A transposed convolution whose output is larger than its kernels reach (``output_padding``, or a kernel smaller than
+  the stride) would need negative pads, which ONNX does not have. It is computed whole, then cut and padded with zeros.
+- Resizing is two matrix products where ONNX's float32 ``scales`` would miss the size by a pixel, and for each
+  interpolation that ONNX lacks or computes with other coefficients (area, bicubic, Lanczos, antialiasing). The
+  matrices are TensorFlow's own resize of an identity matrix, so the coefficients are the same.
 - The exact GELU, ``x * erfc(-x / sqrt(2)) / 2`` in TensorFlow, is written with ``erf``, which ONNX has
   (Hendrycks & Gimpel 2016, arXiv:1606.08415). CELU is written without Expm1, which ONNX lacks.
 - Rescaling without an offset adds no zero.
@@ -99,7 +99,9 @@ def _lean_conv(tf: Any, keras: Any, original: Any) -> Any:
 
 def _same_pads(inputs: Any, kernel: Any, strides: Any, dilation_rate: Any) -> list[list[int]]:
     pads = [[0, 0]]
-    for size, taps, step, rate in zip(inputs.shape[1:3], kernel.shape[:2], _two(strides), _two(dilation_rate), strict=True):
+    for size, taps, step, rate in zip(
+        inputs.shape[1:3], kernel.shape[:2], _two(strides), _two(dilation_rate), strict=True
+    ):
         total = max((-(-size // step) - 1) * step + (taps - 1) * rate + 1 - size, 0)
         pads.append([total // 2, total - total // 2])
     return [*pads, [0, 0]]
@@ -127,7 +129,14 @@ def _lean_conv_transpose(tf: Any, keras: Any, original: Any) -> Any:
         reach = [(kernel.shape[axis] - 1) * rates[axis] + 1 for axis in (0, 1)]
         whole = [(size[axis] - 1) * steps[axis] + reach[axis] for axis in (0, 1)]
         wanted = compute_conv_transpose_output_shape(
-            [1, *inputs.shape[1:]], kernel.shape[:2], kernel.shape[2], steps, padding, output_padding, "channels_last", rates
+            [1, *inputs.shape[1:]],
+            kernel.shape[:2],
+            kernel.shape[2],
+            steps,
+            padding,
+            output_padding,
+            "channels_last",
+            rates,
         )[1:3]
         cut = [
             max((-(-wanted[axis] // steps[axis]) - 1) * steps[axis] + reach[axis] - wanted[axis], 0) // 2
@@ -222,7 +231,7 @@ def _resized(tf: Any, images: Any, size: tuple[int, int], interpolation: str, an
 
 
 def _onnx_size(old: int, new: int) -> int:
-    """Return the size that ONNX's Resize computes from its float32 scale; some engines round the product, some do not."""
+    """Return the size that ONNX's Resize computes from its float32 scale, in an engine that does not round the product."""
     return int(np.floor(old * float(np.float32(new) / np.float32(old))))
 
 

@@ -1,9 +1,9 @@
 """The weights of a ``.keras`` archive under the names that Keras 3 looks for.
 
-Keras 3 numbers the layers of one class within their model: ``layers/conv2d``, ``layers/conv2d_1``. tf.keras 2.12 to 2.15 left
-numbers out (``conv2d``, ``conv2d_2``, ``conv2d_4``), called the group ``_layer_checkpoint_dependencies``, and wrote backslashes on
-Windows. In all of them the numbers of one class grow in the order of the layers, so counting again from zero gives the
-names of Keras 3. Shapes are compared when Keras reads the copy.
+Keras 3 numbers the layers of one class within their model: ``layers/conv2d``, ``layers/conv2d_1``. tf.keras 2.12 to
+2.15 skipped numbers (``conv2d``, ``conv2d_2``, ``conv2d_4``), called the group ``_layer_checkpoint_dependencies``, and
+wrote backslashes on Windows. In all of them the numbers of one class grow in the order of the layers, so counting again
+from zero gives the names of Keras 3. Keras compares the shapes when it reads the copy.
 """
 
 from __future__ import annotations

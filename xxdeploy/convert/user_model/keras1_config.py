@@ -1,14 +1,14 @@
 """Configurations of Keras 1, and of ``Sequential`` models without an input layer, in the form of Keras 2. Pure data.
 
-Keras 1 (2015 to 2017) called layers and options by other names (``Convolution2D``, ``nb_filter``, ``border_mode``); the new
-names are those of Keras 2's own migration code (``keras/legacy/interfaces.py``, Keras 2.0). Up to Keras 2.2.2 the
-configuration of a ``Sequential`` model is a list of layers, and up to tf.keras 2.1 the shape of its input stands in the
-first layer only.
+Keras 1 (2015 to 2017) used other names for layers and options (``Convolution2D``, ``nb_filter``, ``border_mode``). The
+new names are those of Keras 2's own migration code (``keras/legacy/interfaces.py``, Keras 2.0). Up to Keras 2.2.2 the
+configuration of a ``Sequential`` model is a list of layers, and up to tf.keras 2.1 only the first layer states the shape
+of the input.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from xxdeploy.errors import UsageError
@@ -45,7 +45,17 @@ _RENAMED = {
     "p": "rate",
     "sigma": "stddev",
 }
-_GONE = ("input_dim", "input_length", "input_dtype", "cropping_order", "dim_ordering", "nb_row", "nb_col", "mode", "concat_axis")
+_GONE = (
+    "input_dim",
+    "input_length",
+    "input_dtype",
+    "cropping_order",
+    "dim_ordering",
+    "nb_row",
+    "nb_col",
+    "mode",
+    "concat_axis",
+)
 _MERGES = {"sum": "Add", "mul": "Multiply", "concat": "Concatenate", "ave": "Average", "max": "Maximum"}
 _NO_TRAINING = ("gamma_regularizer", "beta_regularizer", "W_learning_rate_multiplier", "b_learning_rate_multiplier")
 
@@ -79,7 +89,10 @@ def with_input_layers(config: Any) -> Any:
     if isinstance(first, dict) and first.get("class_name") != "InputLayer" and isinstance(shape, list):
         own = first.get("config")
         name = own.get("name", "model") if isinstance(own, dict) else "model"
-        start = {"class_name": "InputLayer", "config": {"name": f"{name}_input", "batch_input_shape": shape, "dtype": "float32"}}
+        start = {
+            "class_name": "InputLayer",
+            "config": {"name": f"{name}_input", "batch_input_shape": shape, "dtype": "float32"},
+        }
         inner = {**inner, "layers": [start, *inner["layers"]]}
     return {**changed, "config": inner}
 
@@ -136,7 +149,9 @@ def _merge(name: str, inner: Mapping[str, Any]) -> str:
 def _options(name: str, inner: Mapping[str, Any]) -> Config:
     if name == "BatchNormalization" and inner.get("mode", 0) != 0:
         raise _refusal(inner, name, f"its mode {inner['mode']} normalizes each batch by itself")
-    options: Config = {_RENAMED.get(key, key): value for key, value in inner.items() if key not in (*_GONE, *_NO_TRAINING)}
+    options: Config = {
+        _RENAMED.get(key, key): value for key, value in inner.items() if key not in (*_GONE, *_NO_TRAINING)
+    }
     if {"nb_row", "nb_col"} <= inner.keys():
         options["kernel_size"] = [inner["nb_row"], inner["nb_col"]]
     if name == "Concatenate":
@@ -145,23 +160,16 @@ def _options(name: str, inner: Mapping[str, Any]) -> Config:
         options["depthwise_initializer"] = options.pop("kernel_initializer", "glorot_uniform")
         options.pop("kernel_regularizer", None)
         options.pop("kernel_constraint", None)
-    special: Callable[[Any], Any] | None = _VALUES.get(name)
-    for key in ("padding",) if name == "ZeroPadding2D" and special else ():
-        options[key] = special(options[key]) if special else options[key]
-    for key in ("kernel_initializer",):
-        if isinstance(options.get(key), str):
-            options[key] = {"zero": "zeros", "one": "ones", "normal": "RandomNormal", "uniform": "RandomUniform"}.get(
-                options[key], options[key]
-            )
+    if name == "ZeroPadding2D":
+        options["padding"] = _pads(options["padding"])
+    if isinstance(options.get("kernel_initializer"), str):  # matters in training only, but Keras looks the name up
+        options["kernel_initializer"] = "glorot_uniform"
     return options
 
 
 def _pads(value: Any) -> Any:
     """Return (rows, columns), or (top, bottom, left, right) as Keras 2 writes it."""
     return [value[:2], value[2:]] if isinstance(value, list) and len(value) == 4 else value
-
-
-_VALUES: dict[str, Callable[[Any], Any]] = {"ZeroPadding2D": _pads}
 
 
 def _refusal(inner: Mapping[str, Any], name: str, reason: str) -> UsageError:

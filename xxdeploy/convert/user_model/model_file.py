@@ -14,8 +14,10 @@ from xxdeploy.convert.catalog.initialize import drawn_by_numpy
 from xxdeploy.convert.catalog.weights import check_finite, named_as_keras_expects
 from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.user_model.adapt import in_float32, with_free_batch, with_input_size
+from xxdeploy.convert.user_model.archive_weights import renamed_weights
 from xxdeploy.convert.user_model.custom_objects import custom_names, import_custom_objects
 from xxdeploy.convert.user_model.guard import assigned_variables, check_activations, no_more_weights_than
+from xxdeploy.convert.user_model.layer_options import in_inference_mode, refuse_training_mode, without_unknown_options
 from xxdeploy.convert.user_model.quarantine import InspectedModel, inspect_model_file
 from xxdeploy.convert.user_model.upgrade_config import upgrade_config
 from xxdeploy.errors import ConversionError, UsageError, XXDeployError
@@ -40,6 +42,7 @@ def load_model_file(
     custom_objects: Sequence[str] = (),
     unsafe_lambda: bool = False,
     input_size: int | tuple[int, int] | None = None,
+    inference_mode: bool = False,
 ) -> LoadedModel:
     """Load a whole model saved by Keras 2 or 3.
 
@@ -49,19 +52,21 @@ def load_model_file(
     Parameters
     ----------
     path : Path
-        ``NAME.keras`` or ``NAME.h5``; the content must agree with the suffix.
+        A ``.keras`` archive or an HDF5 file; the content decides, not the name.
     custom_objects : Sequence[str]
         ``module:name`` of the user's own layers and functions, which are imported, hence trusted.
     unsafe_lambda : bool
         Run the Python code of Lambda layers, with the rights of the user.
     input_size : int | tuple[int, int] | None
         Height and width in pixels, for a model that takes images of any size, or to change the saved size.
+    inference_mode : bool
+        Take ``training=True`` out of the calls of layers, instead of refusing the model.
 
     Raises
     ------
     UsageError
         Those of ``convert.user_model.quarantine.inspect_model_file``; ``bad-custom-objects``, ``old-operation``,
-        ``bad-input-size``.
+        ``bad-input-size``, ``unknown-option``, ``training-mode``.
     ConversionError
         ``damaged-model``, ``unsafe-model``, ``weights-mismatch``, ``non-finite-weights``,
         ``activations-too-large``, ``build-failed``: Keras cannot build the model.
@@ -71,8 +76,8 @@ def load_model_file(
     custom = custom_names(custom_objects)
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
         file = inspect_model_file(path, Path(folder), custom=custom, unsafe_lambda=unsafe_lambda)
-        config, notes = _adapted(file, input_size)
-        load_keras()
+        config, notes = _adapted(file, input_size, inference_mode)
+        notes += without_unknown_options(config, load_keras())
         objects = import_custom_objects(custom_objects)
         try:
             model = _built(config, file, objects, unsafe_lambda)
@@ -90,10 +95,16 @@ def load_model_file(
     return LoadedModel(model, notes)
 
 
-def _adapted(file: InspectedModel, input_size: int | tuple[int, int] | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _adapted(
+    file: InspectedModel, input_size: int | tuple[int, int] | None, inference_mode: bool
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     try:
         config, notes = in_float32(upgrade_config(file.config, old=(file.keras_version or "").startswith(("1.", "2."))))
-        notes += with_free_batch(config)
+        notes += with_free_batch(config) + _told_by_content(file)
+        if inference_mode:
+            notes += in_inference_mode(config)
+        else:
+            refuse_training_mode(config)
         if input_size is not None:
             with_input_size(config, input_size)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -103,6 +114,12 @@ def _adapted(file: InspectedModel, input_size: int | tuple[int, int] | None) -> 
             code="damaged-model",
         ) from error
     return config, notes
+
+
+def _told_by_content(file: InspectedModel) -> tuple[str, ...]:
+    """Return a note if the name of the file says another format than its content."""
+    usual, name = {"keras": ((".keras",), "a .keras archive"), "h5": ((".h5", ".hdf5"), "an HDF5 file")}[file.kind]
+    return () if file.path.suffix.lower() in usual else (f"{file.path.name} is {name}, and was read as one",)
 
 
 def _built(config: dict[str, Any], file: InspectedModel, objects: dict[str, Any], unsafe_lambda: bool) -> keras.Model:
@@ -140,9 +157,10 @@ def _built(config: dict[str, Any], file: InspectedModel, objects: dict[str, Any]
 def _fill(model: keras.Model, file: InspectedModel) -> None:
     """Read the weights, and check that each variable received a value."""
     suffix = ".h5" if file.kind == "h5" else ".weights.h5"
+    weights = file.weights if file.kind == "h5" else renamed_weights(file.weights, file.weights.parent)
     try:
         with (
-            named_as_keras_expects(file.weights, suffix) as named,
+            named_as_keras_expects(weights, suffix) as named,
             assigned_variables() as assigned,
             warnings.catch_warnings(),
         ):

@@ -46,7 +46,8 @@ def read_config(text: bytes, path: Path) -> dict[str, Any]:
             stack.extend((item, depth + 1) for item in value)
     if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
         raise _no_model(path, "it names no class")
-    if not isinstance(config.get("config"), dict):
+    layers = config["class_name"] == "Sequential" and isinstance(config.get("config"), list)  # up to Keras 2.2.2
+    if not layers and not isinstance(config.get("config"), dict):
         raise _no_model(path, "the class has no configuration")
     return config
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from xxdeploy.convert.user_model.keras1_config import is_keras_1, keras2_from_keras1, with_input_layers
 from xxdeploy.convert.user_model.quarantine.archive import read_archive, unsafe
 from xxdeploy.convert.user_model.quarantine.check import check_classes, read_config, without_training
 from xxdeploy.convert.user_model.quarantine.hdf5 import read_hdf5
@@ -44,6 +45,7 @@ def inspect(
             )
         text = configured
     config = without_training(read_config(text, path))
+    config = with_input_layers(keras2_from_keras1(config) if is_keras_1(config) else config)
     check_classes(config, path, custom=custom, unsafe_lambda=unsafe_lambda)
     return {"config": config, "weights": str(weights), "numbers": numbers, "keras_version": version}
 

@@ -41,7 +41,7 @@ def inspect_model_file(
     Parameters
     ----------
     path : Path
-        The ``.keras`` or ``.h5`` file.
+        A ``.keras`` archive or an HDF5 file, under any name.
     folder : Path
         An empty folder to unpack the weights of a ``.keras`` archive into.
     custom : Collection[str]
@@ -52,8 +52,8 @@ def inspect_model_file(
     Raises
     ------
     UsageError
-        ``no-model-file``, ``not-a-model``, ``wrong-extension``, ``weights-only``, ``custom-object``,
-        ``lambda-layer``, ``unsupported-layer``.
+        ``no-model-file``, ``not-a-model``, ``weights-only``, ``custom-object``, ``lambda-layer``,
+        ``unsupported-layer``, ``keras-1-layer``.
     ConversionError
         ``damaged-model``, ``unsafe-model``.
     """

@@ -11,8 +11,6 @@ Kind = Literal["keras", "h5"]
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_SUFFIXES: dict[str, Kind] = {".keras": "keras", ".h5": "h5", ".hdf5": "h5"}
-_NAMES = {"keras": "a .keras archive (zip)", "h5": "an HDF5 file"}
 _OTHERS = (
     (b"\x80\x02", "a Python pickle"),
     (b"\x80\x03", "a Python pickle"),
@@ -35,13 +33,12 @@ _OTHERS = (
 
 
 def sniff(path: Path) -> Kind:
-    """Return the type of ``path`` by its content; its suffix must agree.
+    """Return the type of ``path`` by its content, whatever its suffix is.
 
     Raises
     ------
     UsageError
         ``no-model-file``: absent, a folder, a device, or unreadable. ``not-a-model``: neither zip nor HDF5.
-        ``wrong-extension``: the suffix is of another type.
     """
     if path.is_dir():
         saved = (path / "saved_model.pb").is_file()
@@ -68,14 +65,6 @@ def sniff(path: Path) -> Kind:
             f"{path} is not a Keras model: it is {_other(head, size)}",
             hint="save the model with model.save('NAME.keras')",
             code="not-a-model",
-        )
-    wanted = _SUFFIXES.get(path.suffix.lower())
-    if wanted != kind:
-        right = ".keras" if kind == "keras" else ".h5"
-        raise UsageError(
-            f"{path.name} is {_NAMES[kind]}, and its suffix says otherwise",
-            hint=f"rename it to {path.stem}{right}",
-            code="wrong-extension",
         )
     return kind
 
