@@ -14,14 +14,52 @@ from xxdeploy.convert.libraries import load_keras
 
 Layer = Callable[["Draw", Any], Any]
 ACTIVATIONS = (
-    "relu", "relu6", "elu", "selu", "tanh", "sigmoid", "softplus", "softsign", "swish", "gelu", "hard_sigmoid", "linear",
-    "leaky_relu", "mish", "celu", "exponential", "hard_silu", "hard_tanh", "log_sigmoid", "squareplus", "soft_shrink",
-    "hard_shrink", "tanh_shrink", "sparse_plus", "softmax",
-)  # fmt: skip
+    "relu",
+    "relu6",
+    "elu",
+    "selu",
+    "tanh",
+    "sigmoid",
+    "softplus",
+    "softsign",
+    "swish",
+    "gelu",
+    "hard_sigmoid",
+    "linear",
+    "leaky_relu",
+    "mish",
+    "celu",
+    "exponential",
+    "hard_silu",
+    "hard_tanh",
+    "log_sigmoid",
+    "squareplus",
+    "soft_shrink",
+    "hard_shrink",
+    "tanh_shrink",
+    "sparse_plus",
+    "softmax",
+)
 UNARY = (
-    "abs", "negative", "square", "tanh", "sigmoid", "relu", "silu", "sin", "cos", "log1p_abs", "sqrt_abs", "exp_small", "ceil",
-    "floor", "sign", "reciprocal_plus", "erf", "logsigmoid",
-)  # fmt: skip
+    "abs",
+    "negative",
+    "square",
+    "tanh",
+    "sigmoid",
+    "relu",
+    "silu",
+    "sin",
+    "cos",
+    "log1p_abs",
+    "sqrt_abs",
+    "exp_small",
+    "ceil",
+    "floor",
+    "sign",
+    "reciprocal_plus",
+    "erf",
+    "logsigmoid",
+)
 MAX_VALUES = 1 << 16
 """Numbers in the tensor of one image, so that a model converts and runs in a blink."""
 
@@ -56,9 +94,15 @@ def conv(draw: Draw, x: Any) -> Any:
     dilation = draw.pick(1, 2) if stride == 1 else 1
     padding = "same" if dilation > 1 and (kernel[0] - 1) * 2 >= min(height, width) else draw.pick("same", "valid")
     return draw.layers.Conv2D(
-        groups * draw.number(1, 4), kernel, strides=stride, dilation_rate=dilation, groups=groups, padding=padding,
-        use_bias=draw.chance(0.7), activation=draw.pick(None, *ACTIVATIONS[:8]),
-    )(x)  # fmt: skip
+        groups * draw.number(1, 4),
+        kernel,
+        strides=stride,
+        dilation_rate=dilation,
+        groups=groups,
+        padding=padding,
+        use_bias=draw.chance(0.7),
+        activation=draw.pick(None, *ACTIVATIONS[:8]),
+    )(x)
 
 
 def depthwise(draw: Draw, x: Any) -> Any:
@@ -67,9 +111,13 @@ def depthwise(draw: Draw, x: Any) -> Any:
     stride = draw.pick(1, 1, 2)
     dilation = draw.pick(1, 2) if stride == 1 and (kernel - 1) * 2 < min(height, width) else 1
     return draw.layers.DepthwiseConv2D(
-        kernel, strides=stride, dilation_rate=dilation, padding=draw.pick("same", "valid"),
-        depth_multiplier=draw.pick(1, 1, 2), use_bias=draw.chance(0.5),
-    )(x)  # fmt: skip
+        kernel,
+        strides=stride,
+        dilation_rate=dilation,
+        padding=draw.pick("same", "valid"),
+        depth_multiplier=draw.pick(1, 1, 2),
+        use_bias=draw.chance(0.5),
+    )(x)
 
 
 def padded_dilated(draw: Draw, x: Any) -> Any:
@@ -122,10 +170,14 @@ def norm(draw: Draw, x: Any) -> Any:
 def activation(draw: Draw, x: Any) -> Any:
     layers = draw.layers
     return draw.pick(
-        layers.Activation(draw.pick(*ACTIVATIONS)), layers.LeakyReLU(negative_slope=0.2), layers.ELU(0.7), layers.Softmax(),
-        layers.PReLU(shared_axes=draw.pick(None, [1, 2])), layers.ReLU(max_value=draw.pick(None, 4.0), negative_slope=0.1),
+        layers.Activation(draw.pick(*ACTIVATIONS)),
+        layers.LeakyReLU(negative_slope=0.2),
+        layers.ELU(0.7),
+        layers.Softmax(),
+        layers.PReLU(shared_axes=draw.pick(None, [1, 2])),
+        layers.ReLU(max_value=draw.pick(None, 4.0), negative_slope=0.1),
         layers.ReLU(threshold=0.5),
-    )(x)  # fmt: skip
+    )(x)
 
 
 def unary(draw: Draw, x: Any) -> Any:
@@ -144,19 +196,29 @@ def unary(draw: Draw, x: Any) -> Any:
 def scalar(draw: Draw, x: Any) -> Any:
     value = float(draw.rng.uniform(0.3, 2))
     return draw.pick(
-        lambda: x * value, lambda: x + value, lambda: value - x, lambda: x / value, lambda: draw.ops.maximum(x, value),
-        lambda: draw.ops.clip(x, -value, value), lambda: draw.ops.power(draw.ops.abs(x) + 0.1, 1.5),
-        lambda: draw.ops.mod(draw.ops.abs(x), value), lambda: draw.layers.Rescaling(value, draw.pick(0.0, -0.3))(x),
-    )()  # fmt: skip
+        lambda: x * value,
+        lambda: x + value,
+        lambda: value - x,
+        lambda: x / value,
+        lambda: draw.ops.maximum(x, value),
+        lambda: draw.ops.clip(x, -value, value),
+        lambda: draw.ops.power(draw.ops.abs(x) + 0.1, 1.5),
+        lambda: draw.ops.mod(draw.ops.abs(x), value),
+        lambda: draw.layers.Rescaling(value, draw.pick(0.0, -0.3))(x),
+    )()
 
 
 def slices(draw: Draw, x: Any) -> Any:
     height, width, channels = _size(x)
     return draw.pick(
-        lambda: x[:, ::2, ::2], lambda: x[..., ::-1], lambda: x[:, 1:] if height > 1 else x, lambda: x[:, :, : max(1, width - 1)],
-        lambda: x[..., : max(1, channels // 2)], lambda: draw.ops.flip(x, axis=draw.pick(1, 2, 3)),
+        lambda: x[:, ::2, ::2],
+        lambda: x[..., ::-1],
+        lambda: x[:, 1:] if height > 1 else x,
+        lambda: x[:, :, : max(1, width - 1)],
+        lambda: x[..., : max(1, channels // 2)],
+        lambda: draw.ops.flip(x, axis=draw.pick(1, 2, 3)),
         lambda: draw.ops.roll(x, draw.number(0, 2), axis=draw.pick(1, 2)),
-    )()  # fmt: skip
+    )()
 
 
 def geometry(draw: Draw, x: Any) -> Any:
@@ -169,15 +231,17 @@ def geometry(draw: Draw, x: Any) -> Any:
         lambda: layers.CenterCrop(max(1, height - 1), max(1, width - 2))(x),
         lambda: layers.Permute(draw.pick((2, 1, 3), (1, 2, 3)))(x),
         lambda: layers.Reshape((width, height, channels))(x),
-        lambda: ops.pad(x, [[0, 0], [1, 1], [0, 2], [0, 0]], mode=draw.pick("constant", "reflect", "symmetric"))
-        if min(height, width) > 2
-        else x,
+        lambda: (
+            ops.pad(x, [[0, 0], [1, 1], [0, 2], [0, 0]], mode=draw.pick("constant", "reflect", "symmetric"))
+            if min(height, width) > 2
+            else x
+        ),
         lambda: ops.repeat(x, 2, axis=draw.pick(1, 2)),
         lambda: ops.tile(x, (1, 1, 2, 1)),
         lambda: ops.transpose(x, (0, 2, 1, 3)),
         lambda: ops.nn.depth_to_space(x, 2) if channels % 4 == 0 else x,
         lambda: ops.nn.space_to_depth(x, 2) if height % 2 == 0 and width % 2 == 0 else x,
-    )()  # fmt: skip
+    )()
 
 
 def resize(draw: Draw, x: Any) -> Any:
@@ -232,16 +296,39 @@ def nested(draw: Draw, x: Any) -> Any:
 def training_only(draw: Draw, x: Any) -> Any:
     layers = draw.layers
     return draw.pick(
-        layers.Dropout(0.3), layers.SpatialDropout2D(0.2), layers.GaussianNoise(0.5), layers.RandomFlip(), layers.RandomRotation(0.2),
-        layers.RandomZoom(0.2), layers.RandomContrast(0.2), layers.RandomTranslation(0.1, 0.1), layers.ActivityRegularization(0.1),
-    )(x)  # fmt: skip
+        layers.Dropout(0.3),
+        layers.SpatialDropout2D(0.2),
+        layers.GaussianNoise(0.5),
+        layers.RandomFlip(),
+        layers.RandomRotation(0.2),
+        layers.RandomZoom(0.2),
+        layers.RandomContrast(0.2),
+        layers.RandomTranslation(0.1, 0.1),
+        layers.ActivityRegularization(0.1),
+    )(x)
 
 
 STEPS: tuple[tuple[float, Layer], ...] = (
-    (4, conv), (2, depthwise), (0.5, padded_dilated), (1, separable), (1, transposed), (2, pool), (2, norm), (2, activation), (1, unary),
-    (1, scalar), (1, slices), (2, geometry), (1, resize), (1, attention), (0.7, reduction), (1.5, branches), (1, residual), (0.5, nested),
+    (4, conv),
+    (2, depthwise),
+    (0.5, padded_dilated),
+    (1, separable),
+    (1, transposed),
+    (2, pool),
+    (2, norm),
+    (2, activation),
+    (1, unary),
+    (1, scalar),
+    (1, slices),
+    (2, geometry),
+    (1, resize),
+    (1, attention),
+    (0.7, reduction),
+    (1.5, branches),
+    (1, residual),
+    (0.5, nested),
     (0.7, training_only),
-)  # fmt: skip
+)
 
 
 def step(draw: Draw, x: Any) -> Any:

@@ -231,7 +231,7 @@ def _resized(tf: Any, images: Any, size: tuple[int, int], interpolation: str, an
 
 
 def _onnx_size(old: int, new: int) -> int:
-    """Return the size that ONNX's Resize computes from its float32 scale, in an engine that does not round the product."""
+    """Return the size that ONNX's Resize computes from its float32 scale where an engine does not round it."""
     return int(np.floor(old * float(np.float32(new) / np.float32(old))))
 
 

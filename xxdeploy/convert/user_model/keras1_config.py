@@ -2,8 +2,8 @@
 
 Keras 1 (2015 to 2017) used other names for layers and options (``Convolution2D``, ``nb_filter``, ``border_mode``). The
 new names are those of Keras 2's own migration code (``keras/legacy/interfaces.py``, Keras 2.0). Up to Keras 2.2.2 the
-configuration of a ``Sequential`` model is a list of layers, and up to tf.keras 2.1 only the first layer states the shape
-of the input.
+configuration of a ``Sequential`` model is a list of layers, and up to tf.keras 2.1 only the first layer states the
+shape of the input.
 """
 
 from __future__ import annotations

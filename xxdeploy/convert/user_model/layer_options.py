@@ -106,7 +106,7 @@ def refuse_training_mode(config: Config) -> None:
         if call.get("training") is True:
             name, kind = _name(layer), layer.get("class_name")
             raise UsageError(
-                f"the model calls its layer {name!r} ({kind}) with training=True, so it {_effect(kind)} in inference, too",
+                f"the model calls its layer {name!r} ({kind}) with training=True: it {_effect(kind)} in inference, too",
                 hint="if that is not meant, build the model again without training=True, with the same weights; "
                 "--inference-mode exports it as if training=False stood there",
                 code="training-mode",

@@ -8,6 +8,7 @@ store nodes as lists, and contain options that Keras 3 refuses. Operations like 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,10 @@ from xxdeploy.convert.user_model.quarantine.known import (
 )
 
 Config = dict[str, Any]
+
+_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\>-]*")
+_NOT_IN_A_SCOPE = re.compile(r"[^A-Za-z0-9_.\\>-]")
+"""Keras takes any name without a slash, TensorFlow's graphs only these (``tf.Graph.name_scope``)."""
 
 _DROPPED = {
     "BatchNormalization": ("renorm", "renorm_clipping", "renorm_momentum", "fused", "virtual_batch_size", "adjustment"),
@@ -54,8 +59,7 @@ def upgrade_config(config: Mapping[str, Any], *, old: bool = False) -> Config:
     """
     upgraded = _upgrade(_with_old_meanings(config) if old else config)
     assert isinstance(upgraded, dict)
-    names = _layer_names(upgraded)
-    renamed = {name: _without_slash(name, names) for name in names if "/" in name}
+    renamed = _renamed(_layer_names(upgraded))
     return _replaced(upgraded, renamed) if renamed else upgraded
 
 
@@ -215,12 +219,18 @@ def _layer_names(value: Any) -> set[str]:
     return set().union({own} if isinstance(own, str) else (), *map(_layer_names, value.values()))
 
 
-def _without_slash(name: str, taken: set[str]) -> str:
-    """Return a name without slashes, which Keras 3 refuses: DenseNet of Keras 2 has layers like ``conv1/conv``."""
-    name = name.replace("/", "_")
-    while name in taken:
-        name += "_"
-    return name
+def _renamed(names: set[str]) -> dict[str, str]:
+    """Return new names for layers whose names TensorFlow refuses as a scope, such as ``conv1/conv`` or ``слой 1``."""
+    renamed: dict[str, str] = {}
+    taken = {name for name in names if _SCOPE.fullmatch(name)}
+    for name in sorted(names - taken):
+        new = _NOT_IN_A_SCOPE.sub("_", name)
+        new = new if _SCOPE.fullmatch(new) else f"layer{new}"
+        while new in taken:
+            new += "_"
+        renamed[name] = new
+        taken.add(new)
+    return renamed
 
 
 def _replaced(value: Any, renamed: Mapping[str, str]) -> Any:
