@@ -38,8 +38,7 @@ class NetworkOptions:
     weights: str = option(
         "imagenet",
         "imagenet (the default, which Keras downloads once), sample (ships with xxdeploy), none (random, drawn from "
-        "--seed), or an .h5 file.",
-        source="catalog",
+        "--seed), or an .h5 file. With an architecture (MODEL.json): its file of weights.",
         suffixes=(".h5", ".keras"),
     )
     alpha: float | None = option(None, "Width multiplier of MobileNet and MobileNetV2.", source="catalog")
@@ -73,6 +72,11 @@ class NetworkOptions:
         "Model files only: a layer or function of your own that the model uses, as module:name.",
         source="file",
         in_file=False,
+    )
+    inference_mode: bool = option(
+        False,
+        "Model files only: export layers that the model calls with training=True as if training=False stood there.",
+        source="file",
     )
     unsafe_lambda: bool = option(
         False,

@@ -92,6 +92,19 @@ def _from_catalog(spec: ModelSpec, options: ExportOptions, timed: Timed) -> Sour
     return Source(spec.name, spec.name, trained, model, inputs, facts, outputs)
 
 
+def _weights(path: Path, asked: str) -> Path | None:
+    """Return the weights that belong to an architecture, None for a whole model."""
+    if asked == "imagenet":  # the default
+        return None
+    if path.suffix.lower() == ".json":
+        return Path(asked)
+    raise UsageError(
+        f"{path.name} contains its weights, and --weights {asked} names others",
+        hint="leave out --weights, or give the architecture (MODEL.json) that the weights belong to",
+        code="catalog-only",
+    )
+
+
 def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
     options.check_source("file", hint="choose an inner layer's output by --output-layer NAME")
     network = options.network
@@ -100,8 +113,14 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
         from xxdeploy.convert.user_model.prepare import prepare_model
         from xxdeploy.convert.user_model.preprocessing import choose_preprocess
     with timed("load"):
-        own, code = network.custom_objects, network.unsafe_lambda
-        loaded = load_model_file(path, custom_objects=own, unsafe_lambda=code, input_size=network.input_size)
+        loaded = load_model_file(
+            path,
+            weights=_weights(path, network.weights),
+            custom_objects=network.custom_objects,
+            unsafe_lambda=network.unsafe_lambda,
+            input_size=network.input_size,
+            inference_mode=network.inference_mode,
+        )
         prepared = prepare_model(loaded.model, output_layer=network.output_layer, task=network.task)
     if len(prepared.outputs) > 1 and (options.gpu.engine is not None or options.output.top_k is not None):
         names = ", ".join(output.name for output in prepared.outputs)

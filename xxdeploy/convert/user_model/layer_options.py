@@ -81,7 +81,7 @@ def _accepted(layer: Any) -> frozenset[str] | None:
     """Return the options that a class takes; None if it takes any, or is no class."""
     if not isinstance(layer, type):
         return None
-    parameters = inspect.signature(layer.__init__).parameters.values()
+    parameters = inspect.signature(layer).parameters.values()
     names = frozenset(each.name for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD)
     return names | _BASE | {"config"}
 

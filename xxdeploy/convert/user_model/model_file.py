@@ -39,6 +39,7 @@ class LoadedModel:
 def load_model_file(
     path: Path,
     *,
+    weights: Path | None = None,
     custom_objects: Sequence[str] = (),
     unsafe_lambda: bool = False,
     input_size: int | tuple[int, int] | None = None,
@@ -53,6 +54,8 @@ def load_model_file(
     ----------
     path : Path
         A ``.keras`` archive or an HDF5 file; the content decides, not the name.
+    weights : Path | None
+        The file of weights, if ``path`` is the JSON of an architecture (``model.to_json()``).
     custom_objects : Sequence[str]
         ``module:name`` of the user's own layers and functions, which are imported, hence trusted.
     unsafe_lambda : bool
@@ -75,7 +78,7 @@ def load_model_file(
     """
     custom = custom_names(custom_objects)
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
-        file = inspect_model_file(path, Path(folder), custom=custom, unsafe_lambda=unsafe_lambda)
+        file = inspect_model_file(path, Path(folder), weights=weights, custom=custom, unsafe_lambda=unsafe_lambda)
         config, notes = _adapted(file, input_size, inference_mode)
         notes += without_unknown_options(config, load_keras())
         objects = import_custom_objects(custom_objects)
@@ -118,7 +121,11 @@ def _adapted(
 
 def _told_by_content(file: InspectedModel) -> tuple[str, ...]:
     """Return a note if the name of the file says another format than its content."""
-    usual, name = {"keras": ((".keras",), "a .keras archive"), "h5": ((".h5", ".hdf5"), "an HDF5 file")}[file.kind]
+    if file.weights != file.path and file.kind == "h5":  # an architecture and its weights
+        return ()
+    usual, name = {"keras": ((".keras", ".json"), "a .keras archive"), "h5": ((".h5", ".hdf5"), "an HDF5 file")}[
+        file.kind
+    ]
     return () if file.path.suffix.lower() in usual else (f"{file.path.name} is {name}, and was read as one",)
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from xxdeploy.convert.user_model.keras1_config import is_keras_1, keras2_from_keras1, with_input_layers
-from xxdeploy.convert.user_model.quarantine.archive import read_archive, unsafe
+from xxdeploy.convert.user_model.quarantine.archive import MAX_CONFIG, read_archive, unsafe
 from xxdeploy.convert.user_model.quarantine.check import check_classes, read_config, without_training
-from xxdeploy.convert.user_model.quarantine.hdf5 import read_hdf5
+from xxdeploy.convert.user_model.quarantine.hdf5 import is_by_layer_name, read_hdf5
 from xxdeploy.errors import UsageError, XXDeployError
 
 MEMORY = 1 << 30
@@ -23,7 +23,13 @@ MEMORY = 1 << 30
 
 
 def inspect(
-    path: Path, kind: str, folder: Path, *, custom: frozenset[str] = frozenset(), unsafe_lambda: bool = False
+    path: Path,
+    kind: str,
+    folder: Path,
+    *,
+    weights: Path | None = None,
+    custom: frozenset[str] = frozenset(),
+    unsafe_lambda: bool = False,
 ) -> dict[str, Any]:
     """Check everything in a file that Keras would read; return the fields of ``InspectedModel``."""
     if kind == "keras":
@@ -32,6 +38,12 @@ def inspect(
         version = _version(metadata)
         if configured is not None:
             raise unsafe(path, "its weights file contains a second model")
+    elif kind == "json":
+        assert weights is not None  # inspect_model_file has seen to it
+        text = _small(path)
+        _, saved, numbers = read_hdf5(weights, weights)
+        version = _version(text) or (saved.decode(errors="replace") if saved else None)
+        kind = "h5" if is_by_layer_name(weights) else "keras"
     else:
         weights = path
         configured, saved, numbers = read_hdf5(path, path)
@@ -39,15 +51,23 @@ def inspect(
         if configured is None:
             raise UsageError(
                 f"{path} contains weights without a model",
-                hint=f"name the network: xxdeploy export NETWORK --weights {path.name}; or save the whole model with "
-                "model.save('NAME.keras')",
+                hint="name the network, or the file that model.to_json() wrote: xxdeploy export NETWORK|MODEL.json "
+                f"--weights {path.name}; or save the whole model with model.save('NAME.keras')",
                 code="weights-only",
             )
         text = configured
     config = without_training(read_config(text, path))
     config = with_input_layers(keras2_from_keras1(config) if is_keras_1(config) else config)
     check_classes(config, path, custom=custom, unsafe_lambda=unsafe_lambda)
-    return {"config": config, "weights": str(weights), "numbers": numbers, "keras_version": version}
+    return {"kind": kind, "config": config, "weights": str(weights), "numbers": numbers, "keras_version": version}
+
+
+def _small(path: Path) -> bytes:
+    with path.open("rb") as file:
+        text = file.read(MAX_CONFIG + 1)
+    if len(text) > MAX_CONFIG:
+        raise unsafe(path, f"it has more than {MAX_CONFIG:,} bytes")
+    return text
 
 
 def _version(metadata: bytes | None) -> str | None:
@@ -78,6 +98,7 @@ def main() -> None:
             path,
             request["kind"],
             Path(request["folder"]),
+            weights=None if request["weights"] is None else Path(request["weights"]),
             custom=frozenset(request["custom"]),
             unsafe_lambda=request["unsafe_lambda"],
         )

@@ -42,6 +42,14 @@ def read_hdf5(data: Path, path: Path) -> tuple[bytes | None, bytes | None, int]:
         raise damaged(path, str(error)) from error
 
 
+def is_by_layer_name(path: Path) -> bool:
+    """Tell whether an HDF5 file that :func:`read_hdf5` accepted has the layout of Keras 1 and 2, by layer name."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return "layer_names" in file.attrs or "model_weights" in file
+
+
 def _count(h5py: Any, file: Any, path: Path, size: int) -> int:
     numbers = declared = attributes = 0
     for place, item in _walk(h5py, file, path):

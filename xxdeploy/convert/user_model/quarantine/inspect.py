@@ -12,6 +12,7 @@ from typing import Any
 from xxdeploy import errors
 from xxdeploy.convert.user_model.quarantine.archive import damaged
 from xxdeploy.convert.user_model.quarantine.sniff import Kind, sniff
+from xxdeploy.errors import UsageError
 from xxdeploy.files import child_python
 
 _PATIENCE = 300.0  # seconds; a gigabyte takes about ten
@@ -21,8 +22,9 @@ _PATIENCE = 300.0  # seconds; a gigabyte takes about ten
 class InspectedModel:
     """A model file that passed the inspection.
 
-    ``config`` is its configuration without the training part; ``weights`` is an HDF5 file (the file itself, or the one
-    unpacked from the archive) of ``numbers`` numbers; ``keras_version`` wrote it, None if unknown.
+    ``kind`` is the layout of its weights (``h5``: by layer name, ``keras``: that of an archive); ``config`` is its
+    configuration without the training part; ``weights`` is an HDF5 file (the file itself, the one unpacked from the
+    archive, or the one next to an architecture) of ``numbers`` numbers; ``keras_version`` wrote it, None if unknown.
     """
 
     path: Path
@@ -34,16 +36,23 @@ class InspectedModel:
 
 
 def inspect_model_file(
-    path: Path, folder: Path, *, custom: Collection[str] = (), unsafe_lambda: bool = False
+    path: Path,
+    folder: Path,
+    *,
+    weights: Path | None = None,
+    custom: Collection[str] = (),
+    unsafe_lambda: bool = False,
 ) -> InspectedModel:
     """Inspect a model file without Keras, TensorFlow or any code of the file.
 
     Parameters
     ----------
     path : Path
-        A ``.keras`` archive or an HDF5 file, under any name.
+        A ``.keras`` archive, an HDF5 file, or the JSON of ``model.to_json()``, under any name.
     folder : Path
         An empty folder to unpack the weights of a ``.keras`` archive into.
+    weights : Path | None
+        The HDF5 file of weights that belongs to ``path``, if that is the JSON of ``model.to_json()``.
     custom : Collection[str]
         Names of the user's own classes and functions, which may be used.
     unsafe_lambda : bool
@@ -53,12 +62,15 @@ def inspect_model_file(
     ------
     UsageError
         ``no-model-file``, ``not-a-model``, ``weights-only``, ``custom-object``, ``lambda-layer``,
-        ``unsupported-layer``, ``keras-1-layer``.
+        ``unsupported-layer``, ``keras-1-layer``, ``weights-missing``, ``not-weights``.
     ConversionError
         ``damaged-model``, ``unsafe-model``.
     """
     kind = sniff(path)
+    if kind == "json":
+        weights = _weights_of(path, weights)
     request = {
+        "weights": None if weights is None else str(weights.absolute()),
         "path": str(path.absolute()),
         "kind": kind,
         "folder": str(folder),
@@ -87,5 +99,23 @@ def inspect_model_file(
         raised = answer["error"]
         message = raised["message"].replace(request["path"], str(path))
         raise getattr(errors, raised["class"])(message, hint=raised["hint"], code=raised["code"])
-    weights = Path(answer["weights"])
-    return InspectedModel(path, kind, answer["config"], weights, answer["numbers"], answer["keras_version"])
+    return InspectedModel(
+        path, answer["kind"], answer["config"], Path(answer["weights"]), answer["numbers"], answer["keras_version"]
+    )
+
+
+def _weights_of(path: Path, weights: Path | None) -> Path:
+    """Return the weights that belong to an architecture."""
+    if weights is None:
+        raise UsageError(
+            f"{path} holds the architecture of a model (JSON), not its weights",
+            hint=f"name both: xxdeploy export {path.name} --weights WEIGHTS.h5",
+            code="weights-missing",
+        )
+    if sniff(weights) != "h5":
+        raise UsageError(
+            f"{weights} is not an HDF5 file of weights",
+            hint="give the file that model.save_weights() wrote",
+            code="not-weights",
+        )
+    return weights

@@ -7,7 +7,7 @@ from typing import BinaryIO, Literal
 
 from xxdeploy.errors import UsageError
 
-Kind = Literal["keras", "h5"]
+Kind = Literal["keras", "h5", "json"]
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -27,7 +27,6 @@ _OTHERS = (
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"\x89PNG", "a PNG picture"),
     (b"<", "a web page (a failed download)"),
-    (b"{", "JSON text"),
     (b"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the file)"),
 )
 
@@ -38,7 +37,7 @@ def sniff(path: Path) -> Kind:
     Raises
     ------
     UsageError
-        ``no-model-file``: absent, a folder, a device, or unreadable. ``not-a-model``: neither zip nor HDF5.
+        ``no-model-file``: absent, a folder, a device, or unreadable. ``not-a-model``: neither zip nor HDF5 nor JSON.
     """
     if path.is_dir():
         saved = (path / "saved_model.pb").is_file()
@@ -72,6 +71,8 @@ def sniff(path: Path) -> Kind:
 def _kind(file: BinaryIO, head: bytes, size: int) -> Kind | None:
     if head.startswith(_ZIP):
         return "keras"
+    if head.lstrip().startswith(b"{"):
+        return "json"
     offset = 0  # HDF5 may begin after a user block of 512, 1024, 2048, ... bytes
     while offset < size and offset <= 1 << 20:
         file.seek(offset)
