@@ -55,9 +55,76 @@ _RULES: dict[str, _Rule] = {
     "concat": ("numpy", "Concatenate", (), ("axis",)),
     "stack": ("numpy", "Stack", (), ("axis",)),
     "cast": ("core", "Cast", (), ("dtype",)),
+    "math.log": ("numpy", "Log", (), ()),
+    "math.log1p": ("numpy", "Log1p", (), ()),
+    "math.floor": ("numpy", "Floor", (), ()),
+    "math.ceil": ("numpy", "Ceil", (), ()),
+    "math.round": ("numpy", "Round", (), ()),
+    "math.sign": ("numpy", "Sign", (), ()),
+    "math.sin": ("numpy", "Sin", (), ()),
+    "math.cos": ("numpy", "Cos", (), ()),
+    "math.rsqrt": ("math", "Rsqrt", (), ()),
+    "math.greater": ("numpy", "Greater", ("y",), ()),
+    "math.greater_equal": ("numpy", "GreaterEqual", ("y",), ()),
+    "math.less": ("numpy", "Less", ("y",), ()),
+    "math.less_equal": ("numpy", "LessEqual", ("y",), ()),
+    "math.reduce_min": ("numpy", "Min", (), ("axis", "keepdims")),
+    "math.reduce_prod": ("numpy", "Prod", (), ("axis", "keepdims")),
+    "math.reduce_std": ("numpy", "Std", (), ("axis", "keepdims")),
+    "math.reduce_variance": ("numpy", "Var", (), ("axis", "keepdims")),
+    "math.argmax": ("numpy", "Argmax", (), ("axis",)),
+    "math.l2_normalize": ("nn", "Normalize", (), ("axis",)),
+    "math.softplus": ("nn", "Softplus", (), ()),
+    "math.softsign": ("nn", "Softsign", (), ()),
+    "nn.softsign": ("nn", "Softsign", (), ()),
+    "nn.selu": ("nn", "Selu", (), ()),
+    "nn.gelu": ("nn", "Gelu", (), ("approximate",)),
+    "nn.leaky_relu": ("nn", "LeakyRelu", (), ("negative_slope=alpha",)),
+    "nn.depth_to_space": ("nn", "DepthToSpace", (), ("block_size",)),
+    "nn.space_to_depth": ("nn", "SpaceToDepth", (), ("block_size",)),
+    "nn.max_pool2d": ("nn", "MaxPool", (), ("pool_size=ksize", "strides", "padding")),
+    "nn.avg_pool2d": ("nn", "AveragePool", (), ("pool_size=ksize", "strides", "padding")),
+    "image.resize": ("image", "Resize", (), ("size", "interpolation=method", "antialias")),
+    "image.rgb_to_grayscale": ("image", "RGBToGrayscale", (), ()),
+    "image.flip_left_right": ("numpy", "Flip", (), ()),
+    "image.flip_up_down": ("numpy", "Flip", (), ()),
+    "reverse": ("numpy", "Flip", (), ("axis",)),
+    "compat.v1.pad": ("numpy", "Pad", (), ("pad_width=paddings", "mode")),
+    "pad": ("numpy", "Pad", (), ("pad_width=paddings", "mode")),
+    "tile": ("numpy", "Tile", (), ("repeats=multiples",)),
+    "repeat": ("numpy", "Repeat", (), ("repeats", "axis")),
+    "split": ("numpy", "Split", (), ("indices_or_sections=num_or_size_splits", "axis")),
+    "unstack": ("core", "Unstack", (), ("axis",)),
+    "where": ("numpy", "Where", ("x", "y"), ()),
+    "ones_like": ("numpy", "OnesLike", (), ()),
+    "zeros_like": ("numpy", "ZerosLike", (), ()),
+    "identity": ("core", "StopGradient", (), ()),
+    "stop_gradient": ("core", "StopGradient", (), ()),
 }
-_DEFAULTS = {"Softmax": {"axis": -1}}
-_IGNORED = {"name", "data_format"}
+_DEFAULTS: dict[str, Config] = {
+    "nn.softmax": {"axis": -1},
+    "nn.softmax_v2": {"axis": -1},
+    "nn.gelu": {"approximate": False},
+    "nn.leaky_relu": {"negative_slope": 0.2},
+    # tf: x * rsqrt(max(sum(x^2), 1e-12)); Keras: x * min(rsqrt(sum(x^2)), 1 / epsilon)
+    "math.l2_normalize": {"order": 2, "epsilon": 1e-6},
+    "image.flip_left_right": {"axis": 2},
+    "image.flip_up_down": {"axis": 1},
+    "split": {"axis": 0},
+    "unstack": {"axis": 0},
+    "math.argmax": {"axis": 0},
+}
+"""Options that differ from those of the class of Keras 3 where the file names none."""
+_SPELLED_SMALL = ("padding", "mode")
+"""Options whose value Keras 3 writes in small letters: ``SAME``, ``REFLECT``."""
+_HARMLESS = {
+    "name": None,
+    "data_format": ("NHWC", "channels_last"),
+    "constant_values": (0,),
+    "num": None,
+    "input": None,
+}
+"""Arguments that change nothing: with any value (None), or with one of these."""
 OLD_ACTIVATIONS = {"hard_sigmoid": "hard_sigmoid_of_keras2"}
 """Activations that Keras 3 computes differently from Keras 2, and the function here that computes the old one."""
 
@@ -79,25 +146,32 @@ def upgrade_operation(item: Mapping[str, Any]) -> Config:
     if function not in _RULES:
         raise _unknown(function, name)
     module, kind, tensors, options = _RULES[function]
-    calls, chosen = [], dict(_DEFAULTS.get(kind, {}))
+    calls, options_of_calls = [], list[Config]()
     for node in nodes:
         # A list of tensors (concat) is stored as several entries of one node.
         several = bool(node) and isinstance(node[0], list)
         given = dict((node[0][3] if several else node[3]) or {})
         first: Any = [_argument(entry) for entry in node] if several else _argument(node)
         others = [_value(given.pop(key)) for key in tensors if key in given]
+        chosen = dict(_DEFAULTS.get(function, {}))
         for option in options:
             new, _, old = option.partition("=")
             if (value := given.pop(old or new, None)) is not None:
-                chosen[new] = value
-        if len(others) != len(tensors) or any(value not in (None, False) for value in _rest(given)):
+                chosen[new] = value.lower() if new in _SPELLED_SMALL else value
+        if len(others) != len(tensors) or not all(_is_harmless(key, value) for key, value in given.items()):
             raise _unknown(function, name)
         calls.append({"args": [first, *others], "kwargs": {}})
-    return _written(module, kind, {"name": name, **chosen}, name, calls)
+        options_of_calls.append(chosen)
+    if any(chosen != options_of_calls[0] for chosen in options_of_calls):
+        raise _unknown(function, name)  # one operation of Keras 3 has one set of options
+    return _written(module, kind, {"name": name, **(options_of_calls[0] if options_of_calls else {})}, name, calls)
 
 
-def _rest(given: Mapping[str, Any]) -> list[Any]:
-    return [value for key, value in given.items() if key not in _IGNORED]
+def _is_harmless(key: str, value: Any) -> bool:
+    if value is None or value is False:
+        return True
+    allowed = _HARMLESS.get(key, ())
+    return allowed is None or value in allowed
 
 
 def _written(module: str, kind: str, config: Config, name: str, calls: Sequence[Config]) -> Config:

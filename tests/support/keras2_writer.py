@@ -1,0 +1,246 @@
+"""Write model files as Keras 1 and 2 did, with their right answers: ``python keras2_writer.py FOLDER``.
+
+Runs in a process of its own, since it imports tf_keras, which is Keras 2 on today's TensorFlow. It writes
+``NAME.SUFFIX`` and ``NAME.npz`` with the images ``x`` and Keras 2's answers ``y``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import h5py
+import numpy as np
+
+SEED = 3
+
+
+def layers() -> Any:
+    import tf_keras
+
+    return tf_keras.layers
+
+
+def sequential() -> Any:
+    """Return a classifier of 12 x 12 images with three convolutions and two dense layers."""
+    import tf_keras
+
+    kinds, rng = layers(), np.random.default_rng(SEED)
+    model = tf_keras.Sequential(
+        [
+            kinds.Conv2D(4, 3, input_shape=(12, 12, 3), activation="relu"),
+            kinds.BatchNormalization(),
+            kinds.Conv2D(4, 3),
+            kinds.MaxPooling2D(),
+            kinds.Conv2D(5, 1),
+            kinds.Flatten(),
+            kinds.Dropout(0.2),
+            kinds.Dense(6, activation="tanh"),
+            kinds.Dense(3, activation="softmax"),
+        ]
+    )
+    model.set_weights(
+        [rng.uniform(0.3, 2, w.shape) if "variance" in v.name else rng.normal(0, 0.3, w.shape) for v, w in pairs(model)]
+    )
+    return model
+
+
+def pairs(model: Any) -> Iterator[tuple[Any, Any]]:
+    yield from zip(model.weights, model.get_weights(), strict=True)
+
+
+def answers(model: Any, path: Path, size: tuple[int, ...]) -> None:
+    x = np.random.default_rng(1).uniform(-1, 1, (3, *size)).astype(np.float32)
+    np.savez(path.with_suffix(".npz"), x=x, y=model.predict(x, verbose=0))
+
+
+def edit(path: Path, version: str, change: Callable[[Any], Any]) -> None:
+    """Change the configuration in an HDF5 file, and the version that wrote it."""
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = json.dumps(change(plain(json.loads(file.attrs["model_config"]))))
+        file.attrs["keras_version"] = version
+
+
+def plain(value: Any) -> Any:
+    """Leave out keys that versions before 2.13 did not write."""
+    if isinstance(value, dict):
+        return {
+            key: plain(item) for key, item in value.items() if key not in ("module", "registered_name", "build_config")
+        }
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def without_input_layer(config: Any) -> Any:
+    config["config"]["layers"] = config["config"]["layers"][1:]
+    return config
+
+
+def as_list(config: Any) -> Any:
+    return {"class_name": "Sequential", "config": config["config"]["layers"][1:]}
+
+
+def in_keras_1(_: Any) -> Any:
+    """Return the same network in the words of Keras 1.2."""
+    none = dict.fromkeys(("W_regularizer", "b_regularizer", "activity_regularizer", "W_constraint", "b_constraint"))
+    number = iter(range(1, 10))
+
+    def conv(filters: int, kernel: int, activation: str, **first: Any) -> Any:
+        own = {"nb_filter": filters, "nb_row": kernel, "nb_col": kernel, "border_mode": "valid", "subsample": [1, 1]}
+        rest = {
+            "dim_ordering": "tf",
+            "activation": activation,
+            "init": "glorot_uniform",
+            "bias": True,
+            "trainable": True,
+        }
+        config = {"name": f"convolution2d_{next(number)}", **own, **rest, **none, **first}
+        return {"class_name": "Convolution2D", "config": config}
+
+    def dense(units: int, activation: str) -> Any:
+        own = {"output_dim": units, "input_dim": None, "init": "glorot_uniform", "activation": activation, "bias": True}
+        return {"class_name": "Dense", "config": {"name": f"dense_{next(number)}", "trainable": True, **own, **none}}
+
+    norm = {
+        "mode": 0,
+        "axis": -1,
+        "epsilon": 0.001,
+        "momentum": 0.99,
+        "gamma_regularizer": None,
+        "beta_regularizer": None,
+    }
+    pool = {"pool_size": [2, 2], "strides": [2, 2], "border_mode": "valid", "dim_ordering": "tf"}
+    return {
+        "class_name": "Sequential",
+        "config": [
+            conv(4, 3, "relu", batch_input_shape=[None, 12, 12, 3], input_dtype="float32"),
+            {"class_name": "BatchNormalization", "config": {"name": "batchnormalization_1", "trainable": True, **norm}},
+            conv(4, 3, "linear"),
+            {"class_name": "MaxPooling2D", "config": {"name": "maxpooling2d_1", "trainable": True, **pool}},
+            conv(5, 1, "linear"),
+            {"class_name": "Flatten", "config": {"name": "flatten_1", "trainable": True}},
+            {"class_name": "Dropout", "config": {"name": "dropout_1", "trainable": True, "p": 0.2}},
+            dense(6, "tanh"),
+            dense(3, "linear"),
+            {
+                "class_name": "Activation",
+                "config": {"name": "activation_1", "trainable": True, "activation": "softmax"},
+            },
+        ],
+    }
+
+
+def renamed_archive(source: Path, target: Path, *, windows: bool) -> None:
+    """Copy a ``.keras`` archive, with the names of weights as tf.keras 2.12 wrote them."""
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as copy:
+        for name in archive.namelist():
+            data = archive.read(name)
+            if name == "model.weights.h5":
+                data = renamed(data, target.parent, windows=windows)
+            copy.writestr(name, data)
+
+
+def renamed(data: bytes, folder: Path, *, windows: bool) -> bytes:
+    before, after = folder / "before.h5", folder / "after.h5"
+    before.write_bytes(data)
+    with h5py.File(before) as file, h5py.File(after, "w") as copy:
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        for name in names:
+            parts = name.split("/")
+            base, _, number = parts[1].rpartition("_")
+            parts[0] = "_layer_checkpoint_dependencies"
+            parts[1] = f"{base}_{2 * int(number)}" if number.isdigit() else parts[1]
+            copy["\\".join(parts[:-2]) + "/vars/" + parts[-1] if windows else "/".join(parts)] = file[name][()]
+    made = after.read_bytes()
+    before.unlink()
+    after.unlink()
+    return made
+
+
+def write_sequential(folder: Path) -> None:
+    model = sequential()
+    answers(model, folder / "sequential", (12, 12, 3))
+    forms: dict[str, tuple[str, Callable[[Any], Any]]] = {
+        "tf-2.1": ("2.2.4-tf", without_input_layer),
+        "keras-2.2.2": ("2.2.2", as_list),
+        "keras-1.2": ("1.2.2", in_keras_1),
+    }
+    for name, (version, change) in forms.items():
+        model.save(folder / f"{name}.h5")
+        edit(folder / f"{name}.h5", version, change)
+    shutil.copy(folder / "tf-2.1.h5", folder / "hdf5.keras")
+    shutil.copy(folder / "tf-2.1.h5", folder / "hdf5.model")
+    model.save(folder / "tf-2.15.keras")
+    renamed_archive(folder / "tf-2.15.keras", folder / "tf-2.12.keras", windows=False)
+    renamed_archive(folder / "tf-2.15.keras", folder / "tf-2.12-windows.keras", windows=True)
+    (folder / "architecture.json").write_text(model.to_json(), encoding="utf-8")
+    model.save_weights(folder / "architecture-weights.h5")
+
+
+def operations() -> dict[str, Callable[[Any], Any]]:
+    """Return calls of TensorFlow that image models of Keras 2 contain, as functions of a tensor (n, 8, 8, 3)."""
+    import tensorflow as tf
+
+    pads = [[0, 0], [1, 1], [2, 2], [0, 0]]
+    return {
+        "depth_to_space": lambda x: tf.nn.depth_to_space(tf.concat([x, x, x, x], -1), 2),
+        "space_to_depth": lambda x: tf.nn.space_to_depth(x, 2),
+        "resize": lambda x: tf.image.resize(x, (5, 7)),
+        "resize_nearest": lambda x: tf.image.resize(x, [5, 7], method="nearest"),
+        "resize_bicubic": lambda x: tf.image.resize(x, [5, 7], method="bicubic", antialias=True),
+        "l2_normalize": lambda x: tf.math.l2_normalize(x, axis=-1),
+        "relu6": tf.nn.relu6,
+        "leaky_relu": lambda x: tf.nn.leaky_relu(x, 0.3),
+        "leaky_relu_default": tf.nn.leaky_relu,
+        "gelu": tf.nn.gelu,
+        "selu": tf.nn.selu,
+        "softsign": tf.nn.softsign,
+        "pad": lambda x: tf.pad(x, pads),
+        "pad_reflect": lambda x: tf.pad(x, pads, mode="REFLECT"),
+        "reverse": lambda x: tf.reverse(x, [-1]),
+        "flip": tf.image.flip_left_right,
+        "gray": tf.image.rgb_to_grayscale,
+        "log": lambda x: tf.math.log(x + 9.0),
+        "log1p": lambda x: tf.math.log1p(tf.abs(x)),
+        "rsqrt": lambda x: tf.math.rsqrt(x * x + 1.0),
+        "min": lambda x: tf.reduce_min(x, axis=[1, 2], keepdims=True) + x,
+        "variance": lambda x: tf.math.reduce_variance(x, axis=-1, keepdims=True) + x,
+        "std": lambda x: tf.math.reduce_std(x, [1, 2], keepdims=True) + x,
+        "max_pool": lambda x: tf.nn.max_pool2d(x, 2, 2, "SAME"),
+        "avg_pool": lambda x: tf.nn.avg_pool2d(x, 2, 2, "VALID"),
+        "tile": lambda x: tf.tile(x, [1, 1, 2, 1]),
+        "repeat": lambda x: tf.repeat(x, 2, axis=1),
+        "floor": lambda x: tf.floor(x * 3) + x,
+        "round": lambda x: tf.round(x * 3) + x,
+        "where": lambda x: tf.where(x > 0.0, x, x * 0.1),
+        "split": lambda x: tf.split(x, 3, axis=-1)[1],
+        "unstack": lambda x: tf.unstack(x, axis=-1)[0],
+        "ones_like": lambda x: x + tf.ones_like(x),
+        "identity": tf.identity,
+        "matmul": lambda x: tf.matmul(tf.reshape(x, [-1, 8, 24]), tf.reshape(x, [-1, 8, 24]), transpose_b=True),
+        "add_n": lambda x: tf.add_n([x, x]),
+    }
+
+
+def write_operations(folder: Path) -> None:
+    import tf_keras
+
+    for name, function in operations().items():
+        image = layers().Input((8, 8, 3))
+        model = tf_keras.Model(image, function(layers().Conv2D(3, 1, name="mix")(image)))
+        answers(model, folder / f"op-{name}", (8, 8, 3))
+        model.save(folder / f"op-{name}.h5")
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    write_sequential(place)
+    write_operations(place)
