@@ -26,6 +26,7 @@ OPSET = 17
 IR_VERSION = 8
 """The IR version of opset 17, which old engines on devices read."""
 PRODUCER = "xxdeploy"
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def onnx_from_keras(model: Any, *, outputs: Sequence[str] = ("probabilities",), opset: int = OPSET) -> OnnxModel:
@@ -187,4 +188,8 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """Return the first line of a message, and after "Exception encountered when calling ..." of Keras the reason, too."""
+    lines = [line for raw in str(error).splitlines() if (line := _COLORS.sub("", raw).strip())]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[: 2 if lines[0].startswith("Exception encountered") else 1])[:300]

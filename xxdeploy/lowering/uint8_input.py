@@ -26,6 +26,8 @@ def take_uint8_input(model: OnnxModel, step: float, center: float) -> OnnxModel:
     node, shift = graph.only_consumer(source), 0.0
     first = node
     if node is not None and node.op_type == "Sub" and node.input[1] in graph.constants:
+        if graph.constants[node.input[1]].size != 1:  # the model's own normalization of each channel
+            return model
         shift = -float(graph.constants[node.input[1]].reshape(()))
         node = graph.only_consumer(node.output[0])
     if node is None or first is None or node.op_type != "QuantizeLinear" or len(node.input) < 3:
