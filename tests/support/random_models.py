@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from xxdeploy.convert.libraries import load_keras
+from xxdeploy.convert.keras_loader import load_keras
 
 Layer = Callable[["Draw", Any], Any]
 ACTIVATIONS = (
@@ -91,8 +91,9 @@ def conv(draw: Draw, x: Any) -> Any:
     groups = draw.pick(*[g for g in (1, 1, 1, 2, 4, channels) if channels % g == 0])
     kernel = (draw.number(1, min(5, height)), draw.number(1, min(5, width)))
     stride = draw.pick(1, 1, 2, 3)
-    dilation = draw.pick(1, 2) if stride == 1 else 1
-    padding = "same" if dilation > 1 and (kernel[0] - 1) * 2 >= min(height, width) else draw.pick("same", "valid")
+    reaches = all((taps - 1) * 2 < size for taps, size in zip(kernel, (height, width), strict=True))
+    dilation = draw.pick(1, 2) if stride == 1 and reaches else 1
+    padding = draw.pick("same", "valid")
     return draw.layers.Conv2D(
         groups * draw.number(1, 4),
         kernel,

@@ -188,7 +188,7 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of a message, and after "Exception encountered when calling ..." of Keras the reason, too."""
+    """Return the first line of a message, and after Keras' "Exception encountered when calling ..." the reason."""
     lines = [line for raw in str(error).splitlines() if (line := _COLORS.sub("", raw).strip())]
     if not lines:
         return type(error).__name__
