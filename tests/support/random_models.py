@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
 from xxdeploy.convert.keras_loader import load_keras
 
 Layer = Callable[["Draw", Any], Any]

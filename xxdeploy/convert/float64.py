@@ -37,7 +37,8 @@ def _in_float64(model: keras.Model) -> keras.Model:
     import keras
 
     def clone(layer: Any) -> Any:
-        return type(layer).from_config({**layer.get_config(), "dtype": "float64"})
+        config = layer.get_config()
+        return type(layer).from_config({**config, "dtype": "float64"} if "dtype" in config else config)
 
     copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
     copy.set_weights(model.get_weights())
