@@ -19,9 +19,9 @@ def rounding_errors(
 ) -> Mapping[str, float]:
     """Return the largest absolute difference of each output, in float32, from the same model in float64.
 
-    ``batches`` are preprocessed images (n, height, width, channels). Another float32 implementation that is right differs
-    from Keras by about as much (N. Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1: the error
-    of a sum depends on the order of its terms). Takes twice the memory of the weights.
+    ``batches`` are preprocessed images (n, height, width, channels). Another correct float32 implementation differs
+    from Keras by about as much: the error of a sum depends on the order of its terms (N. Higham, Accuracy and Stability
+    of Numerical Algorithms, 2002, section 4.2). The float64 copy takes twice the memory of the weights.
     """
     load_keras()
     exact = _in_float64(model)

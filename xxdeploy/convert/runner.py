@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +33,7 @@ class KerasRunner:
             )
         tf = load_tensorflow()
         self.name = name
-        self._outputs = tuple(outputs)
+        self._model, self._outputs = model, tuple(outputs)
         self._shape = tuple(model.inputs[0].shape[1:])
         self._call = tf.function(
             lambda batch: tf.nest.flatten(model(batch, training=False)),
@@ -41,6 +41,12 @@ class KerasRunner:
             autograph=False,
         )
         self._tensor = tf.constant
+
+    def rounding_errors(self, batches: Sequence[NDArray[np.float32]]) -> Mapping[str, float]:
+        """Return how far each output is from float64, as :func:`xxdeploy.convert.float64.rounding_errors`."""
+        from xxdeploy.convert.float64 import rounding_errors
+
+        return rounding_errors(self._model, batches, self._outputs)
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map a preprocessed batch ``(n, h, w, c)`` float32 to the first output, ``(n, classes)`` or features, float32.

@@ -102,6 +102,7 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
         from xxdeploy.passes.optimize import optimize
     fp32 = optimize(onnx_from_keras(origin.model, outputs=origin.output_names))[0]
     known = not is_file and asked in ("sample", "imagenet")
+    runner = KerasRunner(origin.model, outputs=origin.output_names)
     return Reference(
         origin.name,
         origin.model,
@@ -109,7 +110,7 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
         origin.inputs.preprocess if known else None,
         origin.inputs.labels if known else None,
         origin.trained,
-        Remembered(KerasRunner(origin.model, outputs=origin.output_names)),
+        Remembered(runner, runner.rounding_errors),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +38,11 @@ from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.report import REPORT, Timing, render_report
-from xxdeploy.results import ManyRunner, OnProgress, Progress, Runner, StepRecord
+from xxdeploy.results import OnProgress, Progress, Runner, StepRecord
 from xxdeploy.runtime.engines.ort import OrtSession
+
+if TYPE_CHECKING:
+    from xxdeploy.convert.runner import KerasRunner
 
 _LOWERING = {"fp32": "keep", "fp16": "cast", "int8": "quantize"}
 
@@ -66,7 +70,8 @@ def export(
     inputs = origin.inputs
     fp32, passes = _float_graph(origin, timed)
     keras, how = _keras_runner(origin), inputs.preprocess
-    reference, golden = Remembered(keras), golden_images(GOLDEN_IMAGES, how.height, how.width, how.channels)
+    reference = Remembered(keras, keras.rounding_errors)
+    golden = golden_images(GOLDEN_IMAGES, how.height, how.width, how.channels)
     synthetic = how.normalize(golden)
     batches = parity_batches(inputs, synthetic, exact=precision == "fp32")
     with timed("parity fp32"):
@@ -145,7 +150,7 @@ def _float_graph(origin: Source, timed: _StepTimer) -> tuple[OnnxModel, tuple[St
     return fp32, records
 
 
-def _keras_runner(origin: Source) -> ManyRunner:
+def _keras_runner(origin: Source) -> KerasRunner:
     with extra("export"):
         from xxdeploy.convert.runner import KerasRunner
     return KerasRunner(origin.model, outputs=origin.output_names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from xxdeploy.errors import VerificationError
 from xxdeploy.results import Parity, Runner
 from xxdeploy.verify.outputs import are_probabilities, check_same_values, cosines, no_images, run_finite, scores
+
+ROUNDING_FACTOR = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,19 @@ class Tolerance:
     cosine: float | None = None
     agreement: float | None = None
     scores: float | None = None
+
+    def widened(self, rounding: float, parity: Parity) -> Tolerance:
+        """Return the tolerance for a model whose float32 itself is off by ``rounding`` from float64.
+
+        Its limits are then at least ``ROUNDING_FACTOR`` times that: the candidate rounds in another order than the
+        reference, and each may be off by as much, on other images by more.
+        """
+        largest = parity.max_abs / parity.max_rel if parity.max_rel else 1.0
+        return replace(
+            self,
+            max_abs=None if self.max_abs is None else max(self.max_abs, ROUNDING_FACTOR * rounding),
+            max_rel=None if self.max_rel is None else max(self.max_rel, ROUNDING_FACTOR * rounding / largest),
+        )
 
     def __post_init__(self) -> None:
         limits = (self.max_abs, self.max_rel, self.cosine, self.agreement, self.scores)
