@@ -7,6 +7,7 @@ output; every weight has a value that shows mistakes (no zero biases, no identit
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -386,3 +387,33 @@ def random_model(seed: int) -> Any:
     model = draw.keras.Model(image, end(draw, x))
     give_weights(model, draw.rng)
     return model
+
+
+def conversion_error(model: Any, folder: Path, seed: int) -> float | None:
+    """Save, load, convert and optimize a model; return the largest difference from Keras over the largest output.
+
+    None where Keras itself cannot run the model, or gives values that are not finite or larger than 1e6.
+    """
+    from xxdeploy.convert.keras_to_onnx import onnx_from_keras
+    from xxdeploy.convert.user_model.model_file import load_model_file
+    from xxdeploy.convert.user_model.prepare import prepare_model
+    from xxdeploy.passes.optimize import optimize
+    from xxdeploy.runtime.engines.ort import OrtSession
+
+    batch = np.random.default_rng(seed).uniform(0, 255, (2, *model.input_shape[1:])).round().astype(np.float32)
+    if not any(layer.name.startswith("rescaling") for layer in model.layers[:2]):
+        batch = batch / np.float32(127.5) - 1
+    try:
+        expected = np.asarray(model(batch, training=False))
+    except Exception:  # noqa: BLE001 - oneDNN refuses some transposed convolutions
+        return None
+    largest = float(np.abs(expected).max(initial=0))
+    if not np.isfinite(expected).all() or largest > 1e6:
+        return None
+    path = folder / "model.keras"
+    model.save(path)
+    prepared = prepare_model(load_model_file(path).model, task="features")
+    onnx, _ = optimize(onnx_from_keras(prepared.model, outputs=("features",)))
+    answer = OrtSession(onnx.to_bytes()).run(batch)
+    assert answer.shape == expected.shape
+    return float(np.abs(answer - expected).max(initial=0)) / max(largest, 1e-6)

@@ -6,6 +6,7 @@ Each version of Keras adds and removes options (``groups``, ``renorm``, ``synchr
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -32,13 +33,15 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "flash_attention": (None, False),
     "seed": (None,),
 }
+_OTHER_IN_TRAINING = NOISES | MODELS | {"BatchNormalization", "MultiHeadAttention", "SpectralNormalization"}
+"""Keras 3 writes ``training=True`` with every call of an augmentation or Resizing layer, whatever the model said."""
 _TRAINING_ONLY = ("initializer", "regularizer", "constraint", "momentum", "_lr", "learning_rate")
 
 
 def without_unknown_options(config: Config, keras: Any) -> tuple[str, ...]:
     """Drop options that the installed Keras does not take, in place; return a note if there were any.
 
-    ``config`` is from ``upgrade_config``.
+    ``config`` is from ``upgrade_config``, and Keras could not build it.
 
     Raises
     ------
@@ -47,10 +50,9 @@ def without_unknown_options(config: Config, keras: Any) -> tuple[str, ...]:
     """
     dropped: set[str] = set()
     for layer in _layers(config):
-        accepted = _accepted(getattr(keras.layers, layer["class_name"], None))
-        if accepted is None:
+        options, accepted = layer["config"], _accepted(getattr(keras.layers, layer["class_name"], None))
+        if accepted is None or _takes(keras, layer):
             continue
-        options = layer["config"]
         for key in [key for key in options if key not in accepted]:
             if not _changes_nothing(layer["class_name"], key, options[key]):
                 raise UsageError(
@@ -75,6 +77,15 @@ def _layers(value: Any) -> Iterator[Config]:
     elif isinstance(value, list):
         for item in value:
             yield from _layers(item)
+
+
+def _takes(keras: Any, layer: Config) -> bool:
+    """Tell whether Keras builds a layer as it is: some take options that their signature does not name."""
+    try:
+        keras.saving.deserialize_keras_object(copy.deepcopy(layer))
+    except Exception:  # noqa: BLE001 - Keras raises errors of several classes
+        return False
+    return True
 
 
 def _accepted(layer: Any) -> frozenset[str] | None:
@@ -103,8 +114,8 @@ def refuse_training_mode(config: Config) -> None:
         ``training-mode``.
     """
     for layer, call in _calls(config):
-        if call.get("training") is True:
-            name, kind = _name(layer), layer.get("class_name")
+        name, kind = _name(layer), layer.get("class_name")
+        if call.get("training") is True and kind in _OTHER_IN_TRAINING:
             raise UsageError(
                 f"the model calls its layer {name!r} ({kind}) with training=True: it {_effect(kind)} in inference, too",
                 hint="if that is not meant, build the model again without training=True, with the same weights; "
@@ -115,7 +126,11 @@ def refuse_training_mode(config: Config) -> None:
 
 def in_inference_mode(config: Config) -> tuple[str, ...]:
     """Take ``training=True`` out of every call, in place; return a note that names the layers."""
-    names = {_name(layer) for layer, call in _calls(config) if call.pop("training", None) is True}
+    names = {
+        _name(layer)
+        for layer, call in _calls(config)
+        if layer.get("class_name") in _OTHER_IN_TRAINING and call.pop("training", None) is True
+    }
     if not names:
         return ()
     return (f"--inference-mode: training=True was taken out of the calls of {', '.join(sorted(names))}",)

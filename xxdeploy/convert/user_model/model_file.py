@@ -80,10 +80,17 @@ def load_model_file(
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
         file = inspect_model_file(path, Path(folder), weights=weights, custom=custom, unsafe_lambda=unsafe_lambda)
         config, notes = _adapted(file, input_size, inference_mode)
-        notes += without_unknown_options(config, load_keras())
+        keras = load_keras()
         objects = import_custom_objects(custom_objects)
         try:
-            model = _built(config, file, objects, unsafe_lambda)
+            try:
+                model = _built(config, file, objects, unsafe_lambda)
+            except ConversionError:
+                dropped = without_unknown_options(config, keras)
+                if not dropped:
+                    raise
+                notes += dropped
+                model = _built(config, file, objects, unsafe_lambda)
             check_activations(model, path)
             _fill(model, file)
         except ConversionError as error:

@@ -34,7 +34,7 @@ _NOT_IN_A_SCOPE = re.compile(r"[^A-Za-z0-9_.\\>-]")
 """Keras takes any name without a slash, TensorFlow's graphs only these (``tf.Graph.name_scope``)."""
 
 _DROPPED = {
-    "BatchNormalization": ("renorm", "renorm_clipping", "renorm_momentum", "fused", "virtual_batch_size", "adjustment"),
+    "BatchNormalization": ("fused", "virtual_batch_size", "adjustment"),
     "Conv2DTranspose": ("groups",),
     "DepthwiseConv2D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint", "filters"),
     "SeparableConv2D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
