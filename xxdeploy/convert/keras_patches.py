@@ -10,7 +10,8 @@
   interpolation that ONNX lacks or computes with other coefficients (area, bicubic, Lanczos, antialiasing). The
   matrices are TensorFlow's own resize of an identity matrix, so the coefficients are the same.
 - The exact GELU, ``x * erfc(-x / sqrt(2)) / 2`` in TensorFlow, is written with ``erf``, which ONNX has
-  (Hendrycks & Gimpel 2016, arXiv:1606.08415). CELU is written without Expm1, which ONNX lacks.
+  (Hendrycks & Gimpel 2016, arXiv:1606.08415). CELU, log1p and expm1 are written with Exp and Log, since ONNX has no
+  Expm1 and no Log1p.
 - Rescaling without an offset adds no zero.
 """
 
@@ -30,7 +31,7 @@ def lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> It
 
     ``pairs`` maps the ``id`` of a batch normalization to its scale and shift, tensors of shape ``(channels,)``.
     """
-    from keras.src.backend.tensorflow import image, nn
+    from keras.src.backend.tensorflow import image, nn, numpy
 
     norm, rescaling = keras.layers.BatchNormalization, keras.layers.Rescaling
     originals = {
@@ -40,6 +41,8 @@ def lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> It
         (nn, "conv_transpose"): _lean_conv_transpose(tf, keras, nn.conv_transpose),
         (nn, "gelu"): _lean_gelu(tf, nn.gelu),
         (nn, "celu"): lambda x, alpha=1.0: tf.maximum(x, 0.0) + alpha * (tf.exp(tf.minimum(x, 0.0) / alpha) - 1.0),
+        (numpy, "log1p"): lambda x: tf.math.log(tf.cast(x, tf.float32) + 1.0),
+        (numpy, "expm1"): lambda x: tf.exp(tf.cast(x, tf.float32)) - 1.0,
         (image, "resize"): _lean_resize(tf, keras, image.resize),
     }
     before = {(home, name): getattr(home, name) for home, name in originals}
