@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from codes import code_of
 from model_files import archive, layer, legacy, model, refusal_code, refused, weights
 
 from xxdeploy.convert.user_model.quarantine import inspect_model_file
@@ -36,6 +37,35 @@ def test_weights_without_a_model(tmp_path: Path) -> None:
     error = refused(tmp_path / "a.weights.h5", tmp_path)
     assert error.code == "weights-only"
     assert "--weights a.weights.h5" in error.hint
+
+
+def test_an_architecture_and_its_weights(tmp_path: Path) -> None:
+    path, numbers = tmp_path / "a.json", tmp_path / "a.weights.h5"
+    path.write_text(json.dumps(model()))
+    numbers.write_bytes(weights())
+    found = inspect_model_file(path, tmp_path, weights=numbers)
+    assert (found.kind, found.numbers, found.weights) == ("keras", 147, numbers)
+    assert code_of(inspect_model_file, path, tmp_path) == "weights-missing"
+    assert code_of(inspect_model_file, path, tmp_path, weights=archive(tmp_path / "b.keras")) == "not-weights"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('{"class_name": ', "damaged-model"),
+        ('{"class_name": "Sequential", "config": 7}', "damaged-model"),
+        ('{"a": ' + "[" * 150 + "]" * 150 + "}", "unsafe-model"),
+        ('{"a": "' + "x" * (9 << 20) + '"}', "unsafe-model"),
+        (json.dumps(model(layer("os", "system", {"name": "l"}, "image"))), "unsafe-model"),
+        (json.dumps(model(layer("keras.layers", "Lambda", {"name": "l"}, "image"))), "lambda-layer"),
+    ],
+    ids=["cut", "number", "deep", "huge", "import", "lambda"],
+)
+def test_a_hostile_architecture(tmp_path: Path, text: str, code: str) -> None:
+    path, numbers = tmp_path / "a.json", tmp_path / "a.weights.h5"
+    path.write_text(text)
+    numbers.write_bytes(weights())
+    assert refusal_code(path, tmp_path, weights=numbers) == code
 
 
 @pytest.mark.parametrize("make", [archive, legacy], ids=["keras", "h5"])
@@ -106,7 +136,7 @@ def test_a_folder_of_bombs_takes_little_memory_and_no_keras(tmp_path: Path) -> N
             file.truncate(1 << 40)
     evil = {"name": "l", "function": {"module": "os", "class_name": "function", "config": "system"}}
     archive(folder / "lambda.keras", model(layer("keras.layers", "Lambda", evil, "image")))
-    (folder / "renamed.h5").write_bytes(archive(tmp_path / "good.keras").read_bytes())
+    (folder / "renamed.h5").write_bytes((folder / "lambda.keras").read_bytes())
     done = subprocess.run(
         [sys.executable, "-c", PROBE, str(folder), str(tmp_path)],
         capture_output=True,
@@ -120,7 +150,7 @@ def test_a_folder_of_bombs_takes_little_memory_and_no_keras(tmp_path: Path) -> N
         "gzip.keras": "unsafe-model",
         "lambda.keras": "lambda-layer",
         "lists.keras": "unsafe-model",
-        "renamed.h5": "wrong-extension",
+        "renamed.h5": "lambda-layer",
         "shape.keras": "unsafe-model",
         "sparse.h5": "not-a-model",
         "tail.h5": "unsafe-model",

@@ -23,7 +23,6 @@ from xxdeploy.errors import UsageError
         (b"\x1c\x00\x00\x00TFL3", "a TensorFlow Lite model"),
         (b"\x08\x08\x12\x04keras", "an ONNX model"),
         (b"random words", "neither a zip archive nor an HDF5 file"),
-        (b"{}", "JSON text"),
     ],
 )
 def test_other_files_are_called_by_their_name(tmp_path: Path, content: bytes, what: str) -> None:
@@ -49,18 +48,15 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         assert caught.value.code == "no-model-file"
 
 
-@pytest.mark.parametrize(("name", "right"), [("a.h5", "a.keras"), ("a.onnx", "a.keras"), ("a", "a.keras")])
-def test_an_archive_under_another_name(tmp_path: Path, name: str, right: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        sniff(archive(tmp_path / name))
-    assert caught.value.code == "wrong-extension"
-    assert right in caught.value.hint
+@pytest.mark.parametrize("name", ["a.keras", "a.h5", "a.model", "a"])
+def test_the_content_decides(tmp_path: Path, name: str) -> None:
+    assert sniff(archive(tmp_path / name)) == "keras"
+    assert sniff(legacy(tmp_path / name)) == "h5"
+    (tmp_path / name).write_text(' {"class_name": "Sequential"}')
+    assert sniff(tmp_path / name) == "json"
 
 
-def test_hdf5_under_another_name_and_behind_a_user_block(tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        sniff(legacy(tmp_path / "a.keras"))
-    assert caught.value.code == "wrong-extension"
+def test_hdf5_behind_a_user_block(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "b.h5", "w", userblock_size=2048) as file:
         file["a"] = 1
     assert sniff(tmp_path / "b.h5") == "h5"
