@@ -9,7 +9,7 @@ import pytest
 import tiny_bundle
 from PIL import Image
 
-from xxdeploy.bundle.golden import golden_images
+from xxdeploy.bundle.pack import golden_images
 from xxdeploy.cli import main
 from xxdeploy.runtime import load
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from graphnets import parse
 
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter import ExportOptions
-from xxdeploy.exporter.stages import keep_promises, tolerance_for, uneven_batches
-from xxdeploy.verify import FP16_SCORES, INT8_FEATURES, INT8_PROBABILITIES, INT8_SCORES, judge_paired
+from xxdeploy.exporter.stages import Remembered, keep_promises, prove_stage, tolerance_for, uneven_batches
+from xxdeploy.verify import (
+    EXACT_PROBABILITIES,
+    FP16_SCORES,
+    INT8_FEATURES,
+    INT8_PROBABILITIES,
+    INT8_SCORES,
+    judge_paired,
+)
 
 
 def test_batches_are_uneven_and_hold_every_image_once() -> None:
@@ -45,3 +53,34 @@ def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
             keep_promises(plan.changed(min_agreement=asked), (), (good, bad))
         assert caught.value.code == "accuracy-drop"
         assert caught.value.message.startswith("onnx-int8-avx2: the same class on 90.0 %")
+
+
+class _Fixed:
+    """A runner that gives the same output for any batch."""
+
+    name = "keras"
+
+    def __init__(self, output: np.ndarray) -> None:
+        self._output = output
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        return self.run_all(batch)["probabilities"]
+
+    def run_all(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        return {"probabilities": self._output[: len(batch)]}
+
+
+@pytest.mark.parametrize(("rounding", "passes"), [(None, False), (1e-7, False), (1e-5, True)])
+def test_the_limit_of_float_stages_follows_the_rounding_of_the_model(rounding: float | None, passes: bool) -> None:
+    """ONNX is 3e-5 from Keras: right for a model whose float32 is off by 1e-5 from float64, wrong for others."""
+    text = "g (float[n, 2] image) => (float[n, 2] probabilities) { probabilities = Identity(image) }"
+    model, batch = parse(text), np.array([[0.5, 0.5]], np.float32)
+    keras = _Fixed(batch + np.array([[3e-5, -3e-5]], np.float32))
+    measured = None if rounding is None else (lambda _: {"probabilities": rounding})
+    reference = Remembered(keras, measured)
+    if passes:
+        assert prove_stage(reference, model, "onnx-fp32", [batch], {"probabilities": EXACT_PROBABILITIES})
+    else:
+        with pytest.raises(VerificationError) as caught:
+            prove_stage(reference, model, "onnx-fp32", [batch], {"probabilities": EXACT_PROBABILITIES})
+        assert caught.value.code == "parity"

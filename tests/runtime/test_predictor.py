@@ -11,12 +11,12 @@ import tiny_bundle
 from numpy.typing import NDArray
 from PIL import Image
 
-from xxdeploy.bundle.golden import golden_images
-from xxdeploy.bundle.pack import pack
+from xxdeploy.bundle.pack import golden_images, pack
 from xxdeploy.errors import BundleError, EngineError, UsageError, VerificationError
 from xxdeploy.runtime import Runtime, load, predictor
 from xxdeploy.runtime.bundle.manifest import Variant
 from xxdeploy.runtime.engines.session import Session
+from xxdeploy.runtime.predictor import FEW, Prediction, top_predictions
 from xxdeploy.runtime.selftest import MAX_BATCH
 
 IMAGES = golden_images(MAX_BATCH * 2 + 3, 8, 8, 3, seed=1)
@@ -235,3 +235,32 @@ def test_a_runtime_closes_its_session_when_an_error_leaves_the_block(bundle: Pat
     with pytest.raises(ZeroDivisionError), load(bundle, session=session):
         raise ZeroDivisionError
     assert session.calls == 1
+
+
+LABELS = ("a", "b", "c", "d")
+
+
+def test_best_first_and_ties_by_index() -> None:
+    row = np.array([0.2, 0.3, 0.2, 0.3], np.float32)
+    assert [p.index for p in top_predictions(row, LABELS, 4)] == [1, 3, 0, 2]
+    assert top_predictions(row, LABELS, 1) == (Prediction(1, "b", float(np.float32(0.3))),)
+    assert len(top_predictions(row, LABELS, 99)) == 4
+
+
+@pytest.mark.parametrize("classes", [5, FEW, FEW + 1, 1000])
+def test_ties_keep_their_order_with_few_and_with_many_classes(classes: int) -> None:
+    row = (np.random.default_rng(classes).integers(0, 4, classes) / 4).astype(np.float32)
+    expected = np.argsort(-row, kind="stable")[:5].tolist()
+    assert [each.index for each in top_predictions(row, [str(index) for index in range(classes)], 5)] == expected
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_top_below_one(top: int) -> None:
+    with pytest.raises(UsageError) as caught:
+        top_predictions(np.zeros(4, np.float32), LABELS, top)
+    assert caught.value.code == "top-invalid"
+
+
+def test_another_number_of_labels_is_a_bug_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="labels"):
+        top_predictions(np.zeros(3, np.float32), LABELS, 1)

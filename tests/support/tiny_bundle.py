@@ -8,8 +8,7 @@ import numpy as np
 import onnx.parser
 from numpy.typing import NDArray
 
-from xxdeploy.bundle.golden import golden_images
-from xxdeploy.bundle.pack import pack
+from xxdeploy.bundle.pack import golden_images, pack
 from xxdeploy.runtime.bundle.contents import npy_from_array, text_from_labels
 from xxdeploy.runtime.bundle.manifest import GoldenSpec, Manifest, Variant
 from xxdeploy.runtime.image.preprocess import Preprocess

@@ -10,7 +10,7 @@ from pathlib import Path
 from xxdeploy.batch.jobs import Job
 from xxdeploy.batch.records import JobRecord
 from xxdeploy.files import write_atomic
-from xxdeploy.report.format import render
+from xxdeploy.report.draw import render
 
 
 @dataclass(frozen=True, slots=True)

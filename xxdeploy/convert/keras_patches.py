@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -167,28 +168,24 @@ def _lean_gelu(tf: Any, original: Any) -> Any:
 
 
 def _lean_resize(tf: Any, keras: Any, original: Any) -> Any:
+    signature = inspect.signature(original)
+
     def resize(
-        images: Any,
-        size: Any,
-        interpolation: str = "bilinear",
-        antialias: bool = False,
-        crop_to_aspect_ratio: bool = False,
-        pad_to_aspect_ratio: bool = False,
-        fill_mode: str = "constant",
-        fill_value: float = 0.0,
-        data_format: str | None = None,
+        images: Any, size: Any, interpolation: str = "bilinear", antialias: bool = False, *rest: Any, **named: Any
     ) -> Any:
-        options = (crop_to_aspect_ratio, pad_to_aspect_ratio, fill_mode, fill_value, data_format)
+        given = signature.bind(images, size, interpolation, antialias, *rest, **named)
+        given.apply_defaults()
+        options = given.arguments
         images, size = tf.convert_to_tensor(images), tuple(size)
-        if len(images.shape) != 4 or None in images.shape[1:3] or fill_mode != "constant":
-            return original(images, size, interpolation, antialias, *options)
-        first = not _is_channels_last(keras, data_format)
+        if len(images.shape) != 4 or None in images.shape[1:3] or options["fill_mode"] != "constant":
+            return original(*given.args, **given.kwargs)
+        first = not _is_channels_last(keras, options["data_format"])
         if first:
             images = tf.transpose(images, (0, 2, 3, 1))
-        if crop_to_aspect_ratio:
+        if options["crop_to_aspect_ratio"]:
             images = _cropped(images, size)
-        elif pad_to_aspect_ratio:
-            images = _padded(tf, images, size, fill_value)
+        elif options["pad_to_aspect_ratio"]:
+            images = _padded(tf, images, size, options["fill_value"])
         result = _resized(tf, images, size, interpolation, antialias)
         return tf.transpose(result, (0, 3, 1, 2)) if first else result
 

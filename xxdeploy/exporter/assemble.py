@@ -15,8 +15,8 @@ from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import Lowered
 from xxdeploy.exporter.source import Source
-from xxdeploy.lowering.ort_format import ort_from_onnx
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import ort_from_onnx
 from xxdeploy.results import (
     Accuracy,
     AccuracyRecord,

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.bundle.folder import output_writable
-from xxdeploy.bundle.golden import golden_images
-from xxdeploy.bundle.pack import pack
+from xxdeploy.bundle.pack import golden_images, pack
 from xxdeploy.engine import Engine
 from xxdeploy.exporter.assemble import GOLDEN_IMAGES, assemble, collect_evidence
 from xxdeploy.exporter.budgets import keep_budgets
@@ -40,6 +39,7 @@ from xxdeploy.optional import extra
 from xxdeploy.report import REPORT, Timing, render_report
 from xxdeploy.results import OnProgress, Progress, Runner, StepRecord
 from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.runtime.image.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from xxdeploy.convert.runner import KerasRunner
@@ -69,10 +69,8 @@ def export(
     origin = open_source(source, options, timed)
     inputs = origin.inputs
     fp32, passes = _float_graph(origin, timed)
-    keras, how = _keras_runner(origin), inputs.preprocess
-    reference = Remembered(keras, keras.rounding_errors)
-    golden = golden_images(GOLDEN_IMAGES, how.height, how.width, how.channels)
-    synthetic = how.normalize(golden)
+    keras, reference = _keras_runner(origin)
+    golden, synthetic = _golden(inputs.preprocess)
     batches = parity_batches(inputs, synthetic, exact=precision == "fp32")
     with timed("parity fp32"):
         parities = prove_stage(reference, fp32, "onnx-fp32", batches[:2], tolerances(origin, "fp32"))
@@ -150,10 +148,18 @@ def _float_graph(origin: Source, timed: _StepTimer) -> tuple[OnnxModel, tuple[St
     return fp32, records
 
 
-def _keras_runner(origin: Source) -> KerasRunner:
+def _keras_runner(origin: Source) -> tuple[KerasRunner, Remembered]:
+    """Return the Keras model as a runner, and one that computes each batch once."""
     with extra("export"):
         from xxdeploy.convert.runner import KerasRunner
-    return KerasRunner(origin.model, outputs=origin.output_names)
+    runner = KerasRunner(origin.model, outputs=origin.output_names)
+    return runner, Remembered(runner, runner.rounding_errors)
+
+
+def _golden(preprocess: Preprocess) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return the images of the self-test, (n, h, w, c), and the same preprocessed."""
+    images = golden_images(GOLDEN_IMAGES, preprocess.height, preprocess.width, preprocess.channels)
+    return images, preprocess.normalize(images)
 
 
 def _timings(

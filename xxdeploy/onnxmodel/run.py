@@ -22,6 +22,9 @@ with extra("export"):
     import onnxruntime
     from onnx import ModelProto, ValueInfoProto
 
+
+from xxdeploy.onnxmodel.model import OnnxModel
+
 Arrays = Mapping[str, NDArray[Any]]
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -123,3 +126,22 @@ def _start(model: bytes | str, options: Any) -> Any:
 def _failed(error: Exception, action: str, hint: str) -> ConversionError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return ConversionError(f"ONNX Runtime cannot {action}: {reason}", hint=hint, code="calibration-run")
+
+
+def ort_from_onnx(model: OnnxModel) -> bytes:
+    """Return ``model`` optimized, in ONNX Runtime's own format.
+
+    Optimizations are those for every x86 processor; layouts for a single kind are left out. Raises ``ConversionError``
+    (``ort-format``: onnxruntime cannot write it).
+    """
+    with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
+        target = Path(folder) / "model.ort"
+        try:
+            GraphSession(*model.split(), save_as=target)
+            return target.read_bytes()
+        except (ConversionError, OSError) as error:
+            raise ConversionError(
+                f"onnxruntime cannot write its own format: {str(error)[:200]}",
+                hint="leave --ort-format out",
+                code="ort-format",
+            ) from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-from xxdeploy.report import format as write
+from xxdeploy.report import draw as write
 from xxdeploy.report.draw import strips
 from xxdeploy.results import ComparisonRecord, Evidence, LayerNoise
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant

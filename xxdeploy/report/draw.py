@@ -1,11 +1,11 @@
-"""Plots as positions in percent, which the template draws in HTML, and pictures as data URIs: a page is one file."""
+"""How a page shows numbers, plots and pictures, and its templates. A number takes None where nothing was measured."""
 
 from __future__ import annotations
 
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -13,7 +13,11 @@ from typing import Any
 from PIL import Image
 
 from xxdeploy.errors import UsageError
+from xxdeploy.optional import extra
 from xxdeploy.runtime.image.picture import open_picture
+
+with extra("export"):
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
 _QUALITY = 70
 _MOST_DOTS = 60
@@ -81,3 +85,40 @@ def data_uri(path: Path, size: int, mode: str = "RGB") -> str:
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+NOTHING = "-"
+
+
+def _writer(text: Callable[[float], str]) -> Callable[[float | None], str]:
+    return lambda value: NOTHING if value is None else text(value)
+
+
+percent = _writer(lambda share: f"{round(100 * share, 1) + 0.0:.1f}")
+points = _writer(lambda change: f"{round(100 * change, 1) + 0.0:+.1f}")
+"""Percent and points take a share or a change in 0..1."""
+megabytes = _writer(lambda size: f"{size / 1e6:.1f} MB")
+milliseconds = _writer(lambda time: f"{time:.{0 if time >= 100 else 1 if time >= 10 else 2}f} ms")
+seconds = _writer(lambda time: f"{time:.1f} s" if time < 100 else f"{time:.0f} s")
+small = _writer(lambda difference: f"{difference:.1e}")
+decibel = _writer(lambda value: f"{value:.1f} dB")
+ratio = _writer(lambda value: f"{value:.2f}x")
+
+
+def environment() -> Environment:
+    """Return the templates' environment, with the writers above as filters: text is escaped, unknown names fail."""
+    made = Environment(
+        loader=PackageLoader("xxdeploy.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"percent": percent, "points": points, "megabytes": megabytes, "milliseconds": milliseconds}
+    made.filters |= {"seconds": seconds, "small": small, "decibel": decibel, "ratio": ratio}
+    return made
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page."""
+    return environment().get_template(template).render(**values)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from xxdeploy.report import format as write
+from xxdeploy.report import draw as write
 from xxdeploy.report.draw import bars, interval, strips
 from xxdeploy.results import ComparisonRecord, Evidence, LayerNoise, Rung, worst_parities
 from xxdeploy.runtime.bundle.manifest import Manifest

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xxdeploy.errors import UsageError
-from xxdeploy.report.draw import strips
-from xxdeploy.report.format import render
+from xxdeploy.report.draw import render, strips
 
 MARK = "<!-- peers -->"
 """The place for the section in a page."""

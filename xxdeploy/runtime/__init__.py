@@ -5,8 +5,7 @@
 """
 
 from xxdeploy.runtime.image.preprocess import Preprocess
-from xxdeploy.runtime.postprocess import Prediction
-from xxdeploy.runtime.predictor import Runtime, load
+from xxdeploy.runtime.predictor import Prediction, Runtime, load
 from xxdeploy.runtime.selftest import SelfTest
 
 __all__ = ["Prediction", "Preprocess", "Runtime", "SelfTest", "load"]

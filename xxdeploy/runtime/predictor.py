@@ -23,7 +23,6 @@ from xxdeploy.runtime.engines.select import PLANS, Settings, installed_engines, 
 from xxdeploy.runtime.engines.session import ClosedSession, Session, batch_for, session_from
 from xxdeploy.runtime.image.preprocess import ImageLike
 from xxdeploy.runtime.options import DEVICE_PIXELS, LoadKeywords, LoadOptions
-from xxdeploy.runtime.postprocess import Prediction, top_predictions
 from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_all, run_selftest
 from xxdeploy.runtime.tune_store import Choice, stored_choice
 
@@ -298,3 +297,41 @@ def _chunks(images: ImageLike | Sequence[ImageLike]) -> Iterator[Sequence[ImageL
 def _is_one(images: ImageLike | Sequence[ImageLike]) -> bool:
     """Tell one image from a list; anything else counts as an image, whose error names the accepted types."""
     return isinstance(images, _ONE) or not isinstance(images, Sequence)
+
+
+FEW = 32
+"""Classes up to which Python sorts them all sooner than numpy finds the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One class for one image: its index, its name and the probability (0..1)."""
+
+    index: int
+    label: str
+    probability: float
+
+
+def top_predictions(probabilities: NDArray[np.float32], labels: Sequence[str], top: int) -> tuple[Prediction, ...]:
+    """Return the ``top`` most probable classes, best first; equal ones in the order of their index.
+
+    ``probabilities`` are (classes,) float32 of one image, ``labels`` the names of these classes. ``top`` may be more
+    than there are; ``UsageError`` ``top-invalid`` if it is below 1.
+    """
+    if top < 1:
+        raise UsageError(f"top must be at least 1, not {top}", hint="ask for one class or more", code="top-invalid")
+    if probabilities.shape != (len(labels),):
+        raise ValueError(f"{probabilities.shape} probabilities for {len(labels)} labels")
+    count = len(labels)
+    top = min(top, count)
+    # Ties stay in the order of their index everywhere: both sorts are stable.
+    if count <= FEW:
+        values = probabilities.tolist()
+        order = sorted(range(count), key=values.__getitem__, reverse=True)[:top]
+        return tuple([Prediction(index, labels[index], values[index]) for index in order])
+    # Sorting 1,000 classes for five takes longer than everything else downstream of the network.
+    ordered = probabilities.copy()
+    ordered.partition(count - top)
+    likely = (probabilities >= ordered[count - top]).nonzero()[0]
+    ranked = sorted(zip((-probabilities[likely]).tolist(), likely.tolist(), strict=True))[:top]
+    return tuple([Prediction(index, labels[index], -negative) for negative, index in ranked])

@@ -1,7 +1,6 @@
 """Parity, accuracy and statistics: measure, then judge."""
 
-from xxdeploy.verify.accuracy import evaluate
-from xxdeploy.verify.comparison import Comparison, compare_with, judge_paired, record_reference
+from xxdeploy.verify.comparison import Comparison, compare_with, evaluate, judge_paired, record_reference
 from xxdeploy.verify.parity import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,

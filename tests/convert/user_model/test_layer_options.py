@@ -40,7 +40,7 @@ def test_options_without_effect_are_dropped_with_a_note(given: dict[str, Any]) -
     ],
 )
 def test_options_that_may_change_the_result_are_refused_by_name(given: dict[str, Any]) -> None:
-    assert code_of(without_unknown_options, given, load_keras()) == "unknown-option"
+    assert code_of(without_unknown_options, given, load_keras()) == "layer-option"
 
 
 def test_options_of_today_stay() -> None:

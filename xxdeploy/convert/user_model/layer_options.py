@@ -46,7 +46,7 @@ def without_unknown_options(config: Config, keras: Any) -> tuple[str, ...]:
     Raises
     ------
     UsageError
-        ``unknown-option``: an option with a value that may change the result.
+        ``layer-option``: an option with a value that may change the result.
     """
     dropped: set[str] = set()
     for layer in _layers(config):
@@ -59,7 +59,7 @@ def without_unknown_options(config: Config, keras: Any) -> tuple[str, ...]:
                     f"the layer {options.get('name')!r} ({layer['class_name']}) has the option "
                     f"{key}={str(options[key])[:60]!r}, which Keras {keras.__version__} does not have",
                     hint="load the model where it was trained, build the layer without the option, and save it again",
-                    code="unknown-option",
+                    code="layer-option",
                 )
             del options[key]
             dropped.add(f"{layer['class_name']}.{key}")

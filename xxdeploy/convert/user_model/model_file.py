@@ -69,7 +69,7 @@ def load_model_file(
     ------
     UsageError
         Those of ``convert.user_model.quarantine.inspect_model_file``; ``bad-custom-objects``, ``old-operation``,
-        ``bad-input-size``, ``unknown-option``, ``training-mode``.
+        ``bad-input-size``, ``layer-option``, ``training-mode``.
     ConversionError
         ``damaged-model``, ``unsafe-model``, ``weights-mismatch``, ``non-finite-weights``,
         ``activations-too-large``, ``build-failed``: Keras cannot build the model.
