@@ -42,7 +42,7 @@ def _row(spec: ModelSpec) -> tuple[str, ...]:
         f"{spec.input_size}" if spec.channels == 3 else f"{spec.input_size} gray",
         ", ".join(name for name in spec.weights if name != "none"),
         f"{spec.parameters / 1e6:.1f} M",
-        f"{spec.size_mb:g}",
+        f"{spec.size_mb:.0f}" if spec.size_mb >= 10 else f"{spec.size_mb:.1f}",
         str(spec.depth),
         share(spec.top1),
         share(spec.top5),
