@@ -12,10 +12,9 @@ from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, int8_variants
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.ladder import Clock, Goal, Judge, Trial, climb
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.precision import Lowered
 from xxdeploy.exporter.quantizer import Quantizer, nodes_of
 from xxdeploy.exporter.source import Source
-from xxdeploy.exporter.stages import measure_latency
+from xxdeploy.exporter.stages import Lowered, measure_latency
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra

@@ -10,7 +10,7 @@ from pathlib import Path
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.option_fields import Option, Value, words_of
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.precision import Lowered
+from xxdeploy.exporter.stages import Lowered
 from xxdeploy.report import Changed, Measured, Timing
 from xxdeploy.report.draw import data_uri
 from xxdeploy.results import Accuracy, StepRecord

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,18 @@ from xxdeploy.exporter.result import TableRow
 from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.report import Timing
-from xxdeploy.results import Accuracy, LayerNoise, ManyRunner, OnProgress, Parity, Progress, Runner
+from xxdeploy.results import (
+    Accuracy,
+    Evidence,
+    LayerNoise,
+    ManyRunner,
+    ModelFile,
+    OnProgress,
+    Parity,
+    Progress,
+    Ranges,
+    Runner,
+)
 from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.engines.session import batch_for, session_from
 from xxdeploy.runtime.image.preprocess import Preprocess
@@ -46,6 +58,43 @@ EXACT_IMAGES, INT8_IMAGES = 8, 64
 _LATENCY_ROUNDS, _WARM_UP = 15, 3
 
 Batch = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """The model files, in order of preference, and what was measured to make them.
+
+    ``ranges`` are the measured ones, ``evidence`` is this step's part of the manifest's; ``selection`` compares each
+    INT8 model with the float model on the selection images; ``noise`` lists the layers, the most sensitive first;
+    ``sentences`` and ``processors`` are for the user.
+    """
+
+    files: tuple[ModelFile, ...]
+    ranges: Ranges | None = None
+    evidence: Evidence = field(default_factory=Evidence)
+    selection: tuple[Comparison, ...] = ()
+    noise: tuple[LayerNoise, ...] = ()
+    sentences: tuple[str, ...] = ()
+    processors: tuple[str, ...] = ()
+
+    def stages(self, fp32: OnnxModel) -> dict[str, OnnxModel]:
+        """Return the models that compute different answers by the name of the stage, ``fp32`` first.
+
+        An ARM file shares its integers, and so its answers and its stage, with an x86 file if there is one.
+        """
+        stages = {"onnx-fp32": fp32}
+        for file in sorted(self.files, key=lambda file: "arm" in file.requires):
+            if all(file.answers is not stage for stage in stages.values()):
+                stages[f"onnx-{file.name}"] = file.answers
+        return stages
+
+    def shipped(self, fp32: OnnxModel) -> dict[str, OnnxModel]:
+        """Return the model that x86 loads for each of :meth:`stages`: it may read the picture's bytes."""
+        x86 = [file for file in self.files if "arm" not in file.requires]
+        return {
+            name: next((file.model for file in x86 if file.answers is stage), stage)
+            for name, stage in self.stages(fp32).items()
+        }
 
 
 class Remembered:

@@ -21,7 +21,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from xxdeploy.errors import ConversionError
+import numpy as np
+
+from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.optional import extra
 from xxdeploy.quantize.policy import CPU, Role, role
@@ -29,6 +31,9 @@ from xxdeploy.quantize.scheme import Scheme
 
 with extra("export"):
     from onnx import NodeProto
+
+OPSET = 13
+"""First opset whose DequantizeLinear has an axis, which scales per channel need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +160,25 @@ class _Groups:
             if name not in self._silent:
                 sources[root] = (*sources.get(root, ()), name)
         return sources
+
+
+def check_float_graph(graph: Graph) -> None:
+    """Refuse a graph that is quantized, has an opset without per-channel scales, or holds NaN or infinity.
+
+    Raises ``UsageError`` (``already-quantized``), ``ConversionError`` (``opset-too-old``, ``non-finite-weights``).
+    """
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
+        raise UsageError("the model is quantized already", hint="start from the float model", code="already-quantized")
+    if graph.opset < OPSET:
+        raise ConversionError(
+            f"the model has opset {graph.opset}; INT8 with a scale for each channel needs {OPSET}",
+            hint="export it again: xxdeploy converts to opset 17",
+            code="opset-too-old",
+        )
+    for name, value in graph.constants.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ConversionError(
+                f"weight {name!r} holds NaN or infinity",
+                hint="the training run or the weights file is broken; load other weights",
+                code="non-finite-weights",
+            )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.wire import skeleton
@@ -23,7 +23,7 @@ from xxdeploy.quantize.integers import (
     activation_parameters,
     integer_weights,
 )
-from xxdeploy.quantize.placement import Layout, plan_layout
+from xxdeploy.quantize.placement import Layout, check_float_graph, plan_layout
 from xxdeploy.quantize.policy import CPU, Role, role, weight_axis
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.quantize.x86.saturating_pairs import adds_in_16_bits
@@ -32,9 +32,6 @@ from xxdeploy.results import Ranges
 with extra("export"):
     import onnx
     from onnx import NodeProto, helper
-
-OPSET = 13
-"""First opset whose DequantizeLinear has an axis, which scales per channel need."""
 
 
 def quantize(
@@ -71,28 +68,6 @@ def layout_parameters(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[st
         spans = [ranges.ranges[name] for name in sources]
         parameters[root] = activation_parameters(min(low for low, _ in spans), max(high for _, high in spans), scheme)
     return parameters
-
-
-def check_float_graph(graph: Graph) -> None:
-    """Refuse a graph that is quantized, has an opset without per-channel scales, or holds NaN or infinity.
-
-    Raises ``UsageError`` (``already-quantized``), ``ConversionError`` (``opset-too-old``, ``non-finite-weights``).
-    """
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
-        raise UsageError("the model is quantized already", hint="start from the float model", code="already-quantized")
-    if graph.opset < OPSET:
-        raise ConversionError(
-            f"the model has opset {graph.opset}; INT8 with a scale for each channel needs {OPSET}",
-            hint="export it again: xxdeploy converts to opset 17",
-            code="opset-too-old",
-        )
-    for name, value in graph.constants.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise ConversionError(
-                f"weight {name!r} holds NaN or infinity",
-                hint="the training run or the weights file is broken; load other weights",
-                code="non-finite-weights",
-            )
 
 
 class QdqWriter:

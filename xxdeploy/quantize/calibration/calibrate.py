@@ -19,8 +19,7 @@ from xxdeploy.quantize.calibration.calibrators import calibrator
 from xxdeploy.quantize.calibration.collect import Distribution, measure
 from xxdeploy.quantize.calibration.histograms import Histograms, choose_ranges
 from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
-from xxdeploy.quantize.placement import plan_layout
-from xxdeploy.quantize.qdq import check_float_graph
+from xxdeploy.quantize.placement import check_float_graph, plan_layout
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.results import OnProgress, Progress, Ranges
 from xxdeploy.results.values import check_finite

@@ -28,8 +28,8 @@ from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
 from xxdeploy.quantize.methods.channel_scales import Between, Vector, choose_scales
+from xxdeploy.quantize.placement import check_float_graph
 from xxdeploy.quantize.policy import Role, role, weight_axis
-from xxdeploy.quantize.qdq import check_float_graph
 from xxdeploy.results import OnProgress, Progress
 from xxdeploy.results.values import check_finite
 
