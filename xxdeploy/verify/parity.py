@@ -13,7 +13,7 @@ from xxdeploy.errors import VerificationError
 from xxdeploy.results import Parity, Runner
 from xxdeploy.verify.outputs import are_probabilities, check_same_values, cosines, no_images, run_finite, scores
 
-ROUNDING_FACTOR = 4.0
+ROUNDING_FACTOR, MOST_ROUNDING = 4.0, 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,15 @@ class Tolerance:
         """Return the tolerance for a model whose float32 itself is off by ``rounding`` from float64.
 
         Its limits are then at least ``ROUNDING_FACTOR`` times that: the candidate rounds in another order than the
-        reference, and each may be off by as much, on other images by more.
+        reference, and each may be off by as much, on other images by more. They are never above ``MOST_ROUNDING``,
+        where the errors of a wrong conversion begin: a model that jumps (rounds, takes an argmax) stays strict.
         """
         largest = parity.max_abs / parity.max_rel if parity.max_rel else 1.0
+        wide, relative = (min(ROUNDING_FACTOR * error, MOST_ROUNDING) for error in (rounding, rounding / largest))
         return replace(
             self,
-            max_abs=None if self.max_abs is None else max(self.max_abs, ROUNDING_FACTOR * rounding),
-            max_rel=None if self.max_rel is None else max(self.max_rel, ROUNDING_FACTOR * rounding / largest),
+            max_abs=None if self.max_abs is None else max(self.max_abs, wide),
+            max_rel=None if self.max_rel is None else max(self.max_rel, relative),
         )
 
     def __post_init__(self) -> None:
