@@ -36,6 +36,11 @@ def test_numbers_are_counted_again_in_each_model_and_class() -> None:
     ]
 
 
+def test_layers_without_weights_are_counted() -> None:
+    names = new_names(["layers/sequential", "layers/sequential/vars", "layers/sequential_1/layers/conv2d/vars/0"])
+    assert all(old == new for old, new in names.items())
+
+
 def test_backslashes_of_windows() -> None:
     assert new_names(["layers\\conv2d_3/vars/0"]) == {"layers\\conv2d_3/vars/0": "layers/conv2d/vars/0"}
 

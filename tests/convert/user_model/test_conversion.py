@@ -126,7 +126,7 @@ BODIES: dict[str, Body] = {
     "depth multipliers": lambda L, x: L.SeparableConv2D(6, 3, depth_multiplier=2)(  # noqa: N803
         L.DepthwiseConv2D(3, depth_multiplier=3, activation="relu")(x)),
     "noise": lambda L, x: L.SpatialDropout2D(0.2)(  # noqa: N803
-        L.GaussianNoise(0.1)(L.Dropout(0.5)(conv(L, x), training=True))),
+        L.GaussianNoise(0.1)(L.Dropout(0.5)(conv(L, x)))),
     "spectral norm": lambda L, x: L.SpectralNormalization(L.Conv2D(6, 3))(x),  # noqa: N803
     "einsum": lambda L, x: L.EinsumDense("abcd,de->abce", (None, None, 8))(conv(L, x)),  # noqa: N803
     "a layer used twice": lambda L, x: (lambda shared: shared(shared(x)))(L.Conv2D(3, 3, padding="same")),  # noqa: N803

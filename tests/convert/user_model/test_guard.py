@@ -9,6 +9,7 @@ import pytest
 from codes import code_of
 from user_nets import net, saved
 
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.user_model.model_file import load_model_file
 
 
@@ -37,5 +38,15 @@ def test_pictures_that_fill_the_memory(tmp_path: Path) -> None:
     def enlarge(config: dict[str, Any]) -> None:
         layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "UpSampling2D")
         layer["config"]["size"] = [100_000, 100_000]
+
+    assert code_of(load_model_file, rewritten(path, enlarge)) == "activations-too-large"
+
+
+def test_an_operation_that_repeats_a_tensor_too_often(tmp_path: Path) -> None:
+    path = saved(net(lambda _, x: load_keras().ops.tile(x, (1, 2, 2, 1))), tmp_path / "own.keras")
+
+    def enlarge(config: dict[str, Any]) -> None:
+        layer = next(layer for layer in config["config"]["layers"] if layer["class_name"] == "Tile")
+        layer["config"]["repeats"] = [1, 1 << 20, 1 << 20, 1]
 
     assert code_of(load_model_file, rewritten(path, enlarge)) == "activations-too-large"

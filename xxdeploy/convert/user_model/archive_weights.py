@@ -20,16 +20,17 @@ _NUMBERED = re.compile(r"(.*?)(?:_(\d+))?", re.DOTALL)
 
 
 def renamed_weights(source: Path, folder: Path) -> Path:
-    """Return ``source``, or a copy in ``folder`` if its groups have other names than those of Keras 3.
+    """Return ``source``, of an archive of tf.keras, or a copy in ``folder`` with the names of Keras 3 if they differ.
 
     ``source`` is an HDF5 file that the quarantine has checked: plain arrays, no links.
     """
     with extra("export"):
         import h5py
     with h5py.File(source, "r") as file:
-        arrays: list[str] = []
-        file.visititems(lambda name, item: arrays.append(name) if isinstance(item, h5py.Dataset) else None)
-        names = new_names(arrays)
+        items: dict[str, bool] = {}  # whether each is an array
+        file.visititems(lambda name, item: items.update({name: isinstance(item, h5py.Dataset)}))
+        renamed = new_names(list(items))
+        names = {old: new for old, new in renamed.items() if items[old]}
         if all(old == new for old, new in names.items()):
             return source
         target = folder / "renamed.weights.h5"
@@ -43,9 +44,12 @@ def _write(copy: Any, name: str, array: Any) -> None:
     copy.create_dataset(name, data=array[()]).attrs.update(dict(array.attrs))
 
 
-def new_names(arrays: list[str]) -> dict[str, str]:
-    """Map the path of each array to the one that Keras 3 gives it."""
-    parts = {name: name.replace("\\", "/").split("/") for name in arrays}
+def new_names(items: list[str]) -> dict[str, str]:
+    """Map the path of each group and array to the one that Keras 3 gives it.
+
+    Layers without weights are groups without arrays, and are counted, too.
+    """
+    parts = {name: name.replace("\\", "/").split("/") for name in items}
     for path in parts.values():
         path[:] = [_CONTAINER if part == _OLD_CONTAINER else part for part in path]
     children: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)

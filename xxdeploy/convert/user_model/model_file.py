@@ -171,7 +171,9 @@ def _built(config: dict[str, Any], file: InspectedModel, objects: dict[str, Any]
 def _fill(model: keras.Model, file: InspectedModel) -> None:
     """Read the weights, and check that each variable received a value."""
     suffix = ".h5" if file.kind == "h5" else ".weights.h5"
-    weights = file.weights if file.kind == "h5" else renamed_weights(file.weights, file.weights.parent)
+    weights, old = file.weights, (file.keras_version or "").startswith("2.")
+    if old and file.kind == "keras":
+        weights = renamed_weights(weights, weights.parent)
     try:
         with (
             named_as_keras_expects(weights, suffix) as named,

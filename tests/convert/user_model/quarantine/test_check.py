@@ -78,8 +78,8 @@ STRANGERS: dict[str, tuple[Config, str]] = {
     "a saved model elsewhere": (
         {"module": "keras.layers", "class_name": "TFSMLayer", "config": {"filepath": "/tmp/x"}}, "unsupported-layer",
     ),
-    "an operation that makes much of little": (
-        {"module": "keras.src.ops.numpy", "class_name": "Tile", "config": {"repeats": [1 << 40]}}, "unsupported-layer",
+    "an operation that makes tensors from nothing": (
+        {"module": "keras.src.ops.numpy", "class_name": "Full", "config": {"shape": [1 << 40]}}, "unsupported-layer",
     ),
     "an operation that loops": (
         {"module": "keras.src.ops.core", "class_name": "WhileLoop", "config": {}}, "unsupported-layer",
