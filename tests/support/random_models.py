@@ -14,19 +14,24 @@ import numpy as np
 
 from xxdeploy.convert.keras_loader import load_keras
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 Layer = Callable[["Draw", Any], Any]
-ACTIVATIONS = tuple(
+ACTIVATIONS = _words(
     """
     relu relu6 elu selu tanh sigmoid softplus softsign swish gelu hard_sigmoid linear leaky_relu mish celu
     exponential hard_silu hard_tanh log_sigmoid squareplus soft_shrink hard_shrink tanh_shrink sparse_plus
     softmax
-    """.split()
+    """
 )
-UNARY = tuple(
+UNARY = _words(
     """
     abs negative square tanh sigmoid relu silu sin cos log1p_abs sqrt_abs exp_small ceil floor sign
     reciprocal_plus erf logsigmoid
-    """.split()
+    """
 )
 MAX_VALUES = 1 << 16
 """Numbers in the tensor of one image, so that a model converts and runs in a blink."""
