@@ -119,7 +119,7 @@ class Readers:
 
     def read_labels(self, file: Path) -> None:
         """Read labels of a user and of a bundle."""
-        from xxdeploy.datasets.labels import load_labels
+        from xxdeploy.datasets.labels_file import load_labels
         from xxdeploy.runtime.bundle.contents import labels_from_text
 
         with contextlib.suppress(XXDeployError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xxdeploy.datasets import Labels, has_labels, labels_from_folders, open_images
+from xxdeploy.datasets import Labels, has_labels, infer_labels, open_images
 from xxdeploy.errors import UsageError
 
 LABELS = Labels(("t-shirt", "ankle boot", "bag"))
@@ -118,17 +118,71 @@ def test_without_labels_classes_mean_nothing(tmp_path: Path) -> None:
 
 def test_labels_from_the_folders(tmp_path: Path) -> None:
     make(tmp_path, "b/1.png", "a/1.png", "empty/readme.txt")
-    assert labels_from_folders(tmp_path) == Labels(("a", "b"))
+    assert infer_labels(tmp_path, 2) == (Labels(("a", "b")), ())
+    assert infer_labels(tmp_path, 3) == (Labels(("a", "b", "empty")), ())  # a class without pictures is one, too
     with pytest.raises(UsageError) as caught:
-        labels_from_folders(make(tmp_path / "flat", "1.png"))
+        infer_labels(make(tmp_path / "flat", "1.png"), 1)
     assert caught.value.code == "images-without-class"
+
+
+@pytest.mark.parametrize("names", ["0 1 2 10", "class0 class1 class2 class10", "0_zero 1_one 2_two 10_ten"])
+def test_numbered_folders_have_two_orders(names: str, tmp_path: Path) -> None:
+    folders = names.split()
+    make(tmp_path, *(f"{folder}/a.png" for folder in folders))
+    labels, (note,) = infer_labels(tmp_path, 4)
+    assert labels == Labels(tuple(sorted(folders)))
+    assert f"is {folders[3]!r}. If class" in note
+    assert "--class-order numeric" in note
+    assert infer_labels(tmp_path, 4, "text") == (labels, ())
+    assert infer_labels(tmp_path, 4, "numeric") == (Labels(tuple(folders)), ())
+
+
+def test_some_of_the_numbered_classes(tmp_path: Path) -> None:
+    make(tmp_path, "0/a.png", "10/a.png", "2/a.png")
+    labels, notes = infer_labels(tmp_path, 43, "numeric")
+    assert (labels, notes) == (Labels(tuple(map(str, range(43)))), ())
+    images = open_images(tmp_path, labels=labels, require_labels=True)
+    assert images.labels == (0, 10, 2)
+
+
+def test_folders_that_are_numbers_of_named_classes(tmp_path: Path) -> None:
+    labels = Labels(tuple("abcdefghijkl"))
+    make(tmp_path / "few", "0/a.png", "2/a.png")
+    assert "--class-order numeric" in refused("labels-match-nothing", tmp_path / "few", labels)
+    make(tmp_path / "all", *(f"{number}/a.png" for number in range(12)))
+    refused("labels-match-nothing", tmp_path / "all", labels)  # as text, folder 10 is class 2
+    make(tmp_path / "three", "0/a.png", "1/a.png", "2/a.png")
+    found = [
+        open_images(tmp_path / folder, labels=names, require_labels=True, class_order=order).labels
+        for folder, names, order in (
+            ("few", labels, "numeric"),
+            ("all", labels, "numeric"),
+            ("all", labels, "text"),
+            ("three", LABELS, None),  # both orders agree
+        )
+    ]
+    assert found == [(0, 2), (0, 1, 10, 11, *range(2, 10)), tuple(range(12)), (0, 1, 2)]
+
+
+def test_spellings_of_one_class_are_not_joined(tmp_path: Path) -> None:
+    make(tmp_path, "a/1.png", "A/1.png")
+    assert open_images(tmp_path, labels=Labels(("a", "A")), require_labels=True).labels == (1, 0)
+    assert "'A', 'a'" in refused("labels-ambiguous", tmp_path, Labels(("a", "b")))
+    assert "0 'Bag', 1 'bag'" in refused("labels-ambiguous", make(tmp_path / "x", "BAG/1.png"), Labels(("Bag", "bag")))
+
+
+def test_names_of_a_mac(tmp_path: Path) -> None:
+    decomposed = "cafe\u0301"
+    make(tmp_path, f"{decomposed}/1.png")
+    assert open_images(tmp_path, labels=Labels(("tea", "caf\u00e9")), require_labels=True).labels == (1,)
 
 
 def test_whether_a_folder_has_labels(tmp_path: Path) -> None:
     assert has_labels(make(tmp_path / "classes", "a/1.png"))
     assert not has_labels(make(tmp_path / "flat", "1.png"))
     assert not has_labels(make(tmp_path / "mixed", "1.png", "a/1.png"))
-    assert has_labels(make(tmp_path / "listed", "1.png", "labels.csv"))
+    (make(tmp_path / "listed", "1.png") / "labels.csv").write_text("file,label\n1.png,a\n")
+    assert has_labels(tmp_path / "listed")
 
 
 # --- labels.csv -------------------------------------------------------------------------------------------------------
@@ -183,3 +237,38 @@ def test_a_list_with_classes_of_another_network(tmp_path: Path) -> None:
     assert "'hat'" in refused("labels-match-nothing", listed(tmp_path / "a", "file,label\none.png,hat\n"))
     refused("labels-unknown", listed(tmp_path / "b", "file,label\none.png,hat\nthree.png,bag\n"))
     refused("labels-match-nothing", listed(tmp_path / "c", "file,label\none.png,99\n"))
+
+
+@pytest.mark.parametrize(
+    ("names", "csv", "classes", "expected"),
+    [
+        ("b/1.png a/1.png", "b/1.png,b a/1.png,A", 2, ("a", "b")),
+        ("b/1.png a/1.png", "b/1.png,0 a/1.png,1", 2, ("b", "a")),
+        ("b/1.png a/1.png", "b/1.png,2 a/1.png,1", 3, ("0", "a", "b")),
+        ("1/1.png 0/1.png", "1/1.png,0 0/1.png,1", 2, ("0", "1")),
+        ("1.png 2.png 3.png", "1.png,2 2.png,0 3.png,0", 3, ("0", "1", "2")),
+        ("1.png 2.png", "1.png,dog 2.png,cat", 2, ("cat", "dog")),
+        ("1.png 2.png", "1.png,dog 2.png,cat", 3, None),
+        ("x/1.png x/2.png", "x/1.png,0 x/2.png,1", 2, ("0", "1")),
+    ],
+)
+def test_labels_of_a_list(names: str, csv: str, classes: int, expected: tuple[str, ...] | None, tmp_path: Path) -> None:
+    make(tmp_path, *names.split())
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *csv.split(" ")]))
+    labels, notes = infer_labels(tmp_path, classes)
+    assert (labels and labels.names, notes) == (expected, ())
+    if labels is not None:
+        images = open_images(tmp_path, labels=labels, require_labels=True)
+        rows = dict(line.split(",") for line in csv.split(" "))
+        said = [labels.names[index] for index in images.labels or ()]
+        given = [rows[name] for name in images.names]
+        assert [name.casefold() for name in given] in (said, [str(index) for index in images.labels or ()])
+
+
+def test_a_table_of_classes_beside_their_folders(tmp_path: Path) -> None:
+    make(tmp_path, "0/a.png", "1/a.png")
+    (tmp_path / "labels.csv").write_text("ClassId,Name\n1,Yield\n0,Stop\n")
+    labels, notes = infer_labels(tmp_path, 2)
+    assert (labels, notes) == (Labels(("Stop", "Yield")), ())
+    assert has_labels(tmp_path)
+    assert open_images(tmp_path, labels=labels, require_labels=True).labels == (0, 1)

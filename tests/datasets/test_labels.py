@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from xxdeploy.datasets import Labels, imagenet_labels, load_labels
+from xxdeploy.datasets import Labels, imagenet_labels
 from xxdeploy.errors import UsageError
 
 
@@ -42,42 +40,31 @@ def test_what_a_name_means(given: str, index: int | None) -> None:
     assert imagenet_labels().indices([given]) == [index]
 
 
-def test_a_file_of_names(tmp_path: Path) -> None:
-    path = tmp_path / "labels.txt"
-    path.write_bytes("\ufeffcat\r\nGroßer Hund\r\n\r\n".encode())
-    assert load_labels(path) == Labels(("cat", "Großer Hund"))
-
-
-def test_a_file_with_ids(tmp_path: Path) -> None:
-    path = tmp_path / "synsets.txt"
-    path.write_text("n00000002 a cat\nn00000001 a dog\n", encoding="utf-8")
-    assert load_labels(path) == Labels(("a cat", "a dog"), ("n00000002", "n00000001"))
-
-
 @pytest.mark.parametrize(
-    ("content", "code"),
+    ("names", "given", "index"),
     [
-        (b"", "labels-empty"),
-        (b"\n \n", "labels-empty"),
-        (b"a\n\nb\n", "bad-labels"),
-        (b"\xff\xfe\x00a", "bad-labels"),
-        (b"n00000001 a\nn00000001 b\n", "bad-labels"),
+        (("a", "A"), "A", 1),
+        (("a", "A"), "a", 0),
+        (("Pepper", "Pepper, bell"), "Pepper", 0),  # without ids, the comma is part of a name
+        (("stop sign", "stop_sign"), "stop_sign", 1),
+        (("stop sign", "stop_sign"), "Stop Sign", None),
+        (("tea", "caf\u00e9"), "cafe\u0301", 1),
+        (("caf\u00e9", "Caf\u00e9"), "Cafe\u0301", 1),
+        (("Stra\u00dfe", "x"), "STRASSE", 0),
+        (("0", "14"), "00014", 1),
+        (("0", "14"), "00000", 0),
+        (("zero", "one"), "1 one", 1),
+        (("zero", "one"), "0 one", None),
+        (("cat", "cat"), "cat", None),
     ],
 )
-def test_a_file_that_is_no_list_of_labels(content: bytes, code: str, tmp_path: Path) -> None:
-    path = tmp_path / "labels.txt"
-    path.write_bytes(content)
-    with pytest.raises(UsageError) as caught:
-        load_labels(path)
-    assert caught.value.code == code
+def test_the_exact_name_comes_first(names: tuple[str, ...], given: str, index: int | None) -> None:
+    assert Labels(names).indices([given]) == [index]
 
 
-def test_no_file(tmp_path: Path) -> None:
-    for path in (tmp_path / "gone.txt", tmp_path):
-        with pytest.raises(UsageError) as caught:
-            load_labels(path)
-        assert caught.value.code == "no-labels-file"
-        assert str(path) in caught.value.message
+def test_several_classes_of_one_name() -> None:
+    (match,) = Labels(("Cat", "cat", "dog")).matches(["CAT"])
+    assert (match.classes, match.index, match.is_folded) == ((0, 1), None, True)
 
 
 def test_ids_that_are_not_as_many() -> None:

@@ -1,17 +1,20 @@
 """Image folders, labels, and seeded sampling."""
 
-from xxdeploy.datasets.folders import has_labels, labels_from_folders, open_images
+from xxdeploy.datasets.class_order import class_orders
+from xxdeploy.datasets.folders import has_labels, infer_labels, open_images
 from xxdeploy.datasets.images import ImageSet, overlap
-from xxdeploy.datasets.labels import Labels, imagenet_labels, load_labels
+from xxdeploy.datasets.labels import Labels
+from xxdeploy.datasets.labels_file import imagenet_labels, load_labels
 from xxdeploy.datasets.recipe import CalibrationRecipe, load_recipe, recipe_from
 
 __all__ = [
     "CalibrationRecipe",
     "ImageSet",
     "Labels",
+    "class_orders",
     "has_labels",
     "imagenet_labels",
-    "labels_from_folders",
+    "infer_labels",
     "load_labels",
     "load_recipe",
     "open_images",

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
+from xxdeploy.datasets.class_order import ordered
 from xxdeploy.datasets.images import ImageSet
-from xxdeploy.datasets.labels import Labels
+from xxdeploy.datasets.labels import Labels, Match
+from xxdeploy.datasets.labels_csv import NAME, read_listing
+from xxdeploy.datasets.labels_file import is_number
 from xxdeploy.errors import UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _LAYOUT = "use one folder per class (its name or WordNet id), or a labels.csv with the columns file,label"
 
 
-def open_images(root: Path, *, labels: Labels | None = None, require_labels: bool = False) -> ImageSet:
+def open_images(
+    root: Path, *, labels: Labels | None = None, require_labels: bool = False, class_order: str | None = None
+) -> ImageSet:
     """Open a folder of images; with ``require_labels`` each image has one of the network's classes ``labels``.
 
     A labeled folder has one folder per class, named after the class or its WordNet id, or a ``labels.csv`` with the
@@ -23,11 +27,14 @@ def open_images(root: Path, *, labels: Labels | None = None, require_labels: boo
     followed, once each. Hidden files, and files with a suffix outside ``SUFFIXES`` (in any case), are ignored. No image
     is read here.
 
+    Folders that are numbers, where the classes have names: ``class_order`` ``numeric`` takes the number as the index,
+    ``text`` takes the place among the sorted folders. None takes them if both agree.
+
     ``UsageError``: ``no-folder``, ``folder-unreadable``, ``empty-folder``; ``labels-missing`` without ``labels``;
-    ``images-without-class``; ``labels-match-nothing`` and ``labels-unknown``, with examples of both kinds of names;
-    ``bad-labels-csv``.
+    ``images-without-class``; ``labels-match-nothing``, ``labels-unknown`` and ``labels-ambiguous``, with examples of
+    the names; ``bad-labels-csv``.
     """
-    names = _find(root)
+    names = find_images(root)
     if not require_labels:
         return ImageSet(root, tuple(root / name for name in names))
     if labels is None:
@@ -36,38 +43,83 @@ def open_images(root: Path, *, labels: Labels | None = None, require_labels: boo
             hint="add --labels FILE with one class name per line, in the order of the outputs",
             code="labels-missing",
         )
-    listed = root / "labels.csv"
-    if listed.is_file():
-        names, given = _read_csv(listed, names)
+    listing, by_number = read_listing(root, names), class_order
+    if listing is not None and listing.files:
+        names, given = list(listing.files), list(listing.given)
+        by_number = "numeric"  # the labels of a list may be indices
     else:
-        loose = [name for name in names if "/" not in name]
-        if loose:
-            raise UsageError(
-                f"{len(loose)} of {len(names)} images in {root} are outside the class folders: {_some(loose)}",
-                hint=_LAYOUT,
-                code="images-without-class",
-            )
-        given = [name.partition("/")[0] for name in names]
-    return ImageSet(root, tuple(root / name for name in names), _classes(root, given, labels, csv=listed.is_file()))
+        given = _class_folders(root, names)
+    return ImageSet(root, tuple(root / name for name in names), _classes(root, given, labels, by_number))
 
 
 def has_labels(root: Path) -> bool:
-    """Return whether ``root`` is a labeled set: it has a ``labels.csv``, or images in subfolders only."""
-    return (root / "labels.csv").is_file() or all("/" in name for name in _find(root))
+    """Return whether ``root`` is a labeled set: it has a list of labels, or images in subfolders only."""
+    names = find_images(root)
+    listing = read_listing(root, names)
+    return (listing is not None and bool(listing.files)) or all("/" in name for name in names)
 
 
-def labels_from_folders(root: Path) -> Labels:
-    """Return the names of the class folders, sorted as in Keras' ``image_dataset_from_directory``.
+def infer_labels(root: Path, classes: int, order: str | None = None) -> tuple[Labels | None, tuple[str, ...]]:
+    """Return the names of a network's ``classes`` by a labeled set without any other source, and notes for the user.
 
-    ``UsageError``: as ``open_images``; ``images-without-class``: there are no class folders.
+    They are the names of the class folders in ``order`` (``text`` or ``numeric``, see ``class_orders``), the table of
+    classes in ``labels.csv``, or its labels. None if it lists labels that leave the order open. Their number is not
+    checked.
+
+    ``UsageError``: as ``open_images``; ``class-order``.
     """
-    folders = sorted({name.partition("/")[0] for name in _find(root) if "/" in name})
-    if not folders:
-        raise UsageError(f"{root} has no class folders", hint=_LAYOUT, code="images-without-class")
-    return Labels(tuple(folders))
+    names = find_images(root)
+    listing = read_listing(root, names)
+    if listing is None:
+        return _labels_from_folders(root, _class_folders(root, names), classes, order)
+    if listing.classes is not None:
+        return listing.classes, ()
+    pairs = set(zip((name.partition("/")[0] for name in listing.files), listing.given, strict=True))
+    folders, given = sorted({folder for folder, _ in pairs}), sorted({label for _, label in pairs})
+    numbers = {name: int(name) for name in given if is_number(name)}
+    in_folders = all("/" in name for name in names)
+    if in_folders and all(match.index is not None for match in Labels(tuple(folders)).matches(given)):
+        return _labels_from_folders(root, [name.partition("/")[0] for name in names], classes, order)
+    if len(numbers) == len(given) and max(numbers.values()) < classes:
+        if order == "text" and len(given) == classes:
+            return Labels(tuple(given)), ()
+        by_index = {numbers[label]: folder for folder, label in pairs}
+        one_each = in_folders and len(pairs) == len(folders) == len(by_index) and not any(map(is_number, folders))
+        return Labels(tuple(by_index[i] if one_each and i in by_index else str(i) for i in range(classes))), ()
+    if len(given) == classes:  # as Keras' flow_from_dataframe sorts them
+        inferred, note = ordered(given, order, root / NAME)
+        return Labels(inferred), (note,) if note else ()
+    return None, ()
 
 
-def _find(root: Path) -> list[str]:
+def _labels_from_folders(
+    root: Path, given: Sequence[str], classes: int, order: str | None
+) -> tuple[Labels, tuple[str, ...]]:
+    """Return the class folders that have images; with the empty ones if these complete the network's ``classes``."""
+    folders = sorted(set(given))
+    if len(folders) < classes:
+        every = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        if len(every) == classes:  # Keras' loaders count them, too
+            folders = every
+        elif order == "numeric" and all(is_number(name) and int(name) < classes for name in folders):
+            return Labels(tuple(map(str, range(classes)))), ()
+    inferred, note = ordered(folders, order, root)
+    return Labels(inferred), (note,) if note else ()
+
+
+def _class_folders(root: Path, names: Sequence[str]) -> list[str]:
+    """Return the class folder of each image; ``UsageError`` ``images-without-class``."""
+    loose = [name for name in names if "/" not in name]
+    if loose:
+        raise UsageError(
+            f"{len(loose)} of {len(names)} images in {root} are outside the class folders: {_some(loose)}",
+            hint=_LAYOUT,
+            code="images-without-class",
+        )
+    return [name.partition("/")[0] for name in names]
+
+
+def find_images(root: Path) -> list[str]:
     """Return the POSIX names of the images below ``root``, sorted."""
     if not root.is_dir():
         problem = "is a file, not a folder" if root.exists() else "does not exist"
@@ -103,54 +155,54 @@ def _walk(root: Path) -> Iterator[str]:
                 yield (inner / file).relative_to(root).as_posix()
 
 
-def _read_csv(path: Path, images: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return files and labels of ``labels.csv``, sorted by file."""
-
-    def bad(problem: str) -> UsageError:
-        return UsageError(
-            f"{path}: {problem}", hint="write a header line file,label, then one line per image", code="bad-labels-csv"
-        )
-
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise bad(str(error)) from error
-    if not rows:
-        raise bad("it lists no images")
-    if not {"file", "label"} <= set(rows[0]):
-        raise bad(f"its columns are {', '.join(map(str, rows[0]))}")
-    known = set(images)
-    pairs: dict[str, str] = {}
-    for line, row in enumerate(rows, start=2):
-        if not row["file"] or not row["label"]:
-            raise bad(f"line {line} has no file or no label")
-        name = PurePosixPath(row["file"].strip().replace("\\", "/")).as_posix()
-        if name not in known:
-            raise bad(f"line {line}: {name} is not an image in {path.parent}")
-        if name in pairs:
-            raise bad(f"line {line}: {name} is listed twice")
-        pairs[name] = row["label"].strip()
-    files = sorted(pairs)
-    return files, [pairs[name] for name in files]
-
-
-def _classes(root: Path, given: Sequence[str], labels: Labels, *, csv: bool) -> tuple[int, ...]:
-    """Return the class index of each name in ``given``; refuse unknown names."""
+def _classes(root: Path, given: Sequence[str], labels: Labels, by_number: str | None) -> tuple[int, ...]:
+    """Return the class index of each name in ``given``; refuse unknown names, and names that mean several classes."""
     distinct = sorted(set(given))
-    indices = dict(zip(distinct, labels.indices(distinct), strict=True))
-    if csv and not any(index is not None for index in indices.values()) and all(name.isdecimal() for name in distinct):
-        indices = {name: int(name) if int(name) < len(labels) else None for name in distinct}
-    unknown = [name for name in distinct if indices[name] is None]
+    matches = dict(zip(distinct, labels.matches(distinct), strict=True))
+    if not any(match.classes for match in matches.values()) and all(map(is_number, distinct)):
+        matches = _by_number(distinct, len(labels), by_number)
+    _refuse_doubtful(root, labels, matches)
+    unknown = [name for name in distinct if not matches[name].classes]
     if unknown:
         nothing = len(unknown) == len(distinct)
+        numbered = " (export: --class-order numeric if folder N holds class N)" if all(map(is_number, distinct)) else ""
         raise UsageError(
             f"{len(unknown)} of the {len(distinct)} classes in {root} are unknown to the network: "
             f"found {_some(unknown)}; expected {_some(labels.ids or labels.names)}",
-            hint=f"{_LAYOUT}; or add --labels FILE with the names that you use",
+            hint=f"{_LAYOUT}; or add --labels FILE with the names that you use{numbered}",
             code="labels-match-nothing" if nothing else "labels-unknown",
         )
-    return tuple(index for name in given if (index := indices[name]) is not None)
+    return tuple(matches[name].classes[0] for name in given)
+
+
+def _by_number(distinct: Sequence[str], classes: int, order: str | None) -> dict[str, Match]:
+    """Match names that are numbers with classes that have other names: by the number, or by the place as text."""
+    places = dict(zip(distinct, range(classes), strict=False)) if len(distinct) == classes else {}
+    numbers = {name: int(name) for name in distinct if int(name) < classes}
+    indices = {"numeric": numbers, "text": places, None: numbers if numbers == places else {}}[order]
+    return {name: Match((indices[name],) if name in indices else ()) for name in distinct}
+
+
+def _refuse_doubtful(root: Path, labels: Labels, matches: Mapping[str, Match]) -> None:
+    """Raise ``UsageError`` ``labels-ambiguous`` for a name of several classes, or two spellings of one class."""
+    spellings: dict[int, list[str]] = {}
+    for name, match in matches.items():
+        if len(match.classes) > 1:
+            meant = ", ".join(f"{index} {labels.names[index]!r}" for index in match.classes[:4])
+            raise UsageError(
+                f"the class {name!r} in {root} may be any of the classes {meant}",
+                hint="name it exactly as the class is named" + (", or by its id" if labels.ids else ""),
+                code="labels-ambiguous",
+            )
+        if match.classes:
+            spellings.setdefault(match.classes[0], []).append(name)
+    for index, names in spellings.items():
+        if len(names) > 1 and any(matches[name].is_folded for name in names):
+            raise UsageError(
+                f"{_some(names)} in {root} are two classes by their names, and all fit {labels.names[index]!r} only",
+                hint=f"if they are one class, name all of them {labels.names[index]!r}; if not, add --labels FILE",
+                code="labels-ambiguous",
+            )
 
 
 def _some(names: Sequence[str], count: int = 4) -> str:

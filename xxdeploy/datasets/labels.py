@@ -1,16 +1,29 @@
-"""Class names: ImageNet's, or the user's own from a file or from the names of folders."""
+"""Class names in the order of a network's outputs, and which class a name means."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from xxdeploy.errors import UsageError
 
-_WNID = re.compile(r"n\d{8}")
-_IMAGENET = Path(__file__).parent / "imagenet_classes.txt"
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The classes that a name means: none, one, or several that the name does not tell apart.
+
+    ``is_folded`` is True if the name differs from the class's in case, spaces, ``-``, ``_`` or its Unicode form.
+    """
+
+    classes: tuple[int, ...] = ()
+    is_folded: bool = False
+
+    @property
+    def index(self) -> int | None:
+        """The class if it is the only one, else None."""
+        return self.classes[0] if len(self.classes) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,58 +49,54 @@ class Labels:
         return len(self.names)
 
     def indices(self, given: Sequence[str]) -> list[int | None]:
-        """Return the class index of each name in ``given``, None if it matches no class or several.
+        """Return the class index of each name in ``given``, None if it matches no class or several."""
+        return [match.index for match in self.matches(given)]
 
-        A name is an id, the whole name, or its first synonym (``tench`` of "tench, Tinca tinca"); case, spaces, ``-``
-        and ``_`` do not matter.
+    def matches(self, given: Sequence[str]) -> list[Match]:
+        """Return the classes that each name in ``given`` means.
+
+        A name is an id, the whole name, its first synonym (``tench`` of "tench, Tinca tinca"), or the index and the
+        name (``0 tench``). The exact name decides where there is one, then the name in Unicode's composed form (NFC),
+        then the name without regard to case, spaces, ``-``, ``_`` and zeros before a number.
         """
-        by_id = {name: index for index, name in enumerate(self.ids or ())}
-        by_name: dict[str, set[int]] = {}
-        for index, name in enumerate(self.names):
-            for key in (name, name.partition(",")[0]):
-                by_name.setdefault(_plain(key), set()).add(index)
-
-        def index_of(name: str) -> int | None:
-            matches = {by_id[name]} if name in by_id else by_name.get(_plain(name), set())
-            return next(iter(matches)) if len(matches) == 1 else None
-
-        return [index_of(name) for name in given]
-
-
-def imagenet_labels() -> Labels:
-    """Return the 1,000 classes of ILSVRC-2012 in Keras' order, sorted by WordNet id."""
-    return load_labels(_IMAGENET)
-
-
-def load_labels(path: Path) -> Labels:
-    """Read class names from a text file, one per line, in the order of the network's outputs.
-
-    If each line begins with a WordNet id (``n01440764 tench, Tinca tinca``), the ids are split off. Empty lines at the
-    end are ignored. ``UsageError``: ``no-labels-file``; ``labels-empty``; ``bad-labels``: not UTF-8 text, an empty line
-    among the names, or an id twice.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UsageError(
-            f"the labels file {path} cannot be read: {error.strerror}",
-            hint="give a text file with one class name per line",
-            code="no-labels-file",
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"the labels file {path} is not UTF-8 text", hint="write one class name per line", code="bad-labels"
-        ) from error
-    lines = [line.strip() for line in text.rstrip().splitlines()]
-    if "" in lines:
-        raise UsageError(
-            f"line {lines.index('') + 1} of {path} is empty", hint="write one class name per line", code="bad-labels"
+        spelled = [
+            (name.partition(",")[0], name, f"{index} {name}", f"{index} {name.partition(',')[0]}")
+            for index, name in enumerate(self.names)
+        ]
+        # Of ImageNet's "maillot" and "maillot, tank suit", Keras calls both maillot: with ids no name is worth more.
+        whole = _table(((name,) for name in self.names), str) if self.ids is None else {}
+        exact, *folded = (_table(spelled, fold) for fold in (str, _composed, _plain))
+        steps: tuple[tuple[Callable[[str], str], dict[str, list[int]], bool], ...] = (
+            (str, {name: [index] for index, name in enumerate(self.ids or ())}, False),
+            (str, whole, False),
+            (str, exact, False),
+            (_composed, folded[0], True),
+            (_plain, folded[1], True),
         )
-    pairs = [line.split(None, 1) for line in lines]
-    if pairs and all(len(pair) == 2 and _WNID.fullmatch(pair[0]) for pair in pairs):
-        return Labels(tuple(pair[1] for pair in pairs), tuple(pair[0] for pair in pairs))
-    return Labels(tuple(lines))
+
+        def match(name: str) -> Match:
+            for fold, table, is_folded in steps:
+                if (classes := table.get(fold(name))) is not None:
+                    return Match(tuple(classes), is_folded)
+            return Match()
+
+        return list(map(match, given))
+
+
+def _table(spelled: Iterable[Sequence[str]], fold: Callable[[str], str]) -> dict[str, list[int]]:
+    """Return the classes of each folded name; ``spelled`` are the spellings of each class."""
+    table: dict[str, list[int]] = {}
+    for index, names in enumerate(spelled):
+        for key in dict.fromkeys(map(fold, names)):
+            table.setdefault(key, []).append(index)
+    return table
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\s_\-]+", " ", name).strip().casefold()
+    text = re.sub(r"[\s_\-]+", " ", _composed(name)).strip()
+    text = _composed(text.casefold())  # some letters have a folded form that is not composed
+    return text.lstrip("0") or "0" if text.isascii() and text.isdecimal() else text

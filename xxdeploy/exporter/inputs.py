@@ -13,7 +13,7 @@ from xxdeploy.datasets import (
     Labels,
     has_labels,
     imagenet_labels,
-    labels_from_folders,
+    infer_labels,
     load_labels,
     open_images,
     overlap,
@@ -112,14 +112,16 @@ def gather(
     ------
     UsageError
         Those of the datasets, labels and recipes; ``calibration-missing``, ``overlap``, ``features-evaluation``,
-        ``labels-count``, ``max-drop-without-eval``, ``min-agreement-without-eval``, ``top-k-invalid``.
+        ``class-order``, ``labels-count``, ``max-drop-without-eval``, ``min-agreement-without-eval``, ``top-k-invalid``.
     """
     evaluation, recipe = options.proof.evaluation, _recipe(options)
-    labels = _labels(options, classes, labels)
+    labels = _labels(options, classes, labels, notes)
     _check_evaluation(options, classes)
     check_top_k(options.output.top_k, classes)
 
-    labeled = open_images(evaluation, labels=labels, require_labels=True) if evaluation and classes else None
+    labeled = None
+    if evaluation and classes:
+        labeled = open_images(evaluation, labels=labels, require_labels=True, class_order=options.network.class_order)
     images = selection = None
     if options.precision.int8:
         if recipe is None:
@@ -168,25 +170,32 @@ def _calibration_sample(
     options: ExportOptions, recipe: CalibrationRecipe, labels: Labels | None
 ) -> tuple[ImageSet, ImageSet, int]:
     """Return all images of the folder, the sample to calibrate on, and the seed that drew it."""
-    asked, everything = options.precision, _open_calibration(recipe.folder, labels)
+    asked, everything = options.precision, _open_calibration(recipe.folder, labels, options.network.class_order)
     usual = min(DEFAULT_SAMPLES, len(everything)) if recipe.samples is None else recipe.samples
     wanted = usual if asked.samples is None else asked.samples
     seed = recipe.seed if asked.seed is None else asked.seed
     return everything, everything.sample(wanted, seed), seed
 
 
-def _open_calibration(folder: Path, labels: Labels | None) -> ImageSet:
+def _open_calibration(folder: Path, labels: Labels | None, class_order: str | None) -> ImageSet:
     """Open the folder, with the classes of its images if it has them: rungs can be judged by top-1 then."""
-    if labels is not None and has_labels(folder):
+    if labels is not None:
         try:
-            return open_images(folder, labels=labels, require_labels=True)
+            if has_labels(folder):
+                return open_images(folder, labels=labels, require_labels=True, class_order=class_order)
         except UsageError:
             pass  # its subfolders are not classes; calibration needs none
     return open_images(folder)
 
 
-def _labels(options: ExportOptions, classes: int | None, sample: Labels | None) -> Labels | None:
+def _labels(options: ExportOptions, classes: int | None, sample: Labels | None, notes: list[str]) -> Labels | None:
     file, evaluation = options.network.labels, options.proof.evaluation
+    if options.network.class_order is not None and (evaluation is None or classes is None):
+        raise UsageError(
+            "--class-order orders the class folders of --eval, and no classes are evaluated",
+            hint="add --eval FOLDER with one subfolder a class, or leave --class-order out",
+            code="class-order",
+        )
     if classes is None:
         return None
     if file is not None:
@@ -195,8 +204,12 @@ def _labels(options: ExportOptions, classes: int | None, sample: Labels | None) 
         return sample
     elif classes == 1000:  # only a file of weights could mean other classes: then --labels says so
         return imagenet_labels()
-    elif evaluation is not None and not (evaluation / "labels.csv").is_file():
-        labels = labels_from_folders(evaluation)
+    elif evaluation is not None:
+        inferred, said = infer_labels(evaluation, classes, options.network.class_order)
+        notes += said
+        if inferred is None:
+            return None
+        labels = inferred
     else:
         return None
     if len(labels) != classes:

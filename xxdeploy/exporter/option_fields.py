@@ -119,7 +119,11 @@ def check_choice(group: Any, name: str, *, code: str) -> None:
     """Raise ``UsageError`` unless a field has one of the values of its ``Literal`` type."""
     value, choices = getattr(group, name), typing.get_args(_without_none(typing.get_type_hints(type(group))[name]))
     if value is not None and value not in choices:
-        raise UsageError(f"there is no {name} {value!r}", hint=f"--{name} {'|'.join(choices)}", code=code)
+        raise UsageError(
+            f"there is no {name.replace('_', ' ')} {value!r}",
+            hint=f"--{name.replace('_', '-')} {'|'.join(choices)}",
+            code=code,
+        )
 
 
 def _kind(hint: Any) -> type:

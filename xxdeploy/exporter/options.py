@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """The network, its weights, its input and its outputs. ``UsageError`` ``unknown-task``."""
+    """The network, its weights, its input and its outputs. ``UsageError`` ``unknown-task``, ``class-order``."""
 
     weights: str = option(
         "imagenet",
@@ -48,7 +48,13 @@ class NetworkOptions:
     pooling: Literal["avg", "max"] | None = option(
         None, "With --no-top: pool the features over the image.", source="catalog"
     )
-    labels: Path | None = option(None, "Text file with one class name a line.")
+    labels: Path | None = option(
+        None, "Class names in the order of the outputs: a text file with one name a line, or JSON (class_indices)."
+    )
+    class_order: Literal["text", "numeric"] | None = option(
+        None,
+        "Order of class folders that are numbered: text (the default: 0, 1, 10, 2, as Keras' loaders sort) or numeric.",
+    )
     preprocess: str | None = option(
         None,
         "How pixels are scaled: tf, caffe, torch, none, or a file with mean and std. By default as the network was "
@@ -87,6 +93,7 @@ class NetworkOptions:
 
     def __post_init__(self) -> None:
         check_choice(self, "task", code="unknown-task")
+        check_choice(self, "class_order", code="class-order")
 
 
 @dataclass(frozen=True, slots=True)
