@@ -48,7 +48,9 @@ def test_plain_images_do_without_labels(tmp_path: Path) -> None:
     assert (images.names, images.labels) == (("a.jpg", "sub/b.png"), None)
 
 
-@pytest.mark.parametrize("name", ["a.JPG", "a.jpeg", "a.Png", "a.bmp", "a.webp", "a.gif", "a.tif", "a.TIFF"])
+@pytest.mark.parametrize(
+    "name", ["a.JPG", "a.jpeg", "a.jpe", "a.JFIF", "a.Png", "a.bmp", "a.webp", "a.gif", "a.tif", "a.TIFF", "a.ppm"]
+)
 def test_image_suffixes(name: str, tmp_path: Path) -> None:
     assert open_images(make(tmp_path, name)).names == (name,)
 
@@ -59,6 +61,20 @@ def test_what_is_no_image_does_not_count(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "dangling.png").symlink_to(tmp_path / "gone")
     assert open_images(tmp_path).names == ("a.png",)
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    make(tmp_path, "b/a.png", "b/1.heic", "b/2.HEIC", "notes.txt", "README", ".hidden", "._a.png", "labels.csv")
+    images = open_images(tmp_path)
+    assert dict(images.left_out) == {".heic": 2, ".txt": 1, "without a suffix": 1}
+    (note,) = images.notes
+    assert note.startswith(f"4 files were left out of {tmp_path.name}, because")
+    assert "2 .heic" in note
+    assert "pillow-heif" in note
+    assert images.sample(1).notes == images.notes
+    assert open_images(make(tmp_path / "b" / "only", "a.png")).notes == ()
+    with pytest.raises(UsageError, match=r"no images \(1 file was left out of phone, .*: 1 \.heic"):
+        open_images(make(tmp_path / "phone", "a.heic"))
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:
@@ -78,7 +94,7 @@ def test_no_folder(tmp_path: Path) -> None:
 def test_no_images(tmp_path: Path) -> None:
     refused("empty-folder", tmp_path)
     make(tmp_path, "readme.txt", "empty/.keep")
-    assert "jpg jpeg png" in refused("empty-folder", tmp_path)
+    assert "jpg jpeg jpe jfif png" in refused("empty-folder", tmp_path)
 
 
 def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

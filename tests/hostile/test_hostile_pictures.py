@@ -20,12 +20,12 @@ PIXELS = np.random.default_rng(3).integers(0, 256, (40, 56, 3), np.uint8)
 
 
 def encoded(kind: str) -> bytes:
-    if kind == "WEBP" and not features.check("webp"):
-        pytest.skip("this Pillow has no WebP")
+    if kind in ("WEBP", "AVIF") and not features.check(kind.lower()):
+        pytest.skip(f"this Pillow has no {kind}")
     buffer = io.BytesIO()
     exif = Image.Exif()
     exif[0x0112] = 6
-    options = {"exif": exif} if kind in ("JPEG", "PNG", "WEBP", "TIFF") else {}
+    options = {"exif": exif} if kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF") else {}
     Image.fromarray(PIXELS).save(buffer, kind, **options)
     return buffer.getvalue()
 

@@ -77,3 +77,5 @@ def _show(result: VerifyResult) -> None:
     if result.rows:
         print_line()
         print_rows(result.rows)
+    for note in result.notes:
+        print_line(f"note: {note}")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from xxdeploy.datasets.class_order import ordered
-from xxdeploy.datasets.images import ImageSet
+from xxdeploy.datasets.images import ImageSet, notes_on
 from xxdeploy.datasets.labels import Labels, Match
 from xxdeploy.datasets.labels_csv import NAME, read_listing
 from xxdeploy.datasets.labels_file import is_number
 from xxdeploy.errors import UsageError
+from xxdeploy.runtime.image.picture import SUFFIXES
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 _LAYOUT = "use one folder per class (its name or WordNet id), or a labels.csv with the columns file,label"
 
 
@@ -24,8 +25,8 @@ def open_images(
 
     A labeled folder has one folder per class, named after the class or its WordNet id, or a ``labels.csv`` with the
     columns ``file`` (relative to ``root``) and ``label`` (name, id or class index). Subfolders and links to folders are
-    followed, once each. Hidden files, and files with a suffix outside ``SUFFIXES`` (in any case), are ignored. No image
-    is read here.
+    followed, once each. Hidden files are ignored. Files with a suffix outside ``picture.SUFFIXES`` (in any case) are
+    counted in ``left_out``. No image is read here.
 
     Folders that are numbers, where the classes have names: ``class_order`` ``numeric`` takes the number as the index,
     ``text`` takes the place among the sorted folders. None takes them if both agree.
@@ -34,9 +35,9 @@ def open_images(
     ``images-without-class``; ``labels-match-nothing``, ``labels-unknown`` and ``labels-ambiguous``, with examples of
     the names; ``bad-labels-csv``.
     """
-    names = find_images(root)
+    names, left_out = _find(root)
     if not require_labels:
-        return ImageSet(root, tuple(root / name for name in names))
+        return ImageSet(root, tuple(root / name for name in names), left_out=left_out)
     if labels is None:
         raise UsageError(
             f"the class folders in {root} cannot be matched, since the network has no labels",
@@ -49,12 +50,13 @@ def open_images(
         by_number = "numeric"  # the labels of a list may be indices
     else:
         given = _class_folders(root, names)
-    return ImageSet(root, tuple(root / name for name in names), _classes(root, given, labels, by_number))
+    classes = _classes(root, given, labels, by_number)
+    return ImageSet(root, tuple(root / name for name in names), classes, left_out)
 
 
 def has_labels(root: Path) -> bool:
     """Return whether ``root`` is a labeled set: it has a list of labels, or images in subfolders only."""
-    names = find_images(root)
+    names, _ = _find(root)
     listing = read_listing(root, names)
     return (listing is not None and bool(listing.files)) or all("/" in name for name in names)
 
@@ -68,7 +70,7 @@ def infer_labels(root: Path, classes: int, order: str | None = None) -> tuple[La
 
     ``UsageError``: as ``open_images``; ``class-order``.
     """
-    names = find_images(root)
+    names, _ = _find(root)
     listing = read_listing(root, names)
     if listing is None:
         return _labels_from_folders(root, _class_folders(root, names), classes, order)
@@ -87,7 +89,7 @@ def infer_labels(root: Path, classes: int, order: str | None = None) -> tuple[La
         one_each = in_folders and len(pairs) == len(folders) == len(by_index) and not any(map(is_number, folders))
         return Labels(tuple(by_index[i] if one_each and i in by_index else str(i) for i in range(classes))), ()
     if len(given) == classes:  # as Keras' flow_from_dataframe sorts them
-        inferred, note = ordered(given, order, root / NAME)
+        inferred, note = ordered(given, order, f"{root.name}/{NAME}")
         return Labels(inferred), (note,) if note else ()
     return None, ()
 
@@ -103,7 +105,7 @@ def _labels_from_folders(
             folders = every
         elif order == "numeric" and all(is_number(name) and int(name) < classes for name in folders):
             return Labels(tuple(map(str, range(classes)))), ()
-    inferred, note = ordered(folders, order, root)
+    inferred, note = ordered(folders, order, root.name)
     return Labels(inferred), (note,) if note else ()
 
 
@@ -119,22 +121,25 @@ def _class_folders(root: Path, names: Sequence[str]) -> list[str]:
     return [name.partition("/")[0] for name in names]
 
 
-def find_images(root: Path) -> list[str]:
-    """Return the POSIX names of the images below ``root``, sorted."""
+def _find(root: Path) -> tuple[list[str], tuple[tuple[str, int], ...]]:
+    """Return the POSIX names of the images below ``root``, sorted, and how many other files have each suffix."""
     if not root.is_dir():
         problem = "is a file, not a folder" if root.exists() else "does not exist"
         raise UsageError(f"the image folder {root} {problem}", hint="give a folder of images", code="no-folder")
-    names = sorted(_walk(root))
+    others: Counter[str] = Counter()
+    names = sorted(_walk(root, others))
+    left_out = tuple(others.most_common())
     if not names:
+        notes = notes_on(root, left_out)
         raise UsageError(
-            f"the folder {root} contains no images",
+            f"the folder {root} contains no images{f' ({notes[0]})' if notes else ''}",
             hint=f"images end in {' '.join(suffix[1:] for suffix in SUFFIXES)}; hidden files are ignored",
             code="empty-folder",
         )
-    return names
+    return names, left_out
 
 
-def _walk(root: Path) -> Iterator[str]:
+def _walk(root: Path, others: Counter[str]) -> Iterator[str]:
     def fail(error: OSError) -> None:
         raise UsageError(
             f"{error.filename} cannot be read: {error.strerror}", hint="check its permissions", code="folder-unreadable"
@@ -151,8 +156,13 @@ def _walk(root: Path) -> Iterator[str]:
                 fresh.append(subfolder)
         subfolders[:] = fresh
         for file in files:
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".") and (inner / file).is_file():
-                yield (inner / file).relative_to(root).as_posix()
+            path = inner / file
+            if file.startswith(".") or not path.is_file():
+                continue
+            if path.suffix.lower() in SUFFIXES:
+                yield path.relative_to(root).as_posix()
+            elif path != root / NAME:
+                others[path.suffix.lower() or "without a suffix"] += 1
 
 
 def _classes(root: Path, given: Sequence[str], labels: Labels, by_number: str | None) -> tuple[int, ...]:

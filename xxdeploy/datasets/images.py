@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError
+from xxdeploy.runtime.image.picture import HEIC_SUFFIXES
 
 if TYPE_CHECKING:
     from xxdeploy.runtime.image.preprocess import Preprocess
@@ -27,13 +28,15 @@ _USUAL_PIXELS = 224 * 224
 class ImageSet:
     """Image files below ``root``, in the order of their POSIX names. Images are read when they are needed.
 
-    ``labels`` is the class index of each file, or None. Methods that read files raise ``UsageError``
+    ``labels`` is the class index of each file, or None. ``left_out`` counts the files of the folder that are no
+    pictures, by their suffix. Methods that read files raise ``UsageError``
     ``image-unreadable``, which names the file.
     """
 
     root: Path
     files: tuple[Path, ...] = field(repr=False)
     labels: tuple[int, ...] | None = field(default=None, repr=False)
+    left_out: tuple[tuple[str, int], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -46,6 +49,11 @@ class ImageSet:
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.files)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence on the files that were left out, if there are any."""
+        return notes_on(self.root, self.left_out)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,7 +107,7 @@ class ImageSet:
 
     def _subset(self, indices: Sequence[int]) -> ImageSet:
         labels = None if self.labels is None else tuple(self.labels[index] for index in indices)
-        return ImageSet(self.root, tuple(self.files[index] for index in indices), labels)
+        return ImageSet(self.root, tuple(self.files[index] for index in indices), labels, self.left_out)
 
     def batches(self, preprocess: Preprocess, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield preprocessed batches ``(n, h, w, c)`` float32, one at a time; the last may have fewer than ``size``.
@@ -121,6 +129,18 @@ class ImageSet:
             raise UsageError(f"the batch size {size} is less than 1", hint="use 1 or more", code="bad-batch-size")
         for start in range(0, len(self), size):
             yield preprocess.pixels(self.files[start : start + size])
+
+
+def notes_on(root: Path, left_out: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+    """Return a sentence on files that are no pictures by their suffixes, if there are any; counts by suffix."""
+    if not left_out:
+        return ()
+    total = sum(count for _, count in left_out)
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in left_out[:6]) + (", ..." if len(left_out) > 6 else "")
+    heic = any(suffix in HEIC_SUFFIXES for suffix, _ in left_out)
+    rest = "; save HEIC as JPEG to use it (the package pillow-heif reads it)" if heic else ""
+    files = "1 file was" if total == 1 else f"{total} files were"
+    return (f"{files} left out of {root.name}, because the suffix is not that of a picture: {kinds}{rest}",)
 
 
 def overlap(first: ImageSet, second: ImageSet) -> tuple[tuple[Path, Path], ...]:

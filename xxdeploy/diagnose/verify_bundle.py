@@ -46,11 +46,13 @@ def verify_bundle(
     runtime = load(bundle, key=key, min_version=min_version)
     selftest = runtime.selftest()
     rows: tuple[TableRow, ...] = ()
+    notes: tuple[str, ...] = ()
     if evaluation is not None:
-        accuracy = evaluator(runtime, _labeled(runtime, evaluation), on_progress)
+        images = _labeled(runtime, evaluation)
+        accuracy, notes = evaluator(runtime, images, on_progress), images.notes
         size = next(entry.size for entry in manifest.files if entry.path == runtime.variant.model)
         rows = (TableRow(accuracy.runner, size, None, accuracy.top1, accuracy.top5, None),)
-    return VerifyResult(manifest, selftest, rows, runtime.version)
+    return VerifyResult(manifest, selftest, rows, runtime.version, notes)
 
 
 def _labeled(runtime: Runtime, folder: Path) -> ImageSet:

@@ -122,6 +122,7 @@ def gather(
     labeled = None
     if evaluation and classes:
         labeled = open_images(evaluation, labels=labels, require_labels=True, class_order=options.network.class_order)
+        notes += labeled.notes
     images = selection = None
     if options.precision.int8:
         if recipe is None:
@@ -143,6 +144,7 @@ def gather(
                 hint="evaluate on images that the model was not calibrated on",
                 code="overlap",
             )
+    notes += images.notes if images is not None else ()
     method = options.precision.method or (recipe.method if recipe else None)
     return Inputs(build, preprocess, classes, labels, images, selection, method, labeled, tuple(notes))
 

@@ -47,7 +47,7 @@ class ExportResult:
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """A bundle that was checked: its manifest, the self-test, and a row if there were labeled images.
+    """A bundle that was checked: its manifest, the self-test, and a row and notes if there were labeled images.
 
     ``version`` is that of its signature, None where no key was given.
     """
@@ -56,3 +56,4 @@ class VerifyResult:
     selftest: SelfTest
     rows: tuple[TableRow, ...]
     version: int | None = None
+    notes: tuple[str, ...] = ()

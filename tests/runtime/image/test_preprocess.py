@@ -280,3 +280,13 @@ def test_an_array_of_the_right_size_gives_what_pillow_gives(channels: int, resiz
     assert not np.shares_memory(found, array)
     np.testing.assert_array_equal(preprocess.pixels([array]), found[None])
     np.testing.assert_array_equal(preprocess.pixels([array, array]), np.stack([found, found]))
+
+
+@pytest.mark.parametrize("brand", ["heic", "mif1"])
+def test_a_photo_of_an_iphone_is_named(tmp_path: Path, brand: str) -> None:
+    file = tmp_path / "a.jpg"  # as renamed by many programs
+    file.write_bytes(struct.pack(">I4s4sI4s", 24, b"ftyp", brand.encode(), 0, b"heic") + bytes(64))
+    with pytest.raises(UsageError) as caught:
+        Preprocess(8, 8).image(file)
+    assert caught.value.code == "image-heic"
+    assert "pillow-heif" in caught.value.hint

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
@@ -20,8 +22,30 @@ MAX_LENGTH = 4_000_000
 MAX_PIXELS = 89_478_485
 """Largest picture that is decoded (268 MB as RGB): the size from which Pillow itself warns of a bomb."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+HAS_AVIF = tuple(map(int, PIL.__version__.split(".")[:2])) >= (11, 3)
+"""Whether this Pillow knows AVIF; one that was built without libavif still cannot read it."""
+SUFFIXES: Mapping[str, str] = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "JPEG"),
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "PPM"),
+    **({".avif": "AVIF"} if HAS_AVIF else {}),
+}
+"""Suffixes of the files that count as pictures in a folder, and their formats. A file that is named is read by its
+content, whatever its suffix is."""
+FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
 """Accepted file formats. Pillow knows more, and some start other programs (EPS runs Ghostscript)."""
+HEIC_SUFFIXES = (".heic", ".heif", ".hif")
+HEIC_HINT = (
+    "save it as JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible); or pip install pillow-heif, call "
+    "pillow_heif.register_heif_opener() and give the picture that PIL.Image.open returns"
+)
+
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -49,7 +73,7 @@ def open_picture(source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS) -> 
     ------
     UsageError
         ``image-not-found``, ``image-not-a-file``, ``image-unreadable``, ``image-empty``, ``image-format``,
-        ``image-damaged``, ``image-too-large``, ``image-mode``, ``image-array``, ``image-type``.
+        ``image-heic``, ``image-damaged``, ``image-too-large``, ``image-mode``, ``image-array``, ``image-type``.
     """
     if isinstance(source, np.ndarray):
         name, picture = "image array", _picture_from_array(source, max_pixels).convert(mode)
@@ -64,11 +88,7 @@ def open_picture(source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS) -> 
         try:
             opened = Image.open(path, formats=FORMATS)
         except UnidentifiedImageError as error:
-            raise UsageError(
-                f"{name} is not a picture in a known format, or its header is damaged",
-                hint=f"accepted are {', '.join(FORMATS)}",
-                code="image-format",
-            ) from error
+            raise _unknown_format(path) from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large(name, str(error)) from error
         except PermissionError as error:
@@ -174,6 +194,26 @@ def _too_large(name: str, detail: str, most: int = MAX_PIXELS) -> UsageError:
         f"{name} is too large to decode safely ({detail}; the limit is {most:,} pixels)",
         hint="scale the picture down first; on a device with memory for it, load(..., max_pixels=...)",
         code="image-too-large",
+    )
+
+
+def _unknown_format(path: Path) -> UsageError:
+    """Say which format a file has that Pillow did not identify, if its first bytes tell."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        start = b""
+    brand = start[8:12] if start[4:8] == b"ftyp" else b""
+    if brand in _HEIC_BRANDS:
+        return UsageError(f"{path} is a HEIC picture, which Pillow cannot read", hint=HEIC_HINT, code="image-heic")
+    if brand in _AVIF_BRANDS:
+        message = f"{path} is an AVIF picture, which Pillow {PIL.__version__} cannot read here"
+        return UsageError(message, hint="pip install 'pillow>=11.3', or save it as JPEG", code="image-format")
+    return UsageError(
+        f"{path} is not a picture in a known format, or its header is damaged",
+        hint=f"accepted are {', '.join(FORMATS)}",
+        code="image-format",
     )
 
 
