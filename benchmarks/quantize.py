@@ -27,7 +27,9 @@ from xxdeploy.datasets import has_labels, imagenet_labels, open_images
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.methods.equalize import equalize
+from xxdeploy.quantize.methods.method import Draft, MethodContext
 from xxdeploy.quantize.methods.reconstruct import reconstruct
+from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.results import Accuracy
 from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.image.preprocess import Preprocess
@@ -61,12 +63,13 @@ def ours(
     def run(job: Job) -> OnnxModel:
         asked = scheme("static-w8c-a8")
         some = replace(job, images=job.images[:corrected_on])
-        model = equalize(job.model, some.batches) if equalized else job.model
+        recipe = QuantizationRecipe(bias_correction="empirical", rounding="adaptive" if adaptive else "nearest")
+        context = MethodContext(some.batches, recipe, asked)
+        model = equalize(Draft(job.model), context).model if equalized else job.model
         ranges = calibrate(model, job.batches, method=method, data_digest="benchmark")
         if not corrected_on:
             return quantize(model, ranges, asked)
-        tuned = reconstruct(model, ranges, asked, some.batches, rounding=adaptive)
-        return quantize(tuned.model, ranges, asked, rounding=tuned.rounding)
+        return reconstruct(Draft(model, ranges), context).quantized(asked)
 
     return run
 

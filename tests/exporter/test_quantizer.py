@@ -15,7 +15,7 @@ from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.exporter.ladder import Goal, climb
 from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.quantize import quantize
+from xxdeploy.quantize.methods.method import Draft, MethodContext
 from xxdeploy.quantize.methods.reconstruct import reconstruct
 from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.results import Progress
@@ -175,9 +175,11 @@ def test_what_is_remembered_of_a_tuned_network_is_what_was_tuned(colors: ImageSe
     quantizer = Quantizer(model, inputs(colors), lambda _: None)
     for recipe in (QuantizationRecipe(bias_correction="empirical"), TUNED):
         floats, ranges, asked = quantizer.float_model(recipe), quantizer.ranges(recipe), quantizer.scheme(recipe)
-        found = reconstruct(floats, ranges, asked, quantizer.some(96), rounding=recipe.rounding == "adaptive")
-        expected = quantize(found.model, ranges, asked, rounding=found.rounding)
+        images = quantizer.some(192)
+        expected = reconstruct(Draft(floats, ranges), MethodContext(images, recipe, asked)).quantized(asked)
         assert quantizer.build(recipe).to_bytes() == quantizer.build(recipe).to_bytes() == expected.to_bytes()
-        base, (tuned, _) = floats.split()[1], quantizer._tuned[recipe, frozenset()]
-        own = [array for name, array in tuned.split()[1].items() if not np.shares_memory(array, base.get(name, ZERO))]
+        base, kept = floats.split()[1], quantizer.draft(recipe)
+        own = [
+            array for name, array in kept.model.split()[1].items() if not np.shares_memory(array, base.get(name, ZERO))
+        ]
         assert sum(array.nbytes for array in own) < model.size / 10

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from quantnets import batches, ops, optimized_ops, parse, run
+from quantnets import batches, ops, optimized_ops, parse, reconstructed, run
 
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.optimize import optimize
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.methods.reconstruct import reconstruct
 
 U8S8 = scheme("static-w8c-a8")
 SIZE = 12
@@ -151,7 +150,7 @@ def test_networks_with_branches_stay_close_to_float(build: type, tmp_path: Path)
     wanted = run(model, unseen)
     assert decibels(wanted, run(quantized, unseen)) > 22
     assert decibels(wanted, run(quantized, unseen, optimize=False)) > 22
-    tuned = reconstruct(model, ranges, U8S8, batches(data), rounding=True)
+    tuned = reconstructed(model, ranges, U8S8, batches(data), rounding=True)
     better = quantize(tuned.model, ranges, U8S8, rounding=tuned.rounding)
     assert decibels(wanted, run(better, unseen)) > decibels(wanted, run(quantized, unseen)) - 1
     kernels = optimized_ops(quantized, tmp_path)

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import Batches, Scheme
+from xxdeploy.quantize.methods.equalize import equalize
+from xxdeploy.quantize.methods.method import Draft, MethodContext, Writer
 from xxdeploy.quantize.methods.reconstruct import reconstruct
+from xxdeploy.quantize.qdq import quantize
+from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.quantize.x86.saturating_pairs import kernel_rows
 from xxdeploy.results import OnProgress, Ranges
 
@@ -112,11 +116,31 @@ def ops(model: OnnxModel) -> Counter[str]:
     return Counter(node.op_type for node in model.proto().graph.node)
 
 
+def equalized(model: OnnxModel, batches: Batches, on_progress: OnProgress | None = None) -> OnnxModel:
+    """Return the float ``model`` after equalization."""
+    return equalize(Draft(model), MethodContext(batches, on_progress=on_progress)).model
+
+
+def reconstructed(
+    model: OnnxModel,
+    ranges: Ranges,
+    scheme: Scheme,
+    batches: Batches,
+    *,
+    rounding: bool = False,
+    write: Writer = quantize,
+    on_progress: OnProgress | None = None,
+) -> Draft:
+    """Return the float ``model`` with the biases of the empirical correction, and with ``rounding`` its integers."""
+    recipe = QuantizationRecipe(bias_correction="empirical", rounding="adaptive" if rounding else "nearest")
+    return reconstruct(Draft(model, ranges), MethodContext(batches, recipe, scheme, write, on_progress))
+
+
 def with_biases(
     model: OnnxModel, ranges: Ranges, scheme: Scheme, batches: Batches, on_progress: OnProgress | None = None
 ) -> OnnxModel:
     """Return the float ``model`` with the biases of the empirical correction."""
-    return reconstruct(model, ranges, scheme, batches, on_progress=on_progress).model
+    return reconstructed(model, ranges, scheme, batches, on_progress=on_progress).model
 
 
 def pair_excess(values: NDArray[np.int8], axis: int) -> NDArray[np.int16]:

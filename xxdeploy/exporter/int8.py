@@ -25,6 +25,8 @@ from xxdeploy.verify import Comparison, compare_with, record_reference
 
 with extra("export"):
     from xxdeploy.quantize.measure.sensitivity import layer_noise
+    from xxdeploy.quantize.methods.method import Stage
+    from xxdeploy.quantize.methods.registry import without_methods
     from xxdeploy.quantize.recipe import QuantizationRecipe, load_quantization_recipe
 
 SENSITIVITY_IMAGES = 16
@@ -153,8 +155,8 @@ def starting_recipe(source: Source, options: ExportOptions, fp32: OnnxModel) -> 
             hint='write scheme = "static-w8c-a8s" in it',
             code="tensorrt-scheme",
         )
-    if options.precision.ranges is not None and recipe.equalization:
-        recipe = replace(recipe, equalization=False)  # the given ranges are those of the model before equalization
+    if options.precision.ranges is not None:  # they are those of the model before any method
+        recipe = without_methods(recipe, Stage.BEFORE_RANGES)
     if inputs.method is not None:
         recipe = replace(recipe, calibrator=inputs.method)
     return recipe, name, pinned

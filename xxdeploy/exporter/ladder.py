@@ -19,12 +19,17 @@ from xxdeploy.verify import Comparison
 
 with extra("export"):
     from xxdeploy.quantize.measure.rank import IMAGES, rank_layers
+    from xxdeploy.quantize.methods.method import Stage
+    from xxdeploy.quantize.methods.registry import METHODS, methods_of, without_methods
     from xxdeploy.quantize.recipe import QuantizationRecipe, with_float_layers
 
 CALIBRATORS = ("percentile-99.99", "percentile-99.999", "percentile-99.9", "minmax", "mse", "entropy", "moving-average")
-RUNGS = ("calibrator", "equalization", "bias correction", "rounding")
+METHOD_OF = {rung: method for method in METHODS for rung in method.rungs}
+RUNGS = ("calibrator", *METHOD_OF)
 """The rungs that cost nothing on the device, in the order in which they are climbed."""
-CHANGE_RANGES = frozenset(("calibrator", "equalization"))
+CHANGE_RANGES = frozenset(
+    ("calibrator", *(rung for rung, method in METHOD_OF.items() if method.stage is Stage.BEFORE_RANGES))
+)
 """The rungs that have no effect where --ranges gives the ranges."""
 FREE_AGREEMENT = 0.99
 """The agreement at which climbing stops if no promise asks for more."""
@@ -172,27 +177,28 @@ def loss(result: Comparison) -> float:
 
 
 def proposals(rung: str, recipe: QuantizationRecipe) -> list[QuantizationRecipe]:
-    """Return the recipes that a rung tries on top of ``recipe``; none if that has the rung's method already.
+    """Return the recipes that a rung tries on top of ``recipe``; none if that has the rung's settings already.
 
-    Calibrators are swept before biases are corrected, since each calibrator needs a correction of its own.
+    Calibrators are swept before any method after ranges, since each calibrator needs a bias correction of its own. They
+    are swept again with each method before ranges: the changed weights have other ranges, for which another calibrator
+    may be the best.
     """
-    plain = recipe.bias_correction == "none"
+    is_swept = not methods_of(recipe, Stage.AFTER_RANGES)
+    calibrators = tuple(dict.fromkeys((recipe.calibrator, *CALIBRATORS))) if is_swept else (recipe.calibrator,)
     if rung == "calibrator":
-        others = [name for name in CALIBRATORS if plain and name != recipe.calibrator]
-        return [replace(recipe, calibrator=name) for name in others]
-    if rung == "equalization":
-        # Equalized weights have other ranges, for which another calibrator may be the best.
-        names = dict.fromkeys((recipe.calibrator, *CALIBRATORS) if plain else (recipe.calibrator,))
-        return [] if recipe.equalization else [replace(recipe, equalization=True, calibrator=name) for name in names]
-    if rung == "bias correction":
-        return [replace(recipe, bias_correction="empirical")] if plain else []
-    done = recipe.rounding == "adaptive"
-    return [] if done else [replace(recipe, bias_correction="empirical", rounding="adaptive")]
+        return [replace(recipe, calibrator=name) for name in calibrators[1:]]
+    method = METHOD_OF[rung]
+    changed = replace(recipe, **method.rungs[rung])
+    if changed == recipe:
+        return []
+    if method.stage is Stage.AFTER_RANGES:
+        return [changed]
+    return [replace(changed, calibrator=name) for name in calibrators]
 
 
 def _worst_layers(quantizer: Quantizer, recipe: QuantizationRecipe, report: OnProgress) -> frozenset[str]:
     """Return the layers that recover the most accuracy per cost when kept in float; empty if none do."""
-    plain = replace(recipe, bias_correction="none", rounding="nearest")  # corrections fit one set of layers only
+    plain = without_methods(recipe, Stage.AFTER_RANGES)  # they tune for one set of integer layers only
     model, ranges = quantizer.float_model(plain), quantizer.ranges(plain)
     gains = rank_layers(
         model,

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from xxdeploy.datasets import ImageSet
 from xxdeploy.datasets.images import CALIBRATION_BATCH, batch_that_fits
@@ -39,15 +35,11 @@ with extra("export"):
         quantize,
     )
     from xxdeploy.quantize.calibration.given_ranges import given_ranges
-    from xxdeploy.quantize.methods.equalize import equalize
-    from xxdeploy.quantize.methods.reconstruct import reconstruct
+    from xxdeploy.quantize.methods.method import Draft, MethodContext, Stage
+    from xxdeploy.quantize.methods.registry import methods_of, settings_of
     from xxdeploy.quantize.placement import plan_layout
     from xxdeploy.quantize.recipe import QuantizationRecipe
     from xxdeploy.quantize.tensorrt.placement import quantize_for_tensorrt
-
-CORRECTION_IMAGES = 192
-"""Each shift is a mean over images: with 96 of them MobileNetV2 diverges by 0.0040 nats, with 256 by 0.0037."""
-EQUALIZATION_IMAGES = 200
 
 
 class Quantizer:
@@ -91,25 +83,26 @@ class Quantizer:
         self._folder = cache_folder("calibration")
         self.given = None if given is None else given_ranges(given, fp32)
         self.write = quantize_for_tensorrt if tensorrt else quantize
-        self._equalized: OnnxModel | None = None
-        self._histograms: dict[bool, Histograms] = {}
-        self._tuned: dict[tuple[object, ...], tuple[OnnxModel, Mapping[str, NDArray[np.int8]]]] = {}
+        self._float_models: dict[QuantizationRecipe, OnnxModel] = {}
+        self._histograms: dict[QuantizationRecipe, Histograms] = {}
+        self._drafts: dict[tuple[QuantizationRecipe, frozenset[str]], Draft] = {}
 
     def float_model(self, recipe: QuantizationRecipe) -> OnnxModel:
-        """Return the float model that ``recipe`` quantizes: prepared, and equalized if it asks for that."""
-        if not recipe.equalization:
-            return self.prepared
-        if self._equalized is None:
-            self._equalized = equalize(self.prepared, self.some(EQUALIZATION_IMAGES), on_progress=self._report)
-        return self._equalized
+        """Return the float model that ``recipe`` quantizes: ``prepared``, after the recipe's methods before ranges."""
+        key = settings_of(recipe, Stage.BEFORE_RANGES)
+        if key not in self._float_models:
+            draft = self._improved(Draft(self.prepared), Stage.BEFORE_RANGES, key, Scheme())
+            self._float_models[key] = draft.model
+        return self._float_models[key]
 
     def ranges(self, recipe: QuantizationRecipe) -> Ranges:
         """Return the ranges for ``recipe``; the images are measured once for each float model."""
         if self.given is not None:
             return self.given
-        if recipe.equalization not in self._histograms:
-            self._histograms[recipe.equalization] = self._observed(self.float_model(recipe))
-        ranges = choose_ranges(self._histograms[recipe.equalization], recipe.calibrator)
+        key = settings_of(recipe, Stage.BEFORE_RANGES)
+        if key not in self._histograms:
+            self._histograms[key] = self._observed(self.float_model(recipe))
+        ranges = choose_ranges(self._histograms[key], recipe.calibrator)
         return ranges if self.image_grid is None else self._with_pixels(ranges, self.image_grid)
 
     def _with_pixels(self, ranges: Ranges, grid: PixelGrid) -> Ranges:
@@ -144,25 +137,25 @@ class Quantizer:
 
         Signed activations round as unsigned ones do, so both share their biases and their rounding.
         """
-        model, ranges, asked = self.float_model(recipe), self.ranges(recipe), self.scheme(recipe, narrow)
-        target = replace(asked, signed=True) if signed else asked
-        if recipe.bias_correction == "none":
-            return self.write(model, ranges, target)
-        key = (recipe, narrow)
-        if key not in self._tuned:
-            tuned = reconstruct(
-                model,
-                ranges,
-                asked,
-                self.some(CORRECTION_IMAGES),
-                rounding=recipe.rounding == "adaptive",
-                quantizer=self.write,
-                on_progress=self._report,
-            )
-            self._tuned[key] = tuned.model.sharing(model), tuned.rounding
-            del tuned
-        corrected, rounding = self._tuned[key]
-        return self.write(corrected, ranges, target, rounding=rounding)
+        asked = self.scheme(recipe, narrow)
+        return self.draft(recipe, narrow).quantized(replace(asked, signed=True) if signed else asked, self.write)
+
+    def draft(self, recipe: QuantizationRecipe, narrow: frozenset[str] = frozenset()) -> Draft:
+        """Return the float model after all methods of ``recipe``, with its ranges and rounding; it is kept."""
+        key = recipe, narrow
+        if key not in self._drafts:
+            model = self.float_model(recipe)
+            plain = Draft(model, self.ranges(recipe))
+            draft = self._improved(plain, Stage.AFTER_RANGES, recipe, self.scheme(recipe, narrow))
+            self._drafts[key] = replace(draft, model=draft.model.sharing(model)) if draft is not plain else plain
+        return self._drafts[key]
+
+    def _improved(self, draft: Draft, stage: Stage, recipe: QuantizationRecipe, scheme: Scheme) -> Draft:
+        """Return ``draft`` after the methods of ``stage`` that ``recipe`` asks for."""
+        for method in methods_of(recipe, stage):
+            images = self.some(method.images)
+            draft = method.apply(draft, MethodContext(images, recipe, scheme, self.write, self._report))
+        return draft
 
     def some(self, count: int) -> Batches:
         """Return ``count`` of the calibration images, or all if there are fewer."""

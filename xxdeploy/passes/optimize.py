@@ -28,13 +28,18 @@ from xxdeploy.results import StepRecord
 Pass = Callable[[Graph], int]
 
 DEFAULT: tuple[Pass, ...] = (
+    # 1. Remove: shape computations and nodes without an effect hide the patterns that later groups look for, and the
+    #    layout pass would keep NHWC for a dead Shape.
     fold_constants,
     remove_identity,
     fold_reshape,
-    remove_dead,  # a dead Shape would insist on NHWC
+    remove_dead,
+    # 2. Change the layout to NCHW: from here on a channel is axis 1.
     push_transposes,
-    fold_constants,  # on the constants that were moved to NCHW
-    fold_factorized,
+    fold_constants,  # the constants that were moved to NCHW
+    # 3. Fold into layers. A batch norm is split into Mul and Add first, so that each half folds where it can; the
+    #    halves that found no layer become one batch norm again at the end.
+    fold_factorized,  # makes a convolution into which the next batch norm folds
     split_batch_norm,
     fold_affine,
     fuse_gemm,
@@ -42,9 +47,10 @@ DEFAULT: tuple[Pass, ...] = (
     fold_pad,
     fold_scale,
     fuse_global_pool,
-    fuse_pooled_gemm,
-    fuse_batch_norm,  # those without a layer to fold into
+    fuse_pooled_gemm,  # needs the GlobalAveragePool of the pass before it
+    fuse_batch_norm,
     remove_identity,
+    # 4. Rewrite for speed: these count a tensor's readers or match whole layers, so they need the folded graph.
     merge_duplicates,
     hoist_relu,
     merge_duplicates,  # a moved Relu may equal another
@@ -52,11 +58,12 @@ DEFAULT: tuple[Pass, ...] = (
     push_strides,
     align_channels,
     lrn_as_sums,
+    # 5. Finish: names and shapes of the nodes that are left, and ONNX's checker.
     remove_dead,
     name_tensors,
     infer_shapes,
 )
-"""The order matters: layout before folding, since a channel is axis 1 only then."""
+"""All passes in order, in five groups; the comments say what each group relies on."""
 
 
 def optimize(model: OnnxModel, passes: Sequence[Pass] = DEFAULT) -> tuple[OnnxModel, tuple[StepRecord, ...]]:

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from quantnets import batches, images, parse, residual, run
+from quantnets import batches, equalized, images, parse, residual, run
 
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize import Scheme, calibrate, quantize
-from xxdeploy.quantize.methods.equalize import MARGIN, equalize, find_layer_pairs
+from xxdeploy.quantize.methods.equalize import MARGIN, find_layer_pairs
 from xxdeploy.results import Progress
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -80,7 +80,7 @@ def int8(model: OnnxModel, data: NDArray[np.float32], method: str = "minmax") ->
 @pytest.mark.parametrize("trans", [0, 1])
 def test_the_function_stays(activation: str, trans: int) -> None:
     model, data = mobile(activation, trans), pictures()
-    scaled = equalize(model, batches(data))
+    scaled = equalized(model, batches(data))
     assert scaled != model
     assert relative(run(model, data), run(scaled, data)) < 1e-5
 
@@ -109,7 +109,7 @@ def test_what_is_not_homogeneous_stops_a_pair(clip: str) -> None:
 
 def test_channels_at_the_ceiling_keep_their_scale_and_others_stay_below() -> None:
     model, data = mobile(), pictures()
-    scaled = equalize(model, batches(data))
+    scaled = equalized(model, batches(data))
     before = Observer(Graph(model), ["a", "a6"]).run(data)
     after = Observer(Graph(scaled), ["a", "a6"]).run(data)
     top, new = before["a"].max(axis=(0, 2, 3)), after["a"].max(axis=(0, 2, 3))
@@ -126,7 +126,7 @@ def test_an_outlier_channel_breaks_minmax_and_equalization_repairs_it() -> None:
     broken = mobile("Relu(b)", outlier=300.0)
     reference = run(broken, unseen)
     plain = signal_to_noise(reference, run(int8(broken, data), unseen))
-    scaled = equalize(broken, batches(data))
+    scaled = equalized(broken, batches(data))
     repaired = signal_to_noise(reference, run(int8(scaled, data), unseen))
     healthy = mobile("Relu(b)")
     normal = signal_to_noise(run(healthy, unseen), run(int8(healthy, data), unseen))
@@ -149,7 +149,7 @@ def test_a_quiet_channel_gains_steps() -> None:
     reference = run(model, unseen)[:, 2]
     # Not with the output's own grid, in which the channel stays as quiet as it is.
     error = []
-    for each in (model, equalize(model, batches(data))):
+    for each in (model, equalized(model, batches(data))):
         quantized = int8(each, data)
         outputs = Observer(Graph(quantized), ["y_float"]).run(unseen)["y_float"][:, 2]
         error.append(signal_to_noise(reference, outputs))
@@ -157,7 +157,7 @@ def test_a_quiet_channel_gains_steps() -> None:
 
 
 def test_only_weights_and_biases_change() -> None:
-    (before, old), (after, new) = mobile().split(), equalize(mobile(), batches(pictures())).split()
+    (before, old), (after, new) = mobile().split(), equalized(mobile(), batches(pictures())).split()
     assert [node.op_type for node in before.graph.node] == [node.op_type for node in after.graph.node]
     assert [list(node.output) for node in before.graph.node] == [list(node.output) for node in after.graph.node]
     assert (before.graph.input, before.graph.output) == (after.graph.input, after.graph.output)
@@ -175,21 +175,21 @@ def test_shared_weights_are_scaled_for_one_layer_alone() -> None:
         {"w": weights, "b": np.array([0.1, 0.2, -0.3, 0], np.float32)},
     )
     data = np.random.default_rng(1).standard_normal((8, 4, 6, 6)).astype(np.float32)
-    scaled = equalize(model, batches(data))
+    scaled = equalized(model, batches(data))
     assert {"a_weight", "c_weight", "y_weight"} <= scaled.split()[1].keys()
     assert relative(run(model, data), run(scaled, data)) < 1e-5
 
 
 def test_twice_is_once_more_and_harmless() -> None:
     model, data = mobile(), pictures()
-    once = equalize(model, batches(data))
-    twice = equalize(once, batches(data))
+    once = equalized(model, batches(data))
+    twice = equalized(once, batches(data))
     assert relative(run(model, data), run(twice, data)) < 1e-5
 
 
 @pytest.mark.parametrize("size", [1, 5, 16])
 def test_batches_do_not_matter(size: int) -> None:
-    assert equalize(mobile(), batches(pictures(), size)) == equalize(mobile(), batches(pictures()))
+    assert equalized(mobile(), batches(pictures(), size)) == equalized(mobile(), batches(pictures()))
 
 
 def test_dead_channels_constant_and_silent_tensors() -> None:
@@ -201,19 +201,19 @@ def test_dead_channels_constant_and_silent_tensors() -> None:
     arrays["wc"] = arrays["wc"].copy()
     arrays["wc"][:, 5] = 0  # and one that nobody listens to
     model = OnnxModel.join(proto, arrays)
-    scaled = equalize(model, batches(pictures()))
+    scaled = equalized(model, batches(pictures()))
     assert relative(run(model, pictures()), run(scaled, pictures())) < 1e-5
     assert all(np.isfinite(value).all() for value in scaled.split()[1].values())
     arrays["wa"] = np.zeros_like(arrays["wa"])
     arrays["ba"] = np.zeros_like(arrays["ba"])
     silent = OnnxModel.join(proto, arrays)
-    assert relative(run(silent, pictures()), run(equalize(silent, batches(pictures())), pictures())) < 1e-5
+    assert relative(run(silent, pictures()), run(equalized(silent, batches(pictures())), pictures())) < 1e-5
 
 
 def test_one_image_and_black_images() -> None:
     model = mobile()
     for data in (pictures(1), np.zeros((2, 3, 12, 12), np.float32)):
-        scaled = equalize(model, batches(data))
+        scaled = equalized(model, batches(data))
         assert relative(run(model, data), run(scaled, data)) < 1e-5
 
 
@@ -222,22 +222,22 @@ def test_broken_images_are_refused(value: float) -> None:
     data = pictures(3)
     data[1, 0, 4, 4] = value
     with pytest.raises(ConversionError) as caught:
-        equalize(mobile("Relu(b)"), batches(data))
+        equalized(mobile("Relu(b)"), batches(data))
     assert caught.value.code in ("non-finite-range", "calibration-run")
 
 
 def test_no_images_and_nothing_to_do() -> None:
     with pytest.raises(UsageError) as caught:
-        equalize(mobile(), batches(pictures(0)))
+        equalized(mobile(), batches(pictures(0)))
     assert caught.value.code == "no-calibration-images"
     single = parse(HEAD + "g (float[n, 1, 4, 4] x) => (float[n, 1, 4, 4] y) { y = Conv(x, w) }",
                    {"w": np.ones((1, 1, 1, 1), np.float32)})  # fmt: skip
-    assert equalize(single, batches(np.zeros((1, 1, 4, 4), np.float32))) is single
+    assert equalized(single, batches(np.zeros((1, 1, 4, 4), np.float32))) is single
 
 
 def test_progress() -> None:
     seen: list[Progress] = []
-    equalize(mobile(), batches(pictures(5)), on_progress=seen.append)
+    equalized(mobile(), batches(pictures(5)), on_progress=seen.append)
     assert seen == [Progress("equalize", done) for done in range(1, 6)]
 
 
@@ -253,7 +253,7 @@ def test_mobilenet_stays_the_same_network(shared_data: Path) -> None:
     model, _ = optimize(onnx_from_keras(build_model(find("mobilenet"))))
     seen = open_images(shared_data / "imagenet-train").sample(24, seed=1)
     data = np.concatenate(list(seen.batches(Preprocess(224, 224), 8)))
-    scaled = equalize(model, batches(data))
+    scaled = equalized(model, batches(data))
     assert relative(run(model, data), run(scaled, data)) < 1e-4
 
 
@@ -264,7 +264,7 @@ def test_channels_that_are_always_zero_stay_zero() -> None:
         zeros[name][9:] = 0
     zeros["wc"][:, 9:] = 0
     model = OnnxModel.join(proto, zeros)
-    equal = equalize(model, batches(pictures()))
+    equal = equalized(model, batches(pictures()))
     for array in equal.split()[1].values():
         assert np.isfinite(array).all()
     np.testing.assert_allclose(run(equal, pictures(1)), run(model, pictures(1)), rtol=1e-4, atol=1e-5)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from quantnets import batches, images, pair_excess, parse, residual, run, with_biases
+from quantnets import batches, images, pair_excess, parse, reconstructed, residual, run, with_biases
 
 from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.graph import Graph
@@ -15,7 +15,7 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.methods.bias_correction import give_biases, mean_shift
-from xxdeploy.quantize.methods.reconstruct import Reconstruction, reconstruct
+from xxdeploy.quantize.methods.method import Draft
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.results import Progress, Ranges
 
@@ -62,11 +62,11 @@ def ranges(model: OnnxModel) -> Ranges:
 
 
 @pytest.fixture(scope="module")
-def rounded(model: OnnxModel, ranges: Ranges) -> Reconstruction:
-    return reconstruct(model, ranges, U8S7, batches(smooth(32, 1)), rounding=True)
+def rounded(model: OnnxModel, ranges: Ranges) -> Draft:
+    return reconstructed(model, ranges, U8S7, batches(smooth(32, 1)), rounding=True)
 
 
-def test_integers_are_one_of_two_neighbors(model: OnnxModel, ranges: Ranges, rounded: Reconstruction) -> None:
+def test_integers_are_one_of_two_neighbors(model: OnnxModel, ranges: Ranges, rounded: Draft) -> None:
     plain = nearest(rounded.model, ranges, U8S7)
     assert rounded.rounding.keys() == LAYERS.keys()
     for layer, values in rounded.rounding.items():
@@ -78,7 +78,7 @@ def test_integers_are_one_of_two_neighbors(model: OnnxModel, ranges: Ranges, rou
         assert np.abs(values.astype(int)).max() <= 64
 
 
-def test_biases_are_corrected_behind_the_new_weights(model: OnnxModel, ranges: Ranges, rounded: Reconstruction) -> None:
+def test_biases_are_corrected_behind_the_new_weights(model: OnnxModel, ranges: Ranges, rounded: Draft) -> None:
     """The definition: the layer with its old bias, all before it final, compared with float image by image."""
     proto, arrays = rounded.model.split()
     old = give_biases(model, U8S7).split()[1]
@@ -100,7 +100,7 @@ def test_the_output_on_other_images_comes_closer() -> None:
         data = smooth(96, 2)
         wanted = np.log(run(network, data) + 1e-7)
         corrected = with_biases(network, ranges, U8S7, batches(smooth(48, 1)))
-        tuned = reconstruct(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
+        tuned = reconstructed(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
         candidates = (
             quantize(network, ranges, U8S7),
             quantize(corrected, ranges, U8S7),
@@ -125,7 +125,7 @@ def test_one_layer_alone_computes_its_output_better() -> None:
         },
     )
     ranges = calibrated(network, smooth(48, 1))
-    tuned = reconstruct(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
+    tuned = reconstructed(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
     corrected = with_biases(network, ranges, U8S7, batches(smooth(48, 1)))
     data = smooth(64, 5)
     exact = Observer(Graph(network), ["c"]).run(data)["c"]
@@ -135,7 +135,7 @@ def test_one_layer_alone_computes_its_output_better() -> None:
     assert (error[1] < error[0]).mean() > 0.9
 
 
-def test_nothing_but_biases_changes_in_the_float_model(model: OnnxModel, rounded: Reconstruction) -> None:
+def test_nothing_but_biases_changes_in_the_float_model(model: OnnxModel, rounded: Draft) -> None:
     old, new = model.split()[1], rounded.model.split()[1]
     for name in old.keys() & new.keys():
         np.testing.assert_array_equal(new[name], old[name])
@@ -157,18 +157,18 @@ def test_narrow_layers_stay_safe(seed: int) -> None:
     )
     asked = replace(U8S8, narrow_layers=frozenset({"all"}))
     ranges = calibrated(network, smooth(16, 1))
-    tuned = reconstruct(network, ranges, asked, batches(smooth(16, 1)), rounding=True)
+    tuned = reconstructed(network, ranges, asked, batches(smooth(16, 1)), rounding=True)
     stored = Graph(quantize(tuned.model, ranges, asked, rounding=tuned.rounding)).constants
     for layer, weight in {"stem": "stem_w", "wide": "wide_w", "y": "head_w"}.items():
         np.testing.assert_array_equal(stored[f"{weight}_quantized"], tuned.rounding[layer])
         assert not pair_excess(tuned.rounding[layer], 0).any(), layer
-    wide = reconstruct(network, ranges, U8S8, batches(smooth(16, 1)), rounding=True)
+    wide = reconstructed(network, ranges, U8S8, batches(smooth(16, 1)), rounding=True)
     assert any(pair_excess(each, 0).any() for each in wide.rounding.values())  # else nothing was tested
 
 
 def test_layers_in_float_are_not_rounded(model: OnnxModel, ranges: Ranges) -> None:
     mixed = replace(U8S7, float_layers=frozenset({"deep"}))
-    tuned = reconstruct(model, ranges, mixed, batches(smooth(8, 1)), rounding=True)
+    tuned = reconstructed(model, ranges, mixed, batches(smooth(8, 1)), rounding=True)
     assert tuned.rounding.keys() == LAYERS.keys() - {"deep"}
     quantize(tuned.model, ranges, mixed, rounding=tuned.rounding)
 
@@ -180,7 +180,7 @@ def test_a_dead_channel(model: OnnxModel, ranges: Ranges) -> None:
     dead["wide_b"][3] = -1  # so what deep reads of it is zero
     dead["deep_w"][5] = 0
     network = OnnxModel.join(proto, dead)
-    tuned = reconstruct(network, ranges, U8S7, batches(smooth(16, 1)), rounding=True)
+    tuned = reconstructed(network, ranges, U8S7, batches(smooth(16, 1)), rounding=True)
     assert not tuned.rounding["wide"][3].any()
     assert not tuned.rounding["deep"][5].any()
     plain = nearest(network, ranges, U8S7)
@@ -191,7 +191,7 @@ def test_a_dead_channel(model: OnnxModel, ranges: Ranges) -> None:
 
 def test_one_image(model: OnnxModel, ranges: Ranges) -> None:
     data = smooth(1, 1)
-    tuned = reconstruct(model, ranges, U8S7, batches(data), rounding=True)
+    tuned = reconstructed(model, ranges, U8S7, batches(data), rounding=True)
     plain = nearest(tuned.model, ranges, U8S7)
     np.testing.assert_array_equal(tuned.rounding["logits"], plain["logits"])  # one image says nothing of variance
     assert (tuned.rounding["wide"] != plain["wide"]).any()  # its positions do
@@ -207,7 +207,7 @@ def test_an_input_that_never_changes() -> None:
     )
     data = np.full((12, 8, 6, 6), 0.37, np.float32)
     ranges = calibrated(network, data)
-    tuned = reconstruct(network, ranges, U8S7, batches(data), rounding=True)
+    tuned = reconstructed(network, ranges, U8S7, batches(data), rounding=True)
     plain = Graph(quantize(network, ranges, U8S7)).constants
     np.testing.assert_array_equal(tuned.rounding["a"], plain["w_quantized"])
     np.testing.assert_array_equal(tuned.rounding["y"], plain["v_quantized"])
@@ -222,7 +222,7 @@ def test_a_convolution_over_one_axis_is_rounded_to_the_nearest() -> None:
         {"w": rng.standard_normal((4, 4, 3)).astype(np.float32)},
     )
     data = rng.standard_normal((8, 4, 16)).astype(np.float32)
-    tuned = reconstruct(network, calibrated(network, data), U8S8, batches(data), rounding=True)
+    tuned = reconstructed(network, calibrated(network, data), U8S8, batches(data), rounding=True)
     assert not tuned.rounding
     assert "a_bias" in tuned.model.split()[1]
 
@@ -237,7 +237,7 @@ def test_a_gemm_in_either_layout(transposed: int) -> None:
     )
     data = (rng.standard_normal((200, 3)) @ rng.standard_normal((3, 20))).astype(np.float32)
     ranges = calibrated(network, data)
-    tuned = reconstruct(network, ranges, U8S7, batches(data), rounding=True)
+    tuned = reconstructed(network, ranges, U8S7, batches(data), rounding=True)
     plain, better = quantize(network, ranges, U8S7), quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding)
     error = [float(np.square(run(each, data) - data @ weights).mean()) for each in (plain, better)]
     assert error[1] < 0.7 * error[0]
@@ -246,8 +246,8 @@ def test_a_gemm_in_either_layout(transposed: int) -> None:
 @pytest.mark.parametrize("rounding", [False, True])
 def test_progress_and_repetition(model: OnnxModel, ranges: Ranges, rounding: bool) -> None:
     seen: list[Progress] = []
-    first = reconstruct(model, ranges, U8S7, batches(images(9)), rounding=rounding, on_progress=seen.append)
-    second = reconstruct(model, ranges, U8S7, batches(images(9)), rounding=rounding)
+    first = reconstructed(model, ranges, U8S7, batches(images(9)), rounding=rounding, on_progress=seen.append)
+    second = reconstructed(model, ranges, U8S7, batches(images(9)), rounding=rounding)
     assert [(each.done, each.total) for each in seen] == [(done, 6) for done in range(1, 7)]
     assert {"round weights" in each.step for each in seen} == {rounding}
     assert first.model == second.model
@@ -257,5 +257,5 @@ def test_progress_and_repetition(model: OnnxModel, ranges: Ranges, rounding: boo
 
 def test_no_images(model: OnnxModel, ranges: Ranges) -> None:
     with pytest.raises(UsageError) as caught:
-        reconstruct(model, ranges, U8S8, batches(images(0)), rounding=True)
+        reconstructed(model, ranges, U8S8, batches(images(0)), rounding=True)
     assert caught.value.code == "no-calibration-images"

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from quantnets import batches, images, ops, parse, residual, run
+from quantnets import batches, images, ops, parse, reconstructed, residual, run
 
 from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize import calibrate, quantize, scheme
-from xxdeploy.quantize.methods.reconstruct import reconstruct
 from xxdeploy.quantize.tensorrt.linter import lint_tensorrt
 from xxdeploy.quantize.tensorrt.placement import quantize_for_tensorrt
 from xxdeploy.results import Ranges
@@ -139,7 +138,7 @@ def test_an_activation_between_convolution_and_add_leaves_the_add_in_float(model
 def test_bias_correction_brings_the_means_back(model: OnnxModel, ranges: Ranges) -> None:
     data = images(32, seed=9)
     coarse = Ranges("cut", ranges.model_digest, "d", 1, {k: (a / 3, b / 3) for k, (a, b) in ranges.ranges.items()})
-    tuned = reconstruct(model, coarse, A8S, batches(data), quantizer=quantize_for_tensorrt)
+    tuned = reconstructed(model, coarse, A8S, batches(data), write=quantize_for_tensorrt)
 
     def logits(each: OnnxModel) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         proto = each.proto()
@@ -155,7 +154,7 @@ def test_bias_correction_brings_the_means_back(model: OnnxModel, ranges: Ranges)
 
 
 def test_adaptive_rounding_lands_in_this_layout_too(model: OnnxModel, ranges: Ranges) -> None:
-    tuned = reconstruct(model, ranges, A8S, batches(images()), rounding=True, quantizer=quantize_for_tensorrt)
+    tuned = reconstructed(model, ranges, A8S, batches(images()), rounding=True, write=quantize_for_tensorrt)
     made = quantize_for_tensorrt(tuned.model, ranges, A8S, rounding=tuned.rounding)
     graph = Graph(made)
     for output, values in tuned.rounding.items():
@@ -186,7 +185,7 @@ def test_real_networks_keep_their_classes(shared_data: Path, name: str, least: f
     data = np.concatenate(list(chosen.batches(Preprocess(224, 224), 32)))
     seen, unseen = data[:96], data[96:]
     reconstruction = calibrate(model, batches(seen, 8), method="percentile-99.99", data_digest="d")
-    tuned = reconstruct(model, reconstruction, A8S, batches(seen, 8), quantizer=quantize_for_tensorrt)
+    tuned = reconstructed(model, reconstruction, A8S, batches(seen, 8), write=quantize_for_tensorrt)
     made = quantize_for_tensorrt(tuned.model, reconstruction, A8S)
     assert lint_tensorrt(made) == ()
     agreement = (run(made, unseen).argmax(axis=1) == run(model, unseen).argmax(axis=1)).mean()

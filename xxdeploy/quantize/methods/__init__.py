@@ -1,1 +1,1 @@
-"""Accuracy methods: equalization, bias correction, adaptive rounding."""
+"""Accuracy methods: one interface (`method.py`), one table (`registry.py`), and the arithmetic of each method."""

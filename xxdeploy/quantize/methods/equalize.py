@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
 from xxdeploy.quantize.methods.channel_scales import Between, Vector, choose_scales
+from xxdeploy.quantize.methods.method import Draft, MethodContext
 from xxdeploy.quantize.placement import check_float_graph
 from xxdeploy.quantize.policy import Role, role, weight_axis
 from xxdeploy.results import OnProgress, Progress
@@ -73,30 +74,30 @@ class LayerPair:
         return str(self.second.input[0])
 
 
-def equalize(model: OnnxModel, batches: Batches, *, on_progress: OnProgress | None = None) -> OnnxModel:
-    """Return the float ``model`` with the channels between its layers scaled for the least noise in INT8.
+def equalize(draft: Draft, context: MethodContext) -> Draft:
+    """Return ``draft`` with the channels between its layers scaled for the least noise in INT8.
 
-    The outputs are the same up to float rounding on the images of ``batches``; ranges change, so calibrate the result.
-    Layer pairs do not depend on each other (output channels have their own scales, and noise is measured in the units
-    of the unscaled network), so there is nothing to iterate. Fifty images are enough to measure a channel's range.
-    Raises ``UsageError`` (``no-calibration-images``, ``already-quantized``), ``ConversionError``
-    (``non-finite-weights``, ``non-finite-range``, ``calibration-run``, ``opset-too-old``).
+    The outputs are the same up to float rounding on the images of ``context.batches``; ranges change, so the method
+    runs before calibration. Layer pairs do not depend on each other (output channels have their own scales, and noise
+    is measured in the units of the unscaled network), so there is nothing to iterate. Fifty images are enough to
+    measure a channel's range. Raises ``UsageError`` (``no-calibration-images``, ``already-quantized``),
+    ``ConversionError`` (``non-finite-weights``, ``non-finite-range``, ``calibration-run``, ``opset-too-old``).
     """
-    graph = Graph(model)
+    graph = Graph(draft.model)
     check_float_graph(graph)
     pairs = find_layer_pairs(graph)
     if not pairs:
-        return model
-    seen = _statistics(graph, pairs, batches, on_progress)
+        return draft
+    channels = _statistics(graph, pairs, context.batches, context.on_progress)
     factors: dict[str, dict[str, Vector]] = {}
     for pair in pairs:
-        scales = choose_scales(_between(pair, seen), grouped_weights(graph, pair.second))
+        scales = choose_scales(_between(pair, channels), grouped_weights(graph, pair.second))
         if (scales == 1).all():
             continue
         factors.setdefault(pair.wide, {})["out"] = scales
         factors.setdefault(pair.second.output[0], {})["in"] = 1 / scales
         log.debug("%s: channels scaled by %.3g..%.3g", layer_name(pair.first), scales.min(), scales.max())
-    return _scaled(graph, factors)
+    return replace(draft, model=_scaled(graph, factors))
 
 
 def find_layer_pairs(graph: Graph) -> tuple[LayerPair, ...]:

@@ -7,27 +7,26 @@ one pass of the float network over the images and about two of the quantized one
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.onnxmodel.graph import Graph, layer_name
-from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
 from xxdeploy.quantize.methods.bias_correction import biased_layers, give_biases, mean_shift
+from xxdeploy.quantize.methods.method import Draft, MethodContext
 from xxdeploy.quantize.methods.moments import Moments, has_moments, measure_moments, taps_of
 from xxdeploy.quantize.methods.rounding import round_weights
 from xxdeploy.quantize.methods.staged import StagedRun
 from xxdeploy.quantize.policy import weight_axis
-from xxdeploy.quantize.qdq import quantize
 from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.quantize.x86.saturating_pairs import adds_in_16_bits, fit_saturating_pairs
-from xxdeploy.results import OnProgress, Progress, Ranges
+from xxdeploy.results import Progress
 
 with extra("export"):
     from onnx import NodeProto
@@ -37,44 +36,24 @@ log = logging.getLogger(__name__)
 Means = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reconstruction:
-    """The float ``model`` with its new biases, and the integers of layers that are not rounded to the nearest.
+def reconstruct(draft: Draft, context: MethodContext) -> Draft:
+    """Return ``draft`` with the bias of every integer layer corrected, and with weights rounded if the recipe asks.
 
-    Pass both to :func:`xxdeploy.quantize.quantize`, with the same ranges and scheme.
+    ``rounding = "adaptive"`` in ``context.recipe`` also chooses how the weights of each layer are rounded. About a
+    hundred images in ``context.batches`` are enough. Layers with more than 4,608 inputs to one output are rounded to
+    the nearest, as the matrix of their moments would be too large, and so are 1-D and 3-D convolutions. The layout that
+    ``context.write`` makes is tuned. Raises ``UsageError`` (``no-calibration-images``), ``ConversionError`` (as
+    :func:`xxdeploy.quantize.quantize` and :func:`xxdeploy.quantize.calibration.calibrate`).
     """
-
-    model: OnnxModel
-    rounding: Mapping[str, NDArray[np.int8]]
-
-
-def reconstruct(
-    model: OnnxModel,
-    ranges: Ranges,
-    scheme: Scheme,
-    batches: Batches,
-    *,
-    rounding: bool = False,
-    on_progress: OnProgress | None = None,
-    quantizer: Callable[[OnnxModel, Ranges, Scheme], OnnxModel] = quantize,
-) -> Reconstruction:
-    """Correct the bias of every integer layer, and with ``rounding`` also choose how its weights are rounded.
-
-    About a hundred images in ``batches`` are enough. Layers with more than 4,608 inputs to one output are rounded to
-    the nearest, as the matrix of their moments would be too large, and so are 1-D and 3-D convolutions. ``quantizer``
-    writes the layout that is tuned: :func:`xxdeploy.quantize.quantize` or
-    :func:`xxdeploy.quantize.tensorrt.placement.quantize_for_tensorrt`. Raises ``UsageError``
-    (``no-calibration-images``), ``ConversionError`` (as :func:`xxdeploy.quantize.quantize` and
-    :func:`xxdeploy.quantize.calibration.calibrate`).
-    """
-    model = give_biases(model, scheme)
-    graph = Graph(model)
+    scheme, rounding = context.scheme, context.recipe.rounding == "adaptive"
+    draft = replace(draft, model=give_biases(draft.model, scheme))
+    graph = Graph(draft.model)
     layers = biased_layers(graph, scheme)
-    expected = _float_means(graph, [node.output[0] for node in layers], batches)
-    integer = Graph(quantizer(model, ranges, scheme))
+    expected = _float_means(graph, [node.output[0] for node in layers], context.batches)
+    integer = Graph(draft.quantized(scheme, context.write))
     constants = dict(integer.constants)
     outputs = [_output(integer, node) for node in layers]
-    staged = StagedRun(integer, outputs, batches())
+    staged = StagedRun(integer, outputs, context.batches())
     biases: dict[str, NDArray[np.float32]] = {}
     rounded: dict[str, NDArray[np.int8]] = {}
     for stage, node in enumerate(layers):
@@ -97,11 +76,11 @@ def reconstruct(
             steps = np.rint(bias / constants[dequantizer.input[1]].astype(np.float64))
             constants[dequantizer.input[0]] = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
         log.debug("bias of %s: mean shift %.4g", node.output[0], float(np.abs(shift).mean()))
-        if on_progress is not None:
+        if context.on_progress is not None:
             step = "round weights, correct biases" if rounding else "correct biases"
-            on_progress(Progress(step, stage + 1, len(layers)))
+            context.on_progress(Progress(step, stage + 1, len(layers)))
     graph.arrays |= biases
-    return Reconstruction(graph.to_model(), rounded)
+    return replace(draft, model=graph.to_model(), rounding={**draft.rounding, **rounded})
 
 
 def _inspect(
