@@ -27,19 +27,19 @@ OWN_SHA256 = ("_sha2", "_sha256")
 """Modules of Python 3.12 and later, and of 3.11."""
 
 
-def write_new(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+def write_new(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Write a file and flush it to the disk. ``OSError``; ``FileExistsError`` if it exists.
 
     It is created with ``mode`` (less the umask), so there is no moment in which others could read a secret.
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
     with os.fdopen(handle, "wb") as file:
-        file.write(data)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file whole or not at all; text as UTF-8. Missing folders are made.
 
     A reader sees the old content or the new, also after a kill or a power cut. ``OSError`` leaves no temporary file;
@@ -48,7 +48,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{os.urandom(4).hex()}")
     try:
-        write_new(temporary, data.encode() if isinstance(data, str) else data)
+        write_new(temporary, content.encode() if isinstance(content, str) else content)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -68,26 +68,26 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
 def read_bounded(path: str | os.PathLike[str], limit: int) -> bytes:
     """Return the bytes of a regular file; ``OSError``, with ``EFBIG`` if it has more than ``limit`` bytes."""
     with io.BufferedReader(open_regular(path)) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
+        content = file.read(limit + 1)
+    if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit} bytes", os.fspath(path))
-    return data
+    return content
 
 
-def sha256(data: bytes = b"", *, size: int | None = None) -> Hash:
-    """Begin a SHA-256 with ``data``; ``size`` is how many bytes there will be in all, if they are more.
+def sha256(content: bytes = b"", *, size: int | None = None) -> Hash:
+    """Begin a SHA-256 with ``content``; ``size`` is how many bytes there will be in all, if they are more.
 
     ``hashlib`` loads OpenSSL, which takes 3.7 MB of memory and 3 ms of a cold start and then hashes 1.8 GB/s where the
     processor has instructions for it. Python's own code hashes 0.3 GB/s and is there already, so it hashes little data.
     """
-    if (len(data) if size is None else size) <= HASHED_BY_PYTHON and "_hashlib" not in sys.modules:
+    if (len(content) if size is None else size) <= HASHED_BY_PYTHON and "_hashlib" not in sys.modules:
         for name in OWN_SHA256:  # a build of Python may lack both
             with contextlib.suppress(ImportError, AttributeError):
-                own: Hash = importlib.import_module(name).sha256(data)
+                own: Hash = importlib.import_module(name).sha256(content)
                 return own
     import hashlib
 
-    return hashlib.sha256(data)
+    return hashlib.sha256(content)
 
 
 def cache_folder(part: str) -> Path | None:
@@ -145,7 +145,7 @@ class TomlFile(NamedTuple):  # a dataclass takes 1 ms more of every start on a d
         import tomllib  # here, since a device reads no TOML
 
         try:
-            data = read_bounded(path, MAX_TOML_BYTES)
+            content = read_bounded(path, MAX_TOML_BYTES)
         except (OSError, ValueError) as error:  # ValueError: a null byte in the path
             if isinstance(error, OSError) and error.errno == errno.EFBIG:
                 raise self.bad(path, f"it is larger than {MAX_TOML_BYTES // 1_000_000} MB") from error
@@ -155,7 +155,7 @@ class TomlFile(NamedTuple):  # a dataclass takes 1 ms more of every start on a d
                 code=self.missing_code,
             ) from error
         try:
-            text = data.decode("utf-8-sig")
+            text = content.decode("utf-8-sig")
             if self.json and text.lstrip().startswith("{"):
                 import json
 

@@ -131,7 +131,7 @@ def test_a_stop_from_the_progress_ends_the_build() -> None:
 def test_options_reach_the_builder() -> None:
     plain = build_engine(small(), EngineOptions(gpus=("sm86",)))
     options = EngineOptions(gpus=("sm86",), any_version=True, workspace=64 << 20)
-    assert build_engine(small(), options).data != plain.data
+    assert build_engine(small(), options).plan != plain.plan
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_the_engine_computes_what_onnx_runtime_does(precision: str, tolerance: f
     model = model_in(precision)
     engine = make_engine(model, EngineOptions(precision=precision, batch=Batch(1, 4, 4)))
     assert engine.facts["depth"] == "engine"
-    session = TrtSession(engine.data, target="tensorrt-rtx", cuda_graph=cuda_graph)
+    session = TrtSession(engine.plan, target="tensorrt-rtx", cuda_graph=cuda_graph)
     reference = OrtSession(model.to_bytes())
     for count in (1, 3, 4, 7, 8):
         data = pictures(count)
@@ -46,7 +46,7 @@ def test_the_engine_computes_what_onnx_runtime_does(precision: str, tolerance: f
 
 
 def test_latency_is_measured() -> None:
-    session = TrtSession(make_engine(small_int8(), EngineOptions(precision="int8")).data, target="tensorrt-rtx")
+    session = TrtSession(make_engine(small_int8(), EngineOptions(precision="int8")).plan, target="tensorrt-rtx")
     data = pictures(1)
     for _ in range(10):
         session.run(data)

@@ -56,7 +56,7 @@ def test_the_best_variant_in_tensorrts_layout_is_taken(tmp_path: Path) -> None:
     assert built.variant == "int8-tensorrt"
     record, plan = read_engine(built.folder)
     assert record.model_sha256 == models["int8-tensorrt"][1].digest
-    assert plan == built.engine.data
+    assert plan == built.engine.plan
     assert record.proof["shares"] == {"int8": 1.0}
 
 

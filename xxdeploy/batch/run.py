@@ -152,10 +152,10 @@ def execute_here(
                 memory, timeout = resources.bytes_for(job), resources.timeout
                 running.append(Running(job, out / job.name, logs, memory=memory, timeout=timeout, command=command))
                 continue
-            ended = [(process, result) for process in running if (result := process.poll()) is not None]
-            for process, result in ended:
+            ended = [(process, ending) for process in running if (ending := process.poll()) is not None]
+            for process, ending in ended:
                 running.remove(process)
-                yield process.job, result
+                yield process.job, ending
             if not ended:
                 time.sleep(POLL_SECONDS)
     finally:

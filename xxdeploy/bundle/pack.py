@@ -52,7 +52,9 @@ def pack(manifest: Manifest, parts: Mapping[str, bytes], out: str | os.PathLike[
 def _manifest_text(manifest: Manifest, parts: Mapping[str, bytes]) -> bytes:
     if manifest.files:
         raise ValueError("pack() fills in the files of the manifest")
-    files = tuple(FileEntry(path, hashlib.sha256(data).hexdigest(), len(data)) for path, data in sorted(parts.items()))
+    files = tuple(
+        FileEntry(path, hashlib.sha256(content).hexdigest(), len(content)) for path, content in sorted(parts.items())
+    )
     text = dataclasses.replace(manifest, files=files).to_json().encode()
     Manifest.from_json(text)  # the written manifest can be read: nothing is unlisted or too large
     return text
@@ -65,9 +67,9 @@ def _write_and_swap(target: Path, contents: Mapping[str, bytes], force: bool) ->
     try:
         temporary.mkdir()
         fresh.mkdir()
-        for path, data in contents.items():
+        for path, content in contents.items():
             (fresh / path).parent.mkdir(parents=True, exist_ok=True)
-            write_new(fresh / path, data)
+            write_new(fresh / path, content)
         for folder, _, _ in os.walk(fresh, topdown=False):
             _flush_folder(Path(folder))
         if not (force and target.exists()):

@@ -111,12 +111,12 @@ def sign(
 
 
 def _private_key(path: str | os.PathLike[str], passphrase: bytes | None) -> Ed25519PrivateKey:
-    data = read_key(path)
-    locked = b"ENCRYPTED PRIVATE KEY" in data
+    pem = read_key(path)
+    locked = b"ENCRYPTED PRIVATE KEY" in pem
     if locked and passphrase is None:
         raise _passphrase(f"{path} is encrypted")
     try:
-        key = serialization.load_pem_private_key(data, passphrase if locked else None)
+        key = serialization.load_pem_private_key(pem, passphrase if locked else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         if locked:
             raise _passphrase(f"{path} does not open with this passphrase, or is damaged") from error
@@ -136,9 +136,9 @@ def _passphrase(why: str) -> UsageError:
     )
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, content: bytes) -> None:
     try:
-        write_atomic(path, data)
+        write_atomic(path, content)
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written: {error.strerror or error}",

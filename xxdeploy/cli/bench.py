@@ -63,11 +63,11 @@ def command(
         )
     paths = [path for path in bundles for _ in range(len(results) // len(bundles))]
     if as_json:
-        print_json([{"path": path, **plain(result)} for path, result in zip(paths, results, strict=True)])
+        print_json([{"path": path, **plain(row)} for path, row in zip(paths, results, strict=True)])
         return
     print_table(
         ("bundle", "on", "p50", "p90", "p99", "engine", "images/s", "start", "memory", "speed", "spread"),
-        [_row(path, result) for path, result in zip(paths, results, strict=True)],
+        [_row(path, row) for path, row in zip(paths, results, strict=True)],
         left=2,
     )
     print_line()
@@ -78,16 +78,16 @@ def command(
     )
 
 
-def _row(path: Path, result: BenchResult) -> tuple[str, ...]:
+def _row(path: Path, figures: BenchResult) -> tuple[str, ...]:
     return (
         path.name or str(path),
-        f"{result.variant}, {result.settings}",
-        *(_short(value) for value in (result.p50_ms, result.p90_ms, result.p99_ms, result.model_p50_ms)),
-        f"{result.images_per_second:.0f}",
-        f"{result.cold_start_ms:.0f}",
-        "-" if result.peak_memory_bytes is None else f"{result.peak_memory_bytes / 1e6:.0f}",
-        f"{result.speed:.2f}x",
-        f"{result.speed_low:.2f}..{result.speed_high:.2f}",
+        f"{figures.variant}, {figures.settings}",
+        *(_short(value) for value in (figures.p50_ms, figures.p90_ms, figures.p99_ms, figures.model_p50_ms)),
+        f"{figures.images_per_second:.0f}",
+        f"{figures.cold_start_ms:.0f}",
+        "-" if figures.peak_memory_bytes is None else f"{figures.peak_memory_bytes / 1e6:.0f}",
+        f"{figures.speed:.2f}x",
+        f"{figures.speed_low:.2f}..{figures.speed_high:.2f}",
     )
 
 

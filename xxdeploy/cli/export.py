@@ -101,26 +101,26 @@ def command(
     options = ExportOptions(network, precision, gpu, proof, budgets, output)
     out = Path("exports") / bundle_name(name_of(source), options) if destination.out is None else destination.out
     with ProgressView(as_json=destination.json) as progress:
-        result = export(source, options, out, on_progress=progress)
+        exported = export(source, options, out, on_progress=progress)
     if destination.json:
-        print_json(result)
+        print_json(exported)
     else:
-        _show(result)
+        _show(exported)
 
 
-def _show(result: ExportResult) -> None:
-    features = result.task == "features"
-    if result.rungs:
-        _show_rungs(result.rungs)
-    print_rows(result.rows)
+def _show(exported: ExportResult) -> None:
+    features = exported.task == "features"
+    if exported.rungs:
+        _show_rungs(exported.rungs)
+    print_rows(exported.rows)
     print_line()
-    _show_parities(result.parities, features=features)
-    for group in (result.sentences, result.processors, [f"note: {note}" for note in result.notes]):
+    _show_parities(exported.parities, features=features)
+    for group in (exported.sentences, exported.processors, [f"note: {note}" for note in exported.notes]):
         if group:
             print_line()
         for sentence in group:
             print_line(sentence, hang=2)
-    bundle = shlex.quote(str(result.bundle))
+    bundle = shlex.quote(str(exported.bundle))
     print_line()
     print_line(f"wrote {bundle}, with report.html")
     print_line(f"next: xxdeploy bench {bundle}" if features else f"next: xxdeploy predict {bundle} PHOTO.jpg")

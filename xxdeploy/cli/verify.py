@@ -56,26 +56,26 @@ def command(
 
         evaluator = partial(evaluate_on_cluster, cluster)
     with ProgressView(as_json=as_json) as progress:
-        result = verify_bundle(
+        verified = verify_bundle(
             bundle, evaluation=evaluation, evaluator=evaluator, on_progress=progress, key=key, min_version=min_version
         )
     if as_json:
-        print_json(result)
+        print_json(verified)
     else:
-        _show(result)
+        _show(verified)
 
 
-def _show(result: VerifyResult) -> None:
-    manifest, test = result.manifest, result.selftest
+def _show(verified: VerifyResult) -> None:
+    manifest, test = verified.manifest, verified.selftest
     print_line(f"{manifest.name}: {len(manifest.files)} files, all hashes correct")
-    if result.version is not None:
-        print_line(f"signed as version {result.version}")
+    if verified.version is not None:
+        print_line(f"signed as version {verified.version}")
     print_line(
         f"self-test of {test.variant}: {test.images} images, largest error {test.max_abs:.1e} "
         f"(allowed {test.tolerance:.1e})"
     )
-    if result.rows:
+    if verified.rows:
         print_line()
-        print_rows(result.rows)
-    for note in result.notes:
+        print_rows(verified.rows)
+    for note in verified.notes:
         print_line(f"note: {note}")

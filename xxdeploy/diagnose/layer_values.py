@@ -42,9 +42,9 @@ class LayerValues:
             if end is not None:
                 wanted[tensor] = outputs[end]
                 self.tensors[tensor] = end
-        for result, value in zip(proto.graph.output, model.outputs, strict=True):
-            wanted[result.name] = value
-            self.tensors.setdefault(result.name, value._keras_history.operation.name)
+        for output, value in zip(proto.graph.output, model.outputs, strict=True):
+            wanted[output.name] = value
+            self.tensors.setdefault(output.name, value._keras_history.operation.name)
         self._names = tuple(wanted)
         self._model = library.Model(model.inputs[0], list(wanted.values()))
         self._input = next(value.name for value in proto.graph.input)

@@ -48,26 +48,26 @@ def build_engine(
     if monitor is not None:
         config.progress_monitor = monitor
     start = time.perf_counter()
-    plan = parsed.builder.build_serialized_network(parsed.network, config)
+    serialized = parsed.builder.build_serialized_network(parsed.network, config)
     if monitor is not None and monitor.failure is not None:
         raise monitor.failure
-    if plan is None:
+    if serialized is None:
         raise EngineError(
             f"{library.target} {library.version} cannot build the engine: "
             f"{'; '.join(parsed.logger.errors[:2])[:400] or 'no reason given'}",
             hint="leave out the GPU or the option that it names; --workspace, if it lacks memory",
             code="engine-build",
         )
-    data = bytes(plan)
-    log.info("engine of %d bytes in %.1f s", len(data), time.perf_counter() - start)
+    plan = bytes(serialized)
+    log.info("engine of %d bytes in %.1f s", len(plan), time.perf_counter() - start)
     if not options.strip:
-        check_size(proof, len(data), options.precision)
+        check_size(proof, len(plan), options.precision)
     return Engine(
-        data=data,
+        plan=plan,
         options=options,
         version=library.version,
         model_digest=model.digest,
-        facts=proof_facts(proof, len(data)),
+        facts=proof_facts(proof, len(plan)),
         timing_cache=None if cache is None else bytes(cache.serialize()),
     )
 

@@ -88,7 +88,7 @@ class EngineOptions:
 class Engine:
     """A serialized plan. ``facts`` says how it was built and proved; reproducible but for the plan."""
 
-    data: bytes = field(repr=False)
+    plan: bytes = field(repr=False)
     options: EngineOptions
     version: str
     model_digest: str
@@ -96,18 +96,18 @@ class Engine:
     timing_cache: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.data:
+        if not self.plan:
             raise EngineError("the engine is empty", hint="build it again", code="engine-build")
 
     @property
     def digest(self) -> str:
         """SHA-256 of the plan, in hexadecimal."""
-        return hashlib.sha256(self.data).hexdigest()
+        return hashlib.sha256(self.plan).hexdigest()
 
     @property
     def size(self) -> int:
         """Bytes."""
-        return len(self.data)
+        return len(self.plan)
 
 
 def parse_gpus(text: str) -> tuple[str, ...]:

@@ -207,7 +207,7 @@ def inspect_engine(engine: Engine) -> Inspection | None:
     trt = library.module
     logger = library.logger()
     runtime = trt.Runtime(logger)
-    loaded = runtime.deserialize_cuda_engine(engine.data)
+    loaded = runtime.deserialize_cuda_engine(engine.plan)
     if loaded is None:
         raise EngineError(
             f"{library.target} {library.version} cannot load the engine that it built: {'; '.join(logger.errors[:1])}",

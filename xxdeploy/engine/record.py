@@ -35,7 +35,7 @@ def engine_files(engine: Engine) -> Mapping[str, bytes]:
         "options": engine.options.to_json(),
         "proof": dict(engine.facts),
     }
-    return {PLAN: engine.data, RECORD: (json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()}
+    return {PLAN: engine.plan, RECORD: (json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()}
 
 
 def write_engine(engine: Engine, folder: str | os.PathLike[str], *, force: bool = False) -> Path:
@@ -47,8 +47,8 @@ def write_engine(engine: Engine, folder: str | os.PathLike[str], *, force: bool 
     try:
         root.mkdir(parents=True, exist_ok=True)
         (root / SIGNATURE).unlink(missing_ok=True)  # it was the old engine's
-        for name, data in engine_files(engine).items():
-            write_atomic(root / name, data)
+        for name, content in engine_files(engine).items():
+            write_atomic(root / name, content)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return root
@@ -100,9 +100,9 @@ def load_timing(path: Path) -> bytes | None:
         return None
 
 
-def save_timing(path: Path, data: bytes) -> None:
-    """Keep ``data``. A cache that cannot be written costs minutes, no more: it is only said."""
+def save_timing(path: Path, cache: bytes) -> None:
+    """Keep ``cache``. A cache that cannot be written costs minutes, no more: it is only said."""
     try:
-        write_atomic(path, data)
+        write_atomic(path, cache)
     except OSError as error:
         log.warning("the timing cache %s cannot be written: %s", path, error)

@@ -97,8 +97,8 @@ def assemble(
     specs = [_golden_files(suffixes, answers, output, precision) for output in range(len(source.outputs))]
     variants = []
     for number, (file, suffix) in enumerate(zip(lowered.files, suffixes, strict=True)):
-        path, data = _model_file(file, suffix, ort_format=options.output.ort_format)
-        files |= {path: data, **{spec.paths[number]: spec.data[number] for spec in specs}}
+        path, model = _model_file(file, suffix, ort_format=options.output.ort_format)
+        files |= {path: model, **{spec.paths[number]: spec.contents[number] for spec in specs}}
         variants.append(Variant(file.name, path, file.precision, file.scheme, specs[0].paths[number], file.requires))
     more = tuple(
         MoreOutput(output.name, output.task, output.classes or 0, spec.paths, spec.tolerance)
@@ -145,21 +145,21 @@ class _GoldenFiles:
     """The golden files of one output, one for each variant, and the largest error that the self-test allows."""
 
     paths: tuple[str, ...]
-    data: tuple[bytes, ...]
+    contents: tuple[bytes, ...]
     tolerance: float
 
 
 def _golden_files(suffixes: Sequence[str], answers: Sequence[_Golden], output: int, precision: str) -> _GoldenFiles:
     """Return the golden files of an output, by its number; equal ones have one path."""
     expected, moved = zip(*(answer[output] for answer in answers), strict=True)
-    data = tuple(npy_from_array(array) for array in expected)
+    contents = tuple(npy_from_array(array) for array in expected)
     stem = f"golden/outputs.{output + 1}" if output else "golden/outputs"
     paths: dict[bytes, str] = {}
-    for suffix, content in sorted(zip(suffixes, data, strict=True), key=lambda pair: pair[0]):
+    for suffix, content in sorted(zip(suffixes, contents, strict=True), key=lambda pair: pair[0]):
         paths.setdefault(content, f"{stem}{suffix}.npy")
     largest = max(float(np.abs(array).max()) for array in expected) or 1.0
     tolerance = max(GOLDEN_TOLERANCE[precision] * largest, _ROUNDING_FACTOR * max(moved))
-    return _GoldenFiles(tuple(paths[content] for content in data), data, tolerance)
+    return _GoldenFiles(tuple(paths[content] for content in contents), contents, tolerance)
 
 
 def bundle_name(model: str, options: ExportOptions) -> str:

@@ -28,7 +28,7 @@ def keep_budgets(budgets: Budgets, manifest: Manifest, files: Mapping[str, bytes
     said = []
     size = (sum(map(len, files.values())) + len(manifest.to_json())) / 1e6
     if budgets.max_size_mb is not None:
-        model = max(len(data) for path, data in files.items() if path.endswith((".onnx", ".ort"))) / 1e6
+        model = max(len(content) for path, content in files.items() if path.endswith((".onnx", ".ort"))) / 1e6
         if size > budgets.max_size_mb:
             raise VerificationError(
                 f"the bundle has {size:.2f} MB, more than --max-size-mb {budgets.max_size_mb:g}",

@@ -48,37 +48,37 @@ class Goal:
     agreement: float | None = None
     drop: float | None = None
 
-    def holds(self, result: Comparison) -> bool:
+    def holds(self, comparison: Comparison) -> bool:
         """Return True if there is no reason to climb on."""
-        if result.agreement is None:
-            return result.sqnr_db is not None and result.sqnr_db >= FEATURES_DB
+        if comparison.agreement is None:
+            return comparison.sqnr_db is not None and comparison.sqnr_db >= FEATURES_DB
         enough = max(self.agreement or 0.0, FREE_AGREEMENT)
-        return result.agreement >= enough and not self.is_broken(result)
+        return comparison.agreement >= enough and not self.is_broken(comparison)
 
-    def prefers(self, result: Comparison, previous: Comparison) -> bool:
+    def prefers(self, comparison: Comparison, previous: Comparison) -> bool:
         """Return True if the rung lowers the KL divergence by 3 % or more, or meets the goal that ``previous`` missed.
 
         One class in some hundred more or less is chance, and of several calibrators one has it. So a rung that only
         meets the goal must not have a larger divergence, unless ``previous`` violates a promise. A rung that violates
         one that ``previous`` kept never helps.
         """
-        if self.is_broken(result) and not self.is_broken(previous):
+        if self.is_broken(comparison) and not self.is_broken(previous):
             return False
-        if loss(result) < _BETTER * loss(previous):
+        if loss(comparison) < _BETTER * loss(previous):
             return True
-        return self.holds(result) and (self.is_broken(previous) or loss(result) <= loss(previous))
+        return self.holds(comparison) and (self.is_broken(previous) or loss(comparison) <= loss(previous))
 
-    def is_broken(self, result: Comparison) -> bool:
-        """Return True if the result violates --min-agreement or --max-drop by more than the measurement noise.
+    def is_broken(self, comparison: Comparison) -> bool:
+        """Return True if the comparison violates --min-agreement or --max-drop by more than the measurement noise.
 
         A drop counts once it exceeds the limit by its standard error: on few images one class more or less would
         otherwise return layers to float.
         """
-        if self.agreement is not None and result.agreement is not None and result.agreement < self.agreement:
+        if self.agreement is not None and comparison.agreement is not None and comparison.agreement < self.agreement:
             return True
-        if self.drop is None or result.change is None:
+        if self.drop is None or comparison.change is None:
             return False
-        change = result.change
+        change = comparison.change
         deviation = (change.discordance / change.images) ** 0.5
         return -change.change > self.drop + deviation or (self.drop == 0 and change.change < 0)
 
@@ -124,9 +124,9 @@ def climb(
         """Build and judge ``recipes``, note the best as a rung, and return it."""
 
         def rank(trial: Trial) -> tuple[bool, float]:
-            result = trial.comparison
-            helps = goal.holds(result) and (previous is None or goal.prefers(result, previous))
-            return not helps, loss(result)
+            comparison = trial.comparison
+            helps = goal.holds(comparison) and (previous is None or goal.prefers(comparison, previous))
+            return not helps, loss(comparison)
 
         report(Progress(f"rung {rung}", 0, 1))
         began = time.perf_counter()
@@ -166,14 +166,14 @@ def climb(
     return Climb(best, holds, tuple(rungs))
 
 
-def loss(result: Comparison) -> float:
+def loss(comparison: Comparison) -> float:
     """Return the figure that rungs are compared by: the mean KL divergence, or the noise-to-signal ratio of features.
 
     Both are far less noisy than counts of classes.
     """
-    if result.kl_mean is not None:
-        return result.kl_mean
-    return 10 ** (-(result.sqnr_db if result.sqnr_db is not None else 0.0) / 10)
+    if comparison.kl_mean is not None:
+        return comparison.kl_mean
+    return 10 ** (-(comparison.sqnr_db if comparison.sqnr_db is not None else 0.0) / 10)
 
 
 def proposals(rung: str, recipe: QuantizationRecipe) -> list[QuantizationRecipe]:

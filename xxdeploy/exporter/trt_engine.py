@@ -150,7 +150,7 @@ def export_engine(
     engine = make_engine(model, replace(options.gpu.engine, precision=options.precision.name), on_progress=report)
     if engine.facts["depth"] != "engine":
         return engine, ()
-    return engine, (TrtSession(engine.data, target=options.gpu.engine.target, name=options.gpu.engine.target),)
+    return engine, (TrtSession(engine.plan, target=options.gpu.engine.target, name=options.gpu.engine.target),)
 
 
 def prove_engine(
@@ -165,7 +165,7 @@ def prove_engine(
 
 def bundled_engine(engine: Engine | None) -> Mapping[str, bytes]:
     """Return the engine's files by their path in the bundle."""
-    return {} if engine is None else {f"{FOLDER}/{name}": data for name, data in engine_files(engine).items()}
+    return {} if engine is None else {f"{FOLDER}/{name}": content for name, content in engine_files(engine).items()}
 
 
 def engine_sentence(engine: Engine) -> str:

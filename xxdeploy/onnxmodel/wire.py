@@ -5,7 +5,7 @@ twice more: VGG16 (553 MB) then takes 4 GB instead of 2. This module cuts the fi
 (https://protobuf.dev/programming-guides/encoding): the weights become numpy views of the file's own bytes, and the
 rest, a few hundred kilobytes, becomes an ordinary ``ModelProto``.
 
-``join(*split(data)) == data`` for every canonical file: fields are written in the order of their numbers,
+``join(*split(model)) == model`` for every canonical file: fields are written in the order of their numbers,
 as ``SerializeToString(deterministic=True)`` does, so bytes and digests are the same as from ``onnx``. Canonical
 means: values in ``raw_data``, and no ``doc_string`` or ``metadata_props`` on single initializers.
 """
@@ -37,17 +37,17 @@ _PACKED = ("int4", "uint4", "int2", "uint2", "float4_e2m1fn", "float6_e2m3fn", "
 """Types with several values per byte in the file; numpy holds one value per byte."""
 
 
-def split(data: bytes) -> tuple[onnx.ModelProto, Arrays]:
+def split(model: bytes) -> tuple[onnx.ModelProto, Arrays]:
     """Cut a serialized model into a ``ModelProto`` without initializers and read-only views of their values.
 
     Values that cannot be viewed (strings, numbers of less than a byte, typed fields such as ``float_data``) are
-    converted. Raises ``ConversionError`` (``unreadable-onnx``: the data is damaged or not ONNX, two initializers have
+    converted. Raises ``ConversionError`` (``unreadable-onnx``: ``model`` is damaged or not ONNX, two initializers have
     one name, or values are in another file, which the digest would not cover).
     """
     with extra("export"):
         import onnx
         from google.protobuf.message import DecodeError
-    view, head = memoryview(data), bytearray()
+    view, head = memoryview(model), bytearray()
     arrays: Arrays = {}
     try:
         for number, start, body, end in _fields(view):

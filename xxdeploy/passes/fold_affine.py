@@ -49,14 +49,14 @@ def fold_affine(graph: Graph) -> int:
         if node.op_type not in ("Mul", "Add") or len(node.input) != 2:
             continue
         constant = [name for name in node.input if name in graph.arrays]
-        data = [name for name in node.input if name not in graph.arrays]
-        if len(constant) != 1 or len(data) != 1:
+        sources = [name for name in node.input if name not in graph.arrays]
+        if len(constant) != 1 or len(sources) != 1:
             continue
-        source = data[0]
+        source = sources[0]
         while source in renamed:
             source = renamed[source]
         layer = producers.get(source)
-        if layer is None or layer.op_type not in _AXIS or len(consumers[data[0]]) != 1 or source in graph.kept:
+        if layer is None or layer.op_type not in _AXIS or len(consumers[source]) != 1 or source in graph.kept:
             continue
         weight = graph.arrays.get(layer.input[1])
         if weight is None or (layer.op_type == "MatMul" and (node.op_type == "Add" or weight.ndim != 2)):

@@ -33,9 +33,9 @@ def fold_constants(graph: Graph) -> int:
         ):
             continue
         values = [graph.arrays[name] for name in node.input if name]
-        result = _VIEWS[node.op_type](node, values) if node.op_type in _VIEWS else _compute(node, values, opset)
-        if result is not None:
-            graph.arrays[node.output[0]] = result
+        value = _VIEWS[node.op_type](node, values) if node.op_type in _VIEWS else _compute(node, values, opset)
+        if value is not None:
+            graph.arrays[node.output[0]] = value
             folded.append(node)
     graph.remove(folded)
     return len(folded)
@@ -46,10 +46,10 @@ def _transpose(node: onnx.NodeProto, values: list[NDArray[Any]]) -> NDArray[Any]
 
 
 def _reshape(node: onnx.NodeProto, values: list[NDArray[Any]]) -> NDArray[Any]:
-    data, target = values
+    tensor, target = values
     if attribute(node, "allowzero", 0):
-        return data.reshape(tuple(target))
-    return data.reshape(tuple(data.shape[i] if size == 0 else int(size) for i, size in enumerate(target)))
+        return tensor.reshape(tuple(target))
+    return tensor.reshape(tuple(tensor.shape[i] if size == 0 else int(size) for i, size in enumerate(target)))
 
 
 _VIEWS: dict[str, Callable[[onnx.NodeProto, list[NDArray[Any]]], NDArray[Any]]] = {
@@ -71,10 +71,10 @@ def _compute(node: onnx.NodeProto, values: list[NDArray[Any]], opset: Any) -> ND
     model = onnx.helper.make_model(
         onnx.helper.make_graph([node], "constant", inputs, [output]), opset_imports=list(opset)
     )
-    (result,) = ReferenceEvaluator(model).run(None, dict(zip(names, values, strict=True)))
-    if not isinstance(result, np.ndarray | np.generic):  # a sequence or a map is no initializer
+    (value,) = ReferenceEvaluator(model).run(None, dict(zip(names, values, strict=True)))
+    if not isinstance(value, np.ndarray | np.generic):  # a sequence or a map is no initializer
         return None
-    array = np.asarray(result)
+    array = np.asarray(value)
     return array if array.nbytes <= LIMIT else None
 
 

@@ -20,9 +20,9 @@ def fuse_clip(graph: Graph) -> int:
     for node in graph.nodes:
         if node.op_type not in ("Min", "Clip"):
             continue
-        data, high = _bound(graph, node)
-        before = producers.get(data) if data else None
-        if data is None or before is None or high is None or data in graph.kept or len(consumers[data]) != 1:
+        source, high = _bound(graph, node)
+        before = producers.get(source) if source else None
+        if source is None or before is None or high is None or source in graph.kept or len(consumers[source]) != 1:
             continue
         source, low = (before.input[0], 0.0) if before.op_type == "Relu" else _bound(graph, before, "Max")
         if source is None or low is None or low > high:
@@ -43,7 +43,7 @@ def fuse_clip(graph: Graph) -> int:
 
 
 def _bound(graph: Graph, node: onnx.NodeProto, kind: str | None = None) -> tuple[str | None, float | None]:
-    """Return data and scalar bound of a Min, Max or (upper) Clip."""
+    """Return source and scalar bound of a Min, Max or (upper) Clip."""
     if kind and node.op_type != kind:
         return None, None
     if node.op_type == "Clip":
@@ -51,10 +51,10 @@ def _bound(graph: Graph, node: onnx.NodeProto, kind: str | None = None) -> tuple
         return node.input[0], None if array is None or array.dtype != np.float32 else array.item()
     if len(node.input) != 2:
         return None, None
-    for data, bound in (tuple(node.input), tuple(reversed(node.input))):
+    for source, bound in (tuple(node.input), tuple(reversed(node.input))):
         array = graph.arrays.get(bound)
-        if array is not None and array.size == 1 and array.dtype == np.float32 and data not in graph.arrays:
-            return data, array.item()
+        if array is not None and array.size == 1 and array.dtype == np.float32 and source not in graph.arrays:
+            return source, array.item()
     return None, None
 
 
@@ -93,12 +93,12 @@ def fuse_gemm(graph: Graph) -> int:
     for node in graph.nodes:
         if node.op_type != "Add":
             continue
-        for data, constant in (tuple(node.input), tuple(reversed(node.input))):
-            product, bias = producers.get(data), graph.arrays.get(constant)
-            if product is None or product.op_type != "MatMul" or bias is None or len(consumers[data]) != 1:
+        for source, constant in (tuple(node.input), tuple(reversed(node.input))):
+            product, bias = producers.get(source), graph.arrays.get(constant)
+            if product is None or product.op_type != "MatMul" or bias is None or len(consumers[source]) != 1:
                 continue
             weight = graph.arrays.get(product.input[1])
-            if weight is None or weight.ndim != 2 or len(shapes.get(product.input[0], ())) != 2 or data in graph.kept:
+            if weight is None or weight.ndim != 2 or len(shapes.get(product.input[0], ())) != 2 or source in graph.kept:
                 continue
             vector = per_channel(bias, weight.shape[1], 2)
             if vector is None:
@@ -120,9 +120,9 @@ def fuse_batch_norm(graph: Graph) -> int:
         shape = shapes.get(node.output[0])
         if node.op_type != "Add" or shape is None or len(shape) != 4 or shape[1] is None:
             continue
-        data = next((name for name in node.input if name not in graph.arrays), None)
-        scaled = producers.get(data) if data else None
-        if scaled is None or scaled.op_type != "Mul" or data in graph.kept or len(consumers[data or ""]) != 1:
+        source = next((name for name in node.input if name not in graph.arrays), None)
+        scaled = producers.get(source) if source else None
+        if scaled is None or scaled.op_type != "Mul" or source in graph.kept or len(consumers[source or ""]) != 1:
             continue
         shift, scale = _factor(graph, node, shape[1]), _factor(graph, scaled, shape[1])
         source = next((name for name in scaled.input if name not in graph.arrays), None)

@@ -93,10 +93,10 @@ def _sums(
         level = graph.add_array(f"{name}/bias", np.full(channels, offset, np.float32))
         total = add("ConvTranspose", "sum", square, band, level)
     root = add("Div", "scaled", total, scalar("scale", size / alpha))
-    result = source
+    quotient = source
     for number in range(1, count + 1):
         root = add("Sqrt", f"root_{number}", root)
-        result = add("Div", f"over_{number}", result, root, output=node.output[0] if number == count else None)
+        quotient = add("Div", f"over_{number}", quotient, root, output=node.output[0] if number == count else None)
     return made
 
 

@@ -125,12 +125,12 @@ class _Sweep:
         return self._emit(node, [name if name in single else self._moved(name) for name in node.input])
 
     def _axis(self, node: onnx.NodeProto) -> bool:
-        data = [name for name in node.input if name] if node.op_type == "Concat" else [node.input[0]]
-        if any(self._rank(name) != 4 for name in data):
+        sources = [name for name in node.input if name] if node.op_type == "Concat" else [node.input[0]]
+        if any(self._rank(name) != 4 for name in sources):
             return False
         default = -1 if node.op_type in ("Softmax", "LogSoftmax") else 0
         set_attribute(node, "axis", _AXIS[attribute(node, "axis", default) % 4])
-        return self._emit(node, [*map(self._moved, data), *node.input[len(data) :]])
+        return self._emit(node, [*map(self._moved, sources), *node.input[len(sources) :]])
 
     def _moved(self, name: str) -> str:
         """Return the NCHW twin of a tensor, or a constant transposed to NCHW."""
@@ -199,8 +199,8 @@ class _Sweep:
                 reader.input[1] = self.graph.add_array(reader.input[1] + "/nchw", rows.reshape(weight.shape))
         return self._emit(node, [self.twin[node.input[0]], node.input[1]], layout=False)
 
-    def _is_dense(self, node: onnx.NodeProto, data: str) -> bool:
+    def _is_dense(self, node: onnx.NodeProto, source: str) -> bool:
         turned = attribute(node, "transA", 0) or attribute(node, "transB", 0)
         plain = node.op_type == "MatMul" or (node.op_type == "Gemm" and not turned)
         weight = self.graph.arrays.get(node.input[1]) if plain else None  # an activation has no second input
-        return plain and node.input[0] == data and weight is not None and weight.ndim == 2
+        return plain and node.input[0] == source and weight is not None and weight.ndim == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -144,6 +145,15 @@ def test_no_file(tmp_path: Path) -> None:
         with pytest.raises(UsageError) as caught:
             ranges_from_tensorrt_cache(path)
         assert caught.value.code == "no-tensorrt-cache"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name are POSIX")
+@pytest.mark.parametrize(("name", "code"), [("pipe.json", "bad-ranges"), ("pipe.cache", "no-tensorrt-cache")])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str, code: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UsageError) as caught:
+        given_ranges(tmp_path / name, residual())
+    assert caught.value.code == code
 
 
 @settings(max_examples=200, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import re
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xxdeploy.errors import UsageError, XXDeployError
+from xxdeploy.files import read_bounded
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.placement import plan_layout
@@ -42,17 +44,15 @@ def given_ranges(path: Path, model: OnnxModel) -> Ranges:
 
 def _record(path: Path, model: OnnxModel) -> Ranges:
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_RECORD + 1)
-        ranges = Ranges.from_json(data.decode()) if len(data) <= LARGEST_RECORD else None
+        ranges = Ranges.from_json(read_bounded(path, LARGEST_RECORD).decode())
     except OSError as error:
-        raise _bad_record(path, f"cannot be read: {error.strerror or error}") from error
+        too_large = error.errno == errno.EFBIG
+        problem = "is larger than 64 MiB" if too_large else f"cannot be read: {error.strerror or error}"
+        raise _bad_record(path, problem) from error
     except UnicodeDecodeError as error:
         raise _bad_record(path, "is not text") from error
     except XXDeployError as error:
         raise _bad_record(path, error.message) from error
-    if ranges is None:
-        raise _bad_record(path, "is larger than 64 MiB")
     if ranges.model_digest != model.digest:
         raise _bad_record(path, f"is of another graph ({ranges.model_digest[:12]}, not {model.digest[:12]})")
     return ranges
@@ -74,18 +74,17 @@ def ranges_from_tensorrt_cache(path: Path, *, largest: int = LARGEST_CACHE) -> R
     bytes, a line has another form, a tensor occurs twice, or a scale is negative or not finite).
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(largest + 1)
+        content = read_bounded(path, largest)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _bad_cache(path, f"is larger than {largest >> 20} MiB") from error
         raise UsageError(
             f"there is no calibration cache {path}: {error.strerror or error}",
             hint="give the file that TensorRT's calibrator wrote",
             code="no-tensorrt-cache",
         ) from error
-    if len(data) > largest:
-        raise _bad_cache(path, f"is larger than {largest >> 20} MiB")
     try:
-        lines = data.decode("utf-8").replace("\r\n", "\n").removesuffix("\n").split("\n")
+        lines = content.decode("utf-8").replace("\r\n", "\n").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise _bad_cache(path, "is not text") from error
     header = _HEADER.fullmatch(lines[0])
@@ -104,7 +103,7 @@ def ranges_from_tensorrt_cache(path: Path, *, largest: int = LARGEST_CACHE) -> R
         ranges[match["name"]] = (-127 * scale, 127 * scale)
     if not ranges:
         raise _bad_cache(path, "lists no tensors")
-    return Ranges(f"tensorrt-{header[1]}", "", hashlib.sha256(data).hexdigest(), 0, ranges)
+    return Ranges(f"tensorrt-{header[1]}", "", hashlib.sha256(content).hexdigest(), 0, ranges)
 
 
 def _bad_cache(path: Path, problem: str) -> UsageError:

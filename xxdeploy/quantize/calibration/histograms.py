@@ -53,14 +53,14 @@ class Histograms:
         return json.dumps(head).encode() + b"\n" + body
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Histograms:
+    def from_bytes(cls, content: bytes) -> Histograms:
         """Read the bytes of :meth:`to_bytes`.
 
-        Raises ``ConversionError`` (``damaged-histograms``: the data is not such a file, of another version, cut short
-        or altered).
+        Raises ``ConversionError`` (``damaged-histograms``: ``content`` is not such a file, of another version, cut
+        short or altered).
         """
         try:
-            line, _, body = data.partition(b"\n")
+            line, _, body = content.partition(b"\n")
             head: dict[str, Any] = json.loads(line)
             if head["format"] != _FORMAT:
                 raise ValueError(f"the format is {head['format']!r}")

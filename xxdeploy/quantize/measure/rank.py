@@ -81,14 +81,14 @@ def rank_layers(
     :func:`xxdeploy.quantize.quantize`; ``calibration-run``).
     """
     make = build or (lambda asked: quantize(model, ranges, asked))
-    data = np.concatenate(list(itertools.islice(single_images(batches), images)))
+    sample = np.concatenate(list(itertools.islice(single_images(batches), images)))
     graph = Graph(model)
     integer = plan_layout(graph, scheme).layers
     layers = tuple(layer_name(node) for node in graph.nodes if node.output[0] in integer)
-    expected = _Output(model).run(data)
+    expected = _Output(model).run(sample)
 
     def noise(asked: Scheme) -> float:
-        return float(np.square(_Output(make(asked)).run(data) - expected).sum())
+        return float(np.square(_Output(make(asked)).run(sample) - expected).sum())
 
     signal, base = float(np.square(expected).sum()), noise(scheme)
     if base == 0 or signal == 0:
@@ -157,8 +157,8 @@ class _Output:
         self._name = str(last.input[0]) if last is not None and self._center else graph.outputs[0]
         self._observer = Observer(graph, [self._name])
 
-    def run(self, data: NDArray[np.float32]) -> NDArray[np.float64]:
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the output for images (n, h, w, c), (n, values) float64, one image at a time."""
-        rows = [self._observer.run(data[index : index + 1])[self._name].reshape(1, -1) for index in range(len(data))]
+        rows = [self._observer.run(batch[index : index + 1])[self._name].reshape(1, -1) for index in range(len(batch))]
         values = np.concatenate(rows).astype(np.float64)
         return np.asarray(values - values.mean(axis=1, keepdims=True) if self._center else values)

@@ -93,11 +93,11 @@ def _of_pair(graph: Graph, node: NodeProto) -> Iterator[Finding]:
 
 
 def _of_layer(graph: Graph, node: NodeProto) -> Iterator[Finding]:
-    data, weights = (_dequantized(graph, name) for name in node.input[:2])
-    if data is None and weights is None:
+    activation, weights = (_dequantized(graph, name) for name in node.input[:2])
+    if activation is None and weights is None:
         return
-    if data is None or weights is None:
-        alone = "the weights are" if data is None else "the data is"
+    if activation is None or weights is None:
+        alone = "the weights are" if activation is None else "the data is"
         yield _finding(graph, node, "half-quantised", f"only {alone} INT8, so it would be computed in float")
     if weights is not None and weights.input[0] in graph.constants:
         scale = graph.constants.get(weights.input[1], np.ones(1))

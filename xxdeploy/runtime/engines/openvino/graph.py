@@ -64,8 +64,8 @@ def folded(output: Any) -> NDArray[Any] | None:
         if first is None or second is None:
             return None
         combine = np.subtract if kind(node) == "Subtract" else np.multiply
-        result: NDArray[Any] = combine(first, second)
-        return result
+        combined: NDArray[Any] = combine(first, second)
+        return combined
     value = constant(output)
     return None if value is None else value.astype(np.float32)
 
