@@ -18,6 +18,7 @@ from typing import Any
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import h5py
+import lambda_sources
 import numpy as np
 
 SEED = 3
@@ -240,7 +241,27 @@ def write_operations(folder: Path) -> None:
         model.save(folder / f"op-{name}.h5")
 
 
+def write_lambdas(folder: Path) -> None:
+    """Write a model with one output for each function of ``lambda_sources``, as ``.h5`` and as ``.keras``."""
+    import tensorflow as tf
+    import tf_keras
+
+    image = layers().Input((8, 8, 4))
+    one = layers().Conv2D(4, 1, name="one")(image)
+    two = layers().Conv2D(4, 1, name="two")(image)
+    outputs = []
+    for texts, given in ((lambda_sources.SOURCES, one), (lambda_sources.PAIRS, [one, two])):
+        for text in texts.values():
+            called = lambda_sources.function(text, tf, tf_keras.backend)
+            outputs.append(layers().Flatten()(layers().Lambda(called)(given)))
+    model = tf_keras.Model(image, layers().Concatenate()(outputs))
+    answers(model, folder / "lambdas", (8, 8, 4))
+    model.save(folder / "lambdas.h5")
+    model.save(folder / "lambdas.keras")
+
+
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     write_sequential(place)
     write_operations(place)
+    write_lambdas(place)

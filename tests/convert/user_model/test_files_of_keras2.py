@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from keras2_writer import operations
+from lambda_sources import PAIRS, SOURCES
 
 from xxdeploy.convert.user_model.model_file import load_model_file
 from xxdeploy.errors import UsageError
@@ -70,3 +71,9 @@ def test_an_operation_without_a_rule_is_named(folder: Path, name: str) -> None:
         load_model_file(folder / f"op-{name}.h5")
     assert caught.value.code == "old-operation"
     assert name in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["lambdas.h5", "lambdas.keras"])
+def test_lambda_layers_of_known_forms(folder: Path, name: str) -> None:
+    assert difference(folder / name, folder / "lambdas.npz") < 1e-5
+    assert len(load_model_file(folder / name).notes) == len(SOURCES) + len(PAIRS)

@@ -68,7 +68,7 @@ def test_layers_of_the_catalog_need_no_mention(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_lambda_layers_run_when_they_are_allowed(tmp_path: Path, name: str) -> None:
-    model = net(lambda layers, x: layers.Lambda(lambda x: x * 2.0 + 1.0, name="double")(layers.Conv2D(4, 3)(x)))
+    model = net(lambda layers, x: layers.Lambda(lambda x: x * float("2"), name="double")(layers.Conv2D(4, 3)(x)))
     path = saved(model, tmp_path / name)
     with pytest.raises(UsageError, match="'double'") as caught:
         load_model_file(path)

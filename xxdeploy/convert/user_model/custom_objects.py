@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from xxdeploy.convert.user_model.lambdas.replace import LAYER, MODULE
 from xxdeploy.errors import UsageError
 
 _PAIR = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)", re.ASCII)
-OURS = {"LocalResponseNormalization": "xxdeploy.models.local_response"}
-"""Layers of networks of the catalog, which each file may name."""
+OURS = {"LocalResponseNormalization": "xxdeploy.models.local_response", LAYER: MODULE}
+"""Layers of our own, which each file may name: of networks of the catalog, and for translated Lambda layers."""
 _TRANSLATIONS = {"hard_sigmoid_of_keras2": "xxdeploy.convert.user_model.keras2_operations"}
 
 

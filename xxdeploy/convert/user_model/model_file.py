@@ -110,7 +110,7 @@ def _adapted(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     try:
         config, notes = in_float32(upgrade_config(file.config, old=(file.keras_version or "").startswith(("1.", "2."))))
-        notes += with_free_batch(config) + _told_by_content(file)
+        notes += file.notes + with_free_batch(config) + _told_by_content(file)
         if inference_mode:
             notes += in_inference_mode(config)
         else:

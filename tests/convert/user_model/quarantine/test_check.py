@@ -12,7 +12,7 @@ from model_files import Config, archive, layer, legacy, model, refusal_code, ref
 from xxdeploy.convert.user_model.quarantine.child import inspect
 from xxdeploy.errors import UsageError
 
-CODE = base64.b64encode(marshal.dumps((lambda x: x).__code__)).decode()
+CODE = base64.b64encode(marshal.dumps((lambda x: x.shape).__code__)).decode()
 LAMBDAS: dict[str, Config] = {
     "a lambda of Keras 3": {"class_name": "__lambda__", "config": {"code": CODE, "defaults": None, "closure": None}},
     "a lambda of Keras 2": [CODE, None, None],  # type: ignore[dict-item]

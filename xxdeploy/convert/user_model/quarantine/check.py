@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from xxdeploy.convert.user_model.lambdas.marshal_code import UnknownCodeError
+from xxdeploy.convert.user_model.lambdas.replace import translated
 from xxdeploy.convert.user_model.quarantine.archive import unsafe
 from xxdeploy.convert.user_model.quarantine.known import ACTIVATIONS, is_known
 from xxdeploy.errors import ConversionError, UsageError
@@ -59,7 +61,14 @@ def without_training(config: Any) -> Any:
     return [without_training(value) for value in config] if isinstance(config, list) else config
 
 
-def check_classes(config: Mapping[str, Any], path: Path, *, custom: Collection[str], unsafe_lambda: bool) -> None:
+def check_classes(
+    config: Mapping[str, Any],
+    path: Path,
+    *,
+    custom: Collection[str],
+    unsafe_lambda: bool,
+    version: str | None = None,
+) -> None:
     """Refuse a configuration that would make Keras import, call or open anything that is not in ``known``.
 
     Parameters
@@ -72,6 +81,8 @@ def check_classes(config: Mapping[str, Any], path: Path, *, custom: Collection[s
         Names of the user's own classes and functions, which may be used.
     unsafe_lambda : bool
         Whether Python code inside the file may run.
+    version : str | None
+        The version of Keras that wrote the file, None if unknown.
 
     Raises
     ------
@@ -89,7 +100,7 @@ def check_classes(config: Mapping[str, Any], path: Path, *, custom: Collection[s
             continue
         if name in ("__lambda__", "Lambda"):
             if not unsafe_lambda and not _calls_custom(item, custom):
-                raise _lambda(path, layer)
+                raise _lambda(path, layer, item, version)
         elif name == "function":
             _check_function(item.get("config"), module, path, layer, custom)
         elif not (_own_name(name, registered) in custom or name in custom):
@@ -175,10 +186,17 @@ def _no_model(path: Path, reason: str) -> ConversionError:
     )
 
 
-def _lambda(path: Path, layer: str) -> UsageError:
+def _lambda(path: Path, layer: str, item: Mapping[str, Any], version: str | None) -> UsageError:
+    reason = "it stands outside of a layer"
+    if item["class_name"] == "Lambda" and isinstance(item.get("config"), dict):
+        try:
+            translated(item, version)
+        except UnknownCodeError as error:
+            reason = str(error)
     return UsageError(
-        f"the layer {layer!r} of {path} is a Lambda layer, which contains Python code",
-        hint="replace it by a layer or a keras.ops function; or, if you trust the file, add --unsafe-lambda",
+        f"the layer {layer!r} of {path} is a Lambda layer, which contains Python code of no known form: {reason}",
+        hint="where the model was made, replace it by Rescaling, UnitNormalization, or a call of keras.ops on the "
+        "tensor, and save it again; or, if you trust the file, add --unsafe-lambda",
         code="lambda-layer",
     )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xxdeploy.convert.user_model.keras1_config import is_keras_1, keras2_from_keras1, with_input_layers
+from xxdeploy.convert.user_model.lambdas.replace import without_lambdas
 from xxdeploy.convert.user_model.quarantine.archive import MAX_CONFIG, read_archive, unsafe
 from xxdeploy.convert.user_model.quarantine.check import check_classes, read_config, without_training
 from xxdeploy.convert.user_model.quarantine.hdf5 import is_by_layer_name, read_hdf5
@@ -58,8 +59,16 @@ def inspect(
         text = configured
     config = without_training(read_config(text, path))
     config = with_input_layers(keras2_from_keras1(config) if is_keras_1(config) else config)
-    check_classes(config, path, custom=custom, unsafe_lambda=unsafe_lambda)
-    return {"kind": kind, "config": config, "weights": str(weights), "numbers": numbers, "keras_version": version}
+    config, notes = without_lambdas(config, version, custom)
+    check_classes(config, path, custom=custom, unsafe_lambda=unsafe_lambda, version=version)
+    return {
+        "kind": kind,
+        "config": config,
+        "weights": str(weights),
+        "numbers": numbers,
+        "keras_version": version,
+        "notes": notes,
+    }
 
 
 def _small(path: Path) -> bytes:

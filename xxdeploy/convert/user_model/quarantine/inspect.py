@@ -24,7 +24,8 @@ class InspectedModel:
 
     ``kind`` is the layout of its weights (``h5``: by layer name, ``keras``: that of an archive); ``config`` is its
     configuration without the training part; ``weights`` is an HDF5 file (the file itself, the one unpacked from the
-    archive, or the one next to an architecture) of ``numbers`` numbers; ``keras_version`` wrote it, None if unknown.
+    archive, or the one next to an architecture) of ``numbers`` numbers; ``keras_version`` wrote it, None if unknown;
+    ``notes`` say which Lambda layers were translated.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class InspectedModel:
     weights: Path
     numbers: int
     keras_version: str | None
+    notes: tuple[str, ...] = ()
 
 
 def inspect_model_file(
@@ -100,7 +102,13 @@ def inspect_model_file(
         message = raised["message"].replace(request["path"], str(path))
         raise getattr(errors, raised["class"])(message, hint=raised["hint"], code=raised["code"])
     return InspectedModel(
-        path, answer["kind"], answer["config"], Path(answer["weights"]), answer["numbers"], answer["keras_version"]
+        path,
+        answer["kind"],
+        answer["config"],
+        Path(answer["weights"]),
+        answer["numbers"],
+        answer["keras_version"],
+        tuple(answer["notes"]),
     )
 
 
