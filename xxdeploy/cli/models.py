@@ -17,7 +17,7 @@ def command(*, as_json: AsJson = False) -> None:
         )
         return
     print_table(
-        ("model", "pixels", "weights", "params", "MB", "depth", "top-1", "top-5"),
+        ("model", "pixels", "weights", "params", "MB", "top-1", "top-5"),
         [_row(spec) for spec in CATALOG],
         left=3,
     )
@@ -26,6 +26,8 @@ def command(*, as_json: AsJson = False) -> None:
         "top-1, top-5: published accuracy on ImageNet, percent. MB: float32 weights. Each network can also have random "
         "weights (--weights none) or your own (--weights FILE)."
     )
+    samples = " and ".join(spec.title for spec in CATALOG if "sample" in spec.weights)
+    print_line(f"{samples} have weights for Fashion-MNIST, which ship with xxdeploy (--weights sample).")
     for spec in CATALOG:
         if spec.name in WIDTHS:
             widths, sizes = (", ".join(map(str, table[spec.name])) for table in (WIDTHS, SIZES))
@@ -40,10 +42,9 @@ def _row(spec: ModelSpec) -> tuple[str, ...]:
     return (
         spec.title,
         f"{spec.input_size}" if spec.channels == 3 else f"{spec.input_size} gray",
-        ", ".join(name for name in spec.weights if name != "none"),
+        next((name for name in spec.weights if name != "none"), ""),
         f"{spec.parameters / 1e6:.1f} M",
         f"{spec.size_mb:.0f}" if spec.size_mb >= 10 else f"{spec.size_mb:.1f}",
-        str(spec.depth),
         share(spec.top1),
         share(spec.top5),
     )

@@ -8,6 +8,7 @@ The accuracy of the others, if it was published for exactly this network, is fro
 - GoogLeNet: Caffe's (``bvlc_googlenet``), one view.
 - VGG11, VGG11-LRN, VGG13, VGG16-C: table 3 of their paper, one scale, densely over the image.
 - Inception-v4, Inception-ResNet-v1: table 2 of their paper, one view, without the blacklisted images.
+- MobileNetV3: the documentation of ``keras.applications.MobileNetV3Small``, which has no top-5.
 
 A test builds each network and compares parameters, depth and shapes.
 """
@@ -34,11 +35,12 @@ class ModelSpec:
     ``title`` is the name as its authors write it (``MobileNetV2``), ``name`` the same in lower case. ``builder``,
     ``module:function``, returns the ``keras.Model``; ``arguments`` are its arguments in addition to the user's options,
     of which it accepts those in ``options``. ``parameters`` is the number of weights at the default options, including
-    statistics of batch normalization, ``size_mb`` their size in float32, in megabytes as in Keras' own table, and
-    ``depth`` the number of layers with weights, including batch normalization, as Keras counts. ``top1`` and ``top5``
-    are the published accuracy on ImageNet's validation set (0..1), or None. ``input_size`` and ``min_size`` are height
-    and width in pixels, ``channels`` is 3 (RGB) or 1 (gray), ``preprocess`` a mode of ``runtime/image/preprocess.py``.
-    ``weights`` are those that exist, the default first; a file is always possible.
+    statistics of batch normalization, ``size_mb`` their size in float32, in megabytes (of the older networks as in
+    Keras' own table), and ``depth`` the number of layers with weights, including batch normalization, as Keras counts.
+    ``top1`` and ``top5`` are the published accuracy on ImageNet's validation set (0..1), or None. ``input_size`` and
+    ``min_size`` are height and width in pixels, ``channels`` is 3 (RGB) or 1 (gray), ``preprocess`` a mode of
+    ``runtime/image/preprocess.py``: ``none`` where the network scales pixels itself. ``weights`` are those that exist,
+    the default first; a file is always possible.
     """
 
     name: str
@@ -84,6 +86,27 @@ def _keras(
     return ModelSpec(title.lower(), title, builder, parameters, size_mb, depth, top1, top5, **more)
 
 
+def _scaling_inside(
+    title: str, parameters: int, depth: int, top1: float, top5: float | None = None, **more: Any
+) -> ModelSpec:
+    """Return the row of a network of ``keras.applications`` that takes pixels 0..255 and scales them itself.
+
+    ``title`` is the name of its function, and what follows a hyphen in it is an argument: ``-Minimalistic``.
+    """
+    function, _, variant = title.partition("-")
+    more = {"preprocess": "none", "weights": ("imagenet", "none")} | more
+    if variant:
+        more["arguments"] = ((variant.lower(), True),)
+    builder = f"keras.applications:{function}"
+    return ModelSpec(title.lower(), title, builder, parameters, _megabytes(parameters), depth, top1, top5, **more)
+
+
+def _megabytes(parameters: int) -> float:
+    """Return the size of float32 ``parameters``, rounded as the table shows it."""
+    megabytes = parameters * 4 / 2**20
+    return round(megabytes) if megabytes >= 10 else float(f"{megabytes:.2g}")
+
+
 def _family(
     title: str,
     builder: str,
@@ -94,11 +117,9 @@ def _family(
     **more: Any,
 ) -> ModelSpec:
     """Return the row of a network of ``xxdeploy.models``."""
-    megabytes = parameters * 4 / 2**20
-    size_mb = round(megabytes) if megabytes >= 10 else float(f"{megabytes:.2g}")
     more = {"preprocess": "torch", "weights": ("none",)} | more
     builder = f"xxdeploy.models.{builder}"
-    return ModelSpec(title.lower(), title, builder, parameters, size_mb, depth, top1, top5, **more)
+    return ModelSpec(title.lower(), title, builder, parameters, _megabytes(parameters), depth, top1, top5, **more)
 
 
 def check_densenet_bc(depth: int, growth: int) -> None:
@@ -161,6 +182,11 @@ CATALOG: tuple[ModelSpec, ...] = (
     _keras("DenseNet201", "densenet", 20_242_984, 80, 402, 0.773, 0.936, preprocess="torch"),
     _keras("NASNetMobile", "nasnet", 5_326_716, 23, 389, 0.744, 0.919),
     _keras("NASNetLarge", "nasnet", 88_949_818, 343, 533, 0.825, 0.960, input_size=331),
+    _scaling_inside("MobileNetV3Small", 2_554_968, 88, 0.681, options=_WIDTH),
+    _scaling_inside("MobileNetV3Small-Minimalistic", 2_056_848, 70, 0.619, options=_WIDTH),
+    _scaling_inside("MobileNetV3Large", 5_507_432, 110, 0.756, options=_WIDTH),
+    _scaling_inside("MobileNetV3Large-Minimalistic", 3_948_688, 94, 0.723, options=_WIDTH),
+    _scaling_inside("EfficientNetB0", 5_330_571, 132, 0.771, 0.933),
     _family(
         "LeNet",
         "lenet:lenet",

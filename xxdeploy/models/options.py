@@ -7,10 +7,21 @@ import math
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec
 
-WIDTHS = {"mobilenet": (0.25, 0.5, 0.75, 1.0), "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)}
+WIDTHS = {
+    "mobilenet": (0.25, 0.5, 0.75, 1.0),
+    "mobilenetv2": (0.35, 0.5, 0.75, 1.0, 1.3, 1.4),
+    "mobilenetv3small": (0.75, 1.0),
+    "mobilenetv3small-minimalistic": (1.0,),
+    "mobilenetv3large": (0.75, 1.0),
+    "mobilenetv3large-minimalistic": (1.0,),
+}
 _LARGEST = 4096  # pixels a side, as in runtime/image/preprocess.py
-SIZES = {"mobilenet": (128, 160, 192, 224), "mobilenetv2": (96, 128, 160, 192, 224)}
-"""Widths and sizes with published ImageNet weights (keras.applications.mobilenet, mobilenet_v2)."""
+SIZES = {
+    "mobilenet": (128, 160, 192, 224),
+    "mobilenetv2": (96, 128, 160, 192, 224),
+    **{name: (224,) for name in WIDTHS if name.startswith("mobilenetv3")},
+}
+"""Widths and sizes with published ImageNet weights (keras.applications.mobilenet, mobilenet_v2, mobilenet_v3)."""
 
 
 def check_options(spec: ModelSpec, options: BuildOptions, *, weights: str = "imagenet") -> None:

@@ -13,6 +13,7 @@ ONNX Runtime needs each of these rules to find an integer kernel, or the rule co
   a DenseNet block share one scale, or each would round the first tensors again.
 - An Add stays in float if one of its operands is computed in float and would be rounded for it alone (NASNet adds the
   outputs of average pools).
+- The inside of an activation such as swish stays in float (``quantize.curves``).
 - A tensor is quantized once, for all its readers.
 """
 
@@ -26,6 +27,7 @@ import numpy as np
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.optional import extra
+from xxdeploy.quantize.curves import Curve, curves_of, find_curves
 from xxdeploy.quantize.policy import CPU, Role, role
 from xxdeploy.quantize.scheme import Scheme
 
@@ -42,12 +44,13 @@ class Layout:
 
     ``layers`` holds the first outputs of the integer layers. ``scale_of`` maps every quantized activation to the tensor
     that names its scale. ``sources`` maps that tensor to those whose joined ranges become the scale: usually itself
-    alone.
+    alone. ``curves`` maps a tensor that only a curve reads to that curve, which may narrow its range.
     """
 
     layers: frozenset[str]
     scale_of: Mapping[str, str]
     sources: Mapping[str, tuple[str, ...]]
+    curves: Mapping[str, Curve]
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -60,7 +63,9 @@ def plan_layout(graph: Graph, scheme: Scheme, table: Mapping[str, Role] = CPU) -
 
     Raises ``ConversionError`` (``nothing-to-quantize``: the graph has no layer that the target runs in integers).
     """
-    roles = {id(node): role(graph, node, table) for node in graph.nodes}
+    curves = find_curves(graph)
+    floats = {id(node) for curve in curves for node in curve.nodes}
+    roles = {id(node): Role.FLOAT if id(node) in floats else role(graph, node, table) for node in graph.nodes}
     passes = [node for node in graph.nodes if roles[id(node)] is Role.PASS]
     layers = _integer_layers(graph, roles, scheme)
     if not any(roles[id(node)] is Role.COMPUTE for node in layers):
@@ -87,10 +92,12 @@ def plan_layout(graph: Graph, scheme: Scheme, table: Mapping[str, Role] = CPU) -
                 alone = graph.only_consumer(name) is node and not groups.shared(name)
                 if alone or (name in ends and ends[name].op_type == "Concat"):
                     groups.join(name, end)
+    scale_of = groups.scale_of()
     return Layout(
         layers=frozenset(node.output[0] for node in layers),
-        scale_of=groups.scale_of(),
+        scale_of=scale_of,
         sources=groups.sources(),
+        curves={curve.source: curve for curve in curves_of(graph, curves, scale_of)},
     )
 
 

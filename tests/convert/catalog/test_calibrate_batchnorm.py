@@ -51,6 +51,23 @@ def test_a_layer_gets_the_mean_square_of_its_input() -> None:
     np.testing.assert_array_equal(norm.moving_variance, [8.5, 8.5])
 
 
+@pytest.mark.parametrize(("activation", "largest"), [("silu", 5), ("relu", 40)])
+def test_a_dark_image_keeps_a_signal_where_swish_would_halve_it_in_each_layer(activation: str, largest: float) -> None:
+    """Seven layers: the images differ a hundredfold in size, and their outputs less; ReLU keeps the ratio."""
+    x = image = keras.Input((32, 32, 3))
+    for number in range(7):
+        start = keras.initializers.HeNormal(seed=number)
+        x = keras.layers.Conv2D(8, 3, padding="same", use_bias=False, kernel_initializer=start)(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.Activation(activation)(x)
+    model = keras.Model(image, x)
+    settle_batch_norms(model, IMAGES)
+    bright, dark = (float(np.abs(model(IMAGES * factor, training=False)).mean()) for factor in (1.0, 0.01))
+    shifted = any(np.any(layer.beta) for layer in model.layers if hasattr(layer, "beta"))
+    assert shifted == (activation == "silu")
+    assert (bright / dark < largest) == shifted
+
+
 def test_the_same_pictures_give_the_same_weights_and_keras_is_itself_again() -> None:
     call = keras.layers.BatchNormalization.call
     first, second = shrinking(), shrinking()

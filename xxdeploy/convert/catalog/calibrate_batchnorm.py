@@ -10,6 +10,10 @@ one number per layer, as in Mishkin and Matas 2016, "All you need is a good init
 variance per channel, an image with noise at 40 dB leads to 26 dB at the output of ResNet50 and 14 dB at MobileNet's:
 the responses of random filters differ in size, and their common mode carries most of the signal. With one number per
 layer the outputs have 60 and 50 dB.
+
+Swish and its like halve small values and keep large ones. Without shifts the scores of EfficientNetB0 are a thousand
+times smaller for a dark image than for a bright one, and the integers of the bright one cannot hold them. So each batch
+normalization of such a network gets random shifts, as it has after training.
 """
 
 from __future__ import annotations
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
 
 _CONTRAST = 65.0
 """Standard deviation of the images, on the scale 0..255: above ImageNet's 58, to allow for clipping."""
+_CURVED = frozenset(("gelu", "hard_silu", "silu"))
+"""Activations that do not keep the ratio of two signals."""
+_SHIFT = 0.1
+"""Standard deviation of the random shifts; the values that they are added to have 1."""
 
 
 def textures(n: int, height: int, width: int, channels: int, *, seed: int = 0) -> NDArray[np.uint8]:
@@ -50,12 +58,16 @@ def textures(n: int, height: int, width: int, channels: int, *, seed: int = 0) -
 def settle_batch_norms(model: keras.Model, images: NDArray[np.float32]) -> int:
     """Set the variance of each batch normalization of ``model`` to the mean square of its input on ``images``.
 
+    If ``model`` has swish, hard-swish or GELU, its batch normalizations get random shifts as well.
+
     ``model`` has one output, and runs only if it has batch normalizations; ``images`` are preprocessed, (n, h, w, c)
     float32. Returns the number of batch normalizations.
     """
     keras = load_keras()
     norm = keras.layers.BatchNormalization
-    original = norm.call
+    original, layers = norm.call, list(model._flatten_layers())
+    curved = any(getattr(getattr(layer, "activation", None), "__name__", "") in _CURVED for layer in layers)
+    random = np.random.default_rng(0)
 
     def call(self: Any, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG001
         """Take the variance from the input before the normalization is applied."""
@@ -63,9 +75,11 @@ def settle_batch_norms(model: keras.Model, images: NDArray[np.float32]) -> int:
         # 8 bits: the lower ones depend on the number of threads in the sum, and only the seed may decide.
         size = keras.ops.cast(keras.ops.cast(size, "bfloat16"), "float32")
         self.moving_variance.assign(keras.ops.full(self.moving_variance.shape, size))
+        if curved and self.center:
+            self.beta.assign(random.normal(0, _SHIFT, self.beta.shape))
         return original(self, inputs, training=False, mask=mask)
 
-    count = sum(isinstance(layer, norm) for layer in model._flatten_layers())
+    count = sum(isinstance(layer, norm) for layer in layers)
     if count:
         with replaced(norm, "call", call):
             KerasRunner(model).run(images)
