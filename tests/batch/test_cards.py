@@ -94,6 +94,34 @@ def test_a_damaged_card(tmp_path: Path, text: str | None) -> None:
     assert caught.value.code == "bad-card"
 
 
+SHIFT = {"mean": -0.01, "p5": -0.1, "p95": 0.05, "calibration_error": [0.04, 0.05]}
+THRESHOLD = {"reference": 0.5, "candidate": 0.47001, "differing": 1, "unchanged": 4}
+COMPARED = {"reference": "keras", "images": 500, "cosine": 0.9}
+
+
+def test_the_shift_of_scores_of_lowered_files(tmp_path: Path) -> None:
+    shifts = {"onnx-fp32": SHIFT, "onnx-int8": {**SHIFT, "threshold": THRESHOLD}}
+    evidence: dict[str, Any] = {
+        "comparison": [{**COMPARED, "candidate": name, "scores": shift} for name, shift in shifts.items()]
+    }
+    evidence |= {"accuracy": ACCURACY, **manifest()["evidence"]}
+    card = made(tmp_path / "a", evidence=evidence, source={"weights": "imagenet", "options": {}})
+    assert card["scores"] == {
+        "onnx-int8": {
+            "mean": -0.01, "p5": -0.1, "p95": 0.05, "calibration_error_before": 0.04, "calibration_error": 0.05,
+            "threshold": 0.47,
+        }
+    }  # fmt: skip
+    assert card_differences(card, _set(card, "scores/onnx-int8/p5", -0.101)) == ()
+    (problem,) = card_differences(card, _set(card, "scores/onnx-int8/p5", -0.2))
+    assert problem == "scores of onnx-int8: p5 is -0.2, the card says -0.1"
+    missing = card_differences(card, _set(card, "scores", {}))
+    assert missing[0] == "scores of onnx-int8: mean is None, the card says -0.01"
+    older = {key: value for key, value in card.items() if key != "scores"}
+    assert card_differences(older, card) == ()
+    assert "scores" not in made(tmp_path / "b", evidence=evidence)  # random weights
+
+
 def _set(card: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     changed = copy.deepcopy(card)
     *folders, last = path.split("/")

@@ -37,5 +37,5 @@ def test_it_fits_and_nothing_complains(width: int, tmp_path: Path) -> None:
     found = re.search(r"<title>(\d+) of (\d+), (\d+)</title>", done.stdout)
     assert found is not None, done.stderr[-2000:]
     assert int(found[1]) <= int(found[2]), "the page is wider than the screen"
-    assert int(found[3]) == 8
+    assert int(found[3]) == 10
     assert "CONSOLE" not in done.stderr

@@ -84,3 +84,33 @@ def test_a_file_that_is_no_faster_says_so() -> None:
     (time,) = (each for each in tiles(manifest(), slow) if each.title == "Time")
     assert time.state == "care"
     assert "not faster" in time.more
+
+
+def test_scores_and_thresholds_are_shown() -> None:
+    text = " ".join(Page(render_report(manifest(), NOISE, MEASURED)).text.split())
+    assert "onnx-int8 -1.2 -10.1 to +4.6 4.1 → 5.2 0.5 → 0.4789 6 → 1" in text
+    assert "the agreement of classes says nothing about a threshold" in text
+    plain = {**COMPARED, "scores": {"mean": 0.0, "p5": 0.0, "p95": 0.01}}  # many classes, no labels
+    text = " ".join(Page(render_report(manifest(evidence={"comparison": [plain]}))).text.split())
+    assert "onnx-int8 +0.0 +0.0 to +1.0 - " in text
+    assert "images that differ" not in text
+    older = {key: value for key, value in COMPARED.items() if key != "scores"}
+    assert "Scores" not in Page(render_report(manifest(evidence={"comparison": [older]}))).text
+
+
+def test_other_images_than_those_of_calibration_are_shown() -> None:
+    text = " ".join(Page(render_report(manifest(), NOISE, MEASURED)).text.split())
+    assert "warning: the evaluation images are of another kind than the calibration images" in text
+    assert "block_1_depthwise_relu/Clip 0.02 % 12 % 98 % 169 % clipped share larger in 100 % of image pairs" in text
+    (tile,) = (tile for tile in tiles(manifest(), MEASURED) if tile.title == "Calibration images")
+    assert (tile.state, tile.said) == ("care", "2 of 67 layers differ")
+
+
+def test_a_domain_check_without_evaluation_images() -> None:
+    worst = [{"layer": "conv1/Relu", "clipped": [0.01, None], "used": [0.9, None]}]
+    domain = {"held_back": 50, "images": 0, "layers": 6, "exceeded": [4, 0], "differing": 0, "p_value": None}
+    alone = manifest(evidence={"domain": {**domain, "worst": worst}})
+    text = " ".join(Page(render_report(alone)).text.split())
+    assert "since no --eval images are given" in text
+    assert "conv1/Relu 1 % 90 %" in text
+    assert not [tile for tile in tiles(alone, MEASURED) if tile.title == "Calibration images"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,13 +16,17 @@ from xxdeploy.results import (
     AccuracyRecord,
     CalibrationRecord,
     ComparisonRecord,
+    DomainRecord,
     EngineRecord,
     Evidence,
     Fp16Record,
+    LayerDomain,
+    MatchingThreshold,
     Parity,
     ProcessorVerdict,
     Rung,
     RunnerAccuracy,
+    ScoreShift,
     StepRecord,
     worst_parities,
 )
@@ -31,6 +36,9 @@ COMPARED = ComparisonRecord(
     "keras", "onnx-int8", 677, 0.94, 25.9, agreement=0.9852, agreement_interval=(0.973, 0.992), kl_nats=0.0063,
     top1=(0.7829, 0.7888), change=0.0059, change_interval=(-0.0023, 0.014), gained=5, lost=1, mcnemar_p=0.219,
 )  # fmt: skip
+SCORED = replace(
+    COMPARED, scores=ScoreShift(-0.01, -0.1, 0.1, (0.04, 0.05), MatchingThreshold(0.5, 0.47, 1, 4)), candidate="fast"
+)
 WHOLE = Evidence(
     parity=(Parity("keras", "onnx-fp32", 9, 2e-6, 1e-9, 2e-6, 1.0, 1.0, 0.5, "block", optimized=False),),
     passes=(StepRecord("fold_affine", {"changed": 52, "kind": "x", "share": 0.5, "done": True}),),
@@ -41,7 +49,8 @@ WHOLE = Evidence(
     selection=(FEATURES,),
     processors=(ProcessorVerdict("vnni", True), ProcessorVerdict("avx2", False, ("conv",), "conv", 0.2, 91.5)),
     fp16=Fp16Record({}, 27.4),
-    comparison=(COMPARED,),
+    comparison=(COMPARED, SCORED),
+    domain=DomainRecord(64, 0, 5, (3, 0), 0, None, (LayerDomain("conv", (0.01, None), (0.9, None)),)),
     accuracy=AccuracyRecord(677, "7" * 64, (RunnerAccuracy("keras", 1.0, 0.78, 0.95),)),
     engine=EngineRecord("network", {"int8": 1.0}, 100, 2, (), 10, 40, 99),
 )
@@ -56,6 +65,14 @@ def test_everything_comes_back_as_it_was_written() -> None:
     assert Evidence.from_json(document) == WHOLE
     assert Evidence.from_json({}) == Evidence()
     assert Evidence().to_json() == {"parity": [], "passes": [], "notes": []}
+
+
+def test_the_scores_of_lowered_files() -> None:
+    """Those on the evaluation images, else on the selection images; float32's do not move."""
+    floats = replace(SCORED, candidate="onnx-fp32")
+    assert WHOLE.scores == {"fast": SCORED.scores}
+    assert Evidence(comparison=(floats,), selection=(SCORED,)).scores == {}
+    assert Evidence(selection=(SCORED, COMPARED)).scores == {"fast": SCORED.scores}
 
 
 def test_times_of_a_rung_are_not_written() -> None:

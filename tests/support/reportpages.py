@@ -15,6 +15,8 @@ COMPARED: dict[str, Any] = {
     "reference": "keras", "candidate": "onnx-int8", "images": 677, "sqnr_db": 25.9, "cosine": 0.94,
     "agreement": 0.9852, "agreement_interval": [0.973, 0.992], "kl_nats": 0.0063, "top1": [0.7829, 0.7888],
     "change": 0.0059, "change_interval": [-0.0023, 0.014], "gained": 5, "lost": 1, "mcnemar_p": 0.219,
+    "scores": {"mean": -0.0123, "p5": -0.101, "p95": 0.0456, "calibration_error": [0.0411, 0.0522],
+               "threshold": {"reference": 0.5, "candidate": 0.4789, "differing": 1, "unchanged": 6}},
 }  # fmt: skip
 EVIDENCE: dict[str, Any] = {
     "parity": [
@@ -24,6 +26,15 @@ EVIDENCE: dict[str, Any] = {
          "max_rel": 3e-6, "cosine": 1.0, "agreement": 1.0},
     ],
     "comparison": [COMPARED],
+    "domain": {
+        "held_back": 64, "images": 64, "layers": 67, "exceeded": [40, 52], "differing": 2, "p_value": 0.00033,
+        "worst": [
+            {"layer": "block_1_depthwise_relu/Clip", "clipped": [0.0002, 0.1234], "used": [0.98, 1.69],
+             "figure": "clipped share", "larger": 1.0},
+            {"layer": "colors of the input image", "clipped": [None, None], "used": [None, None],
+             "figure": "saturation", "larger": 0.01},
+        ],
+    },
     "accuracy": {"images": 677, "data_sha256": "7" * 64, "runners": [
         {"runner": "keras", "top1": 0.7829, "top5": 0.948, "agreement": 1.0},
         {"runner": "onnx-int8", "top1": 0.7888, "top5": 0.944, "agreement": 0.9852},

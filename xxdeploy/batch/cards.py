@@ -38,8 +38,8 @@ def card_from_bundle(job: Job, bundle: Path) -> Card:
     """Return the card of a bundle that was just written; its hashes are not checked again.
 
     For each variant, ``nodes``, ``quantize``, ``dequantize`` and ``transposes`` count operators, and ``bytes`` is the
-    size of its model file; ``parity`` is the worse of ONNX Runtime's optimizations off and on. ``accuracy`` needs
-    trained weights and labeled images.
+    size of its model file; ``parity`` is the worse of ONNX Runtime's optimizations off and on. ``accuracy`` and
+    ``scores`` (:class:`xxdeploy.results.ScoreShift`) need trained weights and labeled images.
     """
     manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     source, evidence = manifest["source"], Evidence.from_json(manifest["evidence"])
@@ -77,7 +77,21 @@ def card_from_bundle(job: Job, bundle: Path) -> Card:
             card["accuracy"][row.runner] = {
                 key: None if share is None else round(share, 4) for key, share in shares.items()
             }
+        if scores := _scores(evidence):
+            card["scores"] = scores
     return card
+
+
+def _scores(evidence: Evidence) -> dict[str, dict[str, float]]:
+    scores: dict[str, dict[str, float]] = {}
+    for name, shift in evidence.scores.items():
+        facts = {"mean": shift.mean, "p5": shift.p5, "p95": shift.p95}
+        if shift.calibration_error is not None:
+            facts |= dict(zip(("calibration_error_before", "calibration_error"), shift.calibration_error, strict=True))
+        if shift.threshold is not None:
+            facts["threshold"] = round(shift.threshold.candidate, 4)
+        scores[name] = facts
+    return scores
 
 
 def text_from_card(card: Card) -> str:
@@ -128,6 +142,11 @@ def card_differences(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> 
         for share, value in before[key].items() if key in old else ():
             if abs(after[key][share] - value) > slack:
                 problems.append(_says(f"{key}: {share}", after[key][share], value))
+    for name, facts in (expected.get("scores") or {}).items():  # a card from before scores has none
+        now_facts = (actual.get("scores") or {}).get(name, {})
+        for fact, value in facts.items():
+            if fact not in now_facts or abs(now_facts[fact] - value) > slack:
+                problems.append(_says(f"scores of {name}: {fact}", now_facts.get(fact), value))
     return tuple(problems)
 
 

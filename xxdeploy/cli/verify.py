@@ -74,6 +74,10 @@ def _show(verified: VerifyResult) -> None:
         f"self-test of {test.variant}: {test.images} images, largest error {test.max_abs:.1e} "
         f"(allowed {test.tolerance:.1e})"
     )
+    measured = [f"{name}, at the export: {shift.sentence}" for name, shift in verified.scores.items()]
+    measured += [] if verified.domain is None else [f"calibration, at the export: {verified.domain.sentence}"]
+    for sentence in measured:
+        print_line(sentence, hang=2)
     if verified.rows:
         print_line()
         print_rows(verified.rows)

@@ -11,7 +11,7 @@ from xxdeploy.datasets import ImageSet, Labels, imagenet_labels, open_images
 from xxdeploy.datasets.images import EVALUATION_BATCH
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.result import TableRow, VerifyResult
-from xxdeploy.results import Accuracy, OnProgress
+from xxdeploy.results import Accuracy, Evidence, OnProgress
 from xxdeploy.runtime import Runtime, load
 from xxdeploy.runtime.bundle.signature import KeyLike, trust
 from xxdeploy.verify import evaluate
@@ -52,7 +52,8 @@ def verify_bundle(
         accuracy, notes = evaluator(runtime, images, on_progress), images.notes
         size = next(entry.size for entry in manifest.files if entry.path == runtime.variant.model)
         rows = (TableRow(accuracy.runner, size, None, accuracy.top1, accuracy.top5, None),)
-    return VerifyResult(manifest, selftest, rows, runtime.version, notes)
+    evidence = Evidence.from_json(manifest.evidence)
+    return VerifyResult(manifest, selftest, rows, runtime.version, notes, evidence.scores, evidence.domain)
 
 
 def _labeled(runtime: Runtime, folder: Path) -> ImageSet:

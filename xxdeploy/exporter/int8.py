@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xxdeploy.datasets import ImageSet
-from xxdeploy.datasets.images import EVALUATION_BATCH, batch_that_fits
+from xxdeploy.datasets.images import CALIBRATION_BATCH, EVALUATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, int8_variants
 from xxdeploy.exporter.inputs import Inputs
@@ -18,12 +18,14 @@ from xxdeploy.exporter.stages import Lowered, measure_latency
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import Evidence, LayerNoise, ModelFile, OnProgress, Progress
+from xxdeploy.results import DomainRecord, Evidence, LayerNoise, ModelFile, OnProgress, Progress
 from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.verify import Comparison, compare_with, record_reference
 
 with extra("export"):
+    from xxdeploy.quantize import Batches
+    from xxdeploy.quantize.measure.domain import IMAGES, compare_domains
     from xxdeploy.quantize.measure.sensitivity import layer_noise
     from xxdeploy.quantize.methods.method import Stage
     from xxdeploy.quantize.methods.registry import without_methods
@@ -62,11 +64,13 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
         cpu = options.precision.cpu
         made = int8_variants(quantizer, best.recipe, best.model, cpu=cpu, judges=judges, report=report)
     selection = best.comparison, *(() if made.narrow is None else (made.narrow,))
+    domain = _domain(quantizer, best, inputs, report) if source.trained else None
     evidence = Evidence(
         recipe=best.recipe.to_json(),
         ladder=climbed.rungs,
         selection=tuple(comparison.record for comparison in selection),
         processors=made.verdicts,
+        domain=domain,
     )
     return Lowered(
         made.files,
@@ -74,6 +78,7 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
         evidence=evidence,
         selection=selection,
         noise=_noise(quantizer, best, report),
+        sentences=() if domain is None else (domain.sentence,),
         processors=made.sentences,
     )
 
@@ -122,6 +127,23 @@ def _noise(quantizer: Quantizer, best: Trial, report: OnProgress) -> tuple[Layer
     noise = layer_noise(model, ranges, scheme, some, integer=best.model)
     report(Progress("sensitivity", 1, 1))
     return noise
+
+
+def _domain(quantizer: Quantizer, best: Trial, inputs: Inputs, report: OnProgress) -> DomainRecord:
+    """Compare held-back calibration images with evaluation images; nothing is chosen by the result.
+
+    Golden images are synthetic, so they cannot stand in for those that the device will see.
+    """
+
+    def some(images: ImageSet | None) -> Batches | None:
+        if images is None:
+            return None
+        few = images.sample(min(IMAGES, len(images)))
+        return lambda: few.batches(inputs.preprocess, CALIBRATION_BATCH)
+
+    recipe, held_back, seen = best.recipe, some(inputs.selection), some(inputs.evaluation)
+    model, ranges, scheme = quantizer.float_model(recipe), quantizer.ranges(recipe), quantizer.scheme(recipe)
+    return compare_domains(model, ranges, scheme, held_back=held_back, seen=seen, on_progress=report)
 
 
 def starting_recipe(source: Source, options: ExportOptions, fp32: OnnxModel) -> tuple[QuantizationRecipe, str, bool]:

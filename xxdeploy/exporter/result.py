@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from xxdeploy.results import Parity, Rung, StepRecord
+from xxdeploy.results import DomainRecord, Parity, Rung, ScoreShift, StepRecord
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.selftest import SelfTest
 
@@ -49,7 +50,8 @@ class ExportResult:
 class VerifyResult:
     """A bundle that was checked: its manifest, the self-test, and a row and notes if there were labeled images.
 
-    ``version`` is that of its signature, None where no key was given.
+    ``version`` is that of its signature, None where no key was given. ``scores`` (by file) and ``domain`` are what the
+    export measured: see :class:`xxdeploy.results.Evidence`.
     """
 
     manifest: Manifest
@@ -57,3 +59,5 @@ class VerifyResult:
     rows: tuple[TableRow, ...]
     version: int | None = None
     notes: tuple[str, ...] = ()
+    scores: Mapping[str, ScoreShift] = field(default_factory=dict)
+    domain: DomainRecord | None = None

@@ -320,6 +320,8 @@ def keep_promises(
     proof, sentences = options.proof, []
     for comparison in judged or selection:
         sentences.append(f"{comparison.candidate}: {comparison.sentence}")
+        if comparison.scores is not None and comparison.candidate != "onnx-fp32":  # float32's do not move
+            sentences.append(f"{comparison.candidate}: {comparison.scores.sentence}")
         verdicts = []
         if proof.min_agreement is not None and comparison.agreement is not None:
             verdicts.append(agreement_verdict(comparison, proof.min_agreement))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
+from xxdeploy.results.domain import percent as share
 from xxdeploy.runtime.image.picture import open_picture
 
 with extra("export"):
@@ -115,7 +116,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"percent": percent, "points": points, "megabytes": megabytes, "milliseconds": milliseconds}
-    made.filters |= {"seconds": seconds, "small": small, "decibel": decibel, "ratio": ratio}
+    made.filters |= {"seconds": seconds, "small": small, "decibel": decibel, "ratio": ratio, "share": share}
     return made
 
 

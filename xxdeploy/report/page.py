@@ -88,6 +88,8 @@ def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured
         steps=bars([(name, took, write.seconds(took)) for name, took in _longest(seen.steps)]),
         parities=worst_parities(evidence.parity),
         comparisons=[_with_bars(record) for record in evidence.comparison],
+        scored=[record for record in evidence.comparison or evidence.selection if record.scores is not None],
+        domain=evidence.domain,
         rungs=seen.rungs or evidence.ladder,
         layers=bars([(layer.layer, _loss(layer), write.decibel(layer.sqnr_db)) for layer in noise[:_WORST]]),
         noise=noise,
@@ -150,7 +152,13 @@ def tiles(manifest: Manifest, seen: Measured) -> list[Tile]:
     """Return the tiles: is it the same network, how much accuracy is lost, is it smaller and faster."""
     evidence = Evidence.from_json(manifest.evidence)
     precision = manifest.variants[0].precision
-    made = [*_accuracy(evidence, precision), *_size(seen), *_speed(seen), *_engine(evidence, precision)]
+    made = [
+        *_accuracy(evidence, precision),
+        *_domain(evidence),
+        *_size(seen),
+        *_speed(seen),
+        *_engine(evidence, precision),
+    ]
     if evidence.fp32_difference is not None:
         more = "largest difference of the float32 graph from Keras"
         made.insert(0, Tile(GOOD, "Same network", write.small(evidence.fp32_difference), more))
@@ -177,6 +185,12 @@ def _accuracy(evidence: Evidence, precision: str) -> Iterator[Tile]:
     elif record.sqnr_db is not None:
         state = CARE if record.sqnr_db < 20 else GOOD
         yield Tile(state, "Features", write.decibel(record.sqnr_db), "signal-to-noise ratio of the features")
+
+
+def _domain(evidence: Evidence) -> Iterator[Tile]:
+    if evidence.domain is not None and evidence.domain.warns:
+        said = f"{evidence.domain.differing} of {evidence.domain.layers} layers differ"
+        yield Tile(CARE, "Calibration images", said, "the evaluation images are of another kind")
 
 
 def _size(seen: Measured) -> Iterator[Tile]:

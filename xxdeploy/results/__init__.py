@@ -1,5 +1,6 @@
 """The values that flow between the steps. All frozen; each refuses an impossible state at birth."""
 
+from xxdeploy.results.domain import DomainRecord, LayerDomain
 from xxdeploy.results.evidence import (
     CPUS,
     AccuracyRecord,
@@ -15,6 +16,7 @@ from xxdeploy.results.evidence import (
     worst_parities,
 )
 from xxdeploy.results.noise import CEILING_DB, LayerNoise, decibels, noise_from_json, noise_to_json
+from xxdeploy.results.scores import MatchingThreshold, ScoreShift
 from xxdeploy.results.values import (
     Accuracy,
     ManyRunner,
@@ -34,11 +36,14 @@ __all__ = [
     "AccuracyRecord",
     "CalibrationRecord",
     "ComparisonRecord",
+    "DomainRecord",
     "EngineRecord",
     "Evidence",
     "Fp16Record",
+    "LayerDomain",
     "LayerNoise",
     "ManyRunner",
+    "MatchingThreshold",
     "ModelFile",
     "ModelOutput",
     "OnProgress",
@@ -49,6 +54,7 @@ __all__ = [
     "Rung",
     "Runner",
     "RunnerAccuracy",
+    "ScoreShift",
     "StepRecord",
     "decibels",
     "noise_from_json",

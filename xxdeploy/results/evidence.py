@@ -12,6 +12,8 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from xxdeploy.results.domain import DomainRecord
+from xxdeploy.results.scores import ScoreShift
 from xxdeploy.results.values import StepRecord
 from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, typed, wrong_value
 
@@ -121,6 +123,7 @@ class ComparisonRecord:
     gained: int | None = None
     lost: int | None = None
     mcnemar_p: float | None = None
+    scores: ScoreShift | None = None
 
     def __post_init__(self) -> None:
         _check_images(self.images)
@@ -271,6 +274,7 @@ class Evidence:
     ladder: tuple[Rung, ...] = ()
     selection: tuple[ComparisonRecord, ...] = ()
     processors: tuple[ProcessorVerdict, ...] = ()
+    domain: DomainRecord | None = None
     fp16: Fp16Record | None = None
     comparison: tuple[ComparisonRecord, ...] = ()
     accuracy: AccuracyRecord | None = None
@@ -280,6 +284,12 @@ class Evidence:
     def equalized(self) -> bool:
         """Tell whether the recipe changed the float weights before it quantized them."""
         return self.recipe.get("equalization") is True
+
+    @property
+    def scores(self) -> dict[str, ScoreShift]:
+        """Return the shift of the scores of each lowered file, on evaluation images or else on selection images."""
+        records = [record for record in self.comparison or self.selection if record.candidate != "onnx-fp32"]
+        return {record.candidate: record.scores for record in records if record.scores is not None}
 
     @property
     def fp32_difference(self) -> float | None:

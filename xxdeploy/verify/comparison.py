@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.results import Accuracy, ComparisonRecord, OnProgress, Runner, decibels
+from xxdeploy.results import Accuracy, ComparisonRecord, OnProgress, Runner, ScoreShift, decibels
 from xxdeploy.verify.outputs import (
     are_probabilities,
     check_same_values,
@@ -24,6 +24,7 @@ from xxdeploy.verify.outputs import (
     no_images,
     run_batches,
 )
+from xxdeploy.verify.scores import ScoreTally
 from xxdeploy.verify.statistics import Interval, PairedChange, change_from_counts, wilson_interval
 
 
@@ -54,7 +55,8 @@ class Comparison:
     and None for outputs of zero; ``cosine`` the lowest of any image. For classifiers ``agreeing`` counts the images
     with the same class (else None), and ``kl_mean`` is the mean of KL(reference || candidate) in nats (None where the
     outputs are no probabilities). With labels, ``right`` counts the images that each gets right, and ``change`` holds
-    the gains, the losses, their 95 % interval and McNemar's p-value (else None).
+    the gains, the losses, their 95 % interval and McNemar's p-value (else None). ``scores`` is the shift of the scores
+    of a classifier whose outputs lie in 0..1 (else None).
     """
 
     reference: str
@@ -66,6 +68,7 @@ class Comparison:
     kl_mean: float | None
     right: tuple[int, int] | None
     change: PairedChange | None
+    scores: ScoreShift | None = None
 
     @property
     def agreement(self) -> float | None:
@@ -101,6 +104,7 @@ class Comparison:
             gained=None if change is None else change.gained,
             lost=None if change is None else change.lost,
             mcnemar_p=None if change is None else float(f"{change.p_value:.3g}"),
+            scores=self.scores,
         )
 
     @property
@@ -205,6 +209,7 @@ class _Tally:
         self.images = self._agreeing = self._gained = self._lost = self._right = 0
         self._signal = self._noise = self._kl = 0.0
         self._cosine, self._probabilities = 1.0, reference.classes
+        self._scores = ScoreTally()
 
     def add(self, candidate: NDArray[np.float32], name: str) -> None:
         """Count the next rows of a candidate, (n, values)."""
@@ -226,12 +231,14 @@ class _Tally:
         self._probabilities &= are_probabilities(expected) and are_probabilities(candidate)
         if self._probabilities:
             self._kl += float(kl_divergence(expected, candidate).sum())
+        truth = None
         if self._labels is not None:
             truth = labels_of_batch(self._labels, self.images, len(candidate), candidate.shape[1])
             was, now = before == truth, after == truth
             self._right += int(np.count_nonzero(was))
             self._gained += int(np.count_nonzero(now & ~was))
             self._lost += int(np.count_nonzero(was & ~now))
+        self._scores.add(expected, candidate, truth)
 
     def comparison(self, name: str) -> Comparison:
         """Return the figures, once every image is counted."""
@@ -248,6 +255,7 @@ class _Tally:
             kl_mean=self._kl / self.images if self._probabilities else None,
             right=(self._right, self._right + self._gained - self._lost) if labeled else None,
             change=change_from_counts(self._gained, self._lost, self.images) if labeled else None,
+            scores=self._scores.shift(),
         )
 
 
