@@ -35,6 +35,7 @@ import xxdeploy
 from xxdeploy.datasets import open_images
 from xxdeploy.runtime import load
 from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.image.resample import rounded
 from xxdeploy.runtime.tune_store import device_facts
 
 WORKER = Path(__file__).with_name("peers_worker.py")
@@ -146,7 +147,7 @@ def prepare(network: str, weights: str, folder: Path, given: argparse.Namespace)
     if preprocess.mode not in MODES:
         raise SystemExit(f"{network}: the peers support the scalings {', '.join(MODES)}, not {preprocess.mode}")
     chosen = open_images(given.calibration).sample(given.samples)
-    pictures = [MODES[preprocess.mode](preprocess.image(each)) for each in chosen.files]
+    pictures = [MODES[preprocess.mode](rounded(preprocess.image(each))) for each in chosen.files]
     kept: list[Any] = []
 
     def model() -> Any:
@@ -317,7 +318,7 @@ def main() -> None:
         folder = given.work / network
         preprocess, problems = prepare(network, weights or "imagenet", folder, given)
         chosen = open_images(given.evaluation).sample(given.images)
-        images = np.stack([preprocess.image(each) for each in chosen.files])
+        images = np.stack([rounded(preprocess.image(each)) for each in chosen.files])
         measured = measure(network, folder, images, preprocess.mode, problems, given)
         if weights == "none":  # an export calibrates the batch norms of random weights: its classes differ from Keras'
             for row in measured:

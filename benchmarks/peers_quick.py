@@ -18,6 +18,7 @@ import peers_make as make
 from peers import SUBJECTS, Worker, prepare, take_turns
 
 from xxdeploy.datasets import open_images
+from xxdeploy.runtime.image.resample import rounded
 
 RIVALS = ("ONNX Runtime INT8, stock", "OpenVINO bf16", "OpenVINO INT8, NNCF", "LiteRT INT8")
 OURS = ("xxdeploy, onnxruntime", "xxdeploy, OpenVINO")
@@ -50,7 +51,10 @@ def main() -> None:
         folder = given.work / network
         preprocess, problems = prepare(network, weights or "imagenet", folder, given)
         stored = folder / "images.npy"
-        np.save(stored, np.stack([preprocess.image(each) for each in open_images(given.calibration).sample(1).files]))
+        np.save(
+            stored,
+            np.stack([rounded(preprocess.image(each)) for each in open_images(given.calibration).sample(1).files]),
+        )
         workers: dict[str, Worker] = {}
         for each in SUBJECTS:
             if each.name not in (*RIVALS, *OURS) or each.file in problems or not make.has(*each.needs):

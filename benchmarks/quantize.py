@@ -33,6 +33,7 @@ from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.results import Accuracy
 from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.image.resample import rounded
 from xxdeploy.verify import evaluate
 
 CORRECTION_IMAGES = 96
@@ -148,7 +149,7 @@ def load(name: str) -> tuple[OnnxModel, Preprocess]:
 def decode(root: Path, preprocess: Preprocess, count: int | None) -> tuple[NDArray[np.uint8], tuple[int, ...] | None]:
     """Return ``count`` images (n, h, w, 3) uint8 of a folder, and their classes if there are any."""
     chosen = open_images(root, labels=imagenet_labels(), require_labels=has_labels(root)).sample(count)
-    return np.stack([preprocess.image(path) for path in chosen.files]), chosen.labels
+    return np.stack([rounded(preprocess.image(path)) for path in chosen.files]), chosen.labels
 
 
 def top1(found: Accuracy) -> str:

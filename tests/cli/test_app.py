@@ -62,7 +62,7 @@ Capture = pytest.CaptureFixture[str]
         (
             "export m --resize sqash",
             "bad-value",
-            'invalid value "sqash" for --resize. Choose from: "squash", "crop"',
+            'invalid value "sqash" for --resize. Choose from: "squash", "crop", "fit", "pad"',
             "did you mean squash?",
         ),
     ],

@@ -12,6 +12,7 @@ from xxdeploy.diagnose.sensitivity import RECORD, find_sensitivity
 from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.results import LayerNoise, Progress, noise_to_json
+from xxdeploy.runtime.image.sizing import Sizing
 
 LAYERS = (LayerNoise("conv1/Conv", "Conv", 12.5, 13.0, 20.0, 40.0, 12.5), LayerNoise("add", "Add", *[None] * 5))
 
@@ -88,7 +89,7 @@ def test_what_is_missing_or_too_much(fp32: Path, images: Path, tmp_path: Path) -
     assert code_of(find_sensitivity, fp32) == "calibration-missing"
     assert code_of(find_sensitivity, fp32 / "model.onnx") == "calibration-missing"
     assert code_of(find_sensitivity, fp32, images / "plain", preprocess="tf") == "sensitivity-options"
-    assert code_of(find_sensitivity, fp32, images / "plain", resize="crop") == "sensitivity-options"
+    assert code_of(find_sensitivity, fp32, images / "plain", sizing=Sizing("crop")) == "sensitivity-options"
     assert code_of(find_sensitivity, fp32, tmp_path / "nothing") == "no-recipe"
     assert code_of(find_sensitivity, tmp_path / "missing.onnx", images / "plain", preprocess="tf") == "unreadable-file"
 

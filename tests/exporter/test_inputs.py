@@ -1,10 +1,14 @@
 from pathlib import Path
+from typing import Any
 
+import pytest
 from codes import code_of
 
-from xxdeploy.exporter.inputs import DEFAULT_SAMPLES, catalog_inputs
+from xxdeploy.errors import UsageError
+from xxdeploy.exporter.inputs import DEFAULT_SAMPLES, catalog_inputs, sizing_of
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import find
+from xxdeploy.runtime.image.sizing import Sizing
 
 
 def refused(precision: str = "fp32", **options: object) -> str:
@@ -22,7 +26,7 @@ def test_the_plan_is_followed_to_images_labels_and_preprocessing(images: Path) -
     assert inputs.evaluation.labels == tuple(index // 2 for index in range(20))
     assert inputs.labels is not None
     assert inputs.labels.names[3] == "class-3"  # ten folders, ten outputs
-    assert (inputs.preprocess.height, inputs.preprocess.channels, inputs.preprocess.resize) == (28, 1, "crop")
+    assert (inputs.preprocess.height, inputs.preprocess.channels, inputs.preprocess.sizing.resize) == (28, 1, "crop")
     assert (inputs.task, inputs.method) == ("classification", None)  # the recipe or the ladder chooses
     assert inputs.selection is None  # a quarter of 20 says nothing
     assert "too few" in inputs.notes[0]
@@ -45,7 +49,7 @@ def test_a_recipe_names_samples_method_and_resize(images: Path, tmp_path: Path) 
     options = ExportOptions.of("int8", weights="none", calibration=recipe)
     inputs = catalog_inputs(find("lenet"), options)
     assert inputs.calibration is not None
-    assert (len(inputs.calibration), inputs.method, inputs.preprocess.resize) == (7, "percentile-99.9", "crop")
+    assert (len(inputs.calibration), inputs.method, inputs.preprocess.sizing.resize) == (7, "percentile-99.9", "crop")
     asked = catalog_inputs(find("lenet"), options.changed(samples=3, method="minmax"))
     assert asked.calibration is not None
     assert (len(asked.calibration), asked.method) == (3, "minmax")
@@ -80,3 +84,43 @@ def test_what_cannot_be_done_is_said_before_any_work(images: Path, tmp_path: Pat
     assert refused("int8", no_top=True, calibration=plain, min_agreement=98.0) == "features-evaluation"
     assert refused("int8", no_top=True, calibration=plain, max_drop=1.0) == "features-evaluation"
     assert refused("int8", calibration=tmp_path / "absent") == "no-recipe"
+
+
+@pytest.mark.parametrize(
+    ("given", "sizing"),
+    [
+        ({}, Sizing()),
+        ({"resample": "bilinear"}, Sizing(resample="bilinear")),
+        ({"resize": "crop", "crop_fraction": 1}, Sizing("crop", crop_fraction=1.0)),
+        ({"resize": "pad", "pad_color": "114"}, Sizing("pad", pad_color=(114,))),
+        ({"resize": "pad", "pad_color": "1, 2,3"}, Sizing("pad", pad_color=(1, 2, 3))),
+        ({"resize": "fit", "resample": "lanczos-antialias"}, Sizing("fit", "lanczos-antialias")),
+    ],
+)
+def test_options_say_how_pictures_are_brought_to_size(given: dict[str, Any], sizing: Sizing) -> None:
+    assert sizing_of(ExportOptions.of(**given)) == sizing
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"crop_fraction": 0.9}, "for resize 'crop', not 'squash'"),
+        ({"resize": "crop", "crop_fraction": 2.0}, "0.1 to 1"),
+        ({"pad_color": "7"}, "for resize 'pad', not 'squash'"),
+        ({"resize": "pad", "pad_color": "white"}, "'white' is not a color"),
+        ({"resize": "pad", "pad_color": "1,2"}, "is not a color"),
+        ({"resize": "pad", "pad_color": "256"}, "0 to 255"),
+        ({"resize": "fit", "resample": "bilinear"}, "use 'crop'"),
+    ],
+)
+def test_contradictions_of_size_are_refused(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told) as caught:
+        sizing_of(ExportOptions.of(**given))
+    assert caught.value.code == "sizing-options"
+
+
+def test_the_recipe_of_the_calibration_may_crop(images: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'folder = "{images / "plain"}"\nresize = "crop"\n')
+    options = ExportOptions.of("int8", calibration=recipe, crop_fraction=1.0)
+    assert sizing_of(options) == Sizing("crop", crop_fraction=1.0)

@@ -31,7 +31,7 @@ hard (float[n, 16, 16, 3] image) => (float[n, 10] probabilities)
   END
 }
 """
-PREPROCESS = Preprocess(16, 16, 3, "tf", "squash")
+PREPROCESS = Preprocess(16, 16, 3, "tf")
 
 Weights = dict[str, NDArray[np.float32]]
 

@@ -43,7 +43,9 @@ class SensitivityRequest:
     preprocess
         How pixels are scaled, for an .onnx file. A bundle contains this.
     resize
-        squash (default) or crop, for an .onnx file.
+        squash (default), crop, fit or pad, for an .onnx file.
+    resample
+        The filter that resizes images, as in `xxdeploy export`, for an .onnx file.
     top
         Number of layers in the table, 20 by default. JSON has all layers.
     """
@@ -52,7 +54,8 @@ class SensitivityRequest:
     samples: int | None = None
     method: str | None = None
     preprocess: Literal["tf", "caffe", "torch", "none"] | None = None
-    resize: Literal["squash", "crop"] | None = None
+    resize: Literal["squash", "crop", "fit", "pad"] | None = None
+    resample: str | None = None
     top: int | None = None
 
 
@@ -127,7 +130,7 @@ def _facts_of_manifest(manifest: Manifest) -> dict[str, str]:
     return {
         "name": manifest.name,
         "task": manifest.task,
-        "input": f"{manifest.input_name} (batch, {p.height}, {p.width}, {p.channels}), {p.mode}, {p.resize}",
+        "input": f"{manifest.input_name} (batch, {p.height}, {p.width}, {p.channels}), {p.mode}, {p.sizing}",
         "output": "; ".join(f"{name}, {number} classes" if number else name for name, number in outputs),
         "labels": manifest.labels or "-",
         "self-test": f"within {manifest.golden.tolerance:.3g}",
@@ -204,6 +207,11 @@ def _sensitivity(path: Path, request: SensitivityRequest, *, as_json: bool) -> N
     with extra("edge"):
         from xxdeploy.cli.progress import ProgressView
         from xxdeploy.diagnose.sensitivity import find_sensitivity
+        from xxdeploy.runtime.image.resample import ANTIALIASED
+        from xxdeploy.runtime.image.sizing import Sizing
+    sizing = None
+    if request.resize or request.resample:
+        sizing = Sizing(request.resize or "squash", request.resample or ANTIALIASED)
     with ProgressView(as_json=as_json) as progress:
         measured = find_sensitivity(
             path,
@@ -211,7 +219,7 @@ def _sensitivity(path: Path, request: SensitivityRequest, *, as_json: bool) -> N
             samples=request.samples,
             method=request.method,
             preprocess=request.preprocess,
-            resize=request.resize,
+            sizing=sizing,
             on_progress=progress,
         )
     if as_json:

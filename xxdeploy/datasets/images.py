@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.image.picture import HEIC_SUFFIXES
+from xxdeploy.runtime.image.resample import Pixels, rounded
 
 if TYPE_CHECKING:
     from xxdeploy.runtime.image.preprocess import Preprocess
@@ -122,9 +123,9 @@ class ImageSet:
         A runner reads decoded images if it has a true attribute ``takes_pixels``. Errors as :meth:`batches`.
         """
         takes_pixels = getattr(runner, "takes_pixels", False)
-        yield from self._pixels(preprocess, size) if takes_pixels else self.batches(preprocess, size)
+        yield from map(rounded, self._pixels(preprocess, size)) if takes_pixels else self.batches(preprocess, size)
 
-    def _pixels(self, preprocess: Preprocess, size: int) -> Iterator[NDArray[np.uint8]]:
+    def _pixels(self, preprocess: Preprocess, size: int) -> Iterator[Pixels]:
         if size < 1:
             raise UsageError(f"the batch size {size} is less than 1", hint="use 1 or more", code="bad-batch-size")
         for start in range(0, len(self), size):

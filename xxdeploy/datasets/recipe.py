@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xxdeploy.files import TomlFile
-from xxdeploy.runtime.image.preprocess import RESIZES
+from xxdeploy.runtime.image.sizing import RESIZES
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,8 +14,8 @@ class CalibrationRecipe:
     """The images of a calibration and how they are used.
 
     ``folder`` is relative to the file of the recipe. ``samples`` is the number of images (None: all), chosen by
-    ``seed``. ``method`` is a calibrator, such as ``minmax`` or ``percentile-99.99``, and ``resize`` is ``squash`` or
-    ``crop``; None is the default of the export.
+    ``seed``. ``method`` is a calibrator, such as ``minmax`` or ``percentile-99.99``, and ``resize`` is one of
+    ``RESIZES``; None is the default of the export.
     """
 
     folder: Path

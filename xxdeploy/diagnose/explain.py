@@ -17,7 +17,9 @@ from xxdeploy.datasets.images import EVALUATION_BATCH
 from xxdeploy.runtime import Runtime
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.engines.session import Session
-from xxdeploy.runtime.image.preprocess import MODES, RESIZES, Preprocess
+from xxdeploy.runtime.image.preprocess import MODES, Preprocess, Sizing
+from xxdeploy.runtime.image.resample import ANTIALIASED, FRACTIONAL, RESAMPLES
+from xxdeploy.runtime.image.sizing import CROP_FRACTION, RESIZES
 from xxdeploy.runtime.selftest import read_golden
 from xxdeploy.verify import evaluate
 
@@ -107,9 +109,26 @@ def _preprocessings(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
     for mode in MODES:
         if mode != now.mode and not (now.channels == 1 and mode in ("caffe", "torch")):
             yield (f"mode is {now.mode!r}, and it was exported with {mode!r}", replace(now, mode=mode, scaling=None))
+    for guess in _sizings(now.sizing):
+        if guess != now.sizing:
+            yield _told(now.sizing, guess), replace(now, sizing=guess)
+
+
+def _sizings(now: Sizing) -> Iterator[Sizing]:
+    """Yield other geometries with the same filter, then other filters with the same geometry."""
     for resize in RESIZES:
-        if resize != now.resize:
-            yield f"resize is {now.resize!r}, and it was exported with {resize!r}", replace(now, resize=resize)
+        if resize != "fit" or not now.has_fractions:
+            yield Sizing(resize, now.resample)
+    yield Sizing("crop", now.resample, 1.0)
+    for resample in RESAMPLES:
+        if now.resize != "fit" or resample not in FRACTIONAL:
+            yield replace(now, resample=resample)
+
+
+def _told(now: Sizing, guess: Sizing) -> str:
+    here, there = ({"crop_fraction": CROP_FRACTION, "resample": ANTIALIASED, **each.to_json()} for each in (now, guess))
+    pairs = [(key, here[key], there[key]) for key in ("resize", "resample", "crop_fraction") if here[key] != there[key]]
+    return " and ".join(f"{key} is {mine!r}, and it was exported with {theirs!r}" for key, mine, theirs in pairs)
 
 
 def _order(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> tuple[int, int] | None:

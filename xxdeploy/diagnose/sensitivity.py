@@ -14,7 +14,7 @@ from xxdeploy.optional import extra
 from xxdeploy.results import LayerNoise, OnProgress, Progress, noise_from_json
 from xxdeploy.runtime.bundle.files import open_bundle, read_entry
 from xxdeploy.runtime.bundle.manifest import FileEntry, Manifest, Variant
-from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
 
 RECORD = "sensitivity.json"
 """The file of an INT8 bundle with ``results.noise_to_json`` of its layers."""
@@ -42,7 +42,7 @@ def find_sensitivity(
     samples: int | None = None,
     method: str | None = None,
     preprocess: str | None = None,
-    resize: str | None = None,
+    sizing: Sizing | None = None,
     on_progress: OnProgress | None = None,
 ) -> Sensitivity:
     """Return the record of an INT8 bundle; or calibrate a float network, quantize it, and measure each layer.
@@ -50,14 +50,14 @@ def find_sensitivity(
     Quantization is without equalization, bias correction or tuned rounding, to show the layers that need them.
 
     ``path`` is a bundle with a float variant, or a float .onnx file with one image input (batch, height, width,
-    channels); ``preprocess`` and ``resize`` (None: the recipe's, else squash) are for the file, since a bundle has its
-    own. ``calibration`` is a folder of images, labels or not, or a recipe; None for the record. ``samples`` None is the
-    recipe's number, else at most 100, of which at most 32 measure the noise. ``method`` is the calibrator; None: the
-    recipe's, else the default of an export.
+    channels); ``preprocess`` and ``sizing`` (None: as the recipe resizes, else squash) are for the file, since a bundle
+    has its own. ``calibration`` is a folder of images, labels or not, or a recipe; None for the record. ``samples``
+    None is the recipe's number, else at most 100, of which at most 32 measure the noise. ``method`` is the calibrator;
+    None: the recipe's, else the default of an export.
 
     ``UsageError``: those of ``recipe_from``, ``open_images`` and ``calibrate``; ``calibration-missing``;
     ``no-sensitivity``: an INT8 bundle without a record, or with images; ``preprocess-missing`` and ``no-image-input``:
-    of an .onnx file; ``sensitivity-options``: ``preprocess`` or ``resize`` for a bundle. ``BundleError``,
+    of an .onnx file; ``sensitivity-options``: ``preprocess`` or ``sizing`` for a bundle. ``BundleError``,
     ``ConversionError``: as ``check_bundle``, ``calibrate``, ``layer_noise``; ``damaged-sensitivity``.
     """
     manifest = check_bundle(path) if path.is_dir() else None
@@ -72,9 +72,9 @@ def find_sensitivity(
         return recorded
     recipe = recipe_from(calibration)
     if manifest is not None:
-        model, how = _from_bundle(path, manifest, preprocess or resize)
+        model, how = _from_bundle(path, manifest, given=bool(preprocess or sizing))
     else:
-        model, how = _from_file(path, preprocess, resize or recipe.resize or "squash")
+        model, how = _from_file(path, preprocess, sizing or Sizing(recipe.resize or "squash"))
     images = open_images(recipe.folder)
     wanted = samples if samples is not None else recipe.samples
     images = images.sample(min(CALIBRATED, len(images)) if wanted is None else wanted, recipe.seed)
@@ -123,11 +123,11 @@ def _measured(
     return Sensitivity(SCHEME, method, total, measured, layers)
 
 
-def _from_bundle(path: Path, manifest: Manifest, given: str | None) -> tuple[OnnxModel, Preprocess]:
-    if given is not None:
+def _from_bundle(path: Path, manifest: Manifest, *, given: bool) -> tuple[OnnxModel, Preprocess]:
+    if given:
         raise UsageError(
-            "--preprocess and --resize are for an .onnx file, and a bundle has its own preprocessing",
-            hint="leave --preprocess and --resize out",
+            "--preprocess, --resize and --resample are for an .onnx file, and a bundle has its own preprocessing",
+            hint="leave --preprocess, --resize and --resample out",
             code="sensitivity-options",
         )
     variant = _float_variant(manifest)
@@ -156,7 +156,7 @@ def _no_float_network(manifest: Manifest) -> UsageError:
     return UsageError(f"{manifest.name} has no float network to compare INT8 with", hint=hint, code="no-sensitivity")
 
 
-def _from_file(path: Path, preprocess: str | None, resize: str) -> tuple[OnnxModel, Preprocess]:
+def _from_file(path: Path, preprocess: str | None, sizing: Sizing) -> tuple[OnnxModel, Preprocess]:
     if preprocess is None:
         raise UsageError(
             f"the preprocessing of {path} is unknown",
@@ -174,4 +174,4 @@ def _from_file(path: Path, preprocess: str | None, resize: str) -> tuple[OnnxMod
             code="no-image-input",
         )
     _, height, width, channels = shapes[0]
-    return model, Preprocess(height, width, channels, preprocess, resize)
+    return model, Preprocess(height, width, channels, preprocess, sizing)

@@ -31,12 +31,11 @@ from xxdeploy.results import (
 )
 from xxdeploy.runtime.bundle.contents import npy_from_array, text_from_labels
 from xxdeploy.runtime.bundle.manifest import (
-    SCHEMA_VERSION,
-    SCHEMA_WITH_MORE_OUTPUTS,
     GoldenSpec,
     Manifest,
     MoreOutput,
     Variant,
+    schema_for,
 )
 from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.ort import OrtSession
@@ -105,7 +104,7 @@ def assemble(
         for output, spec in zip(source.outputs, specs, strict=True)
     )[1:]
     manifest = Manifest(
-        schema=SCHEMA_WITH_MORE_OUTPUTS if more else SCHEMA_VERSION,
+        schema=schema_for(inputs.preprocess, more),
         name=bundle_name(source.name, options),
         task=inputs.task,
         input_name="image",

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xxdeploy.datasets import (
     CalibrationRecipe,
@@ -25,7 +26,7 @@ from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
 from xxdeploy.models.samples import sample_for, sample_options
-from xxdeploy.runtime.image.preprocess import CUSTOM, MODES, Preprocess
+from xxdeploy.runtime.image.preprocess import CUSTOM, MODES, Preprocess, Sizing
 
 DEFAULT_SAMPLES = 300
 SELECTION = 256
@@ -85,14 +86,45 @@ def catalog_inputs(spec: ModelSpec, options: ExportOptions) -> Inputs:
     )
     size, mode = image_size(spec, build), options.network.preprocess or spec.preprocess
     scaling = None if mode in MODES else load_scaling(Path(mode), spec.channels)
-    resize, mode = resize_of(options, _recipe(options)), mode if scaling is None else CUSTOM
-    preprocess = Preprocess(size, size, spec.channels, mode, resize, scaling)
+    sizing, mode = sizing_of(options), mode if scaling is None else CUSTOM
+    preprocess = Preprocess(size, size, spec.channels, mode, sizing, scaling)
     return gather(options, preprocess, output_classes(spec, build), build, notes, labels=labels)
 
 
-def resize_of(options: ExportOptions, recipe: CalibrationRecipe | None = None) -> str:
-    """Return how pictures are brought to size: as asked, as the calibration recipe says, or squashed."""
-    return options.network.resize or (recipe.resize if recipe else None) or "squash"
+def sizing_of(options: ExportOptions) -> Sizing:
+    """Return how pictures are brought to size: as asked, as the calibration recipe says, or squashed.
+
+    ``UsageError`` ``sizing-options``: options that contradict each other; those of the recipe.
+    """
+    network, recipe = options.network, _recipe(options)
+    given: dict[str, Any] = {"resize": network.resize or (recipe.resize if recipe else None) or "squash"}
+    if network.resample is not None:
+        given["resample"] = network.resample
+    if network.crop_fraction is not None:
+        given["crop_fraction"] = float(network.crop_fraction)
+    if network.pad_color is not None:
+        given["pad_color"] = _color(network.pad_color)
+    try:
+        return Sizing(**given)
+    except UsageError as error:
+        raise UsageError(
+            error.message,
+            hint="--crop-fraction goes with --resize crop, --pad-color with --resize pad, and --resize fit with a "
+            "--resample of Pillow's",
+            code="sizing-options",
+        ) from error
+
+
+def _color(text: str) -> tuple[int, ...]:
+    """Read ``--pad-color``: a number, or one for each channel."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in (1, 3) or not all(part.isascii() and part.isdigit() and len(part) <= 3 for part in parts):
+        raise UsageError(
+            f"--pad-color {text!r} is not a color",
+            hint="give one number of 0 to 255, or three with commas: --pad-color 255,255,255",
+            code="sizing-options",
+        )
+    return tuple(map(int, parts))
 
 
 def gather(

@@ -30,10 +30,17 @@ from xxdeploy.models.catalog import BuildOptions
 if TYPE_CHECKING:
     from xxdeploy.engine import EngineOptions
 
+Resample = Literal[
+    "nearest", "bilinear", "bilinear-antialias", "bicubic", "bicubic-antialias", "lanczos", "lanczos-antialias", "area"
+]  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """The network, its weights, its input and its outputs. ``UsageError`` ``unknown-task``, ``class-order``."""
+    """The network, its weights, its input and its outputs.
+
+    ``UsageError`` ``unknown-task``, ``class-order``, ``unknown-resize``, ``unknown-resample``.
+    """
 
     weights: str = option(
         "imagenet",
@@ -61,8 +68,23 @@ class NetworkOptions:
         "trained; a model file may bring a layer for it.",
         suffixes=(".toml", ".json"),
     )
-    resize: Literal["squash", "crop"] | None = option(
-        None, "squash (the default) ignores the aspect ratio; crop cuts out the middle."
+    resize: Literal["squash", "crop", "fit", "pad"] | None = option(
+        None,
+        "squash (the default) ignores the aspect ratio; crop cuts out the middle in whole pixels, fit as Pillow's "
+        "ImageOps.fit; pad puts the whole picture on a background.",
+    )
+    resample: Resample | None = option(
+        None,
+        "The filter that resizes pictures, as in training: bilinear for tf.image.resize and "
+        "image_dataset_from_directory, nearest for load_img, bilinear-antialias (the default) for Pillow.",
+    )
+    crop_fraction: float | None = option(
+        None,
+        "With --resize crop: the share of the short side that is kept, 0.875 by default. 1 is crop_to_aspect_ratio of "
+        "Keras.",
+    )
+    pad_color: str | None = option(
+        None, "With --resize pad: the background, 0 to 255, one number or R,G,B. Black by default."
     )
     output_layer: str | None = option(
         None, "Model files only: the layer whose output becomes the model's output.", source="file"
@@ -94,6 +116,8 @@ class NetworkOptions:
     def __post_init__(self) -> None:
         check_choice(self, "task", code="unknown-task")
         check_choice(self, "class_order", code="class-order")
+        check_choice(self, "resize", code="unknown-resize")
+        check_choice(self, "resample", code="unknown-resample")
 
 
 @dataclass(frozen=True, slots=True)

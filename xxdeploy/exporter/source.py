@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from xxdeploy.datasets.images import batch_that_fits, file_digest
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.inputs import Inputs, catalog_inputs, gather, resize_of
+from xxdeploy.exporter.inputs import Inputs, catalog_inputs, gather, sizing_of
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import ModelSpec, find
 from xxdeploy.optional import extra
@@ -107,7 +107,7 @@ def _weights(path: Path, asked: str) -> Path | None:
 
 def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
     options.check_source("file", hint="choose an inner layer's output by --output-layer NAME")
-    network = options.network
+    network, sizing = options.network, sizing_of(options)
     with extra("export"):
         from xxdeploy.convert.user_model.model_file import load_model_file
         from xxdeploy.convert.user_model.prepare import prepare_model
@@ -130,7 +130,7 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
             hint="--output-layer NAME",
             code="several-outputs",
         )
-    preprocess, said = choose_preprocess(prepared.described, network.preprocess, resize=resize_of(options))
+    preprocess, said = choose_preprocess(prepared.described, network.preprocess, sizing=sizing)
     notes = [*loaded.notes, *prepared.notes, *said]
     inputs = gather(options, preprocess, prepared.classes, options.build, notes)
     family = None if prepared.described.family is None else find(prepared.described.family).name

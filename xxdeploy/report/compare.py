@@ -117,7 +117,7 @@ def render_comparison(left: Side, right: Side) -> str:
 
 def _input(manifest: Manifest) -> str:
     how = manifest.preprocess
-    return f"{how.height} x {how.width} x {how.channels}, {how.mode}, {how.resize}"
+    return f"{how.height} x {how.width} x {how.channels}, {how.mode}, {how.sizing}"
 
 
 def _comparison(evidence: Evidence, variant: Variant) -> ComparisonRecord | None:

@@ -11,7 +11,7 @@ from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.user_model.describe import describe_model
 from xxdeploy.convert.user_model.preprocessing import choose_preprocess
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
 
 
 def conv(layers: Any, x: Any) -> Any:
@@ -65,8 +65,8 @@ def normalized(layers: Any, x: Any) -> Any:
 def test_scaling_inside_is_found_and_given_raw_pixels(body: Callable[[Any, Any], Any], names: list[str]) -> None:
     described = describe_model(user_nets.net(body))
     assert [name.rpartition("_")[0] if name[-1].isdigit() else name for name in described.scaling] == names
-    preprocess, notes = choose_preprocess(described, None, resize="crop")
-    assert preprocess == Preprocess(16, 16, 3, "none", "crop")
+    preprocess, notes = choose_preprocess(described, None, sizing=Sizing("crop"))
+    assert preprocess == Preprocess(16, 16, 3, "none", Sizing("crop"))
     assert described.scaling[0] in notes[0]
 
 

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xxdeploy.errors import BundleError
-from xxdeploy.runtime.bundle.manifest import FileEntry, GoldenSpec, Manifest, MoreOutput, Variant
+from xxdeploy.runtime.bundle.manifest import FileEntry, GoldenSpec, Manifest, MoreOutput, Variant, schema_for
 from xxdeploy.runtime.bundle.strict_json import MAX_BYTES
-from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
 
 SHA = "0" * 64
 
@@ -125,6 +125,27 @@ def test_each_schema_has_its_number_of_outputs() -> None:
         dataclasses.replace(good(), schema=2)
 
 
+@pytest.mark.parametrize("outputs", [good, several])
+def test_a_new_way_to_resize_has_a_schema_that_older_readers_refuse(outputs: Callable[[], Manifest]) -> None:
+    preprocess = Preprocess(8, 8, sizing=Sizing("crop", "bilinear", 1.0))
+    with pytest.raises(BundleError, match="resample 'bilinear'"):
+        dataclasses.replace(outputs(), preprocess=preprocess)
+    manifest = dataclasses.replace(outputs(), schema=3, preprocess=preprocess)
+    assert schema_for(preprocess, manifest.more_outputs) == 3
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert json.loads(manifest.to_json())["schema"] == 3
+    with pytest.raises(BundleError):
+        dataclasses.replace(manifest, preprocess=Preprocess(8, 8))
+
+
+def test_a_resampling_that_this_version_does_not_know_is_refused_by_name() -> None:
+    sizing = Sizing(resample="bilinear")
+    data = json.loads(dataclasses.replace(good(), schema=3, preprocess=Preprocess(8, 8, sizing=sizing)).to_json())
+    data["preprocess"]["resample"] = "magic"
+    with pytest.raises(BundleError, match="not 'magic'"):
+        Manifest.from_json(json.dumps(data))
+
+
 def test_features_have_no_classes_and_no_labels() -> None:
     plain = dataclasses.replace(good(), task="features", classes=0, labels=None, output_name="features")
     assert Manifest.from_json(plain.to_json()) == plain
@@ -153,7 +174,10 @@ VALUE, PATH, KEYS, TWICE = "manifest-value", "manifest-path", "manifest-keys", "
     ("change", "code"),
     [
         (put("schema", 2), "manifest-keys"),
-        (put("schema", 3), "unknown-schema"),
+        (put("schema", 3), "manifest-keys"),
+        (put("schema", 4), "unknown-schema"),
+        (put("preprocess/resample", "bilinear"), VALUE),
+        (put("preprocess/resize", "pad"), VALUE),
         (put("schema", 0), "unknown-schema"),
         (put("schema", "1"), "unknown-schema"),
         (put("schema", None), "unknown-schema"),

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.image.preprocess import MAX_PIXELS, Preprocess
+from xxdeploy.runtime.image.preprocess import MAX_PIXELS, Preprocess, Sizing
+from xxdeploy.runtime.image.sizing import RESIZES
 
 
 def picture(height: int = 37, width: int = 53, channels: int = 3) -> np.ndarray:
@@ -71,8 +72,8 @@ def test_crop_covers_then_takes_the_center() -> None:
     image = Image.fromarray(picture(300, 400))
     resized = image.resize((341, 256), Image.Resampling.BILINEAR)
     expected = np.asarray(resized.crop((58, 16, 58 + 224, 16 + 224)))
-    assert np.array_equal(Preprocess(224, 224, resize="crop").image(image), expected)
-    assert Preprocess(20, 50, resize="crop").image(image).shape == (20, 50, 3)
+    assert np.array_equal(Preprocess(224, 224, sizing=Sizing("crop")).image(image), expected)
+    assert Preprocess(20, 50, sizing=Sizing("crop")).image(image).shape == (20, 50, 3)
 
 
 def test_path_string_image_and_array_agree(tmp_path: Path) -> None:
@@ -200,7 +201,7 @@ def test_the_limit_holds_where_warnings_are_silent(tmp_path: Path) -> None:
 
 def test_a_strip_does_not_grow_without_bound() -> None:
     strip = Image.new("RGB", (3_000_000, 1))
-    assert code_of(strip, Preprocess(224, 224, resize="crop")) == "image-too-large"
+    assert code_of(strip, Preprocess(224, 224, sizing=Sizing("crop"))) == "image-too-large"
     assert Preprocess(8, 8).image(strip).shape == (8, 8, 3)
 
 
@@ -235,7 +236,7 @@ def test_empty_list_and_wrong_batch() -> None:
     assert caught.value.code == "no-images"
     for batch in (np.zeros((1, 4, 5, 3), np.uint8), np.zeros((1, 4, 4, 3), np.float32), np.zeros((4, 4, 3), np.uint8)):
         with pytest.raises(UsageError) as caught:
-            Preprocess(4, 4).normalize(batch)  # type: ignore[arg-type]
+            Preprocess(4, 4).normalize(batch)
         assert caught.value.code == "batch-shape"
 
 
@@ -248,7 +249,12 @@ def test_empty_list_and_wrong_batch() -> None:
         {"height": True},
         {"channels": 4},
         {"mode": "keras"},
-        {"resize": "pad"},
+        {"resize": "stretch"},
+        {"resample": "cubic"},
+        {"crop_fraction": "1"},
+        {"crop_fraction": 2},
+        {"pad_color": [0]},
+        {"pad_color": 0},
         {"mode": None},
         {"channels": 1, "mode": "torch"},
         {"extra": 1},
@@ -256,7 +262,7 @@ def test_empty_list_and_wrong_batch() -> None:
     ids=str,
 )
 def test_json_is_strict(change: dict[str, object]) -> None:
-    good = Preprocess(8, 9, 3, "caffe", "crop")
+    good = Preprocess(8, 9, 3, "caffe", Sizing("crop"))
     assert Preprocess.from_json(good.to_json()) == good
     with pytest.raises(UsageError) as caught:
         Preprocess.from_json({**good.to_json(), **change})
@@ -270,10 +276,10 @@ def test_json_of_another_shape(value: object) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("resize", ["squash", "crop"])
+@pytest.mark.parametrize("resize", RESIZES)
 def test_an_array_of_the_right_size_gives_what_pillow_gives(channels: int, resize: str) -> None:
     array = np.random.default_rng(0).integers(0, 256, (12, 10, channels), np.uint8)
-    preprocess = Preprocess(12, 10, channels, resize=resize)
+    preprocess = Preprocess(12, 10, channels, sizing=Sizing(resize))
     found = preprocess.image(array)
     picture = Image.fromarray(array if channels == 3 else array[..., 0])
     np.testing.assert_array_equal(found, preprocess.image(picture))
@@ -290,3 +296,27 @@ def test_a_photo_of_an_iphone_is_named(tmp_path: Path, brand: str) -> None:
         Preprocess(8, 8).image(file)
     assert caught.value.code == "image-heic"
     assert "pillow-heif" in caught.value.hint
+
+
+@pytest.mark.parametrize("mode", ["tf", "caffe", "torch", "none"])
+def test_fractions_reach_the_network_as_those_of_a_keras_loader_do(mode: str, tmp_path: Path) -> None:
+    keras = pytest.importorskip("keras")
+    (tmp_path / "a").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a" / "a.png")
+    how = {"label_mode": None, "image_size": (16, 24), "batch_size": None, "shuffle": False, "verbose": False}
+    (loaded,) = keras.utils.image_dataset_from_directory(tmp_path, **how)
+    scale = keras.applications.imagenet_utils.preprocess_input
+    theirs = (
+        loaded.numpy() if mode == "none" else scale(loaded.numpy()[None], data_format="channels_last", mode=mode)[0]
+    )
+    ours = Preprocess(16, 24, mode=mode, sizing=Sizing(resample="bilinear"))
+    np.testing.assert_array_equal(ours.batch([tmp_path / "a" / "a.png"])[0], theirs)
+
+
+def test_pictures_with_and_without_fractions_make_one_batch() -> None:
+    ready, other = np.full((8, 8, 3), 9, np.uint8), np.full((5, 8, 3), 9, np.uint8)
+    preprocess = Preprocess(8, 8, sizing=Sizing(resample="bilinear"))
+    assert preprocess.pixels([ready]).dtype == np.uint8
+    assert preprocess.pixels([ready, other]).dtype == np.float32
+    assert preprocess.batch([ready, other]).shape == (2, 8, 8, 3)

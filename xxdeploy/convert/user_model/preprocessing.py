@@ -11,6 +11,7 @@ from xxdeploy.convert.user_model.quarantine.known import AUGMENTATIONS, NOISES
 from xxdeploy.datasets.scaling_file import load_scaling
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.image.preprocess import CUSTOM, MODES, Preprocess
+from xxdeploy.runtime.image.sizing import DEFAULT_SIZING, Sizing
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +33,7 @@ _NEUTRAL_OPERATIONS = frozenset(
 
 
 def choose_preprocess(
-    user_model: UserModel, asked: str | None, *, resize: str = "squash"
+    user_model: UserModel, asked: str | None, *, sizing: Sizing = DEFAULT_SIZING
 ) -> tuple[Preprocess, tuple[str, ...]]:
     """Return the preprocessing for ``user_model``, and notes for the user.
 
@@ -43,8 +44,8 @@ def choose_preprocess(
     asked : str | None
         ``--preprocess``: tf, caffe, torch, none, or a file (``load_scaling``). None: the model must contain its own
         scaling layer, and receives pixels 0..255.
-    resize : str
-        ``squash`` or ``crop``.
+    sizing : Sizing
+        How pictures are brought to size.
 
     Raises
     ------
@@ -58,13 +59,13 @@ def choose_preprocess(
         if not user_model.scaling:
             raise _unknown(user_model)
         note = f"the model scales pixels itself ({inside}), so its input is 0..255"
-        return Preprocess(*size, "none", resize), (note,)
+        return Preprocess(*size, "none", sizing), (note,)
     notes: tuple[str, ...] = ()
     if user_model.scaling and asked != "none":
         notes = (f"pixels are scaled twice: by --preprocess {asked}, then by the model ({inside})",)
     if asked in MODES:
-        return Preprocess(*size, asked, resize), notes
-    return Preprocess(*size, CUSTOM, resize, load_scaling(Path(asked), user_model.channels)), notes
+        return Preprocess(*size, asked, sizing), notes
+    return Preprocess(*size, CUSTOM, sizing, load_scaling(Path(asked), user_model.channels)), notes
 
 
 def _unknown(user_model: UserModel) -> UsageError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,10 @@ from xxdeploy.runtime.image.preprocess import Preprocess
 
 SCHEMA_VERSION = 1
 SCHEMA_WITH_MORE_OUTPUTS = 2
-"""Schema 1 and one key more. A bundle with one output is written in schema 1, which every xxdeploy reads."""
+"""Schema 1 and one key more. A bundle is written in the lowest schema that can say it, which most versions read."""
+SCHEMA_WITH_SIZING = 3
+"""Schema 2 (with any number of outputs), and how pictures are resampled, cropped and padded."""
+SCHEMAS = (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS, SCHEMA_WITH_SIZING)
 MANIFEST = "manifest.json"
 TASKS = ("classification", "features")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -123,8 +126,8 @@ class Manifest:
     ``files`` lists every file but the manifest; it is empty only before ``bundle.pack``. ``tools``
     (versions), ``source`` (which model, weights, options) and ``evidence`` (parity, accuracy, steps)
     are for people and carry reproducible facts only: no dates, no seconds. ``output_name``, ``task``, ``classes``,
-    ``labels`` and ``golden`` are about the first output, the one to predict with; ``more_outputs`` about the others, in
-    schema 2.
+    ``labels`` and ``golden`` are about the first output, the one to predict with; ``more_outputs`` about the others.
+    ``schema`` is that of :func:`schema_for`.
 
     Raises
     ------
@@ -149,7 +152,7 @@ class Manifest:
     more_outputs: tuple[MoreOutput, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.schema not in (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS):
+        if self.schema not in SCHEMAS:
             raise _unknown_schema(self.schema)
         _check_word(self.name, "name")
         if not self.input_name or not self.output_name:
@@ -163,8 +166,10 @@ class Manifest:
             raise wrong_value("there must be at least one variant")
         if len(self.files) > MAX_FILES:
             raise wrong_value(f"there may be at most {MAX_FILES} files, not {len(self.files)}")
-        if bool(self.more_outputs) != (self.schema == SCHEMA_WITH_MORE_OUTPUTS) or len(self.output_names) > MAX_OUTPUTS:
-            raise wrong_value(f"schema {self.schema} with {len(self.output_names)} outputs")
+        lowest = schema_for(self.preprocess, self.more_outputs)
+        if self.schema != lowest or len(self.output_names) > MAX_OUTPUTS:
+            how = ", ".join(f"{key} {value!r}" for key, value in self.preprocess.sizing.to_json().items())
+            raise wrong_value(f"schema {self.schema} with {len(self.output_names)} outputs and {how}")
         for output in self.more_outputs:
             if len(output.golden) != len(self.variants):
                 raise wrong_value(f"the output {output.name} needs a golden file for each variant")
@@ -184,7 +189,7 @@ class Manifest:
         ``BundleError`` ``manifest-value``: ``source`` or ``evidence`` holds NaN, infinity or no JSON value.
         """
         document = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "more_outputs"}
-        if self.more_outputs:
+        if self.schema != SCHEMA_VERSION:
             document["more_outputs"] = self.more_outputs
         try:
             return (
@@ -207,7 +212,7 @@ class Manifest:
         """
         top = as_object(parse(text), "the manifest")
         schema = top.get("schema")  # first: another version has other keys
-        if schema not in (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS):
+        if schema not in SCHEMAS:
             raise _unknown_schema(schema)
         keys = set(cls.__dataclass_fields__) - ({"more_outputs"} if schema == SCHEMA_VERSION else set())
         manifest: Manifest = _read(cls, as_record(top, keys, "the manifest"))
@@ -222,6 +227,13 @@ class Manifest:
                     code="manifest-unlisted",
                 )
         return manifest
+
+
+def schema_for(preprocess: Preprocess, more_outputs: Sequence[MoreOutput]) -> int:
+    """Return the lowest schema that can say these: a reader that does not know them then refuses the bundle."""
+    if preprocess.sizing.is_new:
+        return SCHEMA_WITH_SIZING
+    return SCHEMA_WITH_MORE_OUTPUTS if more_outputs else SCHEMA_VERSION
 
 
 def _plain(value: object) -> object:
@@ -332,7 +344,7 @@ def _duplicate(problem: str) -> BundleError:
 
 
 def _unknown_schema(version: object) -> BundleError:
-    known = f"{SCHEMA_VERSION} and {SCHEMA_WITH_MORE_OUTPUTS}"
+    known = f"{', '.join(map(str, SCHEMAS[:-1]))} and {SCHEMAS[-1]}"
     return BundleError(
         f"the bundle has schema {str(version)[:40]}; this xxdeploy reads {known}",
         hint="update xxdeploy on this device, or export the bundle with the version that is here",

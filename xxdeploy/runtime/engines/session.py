@@ -13,6 +13,7 @@ from xxdeploy.runtime.engines.metadata import TOP_K, TopK
 from xxdeploy.runtime.image.grid import METADATA as PIXELS
 from xxdeploy.runtime.image.grid import grid_from
 from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.image.resample import Pixels, rounded
 
 MAX_THREADS = 1024
 
@@ -193,9 +194,9 @@ def session_from(engine: SessionLike) -> Session:
     return session
 
 
-def batch_for(session: Session, preprocess: Preprocess, pictures: NDArray[np.uint8]) -> NDArray[Any]:
-    """Return the batch that ``session`` reads for (n, h, w, c) uint8 pictures: these, or normalized ones."""
-    return pictures if session.takes_pixels else preprocess.normalize(pictures)
+def batch_for(session: Session, preprocess: Preprocess, pictures: Pixels) -> NDArray[Any]:
+    """Return the batch that ``session`` reads for (n, h, w, c) pictures: these as uint8, or normalized ones."""
+    return rounded(pictures) if session.takes_pixels else preprocess.normalize(pictures)
 
 
 def check_threads(threads: int | None) -> None:

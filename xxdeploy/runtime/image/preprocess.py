@@ -8,28 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.image.grid import ChannelGrid
-from xxdeploy.runtime.image.picture import MAX_PIXELS, ImageLike, check_pixels, open_picture
+from xxdeploy.runtime.image.picture import MAX_PIXELS, ImageLike, open_picture
+from xxdeploy.runtime.image.resample import Pixels
 from xxdeploy.runtime.image.scaling import Scaling
 from xxdeploy.runtime.image.scaling import invalid as _invalid
+from xxdeploy.runtime.image.sizing import DEFAULT_SIZING, Sizing
 
-__all__ = ["CUSTOM", "MAX_PIXELS", "MAX_SIDE", "MODES", "RESIZES", "ImageLike", "Preprocess"]
+__all__ = ["CUSTOM", "MAX_PIXELS", "MAX_SIDE", "MODES", "ImageLike", "Preprocess", "Sizing"]
 
 MODES = ("tf", "caffe", "torch", "none")
 CUSTOM = "custom"
 """The mode of a ``Preprocess`` with a ``Scaling``."""
-RESIZES = ("squash", "crop")
 MAX_SIDE = 4096
 
-_FIELDS = ("height", "width", "channels", "mode", "resize")
-_UINT8 = np.dtype(np.uint8)
-_CROP_SHARE = 0.875  # 224 of 256, the center crop of the ImageNet papers
+_FIELDS = ("height", "width", "channels", "mode")
+_OPTIONAL = ("resample", "crop_fraction", "pad_color")
+_UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
 _CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # BGR
 _TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _TORCH_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -48,24 +49,24 @@ class Preprocess:
     mode
         ``tf``: x / 127.5 - 1. ``caffe``: RGB to BGR, minus the ImageNet means. ``torch``: x / 255,
         minus the ImageNet means, over the deviations. ``none``: 0..255 as float32. ``custom``: ``scaling``.
-    resize
-        ``squash``: bilinear to (height, width), whatever the aspect ratio: as Keras' own example does.
-        ``crop``: bilinear, so that the picture just covers round(size / 0.875), then the center.
+    sizing
+        How a picture of another size is brought to size; by default squashed, by Pillow's bilinear filter. The
+        example of Keras' own networks (``load_img(path, target_size=(224, 224))``) is ``resample="nearest"``.
     scaling
         For mode ``custom``, with one value a channel, and for no other mode.
 
     Raises
     ------
     UsageError
-        ``preprocess-invalid``: a value outside those above, ``caffe``/``torch`` on one channel, or a scaling that
-        does not fit the mode or the channels.
+        ``preprocess-invalid``: a value outside those above, ``caffe``/``torch`` on one channel, or a scaling
+        or a color does not fit the mode or the channels.
     """
 
     height: int
     width: int
     channels: int = 3
     mode: str = "tf"
-    resize: str = "squash"
+    sizing: Sizing = DEFAULT_SIZING
     scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
@@ -82,12 +83,13 @@ class Preprocess:
             raise _invalid(f"mode {self.mode!r} {'needs a' if self.mode == CUSTOM else 'has no'} scaling")
         if self.scaling is not None and len(self.scaling.mean) != self.channels:
             raise _invalid(f"the scaling has {len(self.scaling.mean)} values, the picture {self.channels} channels")
-        if self.resize not in RESIZES:
-            raise _invalid(f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}")
+        color = self.sizing.pad_color
+        if color is not None and len(color) not in (1, self.channels):
+            raise _invalid(f"pad_color has {len(color)} values, and the picture has {self.channels} channel")
         if self.channels == 1 and self.mode in ("caffe", "torch"):
             raise _invalid(f"mode {self.mode!r} is defined for three channels only")
 
-    def image(self, source: ImageLike, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    def image(self, source: ImageLike, *, max_pixels: int = MAX_PIXELS) -> Pixels:
         """Decode one picture, turn it upright, convert and resize it.
 
         More than ``max_pixels`` are refused before they are decoded. A file and the same picture opened with Pillow
@@ -95,7 +97,7 @@ class Preprocess:
 
         Returns
         -------
-        (height, width, channels) uint8.
+        (height, width, channels): uint8, or float32 where ``sizing.has_fractions`` and the size changed.
 
         Raises
         ------
@@ -105,10 +107,12 @@ class Preprocess:
         if self._is_ready(source) and self.height * self.width <= max_pixels:
             return np.array(source, np.uint8)  # Pillow would hand back the same pixels, after three copies
         picture, name = open_picture(source, "L" if self.channels == 1 else "RGB", max_pixels)
-        return self._fit(picture, name)
+        return self.sizing.apply(picture, (self.width, self.height), name)
 
-    def normalize(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Turn (n, height, width, channels) uint8 into the network's input, same shape, float32.
+    def normalize(self, images: Pixels) -> NDArray[np.float32]:
+        """Turn (n, height, width, channels) of 0..255 into the network's input, same shape, float32.
+
+        The pixels are uint8, or float32 where ``sizing.has_fractions``: the loaders of Keras do not round either.
 
         Bit-exact with ``keras.applications.imagenet_utils.preprocess_input(x, mode=mode)``: the same
         operations in the same order, all in float32. For ``custom``, see ``Scaling.apply``.
@@ -119,7 +123,8 @@ class Preprocess:
             ``batch-shape``: another shape or dtype.
         """
         expected = (self.height, self.width, self.channels)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+        right = images.dtype == _UINT8 or (images.dtype == _FLOAT32 and self.sizing.has_fractions)
+        if not right or images.ndim != 4 or images.shape[1:] != expected:
             raise UsageError(
                 f"a batch must be (n, {', '.join(map(str, expected))}) uint8, not {images.shape} {images.dtype}",
                 hint="let Preprocess.batch() or .image() make it",
@@ -162,8 +167,8 @@ class Preprocess:
         mean, deviation = ([value / scale for value in values] for values in (self.scaling.mean, self.scaling.std))
         return ChannelGrid(tuple(mean), tuple(deviation), flip)
 
-    def pixels(self, sources: Sequence[ImageLike], *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-        """Decode several pictures: (n, height, width, channels) uint8. Errors as ``batch``."""
+    def pixels(self, sources: Sequence[ImageLike], *, max_pixels: int = MAX_PIXELS) -> Pixels:
+        """Decode several pictures: (n, height, width, channels), uint8 or float32 as ``image``. Errors as ``batch``."""
         if not len(sources):
             raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
         if len(sources) == 1:
@@ -171,7 +176,8 @@ class Preprocess:
             if self._is_ready(only) and self.height * self.width <= max_pixels:
                 return np.ascontiguousarray(only)[np.newaxis]  # not copied: it is only read
             return self.image(only, max_pixels=max_pixels)[np.newaxis]
-        return np.stack([self.image(source, max_pixels=max_pixels) for source in sources])
+        images: list[NDArray[Any]] = [self.image(source, max_pixels=max_pixels) for source in sources]
+        return np.stack(images)
 
     def batch(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
         """Decode and normalize several pictures: (n, height, width, channels) float32.
@@ -184,40 +190,25 @@ class Preprocess:
         return self.normalize(self.pixels(sources))
 
     def to_json(self) -> dict[str, object]:
-        """Return the five fields as plain values, and ``scaling`` if there is one."""
-        fields: dict[str, object] = {key: getattr(self, key) for key in _FIELDS}
+        """Return the fields as plain values, those of ``sizing`` beside the others; ``scaling`` if there is one."""
+        fields: dict[str, object] = {**{key: getattr(self, key) for key in _FIELDS}, **self.sizing.to_json()}
         return fields if self.scaling is None else {**fields, "scaling": self.scaling.to_json()}
 
     @classmethod
     def from_json(cls, value: object) -> Preprocess:
         """Read what ``to_json`` wrote. ``UsageError`` ``preprocess-invalid`` on unknown or missing keys."""
         is_custom = isinstance(value, dict) and value.get("mode") == CUSTOM
-        fields = {*_FIELDS, "scaling"} if is_custom else {*_FIELDS}
-        if not isinstance(value, dict) or set(value) != fields:
-            raise _invalid(f"it must be an object with exactly the keys {', '.join(sorted(fields))}")
-        if "scaling" not in value:
-            return cls(**value)
-        return cls(**{**value, "scaling": Scaling.from_json(value["scaling"])})
+        fields = {*_FIELDS, "resize", *(("scaling",) if is_custom else ())}
+        if not isinstance(value, dict) or not fields <= set(value) <= {*fields, *_OPTIONAL}:
+            raise _invalid(
+                f"it must be an object with the keys {', '.join(sorted(fields))} and at most {', '.join(_OPTIONAL)}"
+            )
+        sizing = Sizing.from_json({key: value[key] for key in ("resize", *_OPTIONAL) if key in value})
+        scaling = Scaling.from_json(value["scaling"]) if is_custom else None
+        return cls(**{key: value[key] for key in _FIELDS}, sizing=sizing, scaling=scaling)
 
     def _is_ready(self, source: ImageLike) -> bool:
         """Tell whether an array holds the input's pixels already."""
-        if not isinstance(source, np.ndarray) or source.dtype != _UINT8 or self.resize != "squash":
+        if not isinstance(source, np.ndarray) or source.dtype != _UINT8 or not self.sizing.keeps_the_right_size:
             return False
         return source.shape == (self.height, self.width, self.channels)
-
-    def _fit(self, picture: Image.Image, name: str) -> NDArray[np.uint8]:
-        if self.resize == "crop":
-            picture = self._crop(picture, name)
-        elif picture.size != (self.width, self.height):
-            picture = picture.resize((self.width, self.height), Image.Resampling.BILINEAR)
-        return np.asarray(picture, np.uint8).reshape(self.height, self.width, self.channels)
-
-    def _crop(self, picture: Image.Image, name: str) -> Image.Image:
-        cover = round(self.width / _CROP_SHARE), round(self.height / _CROP_SHARE)
-        scale = max(cover[0] / picture.width, cover[1] / picture.height)
-        size = max(cover[0], round(picture.width * scale)), max(cover[1], round(picture.height * scale))
-        check_pixels(name, size)  # a strip of 1 x 1,000,000 pixels grows when its short side does
-        if size != picture.size:
-            picture = picture.resize(size, Image.Resampling.BILINEAR)
-        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
-        return picture.crop((left, top, left + self.width, top + self.height))

@@ -52,8 +52,8 @@ class Scaling:
         if self.order not in ORDERS or (self.order == "bgr" and len(self.mean) != 3):
             raise invalid(f"order must be rgb, or bgr with three channels, not {self.order!r}")
 
-    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Scale (n, height, width, channels) uint8: float32, three operations in the order of the formula."""
+    def apply(self, images: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scale (n, height, width, channels) of 0..255: float32, three operations in the order of the formula."""
         if self.order == "bgr":
             images = images[..., ::-1]
         x = images.astype(np.float32, order="C")
