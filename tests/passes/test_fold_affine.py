@@ -44,6 +44,14 @@ def test_into_a_convolution(body: str, weights: str, count: int) -> None:
     assert result.ops["Mul"] + result.ops["Add"] == 0
 
 
+def test_what_two_nodes_read_after_a_fold_keeps_its_value() -> None:
+    """Hard-swish after a batch norm: the convolution has one reader, its folded batch norm has two."""
+    body = f"c = {PADDED}(x, w) m = Mul(c, s) b = Add(m, s) p = Add(b, t) y = Mul(b, p)"
+    result = apply(conv(body.replace("b =", "n =").replace("(b,", "(n,"), "float[4, 1, 1] s, float t"), fold_affine)
+    assert result.changed == (2,)
+    assert result.ops == {"Conv": 1, "Add": 1, "Mul": 1}
+
+
 def test_into_a_grouped_a_depthwise_and_a_three_dimensional_convolution() -> None:
     text = """g (float[n, 4, 6, 6] x, float[n, 2, 4, 4, 4] v) => (float[n, 4, h, k] y, float[n, 3, d, h, k] z)
     <float[4, 2, 3, 3] w, float[4, 1, 3, 3] q, float[3, 2, 2, 2, 2] r, float[4, 1, 1] s, float[3, 1, 1, 1] t>

@@ -52,11 +52,13 @@ def fold_affine(graph: Graph) -> int:
         sources = [name for name in node.input if name not in graph.arrays]
         if len(constant) != 1 or len(sources) != 1:
             continue
-        source = sources[0]
+        (read,) = sources
+        source = read
         while source in renamed:
             source = renamed[source]
         layer = producers.get(source)
-        if layer is None or layer.op_type not in _AXIS or len(consumers[source]) != 1 or source in graph.kept:
+        # The readers of ``read``: a folded Mul or Add may have had two, although the layer had one.
+        if layer is None or layer.op_type not in _AXIS or len(consumers[read]) != 1 or source in graph.kept:
             continue
         weight = graph.arrays.get(layer.input[1])
         if weight is None or (layer.op_type == "MatMul" and (node.op_type == "Add" or weight.ndim != 2)):
