@@ -16,7 +16,8 @@ from typing import Any
 
 from xxdeploy.errors import XXDeployError
 from xxdeploy.runtime.bundle.files import open_bundle, read_entry
-from xxdeploy.runtime.cpu import cores, cpu_features
+from xxdeploy.runtime.cores import cores
+from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.select import installed_engines, open_session
 from xxdeploy.runtime.engines.session import batch_for
 from xxdeploy.runtime.selftest import read_golden, run_selftest

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from xxdeploy.batch.process import COMMAND, POLL_SECONDS, Ended, Running, docume
 from xxdeploy.batch.records import JobRecord, Records, manifest_digest, only_run
 from xxdeploy.errors import UsageError, XXDeployError
 from xxdeploy.files import write_atomic
+from xxdeploy.runtime.cores import cores
 
 TIMEOUT = 3600.0
 RESULTS = "results"
@@ -64,9 +64,8 @@ def default_resources(
     timeout: float | None = None,
 ) -> Resources:
     """Fill in the limits of this machine: half its processors, as each job uses several, and 85 % of free memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Resources(
-        max(1, cores // 2) if parallel is None else parallel,
+        max(1, cores() // 2) if parallel is None else parallel,
         int(_SHARE_OF_MEMORY * free_memory()) if memory is None else memory,
         job_memory,
         TIMEOUT if timeout is None else timeout,

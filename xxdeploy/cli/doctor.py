@@ -35,6 +35,7 @@ def _show(checkup: Checkup) -> None:
             "Python": checkup.python,
             "platform": checkup.platform,
             "processor": f"{checkup.cores} cores, {' '.join(checkup.cpu_features) or 'no INT8 instructions known'}",
+            "threads": checkup.threads,
             "providers": "\n".join(checkup.providers) or "-",
             "engines": "\n".join(checkup.engines),
             "Keras' cache": str(checkup.keras_home),

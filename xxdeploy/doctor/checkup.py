@@ -15,6 +15,7 @@ from pathlib import Path
 from xxdeploy import __version__
 from xxdeploy.doctor import probe
 from xxdeploy.files import child_python
+from xxdeploy.runtime.cores import count_cores
 
 TIMEOUT = 120.0  # seconds for all imports; TensorFlow takes 4 on two cores, and ten times that from a cold disk
 
@@ -55,6 +56,7 @@ class Warning:
 class Checkup:
     """All findings.
 
+    ``cores`` are the processors that this process may use; ``threads`` says what limits the threads of an inference.
     ``engines`` has a sentence on each kind of TensorRT, ``providers`` on what ONNX Runtime runs on; ``weights`` are
     the files of weights in Keras' cache, ``keras_home``.
     """
@@ -63,6 +65,7 @@ class Checkup:
     python: str
     platform: str
     cores: int
+    threads: str
     cpu_features: tuple[str, ...]
     libraries: tuple[Library, ...]
     providers: tuple[str, ...]
@@ -74,7 +77,7 @@ class Checkup:
 
 def check_up(*, timeout: float = TIMEOUT) -> Checkup:
     """Check Python, the processor, the libraries and Keras' cache; ``timeout`` is in seconds for each child process."""
-    facts = dict(_probe(list(LIBRARIES), timeout))
+    facts, limits = dict(_probe(list(LIBRARIES), timeout)), count_cores()
     keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     libraries = tuple(
         Library(name, str(facts[name].get("version", "")), str(facts[name]["error"] or "ok"), extra)
@@ -84,7 +87,8 @@ def check_up(*, timeout: float = TIMEOUT) -> Checkup:
         xxdeploy=__version__,
         python=f"{platform.python_version()} ({sys.executable})",
         platform=platform.platform(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=limits.usable,
+        threads=str(limits),
         cpu_features=_cpu_features(),
         libraries=libraries,
         providers=("cpu: works", *_providers(timeout)) if facts["onnxruntime"]["error"] is None else (),

@@ -1,9 +1,8 @@
-"""The processor's cores, and those of its instructions that decide which model file is right for it."""
+"""The processor's instructions that decide which model file is right for it."""
 
 from __future__ import annotations
 
 import importlib
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +16,6 @@ _AVX_VNNI = "avx_vnni"
 _WITH_AVX_VNNI = ("AVX2", "GFNI", "VAES")
 """Features of every processor with AVX-VNNI. Where numpy does not report them (numpy before 2.4 never does), the text
 may be about another processor."""
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpuinfo() -> str:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, Unpack, overload
 
@@ -34,6 +35,10 @@ _ONE = (np.ndarray, str, bytes, Image.Image, os.PathLike)
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """A loaded bundle. Holds no state between calls; several threads may call it at once.
+
+    In a forked process (gunicorn's ``preload_app``, ``multiprocessing`` on Linux) it reads the model file again at its
+    first use and starts an engine of its own. It cannot be pickled: a spawned process calls ``load`` itself
+    (``UsageError`` ``other-process``).
 
     A context manager that frees the engine at its end, see :meth:`close`::
 
@@ -170,7 +175,8 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
         ``onnxruntime-tensorrt-rtx``, and ``tensorrt`` or ``tensorrt-rtx`` for the engine that the bundle carries or
         that ``xxdeploy build`` wrote next to it (all experimental: never run on a card). Imported only if chosen.
     threads : int or None
-        Threads inside one inference; None: one for each core that this process may use.
+        Threads inside one inference; None: one for each processor that this process may use, by its affinity, the
+        quota of its container and ``OMP_NUM_THREADS`` (:mod:`xxdeploy.runtime.cores`).
     variant : str or None
         Name of the variant; None picks the first whose required features this processor has.
     tuning : str
@@ -226,6 +232,7 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
         # Models that OpenVINO compiled earlier are not signed.
         cache = cache_folder("openvino") if asked.trust is None else None
         session = open_session(held.pop(variant.model), manifest, variant, settings, cache=cache)
+        session.model_again = partial(_model_again, root, manifest, variant.model, check=asked.check)
     else:
         from xxdeploy.runtime.engines.trt import TrtSession
 
@@ -235,6 +242,12 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
     if asked.selftest:
         runtime.selftest()
     return runtime
+
+
+def _model_again(root: Path, manifest: Manifest, model: str, *, check: bool) -> bytes:
+    """Read the model file again: a forked process needs an engine of its own."""
+    entry = next(entry for entry in manifest.files if entry.path == model)
+    return read_entry(root, entry, check=check, total=entry.size)
 
 
 def _read_files(root: Path, manifest: Manifest, model: str | None, *, check: bool) -> dict[str, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.run import Observer, Tensors
+from xxdeploy.runtime.cores import cores
 
 T = TypeVar("T")
 
@@ -66,13 +66,12 @@ def map_images(
     answer = look(tensors)
     del tensors
     yield answer
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = max(1, min(cores, memory // max(1, size)))
+    workers = max(1, min(cores(), memory // max(1, size)))
     waiting: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(cores, "observe") as pool:
+    with ThreadPoolExecutor(workers, "observe") as pool:
         try:
             for image in images:
-                if len(waiting) > cores:
+                if len(waiting) > workers:
                     yield waiting.popleft().result()
                 waiting.append(pool.submit(work, image))
             while waiting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError
 from xxdeploy.optional import import_library
-from xxdeploy.runtime.cpu import cores
+from xxdeploy.runtime.cores import default_threads
 from xxdeploy.runtime.engines.external_data import check_self_contained
 from xxdeploy.runtime.engines.providers import CPU, session_in
 from xxdeploy.runtime.engines.session import EngineSession, TensorInfo, check_threads, reason, unloadable
@@ -29,7 +29,8 @@ class OrtSession(EngineSession):
     name
         What tables and errors call the session.
     threads
-        Threads inside one operator. None: one for each core that this process may use.
+        Threads inside one operator. None: one for each processor that affinity, the container's quota and
+        ``OMP_NUM_THREADS`` leave to this process, see :func:`xxdeploy.runtime.cores.default_threads`.
     optimize
         False turns ONNX Runtime's graph optimizations off, to compare with them (onnxruntime#11576).
     spinning
@@ -73,7 +74,9 @@ class OrtSession(EngineSession):
             check_self_contained(model, name)
         ort = import_library("onnxruntime", "edge")
         options = ort.SessionOptions()
-        options.intra_op_num_threads = _default_threads() if threads is None else threads
+        # 0 is onnxruntime's own choice: it pins to all cores of the machine, and complains on stderr where it may not.
+        # It knows neither quotas nor OMP_NUM_THREADS.
+        options.intra_op_num_threads = (default_threads() or 0) if threads is None else threads
         options.log_severity_level = _FATAL
         if not optimize:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -84,7 +87,8 @@ class OrtSession(EngineSession):
         # Spinning within a run only: threads that spin on after it take the cores from other work.
         idle = "session.force_spinning_stop" if spinning else "session.intra_op.allow_spinning"
         options.add_session_config_entry(idle, "1" if spinning else "0")
-        self._session = _start(ort, model, options, name, provider)
+        self._start = partial(_start, ort, options=options, name=name, provider=provider)
+        self._session = self._start(model)
         notes = self._session.get_modelmeta().custom_metadata_map
         outputs = [_tensor(value) for value in self._session.get_outputs()]
         super().__init__(name, [_tensor(value) for value in self._session.get_inputs()], outputs, notes.get)
@@ -97,8 +101,15 @@ class OrtSession(EngineSession):
     def _release(self) -> None:
         self._session = None
 
+    def _leave(self) -> list[object]:
+        left, self._session = [self._session], None
+        return left
 
-def _start(ort: Any, model: bytes | Path, options: Any, name: str, provider: str | None) -> Any:
+    def _restart(self, model: bytes) -> None:
+        self._session = self._start(model)
+
+
+def _start(ort: Any, model: bytes | Path, *, options: Any, name: str, provider: str | None) -> Any:
     source = model if isinstance(model, bytes) else str(model)
     try:
         if provider is not None:
@@ -124,11 +135,3 @@ def _tensor(value: Any) -> TensorInfo:
     """Read a ``NodeArg``; its free sides are names."""
     shape = tuple(side if isinstance(side, int) else None for side in value.shape or ())
     return TensorInfo(value.name, _DTYPES.get(value.type, value.type), shape)
-
-
-def _default_threads() -> int:
-    """Return 0 (onnxruntime's own choice, pinned to cores), or the allowed cores where some are forbidden.
-
-    onnxruntime counts and pins to all cores of the machine, and complains on stderr where it may not.
-    """
-    return cores() if cores() < (os.cpu_count() or 1) else 0

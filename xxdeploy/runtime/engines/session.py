@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, UsageError
+from xxdeploy.runtime.engines.forks import other_process, watch
 from xxdeploy.runtime.engines.metadata import TOP_K, TopK
 from xxdeploy.runtime.image.grid import METADATA as PIXELS
 from xxdeploy.runtime.image.grid import grid_from
@@ -43,6 +45,8 @@ class Session:
         True if the model reads uint8 pictures (n, height, width, channels) as they are.
     top_k
         How many classes the model itself returns; the others get equal shares of the rest of 1. None: all.
+    model_again
+        Returns the model's bytes for an engine that must start again, in a forked process. None: it cannot.
     """
 
     name: str = "session"
@@ -51,6 +55,7 @@ class Session:
     output_names: tuple[str, ...] = ()
     takes_pixels: bool = False
     top_k: int | None = None
+    model_again: Callable[[], bytes] | None = None
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Map a preprocessed batch (n, height, width, channels) float32 to the first output (n, ...) float32.
@@ -85,7 +90,10 @@ class TensorInfo(NamedTuple):  # a dataclass takes 1 ms more of every start
 class EngineSession(Session):
     """The checks that all engines share: of the model's signature when it is loaded, and each batch before it is run.
 
-    A subclass calls ``__init__`` once its engine has loaded the model, and implements ``_infer`` and ``_release``.
+    A subclass calls ``__init__`` once its engine has loaded the model, and implements ``_infer`` and ``_release``, and
+    ``_leave`` and ``_restart`` for forked processes. There, the engine starts again with the model that
+    ``model_again`` returns; without it, a run is ``UsageError`` ``other-process``.
+
     ``inputs`` and ``outputs`` are as the engine reports them: one input, float32, or uint8 with a pixel grid in the
     metadata; float32 outputs, or values (n, k) float32 and classes (n, k) int64 of a model with top-k metadata
     (else ``EngineError`` ``engine-signature``). ``note`` returns the model's metadata under a key, or None.
@@ -119,7 +127,8 @@ class EngineSession(Session):
         self.top_k = listed if self._best else None
         self._dtype = np.dtype(dtypes[0])
         self._image = inputs[0].shape[1:]
-        self._closed = False
+        self._closed = self._forked = False
+        watch(self)
 
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Run a batch, see :meth:`Session.run`."""
@@ -135,6 +144,25 @@ class EngineSession(Session):
             self._closed = True
             self._release()
 
+    def abandon(self) -> list[object]:
+        """Leave the engine of the process that this one was forked from; the next run starts another."""
+        if self._closed:
+            return []
+        self._forked, self._restarting = True, threading.Lock()
+        return self._leave()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled, by ``UsageError`` ``other-process``."""
+        raise other_process(self.name, "cannot be sent to another process")
+
+    def _leave(self) -> list[object]:
+        """Return the engine's objects, and hold none of them any more."""
+        return []
+
+    def _restart(self, model: bytes) -> None:
+        """Start the engine again after ``_leave``."""
+        raise NotImplementedError
+
     def _infer(self, batch: NDArray[Any], count: int) -> list[NDArray[Any]]:
         """Return the first ``count`` outputs, as arrays of their own. Whatever it raises becomes ``engine-run``."""
         raise NotImplementedError
@@ -144,6 +172,8 @@ class EngineSession(Session):
         raise NotImplementedError
 
     def _checked(self, batch: NDArray[Any], count: int) -> list[NDArray[np.float32]]:
+        if self._forked:
+            self._revive()
         if self._grid is not None:
             batch = self._grid.pixels(batch)
         if not isinstance(batch, np.ndarray) or batch.dtype != self._dtype or not self._fits(batch.shape):
@@ -160,6 +190,17 @@ class EngineSession(Session):
             if self._closed:
                 raise closed(self.name) from None
             raise self._failed(batch, reason(error)) from error
+
+    def _revive(self) -> None:
+        with self._restarting:
+            if not self._forked:
+                return
+            if self.model_again is None:
+                raise other_process(
+                    self.name, "was loaded before this process was forked, and cannot start again in it"
+                )
+            self._restart(self.model_again())
+            self._forked = False
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
         if shape[1:] != self._image:

@@ -163,6 +163,12 @@ class TrtSession(EngineSession):
                 self._device.free(self._buffers.pop())
             self._context = self._engine = self._graphs = None
 
+    def _leave(self) -> list[object]:
+        left = [self._context, self._engine, self._graphs, self._runtime, self._device]
+        self._context = self._engine = self._graphs = None
+        self._buffers, self._lock = [], threading.Lock()
+        return left
+
     def _part(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         missing = max(self._least - len(batch), 0)
         filled = np.ascontiguousarray(np.concatenate([batch, np.zeros((missing, *self._sides), np.float32)]))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.optional import import_library
+from xxdeploy.runtime.cores import default_threads
 from xxdeploy.runtime.engines.external_data import check_self_contained
 from xxdeploy.runtime.engines.openvino.passes import rewrite
 from xxdeploy.runtime.engines.session import EngineSession, TensorInfo, check_threads, reason, unloadable
@@ -38,7 +39,8 @@ class OpenVinoSession(EngineSession):
     name
         What tables and errors call the session.
     threads
-        Threads inside one inference. None: OpenVINO's own choice.
+        Threads inside one inference. None: OpenVINO's own choice, or fewer if affinity, a quota or
+        ``OMP_NUM_THREADS`` limit them, see :func:`xxdeploy.runtime.cores.default_threads`.
     hint
         Precision of the float layers: ``f32``, or ``bf16`` (8 bits of mantissa) where the processor has it. INT8 layers
         stay INT8.
@@ -76,12 +78,13 @@ class OpenVinoSession(EngineSession):
         openvino = import_library("openvino", "openvino")
         self._settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
         self._cache = cache
-        if threads is not None:
-            self._settings["INFERENCE_NUM_THREADS"] = threads
+        if (number := threads or default_threads()) is not None:
+            self._settings["INFERENCE_NUM_THREADS"] = number
         self._lock = threading.Lock()
         self._batches: Any = None
+        self._new_core = openvino.Core
         try:
-            self._core = openvino.Core()
+            self._core = self._new_core()
             self._model = self._core.read_model(model=model)
             inputs, outputs = ([_tensor(port) for port in ports] for ports in (self._model.inputs, self._model.outputs))
             super().__init__(name, inputs, outputs, self._note)
@@ -106,6 +109,19 @@ class OpenVinoSession(EngineSession):
     def _release(self) -> None:
         with self._lock:
             self._single = self._batches = self._model = self._core = None
+
+    def _leave(self) -> list[object]:
+        left = [self._single, self._batches, self._model, self._core]
+        self._single = self._batches = self._model = self._core = None
+        if self._lock.locked():  # within a run, the engine's threads hold locks that nobody will release here
+            self.model_again = None
+        self._lock = threading.Lock()
+        return left
+
+    def _restart(self, model: bytes) -> None:
+        self._core = self._new_core()
+        self._model = self._core.read_model(model=model)
+        self._single = self._start(model)
 
     def _one(self, batch: NDArray[Any]) -> Sequence[NDArray[Any]]:
         """Run one image, a picture's bytes through the request's own tensor: a dictionary of inputs takes 0.03 ms.
