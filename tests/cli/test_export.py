@@ -16,6 +16,7 @@ from xxdeploy.errors import VerificationError
 from xxdeploy.exporter import ExportOptions, ExportResult, TableRow
 from xxdeploy.exporter.options import OPTIONS
 from xxdeploy.exporter.report_data import command_of
+from xxdeploy.exporter.result import Conclusions
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.results import ComparisonRecord, OnProgress, Parity, Progress, Rung, StepRecord
 
@@ -94,14 +95,12 @@ def test_what_a_person_sees(fake: FakeExport, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert err.startswith("Downloading data\nconvert (")
     assert out.splitlines() == [
-        "runner       size      p50  top-1  top-5  agreement",
-        "───────────────────────────────────────────────────",
-        "keras           -  45.2 ms   79.5   94.5          -",
-        "onnx-int8  3.7 MB  3.62 ms   79.1      -       98.5",
-        "",
-        "compared with keras  images  largest difference  cosine  agreement",
-        "──────────────────────────────────────────────────────────────────",
-        "onnx-fp32                32             4.2e-07  1.0000      100.0",
+        "             MB  p50 ms  top-1 %  top-5 %  lost points  agree %  max diff",
+        "─────────────────────────────────────────────────────────────────────────",
+        "keras         -    45.2     79.5     94.5            -        -         -",
+        "onnx-int8  3.70    3.62     79.1        -          0.4     98.5         -",
+        "onnx-fp32     -       -        -        -            -        -   4.2e-07",
+        "max diff: the largest difference of an output from keras, on 32 images",
         "",
         "note: the sample weights know clothes only",
         "",
@@ -122,36 +121,41 @@ def test_the_ladder_sentences_and_processors_have_their_place(fake: FakeExport, 
     fake.changes = {
         "rungs": (
             Rung("plain", True, selected(0.9883, -0.004, 0.0037), 3.87, 7.96, 8.2),
-            Rung("calibrator", False, selected(0.9766, 0.004, 0.0038), 3.9, 7.8, 28.1),
+            Rung("calibrator", False, selected(0.9766, 0.004, 0.0038), 3.9, 7.8, 28.1, "KL is not 3 % lower"),
         ),
-        "sentences": ("onnx-int8: same class on 98.8 %",),
+        "conclusions": Conclusions(
+            ("onnx-int8: same class on 98.8 %",),
+            ("PASS min-agreement 98 (onnx-int8): 98.8 %",),
+            ("WARNING: no better than chance",),
+        ),
         "processors": ("int8, for x86: exact", "int8-arm, for ARM: the same"),
     }
     assert main(["export", "mobilenetv2", "--int8"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[:6] == [
+    assert out[0] == "WARNING: no better than chance"
+    assert out[1:8] == [
         "INT8 compared with float on 256 images:",
-        "rung               agreement      KL  drop      p50  of float  made in",
-        "──────────────────────────────────────────────────────────────────────",
-        "plain       taken       98.8  0.0037   0.4  3.87 ms     0.49x      8 s",
-        "calibrator  left        97.7  0.0038  -0.4  3.90 ms     0.50x     28 s",
+        "rung                                   agree %  KL nats  lost points  of float  seconds",
+        "───────────────────────────────────────────────────────────────────────────────────────",
+        "plain       taken                         98.8   0.0037          0.4     0.49x        8",
+        "calibrator  left: KL is not 3 % lower     97.7   0.0038         -0.4     0.50x       28",
+        "of float: the time of an image as a multiple of the float model's, before the files are made",
         "",
     ]
-    assert (
-        out[-9:]
-        == [
-            "",
-            "onnx-int8: same class on 98.8 %",
-            "",
-            "int8, for x86: exact",
-            "int8-arm, for ARM: the same",
-            "",
-            "note: the sample weights know clothes only",
-            "",
-            "wrote exports/mobilenetv2-int8, with report.html",
-            "next: xxdeploy predict exports/mobilenetv2-int8 PHOTO.jpg",
-        ][-9:]
-    )
+    assert out[-12:] == [
+        "",
+        "PASS min-agreement 98 (onnx-int8): 98.8 %",
+        "",
+        "onnx-int8: same class on 98.8 %",
+        "",
+        "int8, for x86: exact",
+        "int8-arm, for ARM: the same",
+        "",
+        "note: the sample weights know clothes only",
+        "",
+        "wrote exports/mobilenetv2-int8, with report.html",
+        "next: xxdeploy predict exports/mobilenetv2-int8 PHOTO.jpg",
+    ]
 
 
 def test_rungs_of_features_and_without_labels(fake: FakeExport, capsys: Capture) -> None:
@@ -159,25 +163,28 @@ def test_rungs_of_features_and_without_labels(fake: FakeExport, capsys: Capture)
         "rungs": (Rung("plain", True, ComparisonRecord("onnx-fp32", "onnx-int8", 20, 0.9, 31.26), 3.87, 7.96, 8.2),)
     }
     assert main(["export", "mobilenetv2", "--int8", "--no-top"]) == 0
+    assert "SQNR" not in capsys.readouterr().out  # one rung: there was no choice
+    assert main(["export", "mobilenetv2", "--int8", "--no-top", "--verbose"]) == 0
     assert capsys.readouterr().out.splitlines()[1:4:2] == [
-        "rung             SQNR      p50  of float  made in",
-        "plain  taken  31.3 dB  3.87 ms     0.49x      8 s",
+        "rung          SQNR dB  of float  seconds",
+        "plain  taken     31.3     0.49x        8",
     ]
 
 
 def test_columns_that_were_not_measured_are_left_out(capsys: Capture) -> None:
     print_rows([TableRow("keras", 14_200_000, 21.9, None, None, None), TableRow("onnx", None, 7.9, None, None, None)])
     assert [line.split() for line in capsys.readouterr().out.splitlines()[::2]] == [
-        ["runner", "size", "p50"],
-        ["keras", "14.2", "MB", "21.9", "ms"],
+        ["MB", "p50", "ms"],
+        ["keras", "14.2", "21.9"],
     ]
 
 
 def test_features_are_not_predicted(fake: FakeExport, capsys: Capture) -> None:
     fake.changes["task"] = "features"
+    fake.changes["rows"] = (TableRow("keras", None, 45.21, None, None, None),)
     assert main(["export", "mobilenetv2", "--no-top"]) == 0
     out = capsys.readouterr().out
-    assert "compared with keras  images  largest difference  cosine\n" in out
+    assert out.splitlines()[:4:3] == ["           p50 ms  max diff  cosine", "onnx-fp32       -   4.2e-07  1.0000"]
     assert out.endswith("next: xxdeploy bench exports/mobilenetv2-fp32\n")
 
 
@@ -204,6 +211,7 @@ def test_a_misspelt_model(fake: FakeExport, capsys: Capture) -> None:
     assert main(["export", "mobilnetv2"]) == 2
     assert capsys.readouterr() == (
         "",
-        "error[unknown-model]: there is no model called 'mobilnetv2'\n hint: did you mean MobileNetV2, MobileNet?\n",
+        "error[unknown-model]: there is no model called 'mobilnetv2'\n"
+        " hint: did you mean MobileNetV2, MobileNet, MobileNetV3Small?\n",
     )
     assert fake.calls == []

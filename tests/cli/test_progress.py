@@ -3,10 +3,13 @@ from __future__ import annotations
 import io
 import re
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from xxdeploy.cli.progress import ProgressView
+from xxdeploy.cli.verbosity import chosen_verbosity
 from xxdeploy.results import Progress
 
 Capture = pytest.CaptureFixture[str]
@@ -32,6 +35,34 @@ def test_a_line_a_step_where_there_is_no_terminal(capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert seconds_removed(err) == "calibrate 3 (T)\nconvert (T)\n"
+
+
+def test_steps_of_the_command_are_numbered_and_steps_inside_are_indented(capsys: Capture) -> None:
+    with ProgressView() as view:
+        view(Progress("convert", 0, 1, (1, 2)))
+        view(Progress("convert", 1, 1, (1, 2)))
+        view(Progress("quantize", 0, 1, (2, 2)))
+        view(Progress("calibrate", 3, 3))
+        view(Progress("quantize", 1, 1, (2, 2)))
+    assert seconds_removed(capsys.readouterr().err) == "[1/2] convert (T)\n  calibrate 3 (T)\n[2/2] quantize (T)\n"
+
+
+def test_a_long_step_says_that_it_goes_on(capsys: Capture) -> None:
+    with ProgressView(beat=0.05) as view:
+        view(Progress("round weights", 1, 53))
+        time.sleep(0.5)
+        view(Progress("round weights", 53, 53))
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"round weights 1/53 \.\.\. \d+ s", first)
+    assert last.startswith("round weights 53 (")
+
+
+def test_quiet_says_nothing_and_the_log_has_every_line(capsys: Capture, tmp_path: Path) -> None:
+    log = tmp_path / "export.log"
+    with chosen_verbosity(quiet=True, verbose=False, log_file=log), ProgressView() as view:
+        view(Progress("convert", 1, 1))
+    assert capsys.readouterr() == ("", "")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d convert \(\d+\.\d s\)\n", log.read_text())
 
 
 def test_steps_of_unknown_length_end_with_the_next_or_with_the_view(capsys: Capture) -> None:

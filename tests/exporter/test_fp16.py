@@ -31,7 +31,7 @@ def test_a_sample_keeps_its_classes_in_half_the_size(tmp_path: Path) -> None:
     assert half is not None
     assert whole is not None
     assert half < 0.55 * whole
-    assert any(sentence.startswith("fp16: values up to") for sentence in result.sentences)
+    assert any(sentence.startswith("fp16: values up to") for sentence in result.conclusions.sentences)
     runtime = load(result.bundle, selftest=True)
     assert runtime.variant.precision == "fp16"
     manifest = verify_bundle(result.bundle).manifest
@@ -41,7 +41,7 @@ def test_a_sample_keeps_its_classes_in_half_the_size(tmp_path: Path) -> None:
 
 def test_without_images_the_message_says_so(tmp_path: Path) -> None:
     result = export(LENET, ExportOptions.of("fp16", weights="none"), tmp_path / "b")
-    assert any("no ranges were checked" in sentence for sentence in result.sentences)
+    assert any("no ranges were checked" in sentence for sentence in result.conclusions.sentences)
     assert not (result.bundle / "calibration.json").exists()
     inputs = replace(catalog_inputs(LENET, ExportOptions.of("fp16", weights="none")), calibration=None)
     half = make_fp16(inputs, scaled(), np.ones((1, 28, 28, 1), np.float32), lambda _: None)

@@ -99,8 +99,8 @@ def test_the_sample_export_is_honest_and_repeatable(tmp_path: Path) -> None:
     plan = ExportOptions.of("int8", weights="sample", cpu="vnni", max_drop=2.0, min_agreement=95.0)
     result = export(LENET, plan, tmp_path / "one")
     assert [(rung.name, rung.comparison.images) for rung in result.rungs] == [("plain", 50)]
-    kept = [sentence for sentence in result.sentences if "is kept" in sentence or "cannot support" in sentence]
-    assert len(kept) == 2 * len(result.rows[2:])  # both promises, for each model of its own
+    assert len(result.conclusions.promises) == 2 * len(result.rows[2:])  # both promises, for each model of its own
+    assert all(line.startswith("PASS ") for line in result.conclusions.promises)
     export(LENET, plan, tmp_path / "two")
     assert without_report(tmp_path / "one") == without_report(tmp_path / "two")
     evidence = json.loads((tmp_path / "one" / "manifest.json").read_text())["evidence"]
@@ -118,12 +118,12 @@ def test_a_promise_that_is_broken_says_what_helps_and_writes_nothing(tmp_path: P
     export(LENET, plan, tmp_path / "out")
     before = contents(tmp_path / "out")
     drop, agreement = plan.changed(force=True, max_drop=0.0), plan.changed(force=True, min_agreement=100.0)
-    for promised, word in (drop, "top-1 fell"), (agreement, "less than the 100 % promised"):
+    for promised, code in (drop, "accuracy-drop"), (agreement, "agreement-low"):
         for out in ("new", "out"):
             with pytest.raises(VerificationError) as caught:
                 export(LENET, promised, tmp_path / out)
-            assert caught.value.code == "accuracy-drop"
-            assert word in caught.value.message
+            assert caught.value.code == code
+            assert caught.value.message.startswith("FAIL ")
             assert "most sensitive layers" in caught.value.hint
     assert not (tmp_path / "new").exists()
     assert contents(tmp_path / "out") == before

@@ -14,6 +14,7 @@ from xxdeploy.cli import main
 from xxdeploy.exporter import ExportOptions
 from xxdeploy.exporter.inputs import catalog_inputs
 from xxdeploy.exporter.report_data import command_of, measured
+from xxdeploy.exporter.result import Conclusions
 from xxdeploy.exporter.stages import Lowered
 from xxdeploy.models.catalog import find
 from xxdeploy.results import Accuracy
@@ -75,7 +76,8 @@ def test_images_that_changed_class_are_shown_and_counted(images: Path) -> None:
     after = (1, 2, *before[2:])
     accuracies = [Accuracy("keras", 1.0, 1.0, before), Accuracy("onnx-fp32", 1.0, 1.0, before)]
     accuracies.append(Accuracy("onnx-int8", 0.9, 1.0, after))
-    seen = measured("lenet", options, inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(), sentences=())
+    none = Conclusions()
+    seen = measured("lenet", options, inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(), concluded=none)
     assert (seen.candidate, seen.changes) == ("onnx-int8", 2)
     assert [(each.before, each.after) for each in seen.changed] == [("class-0", "class-1"), ("class-1", "class-2")]
     assert all(each.picture.startswith("data:image/jpeg;base64,") for each in seen.changed)
@@ -83,7 +85,7 @@ def test_images_that_changed_class_are_shown_and_counted(images: Path) -> None:
     assert seen.confused[0] == ("class-0", "class-1", 1)
     without = measured(
         "lenet", options.changed(no_pictures=True), inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(),
-        sentences=(),
+        concluded=none,
     )  # fmt: skip
     assert without.sheet == ()
     assert [each.picture for each in without.changed] == ["", ""]

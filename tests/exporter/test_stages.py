@@ -8,7 +8,15 @@ from graphnets import parse
 
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter import ExportOptions
-from xxdeploy.exporter.stages import Remembered, keep_promises, prove_stage, tolerance_for, uneven_batches
+from xxdeploy.exporter.stages import (
+    Remembered,
+    keep_promises,
+    prove_stage,
+    tolerance_for,
+    uneven_batches,
+    warnings_about,
+)
+from xxdeploy.results import Accuracy
 from xxdeploy.verify import (
     EXACT_PROBABILITIES,
     FP16_SCORES,
@@ -43,16 +51,40 @@ def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
         for name, other in (("onnx-int8", scores), ("onnx-int8-avx2", worse))
     )
     plan = ExportOptions.of("int8", min_agreement=90.0)
-    sentences = [said for said in keep_promises(plan, (), (good, bad)) if "top-1 score" not in said]
-    assert [sentence.partition(":")[0] for sentence in sentences] == [
-        "onnx-int8", "onnx-int8", "onnx-int8-avx2", "onnx-int8-avx2",
+    kept = keep_promises(plan, (), (good, bad))
+    assert [sentence.partition(":")[0] for sentence in kept.sentences if "top-1 score" not in sentence] == [
+        "onnx-int8",
+        "onnx-int8-avx2",
+    ]
+    assert [line.partition(":")[0] for line in kept.promises] == [
+        "PASS min-agreement 90 (onnx-int8)", "PASS min-agreement 90 (onnx-int8-avx2)",
     ]  # fmt: skip
-    assert all("50 images" in sentence for sentence in sentences)
+    assert all("50 images" in line for line in kept.promises)
     for asked in (95.0, 100.0):
         with pytest.raises(VerificationError) as caught:
             keep_promises(plan.changed(min_agreement=asked), (), (good, bad))
-        assert caught.value.code == "accuracy-drop"
-        assert caught.value.message.startswith("onnx-int8-avx2: the same class on 90.0 %")
+        assert caught.value.code == "agreement-low"
+        assert caught.value.message.startswith(f"FAIL min-agreement {asked:g} (onnx-int8-avx2): 90.0 % of the images")
+
+
+def test_strict_holds_the_interval_to_the_promise() -> None:
+    scores = np.eye(10, dtype=np.float32)[np.arange(50) % 10]
+    same = judge_paired(scores, scores, names=("onnx-fp32", "onnx-int8"))
+    plan = ExportOptions.of("int8", min_agreement=98.0)
+    assert keep_promises(plan, (), (same,)).promises
+    with pytest.raises(VerificationError) as caught:
+        keep_promises(plan.changed(strict=True), (), (same,))
+    assert caught.value.code == "promise-unproven"
+    assert "FAIL min-agreement 98 (onnx-int8): 100.0 % of the images" in caught.value.message
+    assert keep_promises(plan.changed(strict=True, min_agreement=90.0), (), (same,)).promises
+
+
+def test_an_accuracy_of_chance_is_a_warning() -> None:
+    guess, good = (Accuracy("keras", top1, None, (0,) * 200) for top1 in (0.12, 0.2))
+    (warning,) = warnings_about((guess,), 10)
+    assert "right on 12.0 % of the 200 evaluation images, no better than chance (10.0 % with 10 classes)" in warning
+    assert warnings_about((good,), 10) == ()
+    assert warnings_about((), 10) == warnings_about((guess,), None) == ()
 
 
 class _Fixed:
@@ -95,8 +127,8 @@ def test_the_shift_of_scores_has_a_sentence_but_not_for_float32() -> None:
     before = np.array([[0.4, 0.6], [0.9, 0.1]], np.float32)
     floats = judge_paired(before, before, names=("keras", "onnx-fp32"))
     int8 = judge_paired(before, np.array([[0.6, 0.4], [0.9, 0.1]], np.float32), names=("keras", "onnx-int8"))
-    sentences = keep_promises(ExportOptions.of("int8"), (floats, int8))
+    sentences = keep_promises(ExportOptions.of("int8"), (floats, int8)).sentences
     assert int8.scores is not None
     assert sentences[1:] == (f"onnx-int8: {int8.scores.sentence}",)
     assert "threshold 0.25 decides most like 0.5 in float: 0 images differ (1 at 0.5)" in sentences[1]
-    assert len(keep_promises(ExportOptions.of("fp32"), (floats,))) == 1
+    assert len(keep_promises(ExportOptions.of("fp32"), (floats,)).sentences) == 1

@@ -51,7 +51,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
 @rtx
 def test_the_bundle_carries_an_engine_and_the_graph_that_it_is_made_of(exported: ExportResult, tmp_path: Path) -> None:
     result = exported
-    said = result.sentences[-1]
+    said = result.conclusions.sentences[-1]
     assert "tensorrt-rtx" in said
     assert "sm86, sm89, batches of 1 to 4" in said
     assert "100.0 % int8 of the parsed network; the built layers can be looked at on a GPU only" in said
@@ -74,7 +74,7 @@ def test_the_bundle_carries_an_engine_and_the_graph_that_it_is_made_of(exported:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_floats_have_engines_as_well(precision: str, tmp_path: Path) -> None:
     result = export(LENET, ExportOptions.of(precision, weights="sample", **RTX), tmp_path / "b")
-    assert f"100.0 % {precision}" in result.sentences[-1]
+    assert f"100.0 % {precision}" in result.conclusions.sentences[-1]
 
 
 @rtx
@@ -158,7 +158,7 @@ def test_an_engine_that_runs_here_is_a_stage(wrong: bool, tmp_path: Path, monkey
     assert result.rows[-1].runner == "tensorrt-rtx"
     assert result.rows[-1].agreement == result.rows[-2].agreement
     assert result.parities[-1].candidate == "tensorrt-rtx"
-    assert "the built layers were looked at" in result.sentences[-1]
+    assert "the built layers were looked at" in result.conclusions.sentences[-1]
 
 
 @rtx
@@ -240,7 +240,7 @@ def test_on_a_card(tmp_path: Path) -> None:
         if error.code != "gpu-needed":
             raise
         pytest.skip(f"no GPU: {error.message}")
-    print(f"\n{result.rows[-1]}\n{result.sentences[-1]}")  # noqa: T201
+    print(f"\n{result.rows[-1]}\n{result.conclusions.sentences[-1]}")  # noqa: T201
     assert result.rows[-1].runner == "tensorrt-rtx"
     session = TrtSession.from_bundle(result.bundle)
     assert load(result.bundle, session=session, selftest=True).session is session

@@ -26,5 +26,7 @@ def options_with(name: str) -> ExportOptions:
     values: dict[str, Any] = {option.field: unusual_value(name)}
     if option.scope.target == "gpu":
         values["target"] = "tensorrt-rtx"
+    if name == "strict":
+        values["max_drop"] = 0.25
     precision = "int8" if "fp32" not in option.scope.precisions else "fp32"
     return ExportOptions.of(precision, **values)

@@ -187,8 +187,8 @@ def test_the_sentence_and_the_facts() -> None:
     q[0], q[1] = [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]
     found = judge_paired(p, q, [1, 0, *([0] * 6), 2, 2], names=("keras", "onnx-int8"))
     assert found.sentence == (
-        "top-1 70.0 -> 70.0 (+0.0 points, 95 % -32.7..+32.7, McNemar p 1.00), same class on 80.0 % (49.0..94.3), "
-        "KL 0.035 (10 images)"
+        "top-1 70.0 -> 70.0 %, lost 0.0 points (95 % CI -32.7 to 32.7, McNemar p 1.00), "
+        "same class on 80.0 % of the images (95 % CI 49.0 to 94.3), KL 0.035 (10 images)"
     )
     assert asdict(found.record) == {
         "reference": "keras", "candidate": "onnx-int8", "images": 10, "sqnr_db": 11.8, "cosine": 0.8333,

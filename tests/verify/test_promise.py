@@ -29,28 +29,29 @@ def test_kept_but_not_supported_names_the_images_that_could() -> None:
     assert (verdict.kept, verdict.supported) == (True, False)
     # (1.959964 + 0.841621)^2 * (15 / 679 - (1 / 677)^2) / (0.003 - 1 / 677)^2
     assert verdict.images_needed == 74757
-    assert verdict.message == (
-        "677 images cannot support 0.3 points: the drop is 0.1 (-1.0..+1.3, 95 %); about 75,000 images could"
+    assert verdict.line() == (
+        "PASS max-drop 0.3 (int8): lost 0.1 points (95 % CI -1.0 to 1.3, 677 images); "
+        "the interval exceeds the promise, about 75,000 images would settle it"
     )
+    assert verdict.line(strict=True).startswith("FAIL max-drop 0.3 (int8): lost 0.1 points")
 
 
 def test_kept_and_supported() -> None:
     verdict = drop_verdict(comparison(10_000, gained=40, lost=42), 0.3)
     assert (verdict.kept, verdict.supported, verdict.images_needed) == (True, True, None)
-    assert verdict.message == "a drop of at most 0.3 points is kept: it is 0.0 (-0.2..+0.2, 95 %), 10000 images"
+    assert verdict.line() == "PASS max-drop 0.3 (int8): lost 0.0 points (95 % CI -0.2 to 0.2, 10000 images)"
+    assert verdict.passes(strict=True)
 
 
 def test_broken() -> None:
     verdict = drop_verdict(comparison(1000, gained=2, lost=25), 1.0)
     assert (verdict.kept, verdict.supported, verdict.images_needed) == (False, False, None)
-    assert verdict.message == (
-        "top-1 fell 2.3 points (+1.3..+3.3, 95 %; 80.0 -> 77.7, 1000 images), more than the 1 promised"
-    )
+    assert verdict.line() == "FAIL max-drop 1 (int8): lost 2.3 points (95 % CI 1.3 to 3.3, 1000 images)"
 
 
 def test_a_value_is_shown_on_its_own_side_of_the_limit() -> None:
-    assert "top-1 fell 1.04 points (" in drop_verdict(comparison(2500, lost=26), 1.0).message
-    assert "top-1 fell 1.004 points (" in drop_verdict(comparison(250_000, lost=2510), 1.0).message
+    assert drop_verdict(comparison(2500, lost=26), 1.0).measured.startswith("lost 1.04 points (")
+    assert drop_verdict(comparison(250_000, lost=2510), 1.0).measured.startswith("lost 1.004 points (")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_the_limit_is_inclusive(lost: int, max_drop: float, kept: bool) -> None:
 def test_no_set_of_images_supports_no_drop_at_all() -> None:
     verdict = drop_verdict(comparison(677, gained=3, lost=3), 0.0)
     assert (verdict.kept, verdict.supported, verdict.images_needed) == (True, False, None)
-    assert verdict.message.endswith("no set of images could: it is too near the limit")
+    assert verdict.line().endswith("no number of images can settle a value so near the limit")
     gain = drop_verdict(comparison(10_000, gained=200, lost=20), 0.0)  # a gain beyond doubt
     assert (gain.kept, gain.supported) == (True, True)
 
@@ -89,17 +90,21 @@ def test_the_images_needed_do_support_it_most_of_the_time() -> None:
 def test_agreement() -> None:
     broken = agreement_verdict(comparison(677, agreeing=650), 98)
     assert (broken.kept, broken.supported) == (False, False)
-    assert broken.message == "the same class on 96.0 % (94.3..97.2, 95 %) of 677 images, less than the 98 % promised"
+    assert broken.line() == (
+        "FAIL min-agreement 98 (int8): 96.0 % of the images keep their class (95 % CI 94.3 to 97.2, 677 images)"
+    )
     kept = agreement_verdict(comparison(677, agreeing=668), 98)
     assert (kept.kept, kept.supported) == (True, False)
     assert kept.images_needed == images_needed_for_share(0.98, 668 / 677)
-    assert kept.message.startswith("677 images cannot support 98 % agreement: it is 98.7 % (97.5..99.3, 95 %); about ")
+    assert kept.line().startswith(
+        "PASS min-agreement 98 (int8): 98.7 % of the images keep their class (95 % CI 97.5 to"
+    )
     sure = agreement_verdict(comparison(677, agreeing=676), 98)
     assert (sure.kept, sure.supported, sure.images_needed) == (True, True, None)
     assert agreement_verdict(comparison(100, agreeing=98), 98).kept
     exact = agreement_verdict(comparison(100, agreeing=98), 98)
     assert exact.images_needed is None
-    assert exact.message.endswith("no set of images could: it is too near the limit")
+    assert exact.line().endswith("no number of images can settle a value so near the limit")
 
 
 def test_the_images_needed_for_a_share_do_show_it_most_of_the_time() -> None:

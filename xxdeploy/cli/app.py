@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 from cyclopts.exceptions import (
     CoercionError,
     CycloptsError,
@@ -18,6 +20,7 @@ from cyclopts.exceptions import (
 
 from xxdeploy import __version__
 from xxdeploy.cli import bench, build, doctor, export, inspect, models, predict, report, sign, tune, verify
+from xxdeploy.cli.verbosity import chosen_verbosity
 from xxdeploy.errors import UsageError
 
 _ABOUT = """Export Keras image models to small machines, and verify that they still compute the same.
@@ -27,6 +30,7 @@ First steps, with the samples in the package:
   xxdeploy export mobilenetv2 --int8 --weights sample
   xxdeploy predict exports/mobilenetv2-int8 PHOTO.jpg"""
 
+_EVERYWHERE = Group("Options of every command", sort_key=100)
 COMMANDS: Mapping[str, tuple[Callable[..., None], str]] = {
     "models": (models.command, models.EXAMPLE),
     "export": (export.command, export.EXAMPLE),
@@ -59,11 +63,31 @@ def run(arguments: Sequence[str]) -> int:
     )
     for place, (name, (command, example)) in enumerate(COMMANDS.items()):
         app.command(command, name=name, help_epilogue=example, sort_key=place)
+    app.meta.group_parameters = _EVERYWHERE
+
+    @app.meta.default
+    def with_verbosity(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        quiet: Annotated[
+            bool, Parameter(name=("--quiet", "-q"), help="Print results and errors only.", show_default=False)
+        ] = False,
+        verbose: Annotated[
+            bool, Parameter(name=("--verbose", "-v"), help="Print details, too.", show_default=False)
+        ] = False,
+        log_file: Annotated[Path | None, Parameter(help="Append progress and details to a file.")] = None,
+    ) -> object:
+        with chosen_verbosity(quiet=quiet, verbose=verbose, log_file=log_file):
+            return app(tokens, exit_on_error=False, print_error=False, verbose=False)
+
     try:
-        status = app(list(arguments), exit_on_error=False, print_error=False, verbose=False)
+        status = app.meta(list(arguments), exit_on_error=False, print_error=False, verbose=False)
     except CycloptsError as error:
         raise _usage_error(error) from error
     return status if isinstance(status, int) else 0
+
+
+def _flag(*names: str, text: str) -> Parameter:
+    return Parameter(name=names, help=text, show_default=False)
 
 
 def _usage_error(error: CycloptsError) -> UsageError:

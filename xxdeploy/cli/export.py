@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
-from xxdeploy.cli.output import measured_columns, milliseconds, print_json, print_line, print_rows, print_table, share
+from xxdeploy.cli.output import measured_columns, print_json, print_line, print_rows, print_table, share
+from xxdeploy.cli.verbosity import verbosity
+from xxdeploy.errors import UsageError
 from xxdeploy.exporter.option_fields import option
 from xxdeploy.exporter.options import (
     Budgets,
@@ -25,7 +28,8 @@ from xxdeploy.exporter.options import (
 
 if TYPE_CHECKING:
     from xxdeploy.exporter import ExportResult
-    from xxdeploy.results import Parity, Rung
+    from xxdeploy.models.catalog import ModelSpec
+    from xxdeploy.results import Rung
 
 EXAMPLE = """Examples:
 
@@ -93,11 +97,9 @@ def command(
     from xxdeploy.cli.progress import ProgressView
     from xxdeploy.exporter import export
     from xxdeploy.exporter.assemble import bundle_name
-    from xxdeploy.exporter.source import SUFFIXES, name_of
-    from xxdeploy.models.catalog import find
+    from xxdeploy.exporter.source import name_of
 
-    own = Path(models[0])
-    source = own if own.suffix.lower() in SUFFIXES or own.is_file() else find(models[0])
+    source = _source(models[0])
     options = ExportOptions(network, precision, gpu, proof, budgets, output)
     out = Path("exports") / bundle_name(name_of(source), options) if destination.out is None else destination.out
     with ProgressView(as_json=destination.json) as progress:
@@ -108,14 +110,42 @@ def command(
         _show(exported)
 
 
+def _source(word: str) -> ModelSpec | Path:
+    """Return the network that ``word`` names, or the path of a model file.
+
+    ``UsageError``: ``unknown-model``; ``no-model-file`` if ``word`` looks like a path and there is no such file.
+    """
+    from xxdeploy.exporter.source import SUFFIXES
+    from xxdeploy.models.catalog import find
+
+    path = Path(word)
+    if path.suffix.lower() in SUFFIXES or path.exists():
+        return path
+    try:
+        return find(word)
+    except UsageError:
+        if len(path.parts) == 1 and not path.suffix[1:].isalpha():
+            raise
+        close = difflib.get_close_matches(path.suffix.lower(), SUFFIXES, n=1)
+        similar = path.with_suffix(close[0]) if close else None
+        hint = f"did you mean {similar}?" if similar and similar.exists() else "check the folder and the spelling"
+        raise UsageError(f"there is no file {word}", hint=hint, code="no-model-file") from None
+
+
 def _show(exported: ExportResult) -> None:
     features = exported.task == "features"
-    if exported.rungs:
+    for warning in exported.conclusions.warnings:
+        print_line(warning, hang=2)
+    if len(exported.rungs) > 1 or (exported.rungs and verbosity().verbose):
         _show_rungs(exported.rungs)
-    print_rows(exported.rows)
-    print_line()
-    _show_parities(exported.parities, features=features)
-    for group in (exported.sentences, exported.processors, [f"note: {note}" for note in exported.notes]):
+    print_rows(exported.rows, exported.parities)
+    images = " and ".join(str(count) for count in sorted({parity.images for parity in exported.parities}))
+    print_line(
+        f"max diff: the largest difference of an output from {exported.parities[0].reference}, on {images} images"
+    )
+    unseen = () if features or exported.rows[0].top1 is not None else (_UNSEEN,)
+    notes = [f"note: {note}" for note in (*exported.notes, *unseen)]
+    for group in (exported.conclusions.promises, exported.conclusions.sentences, exported.processors, notes):
         if group:
             print_line()
         for sentence in group:
@@ -126,45 +156,36 @@ def _show(exported: ExportResult) -> None:
     print_line(f"next: xxdeploy bench {bundle}" if features else f"next: xxdeploy predict {bundle} PHOTO.jpg")
 
 
+_UNSEEN = (
+    "the comparison with Keras starts from scaled pixels: it cannot show that --preprocess and the order of the labels "
+    "are those of the training; --eval with labeled images can"
+)
+
+
 def _show_rungs(rungs: Sequence[Rung]) -> None:
-    """Print the ladder: the accuracy of each rung on the selection images, and its time on this machine."""
+    """Print the ladder: the accuracy of each rung on the selection images, and why a rung was left."""
     features = rungs[0].comparison.agreement is None
-    headings = ("rung", "", "SQNR" if features else "agreement", "KL", "drop", "p50", "of float", "made in")
+    headings = (
+        *("rung", "", "SQNR dB" if features else "agree %", "KL nats", "lost points"),
+        *("of float", "seconds"),
+    )
     table = [
         (
             rung.name,
-            "taken" if rung.taken else "left",
+            "taken" if rung.taken else f"left: {rung.reason}" if rung.reason else "left",
             _decibels(rung.comparison.sqnr_db) if features else share(rung.comparison.agreement),
             "-" if rung.comparison.kl_nats is None else f"{rung.comparison.kl_nats:.4f}",
             share(rung.drop),
-            milliseconds(rung.milliseconds),
             "-" if rung.of_float is None else f"{rung.of_float:.2f}x",
-            "-" if rung.seconds is None else f"{rung.seconds:.0f} s",
+            "-" if rung.seconds is None else f"{rung.seconds:.0f}",
         )
         for rung in rungs
     ]
     print_line(f"INT8 compared with float on {rungs[0].comparison.images} images:")
     print_table(*measured_columns(headings, table), left=2)
+    print_line("of float: the time of an image as a multiple of the float model's, before the files are made")
     print_line()
 
 
 def _decibels(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} dB"
-
-
-def _show_parities(parities: Sequence[Parity], *, features: bool) -> None:
-    """Print how far each stage is from Keras: the worse of ONNX Runtime's optimizations off and on."""
-    from xxdeploy.results import worst_parities
-
-    headings = (f"compared with {parities[0].reference}", "images", "largest difference", "cosine", "agreement")
-    table = [
-        (
-            title,
-            str(parity.images),
-            f"{parity.max_abs:.1e}",
-            f"{parity.cosine:.4f}",
-            "-" if features else share(parity.agreement),
-        )
-        for title, parity in worst_parities(parities).items()
-    ]
-    print_table(*measured_columns(headings, table))
+    return "-" if value is None else f"{value:.1f}"

@@ -21,6 +21,7 @@ from xxdeploy.cli.failure import printable
 
 if TYPE_CHECKING:
     from xxdeploy.exporter import TableRow
+    from xxdeploy.results import Parity
 
 AsJson = Annotated[
     bool, Parameter(name="--json", show_default=False, help="Print one JSON document instead of tables.")
@@ -60,21 +61,42 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left:
     console().print(table)
 
 
-def print_rows(rows: Sequence[TableRow]) -> None:
-    """Print size, latency and accuracy of each runner; omit columns without values."""
-    headings = ("runner", "size", "p50", "top-1", "top-5", "agreement")
-    table = [
+def print_rows(rows: Sequence[TableRow], parities: Sequence[Parity] = ()) -> None:
+    """Print size, latency, accuracy and parity of each runner in at most 80 columns; omit columns without values.
+
+    Points that were lost are those of the first row's top-1. A parity that is of no row, such as a second output's,
+    gets its own. The cosine stands for the agreement where there are no classes.
+    """
+    from xxdeploy.results import worst_parities
+
+    worst = worst_parities(parities)
+    features = all(row.agreement is None for row in rows)
+    lines: list[tuple[str, ...]] = [
         (
             row.runner,
-            megabytes(row.size_bytes),
-            milliseconds(row.latency_p50_ms),
+            _number(None if row.size_bytes is None else row.size_bytes / 1e6),
+            _number(row.latency_p50_ms),
             share(row.top1),
             share(row.top5),
+            share(_lost(rows[0], row)) if row is not rows[0] else "-",
             share(row.agreement),
+            *_parity(worst.pop(row.runner, None), features=features),
         )
         for row in rows
     ]
-    print_table(*measured_columns(headings, table))
+    lines += [(title, *["-"] * 6, *_parity(parity, features=features)) for title, parity in worst.items()]
+    headings = ("", "MB", "p50 ms", "top-1 %", "top-5 %", "lost points", "agree %", "max diff", "cosine")
+    print_table(*measured_columns(headings, lines))
+
+
+def _parity(parity: Parity | None, *, features: bool) -> tuple[str, str]:
+    if parity is None:
+        return "-", "-"
+    return f"{parity.max_abs:.1e}", f"{parity.cosine:.4f}" if features else "-"
+
+
+def _lost(reference: TableRow, row: TableRow) -> float | None:
+    return None if reference.top1 is None or row.top1 is None else reference.top1 - row.top1 + 0.0
 
 
 def measured_columns(
@@ -127,7 +149,7 @@ def plain(value: object) -> Any:
 
 def share(value: float | None) -> str:
     """Format a share (0..1) in percent, ``79.5``; ``-`` for None."""
-    return "-" if value is None else f"{100 * value:.1f}"
+    return "-" if value is None else f"{round(100 * value, 1) + 0.0:.1f}"
 
 
 def megabytes(size: int | None) -> str:
@@ -139,6 +161,11 @@ def megabytes(size: int | None) -> str:
 
 def milliseconds(value: float | None) -> str:
     """Format milliseconds with about three significant digits; ``-`` for None."""
+    return "-" if value is None else f"{_number(value)} ms"
+
+
+def _number(value: float | None) -> str:
+    """Format a number with about three significant digits; ``-`` for None."""
     if value is None:
         return "-"
-    return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms"
+    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}" if value >= 0.0995 else f"{value:.3f}"

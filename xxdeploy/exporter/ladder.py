@@ -7,6 +7,7 @@ float, costs milliseconds on the device, so it is climbed only if --min-agreemen
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ FEATURES_DB = 30.0
 """The same for features, which have no classes: the signal-to-noise ratio of the output."""
 _BETTER = 0.97
 """A rung helps if the KL divergence falls to this share of it; a smaller change is noise."""
+_LEAST_DB = -10 * math.log10(_BETTER)
 _FALLBACKS = 4
 """The largest number of times that layers are returned to float."""
 
@@ -55,18 +57,23 @@ class Goal:
         enough = max(self.agreement or 0.0, FREE_AGREEMENT)
         return comparison.agreement >= enough and not self.is_broken(comparison)
 
-    def prefers(self, comparison: Comparison, previous: Comparison) -> bool:
-        """Return True if the rung lowers the KL divergence by 3 % or more, or meets the goal that ``previous`` missed.
+    def objection(self, comparison: Comparison, previous: Comparison) -> str:
+        """Return why the rung is not worth taking, or "" if it is.
 
-        One class in some hundred more or less is chance, and of several calibrators one has it. So a rung that only
-        meets the goal must not have a larger divergence, unless ``previous`` violates a promise. A rung that violates
-        one that ``previous`` kept never helps.
+        It is if it lowers the KL divergence by 3 % or more, or meets the goal that ``previous`` missed. One class in
+        some hundred more or less is chance, and of several calibrators one has it. So a rung that only meets the goal
+        must not have a larger divergence, unless ``previous`` violates a promise. A rung that violates one that
+        ``previous`` kept never helps.
         """
         if self.is_broken(comparison) and not self.is_broken(previous):
-            return False
+            return "it breaks a promise that was kept before"
         if loss(comparison) < _BETTER * loss(previous):
-            return True
-        return self.holds(comparison) and (self.is_broken(previous) or loss(comparison) <= loss(previous))
+            return ""
+        if self.holds(comparison) and (self.is_broken(previous) or loss(comparison) <= loss(previous)):
+            return ""
+        if comparison.kl_mean is None:
+            return f"SQNR gains less than {_LEAST_DB:.1f} dB"
+        return f"KL is not {100 - 100 * _BETTER:.0f} % lower"
 
     def is_broken(self, comparison: Comparison) -> bool:
         """Return True if the comparison violates --min-agreement or --max-drop by more than the measurement noise.
@@ -125,7 +132,7 @@ def climb(
 
         def rank(trial: Trial) -> tuple[bool, float]:
             comparison = trial.comparison
-            helps = goal.holds(comparison) and (previous is None or goal.prefers(comparison, previous))
+            helps = goal.holds(comparison) and (previous is None or not goal.objection(comparison, previous))
             return not helps, loss(comparison)
 
         report(Progress(f"rung {rung}", 0, 1))
@@ -149,17 +156,18 @@ def climb(
         if goal.holds(best.comparison) or not recipes:
             continue
         trial = measure(rung, recipes, best.comparison)
-        if goal.prefers(trial.comparison, best.comparison):
-            best = trial
+        objection = goal.objection(trial.comparison, best.comparison)
+        if objection:
+            rungs[-1] = replace(rungs[-1], taken=False, reason=objection)
         else:
-            rungs[-1] = replace(rungs[-1], taken=False)
+            best = trial
     for _ in range(0 if pinned else _FALLBACKS):
         layers = _worst_layers(quantizer, best.recipe, report) if goal.is_broken(best.comparison) else frozenset()
         if not layers:
             break
         trial = measure("float layers", [with_float_layers(best.recipe, layers)])
         if loss(trial.comparison) >= loss(best.comparison):
-            rungs[-1] = replace(rungs[-1], taken=False)
+            rungs[-1] = replace(rungs[-1], taken=False, reason="more float layers do not lower the loss")
             break
         best = trial
     holds = goal.holds(best.comparison) or not goal.is_broken(best.comparison)

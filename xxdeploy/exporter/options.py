@@ -232,9 +232,16 @@ class ProofOptions:
         "Promise: fail if fewer images than this, in percent, keep the class that Keras predicts. Needs no labels.",
         precisions=ROUNDED,
     )
+    strict: bool = option(False, "Hold the whole 95 % interval to each promise, not only the measured value.")
 
     def __post_init__(self) -> None:
         if (self.max_drop, self.min_agreement) == (None, None):
+            if self.strict:
+                raise UsageError(
+                    "--strict holds intervals to promises, and none is given",
+                    hint="add --max-drop or --min-agreement, or leave --strict out",
+                    code="strict-without-promise",
+                )
             return
         from xxdeploy.verify.promise import check_max_drop, check_min_agreement
 

@@ -25,7 +25,7 @@ from xxdeploy.exporter.source import Source, open_source
 from xxdeploy.exporter.stages import (
     Remembered,
     closing_rows,
-    keep_promises,
+    conclude,
     measure_accuracy,
     parity_batches,
     prove_stage,
@@ -64,8 +64,8 @@ def export(
     report = on_progress or (lambda _: None)
     output_writable(out, options.output.force)
     check_engine(options)
-    timed = _StepTimer(report)
     precision = options.precision.name
+    timed = _StepTimer(report, _steps(source, options))
     origin = open_source(source, options, timed)
     inputs = origin.inputs
     fp32, passes = _float_graph(origin, timed)
@@ -78,7 +78,7 @@ def export(
     with timed(_LOWERING[precision]):
         lowered = lower(origin, options, fp32, synthetic=synthetic, report=report)
     stages, limits = lowered.stages(fp32), tolerances(origin, precision)
-    with timed(f"parity {precision}") if len(stages) > 1 else nullcontext():
+    with timed(f"parity {precision}") if precision != "fp32" else nullcontext():
         for name in list(stages)[1:]:
             parities += prove_stage(reference, stages[name], name, batches, limits)
     with timed("engine") if options.gpu.engine else nullcontext():
@@ -86,24 +86,25 @@ def export(
         parities += prove_engine(reference, device, batches, limits[origin.output_names[0]])
 
     exact = (OrtSession(model.to_bytes(), name=name, exact=True) for name, model in stages.items())
-    accuracies, comparisons = measure_accuracy(chain([keras], exact, device), inputs, report)
-    sentences = keep_promises(options, comparisons, lowered.selection, lowered.noise)
-    timings = _timings(keras, origin, lowered.shipped(fp32), device, engine, golden[:1], report)
+    with timed(_MEASURE):
+        accuracies, comparisons = measure_accuracy(chain([keras], exact, device), inputs, report)
+        concluded = conclude(options, lowered, accuracies, comparisons, origin.outputs[0].classes)
+        timings = _timings(keras, origin, lowered.shipped(fp32), device, engine, golden[:1], report)
 
     evidence = collect_evidence(
         inputs, lowered, parities=parities, passes=passes, accuracies=accuracies, comparisons=comparisons, engine=engine
     )
     more = bundled_engine(engine)
     manifest, files = assemble(origin, options, lowered, evidence, golden=golden, fp32=fp32, more_files=more)
-    sentences += (*lowered.sentences, *((engine_sentence(engine),) if engine else ()))
+    concluded = concluded.plus(*((engine_sentence(engine),) if engine else ()))
     with timed("report"):
         seen = measured(
             source.name, options, inputs, lowered,
-            timings=timings, accuracies=accuracies, steps=timed.steps, sentences=sentences,
+            timings=timings, accuracies=accuracies, steps=timed.steps, concluded=concluded,
         )  # fmt: skip
         files[REPORT] = render_report(manifest, lowered.noise, seen).encode()
     with timed("budgets") if options.budgets != Budgets() else nullcontext():
-        sentences += keep_budgets(options.budgets, manifest, files)
+        concluded = concluded.plus(*keep_budgets(options.budgets, manifest, files))
     with timed("write"):
         pack(manifest, files, out, force=options.output.force)
     return ExportResult(
@@ -114,25 +115,48 @@ def export(
         notes=inputs.notes,
         task=inputs.task,
         rungs=lowered.evidence.ladder,
-        sentences=sentences,
+        conclusions=concluded,
         processors=lowered.processors,
     )
 
 
-class _StepTimer:
-    """Reports the begin and the end of each step, and keeps its seconds in ``steps``."""
+_MEASURE = "accuracy and latency"
 
-    def __init__(self, report: OnProgress) -> None:
+
+def _steps(source: ModelSpec | Path, options: ExportOptions) -> tuple[str, ...]:
+    """Return the names of the steps that :func:`export` will go through, in order."""
+    precision = options.precision.name
+    return (
+        "build" if isinstance(source, ModelSpec) else "load",
+        "convert",
+        "optimize",
+        "parity fp32",
+        _LOWERING[precision],
+        *((f"parity {precision}",) if precision != "fp32" else ()),
+        *(("engine",) if options.gpu.engine else ()),
+        _MEASURE,
+        "report",
+        *(("budgets",) if options.budgets != Budgets() else ()),
+        "write",
+    )
+
+
+class _StepTimer:
+    """Reports the begin and the end of each step with its place in ``names``, and keeps its seconds in ``steps``."""
+
+    def __init__(self, report: OnProgress, names: tuple[str, ...]) -> None:
         self.steps: list[StepRecord] = []
         self._report = report
+        self._names = names
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
-        self._report(Progress(step, 0, 1))
+        place = self._names.index(step) + 1, len(self._names)
+        self._report(Progress(step, 0, 1, place))
         start = time.perf_counter()
         yield
         self.steps.append(StepRecord(step, {}, time.perf_counter() - start))
-        self._report(Progress(step, 1, 1))
+        self._report(Progress(step, 1, 1, place))
 
 
 def _float_graph(origin: Source, timed: _StepTimer) -> tuple[OnnxModel, tuple[StepRecord, ...]]:

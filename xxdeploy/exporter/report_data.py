@@ -10,6 +10,7 @@ from pathlib import Path
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.option_fields import Option, Value, words_of
 from xxdeploy.exporter.options import ExportOptions
+from xxdeploy.exporter.result import Conclusions
 from xxdeploy.exporter.stages import Lowered
 from xxdeploy.report import Changed, Measured, Timing
 from xxdeploy.report.draw import data_uri
@@ -30,7 +31,7 @@ def measured(
     timings: Sequence[Timing],
     accuracies: Sequence[Accuracy],
     steps: Sequence[StepRecord],
-    sentences: Sequence[str],
+    concluded: Conclusions,
 ) -> Measured:
     """Return the report's values. ``name`` is the network on the command line; --no-pictures leaves pictures out."""
     candidate, pairs = _changes(accuracies)
@@ -43,7 +44,8 @@ def measured(
         changed=_shown(options, inputs, pairs),
         confused=_confused(inputs, pairs),
         sheet=_sheet(options, inputs),
-        sentences=tuple(sentences),
+        sentences=(*concluded.warnings, *concluded.sentences),
+        promises=concluded.promises,
         processors=lowered.processors,
         command=command_of(name, options),
     )

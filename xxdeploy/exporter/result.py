@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xxdeploy.results import DomainRecord, Parity, Rung, ScoreShift, StepRecord
@@ -28,11 +28,27 @@ class TableRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Conclusions:
+    """Sentences for the user.
+
+    ``sentences`` state the loss of each model and the budgets, ``promises`` are a line that begins with PASS or FAIL
+    for each promise and model, ``warnings`` are reasons to doubt the input of the proof.
+    """
+
+    sentences: tuple[str, ...] = ()
+    promises: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def plus(self, *sentences: str) -> Conclusions:
+        """Return the same with more ``sentences``."""
+        return replace(self, sentences=(*self.sentences, *sentences))
+
+
+@dataclass(frozen=True, slots=True)
 class ExportResult:
     """A bundle that was written, and the results of the steps that made it.
 
-    ``task`` is classification or features; ``sentences`` state the loss of accuracy and its confidence,
-    ``processors`` the file of each kind of processor.
+    ``task`` is classification or features; ``processors`` describe the file of each kind of processor.
     """
 
     bundle: Path
@@ -42,7 +58,7 @@ class ExportResult:
     notes: tuple[str, ...]
     task: str = "classification"
     rungs: tuple[Rung, ...] = ()
-    sentences: tuple[str, ...] = ()
+    conclusions: Conclusions = Conclusions()
     processors: tuple[str, ...] = ()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from xxdeploy.datasets.images import EVALUATION_BATCH, batch_that_fits
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.result import TableRow
+from xxdeploy.exporter.result import Conclusions, TableRow
 from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.report import Timing
@@ -45,12 +46,14 @@ from xxdeploy.verify import (
     INT8_SCORES,
     Comparison,
     Tolerance,
+    Verdict,
     agreement_verdict,
     check,
     compare,
     drop_verdict,
     evaluate,
     judge_paired,
+    wilson_interval,
 )
 
 EXACT_IMAGES, INT8_IMAGES = 8, 64
@@ -300,12 +303,41 @@ def closing_rows(timings: Sequence[Timing], accuracies: Sequence[Accuracy]) -> t
     return tuple(rows)
 
 
+def warnings_about(accuracies: Sequence[Accuracy], classes: int | None) -> tuple[str, ...]:
+    """Return a warning if Keras' own top-1 is no better than chance, 1 of ``classes``: the input may be wrong.
+
+    It is no better if chance lies above the lower end of the 95 % Wilson interval.
+    """
+    top1 = accuracies[0].top1 if accuracies else None
+    if top1 is None or classes is None or classes < 2:
+        return ()
+    images = accuracies[0].images
+    if wilson_interval(round(top1 * images), images).low > 1 / classes:
+        return ()
+    return (
+        f"WARNING: Keras itself is right on {100 * top1:.1f} % of the {images} evaluation images, no better than "
+        f"chance ({100 / classes:.1f} % with {classes} classes): check --preprocess and the order of the labels",
+    )
+
+
+def conclude(
+    options: ExportOptions,
+    lowered: Lowered,
+    accuracies: Sequence[Accuracy],
+    comparisons: Sequence[Comparison],
+    classes: int | None,
+) -> Conclusions:
+    """Return the loss of each model, the promises and warnings. Errors as :func:`keep_promises`."""
+    kept = keep_promises(options, comparisons, lowered.selection, lowered.noise)
+    return replace(kept, warnings=warnings_about(accuracies, classes)).plus(*lowered.sentences)
+
+
 def keep_promises(
     options: ExportOptions,
     comparisons: Sequence[Comparison],
     selection: Sequence[Comparison] = (),
     noise: Sequence[LayerNoise] = (),
-) -> tuple[str, ...]:
+) -> Conclusions:
     """Describe the loss of each model, and check --min-agreement and --max-drop.
 
     ``comparisons`` are those on the evaluation images, that of the float32 graph first, which promises are about only
@@ -314,26 +346,36 @@ def keep_promises(
     Raises
     ------
     VerificationError
-        ``accuracy-drop``: a promise is broken; the hint names the most sensitive layers of ``noise``.
+        ``accuracy-drop``, ``agreement-low``: a promise is broken; the hint names the most sensitive layers of
+        ``noise``. ``promise-unproven``: with --strict, its interval exceeds it.
     """
     judged = comparisons[1:] or comparisons
-    proof, sentences = options.proof, []
+    proof, verdicts = options.proof, []
     for comparison in judged or selection:
-        sentences.append(f"{comparison.candidate}: {comparison.sentence}")
-        if comparison.scores is not None and comparison.candidate != "onnx-fp32":  # float32's do not move
-            sentences.append(f"{comparison.candidate}: {comparison.scores.sentence}")
-        verdicts = []
         if proof.min_agreement is not None and comparison.agreement is not None:
             verdicts.append(agreement_verdict(comparison, proof.min_agreement))
         if proof.max_drop is not None and judged:
             verdicts.append(drop_verdict(comparison, proof.max_drop))
-        for verdict in verdicts:
-            if not verdict.kept:
-                hint = "try more calibration images (--samples), or another promise"
-                if noise:
-                    worst = ", ".join(layer.layer for layer in noise[:3])
-                    hint = f"the most sensitive layers are {worst}; keep them in float by a --recipe, or {hint}"
-                message = f"{comparison.candidate}: {verdict.message}"
-                raise VerificationError(message, hint=hint, code="accuracy-drop")
-            sentences.append(f"{comparison.candidate}: {verdict.message}")
-    return tuple(sentences)
+    broken = [verdict for verdict in verdicts if not verdict.kept]
+    unproven = [verdict for verdict in verdicts if proof.strict and not verdict.supported]
+    if broken:
+        hint = "try more calibration images (--samples), or another promise"
+        if noise:
+            worst = ", ".join(layer.layer for layer in noise[:3])
+            hint = f"the most sensitive layers are {worst}; keep them in float by a --recipe, or {hint}"
+        raise VerificationError(_lines(broken), hint=hint, code=broken[0].code)
+    if unproven:
+        hint = "evaluate on more images (--eval), or leave out --strict"
+        raise VerificationError(_lines(unproven, strict=True), hint=hint, code="promise-unproven")
+    sentences = tuple(chain.from_iterable(_sentences(comparison) for comparison in judged or selection))
+    return Conclusions(sentences, tuple(verdict.line(strict=proof.strict) for verdict in verdicts))
+
+
+def _sentences(comparison: Comparison) -> Iterator[str]:
+    yield f"{comparison.candidate}: {comparison.sentence}"
+    if comparison.scores is not None and comparison.candidate != "onnx-fp32":  # float32's do not move
+        yield f"{comparison.candidate}: {comparison.scores.sentence}"
+
+
+def _lines(verdicts: Sequence[Verdict], *, strict: bool = False) -> str:
+    return "; ".join(verdict.line(strict=strict) for verdict in verdicts)

@@ -54,8 +54,8 @@ class Measured:
 
     ``changed`` lists the first changed images; ``changes`` is the total number that differ between ``candidate`` and
     Keras. ``steps`` are names and seconds; ``confused`` holds (before, after, how often), the most frequent first;
-    ``sheet`` calibration pictures as data URIs; ``sentences`` and ``processors`` the export's conclusions; ``command``
-    the command line that makes the bundle again.
+    ``sheet`` calibration pictures as data URIs; ``sentences`` and ``processors`` the export's conclusions, ``promises``
+    a line that begins with PASS or FAIL for each; ``command`` the command line that makes the bundle again.
     """
 
     timings: tuple[Timing, ...] = ()
@@ -67,6 +67,7 @@ class Measured:
     confused: tuple[tuple[str, str, int], ...] = ()
     sheet: tuple[str, ...] = ()
     sentences: tuple[str, ...] = ()
+    promises: tuple[str, ...] = ()
     processors: tuple[str, ...] = ()
     command: str = ""
 

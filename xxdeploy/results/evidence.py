@@ -6,13 +6,12 @@ that are not known here are skipped: bundles of every version of xxdeploy can be
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from xxdeploy.results.domain import DomainRecord
+from xxdeploy.results.record_json import json_from_record, record_from_json
 from xxdeploy.results.scores import ScoreShift
 from xxdeploy.results.values import StepRecord
 from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, typed, wrong_value
@@ -71,7 +70,7 @@ class Parity:
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the fields, floats with three digits: the last bits of a sum of rounding errors do not repeat."""
-        values = _json_from_record(self)
+        values = json_from_record(self)
         rounded = {key: float(f"{value:.3g}") for key, value in values.items() if isinstance(value, float)}
         return {**values, **rounded, "candidate": self.candidate}
 
@@ -83,7 +82,7 @@ class Parity:
             title, _, how = candidate.partition(", ")
             output, _, stage = title.rpartition(" of ")
             entries |= {"stage": stage, "output": output, "optimized": not how}
-        return _record_from_json(cls, entries, where)
+        return record_from_json(cls, entries, where)
 
 
 def worst_parities(parities: Iterable[Parity]) -> dict[str, Parity]:
@@ -139,9 +138,9 @@ class ComparisonRecord:
 class Rung:
     """One rung of the INT8 ladder, compared with the float model on the selection images.
 
-    ``taken`` tells whether it is in the bundle. ``milliseconds`` is the median of one image, interleaved with the float
-    model's ``float_milliseconds``; ``seconds`` is the time to make it. Manifests hold no times, so they are None where
-    the rung was read from one.
+    ``taken`` tells whether it is in the bundle, ``reason`` why not. ``milliseconds`` is the median of one image,
+    interleaved with the float model's ``float_milliseconds``; ``seconds`` is the time to make it. Manifests hold no
+    times, so they are None where the rung was read from one.
     """
 
     name: str
@@ -150,6 +149,7 @@ class Rung:
     milliseconds: float | None = None
     float_milliseconds: float | None = None
     seconds: float | None = None
+    reason: str = ""
 
     @property
     def drop(self) -> float | None:
@@ -255,7 +255,7 @@ class EngineRecord:
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> EngineRecord:
         """Return the record of an engine that was built here."""
-        return _record_from_json(cls, dict(facts), "evidence.engine")
+        return record_from_json(cls, dict(facts), "evidence.engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +298,7 @@ class Evidence:
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the object for the manifest: every part that was measured, without times."""
-        document = _json_from_record(self)
+        document = json_from_record(self)
         document |= {
             "parity": [parity.to_json() for parity in self.parity],
             "passes": [{"step": record.step, **record.facts} for record in self.passes],
@@ -306,7 +306,13 @@ class Evidence:
         }
         if self.ladder:
             document["ladder"] = [
-                {"rung": rung.name, "taken": rung.taken, **_json_from_record(rung.comparison)} for rung in self.ladder
+                {
+                    "rung": rung.name,
+                    "taken": rung.taken,
+                    **({"reason": rung.reason} if rung.reason else {}),
+                    **json_from_record(rung.comparison),
+                }
+                for rung in self.ladder
             ]
         return document
 
@@ -319,7 +325,7 @@ class Evidence:
         entries = {key: item for key, item in as_object(value, "evidence").items() if item is not None}
         parity, passes, ladder = (typed(entries.pop(name, []), list, name) for name in ("parity", "passes", "ladder"))
         return replace(
-            _record_from_json(cls, entries, "evidence"),
+            record_from_json(cls, entries, "evidence"),
             parity=tuple(Parity.from_json(item, "evidence.parity") for item in parity),
             passes=tuple(_step_from_json(item, "evidence.passes") for item in passes),
             ladder=tuple(_rung_from_json(item, "evidence.ladder") for item in ladder),
@@ -339,60 +345,5 @@ def _rung_from_json(value: JsonValue, where: str) -> Rung:
     entries = as_object(value, where)
     name = typed(entries.get("rung"), str, f"{where}.rung")
     taken = typed(entries.get("taken"), bool, f"{where}.taken")
-    return Rung(name, taken, _record_from_json(ComparisonRecord, entries, where))
-
-
-def _json_from_record(record: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass as JSON values, without those that have their default."""
-    document = {}
-    for entry in fields(record):
-        value = getattr(record, entry.name)
-        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
-        if value != default or isinstance(value, bool):
-            document[entry.name] = _json(value)
-    return document
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_json(item) for item in value]
-    return _json_from_record(value) if is_dataclass(value) else dict(value) if isinstance(value, Mapping) else value
-
-
-def _record_from_json(kind: type[R], value: JsonValue, where: str) -> R:
-    """Read a dataclass: unknown keys are skipped, absent ones take their default, types are those of the fields."""
-    entries, hints = as_object(value, where), get_type_hints(kind)
-    values = {
-        entry.name: _value(hints[entry.name], entries[entry.name], f"{where}.{entry.name}")
-        for entry in fields(kind)  # type: ignore[arg-type]
-        if entry.name in entries
-    }
-    try:
-        return kind(**values)
-    except (TypeError, ValueError) as error:  # a key is absent; a number is out of range
-        raise wrong_value(f"{where} cannot be read: {str(error)[:200]}") from error
-
-
-def _value(kind: Any, value: JsonValue, where: str) -> Any:
-    """Return ``value`` as a ``kind``, the type of a dataclass's field."""
-    if kind is Any:
-        return value
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is UnionType:  # X | None
-        return None if value is None else _value(arguments[0], value, where)
-    if origin is tuple:
-        items = typed(value, list, where)
-        kinds = [arguments[0]] * len(items) if arguments[-1] is Ellipsis else list(arguments)
-        if len(kinds) != len(items):
-            raise wrong_value(f"{where} must have {len(kinds)} entries, not {len(items)}")
-        return tuple(_value(inner, item, where) for inner, item in zip(kinds, items, strict=True))
-    if origin is Mapping:
-        return {key: _value(arguments[1], item, where) for key, item in as_object(value, where).items()}
-    if isinstance(kind, type) and is_dataclass(kind):
-        return _record_from_json(kind, value, where)
-    if kind is float:
-        number = float(value) if type(value) is int and abs(value) < _LARGEST_INTEGER else typed(value, float, where)
-        if not math.isfinite(number):
-            raise wrong_value(f"{where} must be finite")
-        return number
-    return typed(value, kind, where)
+    reason = typed(entries.get("reason", ""), str, f"{where}.reason")
+    return Rung(name, taken, record_from_json(ComparisonRecord, entries, where), reason=reason)

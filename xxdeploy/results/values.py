@@ -168,11 +168,15 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a step: ``done`` of ``total`` units (images, layers); ``total`` is None if unknown."""
+    """The progress of a step: ``done`` of ``total`` units (images, layers); ``total`` is None if unknown.
+
+    ``place`` is the step's number and the number of all steps (3, 10); None for a step inside another one.
+    """
 
     step: str
     done: int
     total: int | None = None
+    place: tuple[int, int] | None = None
 
 
 OnProgress = Callable[[Progress], None]

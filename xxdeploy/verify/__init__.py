@@ -14,7 +14,7 @@ from xxdeploy.verify.parity import (
     check,
     compare,
 )
-from xxdeploy.verify.promise import agreement_verdict, drop_verdict
+from xxdeploy.verify.promise import Verdict, agreement_verdict, drop_verdict
 from xxdeploy.verify.statistics import mcnemar_exact, paired_difference_interval, wilson_interval
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "INT8_SCORES",
     "Comparison",
     "Tolerance",
+    "Verdict",
     "agreement_verdict",
     "check",
     "compare",

@@ -113,14 +113,15 @@ class Comparison:
         parts = []
         if self.top1 is not None and (change := self.change) is not None:
             before, after = (100 * share for share in self.top1)
-            low, high = 100 * change.interval.low, 100 * change.interval.high
+            low, high = -100 * change.interval.high, -100 * change.interval.low
             parts.append(
-                f"top-1 {before:.1f} -> {after:.1f} ({_signed(100 * change.change)} points, "
-                f"95 % {_signed(low)}..{_signed(high)}, McNemar p {_probability(change.p_value)})"
+                f"top-1 {before:.1f} -> {after:.1f} %, lost {_number(-100 * change.change)} points "
+                f"(95 % CI {_number(low)} to {_number(high)}, McNemar p {_probability(change.p_value)})"
             )
         if self.agreement is not None and (interval := self.agreement_interval) is not None:
             parts.append(
-                f"same class on {100 * self.agreement:.1f} % ({100 * interval.low:.1f}..{100 * interval.high:.1f})"
+                f"same class on {100 * self.agreement:.1f} % of the images "
+                f"(95 % CI {100 * interval.low:.1f} to {100 * interval.high:.1f})"
             )
         if self.kl_mean is not None:
             parts.append(f"KL {self.kl_mean:.2g}" if self.kl_mean < 0.001 else f"KL {self.kl_mean:.3f}")
@@ -268,9 +269,9 @@ def _rounded(interval: Interval | None) -> tuple[float, float] | None:
     return None if interval is None else (round(interval.low, 4), round(interval.high, 4))
 
 
-def _signed(value: float) -> str:
-    """Write points with a sign; zero is always +0.0."""
-    return f"{round(value, 1) + 0.0:+.1f}"
+def _number(value: float) -> str:
+    """Write points; zero is never -0.0."""
+    return f"{round(value, 1) + 0.0:.1f}"
 
 
 def _probability(value: float) -> str:

@@ -19,17 +19,37 @@ _TOO_MANY = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judgement of a promise.
+    """The judgement of a promise about one model.
 
-    ``kept``: the measured value is within the limit. ``supported``: the whole 95 % interval is. ``images_needed``: the
-    number of images that would show it with a power of 80 % if the measured value is the true one; None where the
-    promise is supported or broken, or where no set of images could. ``message`` is one sentence.
+    ``promise`` is the option with its value (``max-drop 1``), ``candidate`` the model (``onnx-int8``). ``kept``: the
+    measured value is within the limit. ``supported``: the whole 95 % interval is. ``images_needed``: the number of
+    images that would show it with a power of 80 % if the measured value is the true one; None where the promise is
+    supported or broken, or where no set of images could. ``measured`` is the value with its interval, in words.
+    ``code`` is that of the error if the promise is broken.
     """
 
+    promise: str
+    candidate: str
     kept: bool
     supported: bool
     images_needed: int | None
-    message: str
+    measured: str
+    code: str
+
+    def passes(self, *, strict: bool = False) -> bool:
+        """Return whether the promise is kept, and with ``strict`` also supported."""
+        return self.supported if strict else self.kept
+
+    def line(self, *, strict: bool = False) -> str:
+        """Return ``PASS max-drop 1 (onnx-int8): lost 0.1 points (95 % CI -0.4 to 0.6, 677 images)``, or FAIL."""
+        word = "PASS" if self.passes(strict=strict) else "FAIL"
+        return f"{word} {self.promise} ({self.candidate}): {self.measured}{self._doubt}"
+
+    @property
+    def _doubt(self) -> str:
+        if self.supported or not self.kept:
+            return ""
+        return f"; the interval exceeds the promise, {_enough(self.images_needed)}"
 
 
 def drop_verdict(comparison: Comparison, max_drop: float) -> Verdict:
@@ -54,18 +74,12 @@ def drop_verdict(comparison: Comparison, max_drop: float) -> Verdict:
     low, high = -100 * change.interval.high, -100 * change.interval.low
     digits = _digits(max_drop, 100 * lost / images, high)
     supported = kept and high <= max_drop
-    size, ends = f"{100 * lost / images:.{digits}f}", f"{_signed(low, digits)}..{_signed(high, digits)}, 95 %"
-    if not kept:
-        shares = " -> ".join(f"{100 * share:.{digits}f}" for share in top1)
-        message = f"top-1 fell {size} points ({ends}; {shares}, {images} images), more than the {max_drop:g} promised"
-        return Verdict(False, False, None, message)
-    drop = f"{size} ({ends})"
-    if supported:
-        message = f"a drop of at most {max_drop:g} points is kept: it is {drop}, {images} images"
-        return Verdict(True, True, None, message)
-    needed = _images_for_drop(change, max_drop / 100)
-    message = f"{images} images cannot support {max_drop:g} points: the drop is {drop}; {_enough(needed)}"
-    return Verdict(True, False, needed, message)
+    needed = _images_for_drop(change, max_drop / 100) if kept and not supported else None
+    ends = f"95 % CI {_number(low, digits)} to {_number(high, digits)}, {images} images"
+    measured = f"lost {_number(100 * lost / images, digits)} points ({ends})"
+    return Verdict(
+        f"max-drop {max_drop:g}", comparison.candidate, kept, supported, needed, measured, code="accuracy-drop"
+    )
 
 
 def agreement_verdict(comparison: Comparison, min_agreement: float) -> Verdict:
@@ -80,19 +94,11 @@ def agreement_verdict(comparison: Comparison, min_agreement: float) -> Verdict:
     kept = agreeing * 100 >= min_agreement * images
     supported = kept and 100 * interval.low >= min_agreement
     digits = _digits(min_agreement, 100 * agreeing / images, 100 * interval.low)
-    share = (
-        f"{100 * agreeing / images:.{digits}f} % "
-        f"({100 * interval.low:.{digits}f}..{100 * interval.high:.{digits}f}, 95 %)"
-    )
-    if not kept:
-        message = f"the same class on {share} of {images} images, less than the {min_agreement:g} % promised"
-        return Verdict(False, False, None, message)
-    if supported:
-        message = f"an agreement of at least {min_agreement:g} % is kept: it is {share}, {images} images"
-        return Verdict(True, True, None, message)
-    needed = _images_for_share(agreeing / images, min_agreement / 100, images)
-    message = f"{images} images cannot support {min_agreement:g} % agreement: it is {share}; {_enough(needed)}"
-    return Verdict(True, False, needed, message)
+    needed = _images_for_share(agreeing / images, min_agreement / 100, images) if kept and not supported else None
+    ends = f"95 % CI {100 * interval.low:.{digits}f} to {100 * interval.high:.{digits}f}, {images} images"
+    measured = f"{100 * agreeing / images:.{digits}f} % of the images keep their class ({ends})"
+    promise = f"min-agreement {min_agreement:g}"
+    return Verdict(promise, comparison.candidate, kept, supported, needed, measured, code="agreement-low")
 
 
 def check_max_drop(max_drop: float) -> None:
@@ -139,14 +145,14 @@ def _sensible(needed: int, images: int) -> int | None:
 def _enough(images: int | None) -> str:
     """Return a sentence; the number, an estimate, is rounded up to two digits."""
     if images is None:
-        return "no set of images could: it is too near the limit"
+        return "and no number of images can settle a value so near the limit"
     unit = 10 ** max(0, len(str(images)) - 2)
-    return f"about {math.ceil(images / unit) * unit:,} images could"
+    return f"about {math.ceil(images / unit) * unit:,} images would settle it"
 
 
-def _signed(value: float, digits: int) -> str:
-    """Write a number with its sign; zero is always +0.0."""
-    return f"{round(value, digits) + 0.0:+.{digits}f}"
+def _number(value: float, digits: int) -> str:
+    """Write a number; zero is never -0.0."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _digits(limit: float, *values: float) -> int:
