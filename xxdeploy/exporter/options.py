@@ -52,9 +52,7 @@ class NetworkOptions:
     input_size: int | None = option(None, "Height and width of the input, in pixels.")
     classes: int | None = option(None, "Number of classes of the classifier.", source="catalog")
     no_top: bool = option(False, "Leave out the classifier: the bundle is a feature extractor.", source="catalog")
-    pooling: Literal["avg", "max"] | None = option(
-        None, "With --no-top: pool the features over the image.", source="catalog"
-    )
+    pooling: Literal["avg", "max"] | None = option(None, "With --no-top: pool the features.", source="catalog")
     labels: Path | None = option(
         None, "Class names in the order of the outputs: a text file with one name a line, or JSON (class_indices)."
     )
@@ -237,11 +235,8 @@ class ProofOptions:
     def __post_init__(self) -> None:
         if (self.max_drop, self.min_agreement) == (None, None):
             if self.strict:
-                raise UsageError(
-                    "--strict holds intervals to promises, and none is given",
-                    hint="add --max-drop or --min-agreement, or leave --strict out",
-                    code="strict-without-promise",
-                )
+                message = "--strict holds intervals to promises, and none is given"
+                raise UsageError(message, hint="add --max-drop or --min-agreement", code="strict-without-promise")
             return
         from xxdeploy.verify.promise import check_max_drop, check_min_agreement
 
