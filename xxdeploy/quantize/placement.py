@@ -14,6 +14,7 @@ ONNX Runtime needs each of these rules to find an integer kernel, or the rule co
 - An Add stays in float if one of its operands is computed in float and would be rounded for it alone (NASNet adds the
   outputs of average pools).
 - The inside of an activation such as swish stays in float (``quantize.curves``).
+- The inside of a norm and of attention stays in float (``quantize.float_insides``).
 - A tensor is quantized once, for all its readers.
 """
 
@@ -28,6 +29,7 @@ from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.optional import extra
 from xxdeploy.quantize.curves import Curve, curves_of, find_curves
+from xxdeploy.quantize.float_insides import float_insides
 from xxdeploy.quantize.policy import CPU, Role, role
 from xxdeploy.quantize.scheme import Scheme
 
@@ -105,12 +107,14 @@ def _integer_layers(graph: Graph, roles: Mapping[int, Role], scheme: Scheme) -> 
     """Return the nodes that compute in integers, in graph order."""
     layers = []
     floats: set[str] = set()
+    insides = float_insides(graph, roles)
     for node in graph.nodes:
         kind = roles[id(node)]
         if kind in (Role.PASS, Role.ACTIVATION):
             floats |= {node.output[0]} if node.input[0] in floats else set()
             continue
-        asked = kind is not Role.FLOAT and not {layer_name(node), node.output[0]} & scheme.float_layers
+        named = {layer_name(node), node.output[0]} & scheme.float_layers
+        asked = kind is not Role.FLOAT and not named and node.output[0] not in insides
         rounded_for_it = node.op_type == "Add" and any(
             _for_floats(graph, name) for name in floats.intersection(node.input)
         )
