@@ -8,7 +8,8 @@
   the stride) would need negative pads, which ONNX does not have. It is computed whole, then cut and padded with zeros.
 - Resizing is two matrix products where ONNX's float32 ``scales`` would miss the size by a pixel, and for each
   interpolation that ONNX lacks or computes with other coefficients (area, bicubic, Lanczos, antialiasing). The
-  matrices are TensorFlow's own resize of an identity matrix, so the coefficients are the same.
+  matrices are TensorFlow's own resize of an identity matrix, so the coefficients are the same. To the nearest pixel it
+  is a Gather, unless the factor is whole: of 9,976 pairs of sizes ONNX Runtime took another pixel in 530.
 - The exact GELU, ``x * erfc(-x / sqrt(2)) / 2`` in TensorFlow, is written with ``erf``, which ONNX has
   (Hendrycks & Gimpel 2016, arXiv:1606.08415). CELU, log1p and expm1 are written with Exp and Log, since ONNX has no
   Expm1 and no Log1p.
@@ -217,8 +218,8 @@ def _resized(tf: Any, images: Any, size: tuple[int, int], interpolation: str, an
     before = tuple(images.shape[1:3])
     if before == size and not (antialias and interpolation.startswith("lanczos")):
         return tf.cast(images, tf.float32) if interpolation != "nearest" else images
-    exact = all(_onnx_size(old, new) == new for old, new in zip(before, size, strict=True))
-    if interpolation in ("nearest", "bilinear") and not antialias and exact:
+    is_exact = {"nearest": _is_exact_nearest, "bilinear": _is_exact_bilinear}.get(interpolation)
+    if is_exact and not antialias and all(is_exact(old, new) for old, new in zip(before, size, strict=True)):
         return tf.image.resize(images, size, method=interpolation)
     if interpolation == "nearest":
         for axis, (old, new) in enumerate(zip(before, size, strict=True), start=1):
@@ -230,9 +231,15 @@ def _resized(tf: Any, images: Any, size: tuple[int, int], interpolation: str, an
     return tf.transpose(planes, (0, 2, 3, 1))
 
 
-def _onnx_size(old: int, new: int) -> int:
-    """Return the size that ONNX's Resize computes from its float32 scale where an engine does not round it."""
-    return int(np.floor(old * float(np.float32(new) / np.float32(old))))
+def _is_exact_bilinear(old: int, new: int) -> bool:
+    """Tell whether ONNX's Resize gets the size from its float32 scale, also where an engine does not round it."""
+    return int(np.floor(old * float(np.float32(new) / np.float32(old)))) == new
+
+
+def _is_exact_nearest(old: int, new: int) -> bool:
+    """Tell whether ONNX's Resize copies TensorFlow's pixels: otherwise a middle between two may round to either."""
+    factor = old // new
+    return new % old == 0 or (old % new == 0 and factor & (factor - 1) == 0)
 
 
 def _nearest(tf: Any, old: int, new: int) -> NDArray[np.int32]:

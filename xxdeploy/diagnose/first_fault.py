@@ -110,7 +110,7 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
         origin.inputs.preprocess if known else None,
         origin.inputs.labels if known else None,
         origin.trained,
-        Remembered(runner, runner.rounding_errors),
+        Remembered(runner, runner.exact),
     )
 
 

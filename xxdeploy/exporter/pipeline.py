@@ -177,7 +177,7 @@ def _keras_runner(origin: Source) -> tuple[KerasRunner, Remembered]:
     with extra("export"):
         from xxdeploy.convert.runner import KerasRunner
     runner = KerasRunner(origin.model, outputs=origin.output_names)
-    return runner, Remembered(runner, runner.rounding_errors)
+    return runner, Remembered(runner, runner.exact)
 
 
 def _golden(preprocess: Preprocess) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

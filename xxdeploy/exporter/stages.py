@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -49,13 +50,16 @@ from xxdeploy.verify import (
     Verdict,
     agreement_verdict,
     check,
+    check_errors,
     compare,
     drop_verdict,
     evaluate,
     judge_paired,
+    rounding_of,
     wilson_interval,
 )
 
+FLOAT_STAGES = (EXACT_FEATURES, EXACT_PROBABILITIES)
 EXACT_IMAGES, INT8_IMAGES = 8, 64
 """Float stages differ by rounding only, which few images show; a share of agreement needs more of them."""
 _LATENCY_ROUNDS, _WARM_UP = 15, 3
@@ -103,25 +107,27 @@ class Lowered:
 class Remembered:
     """A runner that computes each batch once, for a reference that several candidates are compared with.
 
-    ``rounding`` measures how far each output is from float64 on some batches; None where that cannot be measured.
+    ``exact`` computes every output in float64 for all of some batches; None where that cannot be done.
     """
 
     def __init__(
-        self, runner: ManyRunner, rounding: Callable[[Sequence[Batch]], Mapping[str, float]] | None = None
+        self,
+        runner: ManyRunner,
+        exact: Callable[[Sequence[Batch]], Mapping[str, NDArray[np.float64]]] | None = None,
     ) -> None:
         self.name = runner.name
         self._runner = runner
-        self._measure = rounding
-        self._rounding: Mapping[str, float] | None = None
+        self._compute = exact
+        self._exact: Mapping[str, NDArray[np.float64]] | None = None
         self._known: dict[int, tuple[Batch, dict[str, Batch]]] = {}
 
-    def rounding_error(self, output: str, batches: Sequence[Batch]) -> float | None:
-        """Return how far an output of the runner is from float64; None where that is not known."""
-        if self._measure is None:
+    def exact(self, output: str, batches: Sequence[Batch]) -> NDArray[np.float64] | None:
+        """Return an output in float64 for the ``batches`` of the first call, joined; None where it is not known."""
+        if self._compute is None:
             return None
-        if self._rounding is None:
-            self._rounding = self._measure(batches)
-        return self._rounding[output]
+        if self._exact is None:
+            self._exact = self._compute(batches)
+        return self._exact[output]
 
     def run(self, batch: Batch) -> Batch:
         """Return the first output; the result of an array object is kept."""
@@ -172,23 +178,31 @@ def prove_stage(
             left, right = (Picked(runner, output) if index else runner for runner in (reference, session))
             other = output if index else ""
             parity = compare(left, right, batches, stage=name, output=other, optimized=optimized)
-            _judge(parity, tolerance, reference, batches, output)
+            exact = partial(reference.exact, output, batches) if tolerance in FLOAT_STAGES else None
+            _judge(parity, tolerance, (left, right), batches, exact)
             parities.append(parity)
             del right
         del session  # two sessions of one model would hold its weights three or four times
     return tuple(parities)
 
 
-def _judge(parity: Parity, tolerance: Tolerance, reference: Remembered, batches: Sequence[Batch], output: str) -> None:
-    """Check a comparison; where it fails, check it against what the model's own float32 is off by."""
+def _judge(
+    parity: Parity,
+    tolerance: Tolerance,
+    runners: tuple[Runner, Runner],
+    batches: Sequence[Batch],
+    exact: Callable[[], NDArray[np.float64] | None] | None,
+) -> None:
+    """Check a comparison; where it fails, judge it by the errors of the model's own float32 against ``exact``."""
     try:
         check(parity, tolerance)
     except VerificationError:
-        exact = tolerance in (EXACT_PROBABILITIES, EXACT_FEATURES)
-        rounding = reference.rounding_error(output, batches) if exact else None
-        if rounding is None:
+        right = None if exact is None else exact()
+        if right is None:
             raise
-        check(parity, tolerance.widened(rounding, parity))
+        reference, candidate = (np.concatenate([runner.run(batch) for batch in batches]) for runner in runners)
+        check(parity, tolerance.widened(rounding_of(reference, right).largest, parity))
+        check_errors(parity, reference, candidate, right)
 
 
 def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:

@@ -10,9 +10,12 @@ from xxdeploy.verify.parity import (
     INT8_FEATURES,
     INT8_PROBABILITIES,
     INT8_SCORES,
+    Rounding,
     Tolerance,
     check,
+    check_errors,
     compare,
+    rounding_of,
 )
 from xxdeploy.verify.promise import Verdict, agreement_verdict, drop_verdict
 from xxdeploy.verify.statistics import mcnemar_exact, paired_difference_interval, wilson_interval
@@ -27,10 +30,12 @@ __all__ = [
     "INT8_PROBABILITIES",
     "INT8_SCORES",
     "Comparison",
+    "Rounding",
     "Tolerance",
     "Verdict",
     "agreement_verdict",
     "check",
+    "check_errors",
     "compare",
     "compare_with",
     "drop_verdict",
@@ -39,5 +44,6 @@ __all__ = [
     "mcnemar_exact",
     "paired_difference_interval",
     "record_reference",
+    "rounding_of",
     "wilson_interval",
 ]

@@ -14,6 +14,59 @@ from xxdeploy.results import Parity, Runner
 from xxdeploy.verify.outputs import are_probabilities, check_same_values, cosines, no_images, run_finite, scores
 
 ROUNDING_FACTOR, MOST_ROUNDING = 4.0, 1e-3
+SYSTEMATIC_FACTOR, ENOUGH_VALUES = 6.0, 64
+"""The mean error of a channel may be so many times that of Keras, if it is the mean of so many values: the mean of
+fewer rounding errors says little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """How far a model's own float32 is from float64, on some images.
+
+    ``largest`` is the largest error of a value; ``logarithm`` that of a probability's logarithm, which is the error of
+    the logits, None for other outputs. ``systematic`` is the largest mean error of a channel plus the standard
+    deviation of such a mean, None if a channel has fewer than ``ENOUGH_VALUES`` values: rounding errors have both signs
+    and mostly cancel in a mean, a wrong constant shifts each value alike.
+    """
+
+    largest: float
+    logarithm: float | None
+    systematic: float | None
+
+
+def rounding_of(rounded: NDArray[np.float32], exact: NDArray[np.float64]) -> Rounding:
+    """Measure outputs (n, ...) in float32 against the same in float64.
+
+    Of probabilities the logarithms are measured, too: an error of the logits moves a probability by at most a quarter
+    of it, and by next to nothing on images that the model is sure of, which may be all of these.
+    """
+    error = rounded.astype(np.float64) - exact
+    logarithm, mean = _logarithm_error(rounded, exact), _mean_error(rounded, exact)
+    spread = float(np.sqrt(np.square(error).mean() / (error.size / error.shape[-1])))
+    return Rounding(
+        max(float(np.abs(error).max()), (logarithm or 0.0) / 4),
+        logarithm,
+        None if mean is None else mean + spread,
+    )
+
+
+def _logarithm_error(outputs: NDArray[np.float32], exact: NDArray[np.float64]) -> float | None:
+    """Return the largest error of a probability's logarithm; None for other outputs, and if all underflow."""
+    seen = (outputs > _VISIBLE) & (exact > _VISIBLE)
+    if exact.ndim != 2 or not are_probabilities(exact.astype(np.float32)) or not seen.any():
+        return None
+    return float(np.abs(np.log(outputs[seen].astype(np.float64) / exact[seen])).max())
+
+
+def _mean_error(outputs: NDArray[np.float32], exact: NDArray[np.float64]) -> float | None:
+    """Return the largest mean error of a channel (last axis); None if it has fewer than ``ENOUGH_VALUES`` values."""
+    if exact.size < ENOUGH_VALUES * exact.shape[-1]:
+        return None
+    return float(np.abs((outputs.astype(np.float64) - exact).mean(axis=tuple(range(exact.ndim - 1)))).max())
+
+
+_VISIBLE = 1e-30
+"""Probabilities below this lose digits in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,5 +239,32 @@ def check(parity: Parity, tolerance: Tolerance) -> None:
             f"{parity.candidate} does not match {parity.reference}: {', '.join(outside)}, on {parity.images} "
             f"image{'s' if parity.images != 1 else ''}",
             hint=tolerance.remedy,
+            code="parity",
+        )
+
+
+def check_errors(
+    parity: Parity, reference: NDArray[np.float32], candidate: NDArray[np.float32], exact: NDArray[np.float64]
+) -> None:
+    """Raise ``VerificationError`` ``parity`` if rounding does not explain the candidate's errors against float64.
+
+    The arrays are the same outputs (n, ..., channels) of the three. A candidate within ``ROUNDING_FACTOR``
+    times the reference's error from the reference is within once more of float64: so much the error of each logarithm
+    may be. The mean error of each channel may be ``SYSTEMATIC_FACTOR`` times that of the reference.
+    """
+    rounding = rounding_of(reference, exact)
+    judged = (
+        ("logits", _logarithm_error(candidate, exact), rounding.logarithm, ROUNDING_FACTOR + 1),
+        ("mean of a channel", _mean_error(candidate, exact), rounding.systematic, SYSTEMATIC_FACTOR),
+    )
+    outside = [
+        f"error of the {name} {error:.3g} (at most {factor * own:.3g})"
+        for name, error, own, factor in judged
+        if error is not None and own is not None and not error <= factor * own
+    ]
+    if outside:
+        raise VerificationError(
+            f"{parity.candidate} does not match {parity.reference}: {', '.join(outside)}, on {parity.images} images",
+            hint=_EXACT,
             code="parity",
         )
