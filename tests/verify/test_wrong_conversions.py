@@ -6,7 +6,7 @@ import pytest
 from wrong_conversions import NETWORKS, Judge, mutants
 
 
-@pytest.mark.parametrize("name", ["small net", "linear classifier", "denoiser"])
+@pytest.mark.parametrize("name", ["linear classifier", "denoiser"])
 def test_each_mistake_that_an_absolute_limit_finds_is_found(name: str) -> None:
     build, classes = NETWORKS[name]
     model = build()
