@@ -188,3 +188,50 @@ def test_names() -> None:
     assert name_of(Path("a/Björn's model.v2.h5")) == "bj-rn-s-model.v2"
     assert name_of(Path("__.keras")) == "model"
     assert name_of(find("MobileNet-V2")) == "mobilenetv2"
+
+
+def test_weights_with_their_architecture(tmp_path: Path, folder: Path) -> None:
+    """Two layers of one shape: in the file they stand in another order, and their names decide."""
+    import keras
+
+    keras.utils.set_random_seed(3)
+
+    def built(*names: str) -> Any:
+        convolutions = [keras.layers.Conv2D(3, 1, name=name) for name in names]
+        start, end = keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()
+        return keras.Sequential([start, *convolutions, end], name="two")
+
+    model, other = built("first", "second"), built("second", "first")
+    for layer in other.layers[:2]:
+        layer.set_weights(model.get_layer(layer.name).get_weights())
+    (tmp_path / "model.json").write_text(model.to_json())
+    weights = tmp_path / "trained.h5"
+    legacy(weights, other)
+    with pytest.raises(UsageError) as caught:
+        export(weights, ExportOptions.of(preprocess="none"), tmp_path / "out")
+    assert caught.value.code == "weights-only"
+    assert "--architecture MODEL.json" in caught.value.hint
+    given: dict[str, Any] = {"preprocess": "none", "architecture": tmp_path / "model.json"}
+    with pytest.raises(UsageError, match="names others"):
+        export(weights, ExportOptions.of(**given, weights="more.h5"), tmp_path / "out")
+    result = export(weights, ExportOptions.of(**given), tmp_path / "out")
+    assert result.bundle.name == "out"
+    source = check_bundle(result.bundle).source
+    assert (source["model"], source["weights"]) == ("model.json", "trained.h5")
+    image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), dtype=np.uint8)
+    expected = np.asarray(model(image.astype(np.float32)))
+    assert load(result.bundle).features(image[0]) == pytest.approx(expected, abs=1e-3)
+
+
+def legacy(path: Path, model: Any) -> None:
+    """Write weights by layer, as Keras 2 did."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [layer.name.encode() for layer in model.layers]
+        for layer in model.layers:
+            group, names = file.create_group(layer.name), []
+            for index, weight in enumerate(layer.get_weights()):
+                group[f"{layer.name}/{index}:0"] = weight
+                names.append(f"{layer.name}/{index}:0".encode())
+            group.attrs["weight_names"] = names

@@ -1,19 +1,54 @@
-"""``xxdeploy doctor``: check this machine, and say how to install the missing parts."""
+"""``xxdeploy doctor``: check this machine and name what is missing, or check a model file."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from xxdeploy.cli.model_file import show_model
 from xxdeploy.cli.output import AsJson, print_facts, print_json, print_line, print_table
 from xxdeploy.doctor.checkup import Checkup, check_up
-from xxdeploy.errors import MissingDependencyError
+from xxdeploy.errors import MissingDependencyError, UsageError
 
-EXAMPLE = "Example:\n\n  xxdeploy doctor"
+EXAMPLE = """Examples:
+
+  xxdeploy doctor
+  xxdeploy doctor my_model.h5"""
 
 
-def command(*, as_json: AsJson = False) -> None:
+def command(
+    model: Path | None = None,
+    /,
+    *,
+    weights: Path | None = None,
+    custom_objects: tuple[str, ...] = (),
+    unsafe_lambda: bool = False,
+    as_json: AsJson = False,
+) -> None:
     """Check Python, the processor and the libraries, and say what is missing. Takes a few seconds.
 
-    The exit status is 3 if bundles cannot run here.
+    The exit status is 3 if bundles cannot run here. With a model file, say in a second what it is, which Keras wrote
+    it, and whether it will export; if not, the error and the exit status are those of the export.
+
+    Parameters
+    ----------
+    model
+        A model file of your own (.keras, .h5, .json). Without one, this machine is checked.
+    weights
+        The file of weights of an architecture (.json).
+    custom_objects
+        A layer or function of your own that the model uses, as module:name, as in `xxdeploy export`.
+    unsafe_lambda
+        Take Lambda layers of unknown code for exportable, as in `xxdeploy export`.
     """
+    if model is not None:
+        show_model(model, weights=weights, custom_objects=custom_objects, unsafe_lambda=unsafe_lambda, as_json=as_json)
+        return
+    if weights is not None or custom_objects or unsafe_lambda:
+        raise UsageError(
+            "--weights, --custom-objects and --unsafe-lambda belong to a model file, and none is given",
+            hint="xxdeploy doctor MODEL",
+            code="doctor-options",
+        )
     checkup = check_up()
     if as_json:
         print_json(checkup)

@@ -1,4 +1,4 @@
-"""``xxdeploy inspect``: the content of an ONNX file or a bundle, and the INT8 sensitivity of its layers."""
+"""``xxdeploy inspect``: the content of a model file or a bundle, and the INT8 sensitivity of its layers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Group, Parameter
 
+from xxdeploy.cli.model_file import show_model
 from xxdeploy.cli.output import AsJson, megabytes, plain, print_facts, print_json, print_line, print_table
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
@@ -71,12 +72,12 @@ def command(
     sensitivity: Annotated[bool, Parameter(show_default=False, group=_GROUP)] = False,
     request: Annotated[SensitivityRequest, Parameter(name="*", group=_GROUP)] = _NO_REQUEST,
 ) -> None:
-    """Show the content of an ONNX file or a bundle; with --sensitivity, the error that INT8 adds at each layer.
+    """Show the content of a model file or a bundle; with --sensitivity, the error that INT8 adds at each layer.
 
     Parameters
     ----------
     path
-        An .onnx file, or the folder of a bundle, whose hashes are checked.
+        An .onnx file, the folder of a bundle, whose hashes are checked, or a Keras file, as in `xxdeploy doctor`.
     sensitivity
         Show the signal-to-quantization-noise ratio of each layer, measured on images or recorded in an INT8 bundle.
     """
@@ -97,8 +98,20 @@ def command(
         _sensitivity(path, request, as_json=as_json)
     elif path.is_dir():
         _bundle(path, as_json=as_json)
+    elif _is_keras(path):
+        show_model(path, as_json=as_json)
     else:
         _onnx(path, as_json=as_json)
+
+
+def _is_keras(path: Path) -> bool:
+    with extra("export"):
+        from xxdeploy.convert.user_model.quarantine.sniff import sniff
+    try:
+        sniff(path)
+    except UsageError:
+        return False
+    return True
 
 
 def _bundle(path: Path, *, as_json: bool) -> None:

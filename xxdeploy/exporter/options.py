@@ -93,6 +93,7 @@ class NetworkOptions:
         "treated as class logits.",
         source="file",
     )
+    architecture: Path | None = option(None, "Files of weights only: the JSON of model.to_json().", source="file")
     custom_objects: tuple[str, ...] = option(
         (),
         "Model files only: a layer or function of your own that the model uses, as module:name.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xxdeploy.datasets.images import batch_that_fits, file_digest
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.inputs import Inputs, catalog_inputs, gather, sizing_of
-from xxdeploy.exporter.options import ExportOptions
+from xxdeploy.exporter.options import ExportOptions, NetworkOptions
 from xxdeploy.models.catalog import ModelSpec, find
 from xxdeploy.optional import extra
 from xxdeploy.results import ModelOutput
@@ -92,6 +92,19 @@ def _from_catalog(spec: ModelSpec, options: ExportOptions, timed: Timed) -> Sour
     return Source(spec.name, spec.name, trained, model, inputs, facts, outputs)
 
 
+def _parts(path: Path, network: NetworkOptions) -> tuple[Path, Path | None]:
+    """Return the file with the model, and that with the weights, None for a whole model."""
+    if network.architecture is None:
+        return path, _weights(path, network.weights)
+    if network.weights != "imagenet":  # the default
+        raise UsageError(
+            f"--architecture takes {path.name} for the weights, and --weights {network.weights} names others",
+            hint=f"xxdeploy export {network.architecture} --weights FILE, without --architecture",
+            code="catalog-only",
+        )
+    return network.architecture, path
+
+
 def _weights(path: Path, asked: str) -> Path | None:
     """Return the weights that belong to an architecture, None for a whole model."""
     if asked == "imagenet":  # the default
@@ -112,10 +125,11 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
         from xxdeploy.convert.user_model.model_file import load_model_file
         from xxdeploy.convert.user_model.prepare import prepare_model
         from xxdeploy.convert.user_model.preprocessing import choose_preprocess
+    whole, weights = _parts(path, network)
     with timed("load"):
         loaded = load_model_file(
-            path,
-            weights=_weights(path, network.weights),
+            whole,
+            weights=weights,
             custom_objects=network.custom_objects,
             unsafe_lambda=network.unsafe_lambda,
             input_size=network.input_size,
@@ -134,7 +148,9 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
     notes = [*loaded.notes, *prepared.notes, *said]
     inputs = gather(options, preprocess, prepared.classes, options.build, notes)
     family = None if prepared.described.family is None else find(prepared.described.family).name
-    facts = {"model": path.name, "sha256": file_digest(path).hex(), "family": family}
+    facts = {"model": whole.name, "sha256": file_digest(whole).hex(), "family": family}
+    if weights is not None:
+        facts |= {"weights": weights.name, "weights_sha256": file_digest(weights).hex()}
     asked = {"output_layer": network.output_layer, "task": network.task}
     facts |= {name: value for name, value in asked.items() if value is not None}
     return Source(name_of(path), family, True, prepared.model, inputs, facts, prepared.outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -109,13 +110,9 @@ def describe_model(model: keras.Model) -> UserModel:
         ``input-size-missing``: the model takes images of any size; ``bad-input-size``: larger than 4096 pixels.
     """
     inputs = graph(model).inputs if is_model(model) else []
-    if len(inputs) != 1:
-        raise UsageError(
-            f"the model {model.name} has {len(inputs)} inputs",
-            hint="only a model with one image input can be exported",
-            code="not-one-input",
-        )
-    batch, height, width, channels = _image_shape(model, inputs[0].shape)
+    batch, height, width, channels = image_input(
+        model.name, [tensor.shape for tensor in inputs], lambda: resized_to(model)
+    )
     spec = family_of(model)
     return UserModel(
         name=model.name,
@@ -192,11 +189,24 @@ def _activation(operation: Any) -> str:
     return getattr(getattr(operation, "activation", None), "__name__", "none")
 
 
-def _image_shape(model: Any, shape: tuple[int | None, ...]) -> tuple[int | None, int, int, int]:
+def image_input(
+    name: str, shapes: Sequence[Sequence[int | None]], resized: Callable[[], tuple[int, int] | None]
+) -> tuple[int | None, int, int, int]:
+    """Return batch, height, width and channels of a model's image, from the ``shapes`` of its inputs.
+
+    ``resized`` returns the size of the model's own ``Resizing`` layer, for the hint. Errors as :func:`describe_model`.
+    """
+    if len(shapes) != 1:
+        raise UsageError(
+            f"the model {name} has {len(shapes)} inputs",
+            hint="only a model with one image input can be exported",
+            code="not-one-input",
+        )
+    shape = shapes[0]
     if len(shape) != 4 or shape[3] not in (1, 3):
         first = len(shape) == 4 and shape[1] in (1, 3)
         raise UsageError(
-            f"the input of model {model.name} is {tuple(shape[1:])}, not an image (height, width, 1 or 3)",
+            f"the input of model {name} is {tuple(shape[1:])}, not an image (height, width, 1 or 3)",
             hint="it is channels first: build and save it with data_format='channels_last'"
             if first
             else "only models with an RGB or gray image as input can be exported",
@@ -204,9 +214,9 @@ def _image_shape(model: Any, shape: tuple[int | None, ...]) -> tuple[int | None,
         )
     batch, height, width, channels = shape
     if height is None or width is None:
-        size = resized_to(model)
+        size = resized()
         raise UsageError(
-            f"the model {model.name} takes images of any size, and a bundle needs one size",
+            f"the model {name} takes images of any size, and a bundle needs one size",
             hint=f"add --input-size {size[0]}, the size of its own Resizing layer"
             if size
             else "add --input-size N, the height and width that it was trained with",
@@ -214,7 +224,7 @@ def _image_shape(model: Any, shape: tuple[int | None, ...]) -> tuple[int | None,
         )
     if max(height, width) > _LARGEST:
         raise UsageError(
-            f"the input of model {model.name} is {height} x {width} pixels",
+            f"the input of model {name} is {height} x {width} pixels",
             hint=f"an image may have at most {_LARGEST} pixels a side: choose a smaller --input-size",
             code="bad-input-size",
         )

@@ -19,6 +19,7 @@ from xxdeploy.convert.user_model.custom_objects import custom_names, import_cust
 from xxdeploy.convert.user_model.guard import assigned_variables, check_activations, no_more_weights_than
 from xxdeploy.convert.user_model.layer_options import in_inference_mode, refuse_training_mode, without_unknown_options
 from xxdeploy.convert.user_model.quarantine import InspectedModel, inspect_model_file
+from xxdeploy.convert.user_model.quarantine.hdf5 import layers_with_weights
 from xxdeploy.convert.user_model.upgrade_config import upgrade_config
 from xxdeploy.errors import ConversionError, UsageError, XXDeployError
 
@@ -79,7 +80,7 @@ def load_model_file(
     custom = custom_names(custom_objects)
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
         file = inspect_model_file(path, Path(folder), weights=weights, custom=custom, unsafe_lambda=unsafe_lambda)
-        config, notes = _adapted(file, input_size, inference_mode)
+        config, notes = adapted(file, input_size, inference_mode)
         keras = load_keras()
         objects = import_custom_objects(custom_objects)
         try:
@@ -105,9 +106,10 @@ def load_model_file(
     return LoadedModel(model, notes)
 
 
-def _adapted(
+def adapted(
     file: InspectedModel, input_size: int | tuple[int, int] | None, inference_mode: bool
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the configuration that Keras shall build, and notes. Errors as :func:`load_model_file`; no framework."""
     try:
         config, notes = in_float32(upgrade_config(file.config, old=(file.keras_version or "").startswith(("1.", "2."))))
         notes += file.notes + with_free_batch(config) + _told_by_content(file)
@@ -181,7 +183,7 @@ def _fill(model: keras.Model, file: InspectedModel) -> None:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # missing weights are an error below
-            model.load_weights(str(named))
+            model.load_weights(str(named), **({"by_name": True} if _is_by_name(model, file) else {}))
     except OSError as error:
         raise ConversionError(
             f"{file.path} is damaged: {' '.join(str(error).split())[:200]}",
@@ -195,6 +197,17 @@ def _fill(model: keras.Model, file: InspectedModel) -> None:
     ]
     if missing:
         raise _mismatch(file.path, f"weights are missing for {', '.join(missing[:3])}")
+
+
+def _is_by_name(model: keras.Model, file: InspectedModel) -> bool:
+    """Tell whether names, not the order, find the weights: the file has all layers, in another order or among others.
+
+    Keras counts layers where it could compare names, so swapped layers of one shape would load silently.
+    """
+    if file.kind != "h5":
+        return False
+    own, stored = tuple(layer.name for layer in model.layers if layer.weights), layers_with_weights(file.weights)
+    return own != stored and set(own) <= set(stored) and len(set(stored)) == len(stored)
 
 
 def _reason(error: Exception) -> str:

@@ -16,6 +16,7 @@ from xxdeploy.convert.user_model.keras1_config import is_keras_1, keras2_from_ke
 from xxdeploy.convert.user_model.lambdas.replace import without_lambdas
 from xxdeploy.convert.user_model.quarantine.archive import MAX_CONFIG, read_archive, unsafe
 from xxdeploy.convert.user_model.quarantine.check import check_classes, read_config, without_training
+from xxdeploy.convert.user_model.quarantine.facts import facts_of
 from xxdeploy.convert.user_model.quarantine.hdf5 import is_by_layer_name, read_hdf5
 from xxdeploy.errors import UsageError, XXDeployError
 
@@ -31,33 +32,50 @@ def inspect(
     weights: Path | None = None,
     custom: frozenset[str] = frozenset(),
     unsafe_lambda: bool = False,
+    facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Check everything in a file that Keras would read; return the fields of ``InspectedModel``."""
+    """Check everything in a file that Keras would read; return the fields of ``InspectedModel``.
+
+    ``facts`` receives the facts of the file as they are found, so that they are known if it is refused.
+    """
+    facts = {} if facts is None else facts
     if kind == "keras":
         text, metadata, weights = read_archive(path, folder)
-        configured, _, numbers = read_hdf5(weights, path)
+        configured, _, numbers, parameters = read_hdf5(weights, path)
         version = _version(metadata)
+        facts |= {"form": "a .keras archive", "parameters": parameters}
         if configured is not None:
             raise unsafe(path, "its weights file contains a second model")
     elif kind == "json":
-        assert weights is not None  # inspect_model_file has seen to it
         text = _small(path)
-        _, saved, numbers = read_hdf5(weights, weights)
+        facts |= {"form": "an architecture (JSON)", "keras_version": _version(text)}
+        facts |= facts_of(without_training(read_config(text, path)))
+        if weights is None:
+            raise UsageError(
+                f"{path} holds the architecture of a model (JSON), not its weights",
+                hint=f"name both: xxdeploy export {path.name} --weights WEIGHTS.h5",
+                code="weights-missing",
+            )
+        _, saved, numbers, facts["parameters"] = read_hdf5(weights, weights)
         version = _version(text) or (saved.decode(errors="replace") if saved else None)
         kind = "h5" if is_by_layer_name(weights) else "keras"
     else:
         weights = path
-        configured, saved, numbers = read_hdf5(path, path)
+        configured, saved, numbers, facts["parameters"] = read_hdf5(path, path)
         version = saved.decode(errors="replace") if saved else None
+        facts |= {"form": "an HDF5 file" if configured else "an HDF5 file of weights", "keras_version": version}
         if configured is None:
             raise UsageError(
                 f"{path} contains weights without a model",
-                hint="name the network, or the file that model.to_json() wrote: xxdeploy export NETWORK|MODEL.json "
-                f"--weights {path.name}; or save the whole model with model.save('NAME.keras')",
+                hint="name the network, or the file that model.to_json() wrote: xxdeploy export NETWORK --weights "
+                f"{path.name}, or xxdeploy export {path.name} --architecture MODEL.json; or save the whole model "
+                "with model.save('NAME.keras')",
                 code="weights-only",
             )
         text = configured
+    facts["keras_version"] = version
     config = without_training(read_config(text, path))
+    facts |= facts_of(config)
     config = with_input_layers(keras2_from_keras1(config) if is_keras_1(config) else config)
     config, notes = without_lambdas(config, version, custom)
     check_classes(config, path, custom=custom, unsafe_lambda=unsafe_lambda, version=version)
@@ -102,6 +120,7 @@ def main() -> None:
     _limit_memory()
     path = Path(request["path"])
     answer: dict[str, Any]
+    facts: dict[str, Any] = {}
     try:
         answer = inspect(
             path,
@@ -110,12 +129,13 @@ def main() -> None:
             weights=None if request["weights"] is None else Path(request["weights"]),
             custom=frozenset(request["custom"]),
             unsafe_lambda=request["unsafe_lambda"],
+            facts=facts,
         )
     except XXDeployError as error:
         answer = _error(error)
     except MemoryError:
         answer = _error(unsafe(path, f"its inspection takes more than {MEMORY >> 20} MB of memory"))
-    json.dump(answer, sys.stdout)
+    json.dump({**answer, "facts": facts}, sys.stdout)
 
 
 def _error(error: XXDeployError) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xxdeploy.convert.user_model.quarantine.archive import MAX_CONFIG, damaged, unsafe
+from xxdeploy.convert.user_model.quarantine.facts import count_parameters
 from xxdeploy.errors import ConversionError
 from xxdeploy.optional import extra
 
@@ -18,8 +19,10 @@ _TOTAL_FLOOR, _TOTAL_RATIO = 256 << 20, 4  # all arrays, relative to the file: f
 _FILTERS = frozenset({1, 2, 3, 32000})  # deflate, shuffle, fletcher32, lzf: others are loaded from shared libraries
 
 
-def read_hdf5(data: Path, path: Path) -> tuple[bytes | None, bytes | None, int]:
-    """Return the model's configuration (None: weights only), Keras' version, and the count of numbers in the file.
+def read_hdf5(data: Path, path: Path) -> tuple[bytes | None, bytes | None, int, int]:
+    """Return the model's configuration (None: weights only), Keras' version, and two counts.
+
+    The counts are those of all numbers in the file, and of the numbers without the state of an optimizer.
 
     ``data`` is the HDF5 file; messages name ``path``, the archive that contained it.
 
@@ -35,7 +38,8 @@ def read_hdf5(data: Path, path: Path) -> tuple[bytes | None, bytes | None, int]:
     try:
         with h5py.File(data, "r") as file:
             numbers = _count(h5py, file, path, data.stat().st_size)
-            return _text(file, "model_config", path), _text(file, "keras_version", path), numbers
+            texts = _text(file, "model_config", path), _text(file, "keras_version", path)
+            return *texts, numbers, count_parameters(file)
     except ConversionError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError) as error:
@@ -48,6 +52,16 @@ def is_by_layer_name(path: Path) -> bool:
 
     with h5py.File(path, "r") as file:
         return "layer_names" in file.attrs or "model_weights" in file
+
+
+def layers_with_weights(path: Path) -> tuple[str, ...]:
+    """Return the names of the layers that have weights, of a file by layer name that :func:`read_hdf5` accepted."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        root = file.get("model_weights", file)
+        names = [name.decode() if isinstance(name, bytes) else str(name) for name in root.attrs.get("layer_names", ())]
+        return tuple(name for name in names if name in root and len(root[name].attrs.get("weight_names", ())))
 
 
 def _count(h5py: Any, file: Any, path: Path, size: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from xxdeploy import errors
 from xxdeploy.convert.user_model.quarantine.archive import damaged
 from xxdeploy.convert.user_model.quarantine.sniff import Kind, sniff
-from xxdeploy.errors import UsageError
+from xxdeploy.errors import UsageError, XXDeployError
 from xxdeploy.files import child_python
 
 _PATIENCE = 300.0  # seconds; a gigabyte takes about ten
@@ -64,13 +64,57 @@ def inspect_model_file(
     ------
     UsageError
         ``no-model-file``, ``not-a-model``, ``weights-only``, ``custom-object``, ``lambda-layer``,
-        ``unsupported-layer``, ``keras-1-layer``, ``weights-missing``, ``not-weights``.
+        ``unsupported-layer``, ``keras-1-layer``, ``weights-missing``, ``not-weights``, ``not-an-architecture``.
     ConversionError
         ``damaged-model``, ``unsafe-model``.
     """
+    answer = ask(path, folder, weights=weights, custom=custom, unsafe_lambda=unsafe_lambda)
+    if "error" in answer:
+        raise error_of(answer)
+    return InspectedModel(
+        path,
+        answer["kind"],
+        answer["config"],
+        Path(answer["weights"]),
+        answer["numbers"],
+        answer["keras_version"],
+        tuple(answer["notes"]),
+    )
+
+
+def error_of(answer: Mapping[str, Any]) -> XXDeployError:
+    """Return the error in the answer of the child process."""
+    raised = answer["error"]
+    error: XXDeployError = getattr(errors, raised["class"])(raised["message"], hint=raised["hint"], code=raised["code"])
+    return error
+
+
+def ask(
+    path: Path,
+    folder: Path,
+    *,
+    weights: Path | None = None,
+    custom: Collection[str] = (),
+    unsafe_lambda: bool = False,
+) -> dict[str, Any]:
+    """Return the answer of the child process: the fields of ``InspectedModel`` or an ``error``, and the ``facts``.
+
+    Arguments and errors as :func:`inspect_model_file`; errors of the content are part of the answer.
+    """
     kind = sniff(path)
-    if kind == "json":
-        weights = _weights_of(path, weights)
+    if kind != "json" and weights is not None:
+        raise UsageError(
+            f"{path} is not an architecture, so {weights} cannot be its weights",
+            hint="give the JSON that model.to_json() wrote; for a network of the catalog: xxdeploy export NETWORK "
+            f"--weights {weights.name}",
+            code="not-an-architecture",
+        )
+    if kind == "json" and weights is not None and sniff(weights) != "h5":
+        raise UsageError(
+            f"{weights} is not an HDF5 file of weights",
+            hint="give the file that model.save_weights() wrote",
+            code="not-weights",
+        )
     request = {
         "weights": None if weights is None else str(weights.absolute()),
         "path": str(path.absolute()),
@@ -98,32 +142,5 @@ def inspect_model_file(
         said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise damaged(path, f"the process that inspected it ended with status {done.returncode}: {''.join(said)}")
     if "error" in answer:
-        raised = answer["error"]
-        message = raised["message"].replace(request["path"], str(path))
-        raise getattr(errors, raised["class"])(message, hint=raised["hint"], code=raised["code"])
-    return InspectedModel(
-        path,
-        answer["kind"],
-        answer["config"],
-        Path(answer["weights"]),
-        answer["numbers"],
-        answer["keras_version"],
-        tuple(answer["notes"]),
-    )
-
-
-def _weights_of(path: Path, weights: Path | None) -> Path:
-    """Return the weights that belong to an architecture."""
-    if weights is None:
-        raise UsageError(
-            f"{path} holds the architecture of a model (JSON), not its weights",
-            hint=f"name both: xxdeploy export {path.name} --weights WEIGHTS.h5",
-            code="weights-missing",
-        )
-    if sniff(weights) != "h5":
-        raise UsageError(
-            f"{weights} is not an HDF5 file of weights",
-            hint="give the file that model.save_weights() wrote",
-            code="not-weights",
-        )
-    return weights
+        answer["error"]["message"] = answer["error"]["message"].replace(str(path.absolute()), str(path))
+    return dict(answer)

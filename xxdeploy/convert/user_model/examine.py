@@ -1,0 +1,95 @@
+"""Tell what a model file is and whether it will export, without Keras and TensorFlow.
+
+The verdict is that of the export's own steps, as far as they go before Keras builds the model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xxdeploy.convert.user_model.custom_objects import custom_names
+from xxdeploy.convert.user_model.describe import image_input
+from xxdeploy.convert.user_model.model_file import adapted
+from xxdeploy.convert.user_model.quarantine.facts import facts_of
+from xxdeploy.convert.user_model.quarantine.inspect import InspectedModel, ask, error_of
+from xxdeploy.errors import XXDeployError
+
+
+@dataclass(frozen=True, slots=True)
+class ExaminedModel:
+    """Facts of a model file, None or empty where it does not say them, and the error that its export would raise.
+
+    ``inputs`` are names and shapes with the batch axis; ``outputs`` names of layers; ``layers`` counts those of nested
+    models, too; ``parameters`` counts the numbers in the file without those of an optimizer. ``problem`` is None if
+    each step before Keras builds the model accepts the file.
+    """
+
+    path: Path
+    form: str | None
+    keras_version: str | None
+    name: str | None
+    layers: int | None
+    parameters: int | None
+    inputs: tuple[tuple[str, tuple[int | None, ...]], ...]
+    outputs: tuple[str, ...]
+    notes: tuple[str, ...]
+    problem: XXDeployError | None
+
+
+def examine_model_file(
+    path: Path, *, weights: Path | None = None, custom_objects: Sequence[str] = (), unsafe_lambda: bool = False
+) -> ExaminedModel:
+    """Examine a model file within a second; arguments as ``model_file.load_model_file``. Raises nothing of its own."""
+    facts: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
+    problem: XXDeployError | None = None
+    try:
+        custom = custom_names(custom_objects)
+        with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
+            answer = ask(path, Path(folder), weights=weights, custom=custom, unsafe_lambda=unsafe_lambda)
+        facts = answer["facts"]
+        if "error" in answer:
+            raise error_of(answer)
+        read = ("kind", "config", "weights", "numbers", "keras_version", "notes")
+        kind, config, place, numbers, version, said = (answer[key] for key in read)
+        file = InspectedModel(path, kind, config, Path(place), numbers, version, tuple(said))
+        changed, notes = adapted(file, None, False)
+        again = facts_of(changed)
+        facts |= {key: again[key] for key in ("inputs", "outputs") if again.get(key)}
+        if again.get("inputs"):
+            image_input(again["name"], [shape for _, shape in again["inputs"]], lambda: _resized(changed))
+    except XXDeployError as error:
+        problem = error
+    return ExaminedModel(
+        path,
+        facts.get("form"),
+        facts.get("keras_version"),
+        facts.get("name"),
+        facts.get("layers"),
+        facts.get("parameters"),
+        tuple((name, tuple(shape)) for name, shape in facts.get("inputs", ())),
+        tuple(facts.get("outputs", ())),
+        notes,
+        problem,
+    )
+
+
+def _resized(config: Any) -> tuple[int, int] | None:
+    """Return height and width of the first ``Resizing`` layer of a configuration."""
+    for value in _objects(config):
+        inner = value.get("config")
+        if value.get("class_name") == "Resizing" and isinstance(inner, dict):
+            height, width = inner.get("height"), inner.get("width")
+            return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    return None
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _objects(item)
