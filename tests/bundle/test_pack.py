@@ -11,15 +11,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
 import tiny_bundle
 
-from xxdeploy.bundle import pack as module
 from xxdeploy.bundle.folder import check_bundle, prefix, remove_stale
-from xxdeploy.bundle.pack import golden_images, pack
+from xxdeploy.bundle.pack import Disk, exchange_folders, golden_images, pack
 from xxdeploy.errors import BundleError, UsageError, XXDeployError
+
+T = TypeVar("T")
+TWO_STEPS = Disk(exchange=lambda *_: False)
+"""A file system that cannot swap two folders."""
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -73,12 +77,10 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("swap", ["exchange", "two steps"])
-def test_both_ways_of_swapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str) -> None:
-    if swap == "two steps":
-        monkeypatch.setattr(module, "_exchange", lambda *_: False)
+def test_both_ways_of_swapping(tmp_path: Path, swap: str) -> None:
     out = tiny_bundle.make(tmp_path / "b")
     parts, manifest = tiny_bundle.parts_and_manifest(seed=1)
-    pack(manifest, parts, out, force=True)
+    pack(manifest, parts, out, force=True, disk=TWO_STEPS if swap == "two steps" else Disk())
     assert check_bundle(out).name == "tiny-1"
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
@@ -98,19 +100,20 @@ def test_parts_and_manifest_must_fit(tmp_path: Path) -> None:
 class Trouble:
     """Raises at the n-th call of any function that changes the file system."""
 
-    NAMES = ("os.fsync", "Path.mkdir", "Path.open", "Path.rename", "pack._exchange")
+    CHANGES = ((os, "fsync"), (Path, "mkdir"), (Path, "open"), (Path, "rename"))
 
     def __init__(self, at: int, make: Callable[[], BaseException]) -> None:
         self.left, self.make = at, make
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        for name in self.NAMES:
-            owner: object = {"os": os, "Path": Path, "pack": module}[name.partition(".")[0]]
-            attribute = name.partition(".")[2]
-            patch.setattr(owner, attribute, self.wrapped(getattr(owner, attribute)))
+        for owner, name in self.CHANGES:
+            patch.setattr(owner, name, self.wrapped(getattr(owner, name)))
 
-    def wrapped(self, function: Callable[..., object]) -> Callable[..., object]:
-        def call(*args: object, **kwargs: object) -> object:
+    def disk(self, *, two_steps: bool) -> Disk:
+        return Disk(exchange=self.wrapped(TWO_STEPS.exchange if two_steps else exchange_folders))
+
+    def wrapped(self, function: Callable[..., T]) -> Callable[..., T]:
+        def call(*args: object, **kwargs: object) -> T:
             self.left -= 1
             if self.left == 0:
                 raise self.make()
@@ -147,12 +150,11 @@ def test_an_interruption_anywhere_leaves_nothing_half_made(
     while not finished:
         points += 1
         with monkeypatch.context() as patch:
-            if two_steps:
-                patch.setattr(module, "_exchange", lambda *_: False)
-            Trouble(points, make).install(patch)
+            trouble = Trouble(points, make)
+            trouble.install(patch)
             caught: BaseException | None = None
             try:
-                pack(manifest, parts, out, force=existing)
+                pack(manifest, parts, out, force=existing, disk=trouble.disk(two_steps=two_steps))
             except (KeyboardInterrupt, XXDeployError) as error:
                 caught = error
         finished = caught is None
@@ -176,28 +178,25 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import tiny_bundle
-from xxdeploy.bundle import pack as module
+from xxdeploy.bundle.pack import Disk, exchange_folders, pack
 
 out, at, two_steps = Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "True"
 parts, manifest = tiny_bundle.parts_and_manifest(seed=1)
 
 def child(at):
     left = at
-    def wrap(owner, name):
-        plain = getattr(owner, name)
+    def killing(plain):
         def call(*args, **kwargs):
             nonlocal left
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             return plain(*args, **kwargs)
-        setattr(owner, name, call)
-    if two_steps:
-        module._exchange = lambda *_: False
-    for owner, names in ((os, ("fsync", "unlink", "rmdir", "mkdir", "rename", "open")), (module, ("_exchange",))):
-        for name in names:
-            wrap(owner, name)
-    module.pack(manifest, parts, out, force=True)
+        return call
+    exchange = killing((lambda *_: False) if two_steps else exchange_folders)
+    for name in ("fsync", "unlink", "rmdir", "mkdir", "rename", "open"):
+        setattr(os, name, killing(getattr(os, name)))
+    pack(manifest, parts, out, force=True, disk=Disk(exchange=exchange))
     os._exit(0)
 
 while True:

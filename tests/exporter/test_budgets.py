@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,10 @@ import tiny_bundle
 
 from xxdeploy.errors import EngineError, UsageError, VerificationError
 from xxdeploy.exporter import Budgets, ExportOptions, export
-from xxdeploy.exporter import budgets as limits
 from xxdeploy.exporter.budgets import keep_budgets
 from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
-from xxdeploy.runtime.bench import bench
+from xxdeploy.runtime.bench import BenchResult, bench
 from xxdeploy.runtime.tune import runnable_variants
 
 
@@ -42,17 +42,14 @@ def test_a_limit_that_is_broken_is_an_error(broken: Budgets, code: str, words: s
     assert caught.value.message.endswith(words)
 
 
-def test_memory_that_nobody_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_nobody_tells() -> None:
     parts, manifest = tiny_bundle.parts_and_manifest()
-    measured = bench
 
-    def silent(*args: object, **options: object) -> object:
-        found = measured(*args, **options)  # type: ignore[arg-type]
-        return type("Found", (), {"peak_memory_bytes": None, "p50_ms": found.p50_ms, "rounds": found.rounds})
+    def silent(bundle: Path, *, rounds: int, tuning: str) -> BenchResult:
+        return replace(bench(bundle, rounds=rounds, tuning=tuning), peak_memory_bytes=None)
 
-    monkeypatch.setattr(limits, "bench", silent)
     with pytest.raises(EngineError) as caught:
-        keep_budgets(Budgets(max_memory_mb=100.0), manifest, parts)
+        keep_budgets(Budgets(max_memory_mb=100.0), manifest, parts, measure=silent)
     assert caught.value.code == "memory-unknown"
 
 

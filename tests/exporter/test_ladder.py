@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import pytest
 
-from xxdeploy.exporter import ladder
 from xxdeploy.exporter.ladder import CALIBRATORS, Climb, Goal, climb, loss, proposals
-from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.quantize.measure.rank import LayerGain
 from xxdeploy.quantize.recipe import QuantizationRecipe
-from xxdeploy.quantize.scheme import Scheme
 from xxdeploy.results import Progress, Ranges
 from xxdeploy.verify import Comparison
 from xxdeploy.verify.statistics import change_from_counts
@@ -31,25 +26,19 @@ def found(agreeing: int | None = 100, kl: float | None = 0.1, *, lost: int = 0, 
 class FakeQuantizer:
     """Makes a model of a recipe by writing the recipe down."""
 
-    def __init__(self, given: Ranges | None = None) -> None:
+    def __init__(self, given: Ranges | None = None, *, has_worst: bool = True) -> None:
         self.built: list[QuantizationRecipe] = []
-        self.given = given
+        self.ranked: list[tuple[str, ...]] = []
+        """The float layers of each recipe whose worst layers were asked for."""
+        self.given, self._has_worst = given, has_worst
 
     def build(self, recipe: QuantizationRecipe) -> OnnxModel:
         self.built.append(recipe)
         return OnnxModel(repr(recipe).encode())
 
-    def float_model(self, _recipe: QuantizationRecipe) -> OnnxModel:
-        return OnnxModel(b"float")
-
-    def ranges(self, recipe: QuantizationRecipe) -> None:
-        assert (recipe.bias_correction, recipe.rounding) == ("none", "nearest")
-
-    def scheme(self, recipe: QuantizationRecipe) -> Scheme:
-        return Scheme(float_layers=frozenset(recipe.float_layers))
-
-    def some(self, _count: int) -> None:
-        return None
+    def worst_layers(self, recipe: QuantizationRecipe) -> frozenset[str]:
+        self.ranked.append(recipe.float_layers)
+        return frozenset({f"layer{len(self.ranked)}", "again"} if self._has_worst else ())
 
 
 def climbed(
@@ -58,19 +47,17 @@ def climbed(
     *,
     start: QuantizationRecipe = QuantizationRecipe(),  # noqa: B008
     pinned: bool = False,
-    given: Ranges | None = None,
+    quantizer: FakeQuantizer | None = None,
 ) -> tuple[Climb, FakeQuantizer]:
     """Climb where ``figures`` tells what each recipe gives."""
-    quantizer = FakeQuantizer(given)
+    quantizer = quantizer or FakeQuantizer()
     known: dict[bytes, QuantizationRecipe] = {}
 
     def judge(model: OnnxModel) -> Comparison:
         known[model.to_bytes()] = quantizer.built[-1]
         return figures(known[model.to_bytes()])
 
-    result = climb(
-        cast(Quantizer, quantizer), judge, lambda _: (2.0, 3.0), goal, start=start, name="plain", pinned=pinned
-    )
+    result = climb(quantizer, judge, lambda _: (2.0, 3.0), goal, start=start, name="plain", pinned=pinned)
     assert result.best.model.to_bytes() == repr(result.best.recipe).encode()
     return result, quantizer
 
@@ -151,49 +138,37 @@ def test_a_recipe_that_has_it_all_has_nothing_to_climb_but_equalization() -> Non
     assert quantizer.built[1].calibrator == ROUNDED.calibrator  # its biases are right for no other
 
 
-def test_layers_stay_in_float_only_for_a_promise(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[frozenset[str]] = []
-
-    def rank_layers(_model: OnnxModel, _ranges: None, scheme: Scheme, *_: object, **__: object) -> list[LayerGain]:
-        asked.append(scheme.float_layers)
-        return [LayerGain((f"layer{len(asked)}", "again"), 40.0, 20.0)]
-
-    monkeypatch.setattr(ladder, "rank_layers", rank_layers)
-
+def test_layers_stay_in_float_only_for_a_promise() -> None:
     def figures(recipe: QuantizationRecipe) -> Comparison:
         count = len(recipe.float_layers)
         return found(80 + 5 * count if count < 4 else 96, 1 / (1 + count))
 
-    result, _ = climbed(figures)
-    assert not asked
+    result, quantizer = climbed(figures)
+    assert not quantizer.ranked
     assert result.holds  # nothing was promised
-    result, _ = climbed(figures, Goal(agreement=0.93))
+    result, quantizer = climbed(figures, Goal(agreement=0.93))
     assert taken(result)[-2:] == [("float layers", True)] * 2
     assert result.best.recipe.float_layers == ("again", "layer1", "layer2")
-    assert asked == [frozenset(), {"again", "layer1"}]
+    assert quantizer.ranked == [(), ("again", "layer1")]
     assert result.holds
 
-    asked.clear()
-    result, _ = climbed(figures, Goal(agreement=1.0))
-    assert len(asked) == 4  # layers in float cost milliseconds for good: not without end
+    result, quantizer = climbed(figures, Goal(agreement=1.0))
+    assert len(quantizer.ranked) == 4  # layers in float cost milliseconds for good: not without end
     assert not result.holds
 
-    asked.clear()
-    result, _ = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93))
+    result, quantizer = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93))
     assert taken(result)[-1] == ("float layers", False)
-    assert (len(asked), result.holds, result.best.recipe.float_layers) == (1, False, ())
+    assert (len(quantizer.ranked), result.holds, result.best.recipe.float_layers) == (1, False, ())
 
-    monkeypatch.setattr(ladder, "rank_layers", lambda *_, **__: ())
-    result, _ = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93))
+    result, _ = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93), quantizer=FakeQuantizer(has_worst=False))
     assert taken(result)[-1][0] == "rounding"
     assert not result.holds
 
 
 def test_progress_names_each_rung() -> None:
     seen: list[Progress] = []
-    quantizer = cast(Quantizer, FakeQuantizer())
     climb(
-        quantizer,
+        FakeQuantizer(),
         lambda _: found(99),
         lambda _: (1.0, 1.0),
         Goal(),
@@ -247,5 +222,5 @@ def test_proposals_leave_out_what_is_there() -> None:
 def test_ranges_that_are_given_are_not_swept() -> None:
     """Other calibrators would be measured in vain, and equalization changes what the ranges are of."""
     given = Ranges("tensorrt-EntropyCalibration2", "0" * 64, "0" * 64, 0, {})
-    result, _ = climbed(lambda _: found(90), given=given)
+    result, _ = climbed(lambda _: found(90), quantizer=FakeQuantizer(given))
     assert [rung.name for rung in result.rungs] == ["plain", "bias correction", "rounding"]

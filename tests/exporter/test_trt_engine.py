@@ -28,6 +28,7 @@ from xxdeploy.models.catalog import find
 from xxdeploy.results import Ranges
 from xxdeploy.runtime import load
 from xxdeploy.runtime import tune as tuning
+from xxdeploy.runtime.bundle.files import open_bundle
 from xxdeploy.runtime.engines import trt
 from xxdeploy.runtime.engines.engine_file import read_engine
 from xxdeploy.runtime.engines.ort import OrtSession
@@ -200,10 +201,10 @@ def test_tune_offers_the_engine_and_takes_it_only_if_it_works(
         return OrtSession((root / "model.onnx").read_bytes(), name="fast")
 
     plan = Settings("tensorrt-rtx")
-    monkeypatch.setattr(TrtSession, "from_opened", opened)
-    trials = {trial.candidate.settings: trial for trial in tuning.tune(bundle, budget=60.0).trials}
+    engines = replace(tuning.Engines.of_this_device(), open_plan=opened)
+    tuned = tuning.tune_opened(*open_bundle(bundle), budget=60.0, engines=engines)
+    trials = {trial.candidate.settings: trial for trial in tuned.trials}
     assert trials[plan].problem is None
-    monkeypatch.undo()
     monkeypatch.setenv("XXDEPLOY_CACHE", str(tmp_path / "cache"))
     trials = {trial.candidate.settings: trial for trial in tuning.tune(bundle, budget=1.0).trials}
     if trials[plan].problem is None:

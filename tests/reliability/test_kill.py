@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 import tiny_bundle
 
-from xxdeploy.bundle import pack as packing
 from xxdeploy.bundle.folder import check_bundle, output_writable
-from xxdeploy.bundle.pack import pack
+from xxdeploy.bundle.pack import Disk, pack
 from xxdeploy.errors import UsageError
 from xxdeploy.files import write_new
 
@@ -25,8 +24,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import tiny_bundle
-from xxdeploy.bundle.pack import pack
-from xxdeploy.bundle import pack as packing
+from xxdeploy.bundle.pack import Disk, exchange_folders, pack
 parts, manifest = tiny_bundle.parts_and_manifest(seed=1)
 left = int(sys.argv[3])
 def step(event, arguments):
@@ -37,15 +35,12 @@ def step(event, arguments):
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(step)
-exchange = packing._exchange
 def swap(one, other):
-    done = exchange(one, other)
+    done = exchange_folders(one, other)
     step("os.rename", ".xxdeploy-")
     return done
-packing._exchange = swap
-if sys.argv[4] == "two-steps":
-    packing._exchange = lambda one, other: False
-pack(manifest, parts, sys.argv[2], force=True)
+disk = Disk(exchange=(lambda one, other: False) if sys.argv[4] == "two-steps" else swap)
+pack(manifest, parts, sys.argv[2], force=True, disk=disk)
 """
 
 
@@ -101,19 +96,17 @@ def test_two_exports_to_one_place_leave_one_whole_bundle(tmp_path: Path) -> None
         assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
     import errno
 
     parts, manifest = tiny_bundle.parts_and_manifest()
-    written = write_new
 
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, content: bytes) -> None:
         if path.name == "labels.txt":
             raise OSError(errno.ENOSPC, "No space left on device")
-        written(path, data)
+        write_new(path, content)
 
-    monkeypatch.setattr(packing, "write_new", write)
     with pytest.raises(UsageError) as caught:
-        pack(manifest, parts, tmp_path / "deep" / "b")
+        pack(manifest, parts, tmp_path / "deep" / "b", disk=Disk(write=write))
     assert caught.value.code == "disk-full"
     assert list(tmp_path.iterdir()) == []

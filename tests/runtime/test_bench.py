@@ -12,9 +12,9 @@ import pytest
 import tiny_bundle
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
-from xxdeploy.runtime import bench as module
-from xxdeploy.runtime.bench import bench, bench_many, peak_memory
+from xxdeploy.runtime.bench import bench, bench_many, cold_start, peak_memory
 from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.runtime.predictor import load
 from xxdeploy.runtime.selftest import MAX_BATCH
 
 
@@ -43,12 +43,12 @@ def test_several_bundles_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return plain(self, batch)
 
     monkeypatch.setattr(OrtSession, "run", run)
-    monkeypatch.setattr(module, "_cold_start", lambda *_: (1.0, None))
     ticks: list[tuple[int, int]] = []
     fast, slow = bench_many(
         [tiny_bundle.make(tmp_path / "a"), tiny_bundle.make(tmp_path / "b", features=True)],
         rounds=4,
         on_round=lambda done, total: ticks.append((done, total)),
+        start=lambda *_: (1.0, None),
     )
     assert slow.p50_ms > 20 > fast.p50_ms
     assert slow.images_per_second < MAX_BATCH / 0.02 < fast.images_per_second
@@ -86,9 +86,8 @@ def test_no_bundle() -> None:
 
 def test_a_child_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = tiny_bundle.make(tmp_path / "b")
-    monkeypatch.setattr(module, "_CHILD", "raise SystemExit('no room')")
     with pytest.raises(EngineError) as caught:
-        bench(bundle, rounds=1)
+        cold_start(load(bundle), {}, program="raise SystemExit('no room')")
     assert caught.value.code == "bench-child"
     assert "no room" in caught.value.message
     monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from xxdeploy.runtime import tune as tuning
 from xxdeploy.runtime.bundle.files import open_bundle
+from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.crash_probe import crash_of
-from xxdeploy.runtime.engines import select as engines
-from xxdeploy.runtime.engines.select import Settings
+from xxdeploy.runtime.engines.select import Settings, open_session
+from xxdeploy.runtime.engines.session import Session
+from xxdeploy.runtime.tune import Engines, tune_opened
 
 
 @pytest.mark.parametrize(
@@ -39,23 +40,24 @@ def test_a_good_model_does_not_crash(bundle: Path) -> None:
 
 def test_tune_goes_on_without_what_crashes(bundle: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XXDEPLOY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(tuning, "crash_of", lambda *_: "openvino crashes on this model (SIGSEGV)")
-    monkeypatch.setattr(tuning, "listed_providers", tuple)
-    monkeypatch.setattr(tuning, "installed_engines", lambda: ("onnxruntime", "openvino"))
     opened: list[str] = []
-    real = engines.open_session
 
-    def watched(*arguments: object) -> object:
-        opened.append(arguments[3].engine)  # type: ignore[attr-defined]
-        return real(*arguments)  # type: ignore[arg-type]
+    def watched(model: bytes, manifest: Manifest, variant: Variant, settings: Settings) -> Session:
+        opened.append(settings.engine)
+        return open_session(model, manifest, variant, settings)
 
-    monkeypatch.setattr(tuning, "open_session", watched)
-    found = tuning.tune(bundle, budget=2)
+    engines = Engines(
+        ("onnxruntime", "openvino"),
+        crash_of=lambda *_: "openvino crashes on this model (SIGSEGV)",
+        open_session=watched,
+    )
+    root, manifest = open_bundle(bundle)
+    tuning = tune_opened(root, manifest, budget=2, engines=engines)
     assert set(opened) == {"onnxruntime"}
-    assert found.best.candidate.settings.engine == "onnxruntime"
-    crashed = [each for each in found.trials if each.candidate.settings.engine == "openvino"]
-    assert crashed
-    assert all(each.problem is not None and "crashes" in each.problem for each in crashed)
+    assert tuning.best.candidate.settings.engine == "onnxruntime"
+    problems = [trial.problem for trial in tuning.trials if trial.candidate.settings.engine == "openvino"]
+    assert problems
+    assert all(problem is not None and "crashes" in problem for problem in problems)
 
 
 @pytest.mark.slow

@@ -15,10 +15,11 @@ from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.runtime import load
 from xxdeploy.runtime import tune as module
 from xxdeploy.runtime.bundle.contents import npy_from_array
+from xxdeploy.runtime.bundle.files import open_bundle
 from xxdeploy.runtime.bundle.manifest import Variant
 from xxdeploy.runtime.engines.select import Settings
 from xxdeploy.runtime.engines.session import Session
-from xxdeploy.runtime.tune import Candidate, Tuning, candidates_for, race, runnable_variants, tune
+from xxdeploy.runtime.tune import Candidate, Engines, Tuning, candidates_for, race, runnable_variants, tune, tune_opened
 from xxdeploy.runtime.tune_store import stored_choice
 
 INT8 = Variant("int8", "m.onnx", "int8", "static-w8c-a8", "g.npy", ("vnni",))
@@ -178,12 +179,13 @@ def two_precisions(out: Path) -> Path:
     return pack(replace(manifest, variants=(bad, portable)), parts, out)
 
 
-def test_a_real_bundle_is_tuned_kept_and_loaded_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "installed_engines", lambda: ("onnxruntime",))
+def test_a_real_bundle_is_tuned_kept_and_loaded_so(tmp_path: Path) -> None:
     bundle = two_precisions(tmp_path / "b")
     assert load(bundle).variant.name == "bad"
     shares: list[float] = []
-    found = tune(bundle, budget=1.0, on_progress=lambda share, _: shares.append(share))
+    root, manifest = open_bundle(bundle)
+    only = Engines(("onnxruntime",))
+    found = tune_opened(root, manifest, budget=1.0, engines=only, on_progress=lambda share, _: shares.append(share))
     assert found.best.candidate.variant.name == "portable"
     assert "does not compute the exported model's outputs" in str(found.default.problem)
     assert found.stored is not None

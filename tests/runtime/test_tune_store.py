@@ -12,7 +12,6 @@ import pytest
 import tiny_bundle
 
 from xxdeploy.files import CACHE_VARIABLE
-from xxdeploy.runtime import tune_store as module
 from xxdeploy.runtime.engines.select import Settings, engine_version
 from xxdeploy.runtime.tune_store import Choice, store_choice, stored_choice
 
@@ -42,17 +41,26 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert stored_choice(MANIFEST) == choice(milliseconds=1.0)
 
 
-def test_another_bundle_device_or_version_is_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_bundle_or_version_is_another_question() -> None:
     store_choice(MANIFEST, choice())
     changed = replace(MANIFEST, variants=(replace(MANIFEST.variants[0], scheme="other"),))
     assert stored_choice(changed) is None
-    facts = module.device_facts()
-    monkeypatch.setattr(module, "device_facts", lambda: {**facts, "cores": 77})
-    assert stored_choice(MANIFEST) is None
-    monkeypatch.setattr(module, "device_facts", lambda: facts)
     assert stored_choice(MANIFEST) == choice()
-    monkeypatch.setattr(module, "engine_version", lambda _: "0.1")
+    store_choice(MANIFEST, choice(versions={"onnxruntime": "0.1"}))
     assert stored_choice(MANIFEST) is None
+
+
+def test_other_cores_are_another_question() -> None:
+    if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores, and a system that can withhold one")
+    store_choice(MANIFEST, choice())
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert stored_choice(MANIFEST) is None
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert stored_choice(MANIFEST) == choice()
 
 
 def test_a_new_engine_matters_to_who_would_try_it() -> None:

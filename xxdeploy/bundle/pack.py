@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,31 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
-def pack(manifest: Manifest, parts: Mapping[str, bytes], out: str | os.PathLike[str], *, force: bool = False) -> Path:
+def exchange_folders(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, if kernel and file system can (Linux, renameat2); else return False."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # another libc or system
+        return False
+    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Disk:
+    """How a bundle gets onto the disk: ``write`` makes a new file, and ``exchange`` swaps two folders if it can."""
+
+    write: Callable[[Path, bytes], None] = write_new
+    exchange: Callable[[Path, Path], bool] = exchange_folders
+
+
+def pack(
+    manifest: Manifest,
+    parts: Mapping[str, bytes],
+    out: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    disk: Disk | None = None,
+) -> Path:
     """Write ``parts`` and the manifest that lists them to the folder ``out``; return it.
 
     ``manifest.files`` must be empty: sizes and hashes are computed here. ``parts`` maps paths in the bundle to their
@@ -39,7 +63,7 @@ def pack(manifest: Manifest, parts: Mapping[str, bytes], out: str | os.PathLike[
     target = resolved(out)
     made = _make_parents(target, out)
     try:
-        _write_and_swap(target, {**parts, MANIFEST: text}, force)
+        _write_and_swap(target, {**parts, MANIFEST: text}, force, disk or Disk())
     except BaseException as error:
         for folder in made:
             _remove_if_empty(folder)
@@ -60,7 +84,7 @@ def _manifest_text(manifest: Manifest, parts: Mapping[str, bytes]) -> bytes:
     return text
 
 
-def _write_and_swap(target: Path, contents: Mapping[str, bytes], force: bool) -> None:
+def _write_and_swap(target: Path, contents: Mapping[str, bytes], force: bool, disk: Disk) -> None:
     # The bundle grows one level down, so that the temporary folder itself is never taken for one.
     temporary = temporary_path(target, target.parent)
     fresh, old = temporary / "new", temporary / OLD
@@ -69,12 +93,12 @@ def _write_and_swap(target: Path, contents: Mapping[str, bytes], force: bool) ->
         fresh.mkdir()
         for path, content in contents.items():
             (fresh / path).parent.mkdir(parents=True, exist_ok=True)
-            write_new(fresh / path, content)
+            disk.write(fresh / path, content)
         for folder, _, _ in os.walk(fresh, topdown=False):
             _flush_folder(Path(folder))
         if not (force and target.exists()):
             fresh.rename(target)  # fails if somebody else has put files there since output_writable()
-        elif not _exchange(fresh, target):
+        elif not disk.exchange(fresh, target):
             _replace_in_two_steps(fresh, target, old)
         _flush_folder(target.parent)
     finally:
@@ -91,15 +115,6 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two folders in one step, if kernel and file system can (Linux, renameat2); else False."""
-    try:
-        rename = ctypes.CDLL(None).renameat2
-    except (AttributeError, OSError, TypeError):  # another libc or system
-        return False
-    return bool(rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 def _replace_in_two_steps(fresh: Path, target: Path, old: Path) -> None:

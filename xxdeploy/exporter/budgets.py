@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import EngineError, VerificationError
 from xxdeploy.exporter.options import Budgets
-from xxdeploy.runtime.bench import bench
+from xxdeploy.runtime.bench import BenchResult, bench
 from xxdeploy.runtime.bundle.manifest import Manifest
 
 _ROUNDS = 30
 
 
-def keep_budgets(budgets: Budgets, manifest: Manifest, files: Mapping[str, bytes]) -> tuple[str, ...]:
+def keep_budgets(
+    budgets: Budgets,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    measure: Callable[..., BenchResult] = bench,
+) -> tuple[str, ...]:
     """Measure the bundle, written to a temporary folder, against each budget; return a sentence about each.
+
+    ``measure`` takes the folder, ``rounds`` and ``tuning``, as ``bench`` does.
 
     Raises
     ------
@@ -39,7 +47,7 @@ def keep_budgets(budgets: Budgets, manifest: Manifest, files: Mapping[str, bytes
     if budgets.max_latency_ms is None and budgets.max_memory_mb is None:
         return tuple(said)
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
-        measured = bench(pack(manifest, files, Path(folder) / "bundle"), rounds=_ROUNDS, tuning="off")
+        measured = measure(pack(manifest, files, Path(folder) / "bundle"), rounds=_ROUNDS, tuning="off")
     if budgets.max_latency_ms is not None:
         if measured.p50_ms > budgets.max_latency_ms:
             raise VerificationError(

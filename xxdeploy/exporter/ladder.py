@@ -11,17 +11,16 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import OnProgress, Progress, Rung
+from xxdeploy.results import OnProgress, Progress, Ranges, Rung
 from xxdeploy.verify import Comparison
 
 with extra("export"):
-    from xxdeploy.quantize.measure.rank import IMAGES, rank_layers
     from xxdeploy.quantize.methods.method import Stage
-    from xxdeploy.quantize.methods.registry import METHODS, methods_of, without_methods
+    from xxdeploy.quantize.methods.registry import METHODS, methods_of
     from xxdeploy.quantize.recipe import QuantizationRecipe, with_float_layers
 
 CALIBRATORS = ("percentile-99.99", "percentile-99.999", "percentile-99.9", "minmax", "mse", "entropy", "moving-average")
@@ -113,8 +112,25 @@ Clock = Callable[[OnnxModel], tuple[float, float]]
 """Milliseconds of an INT8 model and of the float one, their runs interleaved."""
 
 
+class Builder(Protocol):
+    """As much of :class:`~xxdeploy.exporter.quantizer.Quantizer` as the climb needs."""
+
+    @property
+    def given(self) -> Ranges | None:
+        """The ranges of --ranges, which calibrators and methods before ranges cannot change."""
+        ...
+
+    def build(self, recipe: QuantizationRecipe) -> OnnxModel:
+        """Return the INT8 model of ``recipe``."""
+        ...
+
+    def worst_layers(self, recipe: QuantizationRecipe) -> frozenset[str]:
+        """Return the layers that recover the most accuracy per cost when kept in float; empty if none do."""
+        ...
+
+
 def climb(
-    quantizer: Quantizer,
+    quantizer: Builder,
     judge: Judge,
     clock: Clock,
     goal: Goal,
@@ -162,7 +178,7 @@ def climb(
         else:
             best = trial
     for _ in range(0 if pinned else _FALLBACKS):
-        layers = _worst_layers(quantizer, best.recipe, report) if goal.is_broken(best.comparison) else frozenset()
+        layers = quantizer.worst_layers(best.recipe) if goal.is_broken(best.comparison) else frozenset()
         if not layers:
             break
         trial = measure("float layers", [with_float_layers(best.recipe, layers)])
@@ -202,18 +218,3 @@ def proposals(rung: str, recipe: QuantizationRecipe) -> list[QuantizationRecipe]
     if method.stage is Stage.AFTER_RANGES:
         return [changed]
     return [replace(changed, calibrator=name) for name in calibrators]
-
-
-def _worst_layers(quantizer: Quantizer, recipe: QuantizationRecipe, report: OnProgress) -> frozenset[str]:
-    """Return the layers that recover the most accuracy per cost when kept in float; empty if none do."""
-    plain = without_methods(recipe, Stage.AFTER_RANGES)  # they tune for one set of integer layers only
-    model, ranges = quantizer.float_model(plain), quantizer.ranges(plain)
-    gains = rank_layers(
-        model,
-        ranges,
-        quantizer.scheme(plain),
-        quantizer.some(IMAGES),
-        build=lambda scheme: quantizer.write(model, ranges, scheme),
-        on_progress=report,
-    )
-    return frozenset(gains[0].layers) if gains else frozenset()

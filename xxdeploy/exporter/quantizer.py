@@ -35,8 +35,10 @@ with extra("export"):
         quantize,
     )
     from xxdeploy.quantize.calibration.given_ranges import given_ranges
+    from xxdeploy.quantize.measure.rank import IMAGES as RANKING_IMAGES
+    from xxdeploy.quantize.measure.rank import rank_layers
     from xxdeploy.quantize.methods.method import Draft, MethodContext, Stage
-    from xxdeploy.quantize.methods.registry import methods_of, settings_of
+    from xxdeploy.quantize.methods.registry import methods_of, settings_of, without_methods
     from xxdeploy.quantize.placement import plan_layout
     from xxdeploy.quantize.recipe import QuantizationRecipe
     from xxdeploy.quantize.tensorrt.placement import quantize_for_tensorrt
@@ -156,6 +158,23 @@ class Quantizer:
             images = self.some(method.images)
             draft = method.apply(draft, MethodContext(images, recipe, scheme, self.write, self._report))
         return draft
+
+    def worst_layers(self, recipe: QuantizationRecipe) -> frozenset[str]:
+        """Return the layers that recover the most accuracy per cost when kept in float; empty if none do.
+
+        They are ranked without the methods after ranges, which tune for one set of integer layers only.
+        """
+        plain = without_methods(recipe, Stage.AFTER_RANGES)
+        draft, scheme = self.draft(plain), self.scheme(plain)
+        gains = rank_layers(
+            draft.model,
+            draft.calibrated,
+            scheme,
+            self.some(RANKING_IMAGES),
+            build=lambda asked: draft.quantized(asked, self.write),
+            on_progress=self._report,
+        )
+        return frozenset(gains[0].layers) if gains else frozenset()
 
     def some(self, count: int) -> Batches:
         """Return ``count`` of the calibration images, or all if there are fewer."""

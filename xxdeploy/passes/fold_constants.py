@@ -19,8 +19,8 @@ RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLik
 _KEPT = RANDOM | {"DequantizeLinear", "QuantizeLinear"}  # else 8-bit weights would become float
 
 
-def fold_constants(graph: Graph) -> int:
-    """Replace constant nodes by initializers; return how many."""
+def fold_constants(graph: Graph, *, limit: int = LIMIT) -> int:
+    """Replace constant nodes by initializers; return how many. ``limit`` is as :data:`LIMIT`."""
     opset = graph.header.opset_import
     folded = []
     for node in graph.nodes:
@@ -33,7 +33,8 @@ def fold_constants(graph: Graph) -> int:
         ):
             continue
         values = [graph.arrays[name] for name in node.input if name]
-        value = _VIEWS[node.op_type](node, values) if node.op_type in _VIEWS else _compute(node, values, opset)
+        view = _VIEWS.get(node.op_type)
+        value = _compute(node, values, opset, limit) if view is None else view(node, values)
         if value is not None:
             graph.arrays[node.output[0]] = value
             folded.append(node)
@@ -59,8 +60,8 @@ _VIEWS: dict[str, Callable[[onnx.NodeProto, list[NDArray[Any]]], NDArray[Any]]] 
 }
 
 
-def _compute(node: onnx.NodeProto, values: list[NDArray[Any]], opset: Any) -> NDArray[Any] | None:
-    if sum(value.nbytes for value in values) > LIMIT:
+def _compute(node: onnx.NodeProto, values: list[NDArray[Any]], opset: Any, limit: int) -> NDArray[Any] | None:
+    if sum(value.nbytes for value in values) > limit:
         return None
     names = [name for name in node.input if name]
     inputs = [
@@ -75,7 +76,7 @@ def _compute(node: onnx.NodeProto, values: list[NDArray[Any]], opset: Any) -> ND
     if not isinstance(value, np.ndarray | np.generic):  # a sequence or a map is no initializer
         return None
     array = np.asarray(value)
-    return array if array.nbytes <= LIMIT else None
+    return array if array.nbytes <= limit else None
 
 
 _SCALAR_STEPS = ("Cast", "Slice", "Gather", "Squeeze", "Unsqueeze", "Identity", "Reshape")

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +23,10 @@ from xxdeploy.runtime.selftest import MAX_BATCH
 MAX_ROUNDS = 100_000
 _WARM_UP = 5
 _STARTS = 3
-_CHILD_SECONDS = 600
+_START_SECONDS = 600
 
 # VmHWM and not ru_maxrss: on Linux the latter begins at the parent's peak.
-_CHILD = """
+STARTED = """
 import json, sys
 import numpy as np
 from xxdeploy.runtime.bench import peak_memory
@@ -38,6 +38,11 @@ image = np.zeros((p.height, p.width, p.channels), np.uint8)
 (runtime.features if runtime.manifest.task == "features" else runtime.probabilities)(image)
 print(json.dumps(peak_memory()), flush=True)
 """
+"""The program that :func:`cold_start` runs in a fresh process."""
+
+
+Start = Callable[[Runtime, Mapping[str, object]], tuple[float, int | None]]
+"""Measures a cold start: given a loaded bundle and its options, returns seconds and peak bytes (None: not known)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +95,13 @@ def bench_many(
     engines: Sequence[str | None] = (None,),
     tuning: str = "stored",
     on_round: Callable[[int, int], None] | None = None,
+    start: Start | None = None,
 ) -> tuple[BenchResult, ...]:
     """Measure each bundle in each engine, interleaved, so that a busy moment of the machine slows all of them alike.
 
     ``rounds`` are the timed runs of each, after a warm-up; ``threads``, ``engines`` and ``tuning`` are as in ``load``
-    (engine None: its choice). ``on_round`` is called with (rounds done, rounds). ``UsageError``: ``rounds-invalid``,
+    (engine None: its choice). ``on_round`` is called with (rounds done, rounds); ``start`` measures a cold start in
+    place of :func:`cold_start`. ``UsageError``: ``rounds-invalid``,
     ``no-bundles``; ``EngineError`` ``bench-child``: the process that measures the cold start failed; else as ``load``.
     """
     if not 1 <= rounds <= MAX_ROUNDS:
@@ -108,7 +115,8 @@ def bench_many(
         for bundle in bundles
         for engine in engines
     ]
-    starts = [[_cold_start(subject) for subject in subjects] for _ in range(_STARTS)]
+    begin = start or cold_start
+    starts = [[begin(subject.runtime, subject.options) for subject in subjects] for _ in range(_STARTS)]
     for subject in subjects:
         for _ in range(_WARM_UP):
             subject.round()
@@ -143,7 +151,7 @@ class _Subject:
 
     def __init__(self, runtime: Runtime, threads: int | None, engine: str | None, tuning: str) -> None:
         self.runtime = runtime
-        self.options = {"threads": threads, "engine": engine, "tuning": tuning}
+        self.options: Mapping[str, object] = {"threads": threads, "engine": engine, "tuning": tuning}
         p = runtime.manifest.preprocess
         random = np.random.default_rng(0)
         self.images: list[NDArray[np.uint8]] = list(
@@ -193,15 +201,17 @@ def _result(
     )
 
 
-def _cold_start(subject: _Subject) -> tuple[float, int | None]:
-    """Return seconds from process start to first answer, and the peak memory of that process."""
-    runtime = subject.runtime
-    arguments = json.dumps([str(runtime.root), subject.options])
-    command, environment = child_python("-c", _CHILD, arguments)
+def cold_start(runtime: Runtime, options: Mapping[str, object], *, program: str = STARTED) -> tuple[float, int | None]:
+    """Return seconds from process start to first answer, and that process's peak memory in bytes (None: not known).
+
+    ``options`` are those of ``load``. ``EngineError`` ``bench-child``: the process failed.
+    """
+    arguments = json.dumps([str(runtime.root), dict(options)])
+    command, environment = child_python("-c", program, arguments)
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True, timeout=_CHILD_SECONDS
+            command, env=environment, capture_output=True, text=True, check=True, timeout=_START_SECONDS
         )
     except (OSError, subprocess.SubprocessError) as error:
         output = getattr(error, "stderr", None) or str(error)

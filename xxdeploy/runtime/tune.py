@@ -58,6 +58,27 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class Engines:
+    """The engines to try: the ``installed`` ones and those on ``gpus``, and how they are probed and opened.
+
+    ``crash_of`` returns how a variant crashes an engine in another process, or None; ``open_session`` opens a model
+    file, ``open_plan`` the engine that a bundle carries.
+    """
+
+    installed: tuple[str, ...]
+    gpus: tuple[str, ...] = ()
+    crash_of: Callable[[Path, Variant, Settings], str | None] = crash_of
+    open_session: Callable[[bytes, Manifest, Variant, Settings], Session] = open_session
+    open_plan: Callable[..., Session] = TrtSession.from_opened
+
+    @classmethod
+    def of_this_device(cls) -> Engines:
+        """Return the engines that are installed here."""
+        installed = installed_engines()
+        return cls(installed, listed_providers() if "onnxruntime" in installed else ())
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """A candidate's median ``milliseconds`` of one image in ``rounds`` rounds, or its ``problem``.
 
@@ -167,14 +188,15 @@ def tune_opened(
     manifest: Manifest,
     *,
     budget: float = DEFAULT_BUDGET,
+    engines: Engines | None = None,
     on_progress: Callable[[float, str], None] | None = None,
 ) -> Tuning:
-    """As ``tune``, for a bundle that is open."""
+    """As ``tune``, for a bundle that is open; ``engines`` are by default those of this device."""
+    engines = engines or Engines.of_this_device()
     entries = {entry.path: entry for entry in manifest.files}
     variants = runnable_variants(manifest, cpu_features())
     models = {variant.model: read_entry(root, entries[variant.model]) for variant in variants}
-    gpus = listed_providers() if "onnxruntime" in installed_engines() else ()
-    candidates = candidates_for(variants, installed_engines(), cores(), gpus)
+    candidates = candidates_for(variants, engines.installed, cores(), engines.gpus)
     plan = _own_plan(root, manifest)
     if plan is not None:
         candidates += tuple(Candidate(variant, Settings(plan)) for variant in variants[:1])
@@ -185,14 +207,14 @@ def tune_opened(
         session: Session
         if candidate.settings.engine == "openvino":  # it has crashed on graphs that ONNX Runtime runs
             if candidate.variant.name not in crashes:
-                crashes[candidate.variant.name] = crash_of(root, candidate.variant, candidate.settings)
+                crashes[candidate.variant.name] = engines.crash_of(root, candidate.variant, candidate.settings)
             if (crash := crashes[candidate.variant.name]) is not None:
                 raise EngineError(crash, hint="another engine runs it", code="engine-crash")
         if candidate.settings.engine in PLANS:
-            session = TrtSession.from_opened(root, manifest, folder=root / FOLDER, target=plan)
+            session = engines.open_plan(root, manifest, folder=root / FOLDER, target=plan)
         else:
             model = models[candidate.variant.model]
-            session = open_session(model, manifest, candidate.variant, candidate.settings)
+            session = engines.open_session(model, manifest, candidate.variant, candidate.settings)
         run_selftest(session, root, manifest, candidate.variant)
         return session
 
@@ -206,7 +228,7 @@ def tune_opened(
         together=max(_KEPT + 1, min(_LARGEST_GROUP, _GROUP_BYTES // (2 * largest))),
         on_progress=on_progress or (lambda *_: None),
     )
-    tried = dict.fromkeys((*installed_engines(), tuning.best.candidate.settings.engine))
+    tried = dict.fromkeys((*engines.installed, tuning.best.candidate.settings.engine))
     versions = {name: engine_version(name) or "" for name in tried}
     tuning = replace(tuning, versions=versions)
     return replace(tuning, stored=store_choice(manifest, tuning.choice))
