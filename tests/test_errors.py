@@ -43,11 +43,11 @@ def codes_in(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
 
 def raised() -> dict[str, set[str | None]]:
     """Every code of the package, with the classes that carry it (None where a helper builds the error)."""
-    found: dict[str, set[str | None]] = defaultdict(set)
+    kinds: dict[str, set[str | None]] = defaultdict(set)
     for path in sorted((ROOT / "xxdeploy").rglob("*.py")):
         for code, kind in codes_in(ast.parse(path.read_text(encoding="utf-8"))):
-            found[code].add(kind)
-    return found
+            kinds[code].add(kind)
+    return kinds
 
 
 def documented() -> dict[str, re.Match[str]]:

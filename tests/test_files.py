@@ -57,7 +57,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="disk full"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
-    assert [each.name for each in tmp_path.iterdir()] == ["ranges.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["ranges.json"]
 
 
 @posix
@@ -175,17 +175,17 @@ def test_a_child_imports_this_package_and_nothing_from_the_working_folder(
     assert done.stdout.split() == [xxdeploy.__file__, "True", "42", "last"]
 
 
-@pytest.mark.parametrize("data", [b"", b"abc", b"\x00" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"abc", b"\x00" * 100_000])
 @pytest.mark.parametrize("loaded", [True, False])
-def test_the_digest_is_that_of_hashlib(data: bytes, loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_is_that_of_hashlib(content: bytes, loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not loaded:
         monkeypatch.delitem(sys.modules, "_hashlib", raising=False)
-    expected = hashlib.sha256(data).hexdigest()
-    assert sha256(data).hexdigest() == expected
-    for size in (len(data), files.HASHED_BY_PYTHON + 1):
+    expected = hashlib.sha256(content).hexdigest()
+    assert sha256(content).hexdigest() == expected
+    for size in (len(content), files.HASHED_BY_PYTHON + 1):
         hashed = sha256(size=size)
-        hashed.update(data[:10])
-        hashed.update(data[10:])
+        hashed.update(content[:10])
+        hashed.update(content[10:])
         assert hashed.hexdigest() == expected
 
 

@@ -37,10 +37,10 @@ def alive(process: int) -> bool:
 
 
 def test_success(fake: FakeExports) -> None:
-    result = ended(fake, "sleep0.3")
-    assert (result.status, result.error) == (0, None)
-    assert result.document == {"bundle": str(fake.root / "out" / "a")}
-    assert result.seconds >= 0.3
+    ending = ended(fake, "sleep0.3")
+    assert (ending.status, ending.error) == (0, None)
+    assert ending.document == {"bundle": str(fake.root / "out" / "a")}
+    assert ending.seconds >= 0.3
     assert (fake.root / "out" / "a" / "manifest.json").is_file()
 
 
@@ -53,36 +53,36 @@ def test_success(fake: FakeExports) -> None:
     ],
 )
 def test_how_it_can_fail(fake: FakeExports, way: str, code: str, says: str) -> None:
-    result = ended(fake, way)
-    assert result.error is not None
-    assert (result.error["code"], result.error["message"]) == (code, says)
-    assert result.document is None
+    ending = ended(fake, way)
+    assert ending.error is not None
+    assert (ending.error["code"], ending.error["message"]) == (code, says)
+    assert ending.document is None
 
 
 @linux
 def test_too_much_memory_ends_it(fake: FakeExports) -> None:
-    result = ended(fake, "memory", memory=100_000_000)
-    assert result.error is not None
-    assert result.error["code"] == "memory-limit"
-    assert "more than its limit of 0.1 GB" in result.error["message"]
-    assert result.peak_bytes is not None
-    assert result.peak_bytes > 100_000_000
-    assert result.seconds < 20
+    ending = ended(fake, "memory", memory=100_000_000)
+    assert ending.error is not None
+    assert ending.error["code"] == "memory-limit"
+    assert "more than its limit of 0.1 GB" in ending.error["message"]
+    assert ending.peak_bytes is not None
+    assert ending.peak_bytes > 100_000_000
+    assert ending.seconds < 20
     assert not alive(fake.processes[0])
 
 
 def test_too_long_ends_it(fake: FakeExports) -> None:
-    result = ended(fake, "sleep60", timeout=0.5)
-    assert result.error is not None
-    assert result.error["code"] == "timeout"
-    assert result.seconds < 20
+    ending = ended(fake, "sleep60", timeout=0.5)
+    assert ending.error is not None
+    assert ending.error["code"] == "timeout"
+    assert ending.seconds < 20
 
 
 def test_what_ignores_the_request_is_killed(fake: FakeExports) -> None:
-    result = ended(fake, "deaf", timeout=1, grace=0.5)
-    assert result.status == -signal.SIGKILL
-    assert result.error is not None
-    assert result.error["code"] == "timeout"
+    ending = ended(fake, "deaf", timeout=1, grace=0.5)
+    assert ending.status == -signal.SIGKILL
+    assert ending.error is not None
+    assert ending.error["code"] == "timeout"
 
 
 def test_an_interruption_ends_it(fake: FakeExports, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,8 @@ class Tags(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
+    def handle_data(self, text: str) -> None:
+        self.text.append(text)
 
 
 def page(*records: JobRecord) -> Tags:

@@ -146,8 +146,8 @@ def test_no_file(tmp_path: Path, what: str) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_refused_or_read(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_any_bytes_are_refused_or_read(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     """Nothing but a `UsageError` comes out of it, and random bytes name no network."""
     with pytest.raises(UsageError) as caught:
-        read(tmp_path_factory.mktemp("any"), data)
+        read(tmp_path_factory.mktemp("any"), content)
     assert caught.value.code == "bad-matrix"

@@ -123,8 +123,8 @@ def test_nothing_is_parsed_before_the_signature_is_right(
 
 
 def test_a_file_changed_after_signing(signed: Path, keys: Path) -> None:
-    data = (signed / "model.onnx").read_bytes()
-    (signed / "model.onnx").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    content = (signed / "model.onnx").read_bytes()
+    (signed / "model.onnx").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert code_of(signed, keys / "a.pub") == "file-hash"
 
 

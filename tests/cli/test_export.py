@@ -191,11 +191,11 @@ def test_features_are_not_predicted(fake: FakeExport, capsys: Capture) -> None:
 def test_json_is_all_there_is(fake: FakeExport, capsys: Capture) -> None:
     assert main(["export", "mobilenetv2", "--int8", "--json"]) == 0
     out, err = capsys.readouterr()
-    result = json.loads(out)
-    assert result["bundle"] == "exports/mobilenetv2-int8"
-    assert result["rows"][1]["agreement"] == 0.9852
-    assert [parity["max_abs"] for parity in result["parities"]] == [3.14e-7, 4.2e-7]
-    assert result["steps"] == [{"step": "convert", "facts": {"nodes": 100}, "seconds": 1.5}]
+    document = json.loads(out)
+    assert document["bundle"] == "exports/mobilenetv2-int8"
+    assert document["rows"][1]["agreement"] == 0.9852
+    assert [parity["max_abs"] for parity in document["parities"]] == [3.14e-7, 4.2e-7]
+    assert document["steps"] == [{"step": "convert", "facts": {"nodes": 100}, "seconds": 1.5}]
     assert err == "Downloading data\n"
 
 

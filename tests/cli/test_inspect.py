@@ -146,10 +146,10 @@ def test_twenty_layers_by_default_and_all_on_request(recorded: Path, capsys: Cap
 
 def test_sensitivity_as_json_has_all_layers(recorded: Path, capsys: Capture) -> None:
     assert main(["inspect", str(recorded), "--sensitivity", "--top", "1", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["file"], found["scheme"], found["method"]) == (str(recorded), "static-w8c-a8", None)
-    assert len(found["layers"]) == 26
-    assert found["layers"][0] == {
+    document = json.loads(capsys.readouterr().out)
+    assert (document["file"], document["scheme"], document["method"]) == (str(recorded), "static-w8c-a8", None)
+    assert len(document["layers"]) == 26
+    assert document["layers"][0] == {
         "layer": "conv_0/Conv", "operator": "Conv", "sqnr_db": 10.0, "weights_db": 11.0, "input_db": 30.0,
         "output_db": None, "accumulated_db": 9.0,
     }  # fmt: skip

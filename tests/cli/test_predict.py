@@ -54,8 +54,8 @@ def test_json(bundle: Path, pictures: list[Path], capsys: Capture) -> None:
     assert answer["bundle"] == str(bundle)
     assert [image["image"] for image in answer["images"]] == [str(path) for path in pictures]
     for image, path in zip(answer["images"], pictures, strict=True):
-        found = [(p["index"], p["label"], p["probability"]) for p in image["top"]]
-        assert found == [(p.index, p.label, p.probability) for p in load(bundle).predict(path)]
+        predictions = [(p["index"], p["label"], p["probability"]) for p in image["top"]]
+        assert predictions == [(p.index, p.label, p.probability) for p in load(bundle).predict(path)]
 
 
 @pytest.mark.parametrize(

@@ -28,18 +28,18 @@ def test_what_a_person_sees_and_who_loads_it_next(tmp_path: Path, capsys: Captur
     assert "fastest here: portable on onnxruntime" in out
     assert str(tmp_path.parent) in out.split("stored in ")[1]
     assert main(["bench", bundle, "--rounds", "1", "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
-    assert f"fastest here: portable on {found['settings']}," in out
+    (document,) = json.loads(capsys.readouterr().out)
+    assert f"fastest here: portable on {document['settings']}," in out
 
 
 def test_json(tmp_path: Path, capsys: Capture) -> None:
     assert main(["tune", str(tiny_bundle.make(tmp_path / "b")), "--budget", "0.2", "--json"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    found = json.loads(out)
-    assert found["choice"]["settings"]["engine"] == "onnxruntime"
-    assert found["choice"]["versions"].keys() == {"onnxruntime"}
-    assert len(found["tuning"]["trials"]) >= 1
+    document = json.loads(out)
+    assert document["choice"]["settings"]["engine"] == "onnxruntime"
+    assert document["choice"]["versions"].keys() == {"onnxruntime"}
+    assert len(document["tuning"]["trials"]) >= 1
 
 
 @pytest.mark.parametrize(("budget", "code", "status"), [("0", "budget-invalid", 2), ("1", "not-a-bundle", 7)])

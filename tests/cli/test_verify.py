@@ -22,9 +22,9 @@ def test_json(bundle: Path, capsys: Capture) -> None:
     assert main(["verify", str(bundle), "--json"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    result = json.loads(out)
-    assert result["manifest"]["name"] == "tiny-0"
-    assert result["selftest"]["max_abs"] <= result["selftest"]["tolerance"] == 1e-5
+    document = json.loads(out)
+    assert document["manifest"]["name"] == "tiny-0"
+    assert document["selftest"]["max_abs"] <= document["selftest"]["tolerance"] == 1e-5
 
 
 def test_a_damaged_bundle(bundle: Path, capsys: Capture) -> None:

@@ -26,7 +26,7 @@ def test_every_file_of_a_bundle(mode: str, tmp_path: Path, images: Path) -> None
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(inputs, keras.layers.Dense(5, activation="softmax")(x))
     if mode == "caffe":  # pixels up to 150: keep scores in reach
-        model.get_layer("first").set_weights([each / 60 for each in model.get_layer("first").get_weights()])
+        model.get_layer("first").set_weights([get_weight / 60 for get_weight in model.get_layer("first").get_weights()])
     saved = tmp_path / "small.keras"
     model.save(saved)
     recipe = tmp_path / "recipe.toml"
@@ -37,4 +37,4 @@ def test_every_file_of_a_bundle(mode: str, tmp_path: Path, images: Path) -> None
     pictures = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)
     batches = [manifest.preprocess.normalize(pictures)]
     parities = check_stages(root, manifest, open_reference(manifest, str(saved)), batches, drawn=True)
-    assert any("int8" in each.candidate for each in parities)
+    assert any("int8" in parity.candidate for parity in parities)

@@ -33,11 +33,11 @@ def fp32(tmp_path: Path) -> Path:
 
 def test_a_float_bundle_is_measured(fp32: Path, images: Path) -> None:
     reports: list[Progress] = []
-    found = find_sensitivity(fp32, images / "plain", samples=12, method="minmax", on_progress=reports.append)
-    assert (found.scheme, found.method) == ("static-w8c-a8", "minmax")
-    assert (found.calibrated_images, found.measured_images) == (12, 12)
-    assert {each.operator for each in found.layers} == {"Gemm", "GlobalAveragePool"}
-    assert all(each.sqnr_db is not None for each in found.layers)
+    sensitivity = find_sensitivity(fp32, images / "plain", samples=12, method="minmax", on_progress=reports.append)
+    assert (sensitivity.scheme, sensitivity.method) == ("static-w8c-a8", "minmax")
+    assert (sensitivity.calibrated_images, sensitivity.measured_images) == (12, 12)
+    assert {layer.operator for layer in sensitivity.layers} == {"Gemm", "GlobalAveragePool"}
+    assert all(layer.sqnr_db is not None for layer in sensitivity.layers)
     assert {report.step for report in reports} == {"calibrate", "sensitivity"}
     assert all(report.total == 12 for report in reports)
 
@@ -54,16 +54,16 @@ def test_a_float_file_is_the_same_once_its_preprocessing_is_said(fp32: Path, ima
 def test_a_recipe_says_how_many_and_which_method(fp32: Path, images: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "few.toml"
     recipe.write_text(f'folder = "{images / "plain"}"\nsamples = 5\nmethod = "percentile-99.9"\n')
-    found = find_sensitivity(fp32, recipe)
-    assert (found.calibrated_images, found.method) == (5, "percentile-99.9")
+    sensitivity = find_sensitivity(fp32, recipe)
+    assert (sensitivity.calibrated_images, sensitivity.method) == (5, "percentile-99.9")
     assert find_sensitivity(fp32, recipe, samples=7, method="minmax").calibrated_images == 7
 
 
 def test_the_record_of_an_int8_bundle(tmp_path: Path) -> None:
     bundle = int8_bundle(tmp_path / "b", noise_to_json(LAYERS).encode())
-    found = find_sensitivity(bundle)
-    assert found.layers == LAYERS
-    assert (found.scheme, found.method, found.measured_images) == ("static-w7c-a8", None, None)
+    sensitivity = find_sensitivity(bundle)
+    assert sensitivity.layers == LAYERS
+    assert (sensitivity.scheme, sensitivity.method, sensitivity.measured_images) == ("static-w7c-a8", None, None)
 
 
 def test_a_damaged_record(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ def labeled(tmp_path: Path) -> Path:
 
 
 def test_without_images_the_golden_pairs_are_run(bundle: Path) -> None:
-    result = verify_bundle(bundle)
-    assert (result.rows, result.version) == ((), None)
-    assert result.selftest.max_abs <= result.selftest.tolerance
+    verified = verify_bundle(bundle)
+    assert (verified.rows, verified.version) == ((), None)
+    assert verified.selftest.max_abs <= verified.selftest.tolerance
 
 
 def test_the_accuracy_on_images(bundle: Path, labeled: Path) -> None:

@@ -35,9 +35,9 @@ def states(**options: float) -> dict[str, str]:
 )
 def test_a_broken_library_does_not_break_the_doctor(machine: Install, source: str, state: str) -> None:
     machine("onnx", source)
-    found = states()
-    assert found.pop("onnx").startswith(state)
-    assert set(found.values()) == {"ok"}
+    states_found = states()
+    assert states_found.pop("onnx").startswith(state)
+    assert set(states_found.values()) == {"ok"}
     (warning,) = check_up().warnings
     assert warning.message.startswith(f"onnx is installed, but its import fails: {state}")
     assert "pip install 'xxdeploy[export]'" in warning.hint
@@ -45,9 +45,9 @@ def test_a_broken_library_does_not_break_the_doctor(machine: Install, source: st
 
 def test_an_import_that_hangs(machine: Install) -> None:
     machine("onnx", "import time; time.sleep(60)")
-    found = states(timeout=2.0)
-    assert found.pop("onnx") == "importing it took more than 2 s"
-    assert set(found.values()) == {"ok"}
+    states_found = states(timeout=2.0)
+    assert states_found.pop("onnx") == "importing it took more than 2 s"
+    assert set(states_found.values()) == {"ok"}
 
 
 def test_a_python_that_does_not_start(machine: Install, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -50,7 +50,7 @@ def without_pairs(model: OnnxModel, layers: tuple[str, ...], *, weights: bool = 
     """Take Q/DQ away in front of ``layers``: the data's, and with ``weights`` the integer weights, too."""
     proto = model.proto()
     made = {node.output[0]: node for node in proto.graph.node}
-    values = {each.name: onnx.numpy_helper.to_array(each) for each in proto.graph.initializer}
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
     for node in proto.graph.node:
         if node.name.partition("/")[0] not in layers:
             continue
@@ -97,9 +97,9 @@ def test_the_cpus_layout_does_not_even_parse() -> None:
 
 
 def test_rubbish_is_an_error_and_no_crash() -> None:
-    for data in (b"x", b"\x08\x07" * 40, small().to_bytes()[:300]):
+    for content in (b"x", b"\x08\x07" * 40, small().to_bytes()[:300]):
         with pytest.raises(XXDeployError):
-            build_engine(OnnxModel(data), EngineOptions(gpus=CARDS))
+            build_engine(OnnxModel(content), EngineOptions(gpus=CARDS))
 
 
 def test_batches_of_the_profile_must_be_the_graphs() -> None:
@@ -117,7 +117,7 @@ def test_progress_is_told_and_ends() -> None:
     build_engine(small(), EngineOptions(gpus=("sm86",)), on_progress=told.append)
     assert told[0].done == 0
     assert told[-1].done == told[-1].total
-    assert sum(each.done == each.total for each in told if each.step == told[-1].step) == 1
+    assert sum(note.done == note.total for note in told if note.step == told[-1].step) == 1
 
 
 def test_a_stop_from_the_progress_ends_the_build() -> None:

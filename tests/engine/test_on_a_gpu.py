@@ -40,20 +40,20 @@ def test_the_engine_computes_what_onnx_runtime_does(precision: str, tolerance: f
     session = TrtSession(engine.plan, target="tensorrt-rtx", cuda_graph=cuda_graph)
     reference = OrtSession(model.to_bytes())
     for count in (1, 3, 4, 7, 8):
-        data = pictures(count)
-        np.testing.assert_allclose(session.run(data), reference.run(data), atol=tolerance)
+        batch = pictures(count)
+        np.testing.assert_allclose(session.run(batch), reference.run(batch), atol=tolerance)
     session.close()
 
 
 def test_latency_is_measured() -> None:
     session = TrtSession(make_engine(small_int8(), EngineOptions(precision="int8")).plan, target="tensorrt-rtx")
-    data = pictures(1)
+    batch = pictures(1)
     for _ in range(10):
-        session.run(data)
+        session.run(batch)
     times = []
     for _ in range(50):
         start = time.perf_counter()
-        session.run(data)
+        session.run(batch)
         times.append(time.perf_counter() - start)
     print(f"\nsmall INT8 engine, one image: {1000 * sorted(times)[25]:.3f} ms")  # noqa: T201
     assert sorted(times)[25] < 0.1

@@ -22,8 +22,8 @@ from xxdeploy.engine.proof import (
 from xxdeploy.errors import EngineError
 
 
-def work(macs: int, data: str, kernel: str, weights: int = 0, name: str = "layer") -> Work:
-    return Work(name, "Conv", macs, weights, data, kernel)
+def work(macs: int, text: str, kernel: str, weights: int = 0, name: str = "layer") -> Work:
+    return Work(name, "Conv", macs, weights, text, kernel)
 
 
 def test_shares_count_multiplications_not_layers() -> None:
@@ -67,11 +67,11 @@ def test_layers_are_counted_by_what_they_read() -> None:
         layer("kgen", "Float", TacticName="__myl_Conv"),
         layer("Reformat", "Row major linear FP32"),
     ]
-    found = read_inspection(json.dumps({"Layers": layers, "Bindings": []}))
-    assert found.layers == 5
-    assert found.by_type == {"int8": 2, "fp16": 1, "fp32": 1}
-    assert found.share("int8") == 0.5
-    assert found.share("bf16") == 0
+    inspection = read_inspection(json.dumps({"Layers": layers, "Bindings": []}))
+    assert inspection.layers == 5
+    assert inspection.by_type == {"int8": 2, "fp16": 1, "fp32": 1}
+    assert inspection.share("int8") == 0.5
+    assert inspection.share("bf16") == 0
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"Layers": 3}', "null"])
@@ -94,6 +94,6 @@ def test_without_a_driver_the_built_engine_is_not_looked_at() -> None:
 def test_the_built_layers_read_int8() -> None:
     if (problem := driver_problem(load_library("tensorrt-rtx"))) is not None:
         pytest.skip(f"no GPU: {problem}")
-    found = inspect_engine(build_engine(small_int8(), EngineOptions(precision="int8")))
-    assert found is not None
-    assert found.share("int8") >= 0.9
+    layers = inspect_engine(build_engine(small_int8(), EngineOptions(precision="int8")))
+    assert layers is not None
+    assert layers.share("int8") >= 0.9

@@ -12,9 +12,9 @@ from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.engines.engine_file import read_engine
 
 
-def engine(data: bytes = b"plan", *, strip: bool = False) -> Engine:
+def engine(content: bytes = b"plan", *, strip: bool = False) -> Engine:
     options = EngineOptions(precision="int8", gpus=("sm86",), batch=Batch(1, 2, 4), strip=strip)
-    return Engine(data, options, "1.7.1", "ab" * 32, {"shares": {"int8": 1.0}, "depth": "network"})
+    return Engine(content, options, "1.7.1", "ab" * 32, {"shares": {"int8": 1.0}, "depth": "network"})
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:

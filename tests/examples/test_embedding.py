@@ -81,14 +81,14 @@ def test_the_http_service(bundle: Path, frames: Path, monkeypatch: pytest.Monkey
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             health = (await client.get("/health")).json()
             assert health == {"bundle": "tiny-0", "variant": "portable", "version": None}
-            data = (frames / "frame-0.png").read_bytes()
-            classes = (await client.post("/predict", content=data)).json()["classes"]
+            content = (frames / "frame-0.png").read_bytes()
+            classes = (await client.post("/predict", content=content)).json()["classes"]
             best = load(bundle, threads=1).predict(frames / "frame-0.png")
-            assert [each["label"] for each in classes] == [each.label for each in best]
+            assert [label["label"] for label in classes] == [prediction.label for prediction in best]
             for bad, status in (
                 (b"", 400),
                 (b"no picture", 400),
-                (data[:-60], 400),
+                (content[:-60], 400),
                 (bytes(module.MAX_BYTES + 1), 413),
             ):
                 answer = await client.post("/predict", content=bad)
@@ -111,13 +111,13 @@ def _cpp(folder: Path) -> Path:
     if not (libraries / "libonnxruntime.so").exists():
         import onnxruntime
 
-        found = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
-        if not found:
+        builds = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
+        if not builds:
             pytest.skip("no libonnxruntime.so in ORT_HOME or in the Python wheel")
         libraries = folder / "lib"
         libraries.mkdir()
         for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # to link with, and what is then looked for
-            (libraries / name).symlink_to(found[-1])
+            (libraries / name).symlink_to(builds[-1])
     program = folder / "predict"
     subprocess.run(
         [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{headers}", EXAMPLES / "cpp" / "predict.cc",
@@ -134,7 +134,11 @@ def test_cpp_through_the_c_api(bundle: Path, tmp_path: Path) -> None:
     model.graph.node.insert(0, onnx.helper.make_node("Cast", ["image"], ["floats"], to=onnx.TensorProto.FLOAT))
     model.graph.node[1].input[0] = "floats"
     onnx.save(model, pixels)
-    inputs, outputs, found = (bundle / "golden" / "inputs.npy", bundle / "golden" / "portable.npy", tmp_path / "found")
+    inputs, outputs, answers = (
+        bundle / "golden" / "inputs.npy",
+        bundle / "golden" / "portable.npy",
+        tmp_path / "found",
+    )
     images = np.load(inputs)
 
     def run_it(*words: object) -> tuple[int, str]:
@@ -142,17 +146,17 @@ def test_cpp_through_the_c_api(bundle: Path, tmp_path: Path) -> None:
         return done.returncode, done.stdout + done.stderr
 
     def computed() -> NDArray[np.float32]:
-        return np.fromfile(found, "<f4").reshape(len(images), -1)
+        return np.fromfile(answers, "<f4").reshape(len(images), -1)
 
     status, told = run_it(bundle / "model.onnx", inputs, outputs, "tf", 1e-5)
     assert (status, told[:14]) == (0, "largest error ")
     for mode in ("tf", "caffe", "torch", "none"):
-        status, told = run_it(bundle / "model.onnx", inputs, outputs, mode, 1e-5, found)
+        status, told = run_it(bundle / "model.onnx", inputs, outputs, mode, 1e-5, answers)
         assert status == (mode != "tf"), told
         batch = Preprocess(8, 8, mode=mode).normalize(images)
         right = OrtSession((bundle / "model.onnx").read_bytes(), threads=1).run(batch)
         np.testing.assert_allclose(computed(), right, atol=1e-6)
-    status, told = run_it(pixels, inputs, outputs, "ignored", 1e-5, found)
+    status, told = run_it(pixels, inputs, outputs, "ignored", 1e-5, answers)
     assert status == 1, told
     np.testing.assert_allclose(computed(), right, atol=1e-6)  # those of mode none
     assert run_it(bundle / "model.onnx", inputs, outputs, "custom", 1e-5)[0] == 2

@@ -40,7 +40,7 @@ def test_the_evidence_is_that_of_the_result(lenet_export: ExportResult) -> None:
     _, manifest = open_bundle(lenet_export.bundle)
     evidence = Evidence.from_json(manifest.evidence)
     assert evidence.to_json() == manifest.evidence
-    assert [parity.candidate for parity in evidence.parity] == [each.candidate for each in lenet_export.parities]
+    assert [parity.candidate for parity in evidence.parity] == [parity.candidate for parity in lenet_export.parities]
     assert [(rung.name, rung.comparison) for rung in evidence.ladder] == [
         (rung.name, rung.comparison) for rung in lenet_export.rungs
     ]

@@ -75,9 +75,9 @@ def test_the_cpus_int8_is_refused_before_tensorrt_is_even_there(tmp_path: Path) 
 
 def test_a_changed_model_is_never_parsed(tmp_path: Path) -> None:
     made = bundle(tmp_path / "b", {"fp32": ("fp32", small())})
-    data = bytearray((made / "fp32.onnx").read_bytes())
-    data[-1] ^= 1
-    (made / "fp32.onnx").write_bytes(data)
+    content = bytearray((made / "fp32.onnx").read_bytes())
+    content[-1] ^= 1
+    (made / "fp32.onnx").write_bytes(content)
     with pytest.raises(BundleError) as caught:
         build_from_bundle(made, RTX, tmp_path / "e")
     assert caught.value.code == "file-hash"

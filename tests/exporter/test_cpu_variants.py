@@ -53,19 +53,19 @@ def made(
     )
 
 
-def agreement(found: Comparison) -> float:
-    assert found.agreement is not None
-    return found.agreement
+def agreement(comparison: Comparison) -> float:
+    assert comparison.agreement is not None
+    return comparison.agreement
 
 
 def test_where_sums_overflow_x86_without_vnni_gets_a_file_of_its_own(sets: tuple[ImageSet, ImageSet]) -> None:
-    found = made(sets, SATURATING)
-    assert [(each.name, each.scheme, each.requires) for each in found.files] == [
+    cpu_files = made(sets, SATURATING)
+    assert [(file.name, file.scheme, file.requires) for file in cpu_files.files] == [
         ("int8", "static-w8c-a8", ("vnni",)),
         ("int8-arm", "static-w8c-a8i", ("arm",)),
         ("int8-avx2", "static-w8c-a8", ()),  # last: it is right everywhere
     ]
-    int8, arm, avx2 = found.files
+    int8, arm, avx2 = cpu_files.files
     assert any(risky_layers(int8.model).values())
     assert not any(risky_layers(avx2.model).values())
     assert emulate_avx2(avx2.model) is avx2.model
@@ -74,20 +74,23 @@ def test_where_sums_overflow_x86_without_vnni_gets_a_file_of_its_own(sets: tuple
     before, saturated, after = (agreement(judge(model)) for model in (int8.model, emulate_avx2(int8.model), avx2.model))
     assert saturated < before - 0.2
     assert after > saturated + 0.2
-    assert found.narrow is not None
-    assert agreement(found.narrow) == after
-    assert found.narrow.candidate == "onnx-int8-avx2"
-    verdicts = {verdict.cpu: verdict for verdict in found.verdicts}
+    assert cpu_files.narrow is not None
+    assert agreement(cpu_files.narrow) == after
+    assert cpu_files.narrow.candidate == "onnx-int8-avx2"
+    verdicts = {verdict.cpu: verdict for verdict in cpu_files.verdicts}
     assert [verdicts[cpu].exact for cpu in ("vnni", "avx2", "arm")] == [True, False, True]
     assert verdicts["avx2"].worst_layer == "wide/Conv"
-    assert f"agreement {100 * before:.1f} -> {100 * saturated:.1f} %" in found.sentences[0]
+    assert f"agreement {100 * before:.1f} -> {100 * saturated:.1f} %" in cpu_files.sentences[0]
 
 
 def test_where_overflow_changes_nothing_one_file_serves_all_of_x86(sets: tuple[ImageSet, ImageSet]) -> None:
-    found = made(sets, HARMLESS)
-    assert risky_layers(from_x86_file(found.files[-1].model)) == {"stem/Conv": 0, "wide/Conv": 1, "raw/Gemm": 0}
-    assert [(each.name, each.requires) for each in found.files] == [("int8-arm", ("arm",)), ("int8", ())]
-    assert found.sentences[0] == "int8, for x86: 16-bit sums could overflow without VNNI, and did not on any image seen"
+    cpu_files = made(sets, HARMLESS)
+    assert risky_layers(from_x86_file(cpu_files.files[-1].model)) == {"stem/Conv": 0, "wide/Conv": 1, "raw/Gemm": 0}
+    assert [(file.name, file.requires) for file in cpu_files.files] == [("int8-arm", ("arm",)), ("int8", ())]
+    assert (
+        cpu_files.sentences[0]
+        == "int8, for x86: 16-bit sums could overflow without VNNI, and did not on any image seen"
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,12 +110,12 @@ def test_one_kind_of_processor_gets_one_file(
 
 
 def test_seven_bits_need_no_second_file(sets: tuple[ImageSet, ImageSet]) -> None:
-    found = made(sets, SATURATING, recipe=QuantizationRecipe(scheme="static-w7c-a8"))
-    assert [(each.name, each.scheme, each.requires) for each in found.files] == [
+    cpu_files = made(sets, SATURATING, recipe=QuantizationRecipe(scheme="static-w7c-a8"))
+    assert [(file.name, file.scheme, file.requires) for file in cpu_files.files] == [
         ("int8-arm", "static-w7c-a8i", ("arm",)),
         ("int8", "static-w7c-a8", ()),
     ]
-    assert all(verdict.exact for verdict in found.verdicts)
+    assert all(verdict.exact for verdict in cpu_files.verdicts)
 
 
 def test_the_avx2_file_is_tuned_where_that_helps_and_never_worse(sets: tuple[ImageSet, ImageSet]) -> None:
@@ -135,14 +138,14 @@ def test_the_avx2_file_is_tuned_only_where_there_is_something_to_gain(
     """Beside a file for VNNI that diverges by 0.001 nats."""
     quantizer, judge = Quantizer(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
     wide = quantizer.build(QuantizationRecipe())
-    found = judge(wide)
+    comparison = judge(wide)
     narrow: list[str] = []
 
     def say(model: OnnxModel) -> Comparison:
         if model.digest == wide.digest:
-            return replace(found, agreeing=found.images, kl_mean=0.001)
+            return replace(comparison, agreeing=comparison.images, kl_mean=0.001)
         narrow.append(model.digest)
-        return replace(found, agreeing=round(agreement * found.images), kl_mean=divergence)
+        return replace(comparison, agreeing=round(agreement * comparison.images), kl_mean=divergence)
 
     int8_variants(quantizer, QuantizationRecipe(), wide, cpu="avx2", judges=Judges(say, judge), report=lambda _: None)
     assert len(set(narrow)) == tries
@@ -152,16 +155,16 @@ def test_with_random_weights_nothing_is_run(sets: tuple[ImageSet, ImageSet]) -> 
     quantizer = Quantizer(HARMLESS, inputs(sets[0]), lambda _: None)
     model = quantizer.build(QuantizationRecipe())
     seen: list[Progress] = []
-    found = int8_variants(quantizer, QuantizationRecipe(), model, cpu=None, judges=None, report=seen.append)
-    assert [each.name for each in found.files] == ["int8", "int8-arm", "int8-avx2"]
+    cpu_files = int8_variants(quantizer, QuantizationRecipe(), model, cpu=None, judges=None, report=seen.append)
+    assert [file.name for file in cpu_files.files] == ["int8", "int8-arm", "int8-avx2"]
     assert not seen
-    avx2 = next(verdict for verdict in found.verdicts if verdict.cpu == "avx2")
+    avx2 = next(verdict for verdict in cpu_files.verdicts if verdict.cpu == "avx2")
     assert set(avx2.saturating_layers) == {layer for layer, pairs in risky_layers(model).items() if pairs}
-    assert found.narrow is None
+    assert cpu_files.narrow is None
 
 
 def test_the_same_bytes_again(sets: tuple[ImageSet, ImageSet]) -> None:
     one, other = (made(sets, SATURATING) for _ in range(2))
-    assert [each.model.to_bytes() for each in one.files] == [each.model.to_bytes() for each in other.files]
+    assert [file.model.to_bytes() for file in one.files] == [file.model.to_bytes() for file in other.files]
     assert one.sentences == other.sentences
     assert one.verdicts == other.verdicts

@@ -25,9 +25,9 @@ def draw(folder: Path, count: int, seed: int = 0) -> Path:
     return folder
 
 
-def labeled(root: Path, each: int = 2, seed: int = 900) -> Path:
+def labeled(root: Path, images: int = 2, seed: int = 900) -> Path:
     for index in range(10):
-        draw(root / f"class-{index}", each, seed + index)
+        draw(root / f"class-{index}", images, seed + index)
     return root
 
 

@@ -57,53 +57,53 @@ def climbed(
         known[model.to_bytes()] = quantizer.built[-1]
         return figures(known[model.to_bytes()])
 
-    result = climb(quantizer, judge, lambda _: (2.0, 3.0), goal, start=start, name="plain", pinned=pinned)
-    assert result.best.model.to_bytes() == repr(result.best.recipe).encode()
-    return result, quantizer
+    end = climb(quantizer, judge, lambda _: (2.0, 3.0), goal, start=start, name="plain", pinned=pinned)
+    assert end.best.model.to_bytes() == repr(end.best.recipe).encode()
+    return end, quantizer
 
 
-def taken(result: Climb) -> list[tuple[str, bool]]:
-    return [(rung.name, rung.taken) for rung in result.rungs]
+def taken(end: Climb) -> list[tuple[str, bool]]:
+    return [(rung.name, rung.taken) for rung in end.rungs]
 
 
 def test_the_first_rung_that_holds_is_kept_and_no_other_is_made() -> None:
-    result, quantizer = climbed(lambda _: found(99))
-    assert taken(result) == [("plain", True)]
+    end, quantizer = climbed(lambda _: found(99))
+    assert taken(end) == [("plain", True)]
     assert quantizer.built == [QuantizationRecipe()]
-    assert result.holds
-    rung = result.rungs[0]
+    assert end.holds
+    rung = end.rungs[0]
     assert (rung.milliseconds, rung.float_milliseconds) == (2.0, 3.0)
 
 
 def test_it_stops_on_the_rung_that_holds() -> None:
-    result, _ = climbed(lambda recipe: found(100 if recipe.bias_correction == "empirical" else 90, 0.1))
-    assert taken(result) == [("plain", True), ("calibrator", False), ("equalization", False), ("bias correction", True)]
-    assert result.best.recipe == CORRECTED
+    end, _ = climbed(lambda recipe: found(100 if recipe.bias_correction == "empirical" else 90, 0.1))
+    assert taken(end) == [("plain", True), ("calibrator", False), ("equalization", False), ("bias correction", True)]
+    assert end.best.recipe == CORRECTED
 
 
 def test_a_rung_that_does_not_help_is_taken_back() -> None:
     figures = {"none": 0.2, "empirical": 0.1}
-    result, quantizer = climbed(lambda recipe: found(90, figures[recipe.bias_correction] + 0.1 * recipe.equalization))
-    assert taken(result) == [
+    end, quantizer = climbed(lambda recipe: found(90, figures[recipe.bias_correction] + 0.1 * recipe.equalization))
+    assert taken(end) == [
         ("plain", True), ("calibrator", False), ("equalization", False), ("bias correction", True), ("rounding", False),
     ]  # fmt: skip
-    assert result.best.recipe == CORRECTED
+    assert end.best.recipe == CORRECTED
     assert not any(recipe.equalization for recipe in quantizer.built[-2:])
 
 
 def test_the_best_calibrator_is_chosen_and_one_that_keeps_the_promise_goes_before_it() -> None:
     figures = {"mse": found(90, 0.01), "entropy": found(90, 0.02)}
-    result, _ = climbed(lambda recipe: figures.get(recipe.calibrator, found(80, 0.5)))
-    assert result.best.recipe.calibrator == "mse"
+    end, _ = climbed(lambda recipe: figures.get(recipe.calibrator, found(80, 0.5)))
+    assert end.best.recipe.calibrator == "mse"
     figures["entropy"] = found(99, 0.02)
-    result, _ = climbed(lambda recipe: figures.get(recipe.calibrator, found(80, 0.5)))
-    assert result.best.recipe.calibrator == "entropy"
-    assert taken(result) == [("plain", True), ("calibrator", True)]
+    end, _ = climbed(lambda recipe: figures.get(recipe.calibrator, found(80, 0.5)))
+    assert end.best.recipe.calibrator == "entropy"
+    assert taken(end) == [("plain", True), ("calibrator", True)]
 
 
 def test_what_holds_is_kept_although_the_divergence_is_the_same() -> None:
-    result, _ = climbed(lambda recipe: found(99 if recipe.equalization else 98, 0.1))
-    assert taken(result)[-1] == ("equalization", True)
+    end, _ = climbed(lambda recipe: found(99 if recipe.equalization else 98, 0.1))
+    assert taken(end)[-1] == ("equalization", True)
 
 
 def test_a_class_more_is_chance_where_the_divergence_is_worse_unless_a_promise_hangs_on_it() -> None:
@@ -120,21 +120,21 @@ def test_a_class_more_is_chance_where_the_divergence_is_worse_unless_a_promise_h
 
 
 def test_no_rung_breaks_a_promise_that_was_kept_before() -> None:
-    result, _ = climbed(lambda recipe: found(*((97, 0.05) if recipe.equalization else (98, 0.1))), Goal(agreement=0.98))
-    assert ("equalization", False) in taken(result)
-    assert result.holds
+    end, _ = climbed(lambda recipe: found(*((97, 0.05) if recipe.equalization else (98, 0.1))), Goal(agreement=0.98))
+    assert ("equalization", False) in taken(end)
+    assert end.holds
 
 
 def test_a_pinned_recipe_is_only_measured() -> None:
-    result, quantizer = climbed(lambda _: found(10, 5.0), Goal(agreement=0.9), start=ROUNDED, pinned=True)
-    assert taken(result) == [("plain", True)]
+    end, quantizer = climbed(lambda _: found(10, 5.0), Goal(agreement=0.9), start=ROUNDED, pinned=True)
+    assert taken(end) == [("plain", True)]
     assert quantizer.built == [ROUNDED]
-    assert not result.holds
+    assert not end.holds
 
 
 def test_a_recipe_that_has_it_all_has_nothing_to_climb_but_equalization() -> None:
-    result, quantizer = climbed(lambda _: found(90), start=ROUNDED)
-    assert taken(result) == [("plain", True), ("equalization", False)]
+    end, quantizer = climbed(lambda _: found(90), start=ROUNDED)
+    assert taken(end) == [("plain", True), ("equalization", False)]
     assert quantizer.built[1].calibrator == ROUNDED.calibrator  # its biases are right for no other
 
 
@@ -143,26 +143,26 @@ def test_layers_stay_in_float_only_for_a_promise() -> None:
         count = len(recipe.float_layers)
         return found(80 + 5 * count if count < 4 else 96, 1 / (1 + count))
 
-    result, quantizer = climbed(figures)
+    end, quantizer = climbed(figures)
     assert not quantizer.ranked
-    assert result.holds  # nothing was promised
-    result, quantizer = climbed(figures, Goal(agreement=0.93))
-    assert taken(result)[-2:] == [("float layers", True)] * 2
-    assert result.best.recipe.float_layers == ("again", "layer1", "layer2")
+    assert end.holds  # nothing was promised
+    end, quantizer = climbed(figures, Goal(agreement=0.93))
+    assert taken(end)[-2:] == [("float layers", True)] * 2
+    assert end.best.recipe.float_layers == ("again", "layer1", "layer2")
     assert quantizer.ranked == [(), ("again", "layer1")]
-    assert result.holds
+    assert end.holds
 
-    result, quantizer = climbed(figures, Goal(agreement=1.0))
+    end, quantizer = climbed(figures, Goal(agreement=1.0))
     assert len(quantizer.ranked) == 4  # layers in float cost milliseconds for good: not without end
-    assert not result.holds
+    assert not end.holds
 
-    result, quantizer = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93))
-    assert taken(result)[-1] == ("float layers", False)
-    assert (len(quantizer.ranked), result.holds, result.best.recipe.float_layers) == (1, False, ())
+    end, quantizer = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93))
+    assert taken(end)[-1] == ("float layers", False)
+    assert (len(quantizer.ranked), end.holds, end.best.recipe.float_layers) == (1, False, ())
 
-    result, _ = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93), quantizer=FakeQuantizer(has_worst=False))
-    assert taken(result)[-1][0] == "rounding"
-    assert not result.holds
+    end, _ = climbed(lambda _: found(80, 1.0), Goal(agreement=0.93), quantizer=FakeQuantizer(has_worst=False))
+    assert taken(end)[-1][0] == "rounding"
+    assert not end.holds
 
 
 def test_progress_names_each_rung() -> None:
@@ -222,5 +222,5 @@ def test_proposals_leave_out_what_is_there() -> None:
 def test_ranges_that_are_given_are_not_swept() -> None:
     """Other calibrators would be measured in vain, and equalization changes what the ranges are of."""
     given = Ranges("tensorrt-EntropyCalibration2", "0" * 64, "0" * 64, 0, {})
-    result, _ = climbed(lambda _: found(90), quantizer=FakeQuantizer(given))
-    assert [rung.name for rung in result.rungs] == ["plain", "bias correction", "rounding"]
+    end, _ = climbed(lambda _: found(90), quantizer=FakeQuantizer(given))
+    assert [rung.name for rung in end.rungs] == ["plain", "bias correction", "rounding"]

@@ -51,19 +51,19 @@ def climbed(sets: tuple[ImageSet, ImageSet], model: OnnxModel, goal: Goal = Goal
     )
 
 
-def names(result: Climb) -> list[str]:
-    return [rung.name for rung in result.rungs]
+def names(end: Climb) -> list[str]:
+    return [rung.name for rung in end.rungs]
 
 
-def agreement(result: Climb) -> float:
-    assert result.best.comparison.agreement is not None
-    return result.best.comparison.agreement
+def agreement(end: Climb) -> float:
+    assert end.best.comparison.agreement is not None
+    return end.best.comparison.agreement
 
 
 def test_where_nothing_is_hard_the_first_rung_holds(sets: tuple[ImageSet, ImageSet]) -> None:
-    result = climbed(sets, network(weights()))
-    assert names(result) == ["plain"]
-    assert result.best.recipe == MINMAX
+    end = climbed(sets, network(weights()))
+    assert names(end) == ["plain"]
+    assert end.best.recipe == MINMAX
 
 
 @pytest.mark.parametrize(
@@ -77,18 +77,18 @@ def test_where_nothing_is_hard_the_first_rung_holds(sets: tuple[ImageSet, ImageS
     ids=["spikes", "outlier channel", "rounded down", "rounded down, no constant"],
 )
 def test_each_rung_does_its_work_and_is_the_last(sets: tuple[ImageSet, ImageSet], model: OnnxModel, rung: str) -> None:
-    result = climbed(sets, model)
-    assert names(result)[-1] == rung
-    assert result.rungs[-1].taken
-    assert agreement(result) >= 0.99
-    before = [each for each in result.rungs[:-1] if each.taken]
-    for each in before:
-        assert each.comparison.agreement is not None
-        assert each.comparison.agreement < 0.99
-        assert each.comparison.kl_nats is not None
-        assert result.best.comparison.kl_mean is not None
-        assert result.best.comparison.kl_mean < each.comparison.kl_nats / 5
-    assert result.best.recipe.float_layers == ()
+    end = climbed(sets, model)
+    assert names(end)[-1] == rung
+    assert end.rungs[-1].taken
+    assert agreement(end) >= 0.99
+    before = [rung for rung in end.rungs[:-1] if rung.taken]
+    for earlier in before:
+        assert earlier.comparison.agreement is not None
+        assert earlier.comparison.agreement < 0.99
+        assert earlier.comparison.kl_nats is not None
+        assert end.best.comparison.kl_mean is not None
+        assert end.best.comparison.kl_mean < earlier.comparison.kl_nats / 5
+    assert end.best.recipe.float_layers == ()
 
 
 def test_what_eight_bits_cannot_hold_goes_back_to_float_where_it_is_promised(

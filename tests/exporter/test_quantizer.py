@@ -147,10 +147,10 @@ def test_poor_images_and_dead_channels_still_give_a_network_that_runs(
     model = network(dead_channels() if kind == "dead" else weights())
     int8 = Quantizer(model, inputs(calibration), lambda _: None).build(recipe)
     kept = record_reference(OrtSession(model.to_bytes()), colors.batches(PREPROCESS, 8))
-    found = compare_with(kept, OrtSession(int8.to_bytes(), exact=True), colors.batches(PREPROCESS, 8))
-    assert found.agreement is not None  # and no NaN came out, which would have raised
+    comparison = compare_with(kept, OrtSession(int8.to_bytes(), exact=True), colors.batches(PREPROCESS, 8))
+    assert comparison.agreement is not None  # and no NaN came out, which would have raised
     if kind == "dead":
-        assert found.agreement >= 0.95
+        assert comparison.agreement >= 0.95
 
 
 def test_the_ladder_on_one_image_ends(tmp_path: Path, colors: ImageSet) -> None:
@@ -163,10 +163,10 @@ def test_the_ladder_on_one_image_ends(tmp_path: Path, colors: ImageSet) -> None:
         return compare_with(kept, OrtSession(int8.to_bytes(), exact=True), colors.batches(PREPROCESS, 8))
 
     quantizer = Quantizer(model, inputs(one), lambda _: None)
-    result = climb(quantizer, judge, lambda _: (1.0, 1.0), Goal(), start=QuantizationRecipe(), name="plain")
-    assert result.rungs[0].comparison.agreement is not None
-    assert result.best.comparison.agreement is not None
-    assert result.best.comparison.agreement >= result.rungs[0].comparison.agreement
+    end = climb(quantizer, judge, lambda _: (1.0, 1.0), Goal(), start=QuantizationRecipe(), name="plain")
+    assert end.rungs[0].comparison.agreement is not None
+    assert end.best.comparison.agreement is not None
+    assert end.best.comparison.agreement >= end.rungs[0].comparison.agreement
 
 
 def test_what_is_remembered_of_a_tuned_network_is_what_was_tuned(colors: ImageSet) -> None:

@@ -79,8 +79,11 @@ def test_images_that_changed_class_are_shown_and_counted(images: Path) -> None:
     none = Conclusions()
     seen = measured("lenet", options, inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(), concluded=none)
     assert (seen.candidate, seen.changes) == ("onnx-int8", 2)
-    assert [(each.before, each.after) for each in seen.changed] == [("class-0", "class-1"), ("class-1", "class-2")]
-    assert all(each.picture.startswith("data:image/jpeg;base64,") for each in seen.changed)
+    assert [(change.before, change.after) for change in seen.changed] == [
+        ("class-0", "class-1"),
+        ("class-1", "class-2"),
+    ]
+    assert all(change.picture.startswith("data:image/jpeg;base64,") for change in seen.changed)
     assert len(seen.sheet) == 20
     assert seen.confused[0] == ("class-0", "class-1", 1)
     without = measured(
@@ -88,4 +91,4 @@ def test_images_that_changed_class_are_shown_and_counted(images: Path) -> None:
         concluded=none,
     )  # fmt: skip
     assert without.sheet == ()
-    assert [each.picture for each in without.changed] == ["", ""]
+    assert [change.picture for change in without.changed] == ["", ""]

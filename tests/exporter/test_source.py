@@ -47,12 +47,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_file_becomes_a_bundle(residual: Path, folder: Path, tmp_path: Path) -> None:
     import keras
 
-    result = export(residual, ExportOptions.of("int8", calibration=folder), tmp_path / "out")
-    assert result.task == "classification"
-    assert any("scales pixels itself" in note for note in result.notes)
-    assert result.parities[0].max_abs < 1e-5
-    assert result.rows[2].runner == "onnx-int8"  # not -arm, which comes first in the bundle and gives the same answers
-    runtime = load(result.bundle)
+    exported = export(residual, ExportOptions.of("int8", calibration=folder), tmp_path / "out")
+    assert exported.task == "classification"
+    assert any("scales pixels itself" in note for note in exported.notes)
+    assert exported.parities[0].max_abs < 1e-5
+    assert (
+        exported.rows[2].runner == "onnx-int8"
+    )  # not -arm, which comes first in the bundle and gives the same answers
+    runtime = load(exported.bundle)
     assert runtime.manifest.name == "my-residual-v2-int8"
     assert runtime.manifest.source["model"] == residual.name
     assert runtime.manifest.preprocess.mode == "none"
@@ -74,15 +76,15 @@ def test_several_outputs_are_all_proved(precision: str, residual: Path, folder: 
     model.save(tmp_path / "several.keras")
 
     images = None if precision == "fp32" else folder
-    result = export(tmp_path / "several.keras", ExportOptions.of(precision, calibration=images), tmp_path / "out")
-    stages = {parity.candidate for parity in result.parities}
+    exported = export(tmp_path / "several.keras", ExportOptions.of(precision, calibration=images), tmp_path / "out")
+    stages = {parity.candidate for parity in exported.parities}
     stage = f"onnx-{precision}"
     assert stages >= {stage, f"embedding of {stage}", f"block of {stage}", f"block of {stage}, unoptimized"}
-    manifest = check_bundle(result.bundle)
+    manifest = check_bundle(exported.bundle)
     assert (manifest.schema, manifest.output_names) == (2, ("kinds", "embedding", "block"))
     assert [(output.task, output.classes) for output in manifest.more_outputs] == [("features", 0)] * 2
 
-    runtime = load(result.bundle, selftest=True)
+    runtime = load(exported.bundle, selftest=True)
     picture = np.asarray(Image.open(next(folder.iterdir())))
     outputs = runtime.run([picture, picture])
     expected = model(picture[None].astype(np.float32))
@@ -135,11 +137,11 @@ def test_an_embedding_is_told_from_scores_by_its_task(residual: Path, tmp_path: 
     scores = export(tmp_path / "embedder.keras", ExportOptions(), tmp_path / "scores")
     assert scores.task == "classification"
     assert any("a Softmax was added" in note and "--task features" in note for note in scores.notes)
-    result = export(tmp_path / "embedder.keras", ExportOptions.of(task="features"), tmp_path / "features")
-    assert (result.task, result.notes) == ("features", scores.notes[1:])
+    exported = export(tmp_path / "embedder.keras", ExportOptions.of(task="features"), tmp_path / "features")
+    assert (exported.task, exported.notes) == ("features", scores.notes[1:])
     picture = np.full((32, 32, 3), 77, np.uint8)
     expected = linear(picture[None].astype(np.float32)).numpy()
-    runtime = load(result.bundle)
+    runtime = load(exported.bundle)
     assert runtime.features(picture) == pytest.approx(expected, abs=1e-4)
     assert runtime.manifest.source["task"] == "features"
 
@@ -156,9 +158,9 @@ def test_an_engine_has_one_output(residual: Path, tmp_path: Path) -> None:
 
 
 def test_an_inner_layer_is_features(residual: Path, tmp_path: Path) -> None:
-    result = export(residual, ExportOptions.of(output_layer="block"), tmp_path / "out")
-    assert result.task == "features"
-    assert load(result.bundle).features(np.zeros((32, 32, 3), np.uint8)).shape[0] == 1
+    exported = export(residual, ExportOptions.of(output_layer="block"), tmp_path / "out")
+    assert exported.task == "features"
+    assert load(exported.bundle).features(np.zeros((32, 32, 3), np.uint8)).shape[0] == 1
 
 
 @pytest.mark.parametrize(

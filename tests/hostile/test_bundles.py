@@ -31,29 +31,29 @@ def bundle(tmp_path: Path) -> Path:
 
 def codes(bundle: Path) -> set[str]:
     """What both readers say; they must both refuse."""
-    found = set()
+    codes_seen = set()
     for read in (load, check_bundle):
         with pytest.raises(BundleError) as caught:
             read(bundle)
         assert caught.value.hint
-        found.add(caught.value.code)
-    return found
+        codes_seen.add(caught.value.code)
+    return codes_seen
 
 
 def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
     file = bundle / "manifest.json"
-    data = json.loads(file.read_text())
-    change(data)
-    file.write_text(json.dumps(data))
+    document = json.loads(file.read_text())
+    change(document)
+    file.write_text(json.dumps(document))
 
 
-def replace(bundle: Path, name: str, data: bytes) -> None:
+def replace(bundle: Path, name: str, content: bytes) -> None:
     """Replace a file and vouch for it in the manifest: what somebody with bad intentions would do."""
-    (bundle / name).write_bytes(data)
+    (bundle / name).write_bytes(content)
 
     def change(manifest: dict[str, Any]) -> None:
         entry = next(entry for entry in manifest["files"] if entry["path"] == name)
-        entry.update(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        entry.update(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
     edit(bundle, change)
 
@@ -61,9 +61,9 @@ def replace(bundle: Path, name: str, data: bytes) -> None:
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("at", [0, 0.5, -1])
 def test_one_changed_bit(bundle: Path, name: str, at: float) -> None:
-    data = bytearray((bundle / name).read_bytes())
-    data[int(at * len(data)) if at >= 0 else -1] ^= 1
-    (bundle / name).write_bytes(data)
+    content = bytearray((bundle / name).read_bytes())
+    content[int(at * len(content)) if at >= 0 else -1] ^= 1
+    (bundle / name).write_bytes(content)
     assert codes(bundle) == {"file-hash"}
 
 
@@ -228,8 +228,8 @@ def test_a_pickle_is_never_opened(bundle: Path, tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
             return os.mkdir, (str(tmp_path / "executed"),)
 
-    for data in (pickle.dumps(Payload()), b"\x93NUMPY\x01\x00" + pickle.dumps(Payload())):
-        replace(bundle, "golden/inputs.npy", data)
+    for content in (pickle.dumps(Payload()), b"\x93NUMPY\x01\x00" + pickle.dumps(Payload())):
+        replace(bundle, "golden/inputs.npy", content)
         for read in (check_bundle, lambda path: load(path, selftest=True)):
             with pytest.raises(BundleError) as caught:
                 read(bundle)

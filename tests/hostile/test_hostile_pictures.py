@@ -41,9 +41,9 @@ def test_every_format_is_read_and_upright(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_cut_short(kind: str, tmp_path: Path) -> None:
-    data, refused = encoded(kind), 0
-    for end in range(1, len(data), max(1, len(data) // 40)):
-        (tmp_path / "a").write_bytes(data[:end])
+    content, refused = encoded(kind), 0
+    for end in range(1, len(content), max(1, len(content) // 40)):
+        (tmp_path / "a").write_bytes(content[:end])
         try:
             Preprocess(8, 8).image(tmp_path / "a")
         except UsageError:
@@ -56,9 +56,9 @@ def test_every_format_cut_short(kind: str, tmp_path: Path) -> None:
 )
 @given(st.sampled_from(FORMATS), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=30))
 def test_fuzz_changed_bytes(tmp_path: Path, kind: str, changes: list[tuple[float, int]]) -> None:
-    data = bytearray(encoded(kind))
+    content = bytearray(encoded(kind))
     for where, value in changes:
-        data[int(where**3 * (len(data) - 1))] = value  # most of them in the header
-    (tmp_path / "a").write_bytes(data)
+        content[int(where**3 * (len(content) - 1))] = value  # most of them in the header
+    (tmp_path / "a").write_bytes(content)
     with contextlib.suppress(UsageError):
         assert Preprocess(8, 8).image(tmp_path / "a").shape == (8, 8, 3)

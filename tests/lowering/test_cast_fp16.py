@@ -57,16 +57,16 @@ def net(text: str = TEXT, **replaced: NDArray[Any]) -> OnnxModel:
 
 def run(model: OnnxModel, count: int = 5) -> list[NDArray[np.float32]]:
     onnx.checker.check_model(model.proto(), full_check=True)
-    data = np.random.default_rng(1).uniform(-1, 1, (count, 3, 8, 8)).astype(np.float32)
+    batch = np.random.default_rng(1).uniform(-1, 1, (count, 3, 8, 8)).astype(np.float32)
     session = onnxruntime.InferenceSession(model.to_bytes(), providers=["CPUExecutionProvider"])
-    outputs: list[NDArray[np.float32]] = session.run(None, {"image": data})
+    outputs: list[NDArray[np.float32]] = session.run(None, {"image": batch})
     return outputs
 
 
 def kinds(model: OnnxModel) -> dict[str, str]:
     """Map each node that computes to the type of its first output."""
     graph = onnx.shape_inference.infer_shapes(model.proto()).graph
-    types = {each.name: each.type.tensor_type.elem_type for each in (*graph.value_info, *graph.output)}
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
     names = {onnx.TensorProto.FLOAT: "fp32", onnx.TensorProto.FLOAT16: "fp16"}
     return {node.op_type: names[types[node.output[0]]] for node in graph.node if node.op_type != "Cast"}
 
@@ -78,29 +78,29 @@ def plain() -> OnnxModel:
 def test_everything_but_softmax_is_in_half_and_the_faces_stay_float32() -> None:
     model = plain()
     made = cast_fp16(model)
-    found = kinds(made.model)
-    assert found.pop("Softmax") == "fp32"
+    types = kinds(made.model)
+    assert types.pop("Softmax") == "fp32"
     # The first Pad only moves float32 pixels: casting behind it or before is the same, and the input comes in float32.
-    assert found.pop("Pad") == "fp32"
-    assert set(found.values()) == {"fp16"}
+    assert types.pop("Pad") == "fp32"
+    assert set(types.values()) == {"fp16"}
     assert made.kept == ()
     assert not made.checked
     proto = made.model.proto()
-    assert [each.name for each in proto.graph.output] == ["probabilities", "logits"]
-    assert {each.type.tensor_type.elem_type for each in (*proto.graph.input, *proto.graph.output)} == {1}
+    assert [output.name for output in proto.graph.output] == ["probabilities", "logits"]
+    assert {value.type.tensor_type.elem_type for value in (*proto.graph.input, *proto.graph.output)} == {1}
     for ours, theirs in zip(run(made.model), run(model), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=0.01, rtol=0.01)
-    weights = [each for each in proto.graph.initializer if len(each.dims)]
-    assert {each.data_type for each in weights} == {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
+    weights = [tensor for tensor in proto.graph.initializer if len(tensor.dims)]
+    assert {weight.data_type for weight in weights} == {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
 
 
 def test_numbers_beyond_half_in_clip_and_pad_do_not_become_infinite() -> None:
     made = cast_fp16(net())
     assert made.kept == ()
-    stored = [onnx.numpy_helper.to_array(each) for each in made.model.proto().graph.initializer]
-    assert all(np.isfinite(each).all() for each in stored)
+    stored = [onnx.numpy_helper.to_array(tensor) for tensor in made.model.proto().graph.initializer]
+    assert all(np.isfinite(array).all() for array in stored)
     # The Pad in front reads the float32 image and stays there, so its number does, too.
-    assert max(float(np.abs(each).max()) for each in stored if each.dtype == np.float16) == LARGEST
+    assert max(float(np.abs(array).max()) for array in stored if array.dtype == np.float16) == LARGEST
 
 
 def test_the_same_bytes_again() -> None:
@@ -111,32 +111,32 @@ def test_the_same_bytes_again() -> None:
 def test_weights_that_half_cannot_hold_stay_in_float32(factor: float, reason: str) -> None:
     model = net(one_w=arrays()["one_w"] * np.float32(factor), one_b=arrays()["one_b"] * np.float32(factor))
     made = cast_fp16(model)
-    assert [each.layer for each in made.kept] == ["one"]
+    assert [layer.layer for layer in made.kept] == ["one"]
     assert reason in made.kept[0].reason
-    found = kinds(made.model)
-    assert found["Conv"] == "fp32"
-    assert found["Gemm"] == "fp16"
+    types = kinds(made.model)
+    assert types["Conv"] == "fp32"
+    assert types["Gemm"] == "fp16"
 
 
-def ranges(**found: tuple[float, float]) -> Ranges:
-    return Ranges("minmax", "m", "d", 1, found)
+def ranges(**spans: tuple[float, float]) -> Ranges:
+    return Ranges("minmax", "m", "d", 1, spans)
 
 
 def test_activations_that_would_overflow_keep_their_layers_in_float32() -> None:
     made = cast_fp16(plain(), ranges(pooled=(0.0, 300.0), squares=(0.0, 40_000.0), both=(0.0, 20_000.0)))
     assert made.checked
-    assert {each.layer for each in made.kept} == {"squares", "both"}
-    assert "40000" in next(each.reason for each in made.kept if each.layer == "squares").replace("4e+04", "40000")
-    found = kinds(made.model)
-    assert found["Mul"] == "fp32"
-    assert found["Conv"] == "fp16"
+    assert {layer.layer for layer in made.kept} == {"squares", "both"}
+    assert "40000" in next(layer.reason for layer in made.kept if layer.layer == "squares").replace("4e+04", "40000")
+    types = kinds(made.model)
+    assert types["Mul"] == "fp32"
+    assert types["Conv"] == "fp16"
     for ours, theirs in zip(run(made.model), run(plain()), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=0.01, rtol=0.01)
 
 
 def test_activations_without_a_full_bit_stay_in_float32_but_zeros_do_not() -> None:
     made = cast_fp16(plain(), ranges(logits=(-1e-6, 2e-6), one=(0.0, 0.0)))
-    assert {each.layer for each in made.kept} == {"logits"}
+    assert {layer.layer for layer in made.kept} == {"logits"}
 
 
 def test_what_is_asked_stays_in_float32_and_is_not_reported_as_a_misfit() -> None:

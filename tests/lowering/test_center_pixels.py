@@ -33,16 +33,16 @@ def half(graph: Graph) -> int:
     ],
 )
 def test_without_padding_it_is_exact(body: str, count: int) -> None:
-    result = apply(HEAD + body, half)
-    assert result.changed == (count,)
-    assert result.ops["Sub"] == 1
-    assert result.after.proto().graph.node[0].output[0] == CENTERED
+    rewritten = apply(HEAD + body, half)
+    assert rewritten.changed == (count,)
+    assert rewritten.ops["Sub"] == 1
+    assert rewritten.after.proto().graph.node[0].output[0] == CENTERED
 
 
 def test_padding_is_off_by_the_shift_at_the_border_alone() -> None:
-    result = apply(HEAD + "y = Conv<pads = [1, 1, 1, 1]>(x, v, b) }", half, same=False)
-    feeds = random_feeds(result.before, 2)
-    error = np.abs(run(result.after, feeds)["y"] - run(result.before, feeds)["y"])
+    rewritten = apply(HEAD + "y = Conv<pads = [1, 1, 1, 1]>(x, v, b) }", half, same=False)
+    feeds = random_feeds(rewritten.before, 2)
+    error = np.abs(run(rewritten.after, feeds)["y"] - run(rewritten.before, feeds)["y"])
     assert error[:, :, 1:-1, 1:-1].max() < 1e-5 < error.max() < 0.25 * 15 * 1.25  # of 27 weights up to 15 meet zeros
 
 
@@ -79,11 +79,11 @@ def test_the_layer_gives_what_it_gave(grid: ChannelGrid, body: str) -> None:
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3)).astype(np.float32)
     scaled = (images[..., ::-1] if grid.flip else images) - np.array(grid.mean, np.float32)
     scaled /= np.array(grid.deviation, np.float32)
-    result = apply(HEAD + body, center, feeds={"image": scaled})
-    assert result.changed == (1,)
-    assert (result.ops["Pad"], result.ops["Gather"]) == (int("pads" in body), int(grid.flip))
-    assert CENTERED in {node.output[0] for node in result.after.proto().graph.node}
-    assert not [item for item in result.node("Conv").attribute if item.name == "pads"]
+    rewritten = apply(HEAD + body, center, feeds={"image": scaled})
+    assert rewritten.changed == (1,)
+    assert (rewritten.ops["Pad"], rewritten.ops["Gather"]) == (int("pads" in body), int(grid.flip))
+    assert CENTERED in {node.output[0] for node in rewritten.after.proto().graph.node}
+    assert not [item for item in rewritten.node("Conv").attribute if item.name == "pads"]
 
 
 @pytest.mark.parametrize(

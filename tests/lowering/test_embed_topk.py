@@ -27,7 +27,7 @@ def test_what_the_model_gives_is_what_sorting_gives() -> None:
     best = embed_topk(model, 2, every.shape[1])
     session = ort.InferenceSession(best.to_bytes(), providers=["CPUExecutionProvider"])
     values, classes = session.run(None, {session.get_inputs()[0].name: batch})
-    assert [each.name for each in session.get_outputs()] == ["probabilities", "probabilities_classes"]
+    assert [output.name for output in session.get_outputs()] == ["probabilities", "probabilities_classes"]
     assert np.array_equal(classes, np.argsort(-every, axis=1, kind="stable")[:, :2])
     assert np.array_equal(values, np.take_along_axis(every, classes, axis=1))
     ours = OrtSession(best.to_bytes())

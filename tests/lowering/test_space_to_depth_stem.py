@@ -162,9 +162,9 @@ def test_damaged_blocks_are_an_error(damage: str) -> None:
     elif damage == "no-kernel":
         del conv.attribute[:]
     elif damage == "other-stride":
-        next(each for each in conv.attribute if each.name == "strides").ints[:] = [0, 0]
+        next(attribute for attribute in conv.attribute if attribute.name == "strides").ints[:] = [0, 0]
     elif damage == "huge":
-        next(each for each in conv.attribute if each.name == "kernel_shape").ints[:] = [1 << 40, 2]
+        next(attribute for attribute in conv.attribute if attribute.name == "kernel_shape").ints[:] = [1 << 40, 2]
     else:
         del nodes[max(index for index, node in enumerate(nodes) if node.output[0].endswith("pairs_nchw")) + 1 :]
     with pytest.raises(VerificationError) as caught:

@@ -25,9 +25,9 @@ PADS = ("", "pads = [3, 3, 3, 3], ", "pads = [0, 1, 2, 0], ")
 
 
 def grid_of(mode: str) -> ChannelGrid:
-    found = Preprocess(16, 16, mode=mode).channel_grid
-    assert found is not None
-    return found
+    grid = Preprocess(16, 16, mode=mode).channel_grid
+    assert grid is not None
+    return grid
 
 
 def quantized(mode: str, pads: str = PADS[1], name: str = "static-w8c-a8", *, signed: bool = False) -> OnnxModel:

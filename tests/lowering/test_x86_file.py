@@ -54,8 +54,8 @@ def test_it_is_the_same_there_and_back(optimize: bool) -> None:
     count = ops(shipped)
     assert (count["Reshape"], count["Add"], count["Concat"]) == (2, 0, 1)  # every step had something to do
     wanted = run(model, Preprocess(16, 16).normalize(pictures()), optimize=optimize)
-    for each in (shipped, back):
-        np.testing.assert_array_equal(run(each, pictures(), optimize=optimize), wanted)
+    for model in (shipped, back):
+        np.testing.assert_array_equal(run(model, pictures(), optimize=optimize), wanted)
 
 
 def test_layers_are_found_again() -> None:

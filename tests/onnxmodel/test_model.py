@@ -68,8 +68,8 @@ def test_an_empty_model_is_refused() -> None:
 
 
 def test_bytes_are_kept_as_they_are() -> None:
-    data = model_of(BASE).to_bytes()
-    model = OnnxModel(data)
-    assert model.to_bytes() is data
-    assert (model.size, model.digest) == (len(data), hashlib.sha256(data).hexdigest())
+    content = model_of(BASE).to_bytes()
+    model = OnnxModel(content)
+    assert model.to_bytes() is content
+    assert (model.size, model.digest) == (len(content), hashlib.sha256(content).hexdigest())
     assert model == model_of(BASE)

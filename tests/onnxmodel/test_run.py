@@ -62,9 +62,9 @@ def test_the_answers_are_the_same_and_each_format_is_read_only_as_what_it_is() -
     ort = ort_from_onnx(model)
     batch = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
     assert np.allclose(OrtSession(ort, ort_format=True).run(batch), OrtSession(model.to_bytes()).run(batch), atol=1e-6)
-    for data, ort_format in ((ort, False), (model.to_bytes(), True), (ort[:-200], True), (b"ORTM" * 50, True)):
+    for content, ort_format in ((ort, False), (model.to_bytes(), True), (ort[:-200], True), (b"ORTM" * 50, True)):
         with pytest.raises(EngineError) as caught:
-            OrtSession(data, ort_format=ort_format)
+            OrtSession(content, ort_format=ort_format)
         assert caught.value.code == "engine-load"
     with pytest.raises(ConversionError) as failed:
         ort_from_onnx(OnnxModel(b"not a model"))

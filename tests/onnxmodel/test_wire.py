@@ -61,16 +61,16 @@ def data_of(proto: onnx.ModelProto) -> bytes:
 
 
 def test_split_and_join_give_the_very_bytes_of_onnx() -> None:
-    data = data_of(example())
-    proto, arrays = wire.split(data)
+    content = data_of(example())
+    proto, arrays = wire.split(content)
     assert not proto.graph.initializer
     assert list(arrays) == list(ARRAYS)
     for name, array in ARRAYS.items():
         assert arrays[name].dtype == array.dtype
         assert arrays[name].shape == array.shape
         assert arrays[name].tolist() == array.tolist()
-    assert wire.join(proto, arrays) == data
-    assert OnnxModel.join(*OnnxModel(data).split()).digest == OnnxModel(data).digest
+    assert wire.join(proto, arrays) == content
+    assert OnnxModel.join(*OnnxModel(content).split()).digest == OnnxModel(content).digest
 
 
 def test_the_value_is_a_view_of_the_file_that_nobody_can_write() -> None:
@@ -132,40 +132,40 @@ def test_a_skeleton_names_large_arrays_and_holds_small_ones() -> None:
 
 def test_large_weights_are_not_copied() -> None:
     weights = np.zeros(13_000_000, np.float32)
-    data = wire.join(wire.split(data_of(example()))[0], {"w": weights})
-    assert len(data) > 50_000_000
+    content = wire.join(wire.split(data_of(example()))[0], {"w": weights})
+    assert len(content) > 50_000_000
     tracemalloc.start()
     try:
-        proto, arrays = wire.split(data)
+        proto, arrays = wire.split(content)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
         tracemalloc.reset_peak()
         wire.join(proto, arrays)
-        assert tracemalloc.get_traced_memory()[1] < len(data) + 1_000_000  # the result itself
+        assert tracemalloc.get_traced_memory()[1] < len(content) + 1_000_000  # the result itself
     finally:
         tracemalloc.stop()
 
 
-def code_of(data: bytes) -> str | None:
+def code_of(content: bytes) -> str | None:
     try:
-        wire.join(*OnnxModel(data).split())
+        wire.join(*OnnxModel(content).split())
     except ConversionError as error:
         return error.code
     return None
 
 
 def test_damage_is_our_error_and_nothing_else() -> None:
-    data = data_of(example())
+    content = data_of(example())
     random = np.random.default_rng(0)
-    inputs = [data[:end] for end in range(1, len(data), 3)]
+    inputs = [content[:end] for end in range(1, len(content), 3)]
     for kind in range(3000):
-        damaged = bytearray(data)
-        at = int(random.integers(0, len(data)))
+        damaged = bytearray(content)
+        at = int(random.integers(0, len(content)))
         if kind % 3 == 0:
             damaged[at:at] = random.bytes(int(random.integers(1, 12)))
         elif kind % 3 == 1:
             del damaged[at : at + int(random.integers(1, 20))]
         else:
-            for place in random.integers(0, len(data), random.integers(1, 5)):
+            for place in random.integers(0, len(content), random.integers(1, 5)):
                 damaged[place] = random.integers(0, 256)
         inputs.append(bytes(damaged))
     inputs += [random.bytes(40) for _ in range(500)]
@@ -181,7 +181,7 @@ def initializer(**fields: Any) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "data",
+    "content",
     [
         b"\xff" * 30,  # a tag without an end
         b"\x3a\xff\xff\xff\xff\x0f",  # a graph of 4 GB
@@ -202,8 +202,8 @@ def initializer(**fields: Any) -> bytes:
         initializer(name="z", data_type=22, dims=[9], raw_data=b"12"),
     ],
 )
-def test_unreadable(data: bytes) -> None:
-    assert code_of(data) == "unreadable-onnx"
+def test_unreadable(content: bytes) -> None:
+    assert code_of(content) == "unreadable-onnx"
 
 
 def test_weights_in_another_file_are_refused() -> None:

@@ -16,18 +16,20 @@ SEPARABLE = """g (float[n, 3, 8, 8] x) => (float[n, 5, 8, 8] y)
 
 
 def test_writers_and_readers_grow_with_it() -> None:
-    result = apply(SEPARABLE, align_channels)
-    assert result.changed == (3,)
-    shapes = [result.arrays[node.input[1]].shape for node in result.after.proto().graph.node if node.op_type == "Conv"]
+    rewritten = apply(SEPARABLE, align_channels)
+    assert rewritten.changed == (3,)
+    shapes = [
+        rewritten.arrays[node.input[1]].shape for node in rewritten.after.proto().graph.node if node.op_type == "Conv"
+    ]
     assert shapes == [(16, 3, 1, 1), (16, 1, 3, 3), (5, 16, 1, 1)]
 
 
 def test_new_channels_are_zero() -> None:
-    result = apply(SEPARABLE, align_channels)
-    nodes = [node for node in result.after.proto().graph.node if node.op_type == "Conv"]
+    rewritten = apply(SEPARABLE, align_channels)
+    nodes = [node for node in rewritten.after.proto().graph.node if node.op_type == "Conv"]
     for node in nodes[:2]:
-        assert not any(result.arrays[name][11:].any() for name in node.input[1:])
-    assert not result.arrays[nodes[2].input[1]][:, 11:].any()
+        assert not any(rewritten.arrays[name][11:].any() for name in node.input[1:])
+    assert not rewritten.arrays[nodes[2].input[1]][:, 11:].any()
 
 
 def test_it_settles() -> None:
@@ -46,10 +48,10 @@ def test_a_cell_with_pools_sums_and_a_concat() -> None:
       q = Pad(a, pads)  m = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(q)
       c = Concat<axis = 1>(s, db, m)  r = Relu(c)
       y = Conv(r, w) }"""
-    result = apply(text, align_channels, pads=[0, 0, 0, 0, 0, 0, 1, 1])
-    assert result.changed == (5,)
-    (last,) = [node for node in result.after.proto().graph.node if node.output[0] == "y"]
-    weights = result.arrays[last.input[1]]
+    rewritten = apply(text, align_channels, pads=[0, 0, 0, 0, 0, 0, 1, 1])
+    assert rewritten.changed == (5,)
+    (last,) = [node for node in rewritten.after.proto().graph.node if node.output[0] == "y"]
+    weights = rewritten.arrays[last.input[1]]
     assert weights.shape == (6, 64, 1, 1)  # 16 + 32 + 16
     filled = np.flatnonzero(weights.any(axis=(0, 2, 3)))
     assert filled.tolist() == [*range(11), *range(16, 36), *range(48, 59)]

@@ -20,11 +20,11 @@ def test_names_come_from_nodes_and_nothing_else_changes() -> None:
 
 
 def test_every_inner_tensor_has_its_shape() -> None:
-    result = apply(network(NCHW, "c = Conv(x, w) y = Relu(c)", w=(4, 3, 3, 3)), infer_shapes)
-    (stated,) = result.after.proto().graph.value_info
+    rewritten = apply(network(NCHW, "c = Conv(x, w) y = Relu(c)", w=(4, 3, 3, 3)), infer_shapes)
+    (stated,) = rewritten.after.proto().graph.value_info
     assert stated.name == "c"
     assert [dim.dim_value for dim in stated.type.tensor_type.shape.dim][1:] == [4, 4, 4]
-    assert result.changed == (1,)
+    assert rewritten.changed == (1,)
 
 
 def test_a_graph_that_is_not_valid_is_refused() -> None:

@@ -39,9 +39,9 @@ PADDED = "Conv<pads = [1, 1, 1, 1]>"
     ],
 )
 def test_into_a_convolution(body: str, weights: str, count: int) -> None:
-    result = apply(conv(body, weights), fold_affine, remove_dead)
-    assert result.changed[0] == count
-    assert result.ops["Mul"] + result.ops["Add"] == 0
+    rewritten = apply(conv(body, weights), fold_affine, remove_dead)
+    assert rewritten.changed[0] == count
+    assert rewritten.ops["Mul"] + rewritten.ops["Add"] == 0
 
 
 def test_what_two_nodes_read_after_a_fold_keeps_its_value() -> None:
@@ -57,17 +57,17 @@ def test_into_a_grouped_a_depthwise_and_a_three_dimensional_convolution() -> Non
     <float[4, 2, 3, 3] w, float[4, 1, 3, 3] q, float[3, 2, 2, 2, 2] r, float[4, 1, 1] s, float[3, 1, 1, 1] t>
     { a = Conv<group = 2>(x, w) b = Mul(a, s) c = Conv<group = 4>(b, q) y = Add(c, s)
       d = Conv(v, r) z = Mul(d, t) }"""
-    result = apply(text, fold_affine)
-    assert result.changed == (3,)
-    assert result.ops == {"Conv": 3}
+    rewritten = apply(text, fold_affine)
+    assert rewritten.changed == (3,)
+    assert rewritten.ops == {"Conv": 3}
 
 
 def test_a_scale_goes_into_a_dense_layer_a_shift_does_not() -> None:
     text = """g (float[n, 3] x) => (float[n, 4] y) <float[3, 4] w, float[1, 4] s, float[4] t>
     { a = MatMul(x, w) b = Mul(a, s) y = Add(b, t) }"""
-    result = apply(text, fold_affine)
-    assert result.changed == (1,)
-    assert result.ops == {"MatMul": 1, "Add": 1}
+    rewritten = apply(text, fold_affine)
+    assert rewritten.changed == (1,)
+    assert rewritten.ops == {"MatMul": 1, "Add": 1}
 
 
 LEFT = {
@@ -99,20 +99,20 @@ def test_a_scalar_with_an_axis_more_is_left() -> None:
 
 def test_weights_that_two_layers_share() -> None:
     body = f"c = {PADDED}(x, w, b) d = {PADDED}(x, w, b) m = Mul(c, s) e = Mul(d, t) y = Sub(m, e)"
-    result = apply(conv(body, "float[4, 1, 1] s, float[4, 1, 1] t"), fold_affine, remove_dead)
-    assert result.changed[0] == 2
-    assert result.ops == {"Conv": 2, "Sub": 1}
-    assert len(result.arrays) == 4
+    rewritten = apply(conv(body, "float[4, 1, 1] s, float[4, 1, 1] t"), fold_affine, remove_dead)
+    assert rewritten.changed[0] == 2
+    assert rewritten.ops == {"Conv": 2, "Sub": 1}
+    assert len(rewritten.arrays) == 4
 
 
 def test_an_output_in_the_middle_keeps_its_value() -> None:
     body = f"c = {PADDED}(x, w) y = Mul(c, s)"
-    result = apply(conv(body, "float[4, 1, 1] s", "float[n, 4, 6, 6] c, float[n, 4, 6, 6] y"), fold_affine)
-    assert result.changed == (0,)
+    rewritten = apply(conv(body, "float[4, 1, 1] s", "float[n, 4, 6, 6] c, float[n, 4, 6, 6] y"), fold_affine)
+    assert rewritten.changed == (0,)
     body = f"c = {PADDED}(x, w) y = Mul(c, s) z = Add(y, s)"
-    result = apply(conv(body, "float[4, 1, 1] s", "float[n, 4, 6, 6] y, float[n, 4, 6, 6] z"), fold_affine)
-    assert result.changed == (1,)
-    assert result.ops == {"Conv": 1, "Add": 1}
+    rewritten = apply(conv(body, "float[4, 1, 1] s", "float[n, 4, 6, 6] y, float[n, 4, 6, 6] z"), fold_affine)
+    assert rewritten.changed == (1,)
+    assert rewritten.ops == {"Conv": 1, "Add": 1}
 
 
 def test_float16_is_left() -> None:
@@ -123,17 +123,17 @@ def test_float16_is_left() -> None:
 
 def test_batch_norm_of_a_convolution_vanishes() -> None:
     body = f"c = {PADDED}(x, w) y = BatchNormalization<epsilon = 0.01>(c, gamma, beta, mean, variance)"
-    result = apply(conv(body, STATISTICS), split_batch_norm, fold_affine, remove_dead, variance=variance())
-    assert result.changed[:2] == (1, 2)
-    assert result.ops == {"Conv": 1}
+    rewritten = apply(conv(body, STATISTICS), split_batch_norm, fold_affine, remove_dead, variance=variance())
+    assert rewritten.changed[:2] == (1, 2)
+    assert rewritten.ops == {"Conv": 1}
 
 
 @pytest.mark.parametrize("shape", ["n, 4", "n, 4, 5", "n, 4, 2, 2, 2"])
 def test_batch_norm_of_any_rank_is_split(shape: str) -> None:
     text = f"""g (float[{shape}] x) => (float[{shape}] y) <{STATISTICS}>
     {{ y = BatchNormalization(x, gamma, beta, mean, variance) }}"""
-    result = apply(text, split_batch_norm, variance=variance())
-    assert result.ops == {"Mul": 1, "Add": 1}
+    rewritten = apply(text, split_batch_norm, variance=variance())
+    assert rewritten.ops == {"Mul": 1, "Add": 1}
 
 
 def test_batch_norm_that_learns_or_reads_computed_statistics_is_left() -> None:
@@ -141,9 +141,9 @@ def test_batch_norm_that_learns_or_reads_computed_statistics_is_left() -> None:
     <float[4] gamma, float[4] beta, float[4] mean, float[4] v>
     { u, m, n = BatchNormalization<training_mode = 1>(x, gamma, beta, mean, v)
       e = Exp(v) y = BatchNormalization(u, gamma, beta, mean, e) }"""
-    result = apply(text, split_batch_norm, v=variance())
-    assert result.changed == (0,)
-    assert result.ops["BatchNormalization"] == 2
+    rewritten = apply(text, split_batch_norm, v=variance())
+    assert rewritten.changed == (0,)
+    assert rewritten.ops["BatchNormalization"] == 2
 
 
 def test_batch_norm_of_unknown_rank_is_left() -> None:
@@ -192,10 +192,10 @@ def norm(source: str, options: str = "") -> str:
 @pytest.mark.parametrize("options", ["", "<epsilon = 0.1>"])
 @pytest.mark.parametrize("source", ["a", "c", "p"])
 def test_what_is_normalized(source: str, options: str) -> None:
-    result = apply(norm(source, options), scale_in_integers, v=VARIANCE)
-    assert result.changed == (1,)
-    assert result.attribute("Conv", "group") == 16
-    assert list(result.node("Conv").output) == ["y"]
+    rewritten = apply(norm(source, options), scale_in_integers, v=VARIANCE)
+    assert rewritten.changed == (1,)
+    assert rewritten.attribute("Conv", "group") == 16
+    assert list(rewritten.node("Conv").output) == ["y"]
 
 
 @pytest.mark.parametrize("text", [norm("x"), norm("r")])

@@ -35,10 +35,10 @@ from xxdeploy.passes.remove_dead import remove_dead
     ],
 )  # fmt: skip
 def test_folded(body: str, weights: str, count: int) -> None:
-    result = apply(f"g (float[n, 3] x) => (float[n, 5] y) <{weights}> {{ {body} }}", fold_constants)
-    assert result.changed == (count,)
-    assert result.ops == {"MatMul": 1}
-    assert all(array.dtype == np.float32 for array in result.arrays.values())
+    rewritten = apply(f"g (float[n, 3] x) => (float[n, 5] y) <{weights}> {{ {body} }}", fold_constants)
+    assert rewritten.changed == (count,)
+    assert rewritten.ops == {"MatMul": 1}
+    assert all(array.dtype == np.float32 for array in rewritten.arrays.values())
 
 
 @pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_folded(body: str, weights: str, count: int) -> None:
     ],
 )
 def test_left(body: str, weights: str) -> None:
-    result = apply(f"g (float[n] x) => (float[m] y) <{weights}> {{ z = Relu(x) {body} }}", fold_constants)
-    assert result.changed == (0,)
+    rewritten = apply(f"g (float[n] x) => (float[m] y) <{weights}> {{ z = Relu(x) {body} }}", fold_constants)
+    assert rewritten.changed == (0,)
 
 
 def test_another_domain_is_left() -> None:
@@ -68,9 +68,9 @@ def test_a_result_beyond_the_limit_is_left_a_view_is_not() -> None:
 
     text = """g (float[n, 30] x) => (float[n, 1] y) <float[1, 30] w, int64[2] s = {1, 30}>
     { t = Transpose(w) u = Expand(e, s) v = Transpose(u) a = MatMul(x, t) b = MatMul(x, v) y = Add(a, b) }"""
-    result = apply(text.replace("int64[2]", "float e = {2}, int64[2]"), fold_small)
-    assert result.changed == (1,)
-    assert result.ops["Transpose"] == 1
+    rewritten = apply(text.replace("int64[2]", "float e = {2}, int64[2]"), fold_small)
+    assert rewritten.changed == (1,)
+    assert rewritten.ops["Transpose"] == 1
 
 
 def test_a_view_is_not_copied() -> None:
@@ -84,10 +84,10 @@ def test_a_view_is_not_copied() -> None:
 def test_the_type_stays(kind: str) -> None:
     text = f"""g (float[n] x) => (float[n] a, {kind}[1, 4] y) <{kind}[4, 1] w>
     {{ a = Relu(x) t = Transpose(w) y = Identity(t) }}"""
-    result = apply(text, fold_constants, same=kind != "bfloat16")
-    assert result.changed == (1,)
+    rewritten = apply(text, fold_constants, same=kind != "bfloat16")
+    assert rewritten.changed == (1,)
     wanted = ml_dtypes.bfloat16 if kind == "bfloat16" else "float64" if kind == "double" else kind
-    assert result.arrays["t"].dtype == wanted
+    assert rewritten.arrays["t"].dtype == wanted
 
 
 def test_branches_are_not_entered() -> None:
@@ -96,10 +96,10 @@ def test_branches_are_not_entered() -> None:
                              else_branch = b () => (float[n] q) { q = Sub(x, e) }> }"""
     for condition in (True, False):
         feeds = {"c": np.array(condition), "x": np.ones(3, np.float32)}
-        result = apply(text, fold_constants, feeds=feeds)
-        assert result.changed == (1,)
-        assert result.ops == {"If": 1}
-        assert list(result.arrays) == ["e"]
+        rewritten = apply(text, fold_constants, feeds=feeds)
+        assert rewritten.changed == (1,)
+        assert rewritten.ops == {"If": 1}
+        assert list(rewritten.arrays) == ["e"]
 
 
 def test_strings_survive() -> None:
@@ -109,9 +109,9 @@ def test_strings_survive() -> None:
     proto.graph.node.append(onnx.helper.make_node("Identity", ["words"], ["same"]))
     proto.graph.node.append(onnx.helper.make_node("Identity", ["same"], ["out"]))
     proto.graph.output.append(onnx.helper.make_tensor_value_info("out", onnx.TensorProto.STRING, [2]))
-    result = apply(OnnxModel.from_proto(proto), fold_constants, same=False)
-    assert result.changed == (1,)
-    assert list(result.arrays["same"]) == ["a", "bc"]
+    rewritten = apply(OnnxModel.from_proto(proto), fold_constants, same=False)
+    assert rewritten.changed == (1,)
+    assert list(rewritten.arrays["same"]) == ["a", "bc"]
 
 
 def test_fold_constants_computes_once_and_leaves_what_depends_on_the_input() -> None:

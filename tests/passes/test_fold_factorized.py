@@ -32,22 +32,22 @@ CONSTANTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("size", [8, 7, 2, 3])
 def test_two_branches_become_one_convolution(size: int) -> None:
-    result = apply(reduction(size), fold_factorized, **CONSTANTS)
-    assert result.changed == (1,)
-    assert result.ops == {"Relu": 1, "Conv": 1}
-    assert result.attribute("Conv", "strides") == [2, 2]
-    assert result.attribute("Conv", "pads") == [0, 0, size % 2, size % 2]  # the zero that the last window may need
+    rewritten = apply(reduction(size), fold_factorized, **CONSTANTS)
+    assert rewritten.changed == (1,)
+    assert rewritten.ops == {"Relu": 1, "Conv": 1}
+    assert rewritten.attribute("Conv", "strides") == [2, 2]
+    assert rewritten.attribute("Conv", "pads") == [0, 0, size % 2, size % 2]  # the zero that the last window may need
 
 
 def test_each_filter_has_one_tap() -> None:
-    result = apply(reduction(), fold_factorized, **CONSTANTS)
-    kernel = result.arrays[result.node("Conv").input[1]]
+    rewritten = apply(reduction(), fold_factorized, **CONSTANTS)
+    kernel = rewritten.arrays[rewritten.node("Conv").input[1]]
     assert [tuple(np.argwhere(np.abs(row).sum(axis=0))[0]) for row in kernel] == [(0, 0)] * 3 + [(1, 1)] * 2
 
 
 def test_it_folds_again_on_nothing() -> None:
-    result = apply(reduction(), fold_factorized, fold_factorized, **CONSTANTS)
-    assert result.changed == (1, 0)
+    rewritten = apply(reduction(), fold_factorized, fold_factorized, **CONSTANTS)
+    assert rewritten.changed == (1, 0)
 
 
 @pytest.mark.parametrize(

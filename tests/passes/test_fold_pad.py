@@ -29,10 +29,10 @@ def graph(body: str, pads: str = PADS, *, channels: str = "2", weights: str = ",
     ],
 )
 def test_convolution_takes_any_pads(body: str, pads: list[int]) -> None:
-    result = apply(graph(body, channels="4"), fold_pad, remove_dead)
-    assert result.changed[0] == 1
-    assert result.ops == {"Conv": 1}
-    assert result.attribute("Conv", "pads") == pads
+    rewritten = apply(graph(body, channels="4"), fold_pad, remove_dead)
+    assert rewritten.changed[0] == 1
+    assert rewritten.ops == {"Conv": 1}
+    assert rewritten.attribute("Conv", "pads") == pads
 
 
 def test_grouped_convolution() -> None:
@@ -41,9 +41,9 @@ def test_grouped_convolution() -> None:
 
 
 def test_average_counts_the_zeros() -> None:
-    result = apply(graph(f"a = Pad(x, p) y = AveragePool{POOL}(a)"), fold_pad, remove_dead)
-    assert result.ops == {"AveragePool": 1}
-    assert result.attribute("AveragePool", "count_include_pad") == 1
+    rewritten = apply(graph(f"a = Pad(x, p) y = AveragePool{POOL}(a)"), fold_pad, remove_dead)
+    assert rewritten.ops == {"AveragePool": 1}
+    assert rewritten.attribute("AveragePool", "count_include_pad") == 1
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_average_counts_the_zeros() -> None:
 def test_maximum_of_what_cannot_be_negative(before: str) -> None:
     bounds = ", float zero = {0}, float six = {6}" if "zero" in before else ""
     text = graph(f"b = {before} a = Pad(b, p) y = MaxPool{POOL}(a)", PADS + bounds)
-    result = apply(text, fold_pad, remove_dead)
-    assert result.changed[0] == 1
-    assert result.ops["Pad"] == 0
+    rewritten = apply(text, fold_pad, remove_dead)
+    assert rewritten.changed[0] == 1
+    assert rewritten.ops["Pad"] == 0
 
 
 LEFT_ALONE = {
@@ -78,10 +78,10 @@ LEFT_ALONE = {
 def test_left_alone(name: str) -> None:
     body, pads = LEFT_ALONE[name]
     channels = "2" if "Pool" in body else "4"
-    result = apply(graph(body, pads, channels=channels), fold_pad, remove_dead)
-    assert result.changed[0] == 0
-    assert result.ops["Pad"] == 1
-    assert_same(result.before, result.after)
+    rewritten = apply(graph(body, pads, channels=channels), fold_pad, remove_dead)
+    assert rewritten.changed[0] == 0
+    assert rewritten.ops["Pad"] == 1
+    assert_same(rewritten.before, rewritten.after)
 
 
 def test_pads_that_are_computed_are_left() -> None:
@@ -93,12 +93,12 @@ def test_pads_that_are_computed_are_left() -> None:
 
 def test_three_readers_each_take_what_they_can() -> None:
     body = f"a = Pad(x, p) c = Conv(a, w) m = MaxPool{POOL}(a) v = AveragePool{POOL}(a) s = Add(m, v) y = Add(s, c)"
-    result = apply(graph(body, weights=", float[2, 2, 3, 3] w"), fold_pad, remove_dead)
-    assert result.changed[0] == 2
-    assert result.ops == {"Pad": 1, "Conv": 1, "MaxPool": 1, "AveragePool": 1, "Add": 2}
-    again = apply(result.after, fold_pad, remove_dead)
+    rewritten = apply(graph(body, weights=", float[2, 2, 3, 3] w"), fold_pad, remove_dead)
+    assert rewritten.changed[0] == 2
+    assert rewritten.ops == {"Pad": 1, "Conv": 1, "MaxPool": 1, "AveragePool": 1, "Add": 2}
+    again = apply(rewritten.after, fold_pad, remove_dead)
     assert again.changed[0] == 0
-    assert again.ops == result.ops
+    assert again.ops == rewritten.ops
 
 
 GUARDED = {
@@ -115,31 +115,31 @@ GUARDED = {
 @pytest.mark.parametrize("name", GUARDED)
 def test_onnxruntime_does_not_fold_what_we_did_not(name: str) -> None:
     body, pads = GUARDED[name]
-    result = apply(graph(body, pads), fold_pad)
-    assert result.changed == (0,)
-    feeds = {"x": -np.abs(random_feeds(result.before, 2)["x"]) - 1}  # so that the zeros are the maximum
-    wanted = run(result.before, feeds)["y"]
-    np.testing.assert_allclose(run(result.after, feeds, optimize=True)["y"], wanted, rtol=0, atol=1e-37)
+    rewritten = apply(graph(body, pads), fold_pad)
+    assert rewritten.changed == (0,)
+    feeds = {"x": -np.abs(random_feeds(rewritten.before, 2)["x"]) - 1}  # so that the zeros are the maximum
+    wanted = run(rewritten.before, feeds)["y"]
+    np.testing.assert_allclose(run(rewritten.after, feeds, optimize=True)["y"], wanted, rtol=0, atol=1e-37)
     # The unguarded graph is wrong there, or refused. When this fails, ONNX Runtime is repaired: drop the guard.
     if not onnxruntime.__version__.startswith("1.31."):
         pytest.skip("the fault of ONNX Runtime was seen in 1.31")
     if "wide" in name:
         with pytest.raises(Exception, match="Pad should be smaller than kernel"):
-            run(result.before, feeds, optimize=True)
+            run(rewritten.before, feeds, optimize=True)
     else:
-        wrong = run(result.before, feeds, optimize=True)["y"]
+        wrong = run(rewritten.before, feeds, optimize=True)["y"]
         assert wrong.shape != wanted.shape or np.abs(wrong - wanted).max() > 0.1
 
 
 @pytest.mark.parametrize("kind", ["float16", "double"])
 def test_the_guard_has_the_type_of_the_data(kind: str) -> None:
     text = f"g ({kind}[n, 2, 7, 7] x) => ({kind}[n, 2, h, v] y) <{PADS}> {{ a = Pad(x, p) y = MaxPool{POOL}(a) }}"
-    result = apply(text, fold_pad)
-    value = next(array for name, array in result.arrays.items() if name.endswith("almost_zero"))
+    rewritten = apply(text, fold_pad)
+    value = next(array for name, array in rewritten.arrays.items() if name.endswith("almost_zero"))
     assert 0 < value < 1e-7
-    feeds = random_feeds(result.before, 2)
-    wanted = run(result.before, feeds)["y"]
-    np.testing.assert_allclose(run(result.after, feeds, optimize=True)["y"], wanted, atol=1e-7)
+    feeds = random_feeds(rewritten.before, 2)
+    wanted = run(rewritten.before, feeds)["y"]
+    np.testing.assert_allclose(run(rewritten.after, feeds, optimize=True)["y"], wanted, atol=1e-7)
 
 
 def test_a_dilated_window_may_miss_the_data_altogether() -> None:

@@ -39,9 +39,9 @@ def net(body: str, weights: str, image: str = MAPS, kernel: str = "float[4, 3, 3
     ],
 )  # fmt: skip
 def test_into_the_convolution_behind(body: str, weights: str, image: str, left: dict[str, int]) -> None:
-    result = apply(net(body, weights, image), fold_scale, remove_dead)
-    assert result.ops == left
-    assert result.changed[0] == body.count("Mul") + body.count("Div")
+    rewritten = apply(net(body, weights, image), fold_scale, remove_dead)
+    assert rewritten.ops == left
+    assert rewritten.changed[0] == body.count("Mul") + body.count("Div")
 
 
 def test_a_scalar_goes_into_a_grouped_convolution_a_vector_does_not() -> None:

@@ -29,12 +29,12 @@ def clip(body: str, extra: str = "", output: str = "float[n, 4] y", kind: str = 
     ],
 )
 def test_clip(body: str, wanted: tuple[float, float]) -> None:
-    result = apply(clip(body), fuse_clip)
-    assert result.changed == (1,)
-    assert result.ops == {"Clip": 1}
-    _, low, high = result.node("Clip").input
-    assert (result.arrays[low].item(), result.arrays[high].item()) == wanted
-    assert result.arrays[low].shape == result.arrays[high].shape == ()
+    rewritten = apply(clip(body), fuse_clip)
+    assert rewritten.changed == (1,)
+    assert rewritten.ops == {"Clip": 1}
+    _, low, high = rewritten.node("Clip").input
+    assert (rewritten.arrays[low].item(), rewritten.arrays[high].item()) == wanted
+    assert rewritten.arrays[low].shape == rewritten.arrays[high].shape == ()
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_clip_keeps_rank_outputs_and_types() -> None:
 def test_global_pool(axes: str, reduce: str, pool: str) -> None:
     text = f"""g (float[n, 3, 5, 4] x) => (float[n, 3] y, float[n, 3, 1, 1] z)
     {{ y = {reduce}<axes = {axes}, keepdims = 0>(x)  z = {reduce}<axes = {axes}>(x) }}"""
-    result = apply(text, fuse_global_pool)
-    assert result.changed == (2,)
-    assert result.ops == {pool: 2, "Flatten": 1}
+    rewritten = apply(text, fuse_global_pool)
+    assert rewritten.changed == (2,)
+    assert rewritten.ops == {pool: 2, "Flatten": 1}
 
 
 @pytest.mark.parametrize(
@@ -100,10 +100,10 @@ def dense(body: str, weights: str, output: str = "float[n, 5] y", inputs: str = 
 @pytest.mark.parametrize("bias", ["float[5] b", "float[1, 5] b", "float b", "float[1, 1] b"])
 @pytest.mark.parametrize("order", ["d, b", "b, d"])
 def test_gemm(bias: str, order: str) -> None:
-    result = apply(dense(f"d = MatMul(x, w) y = Add({order})", bias), fuse_gemm)
-    assert result.changed == (1,)
-    assert result.ops == {"Gemm": 1}
-    assert result.arrays[result.node("Gemm").input[2]].shape == (5,)
+    rewritten = apply(dense(f"d = MatMul(x, w) y = Add({order})", bias), fuse_gemm)
+    assert rewritten.changed == (1,)
+    assert rewritten.ops == {"Gemm": 1}
+    assert rewritten.arrays[rewritten.node("Gemm").input[2]].shape == (5,)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +129,9 @@ def norm(body: str, weights: str, output: str = "float[n, 4, 3, 3] y", channels:
 @pytest.mark.parametrize("weights", ["float[4, 1, 1] s, float[1, 4, 1, 1] t", "float[1, 4, 1, 1] s, float[4, 1, 1] t"])
 @pytest.mark.parametrize("body", ["m = Mul(x, s) y = Add(m, t)", "m = Mul(s, x) y = Add(t, m)"])
 def test_batch_norm(body: str, weights: str) -> None:
-    result = apply(norm(body, weights), fuse_batch_norm)
-    assert result.changed == (1,)
-    assert result.ops == {"BatchNormalization": 1}
+    rewritten = apply(norm(body, weights), fuse_batch_norm)
+    assert rewritten.changed == (1,)
+    assert rewritten.ops == {"BatchNormalization": 1}
 
 
 @pytest.mark.parametrize(
@@ -158,9 +158,9 @@ def test_not_a_batch_norm(body: str, weights: str, output: str, channels: int) -
 
 def test_a_chain_of_two_scales_is_one_batch_norm_and_one_scale() -> None:
     text = norm("a = Mul(x, s) m = Mul(a, s) y = Add(m, t)", "float[4, 1, 1] s, float[4, 1, 1] t")
-    result = apply(text, fuse_batch_norm)
-    assert result.ops == {"Mul": 1, "BatchNormalization": 1}
-    scale = result.arrays[result.node("BatchNormalization").input[1]]
+    rewritten = apply(text, fuse_batch_norm)
+    assert rewritten.ops == {"Mul": 1, "BatchNormalization": 1}
+    scale = rewritten.arrays[rewritten.node("BatchNormalization").input[1]]
     np.testing.assert_array_equal(scale, Graph(parse(text)).arrays["s"].reshape(4))
 
 

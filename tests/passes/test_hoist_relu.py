@@ -17,10 +17,10 @@ def test_a_relu_moves(axis: int) -> None:
     shape = [["n", 3, 4, 4][i] for i in range(4)]
     shape[axis] = "m"
     text = GIVEN + f"=> (float[{', '.join(map(str, shape))}] y) {{ c = Concat<axis = {axis}>(x, z)  y = Relu(c) }}"
-    result = apply(text, hoist_relu)
-    assert result.changed == (1,)
-    assert [node.op_type for node in result.after.proto().graph.node] == ["Relu", "Relu", "Concat"]
-    assert list(result.node("Concat").output) == ["y"]  # the name lives on
+    rewritten = apply(text, hoist_relu)
+    assert rewritten.changed == (1,)
+    assert [node.op_type for node in rewritten.after.proto().graph.node] == ["Relu", "Relu", "Concat"]
+    assert list(rewritten.node("Concat").output) == ["y"]  # the name lives on
 
 
 def test_readers_of_the_relu_stay_as_they_are() -> None:
@@ -30,9 +30,9 @@ def test_readers_of_the_relu_stay_as_they_are() -> None:
         { a = Neg(x)  c = Concat<axis = 1>(a, z)  r = Relu(c)  s = Neg(r)  t = Abs(r)  u = Add(a, a)
         v = Concat<axis = 1>(u, u)  w = Add(s, t)  y = Add(w, v) }"""
     )
-    result = apply(text, hoist_relu)
-    assert result.changed == (1,)
-    assert [list(node.input) for node in result.after.proto().graph.node if node.op_type in ("Neg", "Abs")] == [
+    rewritten = apply(text, hoist_relu)
+    assert rewritten.changed == (1,)
+    assert [list(node.input) for node in rewritten.after.proto().graph.node if node.op_type in ("Neg", "Abs")] == [
         ["x"], ["r"], ["r"],
     ]  # fmt: skip
 
@@ -51,10 +51,10 @@ def test_what_stays(body: str) -> None:
 
 
 def test_a_concat_that_is_an_output_stays() -> None:
-    result = apply(
+    rewritten = apply(
         GIVEN + "=> (float[n, 6, 4, 4] y, float[n, 6, 4, 4] c) { c = Concat<axis = 1>(x, z)  y = Relu(c) }", hoist_relu
     )
-    assert result.changed == (0,)
+    assert rewritten.changed == (0,)
 
 
 def test_a_concat_that_a_body_reads_stays() -> None:
@@ -65,9 +65,9 @@ def test_a_concat_that_a_body_reads_stays() -> None:
                      else_branch = no () => (float[4, 4] e) { e = Identity(c) }>
     }"""
     source = parse(text)
-    result = apply(source, hoist_relu, same=False)
-    assert result.changed == (0,)
-    assert_same(source, result.after, {"flag": np.array([True]), "x": -np.ones((2, 4), np.float32)})
+    rewritten = apply(source, hoist_relu, same=False)
+    assert rewritten.changed == (0,)
+    assert_same(source, rewritten.after, {"flag": np.array([True]), "x": -np.ones((2, 4), np.float32)})
 
 
 def test_nested_concats_and_a_tensor_that_is_joined_twice() -> None:
@@ -76,9 +76,9 @@ def test_nested_concats_and_a_tensor_that_is_joined_twice() -> None:
         + """=> (float[n, m, 4, 4] y)
         { a = Neg(x)  inner = Concat<axis = 1>(a, z)  outer = Concat<axis = 1>(inner, x, x)  y = Relu(outer) }"""
     )
-    result = apply(text, hoist_relu, hoist_relu, merge_duplicates)
-    assert result.changed == (2, 0, 1)  # through both at once; x twice needs one Relu only
-    kinds = [node.op_type for node in result.after.proto().graph.node]
+    rewritten = apply(text, hoist_relu, hoist_relu, merge_duplicates)
+    assert rewritten.changed == (2, 0, 1)  # through both at once; x twice needs one Relu only
+    kinds = [node.op_type for node in rewritten.after.proto().graph.node]
     assert sorted(kinds) == ["Concat", "Concat", "Neg", "Relu", "Relu", "Relu"]
     assert kinds[-1] == "Concat"
 
@@ -90,9 +90,9 @@ def test_relus_in_a_row_and_several_concats() -> None:
         { c = Concat<axis = 1>(x, z)  r = Relu(c)  s = Relu(r)  d = Concat<axis = 1>(z, x)  t = Relu(d)
         y = Add(s, t) }"""
     )
-    result = apply(text, hoist_relu, merge_duplicates)
-    assert result.changed[0] >= 2
-    assert "y" in {name for node in result.after.proto().graph.node for name in node.output}
+    rewritten = apply(text, hoist_relu, merge_duplicates)
+    assert rewritten.changed[0] >= 2
+    assert "y" in {name for node in rewritten.after.proto().graph.node for name in node.output}
 
 
 def test_names_that_are_taken_are_left_alone() -> None:
@@ -105,6 +105,6 @@ def test_names_that_are_taken_are_left_alone() -> None:
     for node in source.graph.node:
         node.output[:] = ["y/0" if name == "_0" else name for name in node.output]
     source.graph.output[1].name = "y/0"
-    result = apply(type(parse(text)).from_proto(source), hoist_relu)
-    names = [name for node in result.after.proto().graph.node for name in node.output]
+    rewritten = apply(type(parse(text)).from_proto(source), hoist_relu)
+    names = [name for node in rewritten.after.proto().graph.node for name in node.output]
     assert len(names) == len(set(names))

@@ -19,12 +19,12 @@ GIVEN = "g (float[n, 3, 6, 6] x) => (float[n, 3, 6, 6] y)"
 
 
 def test_equal_nodes_become_one_and_so_do_their_equal_readers() -> None:
-    result = apply(
+    rewritten = apply(
         GIVEN + "{ a = Relu(x)  b = Relu(x)  c = Sigmoid(a)  d = Sigmoid(b)  y = Add(c, d) }", merge_duplicates
     )
-    assert result.changed == (2,)
-    assert result.ops == {"Relu": 1, "Sigmoid": 1, "Add": 1}
-    assert list(result.node("Add").input) == ["c", "c"]
+    assert rewritten.changed == (2,)
+    assert rewritten.ops == {"Relu": 1, "Sigmoid": 1, "Add": 1}
+    assert list(rewritten.node("Add").input) == ["c", "c"]
 
 
 def test_the_order_of_attributes_does_not_matter() -> None:
@@ -48,37 +48,37 @@ def test_the_order_of_attributes_does_not_matter() -> None:
 )
 def test_what_differs_stays(body: str) -> None:
     text = f"g (float[n, 3, 6, 6] x) => (float[n, 3, 6, 6] y) <float[3, 1, 1] s> {{ {body} }}"
-    result = apply(text, merge_duplicates)
-    assert result.changed == (0,)
+    rewritten = apply(text, merge_duplicates)
+    assert rewritten.changed == (0,)
 
 
 def test_nodes_with_different_numbers_of_outputs_stay() -> None:
     body = (
         "{ a, b, c = Split<axis = 1>(x)  d, e, f = Split<axis = 1>(x)  s = Add(a, e)  y = Concat<axis = 1>(s, c, f) }"
     )
-    result = apply(GIVEN + body, merge_duplicates)
-    assert result.changed == (1,)
-    assert list(result.node("Concat").input) == ["s", "c", "c"]
+    rewritten = apply(GIVEN + body, merge_duplicates)
+    assert rewritten.changed == (1,)
+    assert list(rewritten.node("Concat").input) == ["s", "c", "c"]
     one, two = "d = Dropout(x)", "e, m = Dropout(x)"
     assert apply(GIVEN + f"{{ {one}  {two}  y = Add(d, e) }}", merge_duplicates).changed == (0,)
 
 
 def test_outputs_of_the_graph_keep_their_makers() -> None:
-    result = apply(
+    rewritten = apply(
         "g (float[n, 4] x) => (float[n, 4] y, float[n, 4] z, float[n, 4] w)"
         "{ y = Relu(x)  z = Relu(x)  a = Relu(x)  w = Neg(a) }",
         merge_duplicates,
     )
-    assert result.changed == (1,)
-    assert list(result.node("Neg").input) == ["y"]
-    assert result.ops == {"Relu": 2, "Neg": 1}
+    assert rewritten.changed == (1,)
+    assert list(rewritten.node("Neg").input) == ["y"]
+    assert rewritten.ops == {"Relu": 2, "Neg": 1}
 
 
 def test_random_numbers_are_drawn_twice() -> None:
     body = "{ a = RandomNormalLike<seed = 1.0>(x)  b = RandomNormalLike<seed = 1.0>(x)  y = Sub(a, b) }"
-    result = apply(GIVEN + body, merge_duplicates, same=False)
-    assert result.changed == (0,)
-    assert result.ops["RandomNormalLike"] == 2
+    rewritten = apply(GIVEN + body, merge_duplicates, same=False)
+    assert rewritten.changed == (0,)
+    assert rewritten.ops["RandomNormalLike"] == 2
 
 
 def test_small_equal_constants_are_one_and_large_or_different_ones_are_not() -> None:
@@ -89,12 +89,12 @@ def test_small_equal_constants_are_one_and_large_or_different_ones_are_not() -> 
         y = Sum(a, b, c, d, e, f) }"""
     )
     six = np.float32(6)
-    result = apply(
+    rewritten = apply(
         text, merge_duplicates, six=six, also=six, flat=[6.0], seven=7.0, v=np.full(64, 0.5), w=np.full(64, 0.5)
     )
-    assert result.changed == (1,)  # 6, [6] and 7 are three; vectors are not looked at
-    assert "also" not in result.arrays
-    assert list(result.node("Sum").input) == ["a", "a", "c", "d", "e", "f"]
+    assert rewritten.changed == (1,)  # 6, [6] and 7 are three; vectors are not looked at
+    assert "also" not in rewritten.arrays
+    assert list(rewritten.node("Sum").input) == ["a", "a", "c", "d", "e", "f"]
 
 
 def test_zero_and_minus_zero_are_two() -> None:
@@ -121,9 +121,9 @@ def test_bodies_read_what_they_read_before() -> None:
     after = apply(source, merge_duplicates, same=False).after
     old, new = (each.proto().graph for each in (source, after))
     (before,) = (node for node in old.node if node.op_type == "If")
-    (found,) = (node for node in new.node if node.op_type == "If")
+    (nodes,) = (node for node in new.node if node.op_type == "If")
     assert [item.SerializeToString() for item in before.attribute] == [
-        item.SerializeToString() for item in found.attribute
+        item.SerializeToString() for item in nodes.attribute
     ]
     for flag in (True, False):
         assert_same(source, after, {"flag": np.array([flag]), "x": np.array([1, -2, 3, -4], np.float32)})
@@ -171,11 +171,11 @@ CELLS = (
 
 def test_a_cell_of_nasnet() -> None:
     source = parse(CELLS, zero=0.0, six=6.0)
-    result = apply(source, merge_duplicates, hoist_relu, merge_duplicates, remove_dead)
-    assert result.changed[:3] == (3, 2, 0)  # r2, again, u2; then the Concats cell and out
-    assert result.ops["AveragePool"] == 1
-    assert result.ops["Relu"] == 1 + 3 + 2
-    producers = {name: node for node in result.after.proto().graph.node for name in node.output}
+    rewritten = apply(source, merge_duplicates, hoist_relu, merge_duplicates, remove_dead)
+    assert rewritten.changed[:3] == (3, 2, 0)  # r2, again, u2; then the Concats cell and out
+    assert rewritten.ops["AveragePool"] == 1
+    assert rewritten.ops["Relu"] == 1 + 3 + 2
+    producers = {name: node for node in rewritten.after.proto().graph.node for name in node.output}
     for node in producers.values():
         if node.op_type == "Concat":
             assert {producers[name].op_type for name in node.input} == {"Relu"}
@@ -186,9 +186,9 @@ def test_optimize_on_the_cell_is_exact_and_settled() -> None:
     after, records = optimize(source)
     changed = [record.facts["changed"] for record in records if record.step in ("merge_duplicates", "hoist_relu")]
     assert changed == [3, 2, 0]
-    data = random_feeds(source, 2)["image"]
-    before = OrtSession(source.to_bytes(), optimize=False).run(data)
-    np.testing.assert_allclose(OrtSession(after.to_bytes(), optimize=False).run(data), before, rtol=1e-5, atol=1e-5)
+    feed = random_feeds(source, 2)["image"]
+    before = OrtSession(source.to_bytes(), optimize=False).run(feed)
+    np.testing.assert_allclose(OrtSession(after.to_bytes(), optimize=False).run(feed), before, rtol=1e-5, atol=1e-5)
     again, records = optimize(after)
     assert not any(record.facts["changed"] for record in records if record.step in ("merge_duplicates", "hoist_relu"))
-    assert run(again, {"image": data})["y"].shape == (2, 5)
+    assert run(again, {"image": feed})["y"].shape == (2, 5)

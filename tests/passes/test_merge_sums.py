@@ -17,17 +17,17 @@ PAIR = "p = Conv(x, k)  q = Abs(x)"
     [("Conv(p, v, b)", "Conv(q, w, c)", 2), ("Conv(p, v)", "Conv(q, w, c)", 1), ("Conv(p, v)", "Conv(q, w)", 0)],
 )
 def test_two_become_one(first: str, second: str, biases: int) -> None:
-    result = apply(f"{GIVEN} {ARRAYS} {{ {PAIR}  l = {first}  r = {second}  y = Add(l, r) }}", merge_sums)
-    assert result.changed == (1,)
-    assert result.ops == {"Conv": 2, "Abs": 1, "Concat": 1}
-    merged = next(node for node in result.after.proto().graph.node if node.output[0] == "y")
-    assert result.arrays[merged.input[1]].shape == (4, 6, 1, 1)
+    rewritten = apply(f"{GIVEN} {ARRAYS} {{ {PAIR}  l = {first}  r = {second}  y = Add(l, r) }}", merge_sums)
+    assert rewritten.changed == (1,)
+    assert rewritten.ops == {"Conv": 2, "Abs": 1, "Concat": 1}
+    merged = next(node for node in rewritten.after.proto().graph.node if node.output[0] == "y")
+    assert rewritten.arrays[merged.input[1]].shape == (4, 6, 1, 1)
     assert len(merged.input) == (3 if biases else 2)
 
 
 def test_separable_branches_whose_order_is_not_that_of_the_sum() -> None:
     """As in NASNet; the second operand is written first, and the sum is read through a Relu."""
-    result = apply(
+    rewritten = apply(
         """g (float[n, 3, 5, 4] x) => (float[n, 4, 5, 4] y)
         <float[3, 1, 3, 3] d, float[3, 1, 5, 5] e, float[4, 3, 1, 1] v, float[4, 3, 1, 1] w, float[4] b> {
           q = Conv<group = 3, pads = [2, 2, 2, 2]>(x, e)  r = Conv(q, w, b)
@@ -36,17 +36,17 @@ def test_separable_branches_whose_order_is_not_that_of_the_sum() -> None:
         merge_sums,
         merge_sums,
     )
-    assert result.changed == (1, 0)
-    assert result.ops == {"Conv": 3, "Concat": 1, "Relu": 1}
-    assert list(result.node("Concat").input) == ["p", "q"]
+    assert rewritten.changed == (1, 0)
+    assert rewritten.ops == {"Conv": 3, "Concat": 1, "Relu": 1}
+    assert list(rewritten.node("Concat").input) == ["p", "q"]
 
 
 def test_three_in_a_row_become_two() -> None:
     """The second sum's operand is no longer read by one alone, or is no product any more: it stays a sum."""
     body = f"{PAIR}  z = Neg(x)  l = Conv(p, v)  r = Conv(q, w)  m = Conv(z, w)  s = Add(l, r)  y = Add(s, m)"
-    result = apply(f"{GIVEN} {ARRAYS} {{ {body} }}", merge_sums)
-    assert result.changed == (1,)
-    assert result.ops["Add"] == 1
+    rewritten = apply(f"{GIVEN} {ARRAYS} {{ {body} }}", merge_sums)
+    assert rewritten.changed == (1,)
+    assert rewritten.ops["Add"] == 1
 
 
 @pytest.mark.parametrize(
@@ -68,10 +68,10 @@ def test_what_stays(body: str) -> None:
 @pytest.mark.parametrize(("options", "kernel"), [("strides = [2, 2]", 1), ("pads = [1, 1, 1, 1]", 3), ("group = 3", 1)])
 def test_other_convolutions_stay(options: str, kernel: int) -> None:
     channels = 1 if "group" in options else 3
-    result = apply(
+    rewritten = apply(
         f"""g (float[n, 3, 6, 6] x) => (float[n, 6, h, w] y)
         <float[6, {channels}, {kernel}, {kernel}] v, float[6, {channels}, {kernel}, {kernel}] u> {{
           p = Neg(x)  q = Abs(x)  l = Conv<{options}>(p, v)  r = Conv<{options}>(q, u)  y = Add(l, r) }}""",
         merge_sums,
     )
-    assert result.changed == (0,)
+    assert rewritten.changed == (0,)

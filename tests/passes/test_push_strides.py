@@ -17,18 +17,20 @@ def net(body: str) -> str:
     return f"{GIVEN} {ARRAYS} {{ {body} }}"
 
 
-def strides(result: object) -> dict[str, list[int]]:
+def strides(rewritten: object) -> dict[str, list[int]]:
     """The strides of each convolution, by its weights."""
-    found = {}
-    for node in result.after.proto().graph.node:  # type: ignore[attr-defined]
+    by_weight = {}
+    for node in rewritten.after.proto().graph.node:  # type: ignore[attr-defined]
         if node.op_type == "Conv":
-            found[node.input[1]] = next((list(each.ints) for each in node.attribute if each.name == "strides"), [1, 1])
-    return found
+            by_weight[node.input[1]] = next(
+                (list(attribute.ints) for attribute in node.attribute if attribute.name == "strides"), [1, 1]
+            )
+    return by_weight
 
 
 def test_the_end_of_a_stage_of_resnet() -> None:
     """The 3x3 convolution of the last block gets the stride; the shortcut, which others read, is thinned out."""
-    result = apply(
+    rewritten = apply(
         net(
             f"s = Relu(x)  a = Conv<{SAME}>(s, k)  r = Relu(a)  c = Conv(r, u, b)  t = Add(c, s)  o = Relu(t)"
             f"  l = Conv<{TWO}>(o, v)  m = Conv<{TWO}>(o, w)  y = Add(l, m)"
@@ -36,25 +38,25 @@ def test_the_end_of_a_stage_of_resnet() -> None:
         push_strides,
         push_strides,
     )
-    assert result.changed[0] > 0
-    assert result.changed[1] == 0
-    assert strides(result) == {"k": [2, 2], "u": [1, 1], "v": [1, 1], "w": [1, 1]}
-    assert result.ops == {"Conv": 4, "Relu": 3, "Add": 2, "MaxPool": 1}
-    assert list(result.node("MaxPool").input) == ["s"]
-    names = {name for node in result.after.proto().graph.node for name in node.output}
+    assert rewritten.changed[0] > 0
+    assert rewritten.changed[1] == 0
+    assert strides(rewritten) == {"k": [2, 2], "u": [1, 1], "v": [1, 1], "w": [1, 1]}
+    assert rewritten.ops == {"Conv": 4, "Relu": 3, "Add": 2, "MaxPool": 1}
+    assert list(rewritten.node("MaxPool").input) == ["s"]
+    names = {name for node in rewritten.after.proto().graph.node for name in node.output}
     assert not {"a", "r", "c", "t", "o"} & names  # they are no layers' outputs any more
     assert {"s", "l", "m", "y"} <= names
 
 
 def test_strides_multiply_and_a_pool_of_one_pixel_is_a_stride() -> None:
-    result = apply(net(f"a = Conv<{SAME}, {TWO}>(x, k)  y = MaxPool<kernel_shape = [1, 1], {TWO}>(a)"), push_strides)
-    assert result.changed == (0,)  # the pool makes the output, whose name stays
-    result = apply(
+    rewritten = apply(net(f"a = Conv<{SAME}, {TWO}>(x, k)  y = MaxPool<kernel_shape = [1, 1], {TWO}>(a)"), push_strides)
+    assert rewritten.changed == (0,)  # the pool makes the output, whose name stays
+    rewritten = apply(
         net(f"a = Conv<{SAME}, {TWO}>(x, k)  p = MaxPool<kernel_shape = [1, 1], {TWO}>(a)  y = Abs(p)"), push_strides
     )
-    assert result.changed == (1,)
-    assert strides(result) == {"k": [4, 4]}
-    assert result.ops == {"Conv": 1, "Abs": 1}
+    assert rewritten.changed == (1,)
+    assert strides(rewritten) == {"k": [4, 4]}
+    assert rewritten.ops == {"Conv": 1, "Abs": 1}
 
 
 @pytest.mark.parametrize(
@@ -73,26 +75,26 @@ def test_strides_multiply_and_a_pool_of_one_pixel_is_a_stride() -> None:
 )
 def test_what_stays(body: str) -> None:
     before = apply(net(body))
-    result = apply(net(body), push_strides)
-    assert result.changed == (0,)
-    assert result.ops == before.ops
+    rewritten = apply(net(body), push_strides)
+    assert rewritten.changed == (0,)
+    assert rewritten.ops == before.ops
 
 
 def test_a_sum_that_repeats_an_operand_stays() -> None:
-    result = apply(net(f"a = Conv(x, u)  p = GlobalMaxPool(x)  s = Add(a, p)  y = Conv<{TWO}>(s, v)"), push_strides)
-    assert result.changed == (0,)
+    rewritten = apply(net(f"a = Conv(x, u)  p = GlobalMaxPool(x)  s = Add(a, p)  y = Conv<{TWO}>(s, v)"), push_strides)
+    assert rewritten.changed == (0,)
 
 
 def test_a_tensor_added_to_itself() -> None:
-    result = apply(net(f"a = Conv<{SAME}>(x, k)  r = Relu(a)  s = Add(r, r)  y = Conv<{TWO}>(s, v)"), push_strides)
-    assert set(result.ops) <= {"Conv", "Relu", "Add", "MaxPool"}
+    rewritten = apply(net(f"a = Conv<{SAME}>(x, k)  r = Relu(a)  s = Add(r, r)  y = Conv<{TWO}>(s, v)"), push_strides)
+    assert set(rewritten.ops) <= {"Conv", "Relu", "Add", "MaxPool"}
 
 
 def test_reads_are_thinned_out() -> None:
-    result = apply(
+    rewritten = apply(
         net(f"a = Relu(x)  l = Conv<{TWO}>(a, v)  m = MaxPool<kernel_shape = [1, 1], {TWO}>(a)  y = Add(l, m)"),
         thin_out_reads,
     )
-    assert result.changed == (1,)
-    assert strides(result) == {"v": [1, 1]}
-    assert result.ops == {"Relu": 1, "MaxPool": 2, "Conv": 1, "Add": 1}
+    assert rewritten.changed == (1,)
+    assert strides(rewritten) == {"v": [1, 1]}
+    assert rewritten.ops == {"Relu": 1, "MaxPool": 2, "Conv": 1, "Add": 1}

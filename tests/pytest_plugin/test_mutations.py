@@ -51,13 +51,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 
 def failures(subject: Subject) -> dict[str, XXDeployError]:
-    found = {}
+    errors = {}
     for check in CHECKS:
         try:
             getattr(subject, f"check_{check}")()
         except XXDeployError as error:
-            found[check] = error
-    return found
+            errors[check] = error
+    return errors
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32"])

@@ -31,9 +31,9 @@ def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
 
 
 def test_a_good_bundle(pytester: pytest.Pytester, bundle: Path) -> None:
-    result = run(pytester, f"--xxdeploy-bundle={bundle}", "-rs", "--junitxml=j.xml")
-    result.assert_outcomes(passed=3, skipped=5)
-    result.stdout.fnmatch_lines(
+    report = run(pytester, f"--xxdeploy-bundle={bundle}", "-rs", "--junitxml=j.xml")
+    report.assert_outcomes(passed=3, skipped=5)
+    report.stdout.fnmatch_lines(
         ["*xxdeploy/tiny::golden: portable *allowed 1.0e-05*", "*SKIPPED*no Keras model is given*"]
     )
     cases = {case.get("name"): case for case in ET.parse(pytester.path / "j.xml").iter("testcase")}
@@ -44,25 +44,25 @@ def test_a_good_bundle(pytester: pytest.Pytester, bundle: Path) -> None:
 
 def test_a_broken_bundle_is_an_error_of_ours_and_not_a_traceback(pytester: pytest.Pytester, bundle: Path) -> None:
     (bundle / "labels.txt").write_text("other\n")
-    result = run(pytester, f"--xxdeploy-bundle={bundle}", "--junitxml=j.xml")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    assert "Traceback" not in result.stdout.str()
-    result.stdout.fnmatch_lines(["error?file-size?: labels.txt has 6 bytes*", " hint: the bundle is damaged*"])
+    report = run(pytester, f"--xxdeploy-bundle={bundle}", "--junitxml=j.xml")
+    assert report.ret == pytest.ExitCode.TESTS_FAILED
+    assert "Traceback" not in report.stdout.str()
+    report.stdout.fnmatch_lines(["error?file-size?: labels.txt has 6 bytes*", " hint: the bundle is damaged*"])
     failure = next(ET.parse(pytester.path / "j.xml").iter("failure"))
     assert "file-size" in str(failure.text)
 
 
 def test_a_wrong_constant_is_named(pytester: pytest.Pytester, bundle: Path) -> None:
     mutations.change_mode(bundle, None)
-    result = run(pytester, f"--xxdeploy-bundle={bundle}")
-    result.assert_outcomes(passed=2, failed=1, skipped=5)
-    result.stdout.fnmatch_lines(["error?golden-mismatch?: preprocess: mode is 'torch', and it was exported with 'tf'*"])
+    report = run(pytester, f"--xxdeploy-bundle={bundle}")
+    report.assert_outcomes(passed=2, failed=1, skipped=5)
+    report.stdout.fnmatch_lines(["error?golden-mismatch?: preprocess: mode is 'torch', and it was exported with 'tf'*"])
 
 
 def test_a_bundle_that_is_not_there(pytester: pytest.Pytester) -> None:
-    result = run(pytester, "--xxdeploy-bundle=absent")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["error?bundle-not-found?: there is no bundle absent"])
+    report = run(pytester, "--xxdeploy-bundle=absent")
+    assert report.ret == pytest.ExitCode.TESTS_FAILED
+    report.stdout.fnmatch_lines(["error?bundle-not-found?: there is no bundle absent"])
 
 
 def test_a_signature_is_asked_for(pytester: pytest.Pytester, bundle: Path, tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_the_users_own_tests(pytester: pytest.Pytester, bundle: Path) -> None:
             pass
         """
     )
-    result = run(pytester, "-rs")
-    result.assert_outcomes(passed=2, errors=2, skipped=1)
-    result.stdout.fnmatch_lines(
+    report = run(pytester, "-rs")
+    report.assert_outcomes(passed=2, errors=2, skipped=1)
+    report.stdout.fnmatch_lines(
         ["*--xxdeploy-budget must be greater than 0, not -1*", "*the marker xxdeploy has no argument color*"]
     )
     run(pytester, f"--xxdeploy-bundle={bundle}", "-k", "command_line").assert_outcomes(passed=1, deselected=12)

@@ -69,11 +69,11 @@ def quantized(weights: np.ndarray, axis: int = 0, bits: int = 8, bias: np.ndarra
 @pytest.mark.parametrize(("shape", "axis"), [((6, 3, 3, 3), 0), ((6, 1, 3, 3), 0), ((5, 7), 1), ((5, 7), 0)])
 def test_weights_are_rounded_per_channel(bits: int, shape: tuple[int, ...], axis: int) -> None:
     weights = np.random.default_rng(3).standard_normal(shape)
-    result = quantized(weights, axis, bits)
-    scale = result.scale.reshape([-1 if i == axis else 1 for i in range(len(shape))])
-    assert result.scale.shape == (shape[axis],)
-    assert np.abs(result.values * scale - weights).max() <= scale.max() * 0.5001
-    largest = np.abs(result.values).max(axis=tuple(i for i in range(len(shape)) if i != axis))
+    integers = quantized(weights, axis, bits)
+    scale = integers.scale.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+    assert integers.scale.shape == (shape[axis],)
+    assert np.abs(integers.values * scale - weights).max() <= scale.max() * 0.5001
+    largest = np.abs(integers.values).max(axis=tuple(i for i in range(len(shape)) if i != axis))
     assert (largest == (127 if bits == 8 else 64)).all()
 
 
@@ -82,26 +82,26 @@ def test_weights_on_a_grid_are_exact() -> None:
     integers = rng.integers(-127, 128, (8, 4, 3, 3))
     integers[:, 0, 0, 0] = 127
     scale = rng.uniform(1e-4, 1e-1, (8, 1, 1, 1)).astype(np.float32)
-    result = quantized(integers * scale)
-    np.testing.assert_array_equal(result.values, integers)
+    written = quantized(integers * scale)
+    np.testing.assert_array_equal(written.values, integers)
 
 
 def test_dead_channels_keep_their_bias() -> None:
     weights = np.random.default_rng(5).standard_normal((3, 4, 1, 1))
     weights[1] = 0
     bias = np.array([0.1, 2.5, -0.3], np.float32)
-    result = quantized(weights, bias=bias)
-    assert not result.values[1].any()
-    assert result.bias is not None
-    np.testing.assert_allclose(result.bias * result.bias_scale, bias, atol=1e-3)
+    integers = quantized(weights, bias=bias)
+    assert not integers.values[1].any()
+    assert integers.bias is not None
+    np.testing.assert_allclose(integers.bias * integers.bias_scale, bias, atol=1e-3)
 
 
 def test_all_channels_dead() -> None:
-    result = quantized(np.zeros((2, 3, 1, 1)), bias=np.array([1.0, -2.0], np.float32))
-    assert np.isfinite(result.scale).all()
-    assert (result.scale > 0).all()
-    assert result.bias is not None
-    np.testing.assert_allclose(result.bias * result.bias_scale, [1.0, -2.0], rtol=1e-2)
+    integers = quantized(np.zeros((2, 3, 1, 1)), bias=np.array([1.0, -2.0], np.float32))
+    assert np.isfinite(integers.scale).all()
+    assert (integers.scale > 0).all()
+    assert integers.bias is not None
+    np.testing.assert_allclose(integers.bias * integers.bias_scale, [1.0, -2.0], rtol=1e-2)
 
 
 @pytest.mark.parametrize("tiny", [1e-9, 1e-20, 1e-38])
@@ -109,8 +109,8 @@ def test_a_large_bias_on_tiny_weights_fits_into_int32(tiny: float) -> None:
     weights = np.full((2, 3, 1, 1), tiny)
     weights[0] = 1.0
     bias = np.array([1.0, 50.0], np.float32)
-    result = quantized(weights, bias=bias, s=1e-3)
-    assert result.bias is not None
-    assert np.abs(result.bias.astype(np.int64)).max() <= 2**30
-    np.testing.assert_allclose(result.bias.astype(np.float64) * result.bias_scale, bias, rtol=1e-4)
-    assert np.abs(result.bias_scale - np.float32(1e-3) * result.scale).max() == 0
+    integers = quantized(weights, bias=bias, s=1e-3)
+    assert integers.bias is not None
+    assert np.abs(integers.bias.astype(np.int64)).max() <= 2**30
+    np.testing.assert_allclose(integers.bias.astype(np.float64) * integers.bias_scale, bias, rtol=1e-4)
+    assert np.abs(integers.bias_scale - np.float32(1e-3) * integers.scale).max() == 0

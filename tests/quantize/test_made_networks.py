@@ -133,9 +133,9 @@ def pictures(count: int, seed: int) -> NDArray[np.float32]:
     return np.clip(level + 0.4 * rng.standard_normal((count, SIZE, SIZE, 3)), -1, 1).astype(np.float32)
 
 
-def decibels(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+def decibels(wanted: NDArray[np.float32], outputs: NDArray[np.float32]) -> float:
     """Return the ratio of signal to noise."""
-    noise = float(np.square(found.astype(np.float64) - wanted).mean())
+    noise = float(np.square(outputs.astype(np.float64) - wanted).mean())
     return float(10 * np.log10(np.square(wanted.astype(np.float64)).mean() / max(noise, 1e-30)))
 
 
@@ -143,14 +143,14 @@ def decibels(wanted: NDArray[np.float32], found: NDArray[np.float32]) -> float:
 def test_networks_with_branches_stay_close_to_float(build: type, tmp_path: Path) -> None:
     raw: OnnxModel = build()
     model, _ = optimize(raw)
-    data, unseen = pictures(24, 1), pictures(24, 2)
+    batch, unseen = pictures(24, 1), pictures(24, 2)
     np.testing.assert_allclose(run(model, unseen), run(raw, unseen), rtol=1e-4, atol=1e-4)
-    ranges = calibrate(model, batches(data), data_digest="d")
+    ranges = calibrate(model, batches(batch), data_digest="d")
     quantized = quantize(model, ranges, U8S8)
     wanted = run(model, unseen)
     assert decibels(wanted, run(quantized, unseen)) > 22
     assert decibels(wanted, run(quantized, unseen, optimize=False)) > 22
-    tuned = reconstructed(model, ranges, U8S8, batches(data), rounding=True)
+    tuned = reconstructed(model, ranges, U8S8, batches(batch), rounding=True)
     better = quantize(tuned.model, ranges, U8S8, rounding=tuned.rounding)
     assert decibels(wanted, run(better, unseen)) > decibels(wanted, run(quantized, unseen)) - 1
     kernels = optimized_ops(quantized, tmp_path)
@@ -214,12 +214,12 @@ def networks(draw: st.DrawFn) -> OnnxModel:
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(networks())
 def test_random_networks_keep_their_outputs(raw: OnnxModel) -> None:
-    data = pictures(8, 1)
+    batch = pictures(8, 1)
     model, _ = optimize(raw)
     onnx.checker.check_model(model.proto(), full_check=True)
-    wanted = run(raw, data, optimize=False)
-    np.testing.assert_allclose(run(model, data, optimize=False), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
-    quantized = quantize(model, calibrate(model, batches(data), data_digest="d"), U8S8)
+    wanted = run(raw, batch, optimize=False)
+    np.testing.assert_allclose(run(model, batch, optimize=False), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    quantized = quantize(model, calibrate(model, batches(batch), data_digest="d"), U8S8)
     onnx.checker.check_model(quantized.proto(), full_check=True)
-    assert decibels(wanted, run(quantized, data, optimize=False)) > 25
-    assert decibels(wanted, run(quantized, data)) > 25
+    assert decibels(wanted, run(quantized, batch, optimize=False)) > 25
+    assert decibels(wanted, run(quantized, batch)) > 25

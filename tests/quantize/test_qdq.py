@@ -52,9 +52,9 @@ def test_onnx_runtime_finds_integer_kernels(model: OnnxModel, calibrated: Ranges
 
 @pytest.mark.parametrize("name", ["static-w8c-a8", "static-w7c-a8", "static-w8c-a8i", "static-w8c-a8s"])
 def test_every_scheme_keeps_the_classes(model: OnnxModel, calibrated: Ranges, name: str) -> None:
-    data = images(64, seed=2)
+    batch = images(64, seed=2)
     quantized = quantize(model, calibrated, scheme(name))
-    reference, plain, optimized = run(model, data), run(quantized, data, optimize=False), run(quantized, data)
+    reference, plain, optimized = run(model, batch), run(quantized, batch, optimize=False), run(quantized, batch)
     assert len(set(reference.argmax(axis=1))) > 3
     assert (reference.argmax(axis=1) == optimized.argmax(axis=1)).mean() > 0.95
     assert np.abs(plain - optimized).max() < 0.02
@@ -130,8 +130,8 @@ def test_a_quantized_output_keeps_its_name(tmp_path: Path) -> None:
     )
     quantized = quantize(features, ranges(x=(-1, 1), y=(0, 1)), U8S8)
     assert set(optimized_ops(quantized, tmp_path)) == {"QuantizeLinear", "Transpose", "QLinearConv", "DequantizeLinear"}
-    data = np.random.default_rng(0).uniform(-1, 1, (2, 4, 8, 8)).astype(np.float32)
-    np.testing.assert_allclose(run(quantized, data), np.maximum(data, 0), atol=0.02)
+    batch = np.random.default_rng(0).uniform(-1, 1, (2, 4, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(run(quantized, batch), np.maximum(batch, 0), atol=0.02)
 
 
 def test_the_bias_scale_is_exact_where_onnx_runtime_would_change_weights(tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ def test_the_bias_scale_is_exact_where_onnx_runtime_would_change_weights(tmp_pat
     bias = np.array([0.25, 0.75], np.float32)
     text = HEAD + "g (float[n, 1, 4, 4] x) => (float[n, 2, 4, 4] y) { y = Conv(x, w, b) }"
     quantized = quantize(parse(text, {"w": weights, "b": bias}), ranges(x=(0, 1), y=(0, 1.25)), U8S8)
-    data = np.full((1, 1, 4, 4), 0.5, np.float32)
+    batch = np.full((1, 1, 4, 4), 0.5, np.float32)
     for optimize in (False, True):
-        out = run(quantized, data, optimize=optimize)
+        out = run(quantized, batch, optimize=optimize)
         np.testing.assert_allclose(out[0, :, 0, 0], [0.75, 0.75], atol=0.005)
 
 
@@ -162,16 +162,16 @@ def test_single_numbers_are_exact(number: float) -> None:
     network = parse(text, {"w": np.ones((1, 1, 1, 1), np.float32), "c": np.full(1, number, np.float32)})
     span = max(abs(number), 0.01)
     quantized = quantize(network, ranges(x=(-1, 1), a=(-1, 1), y=(-span, span)), U8S8)
-    data = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 1, 4, 4)
-    np.testing.assert_allclose(run(quantized, data), data * number, atol=0.02 * span + 0.004)
+    batch = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 1, 4, 4)
+    np.testing.assert_allclose(run(quantized, batch), batch * number, atol=0.02 * span + 0.004)
 
 
 def test_weights_that_two_layers_share(tmp_path: Path) -> None:
     text = HEAD + "g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y) { a = Conv(x, w, b)  y = Conv(a, w, b) }"
     shared = parse(text, {"w": np.eye(4, dtype=np.float32)[:, :, None, None], "b": np.full(4, 0.5, np.float32)})
     quantized = quantize(shared, ranges(x=(-1, 1), a=(-0.5, 1.5), y=(0, 2)), U8S8)
-    data = np.random.default_rng(0).uniform(-1, 1, (2, 4, 8, 8)).astype(np.float32)
-    np.testing.assert_allclose(run(quantized, data), data + 1, atol=0.03)
+    batch = np.random.default_rng(0).uniform(-1, 1, (2, 4, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(run(quantized, batch), batch + 1, atol=0.03)
     assert optimized_ops(quantized, tmp_path)["QLinearConv"] == 2
 
 
@@ -183,8 +183,8 @@ def test_matrix_products_are_rounded_per_column(op: str) -> None:
     network = parse(
         HEAD + f"g (float[n, 8] x) => (float[n, 8] y) {{ y = {op} }}", {"w": stored, "b": np.zeros(8, np.float32)}
     )
-    data = rng.uniform(-1, 1, (64, 8)).astype(np.float32)
-    error = np.abs(run(quantize(network, ranges(x=(-1, 1)), U8S8), data) - data @ weights)
+    batch = rng.uniform(-1, 1, (64, 8)).astype(np.float32)
+    error = np.abs(run(quantize(network, ranges(x=(-1, 1)), U8S8), batch) - batch @ weights)
     assert (error.max(axis=0) < 0.03 * np.abs(weights).max(axis=0)).all()
 
 
@@ -223,12 +223,12 @@ def test_an_average_pool_is_run_in_float(tmp_path: Path, behind: str, shielded: 
     text += f"  p = AveragePool<kernel_shape = [3, 3]>(b)  {behind} }}"
     weights = np.eye(4, dtype=np.float32)[:, :, None, None]
     network = parse(HEAD + text, {"w": weights, "v": -weights})
-    data = np.random.default_rng(0).uniform(-1, 1, (8, 4, 8, 8)).astype(np.float32)
-    quantized = quantize(network, calibrate(network, batches(data), data_digest="d"), U8S8)
+    batch = np.random.default_rng(0).uniform(-1, 1, (8, 4, 8, 8)).astype(np.float32)
+    quantized = quantize(network, calibrate(network, batches(batch), data_digest="d"), U8S8)
     count = optimized_ops(quantized, tmp_path)
     assert (count["AveragePool"], count["QLinearAveragePool"]) == (1, 0)
     assert ops(quantized)["Sum"] == shielded  # a copy only where there is something to stop
-    np.testing.assert_allclose(run(quantized, data), run(network, data), atol=0.03)
+    np.testing.assert_allclose(run(quantized, batch), run(network, batch), atol=0.03)
 
 
 CELL = """g (float[n, 3, 9, 9] x) => (float[n, 6, 4, 4] y) {
@@ -250,13 +250,13 @@ def test_relu_and_pad_of_what_others_read_too_move_integers(tmp_path: Path, name
     }  # fmt: skip
     floats: dict[str, Any] = {key: array.astype(np.float32) for key, array in arrays.items()}
     network = parse(HEAD + CELL, {**floats, "pads": np.array([0, 0, 0, 0, 0, 0, 1, 1])})
-    data = rng.uniform(-1, 1, (8, 3, 9, 9)).astype(np.float32)
-    quantized = quantize(network, calibrate(network, batches(data), data_digest="d"), scheme(name))
+    batch = rng.uniform(-1, 1, (8, 3, 9, 9)).astype(np.float32)
+    quantized = quantize(network, calibrate(network, batches(batch), data_digest="d"), scheme(name))
     count = optimized_ops(quantized, tmp_path)
     if name == "static-w8c-a8":
         assert count["QuantizeLinear"] == count["DequantizeLinear"] == 1  # the image, and the output
         assert (count["Clip"], count["Relu"], count["Pad"]) == (1, 0, 1)
-    outputs = run(quantized, data)
-    np.testing.assert_array_equal(outputs, run(quantized, data, optimize=False))
-    wanted = run(network, data)
+    outputs = run(quantized, batch)
+    np.testing.assert_array_equal(outputs, run(quantized, batch, optimize=False))
+    wanted = run(network, batch)
     np.testing.assert_allclose(outputs, wanted, atol=0.03 * np.abs(wanted).max())

@@ -21,9 +21,9 @@ from xxdeploy.runtime.image.preprocess import Preprocess
 U8S8 = scheme("static-w8c-a8")
 
 
-def agreement(model: OnnxModel, candidate: OnnxModel, data: NDArray[np.float32]) -> float:
+def agreement(model: OnnxModel, candidate: OnnxModel, batch: NDArray[np.float32]) -> float:
     """Return the share of images with the same class."""
-    return float((run(model, data).argmax(axis=1) == run(candidate, data).argmax(axis=1)).mean())
+    return float((run(model, batch).argmax(axis=1) == run(candidate, batch).argmax(axis=1)).mean())
 
 
 @pytest.mark.slow
@@ -35,8 +35,8 @@ def test_every_layer_is_an_integer_kernel_and_classes_stay(
 ) -> None:
     model, _ = optimize(onnx_from_keras(build_model(find(name))))
     images = open_images(shared_data / "imagenet-train").sample(96, seed=1)
-    data = np.concatenate(list(images.batches(Preprocess(224, 224), 32)))
-    seen, unseen = data[:48], data[48:]
+    batch = np.concatenate(list(images.batches(Preprocess(224, 224), 32)))
+    seen, unseen = batch[:48], batch[48:]
 
     ranges = calibrate(model, batches(seen), method="percentile-99.99", data_digest="d")
     quantized = quantize(model, ranges, U8S8)

@@ -58,11 +58,11 @@ def test_killed_at_every_step(tmp_path: Path, swap: str) -> None:
         before = check_bundle(old).name
         done = subprocess.run([sys.executable, "-c", CHILD, tests, str(out), str(at), swap], check=False, timeout=60)
         output_writable(out, force=True)  # what the next export does first: it gives back and cleans up
-        found = check_bundle(out).name
-        assert found in (before, manifest.name)
+        there = check_bundle(out).name
+        assert there in (before, manifest.name)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["b"]
         if done.returncode == 0:
-            assert found == manifest.name
+            assert there == manifest.name
             assert {name: (out / name).read_bytes() for name in parts} == parts
             break
         assert done.returncode == -signal.SIGKILL

@@ -34,8 +34,8 @@ def test_it_fits_and_nothing_complains(width: int, tmp_path: Path) -> None:
     page.write_text(FRAME.format(width=width, page=html.escape(render_report(manifest(), NOISE, MEASURED))))
     command = [CHROMIUM, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    found = re.search(r"<title>(\d+) of (\d+), (\d+)</title>", done.stdout)
-    assert found is not None, done.stderr[-2000:]
-    assert int(found[1]) <= int(found[2]), "the page is wider than the screen"
-    assert int(found[3]) == 10
+    match = re.search(r"<title>(\d+) of (\d+), (\d+)</title>", done.stdout)
+    assert match is not None, done.stderr[-2000:]
+    assert int(match[1]) <= int(match[2]), "the page is wider than the screen"
+    assert int(match[3]) == 10
     assert "CONSOLE" not in done.stderr

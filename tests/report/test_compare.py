@@ -41,8 +41,8 @@ def test_other_images_give_no_difference() -> None:
 
 def test_layers_are_matched_by_name() -> None:
     noise = (replace(NOISE[0], sqnr_db=10.0), replace(NOISE[1], sqnr_db=21.5), replace(NOISE[2], layer="new/Conv"))
-    found = layer_changes(side(), replace(side(), noise=noise))
-    assert found == (("block_0/Conv", 20.0, 10.0),)
+    changes = layer_changes(side(), replace(side(), noise=noise))
+    assert changes == (("block_0/Conv", 20.0, 10.0),)
     page = Page(render_comparison(side(), replace(side(), noise=noise)))
     assert "The largest of 1 changes" in page.text
     assert "block_0/Conv" in page.text

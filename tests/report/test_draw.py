@@ -13,7 +13,7 @@ from xxdeploy.report.draw import bars, data_uri, interval, strips
 
 
 def test_the_largest_bar_fills_the_row() -> None:
-    assert [each["width"] for each in bars([("a", 2.0, ""), ("b", 1.0, ""), ("c", 0.0, "")])] == [100.0, 50.0, 0.0]
+    assert [bar["width"] for bar in bars([("a", 2.0, ""), ("b", 1.0, ""), ("c", 0.0, "")])] == [100.0, 50.0, 0.0]
     assert bars([("a", 0.0, "")])[0]["width"] == 0.0
     assert bars([]) == []
 
@@ -25,14 +25,14 @@ def test_an_interval_widens_its_scale() -> None:
 
 
 def test_dots_lie_on_one_axis() -> None:
-    found = strips([("slow", [10.0, 20.0, 1000.0]), ("fast", [1.0] * 200), ("one", [3.0]), ("none", [])])
-    assert [row["name"] for row in found["rows"]] == ["slow", "fast"]
-    slow, fast = found["rows"]
+    drawn = strips([("slow", [10.0, 20.0, 1000.0]), ("fast", [1.0] * 200), ("one", [3.0]), ("none", [])])
+    assert [row["name"] for row in drawn["rows"]] == ["slow", "fast"]
+    slow, fast = drawn["rows"]
     assert slow["p50"] == 20.0
     assert len(fast["dots"]) <= 60
     assert 0 < fast["dots"][0] < slow["dots"][0] < slow["dots"][-1] < 100
     assert slow["at"] - fast["at"] == pytest.approx(100 * 1.30103 / 3.06, abs=0.1)
-    assert [tick["text"] for tick in found["ticks"]] == ["1", "10", "100", "1000"]
+    assert [tick["text"] for tick in drawn["ticks"]] == ["1", "10", "100", "1000"]
     assert strips([])["rows"] == []
 
 

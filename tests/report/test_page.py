@@ -48,8 +48,8 @@ def test_names_are_text_whatever_they_hold() -> None:
         MEASURED, changed=(Changed(evil, evil, evil, evil, ""),), confused=((evil, evil, 2),), sentences=(evil,),
         command=evil, steps=((evil, 1.0),), candidate=evil, processors=(evil,),
     )  # fmt: skip
-    found = manifest(source={"model": evil}, tools={evil: evil}, evidence={**EVIDENCE, "notes": [evil]})
-    page = Page(render_report(found, noise, seen))
+    hostile = manifest(source={"model": evil}, tools={evil: evil}, evidence={**EVIDENCE, "notes": [evil]})
+    page = Page(render_report(hostile, noise, seen))
     assert "script" not in {tag for tag, _ in page.tags}
     assert page.text.count("<script>alert(1)</script>") >= 10
 
@@ -75,13 +75,13 @@ def test_a_bundle_without_anything_measured() -> None:
     ],
 )
 def test_what_needs_care_is_marked(change: dict[str, Any], title: str, state: str) -> None:
-    found = tiles(manifest(evidence={**EVIDENCE, "comparison": [{**COMPARED, **change}]}), MEASURED)
-    assert next(each.state for each in found if each.title == title) == state
+    drawn = tiles(manifest(evidence={**EVIDENCE, "comparison": [{**COMPARED, **change}]}), MEASURED)
+    assert next(each.state for each in drawn if each.title == title) == state
 
 
 def test_a_file_that_is_no_faster_says_so() -> None:
     slow = replace(MEASURED, timings=(*MEASURED.timings[:2], Timing("onnx-int8", 3_700_000, (9.0, 9.0, 9.0))))
-    (time,) = (each for each in tiles(manifest(), slow) if each.title == "Time")
+    (time,) = (tile for tile in tiles(manifest(), slow) if tile.title == "Time")
     assert time.state == "care"
     assert "not faster" in time.more
 

@@ -38,8 +38,8 @@ def test_the_section_stands_behind_the_times_and_is_escaped() -> None:
     assert page.count(MARK) == 1
     shown = with_peers(page, peers_from_json(text(), "tiny"))
     told = Page(shown).text
-    for each in ("AMD EPYC, 2 cores (avx2, vnni)", "LiteRT <INT8>", "98.3", "4.0 MB", "not installed", "p99"):
-        assert each in told
+    for words in ("AMD EPYC, 2 cores (avx2, vnni)", "LiteRT <INT8>", "98.3", "4.0 MB", "not installed", "p99"):
+        assert words in told
     assert "not shown" not in told
     assert "<INT8>" not in shown
     assert shown.index("Time of one image") < shown.index("Compared with its peers") < shown.index("Reproduce it")

@@ -159,14 +159,14 @@ JSON = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.data())
-def test_any_part_may_be_anything(data: st.DataObject) -> None:
+def test_any_part_may_be_anything(drawn: st.DataObject) -> None:
     """One value of a whole document is replaced: it is read, or refused with a code."""
     document: Any = json.loads(json.dumps(WHOLE.to_json()))
     place: Any = document
     while isinstance(place, dict | list) and place:
-        key = data.draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(len(place)))))
-        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
-            place[key] = data.draw(JSON)
+        key = drawn.draw(st.sampled_from(list(place) if isinstance(place, dict) else list(range(len(place)))))
+        if not isinstance(place[key], dict | list) or not place[key] or drawn.draw(st.booleans()):
+            place[key] = drawn.draw(JSON)
             break
         place = place[key]
     with suppress(BundleError):

@@ -19,16 +19,16 @@ from xxdeploy.runtime.selftest import MAX_BATCH
 
 
 def test_one_bundle(tmp_path: Path) -> None:
-    result = bench(tiny_bundle.make(tmp_path / "b"), rounds=20, threads=1)
-    assert (result.bundle, result.variant, result.engine) == ("tiny-0", "portable", "onnx-fp32")
-    assert (result.rounds, result.threads, result.settings) == (20, 1, "onnxruntime, 1 thread")
-    assert (result.speed, result.speed_low, result.speed_high) == (1.0, 1.0, 1.0)
-    assert 0 < result.p50_ms <= result.p90_ms <= result.p99_ms
-    assert 0 < result.model_p50_ms < result.p50_ms
-    assert result.images_per_second > 0
-    assert result.cold_start_ms > 20  # Python, numpy and onnxruntime do not start faster
-    assert result.peak_memory_bytes is not None
-    assert 10e6 < result.peak_memory_bytes < 1e9
+    figures = bench(tiny_bundle.make(tmp_path / "b"), rounds=20, threads=1)
+    assert (figures.bundle, figures.variant, figures.engine) == ("tiny-0", "portable", "onnx-fp32")
+    assert (figures.rounds, figures.threads, figures.settings) == (20, 1, "onnxruntime, 1 thread")
+    assert (figures.speed, figures.speed_low, figures.speed_high) == (1.0, 1.0, 1.0)
+    assert 0 < figures.p50_ms <= figures.p90_ms <= figures.p99_ms
+    assert 0 < figures.model_p50_ms < figures.p50_ms
+    assert figures.images_per_second > 0
+    assert figures.cold_start_ms > 20  # Python, numpy and onnxruntime do not start faster
+    assert figures.peak_memory_bytes is not None
+    assert 10e6 < figures.peak_memory_bytes < 1e9
 
 
 def test_several_bundles_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,12 +61,12 @@ def test_several_bundles_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_memory_of_this_process_does_not_leak_into_the_childs(tmp_path: Path) -> None:
     ballast = np.ones(400_000_000, np.uint8)
-    result = bench(tiny_bundle.make(tmp_path / "b"), rounds=1)
+    figures = bench(tiny_bundle.make(tmp_path / "b"), rounds=1)
     mine = peak_memory()
     assert mine is not None
     assert mine > ballast.nbytes
-    assert result.peak_memory_bytes is not None
-    assert result.peak_memory_bytes < ballast.nbytes
+    assert figures.peak_memory_bytes is not None
+    assert figures.peak_memory_bytes < ballast.nbytes
 
 
 @pytest.mark.parametrize("rounds", [0, -1, 10**9])

@@ -28,8 +28,8 @@ from xxdeploy.runtime.tune import Engines, tune_opened
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX")
 def test_what_counts_as_a_crash(bundle: Path, code: str, said: str | None) -> None:
     root, manifest = open_bundle(bundle)
-    found = crash_of(root, manifest.variants[0], Settings("openvino"), code=code)
-    assert (found is None) if said is None else (found is not None and said in found)
+    crash = crash_of(root, manifest.variants[0], Settings("openvino"), code=code)
+    assert (crash is None) if said is None else (crash is not None and said in crash)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")

@@ -123,9 +123,9 @@ def test_selftest_catches_another_network(bundle: Path, fake: Fake) -> None:
 
 
 def test_selftest_reports_what_it_measured(bundle: Path) -> None:
-    result = load(bundle).selftest()
-    assert (result.variant, result.images, result.agreement) == ("portable", 4, 1.0)
-    assert 0 <= result.max_abs <= result.tolerance == 1e-5
+    selftest = load(bundle).selftest()
+    assert (selftest.variant, selftest.images, selftest.agreement) == ("portable", 4, 1.0)
+    assert 0 <= selftest.max_abs <= selftest.tolerance == 1e-5
 
 
 NOWHERE = ("arm", "avx2")
@@ -254,7 +254,9 @@ def test_best_first_and_ties_by_index() -> None:
 def test_ties_keep_their_order_with_few_and_with_many_classes(classes: int) -> None:
     row = (np.random.default_rng(classes).integers(0, 4, classes) / 4).astype(np.float32)
     expected = np.argsort(-row, kind="stable")[:5].tolist()
-    assert [each.index for each in top_predictions(row, [str(index) for index in range(classes)], 5)] == expected
+    assert [
+        prediction.index for prediction in top_predictions(row, [str(index) for index in range(classes)], 5)
+    ] == expected
 
 
 @pytest.mark.parametrize("top", [0, -1])

@@ -61,7 +61,7 @@ class Timed(Session):
 
 def hold(candidates: tuple[Candidate, ...], seconds: dict[str, float], **options: float) -> tuple[Tuning, Clock]:
     clock = Clock()
-    found = race(
+    tuning = race(
         candidates,
         clock.start(seconds),
         lambda _: BATCH,
@@ -70,7 +70,7 @@ def hold(candidates: tuple[Candidate, ...], seconds: dict[str, float], **options
         on_progress=lambda *_: None,
         clock=clock,
     )
-    return found, clock
+    return tuning, clock
 
 
 def many(count: int) -> tuple[Candidate, ...]:
@@ -80,42 +80,42 @@ def many(count: int) -> tuple[Candidate, ...]:
 @pytest.mark.parametrize("together", [4, 5, 12, 40])
 def test_the_fastest_of_many_wins_whatever_the_size_of_the_groups(together: int) -> None:
     candidates = many(20)
-    seconds = {str(each): 0.010 + 0.001 * ((7 * index) % 20) for index, each in enumerate(candidates)}
+    seconds = {str(candidate): 0.010 + 0.001 * ((7 * index) % 20) for index, candidate in enumerate(candidates)}
     seconds[str(candidates[13])] = 0.005
-    found, clock = hold(candidates, seconds, together=together)
-    assert found.best.candidate == candidates[13]
-    assert found.best.milliseconds == pytest.approx(5)
-    assert found.default.candidate == candidates[0]
-    assert found.default.milliseconds == pytest.approx(10)
-    assert [each.candidate for each in found.trials] == list(candidates)
+    tuning, clock = hold(candidates, seconds, together=together)
+    assert tuning.best.candidate == candidates[13]
+    assert tuning.best.milliseconds == pytest.approx(5)
+    assert tuning.default.candidate == candidates[0]
+    assert tuning.default.milliseconds == pytest.approx(10)
+    assert [trial.candidate for trial in tuning.trials] == list(candidates)
     assert clock.now < 45
-    assert found.sentences[0].endswith("(2.00x)")
+    assert tuning.sentences[0].endswith("(2.00x)")
 
 
 def test_turns_are_interleaved_and_the_slow_leave_early() -> None:
     candidates = many(8)
-    seconds = {str(each): 0.01 * (1 + index) for index, each in enumerate(candidates)}
-    found, clock = hold(candidates, seconds, budget=10.0)
-    rounds = [each.rounds for each in found.trials]
+    seconds = {str(candidate): 0.01 * (1 + index) for index, candidate in enumerate(candidates)}
+    tuning, clock = hold(candidates, seconds, budget=10.0)
+    rounds = [trial.rounds for trial in tuning.trials]
     assert min(rounds[:3]) > 2 * max(rounds[4:])
     warm_up = 2 * len(candidates)
-    assert set(clock.runs[warm_up : warm_up + 8]) == {str(each) for each in candidates}
+    assert set(clock.runs[warm_up : warm_up + 8]) == {str(candidate) for candidate in candidates}
 
 
 def test_a_budget_that_is_too_small_still_measures_the_default() -> None:
     candidates = many(6)
-    found, _ = hold(candidates, {str(each): 1.0 for each in candidates}, budget=0.1)
-    assert found.best.candidate == candidates[0]
-    assert found.trials[5].problem == "no time was left to try it"
-    assert "that is the default" in found.sentences[0]
+    tuning, _ = hold(candidates, {str(candidate): 1.0 for candidate in candidates}, budget=0.1)
+    assert tuning.best.candidate == candidates[0]
+    assert tuning.trials[5].problem == "no time was left to try it"
+    assert "that is the default" in tuning.sentences[0]
 
 
 def test_who_does_not_run_or_fails_its_golden_pairs_is_out() -> None:
     candidates = many(3)
-    found, _ = hold(candidates, {str(candidates[2]): 0.01})
-    assert found.best.candidate == candidates[2]
-    assert found.default.problem == "it does not run"
-    assert "does not work here: it does not run" in found.sentences[0]
+    tuning, _ = hold(candidates, {str(candidates[2]): 0.01})
+    assert tuning.best.candidate == candidates[2]
+    assert tuning.default.problem == "it does not run"
+    assert "does not work here: it does not run" in tuning.sentences[0]
     with pytest.raises(EngineError) as caught:
         hold(candidates, {})
     assert caught.value.code == "nothing-runs"
@@ -123,16 +123,16 @@ def test_who_does_not_run_or_fails_its_golden_pairs_is_out() -> None:
 
 def test_a_tie_goes_to_who_comes_first() -> None:
     candidates = many(3)
-    found, _ = hold(candidates, dict(zip(map(str, candidates), (0.0102, 0.0100, 0.0101), strict=True)))
-    assert found.best.candidate == candidates[0]
+    tuning, _ = hold(candidates, dict(zip(map(str, candidates), (0.0102, 0.0100, 0.0101), strict=True)))
+    assert tuning.best.candidate == candidates[0]
 
 
 def test_where_int8_is_not_faster_it_says_so_and_takes_fp32() -> None:
     settings = Settings("onnxruntime")
     candidates = Candidate(INT8, settings), Candidate(FP32, settings)
-    found, _ = hold(candidates, {str(candidates[0]): 0.02, str(candidates[1]): 0.01})
-    assert found.best.candidate.variant == FP32
-    assert found.sentences[1] == "INT8 is not faster on this device (20.00 ms at best): FP32 is taken"
+    tuning, _ = hold(candidates, {str(candidates[0]): 0.02, str(candidates[1]): 0.01})
+    assert tuning.best.candidate.variant == FP32
+    assert tuning.sentences[1] == "INT8 is not faster on this device (20.00 ms at best): FP32 is taken"
 
 
 def test_one_variant_of_each_precision_takes_part(tmp_path: Path) -> None:
@@ -143,13 +143,13 @@ def test_one_variant_of_each_precision_takes_part(tmp_path: Path) -> None:
 
 
 def test_candidates_begin_with_the_default() -> None:
-    found = candidates_for((INT8, FP32), ("onnxruntime",), 4)
-    assert found[:2] == (Candidate(INT8, Settings()), Candidate(FP32, Settings()))
-    on_cpu = [each.settings for each in found if each.settings.engine == "onnxruntime" and each.variant == INT8]
-    assert {(each.threads, each.spinning) for each in on_cpu} == {
+    candidates = candidates_for((INT8, FP32), ("onnxruntime",), 4)
+    assert candidates[:2] == (Candidate(INT8, Settings()), Candidate(FP32, Settings()))
+    on_cpu = [each.settings for each in candidates if each.settings.engine == "onnxruntime" and each.variant == INT8]
+    assert {(candidate.threads, candidate.spinning) for candidate in on_cpu} == {
         (None, True), (None, False), (1, True), (2, True), (2, False), (3, True), (3, False),
     }  # fmt: skip
-    assert {each.settings.threads for each in candidates_for((INT8,), ("onnxruntime",), 24)} == {
+    assert {candidate.settings.threads for candidate in candidates_for((INT8,), ("onnxruntime",), 24)} == {
         None,
         1,
         2,
@@ -158,8 +158,8 @@ def test_candidates_begin_with_the_default() -> None:
         12,
         16,
     }
-    single = [each.settings for each in candidates_for((INT8,), ("onnxruntime",), 1)]
-    assert [each for each in single if each.engine == "onnxruntime"] == [Settings()]
+    single = [candidate.settings for candidate in candidates_for((INT8,), ("onnxruntime",), 1)]
+    assert [candidate for candidate in single if candidate.engine == "onnxruntime"] == [Settings()]
 
 
 @pytest.mark.parametrize("budget", [0.0, -1.0, 1e9, float("nan")])
@@ -185,14 +185,14 @@ def test_a_real_bundle_is_tuned_kept_and_loaded_so(tmp_path: Path) -> None:
     shares: list[float] = []
     root, manifest = open_bundle(bundle)
     only = Engines(("onnxruntime",))
-    found = tune_opened(root, manifest, budget=1.0, engines=only, on_progress=lambda share, _: shares.append(share))
-    assert found.best.candidate.variant.name == "portable"
-    assert "does not compute the exported model's outputs" in str(found.default.problem)
-    assert found.stored is not None
+    tuning = tune_opened(root, manifest, budget=1.0, engines=only, on_progress=lambda share, _: shares.append(share))
+    assert tuning.best.candidate.variant.name == "portable"
+    assert "does not compute the exported model's outputs" in str(tuning.default.problem)
+    assert tuning.stored is not None
     assert shares[-1] == 1.0
     runtime = load(bundle)
     assert runtime.variant.name == "portable"
-    assert runtime.settings == found.best.candidate.settings
+    assert runtime.settings == tuning.best.candidate.settings
     runtime.selftest()
     for options in ({"tuning": "off"}, {"threads": 1}, {"engine": "onnxruntime"}):
         assert load(bundle, **options).variant.name == "bad"

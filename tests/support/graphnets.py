@@ -96,12 +96,12 @@ class Result:
 
     def node(self, kind: str) -> Any:
         """Return the only node of ``kind``."""
-        (found,) = [node for node in self.after.proto().graph.node if node.op_type == kind]
-        return found
+        (nodes,) = [node for node in self.after.proto().graph.node if node.op_type == kind]
+        return nodes
 
     def attribute(self, kind: str, name: str) -> Any:
-        (found,) = [item for item in self.node(kind).attribute if item.name == name]
-        return onnx.helper.get_attribute_value(found)
+        (attributes,) = [item for item in self.node(kind).attribute if item.name == name]
+        return onnx.helper.get_attribute_value(attributes)
 
 
 def apply(
@@ -119,13 +119,13 @@ def apply(
 def assert_same(before: OnnxModel, after: OnnxModel, feeds: Feeds | None = None, *, tolerance: float = 1e-5) -> None:
     """Both give the same outputs, under the same names, within ``tolerance`` of the largest value."""
     for given in [feeds] if feeds else [random_feeds(before, 1), random_feeds(before, 3)]:
-        wanted, found = run(before, given), run(after, given)
-        assert list(wanted) == list(found)
+        wanted, got = run(before, given), run(after, given)
+        assert list(wanted) == list(got)
         for name, value in wanted.items():
-            assert found[name].dtype == value.dtype
-            assert found[name].shape == value.shape
+            assert got[name].dtype == value.dtype
+            assert got[name].shape == value.shape
             scale = float(np.abs(value).max(initial=1e-6)) if value.dtype.kind == "f" else 1.0
-            np.testing.assert_allclose(found[name], value, rtol=0, atol=tolerance * scale, err_msg=name)
+            np.testing.assert_allclose(got[name], value, rtol=0, atol=tolerance * scale, err_msg=name)
 
 
 def random_feeds(model: OnnxModel, batch: int, seed: int = 1) -> dict[str, NDArray[Any]]:

@@ -142,15 +142,15 @@ def renamed_archive(source: Path, target: Path, *, windows: bool) -> None:
     """Copy a ``.keras`` archive, with the names of weights as tf.keras 2.12 wrote them."""
     with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as copy:
         for name in archive.namelist():
-            data = archive.read(name)
+            content = archive.read(name)
             if name == "model.weights.h5":
-                data = renamed(data, target.parent, windows=windows)
-            copy.writestr(name, data)
+                content = renamed(content, target.parent, windows=windows)
+            copy.writestr(name, content)
 
 
-def renamed(data: bytes, folder: Path, *, windows: bool) -> bytes:
+def renamed(content: bytes, folder: Path, *, windows: bool) -> bytes:
     before, after = folder / "before.h5", folder / "after.h5"
-    before.write_bytes(data)
+    before.write_bytes(content)
     with h5py.File(before) as file, h5py.File(after, "w") as copy:
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)

@@ -22,8 +22,8 @@ def rehash(bundle: Path, change: Callable[[dict[str, Any]], object] = lambda _: 
     file = bundle / "manifest.json"
     manifest = json.loads(file.read_text())
     for entry in manifest["files"]:
-        data = (bundle / entry["path"]).read_bytes()
-        entry.update(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+        content = (bundle / entry["path"]).read_bytes()
+        entry.update(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
     change(manifest)
     file.write_text(json.dumps(manifest))
 
@@ -42,9 +42,9 @@ def node_of(proto: Any, name: str) -> Any:
 
 
 def flip_bit_of_file(bundle: Path, _: Any) -> None:
-    data = bytearray((bundle / "model.onnx").read_bytes())
-    data[len(data) // 2] ^= 1
-    (bundle / "model.onnx").write_bytes(data)  # this one leaves the hash as it was
+    content = bytearray((bundle / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / "model.onnx").write_bytes(content)  # this one leaves the hash as it was
 
 
 def flip_weight_bit(bundle: Path, _: Any) -> None:

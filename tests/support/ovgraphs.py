@@ -60,7 +60,7 @@ def apply(step: Callable[[Graph], int], body: str, **weights: np.ndarray) -> Rew
     other = plain.clone()
     count = step(Graph.of(other))
     before, after = answer(plain), answer(other)
-    kinds = [Counter(each.get_type_name() for each in model.get_ordered_ops()) for model in (plain, other)]
+    kinds = [Counter(op.get_type_name() for op in model.get_ordered_ops()) for model in (plain, other)]
     return Rewritten(count, kinds[0], kinds[1], float(np.abs(before - after).max()), float(np.abs(before).max()))
 
 

@@ -86,19 +86,19 @@ def images(count: int = 16, seed: int = 1, size: int = 16) -> NDArray[np.float32
     return np.clip(level + 0.4 * rng.standard_normal((count, size, size, 3)), -1, 1).astype(np.float32)
 
 
-def batches(data: NDArray[np.float32], size: int = 4) -> Callable[[], Iterator[NDArray[np.float32]]]:
+def batches(batch: NDArray[np.float32], size: int = 4) -> Callable[[], Iterator[NDArray[np.float32]]]:
     """Return ``data`` in batches of ``size``, again at each call."""
-    return lambda: (data[first : first + size] for first in range(0, len(data), size))
+    return lambda: (batch[first : first + size] for first in range(0, len(batch), size))
 
 
-def run(model: OnnxModel, data: NDArray[np.float32], *, optimize: bool = True) -> NDArray[np.float32]:
+def run(model: OnnxModel, batch: NDArray[np.float32], *, optimize: bool = True) -> NDArray[np.float32]:
     """Return the model's output for ``data``."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.to_bytes(), options, providers=["CPUExecutionProvider"])
-    output: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: data})[0]
+    output: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: batch})[0]
     return output
 
 

@@ -101,6 +101,6 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, text: str) -> None:
         if "style" not in self.open:
-            self.text += f"{data} "
+            self.text += f"{text} "

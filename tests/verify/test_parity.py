@@ -64,7 +64,7 @@ def test_scores_are_what_the_softmax_was_given() -> None:
     scores = np.array([[4.0, 1, 0, -5], [1, 2, 3, 4]])
     made = [np.exp(each + shift) for each, shift in zip(scores, (7, -2), strict=True)]
     rows = [each / each.sum() for each in made]
-    halved = [np.exp(each / 2) / np.exp(each / 2).sum() for each in scores]
+    halved = [np.exp(score / 2) / np.exp(score / 2).sum() for score in scores]
     assert compare(*tables(rows, halved), images([0, 1], 2)).scores == pytest.approx(1, abs=1e-6)
     other = [rows[0], rows[1][::-1]]
     assert compare(*tables(rows, other), images([0, 1], 2)).scores == pytest.approx(-1, abs=1e-6)
@@ -78,20 +78,20 @@ def test_scores_see_what_probabilities_hide() -> None:
     small = 1e-3 * rng.normal(size=(1, 100))
     wrong = 1e-3 * rng.normal(size=(1, 100))
     left, right = (np.exp(each) / np.exp(each).sum() for each in (small, wrong))
-    found = compare(*tables(left, right), images([0], 1))
-    assert found.cosine > 0.99999
-    assert found.scores is not None
-    assert found.scores < 0.5
+    parity = compare(*tables(left, right), images([0], 1))
+    assert parity.cosine > 0.99999
+    assert parity.scores is not None
+    assert parity.scores < 0.5
     with pytest.raises(VerificationError, match="cosine of scores"):
-        check(found, INT8_SCORES)
+        check(parity, INT8_SCORES)
     large = 14 * rng.normal(size=(1, 100))
     large[0, :2] = large.max() + 1
     noisy = large + 0.03 * 14 * rng.normal(size=(1, 100))
     noisy[0, :2] = large[0, :2] + (1.0, -1.0)
     left, right = (np.exp(each) / np.exp(each).sum() for each in (large, noisy))
-    found = compare(*tables(left, right), images([0], 1))
-    assert found.cosine < 0.9
-    check(found, INT8_SCORES)
+    parity = compare(*tables(left, right), images([0], 1))
+    assert parity.cosine < 0.9
+    check(parity, INT8_SCORES)
 
 
 @pytest.mark.parametrize("size", [1, 3, 16, 100])

@@ -133,10 +133,10 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bits(model: OnnxModel, whol
     assert 5 <= first <= 11
     interrupt(model, where, 20)
     seen: list[Progress] = []
-    found = observe_histograms(
+    histograms = observe_histograms(
         model, batches(DATA, 5), data_digest="d", checkpoint=where, total=24, on_progress=seen.append
     )
-    assert found.to_bytes() == whole.to_bytes()
+    assert histograms.to_bytes() == whole.to_bytes()
     assert first < seen[0].done <= 21
     assert seen[-1] == Progress("calibrate", 24, 24)
     assert not list(where.folder.iterdir())
@@ -158,16 +158,16 @@ def test_other_images_start_anew(model: OnnxModel, tmp_path: Path, caplog: pytes
     assert not caplog.text
 
 
-def damage(data: bytes) -> dict[str, bytes]:
-    line, _, body = data.partition(b"\n")
+def damage(content: bytes) -> dict[str, bytes]:
+    line, _, body = content.partition(b"\n")
     return {
         "empty": b"",
         "no JSON": b"\n" + body,
         "a list": b"[]\n" + body,
-        "cut short": data[:-20],
-        "one bit": data[:-9] + bytes([data[-9] ^ 1]) + data[-8:],
+        "cut short": content[:-20],
+        "one bit": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
         "another version": line.replace(b"histograms 1", b"histograms 9") + b"\n" + body,
-        "not UTF-8": b"\xff\xfe" + data,
+        "not UTF-8": b"\xff\xfe" + content,
         "no tensors": line.replace(b'"tensors"', b'"tensor"') + b"\n" + body,
         "endless images": re.sub(rb'"images": \d+', b'"images": Infinity', line) + b"\n" + body,
         "deep": b"[" * 100_000 + b"\n" + body,
@@ -187,9 +187,9 @@ def test_damage_is_ignored_with_a_warning(
     assert caught.value.code == "damaged-histograms"
     path.write_bytes(broken)
     with caplog.at_level(logging.WARNING):
-        found = observe_histograms(model, batches(DATA), data_digest="d", checkpoint=where)
+        histograms = observe_histograms(model, batches(DATA), data_digest="d", checkpoint=where)
     assert "not usable" in caplog.text
-    assert found.to_bytes() == whole.to_bytes()
+    assert histograms.to_bytes() == whole.to_bytes()
 
 
 def test_a_foreign_checkpoint_is_ignored(
@@ -199,9 +199,9 @@ def test_a_foreign_checkpoint_is_ignored(
     path = interrupt(model, where, 8)
     path.write_bytes(dataclasses.replace(whole, data_digest="another").to_bytes())
     with caplog.at_level(logging.WARNING):
-        found = observe_histograms(model, batches(DATA), data_digest="d", checkpoint=where)
+        histograms = observe_histograms(model, batches(DATA), data_digest="d", checkpoint=where)
     assert "belongs to another calibration" in caplog.text
-    assert found.to_bytes() == whole.to_bytes()
+    assert histograms.to_bytes() == whole.to_bytes()
 
 
 def test_a_folder_that_cannot_be_written_stops_no_calibration(
@@ -210,6 +210,6 @@ def test_a_folder_that_cannot_be_written_stops_no_calibration(
     (tmp_path / "file").write_text("in the way")
     where = Checkpoint(tmp_path / "file", seconds=0)
     with caplog.at_level(logging.WARNING):
-        found = observe_histograms(model, batches(DATA), data_digest="d", checkpoint=where)
+        histograms = observe_histograms(model, batches(DATA), data_digest="d", checkpoint=where)
     assert "could not be saved" in caplog.text
-    assert found.to_bytes() == whole.to_bytes()
+    assert histograms.to_bytes() == whole.to_bytes()

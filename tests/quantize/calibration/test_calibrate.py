@@ -33,25 +33,25 @@ def copy_network() -> OnnxModel:
 
 @pytest.mark.parametrize("size", [1, 3, 16])
 def test_minmax_is_exact_for_any_batches(size: int) -> None:
-    data = np.random.default_rng(0).standard_normal((16, 1, 5, 5)).astype(np.float32)
-    calibrated = calibrate(copy_network(), batches(data, size), data_digest="d")
-    assert calibrated.ranges == {"x": (data.min(), data.max()), "y": (2 * data.min(), 2 * data.max())}
+    batch = np.random.default_rng(0).standard_normal((16, 1, 5, 5)).astype(np.float32)
+    calibrated = calibrate(copy_network(), batches(batch, size), data_digest="d")
+    assert calibrated.ranges == {"x": (batch.min(), batch.max()), "y": (2 * batch.min(), 2 * batch.max())}
 
 
 @pytest.mark.parametrize("percent", [90, 99, 99.9, 100])
 def test_percentile_leaves_the_same_share_out_on_either_side(percent: float) -> None:
-    data = np.random.default_rng(1).standard_normal((40, 1, 50, 50)).astype(np.float32)
-    data[:, 0, 0, 0] *= 30
-    calibrated = calibrate(copy_network(), batches(data), method=f"percentile-{percent}", data_digest="d")
-    expected = np.quantile(data, [0.5 - percent / 200, 0.5 + percent / 200])
-    np.testing.assert_allclose(calibrated.ranges["x"], expected, atol=2 * np.abs(data).max() / 2048)
-    np.testing.assert_allclose(calibrated.ranges["y"], 2 * expected, atol=4 * np.abs(data).max() / 2048)
+    batch = np.random.default_rng(1).standard_normal((40, 1, 50, 50)).astype(np.float32)
+    batch[:, 0, 0, 0] *= 30
+    calibrated = calibrate(copy_network(), batches(batch), method=f"percentile-{percent}", data_digest="d")
+    expected = np.quantile(batch, [0.5 - percent / 200, 0.5 + percent / 200])
+    np.testing.assert_allclose(calibrated.ranges["x"], expected, atol=2 * np.abs(batch).max() / 2048)
+    np.testing.assert_allclose(calibrated.ranges["y"], 2 * expected, atol=4 * np.abs(batch).max() / 2048)
 
 
 def test_percentile_does_not_depend_on_order_or_batches(model: OnnxModel) -> None:
-    data = images(12)
-    calibrated = calibrate(model, batches(data, 5), method="percentile-99.5", data_digest="d")
-    again = calibrate(model, batches(data[::-1], 2), method="percentile-99.5", data_digest="d")
+    batch = images(12)
+    calibrated = calibrate(model, batches(batch, 5), method="percentile-99.5", data_digest="d")
+    again = calibrate(model, batches(batch[::-1], 2), method="percentile-99.5", data_digest="d")
     assert calibrated == again
     assert calibrated.method == "percentile-99.5"
 
@@ -91,18 +91,20 @@ def test_memory_does_not_grow_with_the_images() -> None:
 
 
 def test_one_pass_serves_every_method(model: OnnxModel) -> None:
-    found = observe_histograms(model, batches(images(10)), data_digest="d")
+    histograms = observe_histograms(model, batches(images(10)), data_digest="d")
     for method in EVERY:
-        assert choose_ranges(found, method) == calibrate(model, batches(images(10)), method=method, data_digest="d")
-    assert len({tuple(choose_ranges(found, method).ranges.items()) for method in EVERY}) == len(EVERY)
+        assert choose_ranges(histograms, method) == calibrate(
+            model, batches(images(10)), method=method, data_digest="d"
+        )
+    assert len({tuple(choose_ranges(histograms, method).ranges.items()) for method in EVERY}) == len(EVERY)
 
 
 @pytest.mark.parametrize("method", EVERY)
 def test_one_image_is_enough_to_quantize(model: OnnxModel, method: str) -> None:
-    data = images(1)
-    ranges = calibrate(model, batches(data), method=method, data_digest="d")
-    output = run(quantize(model, ranges, Scheme()), data)
-    assert np.abs(output - run(model, data)).max() < 0.1
+    batch = images(1)
+    ranges = calibrate(model, batches(batch), method=method, data_digest="d")
+    output = run(quantize(model, ranges, Scheme()), batch)
+    assert np.abs(output - run(model, batch)).max() < 0.1
 
 
 @pytest.mark.parametrize("method", EVERY)
@@ -115,11 +117,11 @@ def test_dead_channels_and_a_silent_tensor(method: str) -> None:
         " q = Relu(b)  s = Conv(q, u)  y = Conv(s, u) }",
         {"w": weights, "v": -np.ones((2, 4, 1, 1), np.float32), "u": np.ones((2, 2, 1, 1), np.float32)},
     )
-    data = np.random.default_rng(0).uniform(0, 1, (5, 1, 4, 4)).astype(np.float32)
-    ranges = calibrate(network, batches(data), method=method, data_digest="d")
+    batch = np.random.default_rng(0).uniform(0, 1, (5, 1, 4, 4)).astype(np.float32)
+    ranges = calibrate(network, batches(batch), method=method, data_digest="d")
     assert ranges.ranges["q"] == (0, 0)
     assert ranges.ranges["r"][1] > 0.9
-    np.testing.assert_array_equal(run(quantize(network, ranges, Scheme()), data), 0)
+    np.testing.assert_array_equal(run(quantize(network, ranges, Scheme()), batch), 0)
 
 
 def test_constant_and_silent_tensors() -> None:
@@ -148,10 +150,10 @@ def test_no_images(model: OnnxModel) -> None:
 @pytest.mark.parametrize("method", EVERY)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_broken_images_are_refused(model: OnnxModel, method: str, value: float) -> None:
-    data = images(3)
-    data[1, 4, 4, 1] = value
+    batch = images(3)
+    batch[1, 4, 4, 1] = value
     with pytest.raises(ConversionError) as caught:
-        calibrate(model, batches(data), method=method, data_digest="d")
+        calibrate(model, batches(batch), method=method, data_digest="d")
     assert caught.value.code == "non-finite-range"
 
 
@@ -182,14 +184,16 @@ def test_all_tensors_and_all_images_count() -> None:
     images = np.zeros((3, 2, 2, 1), np.float32)
     images[0, 0, 0, 0], images[2, 1, 1, 0] = -80.0, 5.0
     seen: list[Progress] = []
-    found = observe_extremes(scaled_network(), lambda: iter([images[:2], images[2:]]), total=3, on_progress=seen.append)
-    assert found.ranges == {
+    extremes = observe_extremes(
+        scaled_network(), lambda: iter([images[:2], images[2:]]), total=3, on_progress=seen.append
+    )
+    assert extremes.ranges == {
         "image": (-80.0, 5.0),
         "scaled": (-80000.0, 5000.0),  # Relu hides it, float16 would not hold it
         "cut": (0.0, 5000.0),
         "features": (0.0, 5000.0),
     }
-    assert (found.images, found.method) == (3, "minmax")
+    assert (extremes.images, extremes.method) == (3, "minmax")
     assert [each.done for each in seen] == [1, 2, 3]
 
 

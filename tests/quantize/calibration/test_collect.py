@@ -19,9 +19,9 @@ def parts() -> list[NDArray[np.float32]]:
 
 
 def test_bins_grow_without_losing_a_count() -> None:
-    found, everything = merged(parts()), np.concatenate(parts())
-    np.testing.assert_array_equal(found.counts, np.histogram(everything, found.edges)[0])
-    assert (found.low, found.high, found.images) == (everything.min(), everything.max(), 4)
+    distribution, everything = merged(parts()), np.concatenate(parts())
+    np.testing.assert_array_equal(distribution.counts, np.histogram(everything, distribution.edges)[0])
+    assert (distribution.low, distribution.high, distribution.images) == (everything.min(), everything.max(), 4)
 
 
 def test_counts_do_not_depend_on_the_order() -> None:
@@ -57,8 +57,8 @@ def test_large_tensors_are_sampled_evenly() -> None:
 def test_broken_values_show_and_stay(value: float) -> None:
     broken = measure(np.array([1.0, value, 2.0], np.float32))
     good = measure(np.array([1.0, 3.0], np.float32))
-    for found in (broken, good.merged(broken).merged(good)):
-        assert not np.isfinite(found.low + found.high)
+    for distribution in (broken, good.merged(broken).merged(good)):
+        assert not np.isfinite(distribution.low + distribution.high)
 
 
 def test_the_moving_average_weighs_later_images_more() -> None:

@@ -80,16 +80,16 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 HEADER = b"TRT-8501-EntropyCalibration2\n"
 
 
-def written(folder: Path, data: bytes) -> Path:
+def written(folder: Path, content: bytes) -> Path:
     path = folder / "int8.cache"
-    path.write_bytes(data)
+    path.write_bytes(content)
     return path
 
 
 def test_scales_are_big_endian_floats_and_ranges_127_of_them(tmp_path: Path) -> None:
     scale = struct.unpack(">f", bytes.fromhex("3c010a14"))[0]
-    data = HEADER + b"image: 3c010a14\n(Unnamed Layer* 3) [Convolution]_output: 3F800000\na: b: 00000000\n"
-    read = ranges_from_tensorrt_cache(written(tmp_path, data))
+    content = HEADER + b"image: 3c010a14\n(Unnamed Layer* 3) [Convolution]_output: 3F800000\na: b: 00000000\n"
+    read = ranges_from_tensorrt_cache(written(tmp_path, content))
     assert read.ranges == {
         "image": (-127 * scale, 127 * scale),
         "(Unnamed Layer* 3) [Convolution]_output": (-127.0, 127.0),
@@ -100,12 +100,12 @@ def test_scales_are_big_endian_floats_and_ranges_127_of_them(tmp_path: Path) -> 
 
 
 def test_windows_line_ends_and_none_at_the_end(tmp_path: Path) -> None:
-    data = HEADER.replace(b"\n", b"\r\n") + b"a: 3f800000\r\nb: 3f800000"
-    assert set(ranges_from_tensorrt_cache(written(tmp_path, data)).ranges) == {"a", "b"}
+    content = HEADER.replace(b"\n", b"\r\n") + b"a: 3f800000\r\nb: 3f800000"
+    assert set(ranges_from_tensorrt_cache(written(tmp_path, content)).ranges) == {"a", "b"}
 
 
 @pytest.mark.parametrize(
-    "data",
+    "content",
     [
         b"",
         b"\n",
@@ -128,9 +128,9 @@ def test_windows_line_ends_and_none_at_the_end(tmp_path: Path) -> None:
         b"\x00" * 100,
     ],
 )
-def test_anything_else_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UsageError) as caught:
-        ranges_from_tensorrt_cache(written(tmp_path, data))
+        ranges_from_tensorrt_cache(written(tmp_path, content))
     assert caught.value.code == "bad-tensorrt-cache"
     assert caught.value.message.isprintable()
 
@@ -159,9 +159,9 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str, code: s
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_rubbish_behind_a_header_gives_ranges_or_a_usage_error(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
-    path = written(tmp_path_factory.mktemp("cache"), HEADER + data)
+    path = written(tmp_path_factory.mktemp("cache"), HEADER + content)
     try:
         read = ranges_from_tensorrt_cache(path)
     except UsageError:

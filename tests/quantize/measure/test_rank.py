@@ -26,16 +26,16 @@ def test_the_layer_with_the_outlier_is_worth_most() -> None:
 
 def test_where_activations_hurt_both_sides_of_the_tensor_go_to_float() -> None:
     model = outlier(activations=300)
-    ranges, data = ranges_of(model), images(8)
-    first, *_ = rank_layers(model, ranges, U8S8, batches(data))
+    ranges, batch = ranges_of(model), images(8)
+    first, *_ = rank_layers(model, ranges, U8S8, batches(batch))
     assert first.layers == ("bad", "third")
     assert first.gain_db > 5
     # Alone, neither takes the rounding of the tensor between them away.
-    expected = run(model, data)
+    expected = run(model, batch)
 
     def noise(*layers: str) -> float:
         mixed = quantize(model, ranges, replace(U8S8, float_layers=frozenset(layers)))
-        return float(np.square(run(mixed, data) - expected).sum())
+        return float(np.square(run(mixed, batch) - expected).sum())
 
     assert noise("bad", "third") < noise("third") / 3
     assert noise("bad", "third") < noise("bad") / 3
@@ -43,11 +43,11 @@ def test_where_activations_hurt_both_sides_of_the_tensor_go_to_float() -> None:
 
 def test_the_gain_is_what_the_output_gains() -> None:
     """Counted again from the log of the probabilities, which are the logits but for a constant that is taken away."""
-    model, data = outlier(weights=40), images(6)
+    model, batch = outlier(weights=40), images(6)
     ranges = ranges_of(model)
 
     def logits(candidate: OnnxModel) -> NDArray[np.float64]:
-        values = np.log(run(candidate, data).astype(np.float64))
+        values = np.log(run(candidate, batch).astype(np.float64))
         return np.asarray(values - values.mean(axis=1, keepdims=True))
 
     def ratio(scheme: Scheme) -> float:
@@ -56,7 +56,7 @@ def test_the_gain_is_what_the_output_gains() -> None:
         assert found is not None
         return found
 
-    for gain in rank_layers(model, ranges, U8S8, batches(data), trials=2):
+    for gain in rank_layers(model, ranges, U8S8, batches(batch), trials=2):
         mixed = ratio(replace(U8S8, float_layers=frozenset(gain.layers)))
         assert gain.output_db == pytest.approx(mixed, abs=0.1)
         assert gain.gain_db == pytest.approx(mixed - ratio(U8S8), abs=0.2)
@@ -76,9 +76,9 @@ def test_the_work_is_bounded_and_reported() -> None:
     assert built[0] == U8S8
     assert len(built) == 6  # the network as it is, and five trials
     assert len({scheme.float_layers for scheme in built}) == 6
-    assert {frozenset(each.layers) for each in gains} <= {scheme.float_layers for scheme in built[1:]}
+    assert {frozenset(gain.layers) for gain in gains} <= {scheme.float_layers for scheme in built[1:]}
     assert reports == [Progress("rank layers", done, 5) for done in range(1, 6)]
-    worth = [each.gain_db / len(each.layers) for each in gains]
+    worth = [gain.gain_db / len(gain.layers) for gain in gains]
     assert worth == sorted(worth, reverse=True)
     assert all(value > 0 for value in worth)
 
@@ -88,21 +88,21 @@ def test_layers_that_are_in_float_already_are_not_tried() -> None:
     mixed = replace(U8S8, float_layers=frozenset({"bad"}))
     gains = rank_layers(model, ranges_of(model), mixed, batches(images(4)))
     assert gains
-    assert all("bad" not in each.layers for each in gains)
+    assert all("bad" not in gain.layers for gain in gains)
 
 
 def test_only_the_first_images_count() -> None:
     model = outlier(weights=40)
-    ranges, data = ranges_of(model), images(20)
-    assert rank_layers(model, ranges, U8S8, batches(data, 7), images=10) == rank_layers(
-        model, ranges, U8S8, batches(data[:10], 10), images=10
+    ranges, batch = ranges_of(model), images(20)
+    assert rank_layers(model, ranges, U8S8, batches(batch, 7), images=10) == rank_layers(
+        model, ranges, U8S8, batches(batch[:10], 10), images=10
     )
 
 
 def test_a_dead_layer_is_worth_nothing_alone() -> None:
     model = outlier(dead=True)
     gains = rank_layers(model, ranges_of(model), U8S8, batches(images(4)))
-    assert ("bad",) not in [each.layers for each in gains]
+    assert ("bad",) not in [gain.layers for gain in gains]
 
 
 def test_no_images() -> None:
@@ -115,9 +115,9 @@ def test_no_images() -> None:
 def test_a_network_of_one_layer_has_nothing_to_leave_in_float() -> None:
     rng = np.random.default_rng(1)
     model = parse(ONE_LAYER, {"w": rng.standard_normal((4, 3, 1, 1)).astype(np.float32)})
-    data = rng.standard_normal((4, 3, 8, 8)).astype(np.float32)
-    ranges = calibrate(model, batches(data), method="minmax", data_digest="d")
-    assert rank_layers(model, ranges, U8S8, batches(data)) == ()
+    batch = rng.standard_normal((4, 3, 8, 8)).astype(np.float32)
+    ranges = calibrate(model, batches(batch), method="minmax", data_digest="d")
+    assert rank_layers(model, ranges, U8S8, batches(batch)) == ()
 
 
 def shares(*bad: tuple[int, ...]) -> tuple[Callable[[range], float], list[range]]:
@@ -144,8 +144,8 @@ def test_halving_finds_one_layer_of_500_in_twenty_trials(at: int) -> None:
 def test_halving_finds_a_pair_also_across_a_cut(at: int) -> None:
     share, asked = shares((at, at + 1))
     _halve(range(500), share, 40, None)
-    found = [run for run in asked if at in run and at + 1 in run]
-    assert min(map(len, found)) <= 3
+    runs = [run for run in asked if at in run and at + 1 in run]
+    assert min(map(len, runs)) <= 3
 
 
 def test_halving_follows_the_noise() -> None:

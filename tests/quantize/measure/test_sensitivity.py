@@ -18,18 +18,18 @@ from xxdeploy.results import LayerNoise, Progress, decibels
 Doubles = NDArray[np.float64]
 
 
-def by_layer(found: tuple[LayerNoise, ...]) -> dict[str, LayerNoise]:
-    return {each.layer: each for each in found}
+def by_layer(noises: tuple[LayerNoise, ...]) -> dict[str, LayerNoise]:
+    return {each.layer: each for each in noises}
 
 
 def test_each_figure_against_numpy() -> None:
     """Done again with two models and arithmetic of its own, for a convolution and the activation behind it."""
-    model, data = residual(), images(8, seed=9)
+    model, batch = residual(), images(8, seed=9)
     ranges = ranges_of(model)
     integer = quantize(model, ranges, U8S8)
-    noises = by_layer(layer_noise(model, ranges, U8S8, batches(data)))["wide"]
+    noises = by_layer(layer_noise(model, ranges, U8S8, batches(batch)))["wide"]
     graph, whole = Graph(model), Graph(integer)
-    values = Observer(graph, ["down", "wide6"]).run(data)
+    values = Observer(graph, ["down", "wide6"]).run(batch)
     arrays = {name: value.astype(np.float64) for name, value in whole.arrays.items()}
 
     def rounded(values: Doubles, root: str) -> Doubles:
@@ -53,25 +53,25 @@ def test_each_figure_against_numpy() -> None:
     assert noises.weights_db == expected(layer(x, wq, bq))
     assert noises.input_db == expected(layer(xq, w, b))
     assert noises.output_db == expected(rounded(y, "wide6"))
-    there = Observer(whole, ["wide6_dequantized"]).run(data)["wide6_dequantized"]
+    there = Observer(whole, ["wide6_dequantized"]).run(batch)["wide6_dequantized"]
     assert noises.accumulated_db == expected(there.astype(np.float64))
 
 
 def test_every_integer_layer_is_there_the_worst_first() -> None:
     model = residual()
     noises = layer_noise(model, ranges_of(model), U8S8, batches(images(4)))
-    assert {each.layer: each.operator for each in noises} == {
+    assert {noise.layer: noise.operator for noise in noises} == {
         "stem": "Conv", "wide": "Conv", "deep": "Conv", "thin": "Conv", "grouped": "Conv", "logits": "Gemm",
         "sum": "Add", "both": "Concat", "mean": "GlobalAveragePool",
     }  # fmt: skip
-    ratios = [each.sqnr_db for each in noises]
+    ratios = [noise.sqnr_db for noise in noises]
     assert None not in ratios
     assert ratios == sorted(ratios, key=lambda ratio: ratio or 0)
     layers = by_layer(noises)
     assert layers["sum"].weights_db is None
     assert layers["logits"].output_db is None  # it writes float
     assert layers["stem"].accumulated_db == layers["stem"].sqnr_db  # nothing comes before it
-    assert all(15 < (each.sqnr_db or 0) < 60 for each in noises)
+    assert all(15 < (noise.sqnr_db or 0) < 60 for noise in noises)
 
 
 def test_layers_that_stay_in_float_are_left_out() -> None:
@@ -84,11 +84,11 @@ def test_layers_that_stay_in_float_are_left_out() -> None:
 def test_an_output_of_the_graph_that_is_quantized() -> None:
     rng = np.random.default_rng(1)
     model = parse(ONE_LAYER, {"w": rng.standard_normal((4, 3, 1, 1)).astype(np.float32)})
-    data = rng.standard_normal((8, 3, 8, 8)).astype(np.float32)
-    ranges = calibrate(model, batches(data), method="minmax", data_digest="d")
-    (layer,) = layer_noise(model, ranges, U8S8, batches(data))
-    noise = run(model, data) - run(quantize(model, ranges, U8S8), data)
-    ratio = decibels(float(np.square(run(model, data)).sum()), float(np.square(noise).sum()))
+    batch = rng.standard_normal((8, 3, 8, 8)).astype(np.float32)
+    ranges = calibrate(model, batches(batch), method="minmax", data_digest="d")
+    (layer,) = layer_noise(model, ranges, U8S8, batches(batch))
+    noise = run(model, batch) - run(quantize(model, ranges, U8S8), batch)
+    ratio = decibels(float(np.square(run(model, batch)).sum()), float(np.square(noise).sum()))
     assert layer.sqnr_db == layer.accumulated_db == pytest.approx(ratio, abs=0.05)
     assert layer.output_db is not None
 
@@ -119,24 +119,24 @@ def test_a_layer_of_zeros_has_no_figure_and_comes_last() -> None:
     model = outlier(dead=True)
     noises = layer_noise(model, ranges_of(model), U8S8, batches(images(4)))
     assert noises[-1] == LayerNoise("bad", "Conv", None, None, None, None, None)
-    assert all(each.sqnr_db is not None for each in noises[:-1])
+    assert all(noise.sqnr_db is not None for noise in noises[:-1])
 
 
 def test_an_integer_network_of_ones_own() -> None:
-    model, data = residual(), images(12)
+    model, batch = residual(), images(12)
     ranges = ranges_of(model)
-    corrected = quantize(with_biases(model, ranges, U8S8, batches(data)), ranges, U8S8)
-    plain = by_layer(layer_noise(model, ranges, U8S8, batches(data)))
-    noises = by_layer(layer_noise(model, ranges, U8S8, batches(data), integer=corrected))
+    corrected = quantize(with_biases(model, ranges, U8S8, batches(batch)), ranges, U8S8)
+    plain = by_layer(layer_noise(model, ranges, U8S8, batches(batch)))
+    noises = by_layer(layer_noise(model, ranges, U8S8, batches(batch), integer=corrected))
     assert (noises["logits"].accumulated_db or 0) > (plain["logits"].accumulated_db or 0)
     assert noises["sum"].sqnr_db == plain["sum"].sqnr_db
 
 
 def test_batches_of_any_size_give_the_same_and_report_their_images() -> None:
-    model, data = residual(), images(7)
+    model, batch = residual(), images(7)
     ranges, reports = ranges_of(model), list[Progress]()
-    one = layer_noise(model, ranges, U8S8, batches(data, 1))
-    all_at_once = layer_noise(model, ranges, U8S8, batches(data, 7), on_progress=reports.append)
+    one = layer_noise(model, ranges, U8S8, batches(batch, 1))
+    all_at_once = layer_noise(model, ranges, U8S8, batches(batch, 7), on_progress=reports.append)
     assert [each.layer for each in one] == [each.layer for each in all_at_once]
     for left, right in zip(one, all_at_once, strict=True):
         assert left.sqnr_db == pytest.approx(right.sqnr_db, abs=0.02)

@@ -22,9 +22,9 @@ U8S7 = scheme("static-w7c-a8")
 LAYERS = ("stem", "wide", "deep", "thin", "grouped", "logits")
 
 
-def image_means(model: OnnxModel, names: Sequence[str], data: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+def image_means(model: OnnxModel, names: Sequence[str], batch: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     """Return the mean of each named tensor over its positions, image by image (images, channels)."""
-    values = Observer(Graph(model), names).run(data)
+    values = Observer(Graph(model), names).run(batch)
     return {
         name: value.reshape(*value.shape[:2], -1).mean(axis=2, dtype=np.float64)
         for name, value in values.items()
@@ -92,7 +92,7 @@ def test_mean_shift_of_what_is_only_noise_is_nothing() -> None:
 def test_mean_shift_beats_the_mean_where_tails_are_heavy() -> None:
     rng = np.random.default_rng(0)
     differences = 0.2 + 0.1 * rng.standard_t(1.5, (400, 50, 8))  # 400 trials of 50 images
-    robust = np.array([mean_shift(each) for each in differences]) - 0.2
+    robust = np.array([mean_shift(difference) for difference in differences]) - 0.2
     plain = differences.mean(axis=1) - 0.2
     assert np.mean(robust**2) < 0.05 * np.mean(plain**2)
     assert abs(robust.mean()) < 0.005  # not biased towards zero to speak of
@@ -118,10 +118,10 @@ def test_outputs_on_other_images_come_closer(name: str) -> None:
         network = residual(seed)
         ranges = calibrate(network, batches(images()), data_digest="images")
         better = with_biases(network, ranges, scheme(name), batches(images()))
-        data = images(64, seed=5)
-        reference = run(network, data)
-        plain += float(np.mean((run(quantize(network, ranges, scheme(name)), data) - reference) ** 2))
-        fixed += float(np.mean((run(quantize(better, ranges, scheme(name)), data) - reference) ** 2))
+        batch = images(64, seed=5)
+        reference = run(network, batch)
+        plain += float(np.mean((run(quantize(network, ranges, scheme(name)), batch) - reference) ** 2))
+        fixed += float(np.mean((run(quantize(better, ranges, scheme(name)), batch) - reference) ** 2))
     assert fixed < 0.8 * plain
 
 
@@ -144,11 +144,11 @@ def test_batches_do_not_matter(model: OnnxModel, calibrated: Ranges, corrected: 
 
 def test_layers_in_float_are_left_alone(model: OnnxModel, calibrated: Ranges) -> None:
     mixed = replace(U8S7, float_layers=frozenset({"deep"}))
-    result = with_biases(model, calibrated, mixed, batches(images()))
-    arrays = result.split()[1]
+    corrected = with_biases(model, calibrated, mixed, batches(images()))
+    arrays = corrected.split()[1]
     np.testing.assert_array_equal(arrays["deep_b"], model.split()[1]["deep_b"])
     assert "grouped_bias" in arrays
-    quantize(result, calibrated, mixed)
+    quantize(corrected, calibrated, mixed)
 
 
 def test_a_quantized_output_and_a_shared_bias() -> None:
@@ -159,10 +159,10 @@ def test_a_quantized_output_and_a_shared_bias() -> None:
         "{ a = Conv<pads = [1, 1, 1, 1]>(x, w, b)  r = Relu(a)  y = Conv(r, w, b) }",
         {"w": weights / 40, "b": np.array([0.1, 0.2, -0.3, 0], np.float32)},
     )
-    data = np.random.default_rng(1).uniform(0, 1, (24, 4, 8, 8)).astype(np.float32)
-    ranges = calibrate(features, batches(data), data_digest="d")
-    result = with_biases(features, ranges, U8S7, batches(data))
-    error = [run(quantize(each, ranges, U8S7), data) - run(features, data) for each in (features, result)]
+    batch = np.random.default_rng(1).uniform(0, 1, (24, 4, 8, 8)).astype(np.float32)
+    ranges = calibrate(features, batches(batch), data_digest="d")
+    corrected = with_biases(features, ranges, U8S7, batches(batch))
+    error = [run(quantize(each, ranges, U8S7), batch) - run(features, batch) for each in (features, corrected)]
     assert np.abs(error[1].mean(axis=(0, 2, 3))).max() < 0.3 * np.abs(error[0].mean(axis=(0, 2, 3))).max()
 
 

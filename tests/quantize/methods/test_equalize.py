@@ -72,17 +72,17 @@ def signal_to_noise(reference: NDArray[np.float32], other: NDArray[np.float32]) 
     return float(10 * np.log10(np.square(reference).sum() / np.square(reference - other).sum()))
 
 
-def int8(model: OnnxModel, data: NDArray[np.float32], method: str = "minmax") -> OnnxModel:
-    return quantize(model, calibrate(model, batches(data), method=method, data_digest="d"), Scheme())
+def int8(model: OnnxModel, batch: NDArray[np.float32], method: str = "minmax") -> OnnxModel:
+    return quantize(model, calibrate(model, batches(batch), method=method, data_digest="d"), Scheme())
 
 
 @pytest.mark.parametrize("activation", ["Clip(b, zero, six)", "Relu(b)", "Clip(b, zero)", "Identity(b)"])
 @pytest.mark.parametrize("trans", [0, 1])
 def test_the_function_stays(activation: str, trans: int) -> None:
-    model, data = mobile(activation, trans), pictures()
-    scaled = equalized(model, batches(data))
+    model, batch = mobile(activation, trans), pictures()
+    scaled = equalized(model, batches(batch))
     assert scaled != model
-    assert relative(run(model, data), run(scaled, data)) < 1e-5
+    assert relative(run(model, batch), run(scaled, batch)) < 1e-5
 
 
 def test_the_pairs() -> None:
@@ -108,10 +108,10 @@ def test_what_is_not_homogeneous_stops_a_pair(clip: str) -> None:
 
 
 def test_channels_at_the_ceiling_keep_their_scale_and_others_stay_below() -> None:
-    model, data = mobile(), pictures()
-    scaled = equalized(model, batches(data))
-    before = Observer(Graph(model), ["a", "a6"]).run(data)
-    after = Observer(Graph(scaled), ["a", "a6"]).run(data)
+    model, batch = mobile(), pictures()
+    scaled = equalized(model, batches(batch))
+    before = Observer(Graph(model), ["a", "a6"]).run(batch)
+    after = Observer(Graph(scaled), ["a", "a6"]).run(batch)
     top, new = before["a"].max(axis=(0, 2, 3)), after["a"].max(axis=(0, 2, 3))
     at = top >= 6
     assert 0 < at.sum() < 12
@@ -122,14 +122,14 @@ def test_channels_at_the_ceiling_keep_their_scale_and_others_stay_below() -> Non
 
 
 def test_an_outlier_channel_breaks_minmax_and_equalization_repairs_it() -> None:
-    data, unseen = pictures(), pictures(64, seed=7)
+    batch, unseen = pictures(), pictures(64, seed=7)
     broken = mobile("Relu(b)", outlier=300.0)
     reference = run(broken, unseen)
-    plain = signal_to_noise(reference, run(int8(broken, data), unseen))
-    scaled = equalized(broken, batches(data))
-    repaired = signal_to_noise(reference, run(int8(scaled, data), unseen))
+    plain = signal_to_noise(reference, run(int8(broken, batch), unseen))
+    scaled = equalized(broken, batches(batch))
+    repaired = signal_to_noise(reference, run(int8(scaled, batch), unseen))
     healthy = mobile("Relu(b)")
-    normal = signal_to_noise(run(healthy, unseen), run(int8(healthy, data), unseen))
+    normal = signal_to_noise(run(healthy, unseen), run(int8(healthy, batch), unseen))
     assert plain < normal - 10
     assert repaired > normal - 2
 
@@ -145,12 +145,12 @@ def test_a_quiet_channel_gains_steps() -> None:
         {"v": first, "w": rng.uniform(0.1, 1, (8, 1, 3, 3)).astype(np.float32),
          "zero": np.zeros((), np.float32), "six": np.full((), 6, np.float32)},
     )  # fmt: skip
-    data, unseen = pictures(), pictures(64, seed=7)
+    batch, unseen = pictures(), pictures(64, seed=7)
     reference = run(model, unseen)[:, 2]
     # Not with the output's own grid, in which the channel stays as quiet as it is.
     error = []
-    for each in (model, equalized(model, batches(data))):
-        quantized = int8(each, data)
+    for candidate in (model, equalized(model, batches(batch))):
+        quantized = int8(candidate, batch)
         outputs = Observer(Graph(quantized), ["y_float"]).run(unseen)["y_float"][:, 2]
         error.append(signal_to_noise(reference, outputs))
     assert error[1] > error[0] + 10
@@ -174,17 +174,17 @@ def test_shared_weights_are_scaled_for_one_layer_alone() -> None:
         "{ a = Conv(x, w, b)  r = Relu(a)  c = Conv(r, w, b)  s = Relu(c)  y = Conv(s, w, b) }",
         {"w": weights, "b": np.array([0.1, 0.2, -0.3, 0], np.float32)},
     )
-    data = np.random.default_rng(1).standard_normal((8, 4, 6, 6)).astype(np.float32)
-    scaled = equalized(model, batches(data))
+    batch = np.random.default_rng(1).standard_normal((8, 4, 6, 6)).astype(np.float32)
+    scaled = equalized(model, batches(batch))
     assert {"a_weight", "c_weight", "y_weight"} <= scaled.split()[1].keys()
-    assert relative(run(model, data), run(scaled, data)) < 1e-5
+    assert relative(run(model, batch), run(scaled, batch)) < 1e-5
 
 
 def test_twice_is_once_more_and_harmless() -> None:
-    model, data = mobile(), pictures()
-    once = equalized(model, batches(data))
-    twice = equalized(once, batches(data))
-    assert relative(run(model, data), run(twice, data)) < 1e-5
+    model, batch = mobile(), pictures()
+    once = equalized(model, batches(batch))
+    twice = equalized(once, batches(batch))
+    assert relative(run(model, batch), run(twice, batch)) < 1e-5
 
 
 @pytest.mark.parametrize("size", [1, 5, 16])
@@ -212,17 +212,17 @@ def test_dead_channels_constant_and_silent_tensors() -> None:
 
 def test_one_image_and_black_images() -> None:
     model = mobile()
-    for data in (pictures(1), np.zeros((2, 3, 12, 12), np.float32)):
-        scaled = equalized(model, batches(data))
-        assert relative(run(model, data), run(scaled, data)) < 1e-5
+    for batch in (pictures(1), np.zeros((2, 3, 12, 12), np.float32)):
+        scaled = equalized(model, batches(batch))
+        assert relative(run(model, batch), run(scaled, batch)) < 1e-5
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_broken_images_are_refused(value: float) -> None:
-    data = pictures(3)
-    data[1, 0, 4, 4] = value
+    batch = pictures(3)
+    batch[1, 0, 4, 4] = value
     with pytest.raises(ConversionError) as caught:
-        equalized(mobile("Relu(b)"), batches(data))
+        equalized(mobile("Relu(b)"), batches(batch))
     assert caught.value.code in ("non-finite-range", "calibration-run")
 
 
@@ -252,9 +252,9 @@ def test_mobilenet_stays_the_same_network(shared_data: Path) -> None:
 
     model, _ = optimize(onnx_from_keras(build_model(find("mobilenet"))))
     seen = open_images(shared_data / "imagenet-train").sample(24, seed=1)
-    data = np.concatenate(list(seen.batches(Preprocess(224, 224), 8)))
-    scaled = equalized(model, batches(data))
-    assert relative(run(model, data), run(scaled, data)) < 1e-4
+    batch = np.concatenate(list(seen.batches(Preprocess(224, 224), 8)))
+    scaled = equalized(model, batches(batch))
+    assert relative(run(model, batch), run(scaled, batch)) < 1e-4
 
 
 def test_channels_that_are_always_zero_stay_zero() -> None:

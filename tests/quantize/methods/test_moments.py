@@ -67,11 +67,11 @@ def test_convolutions(options: str, size: tuple[int, int], count: int) -> None:
     patches = patches_of(options, size, groups, values)
     np.testing.assert_allclose(measured.means, patches.mean(axis=1), rtol=1e-5, atol=1e-6)  # of every position
 
-    each = measured.count // len(values)
-    assert measured.count == each * len(values)
-    assert each >= min(POSITIONS, patches.shape[1])
+    per_image = measured.count // len(values)
+    assert measured.count == per_image * len(values)
+    assert per_image >= min(POSITIONS, patches.shape[1])
     first, second = patches.sum(axis=(0, 1)), np.einsum("npgt,npgu->gtu", patches, patches)
-    if each == patches.shape[1]:
+    if per_image == patches.shape[1]:
         np.testing.assert_allclose(measured.first, first, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(measured.second, second, rtol=1e-4, atol=1e-5)
     else:  # a sample of the same patches, not of others

@@ -34,15 +34,15 @@ LAYERS = {
 
 def smooth(count: int, seed: int, size: int = 16) -> NDArray[np.float32]:
     """Return images whose neighbors resemble each other, as those of real images do."""
-    data = np.random.default_rng(seed).standard_normal((count, size + 8, size + 8, 3))
+    batch = np.random.default_rng(seed).standard_normal((count, size + 8, size + 8, 3))
     for axis in (1, 2):
-        sums = data.cumsum(axis=axis)
-        data = np.take(sums, range(8, size + 8), axis=axis) - np.take(sums, range(size), axis=axis)
-    return np.clip(data / 10, -1, 1).astype(np.float32)
+        sums = batch.cumsum(axis=axis)
+        batch = np.take(sums, range(8, size + 8), axis=axis) - np.take(sums, range(size), axis=axis)
+    return np.clip(batch / 10, -1, 1).astype(np.float32)
 
 
-def calibrated(model: OnnxModel, data: NDArray[np.float32]) -> Ranges:
-    return calibrate(model, batches(data), data_digest="images")
+def calibrated(model: OnnxModel, batch: NDArray[np.float32]) -> Ranges:
+    return calibrate(model, batches(batch), data_digest="images")
 
 
 def nearest(model: OnnxModel, ranges: Ranges, asked: Scheme) -> dict[str, NDArray[np.int8]]:
@@ -97,8 +97,8 @@ def test_the_output_on_other_images_comes_closer() -> None:
     for seed in (15, 16, 22, 28):
         network = residual(seed)
         ranges = calibrated(network, smooth(48, 1))
-        data = smooth(96, 2)
-        wanted = np.log(run(network, data) + 1e-7)
+        batch = smooth(96, 2)
+        wanted = np.log(run(network, batch) + 1e-7)
         corrected = with_biases(network, ranges, U8S7, batches(smooth(48, 1)))
         tuned = reconstructed(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
         candidates = (
@@ -106,7 +106,7 @@ def test_the_output_on_other_images_comes_closer() -> None:
             quantize(corrected, ranges, U8S7),
             quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding),
         )
-        errors += [float(np.mean((np.log(run(each, data) + 1e-7) - wanted) ** 2)) for each in candidates]
+        errors += [float(np.mean((np.log(run(candidate, batch) + 1e-7) - wanted) ** 2)) for candidate in candidates]
     plain, biases, both = errors
     assert both < 0.9 * biases  # what is left is the noise of 8-bit activations
     assert biases < plain
@@ -127,10 +127,13 @@ def test_one_layer_alone_computes_its_output_better() -> None:
     ranges = calibrated(network, smooth(48, 1))
     tuned = reconstructed(network, ranges, U8S7, batches(smooth(48, 1)), rounding=True)
     corrected = with_biases(network, ranges, U8S7, batches(smooth(48, 1)))
-    data = smooth(64, 5)
-    exact = Observer(Graph(network), ["c"]).run(data)["c"]
+    batch = smooth(64, 5)
+    exact = Observer(Graph(network), ["c"]).run(batch)["c"]
     candidates = quantize(corrected, ranges, U8S7), quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding)
-    error = [np.square(Observer(Graph(each), ["c"]).run(data)["c"] - exact).mean(axis=(0, 2, 3)) for each in candidates]
+    error = [
+        np.square(Observer(Graph(candidate), ["c"]).run(batch)["c"] - exact).mean(axis=(0, 2, 3))
+        for candidate in candidates
+    ]
     assert np.mean(error[1] / error[0]) < 0.6
     assert (error[1] < error[0]).mean() > 0.9
 
@@ -190,13 +193,13 @@ def test_a_dead_channel(model: OnnxModel, ranges: Ranges) -> None:
 
 
 def test_one_image(model: OnnxModel, ranges: Ranges) -> None:
-    data = smooth(1, 1)
-    tuned = reconstructed(model, ranges, U8S7, batches(data), rounding=True)
+    batch = smooth(1, 1)
+    tuned = reconstructed(model, ranges, U8S7, batches(batch), rounding=True)
     plain = nearest(tuned.model, ranges, U8S7)
     np.testing.assert_array_equal(tuned.rounding["logits"], plain["logits"])  # one image says nothing of variance
     assert (tuned.rounding["wide"] != plain["wide"]).any()  # its positions do
     quantized = quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding)
-    assert np.abs(run(quantized, data) - run(model, data)).max() < 0.02
+    assert np.abs(run(quantized, batch) - run(model, batch)).max() < 0.02
 
 
 def test_an_input_that_never_changes() -> None:
@@ -205,14 +208,14 @@ def test_an_input_that_never_changes() -> None:
         HEAD + "g (float[n, 8, 6, 6] x) => (float[n, 4, 6, 6] y) { a = Conv(x, w)  r = Relu(a)  y = Conv(r, v) }",
         {"w": rng.standard_normal((16, 8, 1, 1)).astype(np.float32), "v": rng.random((4, 16, 1, 1), np.float32)},
     )
-    data = np.full((12, 8, 6, 6), 0.37, np.float32)
-    ranges = calibrated(network, data)
-    tuned = reconstructed(network, ranges, U8S7, batches(data), rounding=True)
+    batch = np.full((12, 8, 6, 6), 0.37, np.float32)
+    ranges = calibrated(network, batch)
+    tuned = reconstructed(network, ranges, U8S7, batches(batch), rounding=True)
     plain = Graph(quantize(network, ranges, U8S7)).constants
     np.testing.assert_array_equal(tuned.rounding["a"], plain["w_quantized"])
     np.testing.assert_array_equal(tuned.rounding["y"], plain["v_quantized"])
     quantized = quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding)
-    np.testing.assert_allclose(run(quantized, data), run(network, data), atol=0.02)
+    np.testing.assert_allclose(run(quantized, batch), run(network, batch), atol=0.02)
 
 
 def test_a_convolution_over_one_axis_is_rounded_to_the_nearest() -> None:
@@ -221,8 +224,8 @@ def test_a_convolution_over_one_axis_is_rounded_to_the_nearest() -> None:
         HEAD + "g (float[n, 4, 16] x) => (float[n, 4, 16] y) { a = Conv<pads = [1, 1]>(x, w)  y = Relu(a) }",
         {"w": rng.standard_normal((4, 4, 3)).astype(np.float32)},
     )
-    data = rng.standard_normal((8, 4, 16)).astype(np.float32)
-    tuned = reconstructed(network, calibrated(network, data), U8S8, batches(data), rounding=True)
+    batch = rng.standard_normal((8, 4, 16)).astype(np.float32)
+    tuned = reconstructed(network, calibrated(network, batch), U8S8, batches(batch), rounding=True)
     assert not tuned.rounding
     assert "a_bias" in tuned.model.split()[1]
 
@@ -235,11 +238,11 @@ def test_a_gemm_in_either_layout(transposed: int) -> None:
         HEAD + f"g (float[n, 20] x) => (float[n, 8] y) {{ y = Gemm<transB = {transposed}>(x, w) }}",
         {"w": weights.T.copy() if transposed else weights},
     )
-    data = (rng.standard_normal((200, 3)) @ rng.standard_normal((3, 20))).astype(np.float32)
-    ranges = calibrated(network, data)
-    tuned = reconstructed(network, ranges, U8S7, batches(data), rounding=True)
+    batch = (rng.standard_normal((200, 3)) @ rng.standard_normal((3, 20))).astype(np.float32)
+    ranges = calibrated(network, batch)
+    tuned = reconstructed(network, ranges, U8S7, batches(batch), rounding=True)
     plain, better = quantize(network, ranges, U8S7), quantize(tuned.model, ranges, U8S7, rounding=tuned.rounding)
-    error = [float(np.square(run(each, data) - data @ weights).mean()) for each in (plain, better)]
+    error = [float(np.square(run(each, batch) - batch @ weights).mean()) for each in (plain, better)]
     assert error[1] < 0.7 * error[0]
 
 

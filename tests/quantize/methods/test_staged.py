@@ -13,10 +13,10 @@ LAYERS = ["stem", "wide", "deep", "thin", "grouped", "logits"]
 
 
 def test_every_layer_is_seen_as_in_one_run_and_the_front_stays_small() -> None:
-    model, data = residual(), images(11)
-    integer = Graph(quantize(model, calibrate(model, batches(data), data_digest="d"), scheme("static-w8c-a8")))
-    whole = Observer(integer, LAYERS).run(data)
-    staged = StagedRun(integer, LAYERS, batches(data)())
+    model, batch = residual(), images(11)
+    integer = Graph(quantize(model, calibrate(model, batches(batch), data_digest="d"), scheme("static-w8c-a8")))
+    whole = Observer(integer, LAYERS).run(batch)
+    staged = StagedRun(integer, LAYERS, batches(batch)())
 
     def keep(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return values
@@ -38,11 +38,11 @@ def test_every_layer_is_seen_as_in_one_run_and_the_front_stays_small() -> None:
 
 
 def test_what_a_layer_reads_is_seen_beside_its_output() -> None:
-    model, data = residual(), images(11)
-    integer = Graph(quantize(model, calibrate(model, batches(data), data_digest="d"), scheme("static-w8c-a8")))
+    model, batch = residual(), images(11)
+    integer = Graph(quantize(model, calibrate(model, batches(batch), data_digest="d"), scheme("static-w8c-a8")))
     reads = [integer.producers()[name].input[0] for name in LAYERS]
-    whole = Observer(integer, [*LAYERS, *reads]).run(data)
-    staged, alone = (StagedRun(integer, LAYERS, batches(data)()) for _ in range(2))
+    whole = Observer(integer, [*LAYERS, *reads]).run(batch)
+    staged, alone = (StagedRun(integer, LAYERS, batches(batch)()) for _ in range(2))
 
     def both(output: NDArray[np.float32], values: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         return output, values

@@ -29,15 +29,15 @@ def sound() -> OnnxModel:
 
 def put(proto: ModelProto, name: str, value: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> None:
     """Replace an initializer, or add one."""
-    for each in proto.graph.initializer:
-        if each.name == name:
-            each.CopyFrom(numpy_helper.from_array(value, name))
+    for tensor in proto.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(value, name))
             return
     proto.graph.initializer.append(numpy_helper.from_array(value, name))
 
 
 def node(proto: ModelProto, output: str) -> onnx.NodeProto:
-    found: onnx.NodeProto = next(each for each in proto.graph.node if each.output[0] == output)
+    found: onnx.NodeProto = next(node for node in proto.graph.node if node.output[0] == output)
     return found
 
 
@@ -109,13 +109,13 @@ BREAKS: dict[Callable[[ModelProto], None], tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("broken", BREAKS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("broken", BREAKS, ids=lambda change: change.__name__)
 def test_each_rule_finds_its_layer_and_nothing_else(sound: OnnxModel, broken: Callable[[ModelProto], None]) -> None:
     assert lint_tensorrt(sound) == ()
     proto = sound.proto()
     broken(proto)
     findings = lint_tensorrt(OnnxModel.from_proto(proto))
-    assert {(each.rule, each.layer) for each in findings} == {BREAKS[broken]}
+    assert {(finding.rule, finding.layer) for finding in findings} == {BREAKS[broken]}
     with pytest.raises(ConversionError, match=BREAKS[broken][1]) as caught:
         check_tensorrt_layout(OnnxModel.from_proto(proto))
     assert caught.value.code == "tensorrt-layout"
@@ -128,12 +128,12 @@ def test_a_float_graph_has_nothing_to_find() -> None:
 def test_the_cpus_layout_is_refused_with_its_zero_points() -> None:
     model = residual()
     made = quantize(model, calibrate(model, batches(images()), data_digest="d"), scheme("static-w8c-a8"))
-    assert {"zero-point", "unsigned", "quantised-bias"} <= {each.rule for each in lint_tensorrt(made)}
+    assert {"zero-point", "unsigned", "quantised-bias"} <= {finding.rule for finding in lint_tensorrt(made)}
 
 
 def test_integer_operators_are_named() -> None:
     proto = residual().proto()
     node(proto, "wide").op_type = "ConvInteger"
-    assert [(each.rule, each.layer) for each in lint_tensorrt(OnnxModel.from_proto(proto))] == [
+    assert [(finding.rule, finding.layer) for finding in lint_tensorrt(OnnxModel.from_proto(proto))] == [
         ("integer-operator", "wide")
     ]

@@ -74,10 +74,10 @@ def test_the_linter_finds_nothing_in_it(model: OnnxModel, ranges: Ranges) -> Non
 
 
 def test_it_computes_what_the_float_network_computes(model: OnnxModel, ranges: Ranges) -> None:
-    made, data = quantize_for_tensorrt(model, ranges, A8S), images(24, seed=5)
-    expected = run(model, data)
+    made, batch = quantize_for_tensorrt(model, ranges, A8S), images(24, seed=5)
+    expected = run(model, batch)
     for optimize in (True, False):
-        outputs = run(made, data, optimize=optimize)
+        outputs = run(made, batch, optimize=optimize)
         assert (outputs.argmax(axis=1) == expected.argmax(axis=1)).mean() > 0.9
         assert np.abs(outputs - expected).max() < 0.12
 
@@ -116,8 +116,8 @@ def test_where_two_convolutions_meet_the_shortcut_is_quantized() -> None:
     """
     shapes = {"short_w": (8, 8, 1, 1), "wide_w": (8, 8, 1, 1), "thin_w": (8, 8, 1, 1), "last_w": (8, 8, 1, 1)}
     model = parse(text, {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()})
-    data = rng.standard_normal((8, 8, 6, 6)).astype(np.float32)
-    made = Graph(quantize_for_tensorrt(model, calibrate(model, batches(data), data_digest="d"), A8S))
+    batch = rng.standard_normal((8, 8, 6, 6)).astype(np.float32)
+    made = Graph(quantize_for_tensorrt(model, calibrate(model, batches(batch), data_digest="d"), A8S))
     assert quantized(made) == {"x", "short", "wide6", "last"}
     assert list(made.producers()["sum"].input) == ["thin", "short_dequantized"]
     assert list(made.producers()["last"].input) == ["sum"]
@@ -136,15 +136,15 @@ def test_an_activation_between_convolution_and_add_leaves_the_add_in_float(model
 
 
 def test_bias_correction_brings_the_means_back(model: OnnxModel, ranges: Ranges) -> None:
-    data = images(32, seed=9)
+    batch = images(32, seed=9)
     coarse = Ranges("cut", ranges.model_digest, "d", 1, {k: (a / 3, b / 3) for k, (a, b) in ranges.ranges.items()})
-    tuned = reconstructed(model, coarse, A8S, batches(data), write=quantize_for_tensorrt)
+    tuned = reconstructed(model, coarse, A8S, batches(batch), write=quantize_for_tensorrt)
 
-    def logits(each: OnnxModel) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        proto = each.proto()
+    def logits(network: OnnxModel) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        proto = network.proto()
         del proto.graph.output[:]
         proto.graph.output.append(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, None))
-        means: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = run(OnnxModel.from_proto(proto), data).mean(axis=0)
+        means: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = run(OnnxModel.from_proto(proto), batch).mean(axis=0)
         return means
 
     expected = logits(model)
@@ -182,8 +182,8 @@ def test_real_networks_keep_their_classes(shared_data: Path, name: str, least: f
 
     model, _ = optimize(onnx_from_keras(build_model(find(name))))
     chosen = open_images(shared_data / "imagenet-train").sample(192, seed=1)
-    data = np.concatenate(list(chosen.batches(Preprocess(224, 224), 32)))
-    seen, unseen = data[:96], data[96:]
+    batch = np.concatenate(list(chosen.batches(Preprocess(224, 224), 32)))
+    seen, unseen = batch[:96], batch[96:]
     reconstruction = calibrate(model, batches(seen, 8), method="percentile-99.99", data_digest="d")
     tuned = reconstructed(model, reconstruction, A8S, batches(seen, 8), write=quantize_for_tensorrt)
     made = quantize_for_tensorrt(tuned.model, reconstruction, A8S)

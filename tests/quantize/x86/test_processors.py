@@ -20,13 +20,13 @@ from xxdeploy.results import ProcessorVerdict, Progress
 @pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[9]], ids=str)
 def test_the_share_and_the_worst_error_are_those_of_the_sums(case: Case) -> None:
     """Far from the ends of the output's range, integers differ where sums do, once the error is a step or more."""
-    (found,) = observe_saturation(conv_model(case), lambda: iter([conv_input(case)])).values()
+    (saturations,) = observe_saturation(conv_model(case), lambda: iter([conv_input(case)])).values()
     off = brute_conv(case) != brute_conv(case, saturate=False)
     worst = np.abs(brute_conv(case) - brute_conv(case, saturate=False)).max()
-    assert found.layer == "layer"
-    assert found.pairs == risky_layers(conv_model(case))["layer"] > 0
-    assert off.mean() <= found.share < 1
-    assert found.worst >= worst - 1
+    assert saturations.layer == "layer"
+    assert saturations.pairs == risky_layers(conv_model(case))["layer"] > 0
+    assert off.mean() <= saturations.share < 1
+    assert saturations.worst >= worst - 1
 
 
 def test_a_network_is_seen_layer_by_layer_in_any_batches() -> None:
@@ -37,10 +37,10 @@ def test_a_network_is_seen_layer_by_layer_in_any_batches() -> None:
     saturations = observe_saturation(int8, batches(images(24, seed=3), 8), on_progress=seen.append)
     assert list(saturations) == ["stem", "wide", "thin", "grouped", "logits"]  # not the depthwise one
     assert [each.done for each in seen] == list(range(1, 25))
-    assert any(each.share > 0 for each in saturations.values())
-    for name, each in observe_saturation(int8, batches(images(24, seed=3), 1)).items():
-        assert each.share == pytest.approx(saturations[name].share, abs=1e-6)
-        assert each.worst == pytest.approx(saturations[name].worst, rel=1e-5)
+    assert any(saturation.share > 0 for saturation in saturations.values())
+    for name, item in observe_saturation(int8, batches(images(24, seed=3), 1)).items():
+        assert item.share == pytest.approx(saturations[name].share, abs=1e-6)
+        assert item.worst == pytest.approx(saturations[name].worst, rel=1e-5)
 
 
 def test_seven_bits_cannot_saturate() -> None:
@@ -49,7 +49,7 @@ def test_seven_bits_cannot_saturate() -> None:
     int8 = quantize(network, ranges, scheme("static-w7c-a8"))
     assert set(risky_layers(int8).values()) == {0}
     saturations = observe_saturation(int8, batches(images()))
-    assert {each.share for each in saturations.values()} == {0.0}
+    assert {saturation.share for saturation in saturations.values()} == {0.0}
     assert all(verdict.exact for verdict in judge_processors(saturations))
 
 
@@ -60,13 +60,13 @@ def test_no_images() -> None:
 
 
 def test_verdicts_name_the_worst_layer() -> None:
-    found = {
+    saturations = {
         "a": Saturation("a", 3, 0.5, 2.0),
         "b": Saturation("b", 9, 0.0, 0.0),
         "c": Saturation("c", 1, 0.01, 80.0),
     }
-    assert saturating_layers(found) == ("c", "a")
-    vnni, avx2, arm = judge_processors(found)
+    assert saturating_layers(saturations) == ("c", "a")
+    vnni, avx2, arm = judge_processors(saturations)
     assert (vnni.cpu, vnni.exact, arm.cpu, arm.exact) == ("vnni", True, "arm", True)
     assert avx2 == ProcessorVerdict("avx2", False, ("c", "a"), "c", 0.01, 80.0)
 

@@ -89,10 +89,10 @@ def test_a_network_saturates_until_it_is_narrow() -> None:
     ranges = calibrate(network, batches(images()), data_digest="images")
     plain = quantize(network, ranges, scheme("static-w8c-a8"))
     narrow = quantize(network, ranges, replace(scheme("static-w8c-a8"), narrow_layers=frozenset({"all"})))
-    data = images(32, seed=2)
+    batch = images(32, seed=2)
     assert emulate_avx2(narrow) == narrow
-    assert (run(emulate_avx2(plain), data) != run(plain, data)).any()
-    assert np.abs(run(narrow, data) - run(network, data)).max() < 0.05
+    assert (run(emulate_avx2(plain), batch) != run(plain, batch)).any()
+    assert np.abs(run(narrow, batch) - run(network, batch)).max() < 0.05
 
 
 def test_layers_are_called_as_in_the_float_graph() -> None:

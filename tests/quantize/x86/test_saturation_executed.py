@@ -45,17 +45,17 @@ def test_the_emulation_is_what_a_haswell_computes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             integers_of(executed[str(index)], arrays), integers_of(emulated, arrays), str(case)
         )
-    model, data = jobs["network"]
-    assert np.abs(executed["network"] - run(model, data)).max() > 1e-3  # it does saturate
-    np.testing.assert_allclose(executed["network"], run(emulate_avx2(model), data), atol=1e-6)  # Softmax is float
+    model, batch = jobs["network"]
+    assert np.abs(executed["network"] - run(model, batch)).max() > 1e-3  # it does saturate
+    np.testing.assert_allclose(executed["network"], run(emulate_avx2(model), batch), atol=1e-6)  # Softmax is float
 
 
 def _execute(qemu: str, jobs: dict[str, tuple[OnnxModel, np.ndarray]], folder: Path) -> dict[str, np.ndarray]:
     """Run the models under qemu, all in one process."""
     words = []
-    for name, (model, data) in jobs.items():
+    for name, (model, batch) in jobs.items():
         (folder / f"{name}.onnx").write_bytes(model.to_bytes())
-        np.save(folder / f"{name}.npy", data)
+        np.save(folder / f"{name}.npy", batch)
         words += [name, str(folder / f"{name}.onnx"), str(folder / f"{name}.npy")]
     command = [qemu, "-cpu", "Haswell,-hle,-rtm,-invpcid", sys.executable, "-c", EXECUTE, str(folder / "out.npz")]
     subprocess.run([*command, *words], check=True, capture_output=True, timeout=300)

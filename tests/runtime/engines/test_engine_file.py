@@ -50,8 +50,8 @@ def test_beside_the_bundle(tmp_path: Path) -> None:
     pair = generate_key(tmp_path / "k")
     bundle, folder = tiny_bundle.make(tmp_path / "b"), tmp_path / "b-engine"
     folder.mkdir()
-    for name, data in engine_of((bundle / "model.onnx").read_bytes()).items():
-        (folder / name).write_bytes(data)
+    for name, content in engine_of((bundle / "model.onnx").read_bytes()).items():
+        (folder / name).write_bytes(content)
     assert refused(bundle, pair.public) == "signature-missing"
     sign(bundle, pair.private, version=2)
     assert refused(bundle, pair.public) == "signature-missing", "the bundle's signature does not cover the engine"
@@ -71,8 +71,8 @@ def test_beside_the_bundle(tmp_path: Path) -> None:
 
 def test_a_damaged_engine_is_not_signed(tmp_path: Path) -> None:
     pair = generate_key(tmp_path / "k")
-    for name, data in engine_of(b"model").items():
-        (tmp_path / name).write_bytes(data)
+    for name, content in engine_of(b"model").items():
+        (tmp_path / name).write_bytes(content)
     (tmp_path / PLAN).write_bytes(b"A plan")
     with pytest.raises(BundleError) as caught:
         sign(tmp_path, pair.private, version=1)
@@ -82,13 +82,13 @@ def test_a_damaged_engine_is_not_signed(tmp_path: Path) -> None:
 def test_inside_the_bundle_the_manifest_vouches_for_it(tmp_path: Path) -> None:
     pair = generate_key(tmp_path / "k")
     parts, manifest = tiny_bundle.parts_and_manifest()
-    engine = {f"engine/{name}": data for name, data in engine_of(parts["model.onnx"]).items()}
+    engine = {f"engine/{name}": content for name, content in engine_of(parts["model.onnx"]).items()}
     bundle = pack(manifest, {**parts, **engine}, tmp_path / "b")
     sign(bundle, pair.private, version=1)
     assert refused(bundle, pair.public) == "engine-stripped"
     changed = engine_of(parts["model.onnx"], b"B plan")  # right in itself, but not what the manifest lists
-    for name, data in changed.items():
-        (bundle / "engine" / name).write_bytes(data)
+    for name, content in changed.items():
+        (bundle / "engine" / name).write_bytes(content)
     assert refused(bundle, pair.public) == "file-hash"
 
 
@@ -96,8 +96,8 @@ def test_an_engine_that_the_manifest_does_not_list(tmp_path: Path) -> None:
     parts, manifest = tiny_bundle.parts_and_manifest()
     bundle = pack(dataclasses.replace(manifest), parts, tmp_path / "b")
     (bundle / "engine").mkdir()
-    for name, data in engine_of(parts["model.onnx"]).items():
-        (bundle / "engine" / name).write_bytes(data)
+    for name, content in engine_of(parts["model.onnx"]).items():
+        (bundle / "engine" / name).write_bytes(content)
     with pytest.raises(BundleError) as caught:
         TrtSession.from_bundle(bundle)
     assert caught.value.code == "manifest-unlisted"

@@ -86,10 +86,10 @@ def test_a_tensor_named_location_still_runs() -> None:
     assert OrtSession(model.SerializeToString()).input_name == "image"
 
 
-@pytest.mark.parametrize("data", [b"location", b"\x3alocation", b"\x3b\x00location", b"\xff" * 20 + b"location"])
-def test_what_is_no_protobuf(data: bytes) -> None:
+@pytest.mark.parametrize("content", [b"location", b"\x3alocation", b"\x3b\x00location", b"\xff" * 20 + b"location"])
+def test_what_is_no_protobuf(content: bytes) -> None:
     with pytest.raises(ValueError, match="protobuf"):
-        has_external_data(data)
+        has_external_data(content)
     with pytest.raises(EngineError) as caught:
-        OrtSession(data)
+        OrtSession(content)
     assert caught.value.code == "engine-load"

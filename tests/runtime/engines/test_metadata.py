@@ -31,10 +31,10 @@ def test_a_class_that_there_is_not() -> None:
 
 def test_unlisted_classes_may_be_anything_up_to_the_least() -> None:
     expected = np.array([[0.3, 0.19, 0.01, 0, 0.5, 0]], np.float32)
-    found = TopK(6).spread(VALUES[:1], CLASSES[:1])
-    assert np.array_equal(same_but_unlisted(found, expected, 2), expected)
+    spread = TopK(6).spread(VALUES[:1], CLASSES[:1])
+    assert np.array_equal(same_but_unlisted(spread, expected, 2), expected)
     another = np.array([[0.25, 0.45, 0.0, 0, 0.3, 0]], np.float32)  # class 1 should have been listed
-    told = same_but_unlisted(found, another, 2)
+    told = same_but_unlisted(spread, another, 2)
     assert np.abs(told - another).max() == pytest.approx(0.2, abs=1e-6)
 
 

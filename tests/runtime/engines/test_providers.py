@@ -25,15 +25,15 @@ def test_the_graph_is_what_its_comment_says() -> None:
 
 
 def test_the_real_library_is_asked(capfd: pytest.CaptureFixture[str]) -> None:
-    found = probe_providers(onnxruntime)
-    assert [each.name for each in found] == list(PROVIDERS)
-    for each in found:
-        if each.problem is None:
+    probes = probe_providers(onnxruntime)
+    assert [probe.name for probe in probes] == list(PROVIDERS)
+    for probe in probes:
+        if probe.problem is None:
             continue  # a machine with a GPU
         with pytest.raises(EngineError) as caught:
-            OrtSession(DOUBLING, provider=each.name)
+            OrtSession(DOUBLING, provider=probe.name)
         assert caught.value.code == "provider-unusable"
-        assert each.problem in caught.value.message
+        assert probe.problem in caught.value.message
     assert capfd.readouterr() == ("", "")
 
 
@@ -126,5 +126,5 @@ def test_without_the_plugin_its_package_is_named(monkeypatch: pytest.MonkeyPatch
 def test_cuda_computes_what_the_processor_does() -> None:
     if (problem := probe_providers(onnxruntime)[0].problem) is not None:
         pytest.skip(f"no CUDA provider: {problem}")
-    data = np.arange(5, dtype=np.float32)[:, None]
-    np.testing.assert_array_equal(OrtSession(DOUBLING, provider="cuda").run(data), 2 * data)
+    batch = np.arange(5, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(OrtSession(DOUBLING, provider="cuda").run(batch), 2 * batch)

@@ -28,9 +28,9 @@ def batch(count: int) -> NDArray[np.float32]:
 @pytest.mark.parametrize("cuda_graph", [False, True])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9])
 def test_every_batch_size_gives_its_own_rows(count: int, cuda_graph: bool) -> None:
-    made, data = session(cuda_graph=cuda_graph), batch(count)
+    made, sent = session(cuda_graph=cuda_graph), batch(count)
     for _ in range(3):
-        np.testing.assert_array_equal(made.run(data), 2 * data.reshape(count, 12))
+        np.testing.assert_array_equal(made.run(sent), 2 * sent.reshape(count, 12))
 
 
 def test_memory_is_allocated_once_and_given_back() -> None:
@@ -40,7 +40,7 @@ def test_memory_is_allocated_once_and_given_back() -> None:
     for count in (1, 9, 4):
         made.run(batch(count))
     assert set(device.memory) == first
-    assert sorted(len(each) for each in device.memory.values()) == [4 * 4 * 12, 4 * 4 * 12]
+    assert sorted(len(buffer) for buffer in device.memory.values()) == [4 * 4 * 12, 4 * 4 * 12]
     made.close()
     made.close()
     assert not device.memory

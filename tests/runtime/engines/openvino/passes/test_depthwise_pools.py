@@ -26,10 +26,10 @@ BOTH = "d = DequantizeLinear(x, s, z)  p = AveragePool<{how}>(d) "
     ],
 )
 def test_the_same_means(how: str) -> None:
-    result = apply(pool_by_depthwise, BOTH.format(how=how) + "y = Add(p, t)")
-    assert result.count == 1
-    assert result.after["GroupConvolution"] == 1
-    assert result.off < 1e-5
+    rewritten = apply(pool_by_depthwise, BOTH.format(how=how) + "y = Add(p, t)")
+    assert rewritten.count == 1
+    assert rewritten.after["GroupConvolution"] == 1
+    assert rewritten.off < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,15 @@ def test_the_same_means(how: str) -> None:
     ids=["not added", "rounded up", "padding by a rule"],
 )
 def test_what_stays(how: str, tail: str) -> None:
-    result = apply(pool_by_depthwise, BOTH.format(how=how) + tail)
-    assert (result.count, result.after) == (0, result.before)
+    rewritten = apply(pool_by_depthwise, BOTH.format(how=how) + tail)
+    assert (rewritten.count, rewritten.after) == (0, rewritten.before)
 
 
 def test_a_pool_of_floats_stays() -> None:
-    result = apply(pool_by_depthwise, "f = Cast<to = 1>(x)  p = AveragePool<kernel_shape = [3, 3]>(f)  y = Add(p, t)")
-    assert (result.count, result.after) == (0, result.before)
+    rewritten = apply(
+        pool_by_depthwise, "f = Cast<to = 1>(x)  p = AveragePool<kernel_shape = [3, 3]>(f)  y = Add(p, t)"
+    )
+    assert (rewritten.count, rewritten.after) == (0, rewritten.before)
 
 
 BORDERS = """

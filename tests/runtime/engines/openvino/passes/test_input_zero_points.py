@@ -20,26 +20,26 @@ PLAIN = {"read": "x, s, z", "pads": "[0, 0, 0, 0]", "strides": "[1, 1]", "bias":
 
 @pytest.mark.parametrize("strides", ["[1, 1]", "[2, 1]"])
 def test_the_same(strides: str) -> None:
-    result = apply(
+    rewritten = apply(
         input_zero_points_as_biases, LAYER.format(**{**PLAIN, "strides": strides}), weights=WEIGHTS, bias=BIAS
     )
-    assert result.count == 1
-    assert result.after["Subtract"] < result.before["Subtract"]
-    assert result.off <= 0.051  # a step, where a value lies between two
-    assert result.spread > 1
+    assert rewritten.count == 1
+    assert rewritten.after["Subtract"] < rewritten.before["Subtract"]
+    assert rewritten.off <= 0.051  # a step, where a value lies between two
+    assert rewritten.spread > 1
 
 
 def test_behind_a_pool_of_two_outputs() -> None:
     body = "m = MaxPool<kernel_shape = [3, 3]>(x)" + LAYER.format(**{**PLAIN, "read": "m, s, z"})
-    result = apply(input_zero_points_as_biases, body, weights=WEIGHTS, bias=BIAS)
-    assert result.count == 1
-    assert result.off <= 0.051
+    rewritten = apply(input_zero_points_as_biases, body, weights=WEIGHTS, bias=BIAS)
+    assert rewritten.count == 1
+    assert rewritten.off <= 0.051
 
 
 @pytest.mark.parametrize("other", [{"read": "x, s, zero"}, {"pads": "[1, 1, 0, 0]"}, {"bias": ""}], ids=str)
 def test_what_stays(other: dict[str, str]) -> None:
-    result = apply(input_zero_points_as_biases, LAYER.format(**{**PLAIN, **other}), weights=WEIGHTS, bias=BIAS)
-    assert (result.count, result.after) == (0, result.before)
+    rewritten = apply(input_zero_points_as_biases, LAYER.format(**{**PLAIN, **other}), weights=WEIGHTS, bias=BIAS)
+    assert (rewritten.count, rewritten.after) == (0, rewritten.before)
 
 
 def test_what_is_added_is_no_bias() -> None:
@@ -47,11 +47,11 @@ def test_what_is_added_is_no_bias() -> None:
      d = DequantizeLinear(x, s, z)  w = DequantizeLinear(weights, ws, wz)  v = DequantizeLinear(others, ws, wz)
      a = Conv<kernel_shape = [1, 1], group = 8>(d, w)  b = Conv<kernel_shape = [1, 1], group = 8>(d, v)  y = Add(a, b)
     """
-    result = apply(input_zero_points_as_biases, two, weights=WEIGHTS, others=WEIGHTS[::-1].copy())
-    assert (result.count, result.after) == (0, result.before)
+    rewritten = apply(input_zero_points_as_biases, two, weights=WEIGHTS, others=WEIGHTS[::-1].copy())
+    assert (rewritten.count, rewritten.after) == (0, rewritten.before)
     along_a_side = """
      d = DequantizeLinear(x, s, z)  w = DequantizeLinear(weights, ws, wz)
      c = Conv<kernel_shape = [1, 1], group = 8, strides = [1, 1], pads = [0, 0, 0, 0]>(d, w)  y = Add(c, row)
     """
-    result = apply(input_zero_points_as_biases, along_a_side, weights=WEIGHTS, row=np.ones(9, np.float32))
-    assert (result.count, result.after) == (0, result.before)
+    rewritten = apply(input_zero_points_as_biases, along_a_side, weights=WEIGHTS, row=np.ones(9, np.float32))
+    assert (rewritten.count, rewritten.after) == (0, rewritten.before)

@@ -14,15 +14,15 @@ LAYER = """
 
 
 def test_the_same_integers() -> None:
-    result = apply(
+    rewritten = apply(
         output_zero_points_as_biases,
         f"{LAYER} q = QuantizeLinear(c, t, z)  y = DequantizeLinear(q, t, z)",
         weights=depthwise_weights(),
     )
-    assert result.count == 1
-    assert result.after["Add"] == result.before["Add"] + 1
-    assert result.off <= 0.051  # a step, where a value lies between two
-    assert result.spread > 3
+    assert rewritten.count == 1
+    assert rewritten.after["Add"] == rewritten.before["Add"] + 1
+    assert rewritten.off <= 0.051  # a step, where a value lies between two
+    assert rewritten.spread > 3
 
 
 @pytest.mark.parametrize(
@@ -35,5 +35,5 @@ def test_the_same_integers() -> None:
     ids=["from zero", "relu", "two readers"],
 )
 def test_what_stays(tail: str) -> None:
-    result = apply(output_zero_points_as_biases, LAYER + tail, weights=depthwise_weights())
-    assert (result.count, result.after) == (0, result.before)
+    rewritten = apply(output_zero_points_as_biases, LAYER + tail, weights=depthwise_weights())
+    assert (rewritten.count, rewritten.after) == (0, rewritten.before)

@@ -16,11 +16,11 @@ LAYER = """
 
 @pytest.mark.parametrize("clip", ["Clip(x, z, top)", "Clip(x, z)", "Max(x, z)"])
 def test_the_same_from_zero(clip: str) -> None:
-    result = apply(relus_from_zero, f"r = {clip} {LAYER}", weights=depthwise_weights())
-    assert result.count == 1
-    assert result.after["Maximum"] == 0
-    assert result.after["Relu"] == 1
-    assert result.off < 1e-5 * result.spread
+    rewritten = apply(relus_from_zero, f"r = {clip} {LAYER}", weights=depthwise_weights())
+    assert rewritten.count == 1
+    assert rewritten.after["Maximum"] == 0
+    assert rewritten.after["Relu"] == 1
+    assert rewritten.off < 1e-5 * rewritten.spread
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_the_same_from_zero(clip: str) -> None:
     ids=["0", "low", "min", "top"],
 )
 def test_what_is_no_relu_stays(clip: str) -> None:
-    result = apply(relus_from_zero, f"r = {clip} {LAYER}", weights=depthwise_weights())
-    assert (result.count, result.after) == (0, result.before)
+    rewritten = apply(relus_from_zero, f"r = {clip} {LAYER}", weights=depthwise_weights())
+    assert (rewritten.count, rewritten.after) == (0, rewritten.before)
 
 
 def test_a_reader_with_another_zero_point() -> None:

@@ -16,14 +16,14 @@ LAYER = """
 @pytest.mark.parametrize("grid", ["s, z", "s, zero"])
 def test_the_second_pair_goes(grid: str) -> None:
     body = f"d = DequantizeLinear(x, {grid})  q = QuantizeLinear(d, {grid}) {LAYER.format(grid=grid)}"
-    result = apply(drop_repeated_pairs, body, weights=depthwise_weights())
-    assert result.count == 1
-    assert result.after["FakeQuantize"] == 0
-    assert result.off < 1e-5
+    rewritten = apply(drop_repeated_pairs, body, weights=depthwise_weights())
+    assert rewritten.count == 1
+    assert rewritten.after["FakeQuantize"] == 0
+    assert rewritten.off < 1e-5
 
 
 @pytest.mark.parametrize("grid", ["t, z", "s, other"])
 def test_another_grid_stays(grid: str) -> None:
     body = f"d = DequantizeLinear(x, s, z)  q = QuantizeLinear(d, {grid}) {LAYER.format(grid=grid)}"
-    result = apply(drop_repeated_pairs, body, weights=depthwise_weights())
-    assert (result.count, result.after) == (0, result.before)
+    rewritten = apply(drop_repeated_pairs, body, weights=depthwise_weights())
+    assert (rewritten.count, rewritten.after) == (0, rewritten.before)

@@ -23,7 +23,7 @@ BODY = """
 
 
 def maxima(model: Any) -> int:
-    return sum(each.get_type_name() == "Maximum" for each in model.get_ordered_ops())
+    return sum(op.get_type_name() == "Maximum" for op in model.get_ordered_ops())
 
 
 def test_every_pass_runs() -> None:
