@@ -32,7 +32,7 @@ def command(
     with extra("edge"):
         from xxdeploy import runtime
         from xxdeploy.runtime.image.preprocess import MAX_PIXELS
-    # The user chose these files, so they may be larger than the limit for images from a network.
+    # The user chose these files, so they may be larger than images that arrive over the network.
     model = runtime.load(bundle, key=key, min_version=min_version, max_pixels=MAX_PIXELS)
     # One image at a time, so memory does not grow with their number.
     predicted = [(path, model.predict(path, top=top)) for path in images]

@@ -46,12 +46,12 @@ GOLDEN_TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "int8": 0.1}
 """Relative to the largest golden output: a device may round otherwise, and INT8 in larger steps. A processor without
 float16 computes an FP16 graph in float32, a GPU rounds between layers."""
 _ROUNDING_FACTOR = 2.0
-"""The allowed multiple of the difference between two right ways to round, since a third way may be right, too."""
+"""The self-test allows this multiple of the difference between two correct ways to round: engines may use a third."""
 _TOOLS = ("tensorflow", "keras", "tf2onnx", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
 
 
 _Golden = Sequence[tuple[NDArray[np.float32], float]]
-"""For each output of a file its answers to the golden images, and how far other places of rounding move them."""
+"""For each output of a file: its values for the golden images, and the largest change if an engine rounds elsewhere."""
 
 
 def _golden_answers(file: ModelFile, images: NDArray[np.float32]) -> _Golden:

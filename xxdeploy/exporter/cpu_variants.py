@@ -21,13 +21,15 @@ from xxdeploy.verify import Comparison
 with extra("export"):
     from xxdeploy.lowering.uint8_channels import take_uint8_channels
     from xxdeploy.lowering.x86_file import to_x86_file
+    from xxdeploy.quantize.methods.method import Stage
+    from xxdeploy.quantize.methods.registry import with_methods
     from xxdeploy.quantize.recipe import QuantizationRecipe
     from xxdeploy.quantize.x86.processors import judge_processors, observe_saturation, risky_layers
     from xxdeploy.quantize.x86.saturation import emulate_avx2
 
 SATURATION_IMAGES = 32
 _LITTLE = 1.5
-"""The ratio of the divergence to the other file's up to which tuning is not worth its time."""
+"""The file without overflow is not tuned if its divergence is at most this multiple of the other file's."""
 _BEARABLE = 0.005
 """The loss of agreement by 16-bit sums (0..1) that is accepted: half a point."""
 
@@ -133,7 +135,7 @@ def _narrow(
     if judges is None:
         return quantizer.build(recipe, narrow=all_layers), None
     best: tuple[OnnxModel, Comparison] | None = None
-    for tried in dict.fromkeys([recipe, replace(recipe, bias_correction="empirical", rounding="adaptive")]):
+    for tried in dict.fromkeys((recipe, with_methods(recipe, Stage.AFTER_RANGES))):
         model = quantizer.build(tried, narrow=all_layers)
         comparison = replace(judges.many(model), candidate="onnx-int8-avx2")
         if best is None or loss(comparison) < loss(best[1]):

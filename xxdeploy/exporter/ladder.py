@@ -59,10 +59,10 @@ class Goal:
     def objection(self, comparison: Comparison, previous: Comparison) -> str:
         """Return why the rung is not worth taking, or "" if it is.
 
-        It is if it lowers the KL divergence by 3 % or more, or meets the goal that ``previous`` missed. One class in
-        some hundred more or less is chance, and of several calibrators one has it. So a rung that only meets the goal
-        must not have a larger divergence, unless ``previous`` violates a promise. A rung that violates one that
-        ``previous`` kept never helps.
+        It is if it lowers the KL divergence by 3 % or more, or meets the goal that ``previous`` missed. A difference of
+        one image in a few hundred is chance, and of several calibrators one is lucky. So a rung that only meets the
+        goal must not have a larger divergence, unless ``previous`` violates a promise. A rung that violates a promise
+        which ``previous`` kept never helps.
         """
         if self.is_broken(comparison) and not self.is_broken(previous):
             return "it breaks a promise that was kept before"

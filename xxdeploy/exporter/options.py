@@ -63,7 +63,7 @@ class NetworkOptions:
     preprocess: str | None = option(
         None,
         "How pixels are scaled: tf, caffe, torch, none, or a file with mean and std. By default as the network was "
-        "trained; a model file may bring a layer for it.",
+        "trained, or as a scaling layer of the model file says.",
         suffixes=(".toml", ".json"),
     )
     resize: Literal["squash", "crop", "fit", "pad"] | None = option(
@@ -102,12 +102,12 @@ class NetworkOptions:
     )
     inference_mode: bool = option(
         False,
-        "Model files only: export layers that the model calls with training=True as if training=False stood there.",
+        "Model files only: where the model calls a layer with training=True, export it with training=False.",
         source="file",
     )
     unsafe_lambda: bool = option(
         False,
-        "Model files only: run the code in its Lambda layers, which can do anything that you can.",
+        "Model files only: run the Python code of its Lambda layers. The code gets all permissions that you have.",
         source="file",
         in_file=False,
     )
@@ -137,8 +137,8 @@ class PrecisionOptions:
     )
     samples: int | None = option(
         None,
-        "Number of calibration images. By default the recipe's number, else at most 300. Other images of the folder, "
-        "or a quarter of these, judge the quantized model.",
+        "Number of calibration images. By default the recipe's number, else at most 300. The quantized "
+        "model is judged on other images of the folder, or on a quarter of these.",
         precisions=ROUNDED,
         ignored=True,
     )
@@ -228,7 +228,8 @@ class ProofOptions:
     max_drop: float | None = option(None, "Promise: fail if top-1 accuracy falls by more points than this.")
     min_agreement: float | None = option(
         None,
-        "Promise: fail if fewer images than this, in percent, keep the class that Keras predicts. Needs no labels.",
+        "Promise: fail if the exported model and Keras predict the same class for less than this percentage of the "
+        "images. Needs no labels.",
         precisions=ROUNDED,
     )
     strict: bool = option(False, "Hold the whole 95 % interval to each promise, not only the measured value.")
@@ -270,7 +271,7 @@ class Budgets:
             limit = getattr(self, budget.name)
             if limit is not None and not (math.isfinite(limit) and limit > 0):
                 message = f"--{budget.name.replace('_', '-')} must be a positive number, not {limit}"
-                raise UsageError(message, hint="or leave it out", code="limit-invalid")
+                raise UsageError(message, hint="give a positive number, or leave it out", code="limit-invalid")
 
 
 @dataclass(frozen=True, slots=True)

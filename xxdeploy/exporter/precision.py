@@ -45,7 +45,7 @@ def lower(
         from xxdeploy.exporter.int8 import make_int8
 
         lowered = make_int8(source, options, fp32, report)
-        if precision.keep_fp32:  # last: picked where no other may be, and by `tune` where it is faster
+        if precision.keep_fp32:  # last: `load` picks it if no other fits, `tune` if it is faster
             lowered = replace(lowered, files=(*lowered.files, float_file))
     with extra("export"):
         from xxdeploy.lowering.embed_topk import embed_topk

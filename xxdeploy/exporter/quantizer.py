@@ -53,11 +53,12 @@ class Quantizer:
     Attributes
     ----------
     prepared : OnnxModel
-        ``fp32``, rewritten so that the image's integers can be pixels; ``fp32`` itself for TensorRT and given ranges.
+        ``fp32``, rewritten so that the integers of its quantized input can be the pixel values 0..255; ``fp32`` itself
+        for TensorRT and given ranges.
     image_grid : PixelGrid | None
-        The scaling of the image that ``prepared`` quantizes, if its integers are to be pixels.
+        The scaling of the input of ``prepared`` at which its integers are pixel values; None if they are not.
     grid : PixelGrid | ChannelGrid | None
-        The scaling of the picture by which a shipped file can read its bytes.
+        The scaling of pictures at which a shipped file can read their bytes; None if it cannot.
     given : Ranges | None
         The ranges of the file, which are right for ``fp32`` only.
     write
@@ -108,9 +109,9 @@ class Quantizer:
         return ranges if self.image_grid is None else self._with_pixels(ranges, self.image_grid)
 
     def _with_pixels(self, ranges: Ranges, grid: PixelGrid) -> Ranges:
-        """Return ``ranges`` with that of the image set to all pixels, 0 to 255: an integer step is a pixel then.
+        """Return ``ranges`` with the range of the image set to the pixel values 0..255, one integer for each.
 
-        They keep the digest of the model before it was prepared, which they serve as well.
+        They keep the digest of the model before it was prepared, since they fit both models.
         """
         (source,) = Graph(self.prepared).inputs
         by_tensor = dict(ranges.ranges)
@@ -137,7 +138,7 @@ class Quantizer:
     ) -> OnnxModel:
         """Return the INT8 model: for ``narrow`` layers without 16-bit overflow, or with ``signed`` activations.
 
-        Signed activations round as unsigned ones do, so both share their biases and their rounding.
+        Signed and unsigned activations round alike, so both models share their biases and their rounding.
         """
         asked = self.scheme(recipe, narrow)
         return self.draft(recipe, narrow).quantized(replace(asked, signed=True) if signed else asked, self.write)
@@ -205,7 +206,8 @@ class Quantizer:
 def _prepared(fp32: OnnxModel, preprocess: Preprocess) -> tuple[OnnxModel, PixelGrid | None, Grid | None]:
     """Return ``fp32`` ready for INT8, and the scaling of the image that it quantizes and of the picture.
 
-    Where possible the value zero lies on a pixel, and batch normalizations become convolutions of integers.
+    Where possible, the input is shifted so that zero is a pixel value, and batch normalizations become convolutions
+    over integers.
     """
     pixels = None if preprocess.grid is None else PixelGrid(*preprocess.grid)
     channels = preprocess.channel_grid

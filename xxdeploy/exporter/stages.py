@@ -354,8 +354,9 @@ def keep_promises(
 ) -> Conclusions:
     """Describe the loss of each model, and check --min-agreement and --max-drop.
 
-    ``comparisons`` are those on the evaluation images, that of the float32 graph first, which promises are about only
-    if no other follows. Without any, --min-agreement is checked on the ``selection`` images.
+    ``comparisons`` are on the evaluation images, the float32 graph's first. Promises are about the files in lower
+    precision, or about the float32 graph if it is the only one. Without ``comparisons``, --min-agreement is checked on
+    the ``selection`` images.
 
     Raises
     ------

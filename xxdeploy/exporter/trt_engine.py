@@ -73,7 +73,7 @@ def make_engine(model: OnnxModel, options: EngineOptions, *, on_progress: OnProg
     engine = build_engine(model, options, timing_cache=known, on_progress=on_progress)
     if kept is not None and engine.timing_cache:
         save_timing(kept, engine.timing_cache)
-    # A plan for other cards than this machine's cannot be loaded here, and one without weights says nothing.
+    # Only a plan for this machine's card can be loaded here, and only a plan with its weights can be inspected.
     inspection = None if options.gpus or options.strip else inspect_engine(engine)
     if inspection is None:
         return engine

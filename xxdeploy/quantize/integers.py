@@ -50,9 +50,9 @@ class IntegerWeights:
 def activation_parameters(low: float, high: float, scheme: Scheme) -> QuantizationParameters:
     """Lay 256 integers (255 if symmetric) over ``low..high``, widened to contain zero.
 
-    Zero is exact, and with it padding. The integers never span more than the range: ONNX Runtime removes a Clip in
-    front of a quantizer only if the quantizer clips at least as much, to within 1.2e-7. A range of zero width (a tensor
-    that was zero in every image) becomes 0..1.
+    Zero is exact, so padding with zeros is exact, too. The integers never span more than the range: ONNX Runtime
+    removes a Clip in front of a quantizer only if the quantizer clips at least as much, to within 1.2e-7. A range of
+    zero width (a tensor that was zero in every image) becomes 0..1.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     if high - low < _FLOOR * 256:

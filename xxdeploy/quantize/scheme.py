@@ -76,7 +76,7 @@ def scheme(name: str) -> Scheme:
     if name.startswith("dynamic"):
         raise UsageError(
             f"{name!r}: dynamic quantization ruins the accuracy of convolutional networks and is not offered",
-            hint="take static-w8c-a8 and give a few hundred calibration images",
+            hint="use static-w8c-a8, with a few hundred calibration images",
             code="dynamic-quantization",
         )
     match = _GRAMMAR.fullmatch(name)

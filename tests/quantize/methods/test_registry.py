@@ -10,7 +10,7 @@ from quantnets import batches, images, residual
 
 from xxdeploy.quantize import Scheme, calibrate
 from xxdeploy.quantize.methods.method import Draft, MethodContext, Stage
-from xxdeploy.quantize.methods.registry import METHODS, Method, methods_of, settings_of, without_methods
+from xxdeploy.quantize.methods.registry import METHODS, Method, methods_of, settings_of, with_methods, without_methods
 from xxdeploy.quantize.recipe import QuantizationRecipe
 
 PLAIN = QuantizationRecipe()
@@ -29,6 +29,14 @@ def test_a_rung_switches_its_method_on_and_no_other(rung: str, method: Method) -
     asked = replace(PLAIN, **method.rungs[rung])
     assert [other for stage in Stage for other in methods_of(asked, stage)] == [method]
     assert without_methods(asked, method.stage) == PLAIN
+
+
+def test_all_methods_of_a_stage_are_switched_on_and_off_together() -> None:
+    assert with_methods(with_methods(PLAIN, Stage.BEFORE_RANGES), Stage.AFTER_RANGES) == QuantizationRecipe(
+        equalization=True, bias_correction="empirical", rounding="adaptive"
+    )
+    plain = without_methods(without_methods(EVERYTHING, Stage.AFTER_RANGES), Stage.BEFORE_RANGES)
+    assert plain == QuantizationRecipe("static-w7c-a8", "mse", float_layers=("logits",))
 
 
 def test_methods_before_ranges_come_first() -> None:

@@ -102,10 +102,10 @@ BREAKS: dict[Callable[[ModelProto], None], tuple[str, str]] = {
     negative_scale: ("scale", "keras_thin"),
     one_weight_scale: ("weights-per-tensor", "keras_thin"),
     other_axis: ("weights-axis", "keras_thin"),
-    integer_bias: ("quantised-bias", "keras_deep"),
+    integer_bias: ("quantized-bias", "keras_deep"),
     pair_before_activation: ("before-activation", "keras_deep"),
-    float_data: ("half-quantised", "keras_thin"),
-    float_weights: ("half-quantised", "keras_thin"),
+    float_data: ("half-quantized", "keras_thin"),
+    float_weights: ("half-quantized", "keras_thin"),
 }
 
 
@@ -128,7 +128,7 @@ def test_a_float_graph_has_nothing_to_find() -> None:
 def test_the_cpus_layout_is_refused_with_its_zero_points() -> None:
     model = residual()
     made = quantize(model, calibrate(model, batches(images()), data_digest="d"), scheme("static-w8c-a8"))
-    assert {"zero-point", "unsigned", "quantised-bias"} <= {finding.rule for finding in lint_tensorrt(made)}
+    assert {"zero-point", "unsigned", "quantized-bias"} <= {finding.rule for finding in lint_tensorrt(made)}
 
 
 def test_integer_operators_are_named() -> None:

@@ -166,7 +166,7 @@ def test_adaptive_rounding_lands_in_this_layout_too(model: OnnxModel, ranges: Ra
 
 
 def test_the_cpus_layout_is_another(model: OnnxModel, ranges: Ranges) -> None:
-    assert {finding.rule for finding in lint_tensorrt(quantize(model, ranges, A8S))} >= {"quantised-bias"}
+    assert {finding.rule for finding in lint_tensorrt(quantize(model, ranges, A8S))} >= {"quantized-bias"}
 
 
 @pytest.mark.slow

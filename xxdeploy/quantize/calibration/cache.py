@@ -40,7 +40,7 @@ def cached_histograms(folder: Path, key: CalibrationKey, compute: Callable[[], H
     """Return the cached histograms for ``key``, or ``compute`` and cache them.
 
     A file that is damaged or has another key is ignored with a warning. If the folder cannot be written, there is only
-    a warning: the result is good without it.
+    a warning, and the result is the same.
     """
     path = key.path(folder)
 

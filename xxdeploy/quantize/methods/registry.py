@@ -67,6 +67,14 @@ def without_methods(recipe: QuantizationRecipe, stage: Stage) -> QuantizationRec
     return replace(recipe, **{name: getattr(_PLAIN, name) for name in _fields(stage)})
 
 
+def with_methods(recipe: QuantizationRecipe, stage: Stage) -> QuantizationRecipe:
+    """Return ``recipe`` with every method of ``stage`` on its last rung, the most accurate one."""
+    for method in METHODS:
+        if method.stage is stage:
+            recipe = replace(recipe, **list(method.rungs.values())[-1])
+    return recipe
+
+
 def settings_of(recipe: QuantizationRecipe, stage: Stage) -> QuantizationRecipe:
     """Return the default recipe with the settings of ``recipe`` for the methods of ``stage`` alone."""
     return replace(_PLAIN, **{name: getattr(recipe, name) for name in _fields(stage)})

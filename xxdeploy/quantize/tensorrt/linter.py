@@ -37,7 +37,7 @@ def lint_tensorrt(model: OnnxModel) -> tuple[Finding, ...]:
     """Return the faults of the Q/DQ of ``model`` for TensorRT, in graph order; a float model has none.
 
     Rules: ``zero-point`` (not 0), ``unsigned`` (uint8), ``scale`` (not positive and finite), ``weights-per-tensor``,
-    ``weights-axis``, ``quantised-bias``, ``before-activation``, ``half-quantised`` (data or weights alone are INT8),
+    ``weights-axis``, ``quantized-bias``, ``before-activation``, ``half-quantized`` (data or weights alone are INT8),
     ``integer-operator`` (such as QLinearConv).
     """
     graph = Graph(model)
@@ -98,7 +98,7 @@ def _of_layer(graph: Graph, node: NodeProto) -> Iterator[Finding]:
         return
     if activation is None or weights is None:
         alone = "the weights are" if activation is None else "the data is"
-        yield _finding(graph, node, "half-quantised", f"only {alone} INT8, so it would be computed in float")
+        yield _finding(graph, node, "half-quantized", f"only {alone} INT8, so it would be computed in float")
     if weights is not None and weights.input[0] in graph.constants:
         scale = graph.constants.get(weights.input[1], np.ones(1))
         values, axis = graph.constants[weights.input[0]], weight_axis(node)
@@ -111,7 +111,7 @@ def _of_layer(graph: Graph, node: NodeProto) -> Iterator[Finding]:
                 graph, node, "weights-axis", f"the scales of the weights are not along axis {axis}, the output channels"
             )
     if len(node.input) > 2 and node.input[2] and _dequantized(graph, node.input[2]) is not None:
-        yield _finding(graph, node, "quantised-bias", "the bias is INT32; TensorRT accepts float only")
+        yield _finding(graph, node, "quantized-bias", "the bias is INT32; TensorRT accepts float only")
 
 
 def _of_activation(graph: Graph, node: NodeProto) -> Iterator[Finding]:
