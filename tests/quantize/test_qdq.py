@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quantnets import batches, images, ops, optimized_ops, parse, residual, run
+from quantnets import batches, images, ops, optimized_ops, parse, run
 
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -19,16 +19,6 @@ U8S8 = scheme("static-w8c-a8")
 
 def ranges(**pairs: tuple[float, float]) -> Ranges:
     return Ranges("minmax", "model", "data", 1, pairs)
-
-
-@pytest.fixture(scope="module")
-def model() -> OnnxModel:
-    return residual()
-
-
-@pytest.fixture(scope="module")
-def calibrated(model: OnnxModel) -> Ranges:
-    return calibrate(model, batches(images()), data_digest="images")
 
 
 def test_pairs_are_counted(model: OnnxModel, calibrated: Ranges) -> None:

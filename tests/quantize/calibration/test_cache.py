@@ -99,11 +99,6 @@ class Killed(BaseException):
 
 
 @pytest.fixture(scope="module")
-def model() -> OnnxModel:
-    return residual()
-
-
-@pytest.fixture(scope="module")
 def whole(model: OnnxModel) -> Histograms:
     return observe_histograms(model, batches(DATA), data_digest="d")
 

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from quantnets import batches, images, parse, residual, run
+from quantnets import batches, images, parse, run
 
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -18,11 +18,6 @@ from xxdeploy.results import Progress
 
 EVERY = ("minmax", "moving-average", "percentile-99.9", "entropy", "mse")
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
-
-
-@pytest.fixture(scope="module")
-def model() -> OnnxModel:
-    return residual()
 
 
 def copy_network() -> OnnxModel:

@@ -33,16 +33,6 @@ def image_means(model: OnnxModel, names: Sequence[str], batch: NDArray[np.float3
 
 
 @pytest.fixture(scope="module")
-def model() -> OnnxModel:
-    return residual()
-
-
-@pytest.fixture(scope="module")
-def calibrated(model: OnnxModel) -> Ranges:
-    return calibrate(model, batches(images()), data_digest="images")
-
-
-@pytest.fixture(scope="module")
 def corrected(model: OnnxModel, calibrated: Ranges) -> OnnxModel:
     return with_biases(model, calibrated, U8S7, batches(images()))
 

@@ -52,11 +52,6 @@ def nearest(model: OnnxModel, ranges: Ranges, asked: Scheme) -> dict[str, NDArra
 
 
 @pytest.fixture(scope="module")
-def model() -> OnnxModel:
-    return residual()
-
-
-@pytest.fixture(scope="module")
 def ranges(model: OnnxModel) -> Ranges:
     return calibrated(model, smooth(32, 1))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from quantnets import batches, images, ops, parse, reconstructed, residual, run
+from quantnets import batches, images, ops, parse, reconstructed, run
 
 from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.graph import Graph
@@ -19,11 +19,6 @@ from xxdeploy.quantize.tensorrt.placement import quantize_for_tensorrt
 from xxdeploy.results import Ranges
 
 A8S = scheme("static-w8c-a8s")
-
-
-@pytest.fixture(scope="module")
-def model() -> OnnxModel:
-    return residual()
 
 
 @pytest.fixture(scope="module")
