@@ -128,11 +128,7 @@ class Runtime:
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def _answer(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
-        """Return the output to predict with.
-
-        Keep this path minimal: it can cost more than
-        the inference of a small network.
-        """
+        """Return the output to predict with. Keep this path minimal: it can cost more than a small network."""
         output, manifest = self.session.run(self._batch(sources)), self.manifest
         self._check(manifest.output_name, output, len(sources), manifest.classes)
         return output

@@ -76,7 +76,7 @@ LARGEST = 1 << 17
 """Elements of an image's value up to which it pays: Xception's of 266,000 lose 1.7 % of the network's time by it."""
 
 
-def relus_from_zero(graph: Graph) -> int:
+def relus_from_zero(graph: Graph, *, largest: int = LARGEST) -> int:
     """Write ``Max(q, z)``, read with zero point z, as ``Max(q - z, 0)`` with zero point zero; return how many.
 
     The file's form costs ONNX Runtime least. In OpenVINO a convolution with padding and a zero point other than zero
@@ -86,7 +86,7 @@ def relus_from_zero(graph: Graph) -> int:
     for node in graph.of_kind("Minimum", "Maximum"):
         if not is_uint8(node.output(0)):
             continue
-        if (clip := _clipped(node)) is None or not _is_small(node):
+        if (clip := _clipped(node)) is None or not _has_at_most(node, largest):
             continue
         source, zero_point = clip
         pairs = [(convert, users(convert)) for convert in users(node)]
@@ -119,9 +119,10 @@ def _clipped(node: Any) -> tuple[Any, float] | None:
     return None if low is None else (node.input_value(1 - limits.index(low)), low)
 
 
-def _is_small(node: Any) -> bool:
+def _has_at_most(node: Any, count: int) -> bool:
+    """Return True if one image's value of ``node`` has at most ``count`` elements."""
     sides = list(node.get_output_partial_shape(0))[1:]
-    return all(side.is_static for side in sides) and math.prod(side.get_length() for side in sides) <= LARGEST
+    return all(side.is_static for side in sides) and math.prod(side.get_length() for side in sides) <= count
 
 
 def _reads_from(convert: Any, readers: list[Any], zero_point: float) -> bool:

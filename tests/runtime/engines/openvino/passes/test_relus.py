@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ovgraphs import apply, depthwise_weights
 
-from xxdeploy.runtime.engines.openvino import passes
+from xxdeploy.runtime.engines.openvino.graph import Graph
 from xxdeploy.runtime.engines.openvino.passes import relus_from_zero
 
 LAYER = """
@@ -40,6 +40,8 @@ def test_a_reader_with_another_zero_point() -> None:
     assert apply(relus_from_zero, body, weights=depthwise_weights()).count == 0
 
 
-def test_a_large_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "LARGEST", 8 * 81 - 1)
-    assert apply(relus_from_zero, f"r = Clip(x, z, top) {LAYER}", weights=depthwise_weights()).count == 0
+def test_a_large_one_stays() -> None:
+    def of_small_values(graph: Graph) -> int:
+        return relus_from_zero(graph, largest=8 * 81 - 1)
+
+    assert apply(of_small_values, f"r = Clip(x, z, top) {LAYER}", weights=depthwise_weights()).count == 0
