@@ -126,7 +126,9 @@ def _sizings(now: Sizing) -> Iterator[Sizing]:
 
 
 def _told(now: Sizing, guess: Sizing) -> str:
-    here, there = ({"crop_fraction": CROP_FRACTION, "resample": ANTIALIASED, **each.to_json()} for each in (now, guess))
+    here, there = (
+        {"crop_fraction": CROP_FRACTION, "resample": ANTIALIASED, **sizing.to_json()} for sizing in (now, guess)
+    )
     pairs = [(key, here[key], there[key]) for key in ("resize", "resample", "crop_fraction") if here[key] != there[key]]
     return " and ".join(f"{key} is {mine!r}, and it was exported with {theirs!r}" for key, mine, theirs in pairs)
 

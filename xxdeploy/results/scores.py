@@ -63,9 +63,9 @@ class ScoreShift:
         if self.calibration_error is not None:
             before, after = (100 * error for error in self.calibration_error)
             parts.append(f"expected calibration error {before:.1f} -> {after:.1f} %")
-        if (found := self.threshold) is not None:
-            kept = f"threshold {found.candidate:.4g} decides most like {found.reference:g} in float"
-            parts.append(f"{kept}: {_images(found.differing)} ({found.unchanged} at {found.reference:g})")
+        if (threshold := self.threshold) is not None:
+            kept = f"threshold {threshold.candidate:.4g} decides most like {threshold.reference:g} in float"
+            parts.append(f"{kept}: {_images(threshold.differing)} ({threshold.unchanged} at {threshold.reference:g})")
         return ", ".join(parts)
 
 

@@ -167,13 +167,13 @@ def _differences(
     """Return the difference of each figure (layers, 4), -0.5..0.5, the limit of chance, and the largest's p-value."""
     ranks = _ranks(np.concatenate([first, second]).reshape(len(first) + len(second), -1))
     pairs = len(first) * len(second)
-    found = ranks[len(first) :].sum(axis=0) / pairs
+    difference = ranks[len(first) :].sum(axis=0) / pairs
     rng = np.random.default_rng(0)
     deals = (rng.permutation(len(ranks))[: len(second)] for _ in range(_DEALS))
     chance = np.array([np.abs(ranks[deal].sum(axis=0)).max() for deal in deals]) / pairs
-    p_value = (1 + np.count_nonzero(chance >= np.abs(found).max() - 1e-12)) / (_DEALS + 1)
+    p_value = (1 + np.count_nonzero(chance >= np.abs(difference).max() - 1e-12)) / (_DEALS + 1)
     limit = float(np.quantile(chance, 1 - SIGNIFICANT, method="higher"))
-    return found.reshape(first.shape[1:]), limit, float(f"{p_value:.2g}")
+    return difference.reshape(first.shape[1:]), limit, float(f"{p_value:.2g}")
 
 
 def _ranks(figures: NDArray[np.float64]) -> NDArray[np.float64]:
