@@ -55,7 +55,7 @@ def test_a_bundle_sees_the_pixels_of_the_pipeline(pipeline: dict[str, str], fold
         given["crop_fraction"] = float(given["crop_fraction"])
     sizing = sizing_of(ExportOptions.of(**given))
     preprocess = Preprocess(96, 128, mode="none", sizing=sizing)
-    theirs = [np.asarray(each, np.float32) for each in found["pixels"]]
+    theirs = [np.asarray(pixel, np.float32) for pixel in found["pixels"]]
     allowed = float(pipeline["close"].split()[1]) if pipeline["close"].startswith("within") else 0
     assert len(theirs) == len(paths)
     for path, expected in zip(paths, theirs, strict=True):

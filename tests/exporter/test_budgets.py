@@ -70,13 +70,13 @@ def test_an_export_over_its_budget_writes_nothing(tmp_path: Path) -> None:
 
 def test_fp32_beside_int8_is_the_last_choice_and_is_proved(tmp_path: Path, images: Path) -> None:
     plan = ExportOptions.of("int8", weights="none", calibration=images / "plain", keep_fp32=True, max_size_mb=5.0)
-    result = export(find("lenet"), plan, tmp_path / "out")
-    assert result.conclusions.sentences[-1].startswith("size ")
-    manifest = load(result.bundle).manifest
+    exported = export(find("lenet"), plan, tmp_path / "out")
+    assert exported.conclusions.sentences[-1].startswith("size ")
+    manifest = load(exported.bundle).manifest
     assert manifest.variants[-1].precision == "fp32"
     assert manifest.variants[-1].model == "model-fp32.onnx"
     assert manifest.variants[0].precision == "int8"
     assert manifest.variants[0].model == "model.onnx"
-    found = runnable_variants(manifest, frozenset({"avx2", "vnni"}))
-    assert [each.precision for each in found] == ["int8", "fp32"]
-    assert load(result.bundle, variant="fp32", selftest=True).session.name == "onnx-fp32"
+    variants = runnable_variants(manifest, frozenset({"avx2", "vnni"}))
+    assert [each.precision for each in variants] == ["int8", "fp32"]
+    assert load(exported.bundle, variant="fp32", selftest=True).session.name == "onnx-fp32"

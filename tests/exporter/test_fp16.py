@@ -23,26 +23,26 @@ LENET = find("lenet")
 
 def test_a_sample_keeps_its_classes_in_half_the_size(tmp_path: Path) -> None:
     plan = ExportOptions.of("fp16", weights="sample", min_agreement=99.0, max_drop=1.0)
-    result = export(LENET, plan, tmp_path / "b")
-    rows = {row.runner: row for row in result.rows}
+    exported = export(LENET, plan, tmp_path / "b")
+    rows = {row.runner: row for row in exported.rows}
     assert rows["onnx-fp16"].agreement is not None
     assert rows["onnx-fp16"].agreement > 0.99
     half, whole = rows["onnx-fp16"].size_bytes, rows["onnx-fp32"].size_bytes
     assert half is not None
     assert whole is not None
     assert half < 0.55 * whole
-    assert any(sentence.startswith("fp16: values up to") for sentence in result.conclusions.sentences)
-    runtime = load(result.bundle, selftest=True)
+    assert any(sentence.startswith("fp16: values up to") for sentence in exported.conclusions.sentences)
+    runtime = load(exported.bundle, selftest=True)
     assert runtime.variant.precision == "fp16"
-    manifest = verify_bundle(result.bundle).manifest
+    manifest = verify_bundle(exported.bundle).manifest
     assert manifest.name == "lenet-fp16"
     assert manifest.evidence["fp16"] == {"kept": {}, "largest": pytest.approx(manifest.evidence["fp16"]["largest"])}  # type: ignore[index,call-overload]
 
 
 def test_without_images_the_message_says_so(tmp_path: Path) -> None:
-    result = export(LENET, ExportOptions.of("fp16", weights="none"), tmp_path / "b")
-    assert any("no ranges were checked" in sentence for sentence in result.conclusions.sentences)
-    assert not (result.bundle / "calibration.json").exists()
+    exported = export(LENET, ExportOptions.of("fp16", weights="none"), tmp_path / "b")
+    assert any("no ranges were checked" in sentence for sentence in exported.conclusions.sentences)
+    assert not (exported.bundle / "calibration.json").exists()
     inputs = replace(catalog_inputs(LENET, ExportOptions.of("fp16", weights="none")), calibration=None)
     half = make_fp16(inputs, scaled(), np.ones((1, 28, 28, 1), np.float32), lambda _: None)
     assert "synthetic images only" in half.sentences[0]
@@ -53,9 +53,9 @@ def test_the_calibration_set_may_not_be_the_evaluation_set(images: Path) -> None
     with pytest.raises(UsageError) as caught:
         catalog_inputs(LENET, plan)
     assert caught.value.code == "overlap"
-    found = catalog_inputs(LENET, plan.changed(calibration=images / "plain", samples=5))
-    assert found.calibration is not None
-    assert (len(found.calibration), found.selection) == (5, None)
+    inputs = catalog_inputs(LENET, plan.changed(calibration=images / "plain", samples=5))
+    assert inputs.calibration is not None
+    assert (len(inputs.calibration), inputs.selection) == (5, None)
 
 
 def test_an_agreement_that_nothing_can_be_held_to(images: Path) -> None:

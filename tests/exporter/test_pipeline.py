@@ -32,36 +32,36 @@ def plan(lenet_options: ExportOptions) -> ExportOptions:
 def test_an_export_is_proven_complete_and_repeatable(
     plan: ExportOptions, lenet_export: ExportResult, images: Path, tmp_path: Path
 ) -> None:
-    result = lenet_export
+    exported = lenet_export
     # Nothing can be judged with random weights: every kind of processor gets a file of its own.
-    assert [row.runner for row in result.rows] == ["keras", "onnx-fp32", "onnx-int8", "onnx-int8-avx2"]
-    assert all(row.latency_p50_ms for row in result.rows)
-    assert result.rows[1].agreement == 1.0
-    assert result.rows[2].size_bytes is not None
-    assert result.rows[0].size_bytes is not None
-    assert result.rows[2].size_bytes < result.rows[0].size_bytes / 3
+    assert [row.runner for row in exported.rows] == ["keras", "onnx-fp32", "onnx-int8", "onnx-int8-avx2"]
+    assert all(row.latency_p50_ms for row in exported.rows)
+    assert exported.rows[1].agreement == 1.0
+    assert exported.rows[2].size_bytes is not None
+    assert exported.rows[0].size_bytes is not None
+    assert exported.rows[2].size_bytes < exported.rows[0].size_bytes / 3
     # Each stage beside Keras, with graph optimizations off and on.
-    assert [parity.candidate for parity in result.parities] == [
+    assert [parity.candidate for parity in exported.parities] == [
         "onnx-fp32, unoptimized", "onnx-fp32", "onnx-int8, unoptimized", "onnx-int8",
         "onnx-int8-avx2, unoptimized", "onnx-int8-avx2",
     ]  # fmt: skip
-    assert [rung.name for rung in result.rungs] == ["plain"]
-    assert all(parity.max_abs < 1e-6 for parity in result.parities[:2])
+    assert [rung.name for rung in exported.rungs] == ["plain"]
+    assert all(parity.max_abs < 1e-6 for parity in exported.parities[:2])
     seen: list[Progress] = []
     export(LENET, plan, tmp_path / "again", on_progress=seen.append)
-    assert without_report(result.bundle) == without_report(tmp_path / "again")
+    assert without_report(exported.bundle) == without_report(tmp_path / "again")
     assert {"build", "calibrate", "accuracy keras", "accuracy onnx-int8", "write"} <= {event.step for event in seen}
     assert max(event.done for event in seen if event.step == "calibrate") == 20
 
-    evidence = result.bundle / "manifest.json"
+    evidence = exported.bundle / "manifest.json"
     assert str(images) not in evidence.read_text()  # nothing about this machine's folders
-    verified = verify_bundle(result.bundle, evaluation=images / "labelled")
+    verified = verify_bundle(exported.bundle, evaluation=images / "labelled")
     assert verified.selftest.images == 4
-    rows = {row.runner: row for row in result.rows}
-    picked = load(result.bundle).variant.name
+    rows = {row.runner: row for row in exported.rows}
+    picked = load(exported.bundle).variant.name
     assert verified.rows[0].top1 == rows[f"onnx-{picked}"].top1
     picture = next((images / "plain").iterdir())
-    assert len(load(result.bundle).predict(picture)) == 5
+    assert len(load(exported.bundle).predict(picture)) == 5
 
 
 def test_every_processor_picks_its_file_and_every_file_passes_its_golden_pairs(lenet_bundle: Path) -> None:
@@ -97,15 +97,15 @@ def test_a_bundle_for_one_kind_of_processor(plan: ExportOptions, tmp_path: Path,
 
 def test_the_sample_export_is_honest_and_repeatable(tmp_path: Path) -> None:
     plan = ExportOptions.of("int8", weights="sample", cpu="vnni", max_drop=2.0, min_agreement=95.0)
-    result = export(LENET, plan, tmp_path / "one")
-    assert [(rung.name, rung.comparison.images) for rung in result.rungs] == [("plain", 50)]
-    assert len(result.conclusions.promises) == 2 * len(result.rows[2:])  # both promises, for each model of its own
-    assert all(line.startswith("PASS ") for line in result.conclusions.promises)
+    exported = export(LENET, plan, tmp_path / "one")
+    assert [(rung.name, rung.comparison.images) for rung in exported.rungs] == [("plain", 50)]
+    assert len(exported.conclusions.promises) == 2 * len(exported.rows[2:])  # both promises, for each model of its own
+    assert all(line.startswith("PASS ") for line in exported.conclusions.promises)
     export(LENET, plan, tmp_path / "two")
     assert without_report(tmp_path / "one") == without_report(tmp_path / "two")
     evidence = json.loads((tmp_path / "one" / "manifest.json").read_text())["evidence"]
     assert evidence["recipe"] == QuantizationRecipe().to_json()
-    assert [each["cpu"] for each in evidence["processors"]] == ["vnni", "avx2", "arm"]
+    assert [processor["cpu"] for processor in evidence["processors"]] == ["vnni", "avx2", "arm"]
     assert [each["rung"] for each in evidence["ladder"]] == ["plain"]
 
 
@@ -138,12 +138,12 @@ def test_the_second_export_reuses_the_calibration(plan: ExportOptions, tmp_path:
 
 def test_features_have_no_classes(images: Path, tmp_path: Path) -> None:
     plan = ExportOptions.of("int8", weights="none", no_top=True, pooling="avg", calibration=images / "plain")
-    result = export(LENET, plan, tmp_path / "features")
-    features = load(result.bundle).features(np.zeros((28, 28, 1), np.uint8))
+    exported = export(LENET, plan, tmp_path / "features")
+    features = load(exported.bundle).features(np.zeros((28, 28, 1), np.uint8))
     assert features.shape == (1, 64)
-    assert result.rows[0].top1 is None
+    assert exported.rows[0].top1 is None
     with pytest.raises(UsageError, match="not classes"):
-        verify_bundle(result.bundle, evaluation=images / "labelled")
+        verify_bundle(exported.bundle, evaluation=images / "labelled")
 
 
 def test_a_stage_outside_its_tolerance_leaves_nothing(
@@ -163,9 +163,9 @@ def test_a_lost_point_leaves_the_old_bundle(
     before = contents(tmp_path / "out")
 
     def judge_paired(*outputs: Any, **more: Any) -> Comparison:
-        found = verify.judge_paired(*outputs, **more)
-        lost = change_from_counts(0, 9, found.images) if found.candidate == "onnx-int8" else found.change
-        return replace(found, right=(10, 1), change=lost)
+        comparison = verify.judge_paired(*outputs, **more)
+        lost = change_from_counts(0, 9, comparison.images) if comparison.candidate == "onnx-int8" else comparison.change
+        return replace(comparison, right=(10, 1), change=lost)
 
     monkeypatch.setattr(stages, "judge_paired", judge_paired)
     with pytest.raises(VerificationError) as caught:

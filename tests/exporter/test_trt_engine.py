@@ -51,31 +51,31 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
 
 @rtx
 def test_the_bundle_carries_an_engine_and_the_graph_that_it_is_made_of(exported: ExportResult, tmp_path: Path) -> None:
-    result = exported
-    said = result.conclusions.sentences[-1]
+    first = exported
+    said = first.conclusions.sentences[-1]
     assert "tensorrt-rtx" in said
     assert "sm86, sm89, batches of 1 to 4" in said
     assert "100.0 % int8 of the parsed network; the built layers can be looked at on a GPU only" in said
-    manifest = verify_bundle(result.bundle).manifest
+    manifest = verify_bundle(first.bundle).manifest
     assert manifest.name == "lenet-int8-tensorrt-rtx"
-    assert [(each.name, each.scheme) for each in manifest.variants] == [("int8", "static-w8c-a8s")]
+    assert [(variant.name, variant.scheme) for variant in manifest.variants] == [("int8", "static-w8c-a8s")]
     model = next(entry for entry in manifest.files if entry.path == "model.onnx")
-    record, plan = read_engine(result.bundle / "engine")
+    record, plan = read_engine(first.bundle / "engine")
     assert record.model_sha256 == model.sha256
     assert len(plan) > 10_000
     assert record.options["batch"] == [1, 2, 4]
     assert manifest.evidence["engine"] == record.proof
-    assert load(result.bundle, selftest=True).variant.name == "int8"  # ONNX Runtime reads the same pairs
+    assert load(first.bundle, selftest=True).variant.name == "int8"  # ONNX Runtime reads the same pairs
     # A newer library on the device builds its own from the same graph.
-    built = build_from_bundle(result.bundle, EngineOptions(gpus=("sm120",), batch=Batch(1, 2, 4)), tmp_path / "again")
+    built = build_from_bundle(first.bundle, EngineOptions(gpus=("sm120",), batch=Batch(1, 2, 4)), tmp_path / "again")
     assert built.engine.options.precision == "int8"
 
 
 @rtx
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_floats_have_engines_as_well(precision: str, tmp_path: Path) -> None:
-    result = export(LENET, ExportOptions.of(precision, weights="sample", **RTX), tmp_path / "b")
-    assert f"100.0 % {precision}" in result.conclusions.sentences[-1]
+    exported = export(LENET, ExportOptions.of(precision, weights="sample", **RTX), tmp_path / "b")
+    assert f"100.0 % {precision}" in exported.conclusions.sentences[-1]
 
 
 @rtx
@@ -134,8 +134,8 @@ class Loaded:
         self._session = OrtSession(self.answers["model"].to_bytes())
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = self._session.run(batch)
-        return np.roll(found, 1, axis=1) if self.answers["wrong"] else found
+        outputs = self._session.run(batch)
+        return np.roll(outputs, 1, axis=1) if self.answers["wrong"] else outputs
 
 
 @rtx
@@ -155,11 +155,11 @@ def test_an_engine_that_runs_here_is_a_stage(wrong: bool, tmp_path: Path, monkey
             export(LENET, PLAN, tmp_path / "b")
         assert getattr(caught.value, "code", None) == "parity"
         return
-    result = export(LENET, PLAN, tmp_path / "b")
-    assert result.rows[-1].runner == "tensorrt-rtx"
-    assert result.rows[-1].agreement == result.rows[-2].agreement
-    assert result.parities[-1].candidate == "tensorrt-rtx"
-    assert "the built layers were looked at" in result.conclusions.sentences[-1]
+    exported = export(LENET, PLAN, tmp_path / "b")
+    assert exported.rows[-1].runner == "tensorrt-rtx"
+    assert exported.rows[-1].agreement == exported.rows[-2].agreement
+    assert exported.parities[-1].candidate == "tensorrt-rtx"
+    assert "the built layers were looked at" in exported.conclusions.sentences[-1]
 
 
 @rtx
@@ -236,12 +236,12 @@ def test_what_does_not_go_together(options: list[str], code: str, capsys: pytest
 def test_on_a_card(tmp_path: Path) -> None:
     """Build for the GPU of this machine, prove it, and time it."""
     try:
-        result = export(LENET, PLAN.changed(gpu=None, batch="1,1,16"), tmp_path / "b")
+        exported = export(LENET, PLAN.changed(gpu=None, batch="1,1,16"), tmp_path / "b")
     except UsageError as error:
         if error.code != "gpu-needed":
             raise
         pytest.skip(f"no GPU: {error.message}")
-    print(f"\n{result.rows[-1]}\n{result.conclusions.sentences[-1]}")  # noqa: T201
-    assert result.rows[-1].runner == "tensorrt-rtx"
-    session = TrtSession.from_bundle(result.bundle)
-    assert load(result.bundle, session=session, selftest=True).session is session
+    print(f"\n{exported.rows[-1]}\n{exported.conclusions.sentences[-1]}")  # noqa: T201
+    assert exported.rows[-1].runner == "tensorrt-rtx"
+    session = TrtSession.from_bundle(exported.bundle)
+    assert load(exported.bundle, session=session, selftest=True).session is session

@@ -47,9 +47,9 @@ def test_into_a_convolution(body: str, weights: str, count: int) -> None:
 def test_what_two_nodes_read_after_a_fold_keeps_its_value() -> None:
     """Hard-swish after a batch norm: the convolution has one reader, its folded batch norm has two."""
     body = f"c = {PADDED}(x, w) m = Mul(c, s) b = Add(m, s) p = Add(b, t) y = Mul(b, p)"
-    result = apply(conv(body.replace("b =", "n =").replace("(b,", "(n,"), "float[4, 1, 1] s, float t"), fold_affine)
-    assert result.changed == (2,)
-    assert result.ops == {"Conv": 1, "Add": 1, "Mul": 1}
+    rewritten = apply(conv(body.replace("b =", "n =").replace("(b,", "(n,"), "float[4, 1, 1] s, float t"), fold_affine)
+    assert rewritten.changed == (2,)
+    assert rewritten.ops == {"Conv": 1, "Add": 1, "Mul": 1}
 
 
 def test_into_a_grouped_a_depthwise_and_a_three_dimensional_convolution() -> None:

@@ -49,11 +49,11 @@ def test_a_norm_is_quantized_at_its_borders_only(norm: str) -> None:
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_norm_keeps_thirty_decibels(norm: str) -> None:
-    model, data = network(NORMS[norm]), images()
-    histograms = observe_histograms(model, batches(data), data_digest="", total=len(data))
+    model, batch = network(NORMS[norm]), images()
+    histograms = observe_histograms(model, batches(batch), data_digest="", total=len(batch))
     integer = quantize(model, choose_ranges(histograms, "minmax"), Scheme())
-    right = run(model, data)
-    noise = np.square(run(integer, data) - right).sum()
+    right = run(model, batch)
+    noise = np.square(run(integer, batch) - right).sum()
     assert 10 * np.log10(np.square(right).sum() / noise) > 30
 
 

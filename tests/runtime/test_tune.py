@@ -145,7 +145,11 @@ def test_one_variant_of_each_precision_takes_part(tmp_path: Path) -> None:
 def test_candidates_begin_with_the_default() -> None:
     candidates = candidates_for((INT8, FP32), ("onnxruntime",), 4)
     assert candidates[:2] == (Candidate(INT8, Settings()), Candidate(FP32, Settings()))
-    on_cpu = [each.settings for each in candidates if each.settings.engine == "onnxruntime" and each.variant == INT8]
+    on_cpu = [
+        candidate.settings
+        for candidate in candidates
+        if candidate.settings.engine == "onnxruntime" and candidate.variant == INT8
+    ]
     assert {(candidate.threads, candidate.spinning) for candidate in on_cpu} == {
         (None, True), (None, False), (1, True), (2, True), (2, False), (3, True), (3, False),
     }  # fmt: skip

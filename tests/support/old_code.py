@@ -25,8 +25,8 @@ def _line() -> bytes:
     return struct.pack("<I", 1) + _bytes(b"")
 
 
-def _bytes(data: bytes) -> bytes:
-    return b"s" + struct.pack("<I", len(data)) + data
+def _bytes(content: bytes) -> bytes:
+    return b"s" + struct.pack("<I", len(content)) + content
 
 
 def _value(value: Any) -> bytes:

@@ -58,7 +58,7 @@ def brute_kl(p: Floats, q: Floats) -> float:
 def test_every_figure_against_a_slow_count() -> None:
     p, q = probabilities(1), probabilities(2)
     labels = np.random.default_rng(3).integers(0, 6, 23).tolist()
-    found = judge_paired(p, q, labels, names=("keras", "int8"))
+    comparison = judge_paired(p, q, labels, names=("keras", "int8"))
 
     before = [int(np.argmax(row)) for row in p]
     after = [int(np.argmax(row)) for row in q]
@@ -68,19 +68,19 @@ def test_every_figure_against_a_slow_count() -> None:
     agreeing = sum(a == b for a, b in zip(before, after, strict=True))
     assert gained > 0
     assert lost > 0
-    assert (found.reference, found.candidate, found.images) == ("keras", "int8", 23)
-    assert (found.agreeing, found.right) == (agreeing, (right, right + gained - lost))
-    assert found.agreement == agreeing / 23
-    assert found.agreement_interval == wilson_interval(agreeing, 23)
-    assert found.change is not None
-    assert (found.change.gained, found.change.lost) == (gained, lost)
-    assert found.change.interval == paired_difference_interval(gained, lost, 23)
-    assert found.change.p_value == mcnemar_exact(gained, lost)
-    assert found.kl_mean == pytest.approx(brute_kl(p, q), rel=1e-5)
+    assert (comparison.reference, comparison.candidate, comparison.images) == ("keras", "int8", 23)
+    assert (comparison.agreeing, comparison.right) == (agreeing, (right, right + gained - lost))
+    assert comparison.agreement == agreeing / 23
+    assert comparison.agreement_interval == wilson_interval(agreeing, 23)
+    assert comparison.change is not None
+    assert (comparison.change.gained, comparison.change.lost) == (gained, lost)
+    assert comparison.change.interval == paired_difference_interval(gained, lost, 23)
+    assert comparison.change.p_value == mcnemar_exact(gained, lost)
+    assert comparison.kl_mean == pytest.approx(brute_kl(p, q), rel=1e-5)
     noise = float(((p.astype(float) - q) ** 2).sum())
-    assert found.sqnr_db == pytest.approx(10 * math.log10(float((p.astype(float) ** 2).sum()) / noise))
+    assert comparison.sqnr_db == pytest.approx(10 * math.log10(float((p.astype(float) ** 2).sum()) / noise))
     cosine = min(float(a @ b / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in zip(p, q, strict=True))
-    assert found.cosine == pytest.approx(cosine, abs=1e-6)
+    assert comparison.cosine == pytest.approx(cosine, abs=1e-6)
 
 
 def test_kl_by_hand() -> None:
@@ -101,39 +101,39 @@ def test_streaming_gives_the_same_as_all_at_once_whatever_the_batches() -> None:
     reference = record_reference(Table("float", p), images(23, 8))
     candidate = Table("int8", q)
     reports: list[Progress] = []
-    found = compare_with(reference, candidate, images(23, 3), labels, on_progress=reports.append)
+    comparison = compare_with(reference, candidate, images(23, 3), labels, on_progress=reports.append)
     whole = judge_paired(p, q, labels, names=("float", "int8"))
     assert candidate.widest == 3
-    assert found.kl_mean == pytest.approx(whole.kl_mean, rel=1e-12)
-    assert found.sqnr_db == pytest.approx(whole.sqnr_db, rel=1e-12)
-    assert (found.change, found.agreeing, found.right) == (whole.change, whole.agreeing, whole.right)
+    assert comparison.kl_mean == pytest.approx(whole.kl_mean, rel=1e-12)
+    assert comparison.sqnr_db == pytest.approx(whole.sqnr_db, rel=1e-12)
+    assert (comparison.change, comparison.agreeing, comparison.right) == (whole.change, whole.agreeing, whole.right)
     assert reports[-1] == Progress("compare int8", 23, 23)
     np.testing.assert_array_equal(reference.outputs, p)
 
 
 def test_without_labels_there_is_no_change() -> None:
-    found = judge_paired(probabilities(1), probabilities(2))
-    assert found.change is None
-    assert found.right is None
-    assert found.top1 is None
-    assert found.agreement is not None
+    comparison = judge_paired(probabilities(1), probabilities(2))
+    assert comparison.change is None
+    assert comparison.right is None
+    assert comparison.top1 is None
+    assert comparison.agreement is not None
 
 
 def test_features_have_no_classes() -> None:
     left = np.array([[3.0, -4.0], [0.0, 1.0]], np.float32)
-    found = judge_paired(left, left * np.float32(0.9), classes=False)
-    assert (found.agreement, found.agreement_interval, found.kl_mean, found.change) == (None,) * 4
-    assert found.sqnr_db == pytest.approx(20, abs=1e-4)
-    assert found.cosine == pytest.approx(1)
+    comparison = judge_paired(left, left * np.float32(0.9), classes=False)
+    assert (comparison.agreement, comparison.agreement_interval, comparison.kl_mean, comparison.change) == (None,) * 4
+    assert comparison.sqnr_db == pytest.approx(20, abs=1e-4)
+    assert comparison.cosine == pytest.approx(1)
     with pytest.raises(ValueError, match="no classes"):
         judge_paired(left, left, [0, 1], classes=False)
 
 
 def test_scores_that_are_no_probabilities_have_no_divergence() -> None:
     logits = np.array([[3.0, -4.0], [0.0, 1.0]], np.float32)
-    found = judge_paired(logits, logits[:, ::-1].copy())
-    assert found.kl_mean is None
-    assert found.agreement == 0.0
+    comparison = judge_paired(logits, logits[:, ::-1].copy())
+    assert comparison.kl_mean is None
+    assert comparison.agreement == 0.0
 
 
 def test_one_batch_of_other_scores_ends_the_divergence() -> None:
@@ -148,10 +148,10 @@ def test_equal_and_dead_outputs() -> None:
     p = probabilities(1)
     assert judge_paired(p, p).sqnr_db == 200.0
     zero = np.zeros((2, 3), np.float32)
-    found = judge_paired(zero, zero, classes=False)
-    assert (found.sqnr_db, found.cosine) == (None, 1.0)
-    found = judge_paired(zero, zero + 1, classes=False)
-    assert (found.sqnr_db, found.cosine) == (-200.0, 0.0)
+    comparison = judge_paired(zero, zero, classes=False)
+    assert (comparison.sqnr_db, comparison.cosine) == (None, 1.0)
+    comparison = judge_paired(zero, zero + 1, classes=False)
+    assert (comparison.sqnr_db, comparison.cosine) == (-200.0, 0.0)
 
 
 def test_what_does_not_fit() -> None:
@@ -185,12 +185,12 @@ def test_the_sentence_and_the_facts() -> None:
     p = np.tile(np.array([[0.5, 0.25, 0.25]], np.float32), (10, 1))
     q = p.copy()
     q[0], q[1] = [0.25, 0.5, 0.25], [0.25, 0.25, 0.5]
-    found = judge_paired(p, q, [1, 0, *([0] * 6), 2, 2], names=("keras", "onnx-int8"))
-    assert found.sentence == (
+    comparison = judge_paired(p, q, [1, 0, *([0] * 6), 2, 2], names=("keras", "onnx-int8"))
+    assert comparison.sentence == (
         "top-1 70.0 -> 70.0 %, lost 0.0 points (95 % CI -32.7 to 32.7, McNemar p 1.00), "
         "same class on 80.0 % of the images (95 % CI 49.0 to 94.3), KL 0.035 (10 images)"
     )
-    assert asdict(found.record) == {
+    assert asdict(comparison.record) == {
         "reference": "keras", "candidate": "onnx-int8", "images": 10, "sqnr_db": 11.8, "cosine": 0.8333,
         "agreement": 0.8, "agreement_interval": (0.4902, 0.9433), "kl_nats": 0.0347, "top1": (0.7, 0.7),
         "change": 0.0, "change_interval": (-0.3267, 0.3267), "gained": 1, "lost": 1, "mcnemar_p": 1.0,
@@ -200,9 +200,9 @@ def test_the_sentence_and_the_facts() -> None:
 
 def test_the_sentence_of_features() -> None:
     left = np.array([[3.0, -4.0]], np.float32)
-    found = judge_paired(left, left * np.float32(0.9), classes=False)
-    assert found.sentence == "SQNR 20.0 dB, lowest cosine 1.0000 (1 image)"
-    assert found.record == ComparisonRecord("reference", "candidate", 1, 1.0, 20.0)
+    comparison = judge_paired(left, left * np.float32(0.9), classes=False)
+    assert comparison.sentence == "SQNR 20.0 dB, lowest cosine 1.0000 (1 image)"
+    assert comparison.record == ComparisonRecord("reference", "candidate", 1, 1.0, 20.0)
 
 
 class Echo:

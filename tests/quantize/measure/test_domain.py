@@ -117,17 +117,17 @@ def test_the_figures_against_numpy(ranges: Ranges) -> None:
     """Of the input, which the range of min-max does not fit once it is halved."""
     (low, high) = ranges.ranges["image"]
     halved = replace(ranges, ranges={**ranges.ranges, "image": (low / 2, high / 2)})
-    data = images(12, seed=5)
-    record = compare_domains(MODEL, halved, SCHEME, held_back=None, seen=batches(data))
+    batch = images(12, seed=5)
+    record = compare_domains(MODEL, halved, SCHEME, held_back=None, seen=batches(batch))
     layer = next(layer for layer in record.worst if layer.layer == "the input image")
     half_a_step = (high - low) / 255 / 4  # the zero point rounds the ends by as much
     bounds = [(low / 2 - side, high / 2 + side) for side in (2.2 * half_a_step, 0.0)]
-    counts = [float(((data < left) | (data > right)).mean()) for left, right in bounds]
+    counts = [float(((batch < left) | (batch > right)).mean()) for left, right in bounds]
     assert layer.clipped[0] is None
     assert layer.clipped[1] is not None
     assert counts[0] <= layer.clipped[1] <= counts[1]
     assert counts[0] > 0.05
-    spans = [max(float(each.max()), 0) - min(float(each.min()), 0) for each in data]
+    spans = [max(float(each.max()), 0) - min(float(each.min()), 0) for each in batch]
     assert layer.used[1] == pytest.approx(float(np.mean(spans)) / ((high - low) / 2), rel=0.01)
     assert record.exceeded[0] == 0
     assert record.exceeded[1] >= 1
@@ -175,7 +175,7 @@ def test_the_result_repeats_and_progress_is_reported(ranges: Ranges) -> None:
 
 def test_symmetric_integers_reach_as_far_on_both_sides(ranges: Ranges) -> None:
     scheme = Scheme(signed=True, symmetric=True)
-    data = batches(images(16, seed=3))
-    record = compare_domains(MODEL, ranges, scheme, held_back=data, seen=None)
+    batch = batches(images(16, seed=3))
+    record = compare_domains(MODEL, ranges, scheme, held_back=batch, seen=None)
     assert all(layer.clipped[0] == 0 for layer in record.worst if layer.layer == "the input image")
-    assert record.layers == compare_domains(MODEL, ranges, SCHEME, held_back=data, seen=None).layers
+    assert record.layers == compare_domains(MODEL, ranges, SCHEME, held_back=batch, seen=None).layers

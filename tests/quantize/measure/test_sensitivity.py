@@ -19,7 +19,7 @@ Doubles = NDArray[np.float64]
 
 
 def by_layer(noises: tuple[LayerNoise, ...]) -> dict[str, LayerNoise]:
-    return {each.layer: each for each in noises}
+    return {noise.layer: noise for noise in noises}
 
 
 def test_each_figure_against_numpy() -> None:
