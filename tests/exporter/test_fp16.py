@@ -66,6 +66,7 @@ def test_an_agreement_that_nothing_can_be_held_to(images: Path) -> None:
             ExportOptions.of("fp16", weights="none", calibration=images / "plain", min_agreement=99.0),
             "min-agreement-without-eval",
         ),
+        (ExportOptions.of("fp16", weights="none", threshold=0.5), "threshold-without-eval"),
     ):
         with pytest.raises(UsageError) as caught:
             catalog_inputs(LENET, plan)

@@ -83,6 +83,7 @@ def test_what_cannot_be_done_is_said_before_any_work(images: Path, tmp_path: Pat
     assert refused(no_top=True, evaluation=labeled) == "features-evaluation"
     assert refused("int8", no_top=True, calibration=plain, min_agreement=98.0) == "features-evaluation"
     assert refused("int8", no_top=True, calibration=plain, max_drop=1.0) == "features-evaluation"
+    assert refused("int8", no_top=True, calibration=plain, threshold=0.5) == "features-evaluation"
     assert refused("int8", calibration=tmp_path / "absent") == "no-recipe"
 
 

@@ -100,7 +100,7 @@ def test_scores_and_thresholds_are_shown() -> None:
 
 def test_other_images_than_those_of_calibration_are_shown() -> None:
     text = " ".join(Page(render_report(manifest(), NOISE, MEASURED)).text.split())
-    assert "warning: the evaluation images are of another kind than the calibration images" in text
+    assert "WARNING: the evaluation images are of another kind than the calibration images" in text
     assert "block_1_depthwise_relu/Clip 0.02 % 12 % 98 % 169 % clipped share larger in 100 % of image pairs" in text
     (tile,) = (tile for tile in tiles(manifest(), MEASURED) if tile.title == "Calibration images")
     assert (tile.state, tile.said) == ("care", "2 of 67 layers differ")

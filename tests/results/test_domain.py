@@ -20,7 +20,7 @@ def test_no_difference() -> None:
 def test_a_warning_names_the_layers_and_their_shares() -> None:
     record = DomainRecord(64, 64, 5, (3, 4), 2, 0.00033, (DARK, SAME))
     assert record.warns
-    assert record.sentence.startswith("warning: the evaluation images are of another kind than the calibration images")
+    assert record.sentence.startswith("WARNING: the evaluation images are of another kind than the calibration images")
     assert "2 of 5 layers differ by more than chance (p <= 0.001)" in record.sentence
     assert (
         "image (used range smaller in 97 % of image pairs; 12 % of its values clipped, 0 % on held-back images)"

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from xxdeploy.errors import UsageError
+from xxdeploy.exporter import ExportOptions
 from xxdeploy.results import ScoreShift
 from xxdeploy.verify import judge_paired
 from xxdeploy.verify.scores import ScoreTally, calibration_error, matching_threshold
@@ -97,6 +99,29 @@ def test_another_threshold_of_the_reference() -> None:
     found = matching_threshold(before, after, threshold=0.8)
     assert (found.reference, found.unchanged, found.differing) == (0.8, 1, 0)
     assert found.candidate == pytest.approx(0.74)
+
+
+def test_the_threshold_that_is_asked_for_and_more_classes() -> None:
+    """Of more than two classes it applies to the top-1 score, and only if it is asked for."""
+    before = np.array([[0.7, 0.3, 0.0], [0.85, 0.1, 0.05]], np.float32)
+    after = np.array([[0.6, 0.4, 0.0], [0.2, 0.75, 0.05]], np.float32)
+    plain, asked = (judge_paired(before, after, threshold=threshold).scores for threshold in (None, 0.8))
+    assert plain is not None
+    assert asked is not None
+    assert plain.threshold is None
+    assert asked.threshold is not None
+    assert (asked.threshold.reference, asked.threshold.unchanged, asked.threshold.differing) == (0.8, 1, 0)
+    assert asked.threshold.candidate == pytest.approx(0.675)
+    two = judge_paired(before[:, :2], after[:, :2], threshold=0.2).scores
+    assert two is not None
+    assert two.threshold == matching_threshold(before[:, 1], after[:, 1], 0.2)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0, 50.0, float("nan")])
+def test_a_threshold_that_is_no_score(threshold: float) -> None:
+    with pytest.raises(UsageError) as caught:
+        ExportOptions.of("int8", threshold=threshold)
+    assert caught.value.code == "threshold"
 
 
 def test_one_sigmoid_has_the_same_threshold_as_two_classes() -> None:

@@ -144,7 +144,8 @@ def gather(
     ------
     UsageError
         Those of the datasets, labels and recipes; ``calibration-missing``, ``overlap``, ``features-evaluation``,
-        ``class-order``, ``labels-count``, ``max-drop-without-eval``, ``min-agreement-without-eval``, ``top-k-invalid``.
+        ``class-order``, ``labels-count``, ``max-drop-without-eval``, ``min-agreement-without-eval``,
+        ``threshold-without-eval``, ``top-k-invalid``.
     """
     evaluation, recipe = options.proof.evaluation, _recipe(options)
     labels = _labels(options, classes, labels, notes)
@@ -267,10 +268,12 @@ def check_top_k(count: int | None, classes: int | None) -> None:
 
 def _check_evaluation(options: ExportOptions, classes: int | None) -> None:
     proof = options.proof
-    if classes is None and (proof.evaluation, proof.max_drop, proof.min_agreement) != (None, None, None):
+    if classes is None and any(
+        asked is not None for asked in (proof.evaluation, proof.max_drop, proof.min_agreement, proof.threshold)
+    ):
         raise UsageError(
             "a feature extractor (--no-top) has no classes, so accuracy cannot be evaluated",
-            hint="leave out --eval, --max-drop and --min-agreement, or --no-top",
+            hint="leave out --eval, --max-drop, --min-agreement and --threshold, or --no-top",
             code="features-evaluation",
         )
     if options.precision.fp16 and proof.min_agreement is not None and proof.evaluation is None:
@@ -278,6 +281,12 @@ def _check_evaluation(options: ExportOptions, classes: int | None) -> None:
             "--min-agreement cannot be checked without images",
             hint="add --eval FOLDER, one subfolder a class",
             code="min-agreement-without-eval",
+        )
+    if options.precision.fp16 and proof.threshold is not None and proof.evaluation is None:
+        raise UsageError(
+            "--threshold compares scores on images, and none are given",
+            hint="add --eval FOLDER, one subfolder a class",
+            code="threshold-without-eval",
         )
     if proof.max_drop is not None and proof.evaluation is None:
         raise UsageError(

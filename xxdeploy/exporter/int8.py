@@ -52,7 +52,8 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
     assert images is not None  # gather() has seen to it
     if not source.trained:
         images = images.sample(min(_UNTRAINED_IMAGES, len(images)))
-    judge, clock = _judge(fp32, inputs, images, EVALUATION_BATCH, report), _clock(fp32, images, inputs.preprocess)
+    threshold, clock = options.proof.threshold, _clock(fp32, images, inputs.preprocess)
+    judge = _judge(fp32, inputs, images, EVALUATION_BATCH, report, threshold)
     pinned = pinned or not source.trained
     climbed = climb(quantizer, judge, clock, _goal(options), start=start, name=name, pinned=pinned, report=report)
     best = climbed.best
@@ -78,12 +79,13 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
         evidence=evidence,
         selection=selection,
         noise=_noise(quantizer, best, report),
-        sentences=() if domain is None else (domain.sentence,),
         processors=made.sentences,
     )
 
 
-def _judge(fp32: OnnxModel, inputs: Inputs, images: ImageSet, most: int, report: OnProgress) -> Judge:
+def _judge(
+    fp32: OnnxModel, inputs: Inputs, images: ImageSet, most: int, report: OnProgress, threshold: float | None = None
+) -> Judge:
     """Return a function that compares an INT8 model with ``fp32`` on ``images``, in batches of ``most`` at most."""
     preprocess = inputs.preprocess
     batch = batch_that_fits(most, preprocess.height, preprocess.width)
@@ -91,6 +93,7 @@ def _judge(fp32: OnnxModel, inputs: Inputs, images: ImageSet, most: int, report:
         OrtSession(fp32.to_bytes(), name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
         images.batches(preprocess, batch),
         classes=inputs.task == "classification",
+        threshold=threshold,
         on_progress=lambda progress: report(replace(progress, step="reference")),
         total=len(images),
     )

@@ -220,7 +220,7 @@ class GpuOptions:
 
 @dataclass(frozen=True, slots=True)
 class ProofOptions:
-    """Evaluation images and promises. ``UsageError`` ``max-drop``, ``min-agreement``."""
+    """Evaluation images and promises. ``UsageError``: as ``verify.promise.check_asked``."""
 
     evaluation: Path | None = option(
         None, "Folder of labeled images: one subfolder a class, or a labels.csv.", name="eval"
@@ -233,19 +233,18 @@ class ProofOptions:
         precisions=ROUNDED,
     )
     strict: bool = option(False, "Hold the whole 95 % interval to each promise, not only the measured value.")
+    threshold: float | None = option(
+        None,
+        "Score (0..1) above which your program acts: find the one that keeps the float model's decisions.",
+        precisions=ROUNDED,
+    )
 
     def __post_init__(self) -> None:
-        if (self.max_drop, self.min_agreement) == (None, None):
-            if self.strict:
-                message = "--strict holds intervals to promises, and none is given"
-                raise UsageError(message, hint="add --max-drop or --min-agreement", code="strict-without-promise")
-            return
-        from xxdeploy.verify.promise import check_max_drop, check_min_agreement
+        asked = (self.max_drop, self.min_agreement, self.threshold)
+        if self.strict or asked != (None, None, None):
+            from xxdeploy.verify.promise import check_asked
 
-        if self.max_drop is not None:
-            check_max_drop(self.max_drop)
-        if self.min_agreement is not None:
-            check_min_agreement(self.min_agreement)
+            check_asked(*asked, strict=self.strict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,9 @@ def export(
 
     exact = (OrtSession(model.to_bytes(), name=name, exact=True) for name, model in stages.items())
     with timed(_MEASURE):
-        accuracies, comparisons = measure_accuracy(chain([keras], exact, device), inputs, report)
+        accuracies, comparisons = measure_accuracy(
+            chain([keras], exact, device), inputs, report, options.proof.threshold
+        )
         concluded = conclude(options, lowered, accuracies, comparisons, origin.outputs[0].classes)
         timings = _timings(keras, origin, lowered.shipped(fp32), device, engine, golden[:1], report)
 

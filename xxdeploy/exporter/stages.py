@@ -251,12 +251,12 @@ class _Recorder:
 
 
 def measure_accuracy(
-    runners: Iterable[Runner], inputs: Inputs, on_progress: OnProgress
+    runners: Iterable[Runner], inputs: Inputs, on_progress: OnProgress, threshold: float | None = None
 ) -> tuple[tuple[Accuracy, ...], tuple[Comparison, ...]]:
     """Evaluate each runner on the evaluation images, and compare each but the first with the first.
 
-    Both results are empty without evaluation images. ``runners`` may be a generator: then one runner is in memory at a
-    time, and the outputs of two, 4 kB an image for 1,000 classes.
+    ``threshold`` is as for ``judge_paired``. Both results are empty without evaluation images. ``runners`` may be a
+    generator: then one runner is in memory at a time, and the outputs of two, 4 kB an image for 1,000 classes.
     """
     images = inputs.evaluation
     if images is None:
@@ -274,7 +274,7 @@ def measure_accuracy(
             reference = outputs
         else:
             names = (accuracies[0].runner, runner.name)
-            comparisons.append(judge_paired(reference, outputs, images.labels, names=names))
+            comparisons.append(judge_paired(reference, outputs, images.labels, names=names, threshold=threshold))
     return tuple(accuracies), tuple(comparisons)
 
 
@@ -343,7 +343,12 @@ def conclude(
 ) -> Conclusions:
     """Return the loss of each model, the promises and warnings. Errors as :func:`keep_promises`."""
     kept = keep_promises(options, comparisons, lowered.selection, lowered.noise)
-    return replace(kept, warnings=warnings_about(accuracies, classes)).plus(*lowered.sentences)
+    warnings, domain = warnings_about(accuracies, classes), lowered.evidence.domain
+    if domain is not None and domain.warns:
+        warnings += (domain.sentence,)
+    elif domain is not None:
+        kept = kept.plus(domain.sentence)
+    return replace(kept, warnings=warnings).plus(*lowered.sentences)
 
 
 def keep_promises(

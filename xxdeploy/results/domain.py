@@ -87,7 +87,7 @@ class DomainRecord:
 
     @property
     def sentence(self) -> str:
-        """Return the result on one line; it begins with ``warning:`` if the two sets are of different kinds."""
+        """Return the result on one line; it begins with ``WARNING:`` if the two sets are of different kinds."""
         most = f"; the most clipped layer is {self.worst[0].layer}: {self.worst[0].clipping}" if self.worst else ""
         if self.p_value is None:
             why = "too few images can be compared" if self.images else "no --eval images are given"
@@ -97,7 +97,7 @@ class DomainRecord:
             return f"no layer tells {compared} apart (p {self.p_value:.2g}){most}"
         layers = "; ".join(layer.sentence for layer in self.worst[:_NAMED])
         return (
-            f"warning: the evaluation images are of another kind than the calibration images, so the ranges may not "
+            f"WARNING: the evaluation images are of another kind than the calibration images, so the ranges may not "
             f"fit: on {compared}, {self.differing} of {self.layers} layers differ by more than chance (p <= 0.001), "
             f"most of all {layers}. Calibrate on images like those that the device will see"
         )

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class MatchingThreshold:
-    """The threshold at which a candidate with one or two classes decides most like its reference.
+    """The threshold at which a candidate decides most like its reference.
 
-    The score is that of the second class, or of the only one. The reference decides for it where its score is above
-    ``reference`` (0..1). Of the candidate's decisions above ``candidate`` (0..1), ``differing`` images are decided
-    otherwise: no other threshold has fewer on these images. ``unchanged`` is the number of images that differ where the
-    candidate keeps the reference's threshold.
+    The score is that of the second class of two, or of the only class; of more classes it is that of each model's
+    top-1 class. The reference decides where its score is above ``reference`` (0..1). Of the candidate's decisions above
+    ``candidate`` (0..1), ``differing`` images are decided otherwise: no other threshold has fewer on these images.
+    ``unchanged`` is the number of images that differ where the candidate keeps the reference's threshold.
     """
 
     reference: float
@@ -37,8 +37,8 @@ class ScoreShift:
 
     The top-1 score of a model is the largest one, whichever class it belongs to. ``mean``, ``p5`` and ``p95`` are the
     mean and the 5th and 95th percentile of candidate minus reference. ``calibration_error`` is the expected calibration
-    error (0..1) of the reference and of the candidate, None without labels. ``threshold`` is for one or two classes
-    only.
+    error (0..1) of the reference and of the candidate, None without labels. ``threshold`` is None
+    for more than two classes, unless --threshold asks for it.
     """
 
     mean: float

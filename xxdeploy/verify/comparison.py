@@ -33,13 +33,15 @@ class Reference:
     """The outputs of a reference on a set of images.
 
     ``outputs`` is (images, classes) or (images, features) float32; ``classes`` tells which of the two; ``checksum`` is
-    that of the images as preprocessed, so that a candidate cannot be compared on others by mistake.
+    that of the images as preprocessed, so that a candidate cannot be compared on others by mistake. ``threshold`` is as
+    for :class:`~xxdeploy.verify.scores.ScoreTally`.
     """
 
     name: str
     outputs: NDArray[np.float32] = field(repr=False)
     classes: bool
     checksum: int
+    threshold: float | None = None
 
     @property
     def images(self) -> int:
@@ -136,19 +138,21 @@ def record_reference(
     batches: Iterable[NDArray[np.float32]],
     *,
     classes: bool = True,
+    threshold: float | None = None,
     on_progress: OnProgress | None = None,
     total: int | None = None,
 ) -> Reference:
     """Run ``runner`` over preprocessed batches (n, h, w, c) float32 and keep its outputs; errors as ``run_batches``.
 
-    ``classes`` tells whether an output is a score for each class, or features.
+    ``classes`` tells whether an output is a score for each class, or features; ``threshold`` is the score (0..1) above
+    which the reference decides, see :class:`~xxdeploy.verify.scores.ScoreTally`.
     """
     parts: list[NDArray[np.float32]] = []
     checksum, purpose = 0, f"compare with {runner.name}"
     for batch, outputs in run_batches(runner, batches, purpose, "reference", on_progress, total):
         parts.append(outputs)
         checksum = _checksum(batch, checksum)
-    return Reference(runner.name, np.concatenate(parts), classes, checksum)
+    return Reference(runner.name, np.concatenate(parts), classes, checksum, threshold)
 
 
 def compare_with(
@@ -189,11 +193,12 @@ def judge_paired(
     *,
     classes: bool = True,
     names: tuple[str, str] = ("reference", "candidate"),
+    threshold: float | None = None,
 ) -> Comparison:
     """Compare outputs (images, classes) float32 that were computed before; see :func:`compare_with`."""
     if not len(reference):
         raise no_images(f"compare with {names[0]}")
-    tally = _Tally(Reference(names[0], reference, classes, 0), labels)
+    tally = _Tally(Reference(names[0], reference, classes, 0, threshold), labels)
     tally.add(candidate, names[1])
     return tally.comparison(names[1])
 
@@ -210,7 +215,7 @@ class _Tally:
         self.images = self._agreeing = self._gained = self._lost = self._right = 0
         self._signal = self._noise = self._kl = 0.0
         self._cosine, self._probabilities = 1.0, reference.classes
-        self._scores = ScoreTally()
+        self._scores = ScoreTally(reference.threshold)
 
     def add(self, candidate: NDArray[np.float32], name: str) -> None:
         """Count the next rows of a candidate, (n, values)."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from xxdeploy.errors import UsageError
 from xxdeploy.verify.comparison import Comparison
+from xxdeploy.verify.scores import check_threshold
 from xxdeploy.verify.statistics import PairedChange, images_needed, images_needed_for_share
 
 _TOO_MANY = 10_000_000
@@ -99,6 +100,23 @@ def agreement_verdict(comparison: Comparison, min_agreement: float) -> Verdict:
     measured = f"{100 * agreeing / images:.{digits}f} % of the images keep their class ({ends})"
     promise = f"min-agreement {min_agreement:g}"
     return Verdict(promise, comparison.candidate, kept, supported, needed, measured, code="agreement-low")
+
+
+def check_asked(max_drop: float | None, min_agreement: float | None, threshold: float | None, *, strict: bool) -> None:
+    """Check the options of a proof; None was not given.
+
+    ``UsageError``: as :func:`check_max_drop`, :func:`check_min_agreement` and ``check_threshold``;
+    ``strict-without-promise``.
+    """
+    if strict and (max_drop, min_agreement) == (None, None):
+        message = "--strict holds intervals to promises, and none is given"
+        raise UsageError(message, hint="add --max-drop or --min-agreement", code="strict-without-promise")
+    if max_drop is not None:
+        check_max_drop(max_drop)
+    if min_agreement is not None:
+        check_min_agreement(min_agreement)
+    if threshold is not None:
+        check_threshold(threshold)
 
 
 def check_max_drop(max_drop: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.errors import UsageError
 from xxdeploy.results.scores import MatchingThreshold, ScoreShift
 
 BINS = 15
@@ -16,15 +17,18 @@ _EDGE = 1e-3
 class ScoreTally:
     """The scores of a reference and of a candidate, batch by batch: 16 bytes an image.
 
-    It counts nothing once a batch holds a value outside 0..1: such outputs are not scores.
+    It counts nothing once a batch holds a value outside 0..1: such outputs are not scores. ``threshold`` is the score
+    above which the reference decides: for the second class of two, or for its top-1 class where there are more. None
+    means 0.5 for one or two classes, and no decision for more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, threshold: float | None = None) -> None:
+        self._threshold = threshold
         self._scores = True
         self._before: list[NDArray[np.float32]] = []
         self._after: list[NDArray[np.float32]] = []
         self._right: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]] = []
-        self._second: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+        self._decisive: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
 
     def add(
         self, expected: NDArray[np.float32], candidate: NDArray[np.float32], truth: NDArray[np.int64] | None
@@ -41,7 +45,9 @@ class ScoreTally:
         if truth is not None:
             self._right.append((expected.argmax(axis=1) == truth, candidate.argmax(axis=1) == truth))
         if expected.shape[1] <= 2:
-            self._second.append((expected[:, -1], candidate[:, -1]))
+            self._decisive.append((expected[:, -1], candidate[:, -1]))
+        elif self._threshold is not None:
+            self._decisive.append((self._before[-1], self._after[-1]))
 
     def shift(self) -> ScoreShift | None:
         """Return the figures, rounded to what repeats; None where the outputs are no scores."""
@@ -54,9 +60,10 @@ class ScoreTally:
             right = [np.concatenate(column) for column in zip(*self._right, strict=True)]
             errors = round(calibration_error(before, right[0]), 4), round(calibration_error(after, right[1]), 4)
         threshold = None
-        if self._second:
-            first, second = (np.concatenate(column) for column in zip(*self._second, strict=True))
-            threshold = matching_threshold(first, second)
+        if self._decisive:
+            first, second = (np.concatenate(column) for column in zip(*self._decisive, strict=True))
+            asked = THRESHOLD if self._threshold is None else self._threshold
+            threshold = matching_threshold(first, second, asked)
         low, high = np.quantile(moved, (0.05, 0.95))
         return ScoreShift(round(float(moved.mean()), 4), round(float(low), 4), round(float(high), 4), errors, threshold)
 
@@ -97,3 +104,13 @@ def matching_threshold(
     middles = (ends[:-1] + ends[1:])[possible[wrong[possible] == fewest]] / 2
     best = float(middles[np.argmin(np.abs(middles - threshold))])
     return MatchingThreshold(threshold, best, int(np.count_nonzero((candidate > best) != decided)), unchanged)
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise ``UsageError`` ``threshold`` unless ``threshold`` lies between 0 and 1."""
+    if not 0 < threshold < 1:
+        raise UsageError(
+            f"--threshold must be between 0 and 1, not {threshold:g}",
+            hint="give the score above which your program acts, such as 0.5",
+            code="threshold",
+        )
