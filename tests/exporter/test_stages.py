@@ -9,14 +9,16 @@ from graphnets import parse
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter import ExportOptions
 from xxdeploy.exporter.stages import (
+    Lowered,
     Remembered,
+    conclude,
     keep_promises,
     prove_stage,
     tolerance_for,
     uneven_batches,
     warnings_about,
 )
-from xxdeploy.results import Accuracy
+from xxdeploy.results import Accuracy, DomainRecord, Evidence
 from xxdeploy.verify import (
     EXACT_PROBABILITIES,
     FP16_SCORES,
@@ -132,3 +134,12 @@ def test_the_shift_of_scores_has_a_sentence_but_not_for_float32() -> None:
     assert sentences[1:] == (f"onnx-int8: {int8.scores.sentence}",)
     assert "threshold 0.25 decides most like 0.5 in float: 0 images differ (1 at 0.5)" in sentences[1]
     assert len(keep_promises(ExportOptions.of("fp32"), (floats,)).sentences) == 1
+
+
+def test_a_domain_check_is_a_warning_or_a_sentence() -> None:
+    for p_value, differing in ((0.0003, 2), (0.4, 0)):
+        domain = DomainRecord(64, 64, 5, (1, 2), differing, p_value, ())
+        concluded = conclude(ExportOptions.of("int8"), Lowered((), evidence=Evidence(domain=domain)), (), (), 10)
+        shown = concluded.warnings if domain.warns else concluded.sentences
+        assert shown == (domain.sentence,)
+        assert not (concluded.sentences if domain.warns else concluded.warnings)

@@ -64,7 +64,7 @@ def export(
     report = on_progress or (lambda _: None)
     output_writable(out, options.output.force)
     check_engine(options)
-    precision = options.precision.name
+    precision, threshold = options.precision.name, options.proof.threshold
     timed = _StepTimer(report, _steps(source, options))
     origin = open_source(source, options, timed)
     inputs = origin.inputs
@@ -87,9 +87,7 @@ def export(
 
     exact = (OrtSession(model.to_bytes(), name=name, exact=True) for name, model in stages.items())
     with timed(_MEASURE):
-        accuracies, comparisons = measure_accuracy(
-            chain([keras], exact, device), inputs, report, options.proof.threshold
-        )
+        accuracies, comparisons = measure_accuracy(chain([keras], exact, device), inputs, report, threshold)
         concluded = conclude(options, lowered, accuracies, comparisons, origin.outputs[0].classes)
         timings = _timings(keras, origin, lowered.shipped(fp32), device, engine, golden[:1], report)
 
