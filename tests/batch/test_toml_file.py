@@ -81,6 +81,13 @@ def test_the_command_line_goes_before_the_options_of_all_and_a_network_before_bo
     assert (job.name, dict(job.options)) == ("lenet-int8", {"seed": 2, "samples": 3})
 
 
+def test_a_set_that_ships_is_no_path_unless_a_folder_has_its_name(tmp_path: Path) -> None:
+    text = 'precisions = ["int8"]\n[[network]]\nmodel = "lenet"\noptions = { calibration = "photos" }'
+    assert read(tmp_path, text)[0][2] == {"calibration": "photos"}
+    (tmp_path / "photos").mkdir()
+    assert read(tmp_path, text)[0][2] == {"calibration": str(tmp_path / "photos")}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from xxdeploy.exporter.report_data import command_of
 from xxdeploy.exporter.result import Conclusions
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.results import ComparisonRecord, OnProgress, Parity, Progress, Rung, StepRecord
+from xxdeploy.runtime import load
 
 Capture = pytest.CaptureFixture[str]
 
@@ -66,6 +68,23 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeExport:
 def test_the_plan_of_a_bare_command_is_the_default(fake: FakeExport) -> None:
     assert main(["export", "MobileNet-V2"]) == 0
     assert fake.calls == [("mobilenetv2", ExportOptions(), Path("exports/mobilenetv2-fp32"))]
+
+
+@pytest.mark.slow
+def test_the_command_of_the_pitch_ends_with_a_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the real weights where they are, else with those that ship (their command, their images)."""
+    monkeypatch.chdir(tmp_path)
+    real = any(Path(os.environ.get("KERAS_HOME", "none"), "models").glob("mobilenet_v2*_224.h5"))
+    assert main(["export", "mobilenetv2", "--int8", *(() if real else ("--weights", "sample"))]) == 0
+    name = "mobilenetv2-int8" if real else "mobilenetv2-sample-int8"
+    assert load(Path("exports") / name, selftest=True).manifest.name == name
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"wrote exports/{name}, with report.html" in out
+    if real:
+        assert "240 random crops of 19 photographs, judged on 240 crops of 6 other photographs" in out
+        assert "calibrate on images like those in use: --calibration FOLDER" in out
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -193,7 +193,7 @@ def test_without_the_command_line_libraries_there_is_no_traceback(library: str) 
     assert done.stdout == ""
     assert done.stderr.startswith("error[")
     assert library in done.stderr
-    assert "pip install 'xxdeploy[cli]'" in done.stderr
+    assert "pip install 'xxdeploy[edge]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -17,6 +17,12 @@ def test_the_shipped_recipe() -> None:
     assert len(open_images(recipe.folder).sample(recipe.samples, recipe.seed)) == 200
 
 
+def test_the_shipped_recipe_of_crops() -> None:
+    recipe = load_recipe(shipped_folder() / "photos.toml")
+    assert recipe == CalibrationRecipe(shipped_folder() / "photos", 240, 0, smallest_crop=0.25)
+    assert len(open_images(recipe.folder)) == 25
+
+
 def test_a_folder_is_a_recipe(tmp_path: Path) -> None:
     assert recipe_from(tmp_path) == CalibrationRecipe(tmp_path)
 
@@ -44,6 +50,10 @@ def test_paths_are_relative_to_the_file_or_absolute(tmp_path: Path) -> None:
         ('folder = "a"\nseed = -1', "0 or more"),
         ('folder = "a"\nresize = "stretch"', "squash, crop"),
         ("[folder]\nx = 1", "folder must be str"),
+        ('folder = "a"\nsmallest-crop = 0.5', "needs samples"),
+        ('folder = "a"\nsamples = 3\nsmallest-crop = 1', "must be float"),
+        ('folder = "a"\nsamples = 3\nsmallest-crop = 0.0', "above 0 and at most 1"),
+        ('folder = "a"\nsamples = 3\nsmallest-crop = nan', "above 0 and at most 1"),
     ],
 )
 def test_a_damaged_recipe(text: str, problem: str, tmp_path: Path) -> None:

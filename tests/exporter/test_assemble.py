@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from xxdeploy.exporter import ExportOptions, ExportResult
+from xxdeploy.exporter import ExportResult
 from xxdeploy.exporter.assemble import bundle_name, tool_versions
 from xxdeploy.results import Evidence
 from xxdeploy.runtime.bundle.contents import array_from_npy
 from xxdeploy.runtime.bundle.files import open_bundle
 
 
-def test_the_name_says_precision_and_target() -> None:
-    assert bundle_name("lenet", ExportOptions()) == "lenet-fp32"
-    gpu = ExportOptions.of("int8", calibration=Path("train"), target="tensorrt-rtx", gpu="sm86")
-    assert bundle_name("lenet", gpu) == "lenet-int8-tensorrt-rtx"
+def test_the_name_says_sample_weights_precision_and_target() -> None:
+    assert bundle_name("lenet", "fp32") == "lenet-fp32"
+    assert bundle_name("lenet", "int8", target="tensorrt-rtx") == "lenet-int8-tensorrt-rtx"
+    assert bundle_name("lenet", "int8", weights="sample") == "lenet-sample-int8"
 
 
 def test_only_installed_tools_are_listed() -> None:

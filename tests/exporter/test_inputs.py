@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +126,46 @@ def test_the_recipe_of_the_calibration_may_crop(images: Path, tmp_path: Path) ->
     recipe.write_text(f'folder = "{images / "plain"}"\nresize = "crop"\n')
     options = ExportOptions.of("int8", calibration=recipe, crop_fraction=1.0)
     assert sizing_of(options) == Sizing("crop", crop_fraction=1.0)
+
+
+def test_imagenet_weights_are_calibrated_on_the_shipped_photographs_by_default() -> None:
+    inputs = catalog_inputs(find("mobilenetv2"), ExportOptions.of("int8"))
+    assert inputs.calibration is not None
+    assert inputs.selection is not None
+    assert (len(inputs.calibration), len(inputs.selection)) == (240, 240)
+    kept, held = (set(images.files) for images in (inputs.calibration, inputs.selection))
+    assert (len(kept), len(held), kept & held) == (19, 6, set())  # no photograph is on both sides
+    assert inputs.notes[0] == (
+        "calibrated on 240 random crops of 19 photographs, judged on 240 crops of 6 other photographs"
+    )
+    assert inputs.notes[1].startswith("these photographs ship with xxdeploy: ")
+    assert inputs.notes[1].endswith("calibrate on images like those in use: --calibration FOLDER")
+    assert catalog_inputs(find("mobilenetv2"), ExportOptions.of("fp16")).calibration is None
+
+
+def test_photographs_for_another_model_come_with_a_warning(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ExportOptions.of("int8", weights="none", calibration=Path("photos"), samples=20)
+    inputs = catalog_inputs(find("lenet"), options)
+    assert inputs.calibration is not None
+    assert inputs.selection is not None
+    assert (len(inputs.calibration), len(inputs.selection)) == (20, 20)
+    assert inputs.notes[1].startswith("warning: the photographs ship with xxdeploy, and may be of another kind")
+    shutil.copytree(images / "plain", "photos")  # a folder of that name is meant, not the set that ships
+    inputs = catalog_inputs(find("lenet"), options)
+    assert inputs.calibration is not None
+    assert inputs.calibration.root == Path("photos")
+
+
+def test_a_few_photographs_of_your_own_can_be_cropped(images: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(f'folder = "{images / "plain"}"\nsamples = 40\nsmallest-crop = 0.5\n')
+    inputs = catalog_inputs(find("lenet"), ExportOptions.of("int8", weights="none", calibration=recipe))
+    assert inputs.notes == (
+        "calibrated on 40 random crops of 15 photographs, judged on 40 crops of 5 other photographs",
+    )
+    few = catalog_inputs(find("lenet"), ExportOptions.of("int8", weights="none", calibration=recipe, samples=8))
+    assert few.selection is None
+    assert "too few" in few.notes[1]

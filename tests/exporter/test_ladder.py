@@ -186,6 +186,8 @@ def test_progress_names_each_rung() -> None:
         (Goal(), found(98), False, False),
         (Goal(agreement=0.95), found(98), False, False),  # kept, but there may be better for nothing
         (Goal(agreement=0.95), found(94), False, True),
+        (Goal(enough=0.0), found(50), True, False),  # a recipe that ships, checked on crops
+        (Goal(agreement=0.95, enough=0.0), found(94), False, True),
         (Goal(agreement=1.0), found(99), False, True),
         (Goal(drop=0.01), found(99, lost=2), True, False),  # two of 100 images are within the error of 1 %
         (Goal(drop=0.01), found(99, lost=3), False, True),

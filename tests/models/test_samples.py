@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec, find
-from xxdeploy.models.samples import FASHION_MNIST, sample_for, sample_options, shipped_folder
+from xxdeploy.models.samples import FASHION_MNIST, sample_for, sample_options, shipped_folder, shipped_set
 
 WITH_SAMPLE = [spec for spec in CATALOG if "sample" in spec.weights]
 
@@ -68,3 +70,24 @@ def test_the_installed_folder_goes_before_the_checkout(tmp_path: Path) -> None:
     assert shipped_folder(package) == tmp_path / "calibration"
     (package / "_shipped" / "calibration" / "sample").mkdir(parents=True)
     assert shipped_folder(package) == package / "_shipped" / "calibration"
+
+
+def test_sets_that_ship_are_found_by_name() -> None:
+    assert shipped_set("photos") == shipped_folder() / "photos.toml"
+    assert shipped_set("sample") == shipped_folder() / "sample.toml"
+    assert shipped_set("recipes/mobilenet") is None
+    assert shipped_set("/photos") is None
+
+
+def test_each_photograph_is_small_and_has_its_author_license_and_original() -> None:
+    folder = shipped_folder() / "photos"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\S+\.jpg) \| ([^|]+) \| (CC0|public domain) \| ([^|]+) \|$", text, re.MULTILINE)
+    files = sorted(folder.glob("*.jpg"))
+    assert [path.name for path in files] == [name for name, *_ in rows]
+    assert 14 <= len(files) <= 40
+    assert sum(path.stat().st_size for path in files) < 2_500_000
+    for path in files:
+        with Image.open(path) as picture:
+            assert max(picture.size) <= 512, path.name
+            assert not picture.getexif(), path.name

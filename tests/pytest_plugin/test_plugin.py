@@ -15,6 +15,7 @@ import mutations
 import pytest
 import tiny_bundle
 import yaml
+from PIL import Image
 
 import xxdeploy.pytest_plugin
 from xxdeploy.pytest_plugin.plugin import CHECKS
@@ -126,6 +127,54 @@ def test_it_costs_other_tests_nothing(pytester: pytest.Pytester, bundle: Path) -
     modules = json.loads(re.search(r"^modules (.*)$", out, re.MULTILINE)[1])  # type: ignore[index]
     assert "onnxruntime" in modules
     assert not {"tensorflow", "keras", "tf2onnx"} & set(modules)
+
+
+@pytest.fixture
+def labeled(tmp_path: Path) -> Path:
+    """One image of each class of the tiny bundle, all alike: one in ten is right."""
+    for label in tiny_bundle.LABELS:
+        (tmp_path / "val" / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (200, 30, 90)).save(tmp_path / "val" / label / "0.png")
+    return tmp_path / "val"
+
+
+def test_accuracy_without_a_record_needs_a_floor(pytester: pytest.Pytester, bundle: Path, labeled: Path) -> None:
+    options = (f"--xxdeploy-bundle={bundle}", f"--xxdeploy-eval={labeled}", "-k", "accuracy", "-rs")
+    result = run(pytester, *options)
+    result.assert_outcomes(skipped=1, deselected=7)
+    result.stdout.fnmatch_lines(["*the bundle records no accuracy: export it with --eval, or add*"])
+    run(pytester, *options, "--xxdeploy-min-accuracy=0.1").assert_outcomes(passed=1, deselected=7)
+    result = run(pytester, *options, "--xxdeploy-min-accuracy=0.11")
+    result.stdout.fnmatch_lines(
+        ["error?accuracy-below-floor?: onnx-fp32: top-1 is 10.0% on 10 images, less than 11.0%"]
+    )
+    result = run(pytester, *options, "--xxdeploy-min-accuracy=70")
+    result.stdout.fnmatch_lines(["error?bad-accuracy?*"])
+
+
+def test_a_device_skips_the_checks_that_need_the_exporter(
+    pytester: pytest.Pytester, bundle: Path, labeled: Path, tmp_path: Path
+) -> None:
+    other = tiny_bundle.make(tmp_path / "other", seed=1)
+    exporter = ("tensorflow", "keras", "tf2onnx", "onnx", "h5py", "jinja2", "psutil")
+    pytester.makeconftest(f"import sys\nsys.modules.update(dict.fromkeys({exporter!r}))\n")
+    options = (
+        f"--xxdeploy-eval={labeled}",
+        "--xxdeploy-model=source",
+        "--xxdeploy-budget=9",
+        "--xxdeploy-min-accuracy=0",
+    )
+    result = pytester.runpytest_subprocess(
+        *PLUGIN, f"--xxdeploy-bundle={bundle}", *options, f"--xxdeploy-card={other}", "-rs"
+    )
+    result.assert_outcomes(passed=4, skipped=4)  # parity, agreement, latency, drift
+    result.stdout.fnmatch_lines(["*SKIPPED*this step needs *which is not installed: pip install 'xxdeploy?export?'*"])
+
+
+def test_a_device_without_an_engine_fails(pytester: pytest.Pytester, bundle: Path) -> None:
+    pytester.makeconftest("import sys\nsys.modules['onnxruntime'] = None\n")
+    result = pytester.runpytest_subprocess(*PLUGIN, f"--xxdeploy-bundle={bundle}", "-k", "golden")
+    result.stdout.fnmatch_lines(["error?missing-dependency?*onnxruntime*"])
 
 
 def test_drift_and_latency(pytester: pytest.Pytester, bundle: Path, tmp_path: Path) -> None:

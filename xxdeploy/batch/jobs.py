@@ -16,7 +16,7 @@ from pathlib import Path
 
 from xxdeploy.datasets.images import file_digest
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.assemble import tool_versions
+from xxdeploy.exporter.assemble import bundle_name, tool_versions
 from xxdeploy.exporter.option_fields import Value, flag_of, words_of
 from xxdeploy.exporter.options import OPTIONS
 from xxdeploy.exporter.source import SUFFIXES
@@ -118,9 +118,9 @@ def job_from(model: str, precision: str, options: Mapping[str, Value], name: str
     known = model if is_model_file(model) else find(model).name
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).stem).strip("-.") if is_model_file(model) else known
     effective = {option: value for option, value in options.items() if precision in OPTIONS[option].scope.precisions}
-    target = options.get("target", "cpu")
-    suffix = "" if target == "cpu" else f"-{target}"
-    return Job(f"{name or stem}-{precision}{suffix}", known, precision, effective)
+    target, weights = str(options.get("target", "cpu")), str(options.get("weights", "imagenet"))
+    own = bundle_name(name, precision, target=target) if name else None
+    return Job(own or bundle_name(stem, precision, weights=weights, target=target), known, precision, effective)
 
 
 def all_models() -> tuple[str, ...]:

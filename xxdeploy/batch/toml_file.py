@@ -89,7 +89,9 @@ def _options(path: Path, where: str, values: Any) -> dict[str, Value]:
             raise _FILE.bad(path, f"{where}: {name} must be {allowed}, not {str(value)[:80]!r}")
         if isinstance(value, str) and (not value or "\0" in value):
             raise _FILE.bad(path, f"{where}: {name} is empty or holds a null byte")
-        options[name] = str(path.parent / value) if option.names_file(value) else value
+        file = path.parent / value if option.names_file(value) else None
+        ships = value in option.scope.names and file is not None and not file.exists()
+        options[name] = value if file is None or ships else str(file)
     return options
 
 

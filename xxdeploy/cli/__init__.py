@@ -1,6 +1,6 @@
 """The command line: it parses and prints, nothing more. The only home of cyclopts and rich.
 
-`main` imports neither, so a device with only ``xxdeploy[edge]`` gets an error with the pip command.
+`main` imports neither, so an installation without any extra gets an error with the pip command.
 
 Results go to stdout, all other output to stderr. With ``--json`` stdout has one JSON document, or, if a command fails,
 stderr has one object ``{"error": {...}}``. The exit status is that of the error's class (`xxdeploy.errors`), 1 for a
@@ -14,15 +14,23 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from xxdeploy.cli.failure import report_bug, report_error
-from xxdeploy.errors import XXDeployError
+from xxdeploy.errors import MissingDependencyError, XXDeployError
 from xxdeploy.optional import extra
 
+_DEVICE = ("predict", "verify", "tune", "bench", "doctor", "inspect", "models")
+_WORKSTATION = ("export", "report", "build")
+_INSTALL = {
+    **dict.fromkeys(_DEVICE, "pip install 'xxdeploy[edge]'"),
+    **dict.fromkeys(_WORKSTATION, "pip install 'xxdeploy[export]'"),
+    **dict.fromkeys(("keygen", "sign"), "pip install 'xxdeploy[cli,sign]'"),
+}
+"""The pip line of each command, where not even the libraries of the command line are installed."""
 _BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows does not define
 
 
@@ -32,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = any(word == "--json" or word.startswith("--json=") for word in arguments)
     try:
         with _signals_as_exits(), _any_encoding():
-            with extra("cli"):
-                from xxdeploy.cli.app import run
-            status = run(arguments)
+            status = _app(arguments)(arguments)
             sys.stdout.flush()  # raises BrokenPipeError here, not at the interpreter's exit
             return status
     except XXDeployError as error:
@@ -56,6 +62,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last stop before the user
         report_bug(error, traceback.format_exc(), as_json=as_json)
         return 1
+
+
+def _app(arguments: Sequence[str]) -> Callable[[Sequence[str]], int]:
+    """Return the function that runs a command.
+
+    ``MissingDependencyError``: without cyclopts and rich, with the extra that ``arguments`` need.
+    """
+    try:
+        with extra("cli"):
+            from xxdeploy.cli.app import run
+    except MissingDependencyError as error:
+        if error.code != "missing-dependency":
+            raise
+        command = next((word for word in arguments if not word.startswith("-")), None)
+        both = f"on a device: {_INSTALL['predict']}; to export: {_INSTALL['export']}"
+        hint = _INSTALL.get(command or "", both)
+        raise MissingDependencyError(error.message, hint=hint, code=error.code) from error
+    return run
 
 
 @contextmanager

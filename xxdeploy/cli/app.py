@@ -28,7 +28,7 @@ _ABOUT = """Export Keras image models to small machines, and verify that they st
 First steps, with the samples in the package:
 
   xxdeploy export mobilenetv2 --int8 --weights sample
-  xxdeploy predict exports/mobilenetv2-int8 PHOTO.jpg"""
+  xxdeploy predict exports/mobilenetv2-sample-int8 PHOTO.jpg"""
 
 _EVERYWHERE = Group("Options of every command", sort_key=100)
 COMMANDS: Mapping[str, tuple[Callable[..., None], str]] = {

@@ -101,7 +101,8 @@ def command(
 
     source = _source(models[0])
     options = ExportOptions(network, precision, gpu, proof, budgets, output)
-    out = Path("exports") / bundle_name(name_of(source), options) if destination.out is None else destination.out
+    name = bundle_name(name_of(source), precision.name, weights=network.weights, target=gpu.target)
+    out = Path("exports") / name if destination.out is None else destination.out
     with ProgressView(as_json=destination.json) as progress:
         exported = export(source, options, out, on_progress=progress)
     if destination.json:

@@ -1,6 +1,7 @@
 """Image folders, labels, and seeded sampling."""
 
 from xxdeploy.datasets.class_order import class_orders
+from xxdeploy.datasets.crops import crops_of
 from xxdeploy.datasets.folders import has_labels, infer_labels, open_images
 from xxdeploy.datasets.images import ImageSet, overlap
 from xxdeploy.datasets.labels import Labels
@@ -12,6 +13,7 @@ __all__ = [
     "ImageSet",
     "Labels",
     "class_orders",
+    "crops_of",
     "has_labels",
     "imagenet_labels",
     "infer_labels",

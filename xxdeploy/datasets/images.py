@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.datasets.crops import Crop
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.image.picture import HEIC_SUFFIXES
 from xxdeploy.runtime.image.resample import Pixels, rounded
 
 if TYPE_CHECKING:
+    from xxdeploy.runtime.image.picture import ImageLike
     from xxdeploy.runtime.image.preprocess import Preprocess
 
 CALIBRATION_BATCH = 8
@@ -30,7 +32,8 @@ class ImageSet:
     """Image files below ``root``, in the order of their POSIX names. Images are read when they are needed.
 
     ``labels`` is the class index of each file, or None. ``left_out`` counts the files of the folder that are no
-    pictures, by their suffix. Methods that read files raise ``UsageError``
+    pictures, by their suffix. With ``crops`` each image is that part of its file; a file may then stand there several
+    times. Methods that read files raise ``UsageError``
     ``image-unreadable``, which names the file.
     """
 
@@ -38,6 +41,7 @@ class ImageSet:
     files: tuple[Path, ...] = field(repr=False)
     labels: tuple[int, ...] | None = field(default=None, repr=False)
     left_out: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+    crops: tuple[Crop, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -46,6 +50,8 @@ class ImageSet:
             )
         if self.labels is not None and len(self.labels) != len(self.files):
             raise ValueError(f"{len(self.labels)} labels for {len(self.files)} files")
+        if self.crops is not None and len(self.crops) != len(self.files):
+            raise ValueError(f"{len(self.crops)} crops for {len(self.files)} files")
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -58,8 +64,21 @@ class ImageSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names relative to ``root``, with ``/``: the same on every system."""
-        return tuple(path.relative_to(self.root).as_posix() for path in self.files)
+        """Names relative to ``root``, with ``/``, the same on every system. That of a crop says which part it is."""
+        names = (path.relative_to(self.root).as_posix() for path in self.files)
+        if self.crops is None:
+            return tuple(names)
+        return tuple(f"{name}@{crop}" for name, crop in zip(names, self.crops, strict=True))
+
+    def pictures(self) -> list[ImageLike]:
+        """Return the path of each image, or the crop in its place (decoded, RGB)."""
+        if self.crops is None:
+            return list(self.files)
+        return [crop.cut(path) for crop, path in zip(self.crops, self.files, strict=True)]
+
+    def cropped(self, files: Sequence[Path], crops: Sequence[Crop]) -> ImageSet:
+        """Return a set of the part ``crops[i]`` of each of ``files[i]``, files of this set."""
+        return ImageSet(self.root, tuple(files), crops=tuple(crops))
 
     @property
     def digest(self) -> str:
@@ -74,9 +93,10 @@ class ImageSet:
     def sample(self, count: int | None, seed: int = 0) -> ImageSet:
         """Choose ``count`` images (None: all) in proportion to the classes, in the order of the set.
 
-        The classes are the labels, or without labels the folders of the files. Within a class the order is that of
-        SHA-256 over seed and name, so the choice depends on names and seed only, and a larger ``count`` extends a
-        smaller one. ``UsageError``: ``bad-samples``: ``count`` below 1; ``too-few-images``: the set is smaller.
+        The classes are the labels, or without labels the folders of the files, or the files of crops. Within a class
+        the order is that of SHA-256 over seed and name, so the choice depends on names and seed only, and a larger
+        ``count`` extends a smaller one. ``UsageError``: ``bad-samples``: ``count`` below 1; ``too-few-images``: the set
+        is smaller.
         """
         if count is None:
             return self
@@ -90,7 +110,8 @@ class ImageSet:
             )
         classes: dict[int | Path, list[int]] = {}
         for index, path in enumerate(self.files):
-            classes.setdefault(path.parent if self.labels is None else self.labels[index], []).append(index)
+            group = path.parent if self.crops is None else path
+            classes.setdefault(group if self.labels is None else self.labels[index], []).append(index)
         names = self.names
         order: list[tuple[float, float, int]] = []
         for members in classes.values():
@@ -108,7 +129,8 @@ class ImageSet:
 
     def _subset(self, indices: Sequence[int]) -> ImageSet:
         labels = None if self.labels is None else tuple(self.labels[index] for index in indices)
-        return ImageSet(self.root, tuple(self.files[index] for index in indices), labels, self.left_out)
+        crops = None if self.crops is None else tuple(self.crops[index] for index in indices)
+        return ImageSet(self.root, tuple(self.files[index] for index in indices), labels, self.left_out, crops)
 
     def batches(self, preprocess: Preprocess, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield preprocessed batches ``(n, h, w, c)`` float32, one at a time; the last may have fewer than ``size``.
@@ -129,7 +151,8 @@ class ImageSet:
         if size < 1:
             raise UsageError(f"the batch size {size} is less than 1", hint="use 1 or more", code="bad-batch-size")
         for start in range(0, len(self), size):
-            yield preprocess.pixels(self.files[start : start + size])
+            part = range(start, min(start + size, len(self)))
+            yield preprocess.pixels(self._subset(part).pictures())
 
 
 def notes_on(root: Path, left_out: Sequence[tuple[str, int]]) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ class CalibrationRecipe:
 
     ``folder`` is relative to the file of the recipe. ``samples`` is the number of images (None: all), chosen by
     ``seed``. ``method`` is a calibrator, such as ``minmax`` or ``percentile-99.99``, and ``resize`` is one of
-    ``RESIZES``; None is the default of the export.
+    ``RESIZES``; None is the default of the export. With ``smallest_crop`` the images are ``samples`` random square
+    crops of the folder's pictures (:func:`~xxdeploy.datasets.crops.crops_of`); it is the smallest side of a crop, as a
+    share (0..1) of the picture's short side.
     """
 
     folder: Path
@@ -23,13 +25,16 @@ class CalibrationRecipe:
     seed: int = 0
     method: str | None = None
     resize: str | None = None
+    smallest_crop: float | None = None
 
 
-_TYPES: dict[str, type] = {"folder": str, "samples": int, "seed": int, "method": str, "resize": str}
+_TYPES: dict[str, type] = {
+    "folder": str, "samples": int, "seed": int, "method": str, "resize": str, "smallest-crop": float
+}  # fmt: skip
 _FILE = TomlFile(
     noun="calibration recipe",
     missing_code="no-recipe",
-    missing_hint="--calibration takes a folder of images or a recipe such as calibration/sample.toml",
+    missing_hint="--calibration takes a folder of images, a recipe (.toml), or photos: the photographs that ship",
     bad_code="bad-recipe",
     bad_hint=f"its keys are {', '.join(_TYPES)}; see calibration/README.md",
 )
@@ -55,4 +60,9 @@ def load_recipe(path: Path) -> CalibrationRecipe:
         raise _FILE.bad(path, f"seed must be 0 or more, not {values['seed']}")
     if values.get("resize", "squash") not in RESIZES:
         raise _FILE.bad(path, f"resize must be one of {', '.join(RESIZES)}, not {values['resize']!r}")
-    return CalibrationRecipe(**{**values, "folder": path.parent / values["folder"]})
+    smallest = values.pop("smallest-crop", None)
+    if smallest is not None and not 0 < smallest <= 1:
+        raise _FILE.bad(path, f"smallest-crop must be above 0 and at most 1, not {smallest}")
+    if smallest is not None and "samples" not in values:
+        raise _FILE.bad(path, "smallest-crop needs samples, the number of crops")
+    return CalibrationRecipe(**{**values, "folder": path.parent / values["folder"]}, smallest_crop=smallest)

@@ -9,7 +9,6 @@ import numpy as np
 
 from xxdeploy.datasets.images import EVALUATION_BATCH
 from xxdeploy.errors import VerificationError
-from xxdeploy.exporter.stages import FromPixels, measure_latency
 from xxdeploy.results import Evidence
 from xxdeploy.runtime import Runtime
 from xxdeploy.runtime.engines.session import Session
@@ -62,18 +61,24 @@ def _recorded_agreement(runtime: Runtime) -> float:
     return low
 
 
-def check_accuracy(runtime: Runtime, images: ImageSet) -> dict[str, str]:
-    """Compare top-1 on the images with the record of the export for this variant.
+def check_accuracy(runtime: Runtime, images: ImageSet, least: float | None = None) -> dict[str, str]:
+    """Compare top-1 on the images with ``least`` (0..1), and with the record of the export for this variant.
 
     On the images of the record it may be one point lower; on other images also by chance, up to the 99 % bound for the
-    difference of two shares of so many images. ``VerificationError`` ``accuracy-below-card``, with an explanation if
-    there is one: other order of labels, other preprocessing.
+    difference of two shares of so many images. ``VerificationError``: ``accuracy-below-floor``: less than ``least``;
+    ``accuracy-below-card``, with an explanation if there is one: other order of labels, other preprocessing.
     """
     from xxdeploy.diagnose.explain import data_digest, explain_accuracy, explain_digest
 
     accuracy = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, EVALUATION_BATCH), images.labels)
     assert accuracy.top1 is not None
-    recorded = _recorded(runtime)
+    if least is not None and accuracy.top1 < least:
+        raise VerificationError(
+            f"{runtime.session.name}: top-1 is {accuracy.top1:.1%} on {accuracy.images} images, less than {least:.1%}",
+            hint="check the labels and their order, and the preprocessing",
+            code="accuracy-below-floor",
+        )
+    recorded = recorded_accuracy(runtime)
     if recorded is not None and (told := explain_digest(runtime.manifest, images, recorded[2])):
         raise VerificationError(
             f"preprocess: {told} (top-1 is {accuracy.top1:.1%}, the export measured {recorded[0]:.1%})",
@@ -98,7 +103,8 @@ def check_accuracy(runtime: Runtime, images: ImageSet) -> dict[str, str]:
     return {"top-1": f"{accuracy.top1:.1%} of {accuracy.images} images (export {top1:.1%})"}
 
 
-def _recorded(runtime: Runtime) -> tuple[float, int, str] | None:
+def recorded_accuracy(runtime: Runtime) -> tuple[float, int, str] | None:
+    """Return top-1 as the export measured it, the number of images, and their digest; None if it measured none."""
     accuracy, name = Evidence.from_json(runtime.manifest.evidence).accuracy, runtime.variant.name
     for row in () if accuracy is None else accuracy.runners:
         if row.runner in (f"onnx-{name}", f"onnx-{name.removesuffix('-arm')}") and row.top1 is not None:
@@ -112,6 +118,8 @@ def check_latency(runtime: Runtime, beside: Session, budget: float) -> dict[str,
 
     ``VerificationError`` ``over-budget``.
     """
+    from xxdeploy.exporter.stages import FromPixels, measure_latency  # the exporter, which a device lacks
+
     p = runtime.manifest.preprocess
     picture = np.random.default_rng(0).integers(0, 256, (1, p.height, p.width, p.channels), np.uint8)
     ours, theirs = measure_latency(

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xxdeploy.bundle.folder import check_bundle
-from xxdeploy.datasets import ImageSet, open_images, recipe_from
+from xxdeploy.datasets import CalibrationRecipe, ImageSet, crops_of, open_images
 from xxdeploy.datasets.images import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
+from xxdeploy.exporter.inputs import calibration_recipe
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import LayerNoise, OnProgress, Progress, noise_from_json
@@ -55,7 +56,7 @@ def find_sensitivity(
     None is the recipe's number, else at most 100, of which at most 32 measure the noise. ``method`` is the calibrator;
     None: the recipe's, else the default of an export.
 
-    ``UsageError``: those of ``recipe_from``, ``open_images`` and ``calibrate``; ``calibration-missing``;
+    ``UsageError``: those of ``calibration_recipe``, ``open_images`` and ``calibrate``; ``calibration-missing``;
     ``no-sensitivity``: an INT8 bundle without a record, or with images; ``preprocess-missing`` and ``no-image-input``:
     of an .onnx file; ``sensitivity-options``: ``preprocess`` or ``sizing`` for a bundle. ``BundleError``,
     ``ConversionError``: as ``check_bundle``, ``calibrate``, ``layer_noise``; ``damaged-sensitivity``.
@@ -70,15 +71,22 @@ def find_sensitivity(
                 code="calibration-missing",
             )
         return recorded
-    recipe = recipe_from(calibration)
+    recipe = calibration_recipe(calibration)
     if manifest is not None:
         model, how = _from_bundle(path, manifest, given=bool(preprocess or sizing))
     else:
         model, how = _from_file(path, preprocess, sizing or Sizing(recipe.resize or "squash"))
-    images = open_images(recipe.folder)
-    wanted = samples if samples is not None else recipe.samples
-    images = images.sample(min(CALIBRATED, len(images)) if wanted is None else wanted, recipe.seed)
+    images = _drawn(recipe, samples if samples is not None else recipe.samples)
     return _measured(model, how, images, method or recipe.method, on_progress or (lambda _: None))
+
+
+def _drawn(recipe: CalibrationRecipe, wanted: int | None) -> ImageSet:
+    """Return ``wanted`` images or crops of the recipe's folder; None: at most ``CALIBRATED``."""
+    images = open_images(recipe.folder)
+    count = min(CALIBRATED, len(images)) if wanted is None else wanted
+    if recipe.smallest_crop is not None:
+        return crops_of(images, count, recipe.smallest_crop, recipe.seed)
+    return images.sample(count, recipe.seed)
 
 
 def _recorded(path: Path, manifest: Manifest) -> Sensitivity | None:

@@ -105,7 +105,7 @@ def assemble(
     )[1:]
     manifest = Manifest(
         schema=schema_for(inputs.preprocess, more),
-        name=bundle_name(source.name, options),
+        name=bundle_name(source.name, precision, weights=options.network.weights, target=options.gpu.target),
         task=inputs.task,
         input_name="image",
         output_name=source.outputs[0].name,
@@ -161,10 +161,10 @@ def _golden_files(suffixes: Sequence[str], answers: Sequence[_Golden], output: i
     return _GoldenFiles(tuple(paths[content] for content in contents), contents, tolerance)
 
 
-def bundle_name(model: str, options: ExportOptions) -> str:
-    """Return the name of a model's bundle, which is also its default folder."""
-    target = options.gpu.target
-    return f"{model}-{options.precision.name}" + ("" if target == "cpu" else f"-{target}")
+def bundle_name(model: str, precision: str, *, weights: str = "imagenet", target: str = "cpu") -> str:
+    """Return the name of a model's bundle, which is also its default folder; that of sample weights says so."""
+    sample = "-sample" if weights == "sample" else ""
+    return f"{model}{sample}-{precision}" + ("" if target == "cpu" else f"-{target}")
 
 
 def tool_versions() -> dict[str, str]:

@@ -12,6 +12,7 @@ from xxdeploy.datasets import (
     CalibrationRecipe,
     ImageSet,
     Labels,
+    crops_of,
     has_labels,
     imagenet_labels,
     infer_labels,
@@ -25,7 +26,7 @@ from xxdeploy.errors import UsageError
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
-from xxdeploy.models.samples import sample_for, sample_options
+from xxdeploy.models.samples import PHOTOS, sample_for, sample_options, shipped_folder, shipped_set
 from xxdeploy.runtime.image.preprocess import CUSTOM, MODES, Preprocess, Sizing
 
 DEFAULT_SAMPLES = 300
@@ -36,6 +37,10 @@ _FEWEST = 16
 DEFAULT_METHOD = "percentile-99.99"
 """Chosen on training images that were not calibrated on: MobileNetV2 gains 1.6 points of agreement over min-max,
 MobileNet nothing."""
+PHOTOS_ON_IMAGENET = (
+    "these photographs ship with xxdeploy, and docs/lightweight.md compares them with ImageNet's images"
+)
+PHOTOS_ELSEWHERE = "warning: the photographs ship with xxdeploy, and may be of another kind than the model's images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ def catalog_inputs(spec: ModelSpec, options: ExportOptions) -> Inputs:
             evaluation=options.proof.evaluation or sample.evaluation,
             calibration=options.precision.calibration or sample.calibration,
         )
+    elif options.network.weights == "imagenet" and options.precision.int8 and options.precision.calibration is None:
+        options = options.changed(calibration=Path(PHOTOS))
     check_options(spec, build, weights=options.network.weights)
     options.check_source(
         "catalog", hint=f"save keras.applications.{spec.title}, or your own model, as a .keras file and export that"
@@ -88,7 +95,9 @@ def catalog_inputs(spec: ModelSpec, options: ExportOptions) -> Inputs:
     scaling = None if mode in MODES else load_scaling(Path(mode), spec.channels)
     sizing, mode = sizing_of(options), mode if scaling is None else CUSTOM
     preprocess = Preprocess(size, size, spec.channels, mode, sizing, scaling)
-    return gather(options, preprocess, output_classes(spec, build), build, notes, labels=labels)
+    of_imagenet = options.network.weights == "imagenet"
+    classes = output_classes(spec, build)
+    return gather(options, preprocess, classes, build, notes, labels=labels, of_imagenet=of_imagenet)
 
 
 def sizing_of(options: ExportOptions) -> Sizing:
@@ -135,10 +144,11 @@ def gather(
     notes: list[str],
     *,
     labels: Labels | None = None,
+    of_imagenet: bool = False,
 ) -> Inputs:
     """Open the images and labels that ``options`` name, for a model with a known input and number of classes.
 
-    ``labels`` are the classes' names if the weights bring them.
+    ``labels`` are the classes' names if the weights bring them; ``of_imagenet``: it was trained on ImageNet.
 
     Raises
     ------
@@ -160,11 +170,14 @@ def gather(
     if options.precision.int8:
         if recipe is None:
             hint = (
-                "--calibration FOLDER with a few hundred images like those that the device will see (no labels needed)"
+                "--calibration FOLDER with a few hundred images like those that the device will see (no labels "
+                "needed); to try INT8 without any, --calibration photos"
             )
             message = "INT8 needs calibration images, and none are given"
             raise UsageError(message, hint=hint, code="calibration-missing")
         images, selection = _calibration_sets(options, recipe, labels)
+        if recipe.smallest_crop is not None:
+            notes += _about_crops(recipe, images, selection, of_imagenet=of_imagenet)
         if selection is None:
             few = f"{len(images)} calibration images are too few to hold any back: rungs are judged on them, too"
             notes.append(few)
@@ -184,13 +197,24 @@ def gather(
 
 def _recipe(options: ExportOptions) -> CalibrationRecipe | None:
     asked = options.precision
-    return None if asked.name == "fp32" or asked.calibration is None else recipe_from(asked.calibration)
+    return None if asked.name == "fp32" or asked.calibration is None else calibration_recipe(asked.calibration)
+
+
+def calibration_recipe(asked: Path) -> CalibrationRecipe:
+    """Return the recipe of --calibration: a folder, a recipe's file, or the name of a set that ships.
+
+    A file or folder of that name comes first. ``UsageError``: as ``recipe_from``; ``no-shipped-folder``.
+    """
+    shipped = None if asked.exists() else shipped_set(str(asked))
+    return recipe_from(shipped or asked)
 
 
 def _calibration_sets(
     options: ExportOptions, recipe: CalibrationRecipe, labels: Labels | None
 ) -> tuple[ImageSet, ImageSet | None]:
     """Return the images to calibrate on, and other images of the same folder to judge by."""
+    if recipe.smallest_crop is not None:
+        return _crop_sets(options, recipe, recipe.smallest_crop)
     everything, images, seed = _calibration_sample(options, recipe, labels)
     rest = everything.apart_from(images)
     if rest is not None and len(rest) >= max(_FEWEST, min(SELECTION, len(images) // 4)):
@@ -201,14 +225,39 @@ def _calibration_sets(
     return (kept, held) if kept is not None and len(held) >= _FEWEST else (images, None)
 
 
+def _crop_sets(options: ExportOptions, recipe: CalibrationRecipe, smallest: float) -> tuple[ImageSet, ImageSet | None]:
+    """Return crops to calibrate on, and crops of other photographs, a quarter of the folder, to judge by."""
+    photos, crops, seed = _calibration_sample(options, recipe, None)
+    held = photos.sample(len(photos) // 4, seed + 1) if len(photos) >= 4 else None
+    kept = None if held is None else photos.apart_from(held)
+    if held is None or kept is None or len(crops) < _FEWEST:
+        return crops, None
+    return crops_of(kept, len(crops), smallest, seed), crops_of(held, min(SELECTION, len(crops)), smallest, seed)
+
+
+def _about_crops(
+    recipe: CalibrationRecipe, images: ImageSet, selection: ImageSet | None, *, of_imagenet: bool
+) -> list[str]:
+    """Return sentences that say which crops calibrated and judged a model, and what shipped photographs are worth."""
+    sentences = [f"calibrated on {len(images)} random crops of {len(set(images.files))} photographs"]
+    if selection is not None:
+        sentences[0] += f", judged on {len(selection)} crops of {len(set(selection.files))} other photographs"
+    if recipe.folder == shipped_folder() / PHOTOS:
+        worth = PHOTOS_ON_IMAGENET if of_imagenet else PHOTOS_ELSEWHERE
+        sentences.append(f"{worth}; calibrate on images like those in use: --calibration FOLDER")
+    return sentences
+
+
 def _calibration_sample(
     options: ExportOptions, recipe: CalibrationRecipe, labels: Labels | None
 ) -> tuple[ImageSet, ImageSet, int]:
-    """Return all images of the folder, the sample to calibrate on, and the seed that drew it."""
+    """Return all images of the folder, the sample (or the crops) to calibrate on, and the seed that drew it."""
     asked, everything = options.precision, _open_calibration(recipe.folder, labels, options.network.class_order)
     usual = min(DEFAULT_SAMPLES, len(everything)) if recipe.samples is None else recipe.samples
     wanted = usual if asked.samples is None else asked.samples
     seed = recipe.seed if asked.seed is None else asked.seed
+    if recipe.smallest_crop is not None:
+        return everything, crops_of(everything, wanted, recipe.smallest_crop, seed), seed
     return everything, everything.sample(wanted, seed), seed
 
 

@@ -44,17 +44,20 @@ _FALLBACKS = 4
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """The promises. ``agreement`` and ``drop`` are shares (0..1), None where the option was not given."""
+    """The promises. ``agreement`` and ``drop`` are shares (0..1), None where the option was not given.
+
+    ``enough`` is the agreement at which climbing stops if no promise asks for more.
+    """
 
     agreement: float | None = None
     drop: float | None = None
+    enough: float = FREE_AGREEMENT
 
     def holds(self, comparison: Comparison) -> bool:
         """Return True if there is no reason to climb on."""
         if comparison.agreement is None:
             return comparison.sqnr_db is not None and comparison.sqnr_db >= FEATURES_DB
-        enough = max(self.agreement or 0.0, FREE_AGREEMENT)
-        return comparison.agreement >= enough and not self.is_broken(comparison)
+        return comparison.agreement >= max(self.agreement or 0.0, self.enough) and not self.is_broken(comparison)
 
     def objection(self, comparison: Comparison, previous: Comparison) -> str:
         """Return why the rung is not worth taking, or "" if it is.

@@ -24,7 +24,7 @@ class Scope:
     It has an effect in ``precisions``; the others refuse it, or ignore it if ``ignored``. ``target`` and ``source`` are
     set if it is for one kind of target or of model only. ``in_file``: the TOML file of a batch may set it. A file may
     come from somebody else, so options that run the user's code are for the command line. A text with one of the
-    ``suffixes`` names a file.
+    ``suffixes`` names a file; one of ``names`` names something that ships, unless a file of that name is there.
     """
 
     precisions: tuple[str, ...] = PRECISIONS
@@ -33,6 +33,7 @@ class Scope:
     source: Literal["catalog", "file"] | None = None
     in_file: bool = True
     suffixes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 def option(default: object, text: str, *, name: str | None = None, **scope: Any) -> Any:

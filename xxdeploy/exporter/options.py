@@ -26,6 +26,7 @@ from xxdeploy.exporter.option_fields import (
     refuse,
 )
 from xxdeploy.models.catalog import BuildOptions
+from xxdeploy.models.samples import CALIBRATION_SETS
 
 if TYPE_CHECKING:
     from xxdeploy.engine import EngineOptions
@@ -131,9 +132,11 @@ class PrecisionOptions:
     )
     calibration: Path | None = option(
         None,
-        "Folder of images like those that the device will see (no labels needed), or a recipe (.toml).",
+        "Folder of images like those that the device will see (no labels needed), or a recipe (.toml). photos, the "
+        "default for ImageNet weights: random crops of photographs that ship with xxdeploy.",
         precisions=ROUNDED,
         ignored=True,
+        names=CALIBRATION_SETS,
     )
     samples: int | None = option(
         None,

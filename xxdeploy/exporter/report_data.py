@@ -103,4 +103,4 @@ def _sheet(options: ExportOptions, inputs: Inputs) -> tuple[str, ...]:
         return ()
     some = inputs.calibration.sample(min(SHEET, len(inputs.calibration)))
     mode = "L" if inputs.preprocess.channels == 1 else "RGB"
-    return tuple(filter(None, (data_uri(path, _SHEET_PIXELS, mode) for path in some.files)))
+    return tuple(filter(None, (data_uri(picture, _SHEET_PIXELS, mode) for picture in some.pictures())))

@@ -11,6 +11,11 @@ from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec
 FASHION_MNIST = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 """The ten classes in the order of the data set's labels; also the names of the class folders."""
 
+PHOTOS = "photos"
+"""The calibration set of photographs: the default for ImageNet weights."""
+CALIBRATION_SETS = (PHOTOS, "sample")
+"""The calibration sets that ship: the files of these names in ``calibration/``."""
+
 _PACKAGE = Path(__file__).resolve().parent.parent
 _OPTIONS = {
     "lenet": BuildOptions(input_size=28, classes=10),
@@ -73,6 +78,14 @@ def sample_options(spec: ModelSpec, options: BuildOptions) -> BuildOptions:
                 code="sample-options",
             )
     return replace(fixed, seed=options.seed)
+
+
+def shipped_set(name: str) -> Path | None:
+    """Return the file of a calibration set that ships, such as ``photos``, or None.
+
+    ``UsageError`` ``no-shipped-folder``.
+    """
+    return shipped_folder() / f"{name}.toml" if name in CALIBRATION_SETS else None
 
 
 def shipped_folder(package: Path = _PACKAGE) -> Path:

@@ -31,7 +31,7 @@ _PARITY_IMAGES = 32
 class SubjectOptions:
     """The tests of a bundle: the options of ``xxdeploy.pytest_plugin.plugin``, without ``--xxdeploy-``.
 
-    ``UsageError``: ``bad-budget``, ``bad-agreement``.
+    ``UsageError``: ``bad-budget``, ``bad-agreement``, ``bad-accuracy``.
     """
 
     evaluation: str | os.PathLike[str] | None = None
@@ -44,6 +44,7 @@ class SubjectOptions:
     beside: str | os.PathLike[str] | None = None
     budget: float | None = None
     min_agreement: float | None = None
+    min_accuracy: float | None = None
 
     def __post_init__(self) -> None:
         if self.budget is not None and not self.budget > 0:
@@ -52,12 +53,13 @@ class SubjectOptions:
                 hint="1.0 asks for the same speed as the other bundle",
                 code="bad-budget",
             )
-        if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:
-            raise UsageError(
-                f"--xxdeploy-min-agreement must be in 0..1, not {self.min_agreement}",
-                hint="0.98 is 98 % of the images",
-                code="bad-agreement",
-            )
+        for name, share in (("agreement", self.min_agreement), ("accuracy", self.min_accuracy)):
+            if share is not None and not 0 <= share <= 1:
+                raise UsageError(
+                    f"--xxdeploy-min-{name} must be in 0..1, not {share}",
+                    hint="0.98 is 98 % of the images",
+                    code=f"bad-{name}",
+                )
 
 
 _DEFAULTS = SubjectOptions()
@@ -148,34 +150,42 @@ class Subject:
 
     def check_parity(self) -> Facts:
         """Compare each stage with Keras, layer by layer. Errors as ``first_fault.check_stages``."""
+        reference = self.reference  # first, since a test without a model is skipped where the exporter is absent
         from xxdeploy.diagnose.first_fault import check_stages
 
         root, drawn = self.runtime.root, self.options.evaluation is None
-        parities = check_stages(root, self.manifest, self.reference, self._parity_batches(), drawn=drawn)
+        parities = check_stages(root, self.manifest, reference, self._parity_batches(), drawn=drawn)
         return {parity.candidate: f"{parity.max_abs:.1e}" for parity in parities if parity.optimized}
 
     def check_agreement(self) -> Facts:
         """Compare classes with the float graph's on the images. ``VerificationError`` ``agreement``."""
+        images, reference = self.images, self.reference  # without images a test is skipped before a model is built
         from xxdeploy.diagnose.measures import check_agreement
 
-        images = self.images  # first, since a test without images is skipped before a model is built
-        return check_agreement(self.runtime, self.reference, images, self.options.min_agreement)
+        return check_agreement(self.runtime, reference, images, self.options.min_agreement)
 
     def check_accuracy(self) -> Facts:
-        """Compare top-1 with the bundle's record. ``VerificationError`` ``accuracy-below-card``."""
-        from xxdeploy.diagnose.measures import check_accuracy
+        """Compare top-1 with the bundle's record, and with ``min_accuracy``.
 
-        return check_accuracy(self.runtime, self.images)
+        ``VerificationError`` ``accuracy-below-card``, ``accuracy-below-floor``.
+        """
+        images, floor = self.images, self.options.min_accuracy
+        from xxdeploy.diagnose.measures import check_accuracy, recorded_accuracy
+
+        if floor is None and recorded_accuracy(self.runtime) is None:
+            pytest.skip("the bundle records no accuracy: export it with --eval, or add --xxdeploy-min-accuracy SHARE")
+        return check_accuracy(self.runtime, images, floor)
 
     def check_latency(self) -> Facts:
         """Compare the latency with another bundle or the float graph. ``VerificationError`` ``over-budget``."""
         if self.options.budget is None:
             pytest.skip("no budget is given: add --xxdeploy-budget RATIO")
-        from xxdeploy.diagnose.measures import check_latency
         from xxdeploy.runtime.engines.ort import OrtSession
 
         beside = self.options.beside
         other = load(beside).session if beside else OrtSession(self.reference.fp32.to_bytes(), name="onnx-fp32")
+        from xxdeploy.diagnose.measures import check_latency
+
         return check_latency(self.runtime, other, self.options.budget)
 
     def check_drift(self) -> Facts:

@@ -6,7 +6,6 @@ import base64
 import io
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
@@ -15,7 +14,7 @@ from PIL import Image
 from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 from xxdeploy.results.domain import percent as share
-from xxdeploy.runtime.image.picture import open_picture
+from xxdeploy.runtime.image.picture import ImageLike, open_picture
 
 with extra("export"):
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -72,14 +71,14 @@ def _ticks(low: float, high: float) -> list[float]:
     return [value for value in every if low <= math.log10(value) <= high]
 
 
-def data_uri(path: Path, size: int, mode: str = "RGB") -> str:
-    """Return the picture in ``path``, at most ``size`` pixels wide and high, as the data URI of a small JPEG.
+def data_uri(source: ImageLike, size: int, mode: str = "RGB") -> str:
+    """Return a picture, often a file's path, at most ``size`` pixels wide and high, as the data URI of a small JPEG.
 
     The picture is decoded as for calibration, with the same limits. The text is empty where that fails: a report can
     do without a picture.
     """
     try:
-        picture, _ = open_picture(path, mode)
+        picture, _ = open_picture(source, mode)
     except UsageError:
         return ""
     picture.thumbnail((size, size), Image.Resampling.LANCZOS)
