@@ -18,7 +18,7 @@ RUN pip install --no-cache-dir ".[${EXTRAS}]"
 WORKDIR /work
 ENTRYPOINT ["xxdeploy"]
 
-# A small device: numpy, pillow, onnxruntime.
+# A small device: numpy, pillow, onnxruntime, and the xxdeploy command.
 FROM source AS edge-cpu-install
 RUN pip install --no-cache-dir --no-compile --prefix /device ".[edge]"
 

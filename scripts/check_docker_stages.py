@@ -36,7 +36,7 @@ STAGES = {
         "tensorflow, tf2onnx, onnx, onnxruntime, tensorrt_rtx, xxdeploy.exporter.trt_engine, xxdeploy.cli.app"
     ),
     "edge-cpu": Stage(
-        "numpy, PIL, onnxruntime, xxdeploy.runtime", ("tensorflow", "keras", "onnx", "rich", "cyclopts"), 250
+        "numpy, PIL, onnxruntime, xxdeploy.runtime", ("tensorflow", "keras", "onnx", "tf2onnx", "jinja2"), 250
     ),
     "edge-gpu": Stage(
         "numpy, PIL, onnxruntime, tensorrt_rtx, xxdeploy.exporter.trt_engine, xxdeploy.cli.app", ("tensorflow",)

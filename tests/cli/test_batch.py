@@ -76,13 +76,13 @@ def test_all(fake: FakeRun) -> None:
 
 def test_one_network_in_several_precisions(fake: FakeRun) -> None:
     assert main(["export", "lenet", "--weights", "sample", "--precisions", "fp32,int8"]) == 0
-    assert [job.name for job in fake.jobs] == ["lenet-fp32", "lenet-int8"]
+    assert [job.name for job in fake.jobs] == ["lenet-sample-fp32", "lenet-sample-int8"]
 
 
 def test_a_file(fake: FakeRun, tmp_path: Path) -> None:
     (tmp_path / "m.toml").write_text('[[network]]\nmodel = "lenet"\noptions = { weights = "sample" }')
     assert main(["export", "m.toml", "--int8"]) == 0
-    assert [(job.name, dict(job.options)) for job in fake.jobs] == [("lenet-int8", {"weights": "sample"})]
+    assert [(job.name, dict(job.options)) for job in fake.jobs] == [("lenet-sample-int8", {"weights": "sample"})]
 
 
 def test_options_arrive_as_they_would_at_a_single_export(fake: FakeRun) -> None:

@@ -37,9 +37,7 @@ _FEWEST = 16
 DEFAULT_METHOD = "percentile-99.99"
 """Chosen on training images that were not calibrated on: MobileNetV2 gains 1.6 points of agreement over min-max,
 MobileNet nothing."""
-PHOTOS_ON_IMAGENET = (
-    "these photographs ship with xxdeploy, and docs/lightweight.md compares them with ImageNet's images"
-)
+PHOTOS_ON_IMAGENET = "these photographs ship with xxdeploy: docs/lightweight.md compares them with images of ImageNet"
 PHOTOS_ELSEWHERE = "warning: the photographs ship with xxdeploy, and may be of another kind than the model's images"
 
 

@@ -53,13 +53,18 @@ class SubjectOptions:
                 hint="1.0 asks for the same speed as the other bundle",
                 code="bad-budget",
             )
-        for name, share in (("agreement", self.min_agreement), ("accuracy", self.min_accuracy)):
-            if share is not None and not 0 <= share <= 1:
-                raise UsageError(
-                    f"--xxdeploy-min-{name} must be in 0..1, not {share}",
-                    hint="0.98 is 98 % of the images",
-                    code=f"bad-{name}",
-                )
+        if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:
+            raise UsageError(
+                f"--xxdeploy-min-agreement must be in 0..1, not {self.min_agreement}",
+                hint="0.98 is 98 % of the images",
+                code="bad-agreement",
+            )
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
+            raise UsageError(
+                f"--xxdeploy-min-accuracy must be in 0..1, not {self.min_accuracy}",
+                hint="0.7 is 70 % of the images",
+                code="bad-accuracy",
+            )
 
 
 _DEFAULTS = SubjectOptions()
