@@ -132,12 +132,10 @@ class PrecisionOptions:
     )
     calibration: Path | None = option(
         None,
-        "Folder of images like those that the device will see (no labels needed), or a recipe (.toml). photos, the "
-        "default for ImageNet weights: random crops of photographs that ship with xxdeploy.",
-        precisions=ROUNDED,
-        ignored=True,
-        names=CALIBRATION_SETS,
-    )
+        "Folder of images like those that the device will see (no labels needed), a recipe (.toml), or photos: crops of "
+        "photographs that ship, the default for ImageNet weights.",
+        names=CALIBRATION_SETS, precisions=ROUNDED, ignored=True,
+    )  # fmt: skip
     samples: int | None = option(
         None,
         "Number of calibration images. By default the recipe's number, else at most 300. The quantized "
