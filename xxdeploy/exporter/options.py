@@ -132,8 +132,8 @@ class PrecisionOptions:
     )
     calibration: Path | None = option(
         None,
-        "Folder of images like those that the device will see (no labels needed), a recipe (.toml), or photos: crops of "
-        "photographs that ship, the default for ImageNet weights.",
+        "Folder of images like those that the device will see (no labels needed), a recipe (.toml), or photos: crops "
+        "of photographs that ship, the default for ImageNet weights.",
         names=CALIBRATION_SETS, precisions=ROUNDED, ignored=True,
     )  # fmt: skip
     samples: int | None = option(
