@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -387,14 +387,8 @@ def keep_promises(
     if unproven:
         hint = "evaluate on more images (--eval), or leave out --strict"
         raise VerificationError(_lines(unproven, strict=True), hint=hint, code="promise-unproven")
-    sentences = tuple(chain.from_iterable(_sentences(comparison) for comparison in judged or selection))
+    sentences = tuple(chain.from_iterable(comparison.sentences for comparison in judged or selection))
     return Conclusions(sentences, tuple(verdict.line(strict=proof.strict) for verdict in verdicts))
-
-
-def _sentences(comparison: Comparison) -> Iterator[str]:
-    yield f"{comparison.candidate}: {comparison.sentence}"
-    if comparison.scores is not None and comparison.candidate != "onnx-fp32":  # float32's do not move
-        yield f"{comparison.candidate}: {comparison.scores.sentence}"
 
 
 def _lines(verdicts: Sequence[Verdict], *, strict: bool = False) -> str:

@@ -132,6 +132,12 @@ class Comparison:
             parts.append(f"{sqnr}, lowest cosine {self.cosine:.4f}")
         return f"{', '.join(parts)} ({self.images} image{'s' if self.images != 1 else ''})"
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Return the name with :attr:`sentence`, and with the shift of the scores; those of float32 do not move."""
+        moved = () if self.scores is None or self.candidate == "onnx-fp32" else (self.scores.sentence,)
+        return tuple(f"{self.candidate}: {sentence}" for sentence in (self.sentence, *moved))
+
 
 def record_reference(
     runner: Runner,
