@@ -31,7 +31,7 @@ def test_every_file_of_a_bundle(mode: str, tmp_path: Path, images: Path) -> None
     model.save(saved)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('calibrator = "minmax"\n', encoding="utf-8")
-    plan = ExportOptions.of("int8", recipe=str(recipe), calibration=images / "plain", preprocess=mode, no_pictures=True)
+    plan = ExportOptions.of("int8", recipe=str(recipe), calibration=images / "plain", preprocess=mode)
     root, manifest = open_bundle(export(saved, plan, tmp_path / "bundle").bundle)
     assert {"int8", "int8-arm"} <= {variant.name for variant in manifest.variants}
     pictures = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3)).astype(np.uint8)

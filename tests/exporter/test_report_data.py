@@ -56,7 +56,7 @@ def test_the_command_in_the_report_makes_the_same_bundle(
         "--weights=sample --input-size=28 --classes=10 --labels=names.txt --preprocess=scale.toml --resize=crop --int8 "
         "--calibration=photos --samples=17 --method=minmax --seed=3 --recipe=mine.toml --cpu=vnni --keep-fp32 "
         "--eval=labelled --max-drop=90.0 --min-agreement=0.5 --max-latency-ms=1000.0 --max-size-mb=50.0 "
-        "--max-memory-mb=4000.0 --top-k=3 --no-pictures"
+        "--max-memory-mb=4000.0 --top-k=3 --pictures"
     )
     words = line.split()
     assert main(["export", "lenet", *words, "--out=one"]) == 0
@@ -77,7 +77,16 @@ def test_images_that_changed_class_are_shown_and_counted(images: Path) -> None:
     accuracies = [Accuracy("keras", 1.0, 1.0, before), Accuracy("onnx-fp32", 1.0, 1.0, before)]
     accuracies.append(Accuracy("onnx-int8", 0.9, 1.0, after))
     none = Conclusions()
-    seen = measured("lenet", options, inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(), concluded=none)
+    seen = measured(
+        "lenet",
+        options.changed(pictures=True),
+        inputs,
+        Lowered(()),
+        timings=(),
+        accuracies=accuracies,
+        steps=(),
+        concluded=none,
+    )
     assert (seen.candidate, seen.changes) == ("onnx-int8", 2)
     assert [(change.before, change.after) for change in seen.changed] == [
         ("class-0", "class-1"),
@@ -87,7 +96,7 @@ def test_images_that_changed_class_are_shown_and_counted(images: Path) -> None:
     assert len(seen.sheet) == 20
     assert seen.confused[0] == ("class-0", "class-1", 1)
     without = measured(
-        "lenet", options.changed(no_pictures=True), inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(),
+        "lenet", options, inputs, Lowered(()), timings=(), accuracies=accuracies, steps=(),
         concluded=none,
     )  # fmt: skip
     assert without.sheet == ()

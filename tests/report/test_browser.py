@@ -37,5 +37,5 @@ def test_it_fits_and_nothing_complains(width: int, tmp_path: Path) -> None:
     match = re.search(r"<title>(\d+) of (\d+), (\d+)</title>", done.stdout)
     assert match is not None, done.stderr[-2000:]
     assert int(match[1]) <= int(match[2]), "the page is wider than the screen"
-    assert int(match[3]) == 10
+    assert int(match[3]) == 11
     assert "CONSOLE" not in done.stderr

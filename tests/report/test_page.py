@@ -17,10 +17,10 @@ def test_everything_that_was_measured_is_there() -> None:
     page = Page(render_report(manifest(), NOISE, MEASURED))
     text = " ".join(page.text.split())
     for words in (
-        "78.3 → 78.9", "+0.6 points (95 %: -0.2 to +1.4), 677 images",
-        "98.5 %", "of images keep the class of keras (95 %: 97.3 to 99.2)",
+        "78.3 → 78.9", "lost -0.6 points (95 % CI -1.4 to 0.2), 677 images",
+        "98.5 %", "of images keep the class of keras (95 % CI 97.3 to 99.2)",
         "3.8 times smaller", "0.51x of float32 in the same run", "3.2e-06",
-        "2 images changed class in onnx-int8", "tabby → tiger cat", "no longer right",
+        "2 images changed class in onnx-int8", "newly wrong: 1 of those shown", "tabby → tiger cat",
         "recipe mobilenetv2 taken 98.8", "All 40 layers", "block_0/Conv", "p99", "a sentence", "a note",
         "int8, for x86 with VNNI", "300 images, ranges by mse", "xxdeploy export mobilenetv2 --int8", "fold_affine",
     ):  # fmt: skip
@@ -114,3 +114,23 @@ def test_a_domain_check_without_evaluation_images() -> None:
     assert "since no --eval images are given" in text
     assert "conv1/Relu 1 % 90 %" in text
     assert not [tile for tile in tiles(alone, MEASURED) if tile.title == "Calibration images"]
+
+
+def test_it_opens_with_a_verdict_and_the_promises() -> None:
+    lines = ("PASS max-drop 1 (onnx-int8): lost -0.6 points", "FAIL min-agreement 99 (onnx-int8): 98.5 %")
+    html = render_report(manifest(), NOISE, replace(MEASURED, promises=lines))
+    text = " ".join(Page(html).text.split())
+    assert (
+        "mobilenetv2-int8 keeps the class of keras on 98.5 % of 677 images and loses -0.6 points of top-1, has 3.7 MB "
+        "instead of 14.0 MB, takes 0.51x of the time of its float32 model on the machine of the export. "
+        f"{lines[0]} {lines[1]} " in text
+    )
+    assert ('<li class="good">PASS' in html, '<li class="care">FAIL' in html) == (True, True)
+
+
+def test_changed_images_are_sorted_by_what_changed() -> None:
+    images = [Changed("a", "x", "y", truth, "") for truth in ("x", "y", "z", "")]
+    assert [image.kind for image in images] == ["newly wrong", "newly right", "wrong either way", "changed"]
+    html = render_report(manifest(), NOISE, replace(MEASURED, changed=tuple(images[:3]), changes=3))
+    text = " ".join(Page(html).text.split())
+    assert "newly wrong: 1 x → y a newly right: 1 x → y a wrong either way: 1 x → y a: it is z" in text

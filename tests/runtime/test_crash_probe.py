@@ -67,6 +67,6 @@ def test_densenet_does_not_crash_openvino(tmp_path: Path, images: Path) -> None:
     from xxdeploy.exporter import ExportOptions, export
     from xxdeploy.models.catalog import find
 
-    plan = ExportOptions.of("int8", weights="none", calibration=images / "plain", cpu="avx2", no_pictures=True)
+    plan = ExportOptions.of("int8", weights="none", calibration=images / "plain", cpu="avx2")
     root, manifest = open_bundle(export(find("densenet-bc-40-12"), plan, tmp_path / "dense").bundle)
     assert crash_of(root, manifest.variants[0], Settings("openvino")) is None

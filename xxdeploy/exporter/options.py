@@ -291,10 +291,8 @@ class OutputOptions:
     force: bool = option(
         False, "Replace the output folder if it exists. In a batch, repeat finished jobs.", in_file=False
     )
-    no_pictures: bool = option(
-        False,
-        "Leave photographs out of the report. By default it shows some calibration images, and images that changed "
-        "class.",
+    pictures: bool = option(
+        False, "Show photographs in the report: some calibration images, and images that changed class."
     )
 
 

@@ -102,7 +102,7 @@ def export(
             source.name, options, inputs, lowered,
             timings=timings, accuracies=accuracies, steps=timed.steps, concluded=concluded,
         )  # fmt: skip
-        files[REPORT] = render_report(manifest, lowered.noise, seen).encode()
+        files[REPORT] = render_report(manifest, lowered.noise, seen.of_files(files)).encode()
     with timed("budgets") if options.budgets != Budgets() else nullcontext():
         concluded = concluded.plus(*keep_budgets(options.budgets, manifest, files))
     with timed("write"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import shlex
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,14 +15,15 @@ from xxdeploy.exporter.option_fields import Option, Value, words_of
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.result import Conclusions
 from xxdeploy.exporter.stages import Lowered
-from xxdeploy.report import Changed, Measured, Timing
+from xxdeploy.report import Changed, ClassCount, Measured, Timing
 from xxdeploy.report.draw import data_uri
 from xxdeploy.results import Accuracy, StepRecord
+from xxdeploy.runtime.tune_store import device_facts
 
 SHEET, CHANGED = 24, 24
 """The largest numbers of pictures: of the calibration set, and of images that changed class."""
 _SHEET_PIXELS, _CHANGED_PIXELS = 72, 128
-_CONFUSED = 12
+_CONFUSED, _CLASSES = 12, 20
 
 
 def measured(
@@ -33,8 +37,9 @@ def measured(
     steps: Sequence[StepRecord],
     concluded: Conclusions,
 ) -> Measured:
-    """Return the report's values. ``name`` is the network on the command line; --no-pictures leaves pictures out."""
+    """Return the report's values. ``name`` is the network on the command line; only --pictures shows pictures."""
     candidate, pairs = _changes(accuracies)
+    labels = None if inputs.evaluation is None else inputs.evaluation.labels
     return Measured(
         timings=tuple(timings),
         steps=tuple((step.step, step.seconds) for step in steps),
@@ -42,12 +47,14 @@ def measured(
         candidate=candidate,
         changes=len(pairs),
         changed=_shown(options, inputs, pairs),
+        classes=() if labels is None or not candidate else _classes(inputs, labels, *_compared(accuracies)),
         confused=_confused(inputs, pairs),
         sheet=_sheet(options, inputs),
         sentences=(*concluded.warnings, *concluded.sentences),
         promises=concluded.promises,
         processors=lowered.processors,
         command=command_of(name, options),
+        made=_made(),
     )
 
 
@@ -66,9 +73,40 @@ def _changes(accuracies: Sequence[Accuracy]) -> tuple[str, list[tuple[int, int, 
     """Return the first lowered file, and (index, class by Keras, class by the file) of each image that differs."""
     if len(accuracies) < 2:
         return "", []
-    keras, candidate = accuracies[0], accuracies[min(2, len(accuracies) - 1)]
+    keras, candidate = _compared(accuracies)
     pairs = zip(keras.classes, candidate.classes, strict=True)
     return candidate.runner, [(index, *pair) for index, pair in enumerate(pairs) if pair[0] != pair[1]]
+
+
+def _compared(accuracies: Sequence[Accuracy]) -> tuple[Accuracy, Accuracy]:
+    """Return that of Keras and that of the first lowered file, or of the float32 graph if there is no other."""
+    return accuracies[0], accuracies[min(2, len(accuracies) - 1)]
+
+
+def _classes(inputs: Inputs, labels: Sequence[int], keras: Accuracy, candidate: Accuracy) -> tuple[ClassCount, ...]:
+    """Return the classes whose number of right images changed most, then the worst ones."""
+    images = Counter(labels)
+    before, after = (
+        Counter(label for label, seen in zip(labels, runner.classes, strict=True) if label == seen)
+        for runner in (keras, candidate)
+    )
+    order = sorted(images, key=lambda label: (-abs(after[label] - before[label]), after[label] / images[label], label))
+    return tuple(
+        ClassCount(_class(inputs, label), images[label], before[label], after[label]) for label in order[:_CLASSES]
+    )
+
+
+def _made() -> tuple[tuple[str, str], ...]:
+    """Return when and where the export ran: the date, the processor, and the revision of the folder, if it has one."""
+    device = device_facts()
+    revision = _output_of(["git", "describe", "--always", "--dirty", "--abbrev=12"])
+    facts = {
+        "made": time.strftime("%Y-%m-%d %H:%M %Z"),
+        "processor": f"{device['processor']}, {device['cores']} cores",
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "git revision of the folder": revision,
+    }
+    return tuple((name, value) for name, value in facts.items() if value)
 
 
 def _class(inputs: Inputs, index: int) -> str:
@@ -82,11 +120,11 @@ def _shown(options: ExportOptions, inputs: Inputs, pairs: Sequence[tuple[int, in
     mode = "L" if inputs.preprocess.channels == 1 else "RGB"
     return tuple(
         Changed(
-            name=images.names[index],
+            name=_short_name(images.names[index]),
             before=_class(inputs, before),
             after=_class(inputs, after),
             truth="" if images.labels is None else _class(inputs, images.labels[index]),
-            picture=data_uri(images.files[index], _CHANGED_PIXELS, mode) if not options.output.no_pictures else "",
+            picture=data_uri(images.files[index], _CHANGED_PIXELS, mode) if options.output.pictures else "",
         )
         for index, before, after in pairs[:CHANGED]
     )
@@ -99,8 +137,23 @@ def _confused(inputs: Inputs, pairs: Sequence[tuple[int, int, int]]) -> tuple[tu
 
 
 def _sheet(options: ExportOptions, inputs: Inputs) -> tuple[str, ...]:
-    if inputs.calibration is None or options.output.no_pictures:
+    if inputs.calibration is None or not options.output.pictures:
         return ()
     some = inputs.calibration.sample(min(SHEET, len(inputs.calibration)))
     mode = "L" if inputs.preprocess.channels == 1 else "RGB"
     return tuple(filter(None, (data_uri(picture, _SHEET_PIXELS, mode) for picture in some.pictures())))
+
+
+def _output_of(command: Sequence[str]) -> str:
+    """Return the first line that a program prints; "" if it is absent, fails or takes longer than two seconds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return "" if done.returncode else done.stdout.strip().partition("\n")[0]
+
+
+def _short_name(name: str) -> str:
+    """Return the name of an image without its folders, at most 32 characters."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return last if len(last) <= 32 else f"{last[:20]}…{last[-11:]}"

@@ -7,8 +7,8 @@ All text in it is escaped, since the names of layers, classes and files come fro
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -38,7 +38,7 @@ class Timing:
 class Changed:
     """An evaluation image whose class by the exported file (``after``) differs from Keras' (``before``).
 
-    ``truth`` is its label; ``picture`` a small JPEG as a data URI, empty without pictures.
+    ``truth`` is its label, "" without labels; ``picture`` a small JPEG as a data URI, empty without pictures.
     """
 
     name: str
@@ -46,6 +46,23 @@ class Changed:
     after: str
     truth: str
     picture: str = field(repr=False)
+
+    @property
+    def kind(self) -> str:
+        """Return ``newly wrong``, ``newly right``, ``wrong either way``, or ``changed`` without labels."""
+        if not self.truth:
+            return "changed"
+        return {self.before: "newly wrong", self.after: "newly right"}.get(self.truth, "wrong either way")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCount:
+    """The evaluation images of one class: how many Keras (``before``) and the file (``after``) get right."""
+
+    name: str
+    images: int
+    before: int
+    after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +72,8 @@ class Measured:
     ``changed`` lists the first changed images; ``changes`` is the total number that differ between ``candidate`` and
     Keras. ``steps`` are names and seconds; ``confused`` holds (before, after, how often), the most frequent first;
     ``sheet`` calibration pictures as data URIs; ``sentences`` and ``processors`` the export's conclusions, ``promises``
-    a line that begins with PASS or FAIL for each; ``command`` the command line that makes the bundle again.
+    a line that begins with PASS or FAIL for each; ``command`` the command line that makes the bundle again; ``classes``
+    the accuracy of each class; ``sizes`` the bytes of each file; ``made`` when and where the export ran.
     """
 
     timings: tuple[Timing, ...] = ()
@@ -64,12 +82,19 @@ class Measured:
     candidate: str = ""
     changes: int = 0
     changed: tuple[Changed, ...] = ()
+    classes: tuple[ClassCount, ...] = ()
     confused: tuple[tuple[str, str, int], ...] = ()
     sheet: tuple[str, ...] = ()
     sentences: tuple[str, ...] = ()
     promises: tuple[str, ...] = ()
     processors: tuple[str, ...] = ()
     command: str = ""
+    sizes: tuple[tuple[str, int], ...] = ()
+    made: tuple[tuple[str, str], ...] = ()
+
+    def of_files(self, files: Mapping[str, bytes]) -> Measured:
+        """Return the same with the sizes of a bundle's files."""
+        return replace(self, sizes=tuple((path, len(data)) for path, data in sorted(files.items())))
 
 
 def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured: Measured | None = None) -> str:
@@ -84,7 +109,9 @@ def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured
         manifest=manifest,
         evidence=evidence,
         seen=seen,
+        verdict=verdict(manifest, seen),
         tiles=tiles(manifest, seen),
+        kinds=_kinds(seen.changed),
         stages=_stages(evidence, seen),
         steps=bars([(name, took, write.seconds(took)) for name, took in _longest(seen.steps)]),
         parities=worst_parities(evidence.parity),
@@ -92,6 +119,7 @@ def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured
         scored=[record for record in evidence.comparison or evidence.selection if record.scores is not None],
         domain=evidence.domain,
         rungs=seen.rungs or evidence.ladder,
+        passed=all(tile.state == GOOD for tile in tiles(manifest, seen)),
         layers=bars([(layer.layer, _loss(layer), write.decibel(layer.sqnr_db)) for layer in noise[:_WORST]]),
         noise=noise,
         strips=strips([(timing.runner, timing.milliseconds) for timing in seen.timings]),
@@ -139,6 +167,48 @@ def _loss(layer: LayerNoise) -> float:
     return 0.0 if layer.sqnr_db is None else float(10 ** (-layer.sqnr_db / 20))
 
 
+_KINDS = ("newly wrong", "newly right", "wrong either way", "changed")
+
+
+def _kinds(changed: Sequence[Changed]) -> dict[str, list[Changed]]:
+    """Return the changed images by their kind."""
+    groups = {kind: [image for image in changed if image.kind == kind] for kind in _KINDS}
+    return {kind: images for kind, images in groups.items() if images}
+
+
+def verdict(manifest: Manifest, seen: Measured) -> str:
+    """Return one sentence: what the bundle is, and what it costs and saves."""
+    evidence = Evidence.from_json(manifest.evidence)
+    record = _judged(evidence)
+    parts = []
+    if record is not None and record.agreement is not None:
+        keeps = (
+            f"keeps the class of {record.reference} on {write.percent(record.agreement)} % of {record.images} images"
+        )
+        lost = "" if record.change is None else f" and loses {write.percent(-record.change)} points of top-1"
+        parts.append(keeps + lost)
+    elif record is not None and record.sqnr_db is not None:
+        parts.append(f"has the features of {record.reference} with {write.decibel(record.sqnr_db)} signal to noise")
+    elif evidence.fp32_difference is not None:
+        parts.append(f"differs from Keras by at most {write.small(evidence.fp32_difference)}")
+    timings = {timing.runner: timing for timing in seen.timings}
+    ours = next((timing for name, timing in timings.items() if name not in ("keras", "onnx-fp32")), None)
+    floats = timings.get("onnx-fp32")
+    if ours is not None and floats is not None and ours.size_bytes and floats.size_bytes:
+        ratio = median(ours.milliseconds) / median(floats.milliseconds)
+        parts.append(f"has {write.megabytes(ours.size_bytes)} instead of {write.megabytes(floats.size_bytes)}")
+        parts.append(f"takes {write.ratio(ratio)} of the time of its float32 model on the machine of the export")
+    return f"{manifest.name} {', '.join(parts)}." if parts else ""
+
+
+def _judged(evidence: Evidence) -> ComparisonRecord | None:
+    """Return the comparison of the first lowered file: on evaluation images, else on the selection images."""
+    records = evidence.comparison or evidence.selection
+    if not records:
+        return None
+    return records[1] if len(records) > 1 and records[0].candidate == "onnx-fp32" else records[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Tile:
     """A verdict at the top: ``state`` is ``good`` or ``care``, ``said`` the figure, ``more`` its meaning."""
@@ -167,20 +237,19 @@ def tiles(manifest: Manifest, seen: Measured) -> list[Tile]:
 
 
 def _accuracy(evidence: Evidence, precision: str) -> Iterator[Tile]:
-    records = evidence.comparison or evidence.selection
-    if not records:
+    record = _judged(evidence)
+    if record is None:
         if precision != "fp32":
             yield Tile(CARE, "Accuracy", "not measured", "no evaluation images were given")
         return
-    record = records[1] if len(records) > 1 and records[0].candidate == "onnx-fp32" else records[0]
     if record.top1 is not None and record.change_interval is not None:
-        low, high = map(write.points, record.change_interval)
-        more = f"{write.points(record.change)} points (95 %: {low} to {high}), {record.images} images"
+        high, low = (write.percent(-end) for end in record.change_interval)
+        more = f"lost {write.percent(-(record.change or 0.0))} points (95 % CI {low} to {high}), {record.images} images"
         before, after = map(write.percent, record.top1)
         yield Tile(CARE if record.change_interval[1] < 0 else GOOD, "Top-1", f"{before} → {after}", more)
     if record.agreement is not None and record.agreement_interval is not None:
         low, high = map(write.percent, record.agreement_interval)
-        more = f"of images keep the class of {record.reference} (95 %: {low} to {high})"
+        more = f"of images keep the class of {record.reference} (95 % CI {low} to {high})"
         state = CARE if record.agreement < 0.95 else GOOD
         yield Tile(state, "Agreement", f"{write.percent(record.agreement)} %", more)
     elif record.sqnr_db is not None:
