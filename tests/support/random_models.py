@@ -388,3 +388,37 @@ def conversion_error(model: Any, folder: Path, seed: int) -> float | None:
     answer = OrtSession(onnx.to_bytes()).run(batch)
     assert answer.shape == expected.shape
     return float(np.abs(answer - expected).max(initial=0)) / max(largest, 1e-6)
+
+
+def int8_decibels(model: Any, seed: int) -> float | None:
+    """Convert, optimize and quantize a model; return the signal-to-noise ratio of its INT8 answers in decibels.
+
+    None where the answers are constant or not finite, or where nothing can become INT8.
+    """
+    from xxdeploy.convert.keras_to_onnx import onnx_from_keras
+    from xxdeploy.errors import ConversionError
+    from xxdeploy.passes.optimize import optimize
+    from xxdeploy.quantize import Scheme, choose_ranges, observe_histograms, quantize
+    from xxdeploy.runtime.engines.ort import OrtSession
+
+    rng, shape = np.random.default_rng(seed), model.input_shape[1:]
+    coarse = rng.uniform(0, 255, (24, -(-shape[0] // 4), -(-shape[1] // 4), shape[2])).repeat(4, 1).repeat(4, 2)
+    batch = (0.8 * coarse[:, : shape[0], : shape[1]] + rng.uniform(0, 51, (24, *shape))).round().astype(np.float32)
+    if not any(layer.name.startswith("rescaling") for layer in model.layers[:2]):
+        batch = batch / np.float32(127.5) - 1
+    onnx, _ = optimize(onnx_from_keras(model, outputs=("features",)))
+    right = OrtSession(onnx.to_bytes()).run(batch).astype(np.float64)
+    signal = float(np.square(right).sum())
+    if not np.isfinite(right).all() or np.ptp(right) == 0 or np.abs(right).max() > 1e6:
+        return None
+    histograms = observe_histograms(
+        onnx, lambda: (batch[start : start + 8] for start in (0, 8, 16)), data_digest="random", total=24
+    )
+    try:
+        integer = quantize(onnx, choose_ranges(histograms, "minmax"), Scheme())
+    except ConversionError as refusal:
+        if refusal.code == "nothing-to-quantize":
+            return None
+        raise
+    answer = OrtSession(integer.to_bytes()).run(batch)
+    return float(10 * np.log10(signal / max(float(np.square(answer - right).sum()), 1e-20 * signal)))

@@ -11,8 +11,7 @@
   matrices are TensorFlow's own resize of an identity matrix, so the coefficients are the same. To the nearest pixel it
   is a Gather, unless the factor is whole: of 9,976 pairs of sizes ONNX Runtime took another pixel in 530.
 - The exact GELU, ``x * erfc(-x / sqrt(2)) / 2`` in TensorFlow, is written with ``erf``, which ONNX has
-  (Hendrycks & Gimpel 2016, arXiv:1606.08415). CELU, log1p and expm1 are written with Exp and Log, since ONNX has no
-  Expm1 and no Log1p.
+  (Hendrycks & Gimpel 2016, arXiv:1606.08415). ``keras_forms`` has others in elementary operators: log1p, HSV, ...
 - Rescaling without an offset adds no zero.
 """
 
@@ -26,6 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.convert.keras_forms import forms
+
 
 @contextmanager
 def lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> Iterator[None]:
@@ -33,7 +34,7 @@ def lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> It
 
     ``pairs`` maps the ``id`` of a batch normalization to its scale and shift, tensors of shape ``(channels,)``.
     """
-    from keras.src.backend.tensorflow import image, nn, numpy
+    from keras.src.backend.tensorflow import image, nn
 
     norm, rescaling = keras.layers.BatchNormalization, keras.layers.Rescaling
     originals = {
@@ -42,9 +43,7 @@ def lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> It
         (nn, "conv"): _lean_conv(tf, keras, nn.conv),
         (nn, "conv_transpose"): _lean_conv_transpose(tf, keras, nn.conv_transpose),
         (nn, "gelu"): _lean_gelu(tf, nn.gelu),
-        (nn, "celu"): lambda x, alpha=1.0: tf.maximum(x, 0.0) + alpha * (tf.exp(tf.minimum(x, 0.0) / alpha) - 1.0),
-        (numpy, "log1p"): lambda x: tf.math.log(tf.cast(x, tf.float32) + 1.0),
-        (numpy, "expm1"): lambda x: tf.exp(tf.cast(x, tf.float32)) - 1.0,
+        **forms(tf),
         (image, "resize"): _lean_resize(tf, keras, image.resize),
     }
     before = {(home, name): getattr(home, name) for home, name in originals}

@@ -79,26 +79,37 @@ ACTIVATIONS = _words(
 OPERATIONS = {
     "numpy": _words(
         """
-    Abs Absolute Add All Amax Amin Any Arccos Arcsin Arctan Argmax Argmin Average Cbrt Ceil Clip Concatenate Cos Cosh
-    Cumprod Cumsum Diff Divide DivideNoNan Dot Dstack Einsum Equal Exp Exp2 ExpandDims Expm1 Flip Fliplr Flipud Floor
-    FloorDivide Fmod GetItem Greater GreaterEqual Hstack Hypot Isfinite Isnan Less LessEqual Log Log10 Log1p Log2
-    Logaddexp LogicalAnd LogicalNot LogicalOr LogicalXor Matmul Max Maximum Mean Min Minimum Mod Moveaxis Multiply
-    NanToNum Negative NotEqual OnesLike Pad Power Prod Ravel Reciprocal Repeat Reshape Roll Rot90 Round Sign Sin Sinh
-    Sort Split Sqrt Square Squeeze Stack Std Subtract Sum Swapaxes Take TakeAlongAxis Tan Tanh Tensordot Tile Transpose
-    Tril Triu TrueDivide Trunc Var Vstack Where ZerosLike
+    Abs Absolute Add All Amax Amin Any Append Arccos Arccosh Arcsin Arcsinh Arctan Arctan2 Arctanh Argmax Argmin
+    Argsort ArraySplit Average Cbrt Ceil Clip Concatenate Conjugate Copy Cos Cosh CountNonzero
+    Cumprod Cumsum Deg2rad Diagonal Diff Divide DivideNoNan Dot Dsplit Dstack Einsum Equal Exp Exp2
+    ExpandDims Expm1 Fabs Flip Fliplr Flipud Floor FloorDivide Fmax Fmin Fmod FullLike GetItem Greater GreaterEqual
+    Heaviside Hsplit Hstack Hypot Isclose Isfinite Isinf Isnan Isneginf Isposinf Less LessEqual Log
+    Log10 Log1p Log2 Logaddexp Logaddexp2 LogicalAnd LogicalNot LogicalOr LogicalXor Matmul Max Maximum Mean Median
+    Min Minimum Mod Moveaxis Multiply NanToNum Nanmax Nanmean Nanmin Nanprod Nanstd Nansum Nanvar Negative NotEqual
+    OnesLike Outer Pad Percentile Power Prod Ptp Quantile Rad2deg Ravel Real Reciprocal Repeat Reshape Roll Rot90
+    Round Select Sign Sin Sinc Sinh Sort Split Sqrt Square Squeeze Stack Std Subtract Sum Swapaxes Take
+    TakeAlongAxis Tan Tanh Tensordot Tile Trace Transpose Trapezoid Tril Triu TrueDivide Trunc Var Vdot Vsplit
+    Vstack Where ZerosLike
 """
     ),
     "nn": _words(
         """
     AdaptiveAveragePool AdaptiveMaxPool AveragePool BatchNorm Celu Conv ConvTranspose DepthToSpace DepthwiseConv
-    DotProductAttention Elu Gelu Glu HardShrink HardSigmoid HardSilu HardTanh LayerNorm LeakyRelu LogSigmoid LogSoftmax
-    MaxPool Moments Normalize OneHot RMSNorm Relu Relu6 Selu SeparableConv Sigmoid Silu SoftShrink Softmax Softplus
-    Softsign SpaceToDepth SparsePlus SparseSigmoid Sparsemax Squareplus TanhShrink Threshold
+    DotProductAttention Elu Fold Gelu Glu HardShrink HardSigmoid HardSilu HardTanh LayerNorm LeakyRelu LogSigmoid
+    LogSoftmax MaxPool Moments MultiHot Normalize OneHot PSNR RMSNorm Relu Relu6 Selu SeparableConv Sigmoid Silu
+    SoftShrink Softmax Softplus Softsign SpaceToDepth SparsePlus SparseSigmoid Sparsemax Squareplus TanhShrink
+    Threshold
 """
     ),
-    "core": frozenset({"Cast", "SaturateCast", "Slice", "StopGradient", "Unstack"}),
-    "image": frozenset({"CropImages", "GaussianBlur", "HSVToRGB", "PadImages", "RGBToGrayscale", "RGBToHSV", "Resize"}),
-    "math": frozenset({"Erf", "Erfc", "Logsumexp", "Rsqrt", "TopK"}),
+    "core": frozenset({"Cast", "SaturateCast", "ScatterUpdate", "Slice", "StopGradient", "Unstack"}),
+    "image": _words(
+        """
+    CropImages ExtractPatches GaussianBlur HSVToRGB PadImages RGBToGrayscale
+    RGBToHSV Resize SSIM ScaleAndTranslate SobelEdges
+"""
+    ),
+    "linalg": frozenset({"Norm"}),
+    "math": frozenset({"Erf", "Erfc", "ExtractSequences", "Logsumexp", "Rsqrt", "TopK"}),
 }
 """Operations of ``keras.ops`` by their module in ``keras.src.ops``."""
 
