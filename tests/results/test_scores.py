@@ -17,6 +17,11 @@ def test_the_sentence() -> None:
     )
 
 
+def test_a_threshold_that_may_stay() -> None:
+    shift = ScoreShift(0.0, -0.1, 0.1, threshold=MatchingThreshold(0.5, 0.5, 2, 2))
+    assert shift.sentence.endswith("for 90 % of the images, no threshold is better than 0.5: 2 images differ")
+
+
 @pytest.mark.parametrize(
     "make",
     [

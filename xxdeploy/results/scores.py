@@ -63,7 +63,10 @@ class ScoreShift:
         if self.calibration_error is not None:
             before, after = (100 * error for error in self.calibration_error)
             parts.append(f"expected calibration error {before:.1f} -> {after:.1f} %")
-        if (threshold := self.threshold) is not None:
+        threshold = self.threshold
+        if threshold is not None and threshold.candidate == threshold.reference:
+            parts.append(f"no threshold is better than {threshold.reference:g}: {_images(threshold.differing)}")
+        elif threshold is not None:
             kept = f"threshold {threshold.candidate:.4g} decides most like {threshold.reference:g} in float"
             parts.append(f"{kept}: {_images(threshold.differing)} ({threshold.unchanged} at {threshold.reference:g})")
         return ", ".join(parts)

@@ -64,8 +64,9 @@ class ScoreTally:
             first, second = (np.concatenate(column) for column in zip(*self._decisive, strict=True))
             asked = THRESHOLD if self._threshold is None else self._threshold
             threshold = matching_threshold(first, second, asked)
-        low, high = np.quantile(moved, (0.05, 0.95))
-        return ScoreShift(round(float(moved.mean()), 4), round(float(low), 4), round(float(high), 4), errors, threshold)
+        figures = (moved.mean(), *np.quantile(moved, (0.05, 0.95)))
+        mean, low, high = (round(float(figure), 4) + 0.0 for figure in figures)  # never -0.0
+        return ScoreShift(mean, low, high, errors, threshold)
 
 
 def calibration_error(scores: NDArray[np.floating], right: NDArray[np.bool_], bins: int = BINS) -> float:
