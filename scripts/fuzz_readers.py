@@ -17,6 +17,8 @@ from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 ROOT = Path(__file__).resolve().parent.parent
+FUZZED_PIXELS = 16_000_000
+"""Pictures up to this size fit into the memory that the fuzzers allow."""
 RECIPES = (
     b'folder = "images"\nsamples = 100\nseed = 3\nmethod = "minmax"\nresize = "crop"\n',
     b'scheme = "static-w8c-a8"\ncalibrator = "mse"\nfloat-layers = ["a"]\nequalization = true\n',
@@ -106,9 +108,7 @@ class Readers:
 
     def read_picture(self, file: Path) -> None:
         """Decode a picture as a device does."""
-        from xxdeploy.runtime.options import DEVICE_PIXELS
-
-        image = Preprocess(8, 8).image(file, max_pixels=DEVICE_PIXELS)
+        image = Preprocess(8, 8).image(file, max_pixels=FUZZED_PIXELS)
         assert image.shape == (8, 8, 3)
 
     def read_array(self, data: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
 from xxdeploy.models.samples import PHOTOS, sample_for, sample_options, shipped_folder, shipped_set
+from xxdeploy.runtime.image.picture import DROP
 from xxdeploy.runtime.image.preprocess import CUSTOM, MODES, Preprocess, Sizing
 
 DEFAULT_SAMPLES = 300
@@ -156,6 +157,7 @@ def gather(
         ``threshold-without-eval``, ``top-k-invalid``.
     """
     evaluation, recipe = options.proof.evaluation, _recipe(options)
+    preprocess = replace(preprocess, background=options.network.background or DROP)
     labels = _labels(options, classes, labels, notes)
     _check_evaluation(options, classes)
     check_top_k(options.output.top_k, classes)

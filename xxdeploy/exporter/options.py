@@ -40,7 +40,7 @@ Resample = Literal[
 class NetworkOptions:
     """The network, its weights, its input and its outputs.
 
-    ``UsageError`` ``unknown-task``, ``class-order``, ``unknown-resize``, ``unknown-resample``.
+    ``UsageError`` ``unknown-task``, ``class-order``, ``unknown-resize``, ``unknown-resample``, ``unknown-background``.
     """
 
     weights: str = option(
@@ -54,9 +54,7 @@ class NetworkOptions:
     classes: int | None = option(None, "Number of classes of the classifier.", source="catalog")
     no_top: bool = option(False, "Leave out the classifier: the bundle is a feature extractor.", source="catalog")
     pooling: Literal["avg", "max"] | None = option(None, "With --no-top: pool the features.", source="catalog")
-    labels: Path | None = option(
-        None, "Class names in the order of the outputs: a text file with one name a line, or JSON (class_indices)."
-    )
+    labels: Path | None = option(None, "Class names in the order of the outputs: one a line, or JSON (class_indices).")
     class_order: Literal["text", "numeric"] | None = option(
         None,
         "Order of class folders that are numbered: text (the default: 0, 1, 10, 2, as Keras' loaders sort) or numeric.",
@@ -82,8 +80,9 @@ class NetworkOptions:
         "With --resize crop: the share of the short side that is kept, 0.875 by default. 1 is crop_to_aspect_ratio of "
         "Keras.",
     )
-    pad_color: str | None = option(
-        None, "With --resize pad: the background, 0 to 255, one number or R,G,B. Black by default."
+    pad_color: str | None = option(None, "With --resize pad: one number of 0 to 255, or R,G,B. Black by default.")
+    background: Literal["drop", "white", "black"] | None = option(
+        None, "What transparent pictures are laid over. drop (the default) drops their alpha, as Keras does."
     )
     output_layer: str | None = option(
         None, "Model files only: the layer whose output becomes the model's output.", source="file"
@@ -117,6 +116,7 @@ class NetworkOptions:
         check_choice(self, "task", code="unknown-task")
         check_choice(self, "class_order", code="class-order")
         check_choice(self, "resize", code="unknown-resize")
+        check_choice(self, "background", code="unknown-background")
         check_choice(self, "resample", code="unknown-resample")
 
 

@@ -11,8 +11,8 @@ from xxdeploy.runtime.engines.select import Settings
 from xxdeploy.runtime.engines.session import SessionLike
 from xxdeploy.runtime.image.picture import MAX_PIXELS
 
-DEVICE_PIXELS = 16_000_000
-"""4608 x 3456: decoded, turned and converted it takes 192 MB at most, so that no picture takes a process to 300 MB."""
+DEVICE_PIXELS = 64_000_000
+"""More than the 24, 48 and 50 million of phones. docs/pictures.md has the memory that they take."""
 TUNINGS = ("stored", "measure", "off")
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "check": bool,

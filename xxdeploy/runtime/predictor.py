@@ -192,7 +192,7 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
         Run the golden pairs, too.
     max_pixels : int
         Refuse larger pictures before they are decoded: a file of a few kilobytes can hold a hundred million pixels,
-        which take up to twelve bytes each. Default: 16,000,000.
+        which take 4 to 14 bytes each. Default: 64,000,000; on a device with little memory, take less.
     session : Session or None
         Another engine (or a fake with ``name`` and ``run``); the model file is then hashed, not parsed.
 

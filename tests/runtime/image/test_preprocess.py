@@ -320,3 +320,44 @@ def test_pictures_with_and_without_fractions_make_one_batch() -> None:
     assert preprocess.pixels([ready]).dtype == np.uint8
     assert preprocess.pixels([ready, other]).dtype == np.float32
     assert preprocess.batch([ready, other]).shape == (2, 8, 8, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P", "L", "RGB"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_transparent_pictures_over_a_background(mode: str, channels: int, tmp_path: Path) -> None:
+    alpha = np.repeat(np.array([[0, 128, 255, 255]], np.uint8), 4, 0)
+    image = Image.fromarray(np.dstack([np.full((4, 4, 3), 100, np.uint8), alpha]), "RGBA")
+    if mode in ("LA", "PA"):
+        image = image.convert(mode)
+    elif mode != "RGBA":  # a color that is marked as transparent
+        value = 5 if mode == "P" else 100
+        image = Image.new(mode, (4, 4), (value,) * 3 if mode == "RGB" else value)
+        if mode == "P":
+            image.putpalette([100] * 768)
+        image.info["transparency"] = (value,) * 3 if mode == "RGB" else value
+    for background, color in (("white", 255), ("black", 0), ("drop", 100)):
+        pixels = Preprocess(4, 4, channels, background=background).image(image)
+        assert (pixels[:, 0] == color).all()
+        if mode in ("RGBA", "LA", "PA"):
+            assert (pixels[:, 2:] == 100).all()
+            assert abs(int(pixels[0, 1, 0]) - (color + 100) / 2) <= 1
+
+
+@pytest.mark.parametrize("background", ["white", "black"])
+def test_opaque_pictures_have_no_background(background: str, tmp_path: Path) -> None:
+    pixels = picture(9, 9)
+    assert np.array_equal(Preprocess(9, 9, background=background).image(Image.fromarray(pixels)), pixels)
+    wide = Image.fromarray(np.full((4, 4), 0x8000, np.uint16))
+    wide.save(tmp_path / "a.png", transparency=0)  # a key of 16 bits is not read
+    assert (Preprocess(4, 4, 1, background=background).image(tmp_path / "a.png") == 0x80).all()
+
+
+def test_a_background_needs_a_reader_that_knows_it() -> None:
+    plain, white = Preprocess(4, 4), Preprocess(4, 4, background="white")
+    assert "background" not in plain.to_json()
+    assert white.to_json()["background"] == "white"
+    assert Preprocess.from_json(white.to_json()) == white
+    assert (plain.is_new, white.is_new) == (False, True)
+    with pytest.raises(UsageError) as caught:
+        Preprocess(4, 4, background="gray")
+    assert caught.value.code == "preprocess-invalid"

@@ -168,7 +168,8 @@ class Manifest:
             raise wrong_value(f"there may be at most {MAX_FILES} files, not {len(self.files)}")
         lowest = schema_for(self.preprocess, self.more_outputs)
         if self.schema != lowest or len(self.output_names) > MAX_OUTPUTS:
-            how = ", ".join(f"{key} {value!r}" for key, value in self.preprocess.sizing.to_json().items())
+            said = {**self.preprocess.sizing.to_json(), "background": self.preprocess.background}
+            how = ", ".join(f"{key} {value!r}" for key, value in said.items())
             raise wrong_value(f"schema {self.schema} with {len(self.output_names)} outputs and {how}")
         for output in self.more_outputs:
             if len(output.golden) != len(self.variants):
@@ -231,7 +232,7 @@ class Manifest:
 
 def schema_for(preprocess: Preprocess, more_outputs: Sequence[MoreOutput]) -> int:
     """Return the lowest schema that can say these: a reader that does not know them then refuses the bundle."""
-    if preprocess.sizing.is_new:
+    if preprocess.is_new:
         return SCHEMA_WITH_SIZING
     return SCHEMA_WITH_MORE_OUTPUTS if more_outputs else SCHEMA_VERSION
 

@@ -38,6 +38,9 @@ SUFFIXES: Mapping[str, str] = {
 content, whatever its suffix is."""
 FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
 """Accepted file formats. Pillow knows more, and some start other programs (EPS runs Ghostscript)."""
+DROP = "drop"
+BACKGROUNDS = (DROP, "white", "black")
+"""What shows through transparent pixels; ``drop``: the color that is stored under them."""
 HEIC_SUFFIXES = (".heic", ".heif", ".hif")
 HEIC_HINT = (
     "save it as JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible); or pip install pillow-heif, call "
@@ -47,6 +50,9 @@ HEIC_HINT = (
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 
+_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa")
+_WITH_A_KEY = ("1", "L", "P", "RGB")
+"""Modes in which a color may be marked as transparent."""
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -59,10 +65,13 @@ _UPRIGHT = {
 }
 
 
-def open_picture(source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
+def open_picture(
+    source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS, background: str = DROP
+) -> tuple[Image.Image, str]:
     """Decode ``source``, turn it upright (EXIF) and convert it to ``mode`` (``L`` or ``RGB``).
 
-    Alpha is dropped and palettes are resolved as by ``convert("RGB")``, which is what Keras does; gray of 16 bits
+    Transparent pixels are laid over ``background`` (``white`` or ``black``); with ``drop`` they show the color that is
+    stored under the transparency, as by ``convert("RGB")``, which is what Keras and TensorFlow do. Gray of 16 bits
     keeps its upper 8 (Pillow would clip it to white).
 
     Returns
@@ -80,7 +89,7 @@ def open_picture(source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS) -> 
     elif isinstance(source, Image.Image):
         name = f"image {getattr(source, 'filename', '') or ''}".strip()
         check_pixels(name, source.size, max_pixels)
-        picture = _decoded(source, mode, name)
+        picture = _decoded(source, mode, name, background)
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
         name = str(path)
@@ -97,7 +106,7 @@ def open_picture(source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS) -> 
             raise _damaged(name, error) from error
         with opened:
             check_pixels(name, opened.size, max_pixels)
-            picture = _decoded(opened, mode, name)
+            picture = _decoded(opened, mode, name, background)
     else:
         raise UsageError(
             f"an image must be a path, a PIL image or a uint8 array, not {type(source).__name__}",
@@ -119,12 +128,12 @@ def check_pixels(name: str, size: tuple[int, int], most: int = MAX_PIXELS) -> No
         raise _too_large(name, f"{size[0]} x {size[1]} pixels", most)
 
 
-def _decoded(picture: Image.Image, mode: str, name: str) -> Image.Image:
+def _decoded(picture: Image.Image, mode: str, name: str, background: str) -> Image.Image:
     try:
         picture.load()
         if not (picture.width and picture.height):
             raise ValueError("it has no pixels")
-        return _converted(_upright(picture), mode)
+        return _converted(_opaque(_upright(picture), background), mode)
     except UsageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -171,6 +180,17 @@ def _upright(picture: Image.Image) -> Image.Image:
         return picture
     turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return picture if turn is None else picture.transpose(turn)
+
+
+def _opaque(picture: Image.Image, background: str) -> Image.Image:
+    """Lay a transparent picture over the background, unless that is ``drop``; others stay as they are."""
+    keyed = picture.mode in _WITH_A_KEY and "transparency" in picture.info
+    if background == DROP or not (keyed or picture.mode in _WITH_ALPHA):
+        return picture
+    layer = picture.convert("RGBA")
+    result = Image.new("RGB", layer.size, background)
+    result.paste(layer, mask=layer.getchannel("A"))
+    return result
 
 
 def _converted(picture: Image.Image, target: str) -> Image.Image:

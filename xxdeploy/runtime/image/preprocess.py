@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.image.grid import ChannelGrid
-from xxdeploy.runtime.image.picture import MAX_PIXELS, ImageLike, open_picture
+from xxdeploy.runtime.image.picture import BACKGROUNDS, DROP, MAX_PIXELS, ImageLike, open_picture
 from xxdeploy.runtime.image.resample import Pixels
 from xxdeploy.runtime.image.scaling import Scaling
 from xxdeploy.runtime.image.scaling import invalid as _invalid
@@ -29,7 +29,7 @@ CUSTOM = "custom"
 MAX_SIDE = 4096
 
 _FIELDS = ("height", "width", "channels", "mode")
-_OPTIONAL = ("resample", "crop_fraction", "pad_color")
+_OPTIONAL = ("resample", "crop_fraction", "pad_color", "background")
 _UINT8, _FLOAT32 = np.dtype(np.uint8), np.dtype(np.float32)
 _CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # BGR
 _TORCH_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -54,6 +54,9 @@ class Preprocess:
         example of Keras' own networks (``load_img(path, target_size=(224, 224))``) is ``resample="nearest"``.
     scaling
         For mode ``custom``, with one value a channel, and for no other mode.
+    background
+        What shows through transparent pixels: ``white``, ``black``, or with ``drop`` the color that is stored under
+        them, as in Keras.
 
     Raises
     ------
@@ -68,6 +71,7 @@ class Preprocess:
     mode: str = "tf"
     sizing: Sizing = DEFAULT_SIZING
     scaling: Scaling | None = None
+    background: str = DROP
 
     def __post_init__(self) -> None:
         for name in ("height", "width", "channels"):
@@ -86,6 +90,8 @@ class Preprocess:
         color = self.sizing.pad_color
         if color is not None and len(color) not in (1, self.channels):
             raise _invalid(f"pad_color has {len(color)} values, and the picture has {self.channels} channel")
+        if self.background not in BACKGROUNDS:
+            raise _invalid(f"background must be one of {', '.join(BACKGROUNDS)}, not {self.background!r}")
         if self.channels == 1 and self.mode in ("caffe", "torch"):
             raise _invalid(f"mode {self.mode!r} is defined for three channels only")
 
@@ -106,7 +112,7 @@ class Preprocess:
         """
         if self._is_ready(source) and self.height * self.width <= max_pixels:
             return np.array(source, np.uint8)  # Pillow would hand back the same pixels, after three copies
-        picture, name = open_picture(source, "L" if self.channels == 1 else "RGB", max_pixels)
+        picture, name = open_picture(source, "L" if self.channels == 1 else "RGB", max_pixels, self.background)
         return self.sizing.apply(picture, (self.width, self.height), name)
 
     def normalize(self, images: Pixels) -> NDArray[np.float32]:
@@ -190,8 +196,13 @@ class Preprocess:
         return self.normalize(self.pixels(sources))
 
     def to_json(self) -> dict[str, object]:
-        """Return the fields as plain values, those of ``sizing`` beside the others; ``scaling`` if there is one."""
+        """Return the fields as plain values, those of ``sizing`` beside the others; ``scaling`` if there is one.
+
+        ``background`` is there unless it is ``drop``.
+        """
         fields: dict[str, object] = {**{key: getattr(self, key) for key in _FIELDS}, **self.sizing.to_json()}
+        if self.background != DROP:
+            fields["background"] = self.background
         return fields if self.scaling is None else {**fields, "scaling": self.scaling.to_json()}
 
     @classmethod
@@ -203,9 +214,19 @@ class Preprocess:
             raise _invalid(
                 f"it must be an object with the keys {', '.join(sorted(fields))} and at most {', '.join(_OPTIONAL)}"
             )
-        sizing = Sizing.from_json({key: value[key] for key in ("resize", *_OPTIONAL) if key in value})
+        sizing = Sizing.from_json({key: value[key] for key in ("resize", *_OPTIONAL[:-1]) if key in value})
         scaling = Scaling.from_json(value["scaling"]) if is_custom else None
-        return cls(**{key: value[key] for key in _FIELDS}, sizing=sizing, scaling=scaling)
+        return cls(
+            **{key: value[key] for key in _FIELDS},
+            sizing=sizing,
+            scaling=scaling,
+            background=value.get("background", DROP),
+        )
+
+    @property
+    def is_new(self) -> bool:
+        """Whether a reader of manifest schemas 1 and 2 would not know it."""
+        return self.sizing.is_new or self.background != DROP
 
     def _is_ready(self, source: ImageLike) -> bool:
         """Tell whether an array holds the input's pixels already."""
