@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import marshal
+import struct
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from codes import code_of
@@ -106,7 +111,8 @@ from xxdeploy.errors import XXDeployError
 codes = {}
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
-        inspect_model_file(path, Path(sys.argv[2]))
+        weights = Path(sys.argv[3]) if path.suffix == ".json" else None
+        inspect_model_file(path, Path(sys.argv[2]), weights=weights)
     except XXDeployError as error:
         codes[path.name] = error.code
 own = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
@@ -114,6 +120,15 @@ most = max(int(own.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_
 loaded = [name for name in ("keras", "tensorflow", "h5py") if name in sys.modules]
 print(json.dumps({"codes": codes, "most": most, "loaded": loaded}))
 """
+
+
+def probed(folder: Path, tmp_path: Path) -> dict[str, Any]:
+    """The codes of all files in ``folder``, the peak memory in KiB, and the modules that were loaded."""
+    (tmp_path / "good.weights.h5").write_bytes(weights())
+    command = [sys.executable, "-c", PROBE, str(folder), str(tmp_path), str(tmp_path / "good.weights.h5")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak memory in KiB as Linux counts it")
@@ -137,14 +152,7 @@ def test_a_folder_of_bombs_takes_little_memory_and_no_keras(tmp_path: Path) -> N
     evil = {"name": "l", "function": {"module": "os", "class_name": "function", "config": "system"}}
     archive(folder / "lambda.keras", model(layer("keras.layers", "Lambda", evil, "image")))
     (folder / "renamed.h5").write_bytes((folder / "lambda.keras").read_bytes())
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, str(folder), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=100,
-    )
-    said = json.loads(done.stdout)
+    said = probed(folder, tmp_path)
     assert said["codes"] == {
         "config.keras": "unsafe-model",
         "gzip.keras": "unsafe-model",
@@ -159,3 +167,64 @@ def test_a_folder_of_bombs_takes_little_memory_and_no_keras(tmp_path: Path) -> N
     }
     assert said["most"] < 1 << 20  # KiB
     assert said["loaded"] == []
+
+
+def lambda_layer(code: bytes) -> dict[str, Any]:
+    text = base64.b64encode(code).decode()
+    return layer("keras.layers", "Lambda", {"name": "l", "function": [text, None, None], "arguments": {}}, "image")
+
+
+DOUBLED = b"".join(b"\xa9\x02" + (b"r" + struct.pack("<I", index)) * 2 for index in range(60))
+BYTECODE = {
+    "deep": b"\xe3" + struct.pack("<5I", 1, 0, 0, 1, 3) + b"s\0\0\0\0" + b")\x01" * 30_000,
+    "doubled": b"\xe3" + struct.pack("<5I", 1, 0, 0, 1, 3) + b"s\0\0\0\0)\x3d\xa9\x02NN" + DOUBLED,
+    "text": b"\xe3" + struct.pack("<5I", 1, 0, 0, 1, 3) + b"s\xff\xff\xff\x7f",
+    "runs": marshal.dumps((lambda x: exec("import os; os.abort()")).__code__),  # noqa: ARG005
+}
+"""Marshalled functions of Lambda layers that would fill the memory, take for ever, or run."""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak memory in KiB as Linux counts it")
+def test_bombs_in_the_forms_of_keras_1_and_2(tmp_path: Path) -> None:
+    """Renamed HDF5, lists of layers, architectures with weights, and the bytecode of Lambda layers."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    wanted = {}
+    for name, code in BYTECODE.items():
+        path = legacy(folder / f"{name}.h5", model(lambda_layer(code)))
+        if name == "doubled":
+            path.unlink()
+            path = path.with_suffix(".json")
+            path.write_text(json.dumps(model(lambda_layer(code))))
+        wanted[path.name] = "lambda-layer"
+    links: dict[str, Callable[[Any], object]] = {
+        "external": lambda file: file.__setitem__("model_weights/more", h5py.ExternalLink("/etc/passwd", "/")),
+        "loop": lambda file: file.__setitem__("model_weights/more", h5py.SoftLink("/model_weights/more")),
+        "cycle": lambda file: file.__setitem__("model_weights/more", file["/"]),
+        "huge": lambda file: file.create_dataset("model_weights/more", (1 << 40,), "f4"),
+    }
+    for name, write in links.items():  # HDF5 under the names of other formats
+        legacy(tmp_path / "renamed.h5", write=write).rename(folder / f"{name}.model.keras")
+        wanted[f"{name}.model.keras"] = "unsafe-model"
+    first = {"class_name": "Convolution2D", "config": {"nb_filter": 3, "batch_input_shape": [None, 4, 4, 3]}}
+    lists = {
+        "many": ({"class_name": "Sequential", "config": [first] * 90_000}, "unsafe-model"),
+        "models": (nested(first), "unsafe-model"),
+        "import": ({"class_name": "Sequential", "config": [{**first, "module": "os"}]}, "unsafe-model"),
+    }
+    for name, (config, code) in lists.items():
+        legacy(folder / f"{name}.list.h5", json.dumps(config))
+        wanted[f"{name}.list.h5"] = code
+    (folder / "nested.json").write_text('{"class_name": ' + "[" * 200_000)
+    wanted["nested.json"] = "damaged-model"
+    said = probed(folder, tmp_path)
+    assert said["codes"] == wanted
+    assert said["most"] < 1 << 20  # KiB
+    assert said["loaded"] == []
+
+
+def nested(first: Any) -> Any:
+    """Sequential models of Keras 1, each the only layer of the next."""
+    for _ in range(100):
+        first = {"class_name": "Sequential", "config": [first]}
+    return first
