@@ -104,7 +104,37 @@ def attention(layers: Any, x: Any) -> Any:
     return layers.Reshape((4, 4, 48))(layers.Dense(48, "gelu")(x))
 
 
+def three_deep(layers: Any, x: Any) -> Any:
+    keras = load_keras()
+    inner = keras.Sequential([layers.Conv2D(4, 3), layers.BatchNormalization()], name="inner")
+    middle = keras.Sequential([inner, layers.ReLU()], name="middle")
+    return keras.Sequential([middle, layers.Conv2D(6, 3)], name="outer")(x)
+
+
+def uneven_padding(layers: Any, x: Any) -> Any:
+    """Values below zero meet the zeros of the padding before a pool; pads before a strided convolution."""
+    x = layers.ZeroPadding2D(((0, 1), (1, 0)))(layers.Conv2D(6, 3, padding="same")(x))
+    x = layers.ZeroPadding2D(((0, 1), (0, 1)))(layers.MaxPooling2D(3, strides=2)(x))
+    return layers.DepthwiseConv2D(3, strides=2, padding="valid")(x)
+
+
+def sampled_again(layers: Any, x: Any) -> Any:
+    """Averages at the border count no padding; each way has another factor; channels change in a transpose."""
+    x = layers.AveragePooling2D(3, strides=2, padding="same")(layers.Cropping2D(((0, 1), (1, 0)))(conv(layers, x)))
+    x = layers.UpSampling2D((2, 3), interpolation="bilinear")(x)
+    return layers.Conv2DTranspose(5, 3, strides=2, padding="same")(x)
+
+
+def dilated(layers: Any, x: Any) -> Any:
+    x = layers.DepthwiseConv2D(3, dilation_rate=2, padding="same")(conv(layers, x))
+    return layers.SeparableConv2D(6, 3, dilation_rate=2, padding="same")(x)
+
+
 BODIES: dict[str, Body] = {
+    "three deep": three_deep,
+    "uneven padding": uneven_padding,
+    "sampled again": sampled_again,
+    "dilated": dilated,
     "adapted statistics": adapted_statistics,
     "sequential models": sequential_models,
     "operations": operations,

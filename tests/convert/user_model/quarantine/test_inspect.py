@@ -190,12 +190,12 @@ def test_bombs_in_the_forms_of_keras_1_and_2(tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
     wanted = {}
-    for name, code in BYTECODE.items():
-        path = legacy(folder / f"{name}.h5", model(lambda_layer(code)))
+    for name, function in BYTECODE.items():
+        path = legacy(folder / f"{name}.h5", model(lambda_layer(function)))
         if name == "doubled":
             path.unlink()
             path = path.with_suffix(".json")
-            path.write_text(json.dumps(model(lambda_layer(code))))
+            path.write_text(json.dumps(model(lambda_layer(function))))
         wanted[path.name] = "lambda-layer"
     links: dict[str, Callable[[Any], object]] = {
         "external": lambda file: file.__setitem__("model_weights/more", h5py.ExternalLink("/etc/passwd", "/")),
