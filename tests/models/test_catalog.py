@@ -13,11 +13,11 @@ from xxdeploy.runtime.image.preprocess import Preprocess
 
 def test_holds_the_networks_of_the_design() -> None:
     names = [spec.name for spec in CATALOG]
-    assert len(set(names)) == len(names) == 45
+    assert len(set(names)) == len(names) == 51
     assert {"xception", "vgg19", "resnet152v2", "inceptionresnetv2", "densenet201", "nasnetlarge", "lenet"} <= set(
         names
     )
-    assert {"mobilenetv3small", "mobilenetv3large-minimalistic", "efficientnetb0"} <= set(names)
+    assert {"mobilenetv3small", "efficientnetb2", "efficientnetv2b0", "convnexttiny"} <= set(names)
     assert {"alexnet-lrn", "zfnet-512", "vgg16-c", "inceptionv4", "resnext101", "densenet-bc-190-40"} <= set(names)
 
 

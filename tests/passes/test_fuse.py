@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from graphnets import SAME, apply, network, parse, run_passes
+from graphnets import SAME, Result, apply, network, parse, run_passes
 
 from xxdeploy.onnxmodel.graph import Graph
-from xxdeploy.passes.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool, fuse_pooled_gemm
+from xxdeploy.passes.fuse import (
+    fuse_batch_norm,
+    fuse_clip,
+    fuse_gemm,
+    fuse_global_pool,
+    fuse_hard_sigmoid,
+    fuse_pooled_gemm,
+)
+from xxdeploy.passes.remove_dead import remove_dead
 
 BOUNDS = "float low = {-0.5}, float six = {6}, float[1] one = {1}"
 
@@ -208,3 +216,37 @@ def test_a_classifier_over_one_position_becomes_a_gemm() -> None:
 )
 def test_anything_else_stays(body: str, weights: tuple[int, ...]) -> None:
     assert run_passes(network(SIGNATURE, body, w=weights), fuse_pooled_gemm)[1] == [0]
+
+
+HARD = "c = Clip(p, zero, six) y = {end}"
+
+
+def hard(body: str, end: str = "Div(c, six)", shift: float = 3.0) -> Result:
+    text = f"""g (float[n, 3, 6, 6] x) => (float[n, 3, 6, 6] y) <float zero, float six, float sixth, float t>
+    {{ {body} {HARD.format(end=end)} }}"""
+    return apply(text, fuse_hard_sigmoid, remove_dead, zero=0.0, six=6.0, sixth=1 / 6, t=shift)
+
+
+@pytest.mark.parametrize("end", ["Div(c, six)", "Mul(c, sixth)", "Mul(sixth, c)"])
+@pytest.mark.parametrize("shift", [3.0, 0.5])
+def test_a_hard_sigmoid_is_one_operator(end: str, shift: float) -> None:
+    result = hard("p = Add(x, t)", end, shift)
+    assert result.changed[0] == 1
+    assert result.ops == {"HardSigmoid": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        ("p = Add(x, t)", "Mul(c, six)"),  # does not end at 1
+        ("p = Add(x, t)", "Div(six, c)"),
+        ("p = Mul(x, t)", "Div(c, six)"),
+        ("p = Add(x, x)", "Div(c, six)"),
+        ("p = Add(x, t) d = Div(c, six)", "Add(d, p)"),  # another node reads the sum
+    ],
+)
+def test_what_is_no_hard_sigmoid(body: str, end: str) -> None:
+    first, _, rest = body.partition(" d = ")
+    text = f"""g (float[n, 3, 6, 6] x) => (float[n, 3, 6, 6] y) <float zero, float six, float t>
+    {{ {first} c = Clip(p, zero, six) {"d = " + rest if rest else ""} y = {end} }}"""
+    assert fuse_hard_sigmoid(Graph(parse(text, zero=0.0, six=6.0, t=3.0))) == 0

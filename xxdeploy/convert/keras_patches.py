@@ -13,6 +13,10 @@
 - The exact GELU, ``x * erfc(-x / sqrt(2)) / 2`` in TensorFlow, is written with ``erf``, which ONNX has
   (Hendrycks & Gimpel 2016, arXiv:1606.08415). ``keras_forms`` has others in elementary operators: log1p, HSV, ...
 - Rescaling without an offset adds no zero.
+- A dense layer over height and width (ConvNeXt) is a 1x1 convolution, which stays in the layout of its neighbors.
+  TensorFlow reshapes to a matrix and back, by sizes that it computes from the batch.
+- Layer normalization over the last axis is written ``(x - mean) / deviation * gamma + beta`` (Ba et al. 2016,
+  arXiv:1607.06450), so that gamma and beta fold into the layer that follows. Keras multiplies out.
 """
 
 from __future__ import annotations
@@ -34,10 +38,13 @@ def lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> It
 
     ``pairs`` maps the ``id`` of a batch normalization to its scale and shift, tensors of shape ``(channels,)``.
     """
-    from keras.src.backend.tensorflow import image, nn
+    from keras.src.backend.tensorflow import image, nn, numpy
 
     norm, rescaling = keras.layers.BatchNormalization, keras.layers.Rescaling
+    layer_norm = keras.layers.LayerNormalization
     originals = {
+        (layer_norm, "call"): _lean_layer_norm(tf, layer_norm.call),
+        (numpy, "matmul"): _lean_matmul(tf, keras, numpy.matmul),
         (norm, "call"): _lean_norm(tf, norm.call, pairs),
         (rescaling, "call"): _lean_rescaling(tf, rescaling.call),
         (nn, "conv"): _lean_conv(tf, keras, nn.conv),
@@ -69,6 +76,33 @@ def _lean_norm(tf: Any, original: Any, pairs: Mapping[int, tuple[Any, Any]]) -> 
         return tf.cast(tf.cast(inputs, tf.float32) * scale + shift, self.compute_dtype)
 
     return call
+
+
+def _lean_layer_norm(tf: Any, original: Any) -> Any:
+    def call(self: Any, inputs: Any) -> Any:
+        axes = [
+            axis % len(inputs.shape) for axis in (self.axis if isinstance(self.axis, (list, tuple)) else [self.axis])
+        ]
+        if axes != [len(inputs.shape) - 1] or self.rms_scaling or inputs.dtype != tf.float32:
+            return original(self, inputs)
+        centered = inputs - tf.reduce_mean(inputs, -1, keepdims=True)
+        variance = tf.reduce_mean(centered * centered, -1, keepdims=True)
+        normal = centered * tf.math.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            normal *= tf.convert_to_tensor(self.gamma)
+        return normal if self.beta is None else normal + tf.convert_to_tensor(self.beta)
+
+    return call
+
+
+def _lean_matmul(tf: Any, keras: Any, original: Any) -> Any:
+    def matmul(x1: Any, x2: Any) -> Any:
+        weights = isinstance(x2, keras.Variable) and len(x2.shape) == 2
+        if not weights or len(x1.shape) != 4 or not x1.dtype == x2.dtype == tf.float32:
+            return original(x1, x2)
+        return tf.nn.conv2d(x1, tf.convert_to_tensor(x2)[tf.newaxis, tf.newaxis], 1, "VALID")
+
+    return matmul
 
 
 def _lean_rescaling(tf: Any, original: Any) -> Any:

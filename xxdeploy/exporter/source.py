@@ -134,6 +134,7 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
             unsafe_lambda=network.unsafe_lambda,
             input_size=network.input_size,
             inference_mode=network.inference_mode,
+            images=options.proof.evaluation,
         )
         prepared = prepare_model(loaded.model, output_layer=network.output_layer, task=network.task)
     if len(prepared.outputs) > 1 and (options.gpu.engine is not None or options.output.top_k is not None):

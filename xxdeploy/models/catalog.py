@@ -187,6 +187,12 @@ CATALOG: tuple[ModelSpec, ...] = (
     _scaling_inside("MobileNetV3Large", 5_507_432, 110, 0.756, options=_WIDTH),
     _scaling_inside("MobileNetV3Large-Minimalistic", 3_948_688, 94, 0.723, options=_WIDTH),
     _scaling_inside("EfficientNetB0", 5_330_571, 132, 0.771, 0.933),
+    _scaling_inside("EfficientNetB1", 7_856_239, 186, 0.791, 0.944, input_size=240),
+    _scaling_inside("EfficientNetB2", 9_177_569, 186, 0.801, 0.949, input_size=260),
+    _scaling_inside("EfficientNetV2B0", 7_200_312, 151, 0.787, 0.943),
+    _scaling_inside("EfficientNetV2B1", 8_212_124, 185, 0.798, 0.950, input_size=240),
+    _scaling_inside("EfficientNetV2B2", 10_178_374, 193, 0.805, 0.951, input_size=260),
+    _scaling_inside("ConvNeXtTiny", 28_589_128, 96, 0.813),
     _family(
         "LeNet",
         "lenet:lenet",

@@ -65,6 +65,42 @@ def _lower(graph: Graph, node: onnx.NodeProto) -> float:
     return np.inf if array is None else float(array.item())  # a computed bound can have any value
 
 
+def fuse_hard_sigmoid(graph: Graph) -> int:
+    """Write ``Clip(x + a, 0, b) / b`` as one HardSigmoid; return how many (Howard et al. 2019, arXiv:1905.02244)."""
+    producers = graph.producers()
+    count = 0
+    for node in graph.nodes:
+        factor = {"Div": lambda value: 1 / value, "Mul": lambda value: value}.get(node.op_type)
+        clipped, value = _number(graph, node)
+        clip = producers.get(clipped) if clipped else None
+        if factor is None or clip is None or clip.op_type != "Clip" or graph.only_consumer(clip.output[0]) is not node:
+            continue
+        shifted, high = producers.get(clip.input[0]), _bound(graph, clip)[1]
+        source, shift = _number(graph, shifted) if shifted is not None and shifted.op_type == "Add" else (None, 0.0)
+        if source is None or high is None or _lower(graph, clip) != 0 or not value:
+            continue
+        slope = factor(value)
+        if abs(slope * high - 1) > 1e-6 or graph.only_consumer(clip.input[0]) is not clip:
+            continue
+        made = onnx.helper.make_node(
+            "HardSigmoid", [source], [node.output[0]], name=node.name, alpha=1 / high, beta=shift / high
+        )
+        node.CopyFrom(made)
+        count += 1
+    graph.drop_indices()
+    return count
+
+
+def _number(graph: Graph, node: onnx.NodeProto) -> tuple[str | None, float]:
+    """Return the data and the one number that a Mul, Div or Add combines; a divisor is the second operand."""
+    if len(node.input) == 2:
+        for data, constant in (tuple(node.input), tuple(reversed(node.input)))[: 1 if node.op_type == "Div" else 2]:
+            array = graph.arrays.get(constant)
+            if array is not None and array.ndim == 0 and array.dtype == np.float32 and data not in graph.arrays:
+                return data, float(array)
+    return None, 0.0
+
+
 def fuse_global_pool(graph: Graph) -> int:
     """Write a mean (or maximum) over height and width as GlobalAveragePool (GlobalMaxPool); return how many."""
     shapes, kinds = graph.shapes(), graph.types()

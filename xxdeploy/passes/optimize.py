@@ -15,7 +15,14 @@ from xxdeploy.passes.fold_constants import fold_constants, fold_reshape
 from xxdeploy.passes.fold_factorized import fold_factorized
 from xxdeploy.passes.fold_pad import fold_pad
 from xxdeploy.passes.fold_scale import fold_scale
-from xxdeploy.passes.fuse import fuse_batch_norm, fuse_clip, fuse_gemm, fuse_global_pool, fuse_pooled_gemm
+from xxdeploy.passes.fuse import (
+    fuse_batch_norm,
+    fuse_clip,
+    fuse_gemm,
+    fuse_global_pool,
+    fuse_hard_sigmoid,
+    fuse_pooled_gemm,
+)
 from xxdeploy.passes.hoist_relu import hoist_relu
 from xxdeploy.passes.lrn_as_sums import lrn_as_sums
 from xxdeploy.passes.merge_duplicates import merge_duplicates
@@ -40,6 +47,7 @@ DEFAULT: tuple[Pass, ...] = (
     # 3. Fold into layers. A batch norm is split into Mul and Add first, so that each half folds where it can; the
     #    halves that found no layer become one batch norm again at the end.
     fold_factorized,  # makes a convolution into which the next batch norm folds
+    fuse_hard_sigmoid,  # before its shift becomes part of a bias
     split_batch_norm,
     fold_affine,
     fuse_gemm,

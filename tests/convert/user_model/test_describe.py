@@ -9,7 +9,7 @@ import pytest
 import user_nets
 
 from xxdeploy.convert.keras_loader import load_keras
-from xxdeploy.convert.user_model.describe import describe_model
+from xxdeploy.convert.user_model.describe import describe_model, family_of
 from xxdeploy.errors import UsageError
 
 
@@ -43,6 +43,38 @@ def test_pictures_of_any_size_need_one() -> None:
     with pytest.raises(UsageError) as caught:
         describe_model(user_nets.net(resized, (None, None, 3)))  # type: ignore[arg-type]
     assert "--input-size 8" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("title", "options", "size"),
+    [
+        ("MobileNetV3Small", {}, 224),
+        ("MobileNetV3Large-Minimalistic", {"minimalistic": True}, 224),
+        ("EfficientNetB1", {}, 240),
+        ("EfficientNetB2", {}, 260),
+        ("EfficientNetV2B0", {}, 224),
+        ("ConvNeXtTiny", {}, 224),
+    ],
+)
+def test_networks_that_scale_pixels_themselves_are_known_with_their_size(
+    title: str, options: dict[str, bool], size: int
+) -> None:
+    """The trunk of a model of the user's own, which takes images of any size."""
+    from keras.src.backend.common import global_state
+
+    keras = load_keras()
+    with keras.StatelessScope(initialize_variables=False):  # shapes without values
+        build = getattr(keras.applications, title.partition("-")[0])
+        trunk = build(weights=None, include_top=False, input_shape=(None, None, 3), **options)
+        model = keras.Model(trunk.input, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(trunk.output)))
+    global_state.set_global_attribute("uninitialized_variables", [])
+    spec = family_of(model)
+    assert spec is not None
+    assert spec.title == title
+    with pytest.raises(UsageError) as caught:
+        describe_model(model)
+    assert caught.value.code == "input-size-missing"
+    assert f"{title}, whose usual size is {size}" in caught.value.hint
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 4), (4, 4), (3, 8, 8), (4, 4, 4, 3)])

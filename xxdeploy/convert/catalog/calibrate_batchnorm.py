@@ -14,6 +14,9 @@ layer the outputs have 60 and 50 dB.
 Swish and its like halve small values and keep large ones. Without shifts the scores of EfficientNetB0 are a thousand
 times smaller for a dark image than for a bright one, and the integers of the bright one cannot hold them. So each batch
 normalization of such a network gets random shifts, as it has after training.
+
+ConvNeXt starts with layer scales of 1e-6, with which no block has an effect that a comparison could see; they get
+random scales (Touvron et al. 2021, arXiv:2103.17239, figure 2 shows trained ones).
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ _CURVED = frozenset(("gelu", "hard_silu", "silu"))
 """Activations that do not keep the ratio of two signals."""
 _SHIFT = 0.1
 """Standard deviation of the random shifts; the values that they are added to have 1."""
+_SCALES = 0.1, 0.5
+"""The range of the random layer scales."""
 
 
 def textures(n: int, height: int, width: int, channels: int, *, seed: int = 0) -> NDArray[np.uint8]:
@@ -58,7 +63,8 @@ def textures(n: int, height: int, width: int, channels: int, *, seed: int = 0) -
 def settle_batch_norms(model: keras.Model, images: NDArray[np.float32]) -> int:
     """Set the variance of each batch normalization of ``model`` to the mean square of its input on ``images``.
 
-    If ``model`` has swish, hard-swish or GELU, its batch normalizations get random shifts as well.
+    If ``model`` has swish, hard-swish or GELU, its batch normalizations get random shifts as well. Layer scales become
+    random.
 
     ``model`` has one output, and runs only if it has batch normalizations; ``images`` are preprocessed, (n, h, w, c)
     float32. Returns the number of batch normalizations.
@@ -79,6 +85,9 @@ def settle_batch_norms(model: keras.Model, images: NDArray[np.float32]) -> int:
             self.beta.assign(random.normal(0, _SHIFT, self.beta.shape))
         return original(self, inputs, training=False, mask=mask)
 
+    for layer in layers:
+        if type(layer).__name__ == "LayerScale":
+            layer.gamma.assign(random.uniform(*_SCALES, layer.gamma.shape))
     count = sum(isinstance(layer, norm) for layer in layers)
     if count:
         with replaced(norm, "call", call):

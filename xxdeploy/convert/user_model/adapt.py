@@ -52,7 +52,7 @@ def _policy(value: Any, replaced: set[str]) -> Any:
 def with_free_batch(config: Config) -> tuple[str, ...]:
     """Free the batch axis of every input, in place; return a note when it was fixed."""
     fixed = None
-    for layer in _inputs(config):
+    for layer in input_layers(config):
         shape = layer["config"]["batch_shape"]
         if shape and shape[0] is not None:
             fixed = shape[0] if fixed is None else fixed
@@ -63,7 +63,7 @@ def with_free_batch(config: Config) -> tuple[str, ...]:
 def with_input_size(config: Config, size: int | tuple[int, int]) -> None:
     """Set height and width of the input, and of nested models with an input of the same size, in place."""
     height, width = (size, size) if isinstance(size, int) else size
-    images = [layer for layer in _inputs(config) if len(layer["config"]["batch_shape"]) == 4]
+    images = [layer for layer in input_layers(config) if len(layer["config"]["batch_shape"]) == 4]
     if not images:
         return
     before = images[0]["config"]["batch_shape"][1:3]
@@ -73,7 +73,7 @@ def with_input_size(config: Config, size: int | tuple[int, int]) -> None:
             layer["config"]["batch_shape"] = [shape[0], height, width, shape[3]]
 
 
-def _inputs(config: Any) -> Iterator[Config]:
+def input_layers(config: Any) -> Iterator[Config]:
     """Yield every InputLayer, those of the outer model first."""
     queue = [config]
     while queue:

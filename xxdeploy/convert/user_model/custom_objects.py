@@ -14,8 +14,10 @@ from xxdeploy.convert.user_model.lambdas.replace import LAYER, MODULE
 from xxdeploy.errors import UsageError
 
 _PAIR = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)", re.ASCII)
-OURS = {"LocalResponseNormalization": "xxdeploy.models.local_response", LAYER: MODULE}
-"""Layers of our own, which each file may name: of networks of the catalog, and for translated Lambda layers."""
+OURS = {"LocalResponseNormalization": "xxdeploy.models.local_response", LAYER: MODULE} | dict.fromkeys(
+    ("LayerScale", "StochasticDepth"), "keras.src.applications.convnext"
+)
+"""Layers that each file may name although Keras finds none of that name: our own, and those of Keras' ConvNeXt."""
 _TRANSLATIONS = {"hard_sigmoid_of_keras2": "xxdeploy.convert.user_model.keras2_operations"}
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from xxdeploy.convert.keras_graph import graph, is_model, layer_paths, source
 from xxdeploy.convert.user_model.preprocessing import augmentations_inside, resized_to, scaling_inside
 from xxdeploy.errors import UsageError
-from xxdeploy.models.catalog import ModelSpec, find
+from xxdeploy.models.catalog import CATALOG, ModelSpec, find
 
 if TYPE_CHECKING:
     import keras
@@ -18,6 +18,9 @@ Kind = Literal["probabilities", "binary", "logits", "features"]
 
 _PASSING = frozenset({"Cast", "Dropout", "Flatten", "Identity", "Ravel", "Reshape", "Squeeze", "StopGradient"})
 _LARGEST = 4096  # pixels a side, as in runtime/image/preprocess.py
+_EFFICIENTNETS = {"d": "B0", "e": "B1", "f": "B3", "h": "B4", "i": "B5", "k": "B6", "m": "B7"}
+_EFFICIENTNETS_V2 = {"h": "V2B0", "i": "V2B1", "j": "V2B2", "l": "V2B3", "o": "V2S", "r": "V2M", "y": "V2L"}
+"""EfficientNets by the letter of the last repetition of their sixth block; B2 is a wider B1."""
 _MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("MobileNetV2", ("bn_Conv1", "expanded_conv_project")),
     ("MobileNet", ("conv_dw_1", "conv_pw_1")),
@@ -30,6 +33,9 @@ _MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ResNet50V2", ("conv1_conv", "post_bn")),
     ("DenseNet121", ("conv1_conv", "conv2_block1_concat")),
     ("ResNet50", ("conv1_conv", "conv1_bn", "conv2_block1_out")),
+    ("MobileNetV3Large", ("conv_bn", "expanded_conv_14_project")),
+    ("MobileNetV3Small", ("conv_bn", "expanded_conv_10_project")),
+    ("ConvNeXtTiny", ("convnext_tiny_stage_3_block_2_depthwise_conv",)),
 )
 """Layer names that occur together in one network only. A network that contains another's names comes first."""
 
@@ -111,7 +117,7 @@ def describe_model(model: keras.Model) -> UserModel:
     """
     inputs = graph(model).inputs if is_model(model) else []
     batch, height, width, channels = image_input(
-        model.name, [tensor.shape for tensor in inputs], lambda: resized_to(model)
+        model.name, [tensor.shape for tensor in inputs], lambda: resized_to(model), lambda: family_of(model)
     )
     spec = family_of(model)
     return UserModel(
@@ -127,7 +133,8 @@ def describe_model(model: keras.Model) -> UserModel:
         scaling=scaling_inside(model),
         augmentations=augmentations_inside(model),
         family=spec.title if spec else None,
-        likely=spec.preprocess if spec else None,
+        # A network that scales pixels itself may have been built without that: its input is anybody's guess then.
+        likely=spec.preprocess if spec and spec.preprocess != "none" else None,
     )
 
 
@@ -138,8 +145,22 @@ def family_of(model: keras.Model) -> ModelSpec | None:
         if all(mark in layers for mark in marks):
             if title == "ResNet50" and not layers["conv1_conv"].use_bias:
                 return find("ResNet50V1.5")  # as PyTorch trains them: no bias in front of a batch normalization
+            if title.startswith("MobileNetV3") and "expanded_conv_4_squeeze_excite_mul" not in layers:
+                return find(f"{title}-Minimalistic")
             return find(title)
-    return None
+    return _efficientnet(layers)
+
+
+def _efficientnet(layers: Mapping[str, Any]) -> ModelSpec | None:
+    """Return the EfficientNet with these layers, or None; ``layers`` are all layers by name."""
+    letters = [name[6] for name in layers if name.startswith("block6") and name.endswith("_project_conv")]
+    if "top_conv" not in layers or "block1a_project_conv" not in layers or not letters:
+        return None
+    names = _EFFICIENTNETS_V2 if "block1a_project_activation" in layers else _EFFICIENTNETS
+    variant = names.get(max(letters))
+    if variant == "B1" and layers["top_conv"].filters != 1280:
+        variant = "B2"
+    return next((spec for spec in CATALOG if spec.title == f"EfficientNet{variant}"), None)
 
 
 def output_kind(tensor: Any) -> Kind:
@@ -190,11 +211,15 @@ def _activation(operation: Any) -> str:
 
 
 def image_input(
-    name: str, shapes: Sequence[Sequence[int | None]], resized: Callable[[], tuple[int, int] | None]
+    name: str,
+    shapes: Sequence[Sequence[int | None]],
+    resized: Callable[[], tuple[int, int] | None],
+    looks_like: Callable[[], ModelSpec | None] = lambda: None,
 ) -> tuple[int | None, int, int, int]:
     """Return batch, height, width and channels of a model's image, from the ``shapes`` of its inputs.
 
-    ``resized`` returns the size of the model's own ``Resizing`` layer, for the hint. Errors as :func:`describe_model`.
+    For the hint, ``resized`` returns the size of the model's own ``Resizing`` layer, ``looks_like`` the network of the
+    catalog whose layers it has. Errors as :func:`describe_model`.
     """
     if len(shapes) != 1:
         raise UsageError(
@@ -214,12 +239,15 @@ def image_input(
         )
     batch, height, width, channels = shape
     if height is None or width is None:
-        size = resized()
+        spec, size = looks_like(), resized()
+        hint = "add --input-size N, the height and width that it was trained with"
+        if size is not None:
+            hint = f"add --input-size {size[0]}, the size of its own Resizing layer"
+        elif spec is not None:
+            hint += f" (it looks like {spec.title}, whose usual size is {spec.input_size})"
         raise UsageError(
             f"the model {name} takes images of any size, and a bundle needs one size",
-            hint=f"add --input-size {size[0]}, the size of its own Resizing layer"
-            if size
-            else "add --input-size N, the height and width that it was trained with",
+            hint=hint,
             code="input-size-missing",
         )
     if max(height, width) > _LARGEST:

@@ -33,7 +33,9 @@ _DEFAULTS: dict[str, tuple[Any, ...]] = {
     "flash_attention": (None, False),
     "seed": (None,),
 }
-_OTHER_IN_TRAINING = NOISES | MODELS | {"BatchNormalization", "MultiHeadAttention", "SpectralNormalization"}
+_OTHER_IN_TRAINING = (
+    NOISES | MODELS | {"BatchNormalization", "MultiHeadAttention", "SpectralNormalization", "StochasticDepth"}
+)
 """Keras 3 writes ``training=True`` with every call of an augmentation or Resizing layer, whatever the model said."""
 _TRAINING_ONLY = ("initializer", "regularizer", "constraint", "momentum", "_lr", "learning_rate")
 

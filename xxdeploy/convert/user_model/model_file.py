@@ -21,6 +21,7 @@ from xxdeploy.convert.user_model.layer_options import in_inference_mode, refuse_
 from xxdeploy.convert.user_model.quarantine import InspectedModel, inspect_model_file
 from xxdeploy.convert.user_model.quarantine.hdf5 import layers_with_weights
 from xxdeploy.convert.user_model.upgrade_config import upgrade_config
+from xxdeploy.convert.user_model.usual_size import usual_size
 from xxdeploy.errors import ConversionError, UsageError, XXDeployError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def load_model_file(
     unsafe_lambda: bool = False,
     input_size: int | tuple[int, int] | None = None,
     inference_mode: bool = False,
+    images: Path | None = None,
 ) -> LoadedModel:
     """Load a whole model saved by Keras 2 or 3.
 
@@ -62,9 +64,12 @@ def load_model_file(
     unsafe_lambda : bool
         Run the Python code of Lambda layers, with the rights of the user.
     input_size : int | tuple[int, int] | None
-        Height and width in pixels, for a model that takes images of any size, or to change the saved size.
+        Height and width in pixels, for a model that takes images of any size, or to change the saved size. None: the
+        saved size, or the one that ``usual_size`` finds.
     inference_mode : bool
         Take ``training=True`` out of the calls of layers, instead of refusing the model.
+    images : Path | None
+        A folder whose images, if they all have one size, have the size of a model that takes any.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def load_model_file(
     custom = custom_names(custom_objects)
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
         file = inspect_model_file(path, Path(folder), weights=weights, custom=custom, unsafe_lambda=unsafe_lambda)
-        config, notes = adapted(file, input_size, inference_mode)
+        config, notes = adapted(file, input_size, inference_mode, images)
         keras = load_keras()
         objects = import_custom_objects(custom_objects)
         try:
@@ -107,7 +112,7 @@ def load_model_file(
 
 
 def adapted(
-    file: InspectedModel, input_size: int | tuple[int, int] | None, inference_mode: bool
+    file: InspectedModel, input_size: int | tuple[int, int] | None, inference_mode: bool, images: Path | None = None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the configuration that Keras shall build, and notes. Errors as :func:`load_model_file`; no framework."""
     try:
@@ -117,6 +122,11 @@ def adapted(
             notes += in_inference_mode(config)
         else:
             refuse_training_mode(config)
+        if input_size is None and (usual := usual_size(config, file.path, images)) is not None:
+            input_size, said = usual
+            notes += (
+                f"the model takes images of any size: {input_size[0]} x {input_size[1]}, {said} (or --input-size N)",
+            )
         if input_size is not None:
             with_input_size(config, input_size)
     except (KeyError, IndexError, TypeError, AttributeError) as error:

@@ -19,11 +19,14 @@ REFUSED = [
 
 def test_every_name_is_one_of_keras() -> None:
     keras = load_keras()
+    from keras.src.applications import convnext
+
     places = (
         (known.LAYERS, keras.layers),
         (known.INITIALIZERS, keras.initializers),
         (known.MODELS - {"Functional"}, keras),
         (known.ACTIVATIONS, keras.activations),
+        (known.CONVNEXT, convnext),
     )
     for names, module in places:
         assert {name for name in names - ABSENT if not hasattr(module, name)} == set()

@@ -52,6 +52,9 @@ LAYERS = (
     )
 )
 
+CONVNEXT = frozenset({"LayerScale", "StochasticDepth"})
+"""Keras' own layers for ``keras.applications.ConvNeXt*``, which ``keras.layers`` does not have."""
+
 INITIALIZERS = _words(
     """
     Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity IdentityInitializer LecunNormal
@@ -125,6 +128,8 @@ _PLACES = {
     "keras.constraints": OTHERS,
     "keras.dtype_policies": OTHERS,
     "keras.mixed_precision": OTHERS,
+    "keras.applications.convnext": CONVNEXT,
+    "keras.src.applications.convnext": CONVNEXT,
 }
 
 
