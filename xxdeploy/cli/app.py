@@ -19,7 +19,7 @@ from cyclopts.exceptions import (
 )
 
 from xxdeploy import __version__
-from xxdeploy.cli import bench, build, doctor, export, inspect, models, predict, report, sign, tune, verify
+from xxdeploy.cli import bench, build, diagnose, doctor, export, inspect, models, predict, report, sign, tune, verify
 from xxdeploy.cli.verbosity import chosen_verbosity
 from xxdeploy.errors import UsageError
 
@@ -34,6 +34,7 @@ _EVERYWHERE = Group("Options of every command", sort_key=100)
 COMMANDS: Mapping[str, tuple[Callable[..., None], str]] = {
     "models": (models.command, models.EXAMPLE),
     "export": (export.command, export.EXAMPLE),
+    "diagnose": (diagnose.command, diagnose.EXAMPLE),
     "verify": (verify.command, verify.EXAMPLE),
     "predict": (predict.command, predict.EXAMPLE),
     "report": (report.command, report.EXAMPLE),

@@ -6,17 +6,28 @@ from pathlib import Path
 
 from xxdeploy.errors import UsageError
 from xxdeploy.files import TomlFile
-from xxdeploy.runtime.image.scaling import Scaling
+from xxdeploy.runtime.image.preprocess import CUSTOM, MODES
+from xxdeploy.runtime.image.scaling import NAMED, Scaling, named_scaling
 
 _KEYS = ("scale", "mean", "std", "order")
 _FILE = TomlFile(
     noun="preprocessing",
     missing_code="no-preprocess-file",
-    missing_hint="--preprocess is tf, caffe, torch, none or a TOML file like: scale = 0.004, mean = [0.5, 0.5, 0.5]",
+    missing_hint="it is tf, caffe, torch, none, 0..1 or a TOML file like: scale = 0.004, mean = [0.5, 0.5, 0.5]",
     bad_code="bad-preprocess-file",
     bad_hint="the keys are scale, mean, std (numbers, or lists of one number per channel) and order (rgb or bgr)",
     json=True,
 )
+
+
+def scaling_for(asked: str, channels: int) -> tuple[str, Scaling | None]:
+    """Return the mode and the scaling that ``--preprocess ASKED`` means: a mode, a name of ``NAMED``, or a file.
+
+    ``UsageError``: those of ``load_scaling``; ``preprocess-invalid``: a name that is for three channels.
+    """
+    if asked in MODES:
+        return asked, None
+    return CUSTOM, named_scaling(asked, channels) if asked in NAMED else load_scaling(Path(asked), channels)
 
 
 def load_scaling(path: Path, channels: int) -> Scaling:

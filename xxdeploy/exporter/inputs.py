@@ -21,15 +21,17 @@ from xxdeploy.datasets import (
     overlap,
     recipe_from,
 )
-from xxdeploy.datasets.scaling_file import load_scaling
+from xxdeploy.datasets.scaling_file import scaling_for
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
 from xxdeploy.models.samples import PHOTOS, sample_for, sample_options, shipped_folder, shipped_set
 from xxdeploy.runtime.image.picture import DROP
-from xxdeploy.runtime.image.preprocess import CUSTOM, MODES, Preprocess, Sizing
+from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
 
+AUTO = "auto"
+"""The value of ``--preprocess`` that asks the pictures of ``--eval``."""
 DEFAULT_SAMPLES = 300
 SELECTION = 256
 """The largest number of images on which the ladder judges its rungs."""
@@ -90,10 +92,15 @@ def catalog_inputs(spec: ModelSpec, options: ExportOptions) -> Inputs:
     options.check_source(
         "catalog", hint=f"save keras.applications.{spec.title}, or your own model, as a .keras file and export that"
     )
-    size, mode = image_size(spec, build), options.network.preprocess or spec.preprocess
-    scaling = None if mode in MODES else load_scaling(Path(mode), spec.channels)
-    sizing, mode = sizing_of(options), mode if scaling is None else CUSTOM
-    preprocess = Preprocess(size, size, spec.channels, mode, sizing, scaling)
+    if options.network.preprocess == AUTO:
+        raise UsageError(
+            f"--preprocess auto is for model files, and {spec.name} is of the catalog, which knows its preprocessing",
+            hint="leave --preprocess out; `xxdeploy diagnose` compares other ways",
+            code="auto-preprocess",
+        )
+    size = image_size(spec, build)
+    mode, scaling = scaling_for(options.network.preprocess or spec.preprocess, spec.channels)
+    preprocess = Preprocess(size, size, spec.channels, mode, sizing_of(options), scaling)
     of_imagenet = options.network.weights == "imagenet"
     classes = output_classes(spec, build)
     return gather(options, preprocess, classes, build, notes, labels=labels, of_imagenet=of_imagenet)
@@ -193,6 +200,18 @@ def gather(
     notes += images.notes if images is not None else ()
     method = options.precision.method or (recipe.method if recipe else None)
     return Inputs(build, preprocess, classes, labels, images, selection, method, labeled, tuple(notes))
+
+
+def labels_for(options: ExportOptions, classes: int) -> Labels:
+    """Return the names of a model's classes by the options. ``UsageError``: as ``gather``; ``labels-missing``."""
+    labels = _labels(options, classes, None, [])
+    if labels is None:
+        raise UsageError(
+            f"the classes of the pictures in {options.proof.evaluation} cannot be matched: the network has no labels",
+            hint="add --labels FILE with one class name per line, in the order of the outputs",
+            code="labels-missing",
+        )
+    return labels
 
 
 def _recipe(options: ExportOptions) -> CalibrationRecipe | None:

@@ -61,8 +61,8 @@ class NetworkOptions:
     )
     preprocess: str | None = option(
         None,
-        "How pixels are scaled: tf, caffe, torch, none, or a file with mean and std. By default as the network was "
-        "trained, or as a scaling layer of the model file says.",
+        "How pixels are scaled: tf, caffe, torch, none, 0..1, or a file with mean and std. By default as the network "
+        "was trained, or as a scaling layer of the model file says. auto: as the pictures of --eval support.",
         suffixes=(".toml", ".json"),
     )
     resize: Literal["squash", "crop", "fit", "pad"] | None = option(

@@ -21,7 +21,7 @@ from xxdeploy.exporter.options import Budgets, ExportOptions
 from xxdeploy.exporter.precision import lower
 from xxdeploy.exporter.report_data import measured
 from xxdeploy.exporter.result import ExportResult
-from xxdeploy.exporter.source import Source, open_source
+from xxdeploy.exporter.source import Source, asks_pictures, open_source
 from xxdeploy.exporter.stages import (
     Remembered,
     closing_rows,
@@ -128,6 +128,7 @@ def _steps(source: ModelSpec | Path, options: ExportOptions) -> tuple[str, ...]:
     precision = options.precision.name
     return (
         "build" if isinstance(source, ModelSpec) else "load",
+        *(("diagnose",) if asks_pictures(source, options) else ()),
         "convert",
         "optimize",
         "parity fp32",

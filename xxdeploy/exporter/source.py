@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xxdeploy.datasets.images import batch_that_fits, file_digest
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.inputs import Inputs, catalog_inputs, gather, sizing_of
+from xxdeploy.exporter.find_pipeline import auto_pipeline, check_auto, doubt, sentence, with_pipeline
+from xxdeploy.exporter.inputs import AUTO, Inputs, catalog_inputs, gather, sizing_of
 from xxdeploy.exporter.options import ExportOptions, NetworkOptions
 from xxdeploy.models.catalog import ModelSpec, find
 from xxdeploy.optional import extra
@@ -20,9 +22,12 @@ from xxdeploy.results import ModelOutput
 if TYPE_CHECKING:
     import keras
 
+    from xxdeploy.convert.user_model.prepare import PreparedModel
+
 _SETTLING_IMAGES = 8
 """Synthetic images, so that random weights do not depend on the calibration images."""
 
+_KNOWN_WEIGHTS = ("imagenet", "sample", "none")
 SUFFIXES = (".keras", ".h5", ".hdf5")
 Timed = Callable[[str], AbstractContextManager[None]]
 
@@ -57,6 +62,12 @@ def name_of(source: ModelSpec | Path) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", source.stem, flags=re.ASCII).strip("-._+")[:64].lower() or "model"
 
 
+def asks_pictures(source: ModelSpec | Path, options: ExportOptions) -> bool:
+    """Return whether the pictures of ``--eval`` are asked for the pipeline: that of shipped weights is known."""
+    is_known = isinstance(source, ModelSpec) and options.network.weights in _KNOWN_WEIGHTS
+    return options.proof.evaluation is not None and not is_known
+
+
 def open_source(source: ModelSpec | Path, options: ExportOptions, timed: Timed) -> Source:
     """Build or load the model, and open everything that ``options`` name. Errors as in :func:`export`.
 
@@ -81,7 +92,13 @@ def _from_catalog(spec: ModelSpec, options: ExportOptions, timed: Timed) -> Sour
             count = batch_that_fits(_SETTLING_IMAGES, asked.height, asked.width)
             pictures = textures(count, asked.height, asked.width, asked.channels)
             settle_batch_norms(model, asked.normalize(pictures))
-    if weights not in ("imagenet", "sample", "none"):
+    if asks_pictures(spec, options):
+        with timed("diagnose"):
+            from xxdeploy.convert.runner import KerasRunner
+
+            said = doubt(KerasRunner(model), inputs, options, Path(weights))
+        inputs = replace(inputs, notes=(*inputs.notes, *said))
+    if weights not in _KNOWN_WEIGHTS:
         weights = Path(weights).name  # a bundle does not name folders of the machine that made it
     facts = {
         "model": spec.name,
@@ -118,13 +135,13 @@ def _weights(path: Path, asked: str) -> Path | None:
     )
 
 
-def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
+def load_user_model(path: Path, options: ExportOptions, timed: Timed) -> tuple[PreparedModel, tuple[str, ...]]:
+    """Load a model file and prepare it for an export; return it with notes. Errors as in :func:`export`."""
     options.check_source("file", hint="choose an inner layer's output by --output-layer NAME")
-    network, sizing = options.network, sizing_of(options)
+    network = options.network
     with extra("export"):
         from xxdeploy.convert.user_model.model_file import load_model_file
         from xxdeploy.convert.user_model.prepare import prepare_model
-        from xxdeploy.convert.user_model.preprocessing import choose_preprocess
     whole, weights = _parts(path, network)
     with timed("load"):
         loaded = load_model_file(
@@ -137,21 +154,45 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
             images=options.proof.evaluation,
         )
         prepared = prepare_model(loaded.model, output_layer=network.output_layer, task=network.task)
-    if len(prepared.outputs) > 1 and (options.gpu.engine is not None or options.output.top_k is not None):
-        names = ", ".join(output.name for output in prepared.outputs)
+    return prepared, (*loaded.notes, *prepared.notes)
+
+
+def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
+    network, sizing = options.network, sizing_of(options)
+    check_auto(options)
+    prepared, notes = load_user_model(path, options, timed)
+    with extra("export"):
+        from xxdeploy.convert.runner import KerasRunner
+        from xxdeploy.convert.user_model.preprocessing import choose_preprocess
+    outputs = prepared.outputs
+    if len(outputs) > 1 and (options.gpu.engine is not None or options.output.top_k is not None):
+        names = ", ".join(output.name for output in outputs)
         raise UsageError(
             f"{'--top-k' if options.gpu.engine is None else 'an engine'} needs a model with one output, and this one "
-            f"has {len(prepared.outputs)}: {names}",
+            f"has {len(outputs)}: {names}",
             hint="--output-layer NAME",
             code="several-outputs",
         )
-    preprocess, said = choose_preprocess(prepared.described, network.preprocess, sizing=sizing)
-    notes = [*loaded.notes, *prepared.notes, *said]
-    inputs = gather(options, preprocess, prepared.classes, options.build, notes)
+    runner = partial(KerasRunner, prepared.model, outputs=[output.name for output in outputs])
+    if network.preprocess == AUTO:
+        with timed("diagnose"):
+            diagnosis, orders = auto_pipeline(runner, prepared, options, path)
+        options = with_pipeline(options, diagnosis, orders)
+        size = prepared.described.height, prepared.described.width, prepared.described.channels
+        preprocess = diagnosis.chosen.preprocess(size)
+        notes += (sentence(diagnosis, orders),)
+    else:
+        preprocess, said = choose_preprocess(prepared.described, network.preprocess, sizing=sizing)
+        notes += said
+    inputs = gather(options, preprocess, prepared.classes, options.build, list(notes))
+    if inputs.evaluation is not None and network.preprocess != AUTO:
+        with timed("diagnose"):
+            inputs = replace(inputs, notes=(*inputs.notes, *doubt(runner(), inputs, options, path)))
     family = None if prepared.described.family is None else find(prepared.described.family).name
+    whole, weights = _parts(path, network)
     facts = {"model": whole.name, "sha256": file_digest(whole).hex(), "family": family}
     if weights is not None:
         facts |= {"weights": weights.name, "weights_sha256": file_digest(weights).hex()}
     asked = {"output_layer": network.output_layer, "task": network.task}
     facts |= {name: value for name, value in asked.items() if value is not None}
-    return Source(name_of(path), family, True, prepared.model, inputs, facts, prepared.outputs)
+    return Source(name_of(path), family, True, prepared.model, inputs, facts, outputs)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xxdeploy.convert.keras_graph import calls, graph, is_model
 from xxdeploy.convert.user_model.lambdas.replace import LAYER
 from xxdeploy.convert.user_model.quarantine.known import AUGMENTATIONS, NOISES
-from xxdeploy.datasets.scaling_file import load_scaling
+from xxdeploy.datasets.scaling_file import scaling_for
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.image.preprocess import CUSTOM, MODES, Preprocess
+from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.runtime.image.sizing import DEFAULT_SIZING, Sizing
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def choose_preprocess(
     user_model : UserModel
         From ``describe_model``.
     asked : str | None
-        ``--preprocess``: tf, caffe, torch, none, or a file (``load_scaling``). None: the model must contain its own
+        ``--preprocess``: as ``scaling_for`` reads it. None: the model must contain its own
         scaling layer, and receives pixels 0..255.
     sizing : Sizing
         How pictures are brought to size.
@@ -63,14 +62,13 @@ def choose_preprocess(
     notes: tuple[str, ...] = ()
     if user_model.scaling and asked != "none":
         notes = (f"pixels are scaled twice: by --preprocess {asked}, then by the model ({inside})",)
-    if asked in MODES:
-        return Preprocess(*size, asked, sizing), notes
-    return Preprocess(*size, CUSTOM, sizing, load_scaling(Path(asked), user_model.channels)), notes
+    mode, scaling = scaling_for(asked, user_model.channels)
+    return Preprocess(*size, mode, sizing, scaling), notes
 
 
 def _unknown(user_model: UserModel) -> UsageError:
     likely = user_model.likely
-    option = f"--preprocess {likely}" if likely else "--preprocess tf|caffe|torch|none|FILE"
+    option = f"--preprocess {likely}" if likely else "--preprocess tf|caffe|torch|none|0..1|FILE"
     family = f" (it looks like {user_model.family}, trained with {likely!r})" if user_model.family else ""
     return UsageError(
         f"the scaling of pixels for {user_model.name} is unknown: the model has no scaling layer, and --preprocess is "

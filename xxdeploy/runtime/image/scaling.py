@@ -89,3 +89,29 @@ def invalid(message: str) -> UsageError:
         hint="see docs/bundle-format.md for the keys and their values",
         code="preprocess-invalid",
     )
+
+
+_TORCH = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CAFFE_RGB = (123.68, 116.779, 103.939)
+NAMED = ("0..1", "0..1-bgr", "tf-bgr", "torch-bgr", "none-bgr", "caffe-rgb")
+"""Scalings with a name that are none of the four of keras.applications. Those of one channel: ``0..1``."""
+
+
+def named_scaling(name: str, channels: int) -> Scaling:
+    """Return the scaling called ``name``, one of ``NAMED``.
+
+    ``0..1`` is x / 255. ``-bgr`` and ``-rgb`` take the channels in that order, and the constants by their place: the
+    first mean belongs to the first channel. ``UsageError`` ``preprocess-invalid``: three channels only, or unknown.
+    """
+    if name not in NAMED or (channels == 1 and name != "0..1"):
+        raise invalid(f"there is no scaling {name!r} for {channels} channels; there are {', '.join(NAMED)}")
+    kind, _, order = name.partition("-")
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    scale, mean, std = {
+        "0..1": (1 / 255, zeros, ones),
+        "tf": (1 / 127.5, ones, ones),
+        "torch": (1 / 255, *_TORCH),
+        "none": (1.0, zeros, ones),
+        "caffe": (1.0, _CAFFE_RGB, ones),
+    }[kind]
+    return Scaling(scale, mean, std, order or "rgb")

@@ -97,12 +97,17 @@ class Sizing:
             return resample(picture, size, self.resample, box=_crop_box(picture.size, size))
         return self._center(picture, size, name)
 
-    def __str__(self) -> str:
-        """Return all that is set in a few words: ``crop 1, bilinear``."""
+    @property
+    def geometry(self) -> str:
+        """What happens to the aspect ratio, in a few words: ``crop 1``."""
         words = [self.resize, f"{self.crop_fraction:g}" if self.resize == "crop" else ""]
         if self.pad_color is not None:
             words.append("on " + ",".join(map(str, self.pad_color)))
-        return " ".join(filter(None, words)) + f", {self.resample}"
+        return " ".join(filter(None, words))
+
+    def __str__(self) -> str:
+        """Return all that is set in a few words: ``crop 1, bilinear``."""
+        return f"{self.geometry}, {self.resample}"
 
     def to_json(self) -> dict[str, object]:
         """Return the fields as plain values; of those but ``resize`` the ones that differ from the default."""
