@@ -42,8 +42,8 @@ class Search:
     """Measures pipelines on labeled pictures, each on each picture once.
 
     ``truths`` has the class of each of ``images`` under each order of the classes. ``size`` is (height, width,
-    channels) of the input, ``background`` the color under transparent pixels. ``is_short``: only the most usual sizings;
-    ``keeps_size``: only the one of the start.
+    channels) of the input, ``background`` the color under transparent pixels. ``is_short``: only the most usual
+    sizings; ``keeps_size``: only the one of the start.
     """
 
     runner: Runner
