@@ -40,7 +40,21 @@ def test_a_broken_library_does_not_break_the_doctor(machine: Install, source: st
     assert set(states_found.values()) == {"ok"}
     (warning,) = check_up().warnings
     assert warning.message.startswith(f"onnx is installed, but its import fails: {state}")
-    assert "pip install 'xxdeploy[export]'" in warning.hint
+    assert ("apt-file search libcublas.so.12" if "libcublas" in source else "'xxdeploy[export]'") in warning.hint
+
+
+def test_an_illegal_instruction(machine: Install) -> None:
+    machine("onnxruntime", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    assert states()["onnxruntime"].startswith("illegal instruction")
+    (warning,) = check_up().warnings
+    assert warning.message.startswith("onnxruntime ")
+    assert "does not run on this processor" in warning.message
+
+
+def test_a_library_for_another_system(machine: Install) -> None:
+    machine("onnxruntime", 'raise ImportError("libm.so.6: version `GLIBC_2.29\' not found (required by x.so)")')
+    (warning,) = check_up().warnings
+    assert "older than GLIBC_2.29" in warning.hint
 
 
 def test_an_import_that_hangs(machine: Install) -> None:

@@ -55,10 +55,11 @@ def command(
     else:
         _show(checkup)
     broken = [library.name for library in checkup.libraries if library.extra == "edge" and library.state != "ok"]
+    missing = all(library.state in ("ok", "missing") for library in checkup.libraries if library.extra == "edge")
     if broken:
         raise MissingDependencyError(
             f"bundles cannot run here: {', '.join(broken)} cannot be imported",
-            hint="pip install 'xxdeploy[edge]'",
+            hint="pip install 'xxdeploy[edge]'" if missing else "the warnings of `xxdeploy doctor` say what helps",
             code="cannot-run",
         )
 

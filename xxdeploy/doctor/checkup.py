@@ -14,8 +14,11 @@ from pathlib import Path
 
 from xxdeploy import __version__
 from xxdeploy.doctor import probe
+from xxdeploy.doctor.troubles import ILLEGAL, Processor, Warning, ending, illegal_instruction, missing_folders
 from xxdeploy.files import child_python
+from xxdeploy.optional import remedy_for
 from xxdeploy.runtime.cores import count_cores
+from xxdeploy.runtime.cpu import cpuinfo
 
 TIMEOUT = 120.0  # seconds for all imports; TensorFlow takes 4 on two cores, and ten times that from a cold disk
 
@@ -42,14 +45,6 @@ class Library:
     version: str
     state: str
     extra: str
-
-
-@dataclass(frozen=True, slots=True)
-class Warning:
-    """A problem and its remedy."""
-
-    message: str
-    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +100,7 @@ def _probe(modules: Sequence[str], timeout: float) -> Iterator[tuple[str, Mappin
     while waiting:
         try:
             child = _run(timeout, str(probe.__file__), *waiting, TF_CPP_MIN_LOG_LEVEL="3")
-            output, end = child.stdout, f"Python died with status {child.returncode} while importing it"
+            output, end = child.stdout, ending(child.returncode)
         except subprocess.TimeoutExpired as error:
             raw = error.stdout or b""
             output = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
@@ -200,16 +195,29 @@ def _warnings(libraries: Sequence[Library], keras_home: Path) -> Iterator[Warnin
             f"pip uninstall -y {' '.join(runtimes)} && pip install --no-deps {keep}",
         )
     for library in libraries:
-        if library.state not in ("ok", "missing"):
+        if library.state == ILLEGAL:
+            here = Processor(platform.machine(), cpuinfo())
+            yield illegal_instruction(library.name, _installed_version(library.name), here)
+        elif library.state not in ("ok", "missing"):
             yield Warning(
                 f"{library.name} is installed, but its import fails: {library.state}",
-                f"reinstall it, or use a fresh environment: pip install 'xxdeploy[{library.extra}]'",
+                remedy_for(library.state)
+                or f"reinstall it, or use a fresh environment: pip install 'xxdeploy[{library.extra}]'",
             )
+    yield from missing_folders()
     if not _writable(keras_home):
         yield Warning(
             f"Keras cannot write its cache in {keras_home}, so ImageNet weights cannot be downloaded",
             "set KERAS_HOME to a folder that you can write to",
         )
+
+
+def _installed_version(name: str) -> str:
+    """Return the version of a library that cannot be imported, empty if it is unknown."""
+    try:
+        return importlib.metadata.version({"PIL": "pillow"}.get(name, name))
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _writable(folder: Path) -> bool:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx.parser
@@ -126,3 +127,24 @@ def test_forbidden_cores_give_no_noise() -> None:
     threads, cores = done.stdout.split()
     assert threads == ("1" if int(cores) > 1 else "None")
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ({"ir_version": 99}, "IR version 99"),
+        ({"opset": 99}, "opset 99"),
+        ({"operator": "NoSuchOperator"}, "an operator of the model"),
+    ],
+    ids=str,
+)
+def test_a_model_for_a_newer_onnxruntime(change: dict[str, Any], hint: str) -> None:
+    model = onnx.load_from_string(tiny_bundle.model_bytes())
+    model.ir_version = change.get("ir_version", model.ir_version)
+    model.opset_import[0].version = change.get("opset", model.opset_import[0].version)
+    model.graph.node[0].op_type = change.get("operator", model.graph.node[0].op_type)
+    with pytest.raises(EngineError) as caught:
+        OrtSession(model.SerializeToString())
+    assert caught.value.code == "engine-load"
+    assert caught.value.hint.startswith("pip install -U onnxruntime: ")
+    assert hint in caught.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -123,12 +124,23 @@ def _start(ort: Any, model: bytes | Path, *, options: Any, name: str, provider: 
             f"onnxruntime {ort.__version__}",
             name,
             reason(error),
-            "the file is damaged, or needs a newer onnxruntime (see `tools` in the manifest)",
+            _hint(str(error), ort.__version__),
         ) from error
     # InferenceSession keeps the serialized model for a change of providers, which never comes: on a small device that
     # would be the weights a second time.
     session._model_bytes = None
     return session
+
+
+def _hint(problem: str, version: str) -> str:
+    """Return what helps against a model that onnxruntime refuses."""
+    if (ir := re.search(r"IR version: (\d+), max supported IR version: (\d+)", problem)) is not None:
+        return f"pip install -U onnxruntime: the model has IR version {ir[1]}, and {version} reads {ir[2]} at most"
+    if (opset := re.search(r"[Oo]pset (\d+) is under development", problem)) is not None:
+        return f"pip install -U onnxruntime: the model has opset {opset[1]}, which {version} does not know yet"
+    if "is not a registered function/op" in problem or "No Op registered for" in problem:
+        return "pip install -U onnxruntime: an operator of the model is not in this version or build"
+    return "the file is damaged, or needs a newer onnxruntime (see `tools` in the manifest)"
 
 
 def _tensor(value: Any) -> TensorInfo:
