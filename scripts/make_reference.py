@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import sys
 import types
 import typing
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclopts import App, Parameter
+from json_schema import json_schema
 
 import xxdeploy.errors
 import xxdeploy.exporter
@@ -32,7 +34,7 @@ def cli_page() -> str:
     lines = [
         "# The command line",
         NOTE,
-        "Results go to stdout, talk to stderr; `--json` makes results machine-readable.",
+        "Results go to stdout, talk to stderr; `--json` makes results machine-readable (`json-output.schema.json`).",
     ]
     lines += ["Exit statuses and codes: [errors.md](../errors.md).", ""]
     for name, (command, example) in COMMANDS.items():
@@ -123,7 +125,12 @@ def _plain(text: str) -> str:
     return text.replace("``", "`")
 
 
-PAGES = {"cli.md": cli_page, "api.md": api_page}
+def schema_page() -> str:
+    """Return the JSON Schema of what commands print with --json."""
+    return json.dumps(json_schema(), indent=1) + "\n"
+
+
+PAGES = {"cli.md": cli_page, "api.md": api_page, "json-output.schema.json": schema_page}
 
 
 def main(arguments: list[str]) -> int:

@@ -25,7 +25,7 @@ from xxdeploy.errors import UsageError
 _COMMON = frozenset({"input_size", "classes", "include_top", "pooling"})
 _WIDTH = _COMMON | {"alpha"}
 
-Arguments: TypeAlias = tuple[tuple[str, int | tuple[int, ...]], ...]
+Arguments: TypeAlias = tuple[tuple[str, bool | int | tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
