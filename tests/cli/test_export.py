@@ -83,7 +83,7 @@ def test_the_command_of_the_pitch_ends_with_a_bundle(
     out = " ".join(capsys.readouterr().out.split())
     assert f"wrote exports/{name}, with report.html" in out
     if real:
-        assert "240 random crops of 19 photographs, judged on 240 crops of 6 other photographs" in out
+        assert "240 random crops of 16 photographs, judged on 240 crops of 5 other photographs" in out
         assert "calibrate on images like those in use: --calibration FOLDER" in out
 
 
