@@ -19,7 +19,7 @@ def test_the_shipped_recipe() -> None:
 
 def test_the_shipped_recipe_of_crops() -> None:
     recipe = load_recipe(shipped_folder() / "photos.toml")
-    assert recipe == CalibrationRecipe(shipped_folder() / "photos", 240, 0, smallest_crop=0.4)
+    assert recipe == CalibrationRecipe(shipped_folder() / "photos", 240, 0, smallest_crop=0.5)
     assert len(open_images(recipe.folder)) == 21
 
 
