@@ -40,7 +40,10 @@ _FEWEST = 16
 DEFAULT_METHOD = "percentile-99.99"
 """Chosen on training images that were not calibrated on: MobileNetV2 gains 1.6 points of agreement over min-max,
 MobileNet nothing."""
-PHOTOS_ON_IMAGENET = "these photographs ship with xxdeploy: docs/lightweight.md compares them with images of ImageNet"
+PHOTOS_ON_IMAGENET = (
+    "these photographs ship with xxdeploy: with them MobileNetV2 kept 98.5 % of its classes on ImageNet, "
+    "and 98.7 % with 300 images of ImageNet"
+)
 PHOTOS_ELSEWHERE = "warning: the photographs ship with xxdeploy, and may be of another kind than the model's images"
 
 
