@@ -118,7 +118,9 @@ def _filtered(picture: Image.Image, rows: _Taps, columns: _Taps, filter_strip: _
     result = np.empty((len(rows.places), len(columns.places), channels), _F32)
     for first, last in _strips(len(rows.places), picture.width * picture.height):
         upper, lower = int(rows.places[first:last].min()), int(rows.places[first:last].max()) + 1
-        strip = _packed(picture, upper, lower)
+        whole = (upper, lower) == (0, picture.height)
+        part = picture if whole else picture.crop((0, upper, picture.width, lower))
+        strip = _packed(part) if filter_strip is _bilinear else np.asarray(part).reshape(*part.size[::-1], channels)
         if few:
             strip = strip.take(used, 1)
         for start in range(first, last, _BLOCK):
@@ -134,10 +136,8 @@ def _strips(height: int, pixels: int) -> Iterator[tuple[int, int]]:
     return ((first, min(first + step, height)) for first in range(0, height, step))
 
 
-def _packed(picture: Image.Image, upper: int, lower: int) -> _Packed:
-    """Return some lines (height, width): uint8, or the three bytes of a color and one of no meaning as uint32."""
-    if (upper, lower) != (0, picture.height):
-        picture = picture.crop((0, upper, picture.width, lower))
+def _packed(picture: Image.Image) -> _Packed:
+    """Return (height, width): uint8, or the three bytes of a color and one of no meaning as uint32, for one copy."""
     if picture.mode == "L":
         return np.asarray(picture, np.uint8)
     return np.frombuffer(picture.tobytes("raw", "RGBX"), np.uint32).reshape(picture.height, picture.width)
@@ -145,7 +145,7 @@ def _packed(picture: Image.Image, upper: int, lower: int) -> _Packed:
 
 def _unpacked(packed: _Packed) -> NDArray[np.float32]:
     """Return (height, width * bytes) float32."""
-    return np.ascontiguousarray(packed).view(np.uint8).astype(_F32)
+    return np.ascontiguousarray(packed).view(np.uint8).reshape(len(packed), -1).astype(_F32)
 
 
 def _bilinear(strip: _Packed, rows: _Taps, columns: _Taps) -> NDArray[np.float32]:
@@ -165,8 +165,8 @@ def _bilinear(strip: _Packed, rows: _Taps, columns: _Taps) -> NDArray[np.float32
 
 
 def _separable(strip: _Packed, rows: _Taps, columns: _Taps) -> NDArray[np.float32]:
-    """Add up weighted lines, then weighted columns."""
-    each = strip.itemsize
+    """Add up weighted lines, then weighted columns. ``strip`` is (height, width, channels) uint8."""
+    each = strip.shape[2]
     lines = np.zeros((len(rows.places), strip.shape[1] * each), _F32)
     for index, weight in zip(rows.places.T, rows.weight.T, strict=True):
         taken = _unpacked(strip.take(index, 0))
