@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
+from xxdeploy.cli.export import source_of
 from xxdeploy.cli.output import AsJson, plain, print_json, print_line, print_table, share
 from xxdeploy.exporter.options import ExportOptions, NetworkOptions, option_name
 
@@ -50,14 +51,10 @@ def command(
     """
     from xxdeploy.cli.progress import ProgressView
     from xxdeploy.diagnose.pipeline import diagnose
-    from xxdeploy.exporter.source import SUFFIXES
-    from xxdeploy.models.catalog import find
 
-    own = Path(model)
-    source = own if own.suffix.lower() in SUFFIXES or own.exists() else find(model)
     options = ExportOptions(network=network).changed(evaluation=evaluation)
     with ProgressView(as_json=as_json) as progress:
-        diagnosis, orders = diagnose(source, options, on_progress=progress)
+        diagnosis, orders = diagnose(source_of(model), options, on_progress=progress)
     if as_json:
         print_json(_document(diagnosis, orders))
     else:

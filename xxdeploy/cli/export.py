@@ -99,7 +99,7 @@ def command(
     from xxdeploy.exporter.assemble import bundle_name
     from xxdeploy.exporter.source import name_of
 
-    source = _source(models[0])
+    source = source_of(models[0])
     options = ExportOptions(network, precision, gpu, proof, budgets, output)
     name = bundle_name(name_of(source), precision.name, weights=network.weights, target=gpu.target)
     out = Path("exports") / name if destination.out is None else destination.out
@@ -111,7 +111,7 @@ def command(
         _show(exported)
 
 
-def _source(word: str) -> ModelSpec | Path:
+def source_of(word: str) -> ModelSpec | Path:
     """Return the network that ``word`` names, or the path of a model file.
 
     ``UsageError``: ``unknown-model``; ``no-model-file`` if ``word`` looks like a path and there is no such file.
