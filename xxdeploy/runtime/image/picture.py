@@ -68,7 +68,18 @@ _UPRIGHT = {
 def open_picture(
     source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS, background: str = DROP
 ) -> tuple[Image.Image, str]:
-    """Decode ``source``, turn it upright (EXIF) and convert it to ``mode`` (``L`` or ``RGB``).
+    """Decode ``source``, turn it upright (EXIF) and convert it to ``mode``: as :func:`open_unturned`, and turned.
+
+    Returns the picture, and its name in errors.
+    """
+    picture, name, turn = open_unturned(source, mode, max_pixels, background)
+    return (picture if turn is None else picture.transpose(turn)), name
+
+
+def open_unturned(
+    source: ImageLike, mode: str, max_pixels: int = MAX_PIXELS, background: str = DROP
+) -> tuple[Image.Image, str, Image.Transpose | None]:
+    """Decode ``source`` and convert it to ``mode`` (``L`` or ``RGB``).
 
     Transparent pixels are laid over ``background`` (``white`` or ``black``); with ``drop`` they show the color that is
     stored under the transparency, as by ``convert("RGB")``, which is what Keras and TensorFlow do. Gray of 16 bits
@@ -76,7 +87,7 @@ def open_picture(
 
     Returns
     -------
-    The picture, and its name in errors.
+    The picture, its name in errors, and the turn that makes it upright by its EXIF orientation (None: it is).
 
     Raises
     ------
@@ -84,12 +95,13 @@ def open_picture(
         ``image-not-found``, ``image-not-a-file``, ``image-unreadable``, ``image-empty``, ``image-format``,
         ``image-heic``, ``image-damaged``, ``image-too-large``, ``image-mode``, ``image-array``, ``image-type``.
     """
+    turn = None
     if isinstance(source, np.ndarray):
         name, picture = "image array", _picture_from_array(source, max_pixels).convert(mode)
     elif isinstance(source, Image.Image):
         name = f"image {getattr(source, 'filename', '') or ''}".strip()
         check_pixels(name, source.size, max_pixels)
-        picture = _decoded(source, mode, name, background)
+        picture, turn = _decoded(source, mode, name, background)
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
         name = str(path)
@@ -106,14 +118,14 @@ def open_picture(
             raise _damaged(name, error) from error
         with opened:
             check_pixels(name, opened.size, max_pixels)
-            picture = _decoded(opened, mode, name, background)
+            picture, turn = _decoded(opened, mode, name, background)
     else:
         raise UsageError(
             f"an image must be a path, a PIL image or a uint8 array, not {type(source).__name__}",
             hint="for bytes, use PIL.Image.open(io.BytesIO(data))",
             code="image-type",
         )
-    return picture, name
+    return picture, name, turn
 
 
 def check_pixels(name: str, size: tuple[int, int], most: int = MAX_PIXELS) -> None:
@@ -128,12 +140,12 @@ def check_pixels(name: str, size: tuple[int, int], most: int = MAX_PIXELS) -> No
         raise _too_large(name, f"{size[0]} x {size[1]} pixels", most)
 
 
-def _decoded(picture: Image.Image, mode: str, name: str, background: str) -> Image.Image:
+def _decoded(picture: Image.Image, mode: str, name: str, background: str) -> tuple[Image.Image, Image.Transpose | None]:
     try:
         picture.load()
         if not (picture.width and picture.height):
             raise ValueError("it has no pixels")
-        return _converted(_opaque(_upright(picture), background), mode)
+        return _converted(_opaque(picture, background), mode), _turn(picture)
     except UsageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -172,14 +184,13 @@ def _picture_from_array(array: NDArray[np.uint8], max_pixels: int) -> Image.Imag
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation. Damaged EXIF is no reason to refuse good pixels: it counts as upright."""
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """Return the turn by the EXIF orientation. Damaged EXIF is no reason to refuse good pixels: None."""
     try:
         orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:  # noqa: BLE001 - a parser on hostile bytes
-        return picture
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return picture if turn is None else picture.transpose(turn)
+        return None
+    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
 def _opaque(picture: Image.Image, background: str) -> Image.Image:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.image.grid import ChannelGrid
-from xxdeploy.runtime.image.picture import BACKGROUNDS, DROP, MAX_PIXELS, ImageLike, open_picture
+from xxdeploy.runtime.image.picture import BACKGROUNDS, DROP, MAX_PIXELS, ImageLike, open_unturned
 from xxdeploy.runtime.image.resample import Pixels
 from xxdeploy.runtime.image.scaling import Scaling
 from xxdeploy.runtime.image.scaling import invalid as _invalid
 from xxdeploy.runtime.image.sizing import DEFAULT_SIZING, Sizing
+from xxdeploy.runtime.image.turned import is_worth_strips, resample_turned
 
 __all__ = ["CUSTOM", "MAX_PIXELS", "MAX_SIDE", "MODES", "ImageLike", "Preprocess", "Sizing"]
 
@@ -99,7 +100,7 @@ class Preprocess:
         """Decode one picture, turn it upright, convert and resize it.
 
         More than ``max_pixels`` are refused before they are decoded. A file and the same picture opened with Pillow
-        have the same pixels; ``picture.open_picture`` says how modes are converted.
+        have the same pixels; ``picture.open_unturned`` says how modes are converted.
 
         Returns
         -------
@@ -108,12 +109,17 @@ class Preprocess:
         Raises
         ------
         UsageError
-            Codes ``image-*``, see ``picture.open_picture``; the message names the file.
+            Codes ``image-*``, see ``picture.open_unturned``; the message names the file.
         """
         if self._is_ready(source) and self.height * self.width <= max_pixels:
             return np.array(source, np.uint8)  # Pillow would hand back the same pixels, after three copies
-        picture, name = open_picture(source, "L" if self.channels == 1 else "RGB", max_pixels, self.background)
-        return self.sizing.apply(picture, (self.width, self.height), name)
+        mode, size, sizing = "L" if self.channels == 1 else "RGB", (self.width, self.height), self.sizing
+        picture, name, turn = open_unturned(source, mode, max_pixels, self.background)
+        if turn is not None:
+            if sizing.resize == "squash" and is_worth_strips(picture, turn, sizing.resample):
+                return resample_turned(picture, turn, size, sizing.resample)
+            picture = picture.transpose(turn)
+        return sizing.apply(picture, size, name)
 
     def normalize(self, images: Pixels) -> NDArray[np.float32]:
         """Turn (n, height, width, channels) of 0..255 into the network's input, same shape, float32.

@@ -24,12 +24,13 @@ RESAMPLES = ("nearest", "bilinear", ANTIALIASED, "bicubic", "bicubic-antialias",
 """All names."""
 FRACTIONAL = ("bilinear", "bicubic", "lanczos", "area")
 """The names whose results have fractions, as those of ``tf.image.resize``: float32, neither rounded nor clipped."""
-_PILLOW = {
-    "nearest": Image.Resampling.NEAREST,
+ANTIALIASES = {
     ANTIALIASED: Image.Resampling.BILINEAR,
     "bicubic-antialias": Image.Resampling.BICUBIC,
     "lanczos-antialias": Image.Resampling.LANCZOS,
 }
+"""Pillow's filters that widen, by name."""
+_PILLOW = {"nearest": Image.Resampling.NEAREST, **ANTIALIASES}
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """Values of 0..255: uint8, or float32 with fractions. Bicubic and Lanczos go beyond that range beside edges."""
