@@ -20,7 +20,7 @@ from xxdeploy.batch.cards import (
     text_from_card,
 )
 from xxdeploy.errors import UsageError
-from xxdeploy.models.catalog import CATALOG
+from xxdeploy.models.catalog import CATALOG, find
 
 RESULTS = Path(__file__).resolve().parents[2] / "exports" / "results"
 CARDS = sorted(RESULTS.glob("*.json"))
@@ -182,12 +182,15 @@ def test_no_difference_stays_none() -> None:
     assert rounded_up(0.0) == 0.0
 
 
-def test_every_network_has_its_card() -> None:
-    """Of the committed cards: each network of the catalog in FP32, with the catalog's number of parameters."""
+def test_every_network_has_its_card_or_is_said_to_have_none() -> None:
+    """Of the committed cards: each network in FP32, with its number of parameters; exports/ names the rest."""
+    said = (RESULTS / "README.md").read_text().partition("have no card")[0].rpartition("\n\n")[2]
+    without = {find(title).name for title in re.findall(r"\b(?:EfficientNet|ConvNeXt)\w+", said)}
     names = {path.stem for path in CARDS}
-    assert {f"{spec.name}-fp32" for spec in CATALOG} <= names
+    assert {spec.name for spec in CATALOG if f"{spec.name}-fp32" not in names} == without
     for spec in CATALOG:
-        assert read_card(RESULTS / f"{spec.name}-fp32.json")["parameters"] == spec.parameters
+        if spec.name not in without:
+            assert read_card(RESULTS / f"{spec.name}-fp32.json")["parameters"] == spec.parameters
 
 
 @pytest.mark.parametrize("path", CARDS, ids=[path.stem for path in CARDS])

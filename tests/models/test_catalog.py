@@ -13,11 +13,11 @@ from xxdeploy.runtime.image.preprocess import Preprocess
 
 def test_holds_the_networks_of_the_design() -> None:
     names = [spec.name for spec in CATALOG]
-    assert len(set(names)) == len(names) == 51
+    assert len(set(names)) == len(names) == 64
     assert {"xception", "vgg19", "resnet152v2", "inceptionresnetv2", "densenet201", "nasnetlarge", "lenet"} <= set(
         names
     )
-    assert {"mobilenetv3small", "efficientnetb2", "efficientnetv2b0", "convnexttiny"} <= set(names)
+    assert {"mobilenetv3small", "efficientnetb7", "efficientnetv2l", "convnextxlarge"} <= set(names)
     assert {"alexnet-lrn", "zfnet-512", "vgg16-c", "inceptionv4", "resnext101", "densenet-bc-190-40"} <= set(names)
 
 
@@ -85,7 +85,7 @@ def test_a_row_is_consistent(spec: ModelSpec) -> None:
     assert spec.weights[-1] == "none"
     Preprocess(spec.input_size, spec.input_size, spec.channels, spec.preprocess)  # torch and caffe need three channels
     if "imagenet" in spec.weights:
-        assert spec.top1 is not None
+        assert (spec.top1 is None) == spec.title.startswith("ConvNeXt")  # Keras publishes no figure for these
         assert spec.classes == 1000
     if spec.top1 is None:
         assert spec.top5 is None

@@ -9,6 +9,7 @@ The accuracy of the others, if it was published for exactly this network, is fro
 - VGG11, VGG11-LRN, VGG13, VGG16-C: table 3 of their paper, one scale, densely over the image.
 - Inception-v4, Inception-ResNet-v1: table 2 of their paper, one view, without the blacklisted images.
 - MobileNetV3: the documentation of ``keras.applications.MobileNetV3Small``, which has no top-5.
+- ConvNeXt: none. Its paper's figures were measured in PyTorch.
 
 A test builds each network and compares parameters, depth and shapes.
 """
@@ -87,7 +88,7 @@ def _keras(
 
 
 def _scaling_inside(
-    title: str, parameters: int, depth: int, top1: float, top5: float | None = None, **more: Any
+    title: str, parameters: int, depth: int, top1: float | None = None, top5: float | None = None, **more: Any
 ) -> ModelSpec:
     """Return the row of a network of ``keras.applications`` that takes pixels 0..255 and scales them itself.
 
@@ -189,10 +190,23 @@ CATALOG: tuple[ModelSpec, ...] = (
     _scaling_inside("EfficientNetB0", 5_330_571, 132, 0.771, 0.933),
     _scaling_inside("EfficientNetB1", 7_856_239, 186, 0.791, 0.944, input_size=240),
     _scaling_inside("EfficientNetB2", 9_177_569, 186, 0.801, 0.949, input_size=260),
+    _scaling_inside("EfficientNetB3", 12_320_535, 210, 0.816, 0.957, input_size=300),
+    _scaling_inside("EfficientNetB4", 19_466_823, 258, 0.829, 0.964, input_size=380),
+    _scaling_inside("EfficientNetB5", 30_562_527, 312, 0.836, 0.967, input_size=456),
+    _scaling_inside("EfficientNetB6", 43_265_143, 360, 0.840, 0.968, input_size=528),
+    _scaling_inside("EfficientNetB7", 66_658_687, 438, 0.843, 0.970, input_size=600),
     _scaling_inside("EfficientNetV2B0", 7_200_312, 151, 0.787, 0.943),
     _scaling_inside("EfficientNetV2B1", 8_212_124, 185, 0.798, 0.950, input_size=240),
     _scaling_inside("EfficientNetV2B2", 10_178_374, 193, 0.805, 0.951, input_size=260),
-    _scaling_inside("ConvNeXtTiny", 28_589_128, 96, 0.813),
+    _scaling_inside("EfficientNetV2B3", 14_467_622, 225, 0.820, 0.958, input_size=300),
+    _scaling_inside("EfficientNetV2S", 21_612_360, 281, 0.839, 0.967, input_size=384),
+    _scaling_inside("EfficientNetV2M", 54_431_388, 403, 0.853, 0.974, input_size=480),
+    _scaling_inside("EfficientNetV2L", 119_027_848, 557, 0.857, 0.975, input_size=480),
+    _scaling_inside("ConvNeXtTiny", 28_589_128, 96),
+    _scaling_inside("ConvNeXtSmall", 50_223_688, 186),
+    _scaling_inside("ConvNeXtBase", 88_591_464, 186),
+    _scaling_inside("ConvNeXtLarge", 197_767_336, 186),
+    _scaling_inside("ConvNeXtXLarge", 350_196_968, 186),
     _family(
         "LeNet",
         "lenet:lenet",

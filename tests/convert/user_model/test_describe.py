@@ -52,8 +52,11 @@ def test_pictures_of_any_size_need_one() -> None:
         ("MobileNetV3Large-Minimalistic", {"minimalistic": True}, 224),
         ("EfficientNetB1", {}, 240),
         ("EfficientNetB2", {}, 260),
+        ("EfficientNetB4", {}, 380),
         ("EfficientNetV2B0", {}, 224),
+        ("EfficientNetV2S", {}, 384),
         ("ConvNeXtTiny", {}, 224),
+        ("ConvNeXtSmall", {}, 224),
     ],
 )
 def test_networks_that_scale_pixels_themselves_are_known_with_their_size(

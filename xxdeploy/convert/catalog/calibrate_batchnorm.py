@@ -16,7 +16,7 @@ times smaller for a dark image than for a bright one, and the integers of the br
 normalization of such a network gets random shifts, as it has after training.
 
 ConvNeXt starts with layer scales of 1e-6, with which no block has an effect that a comparison could see; they get
-random scales (Touvron et al. 2021, arXiv:2103.17239, figure 2 shows trained ones).
+random scales (the layer is that of Touvron et al. 2021, arXiv:2103.17239).
 """
 
 from __future__ import annotations

@@ -35,7 +35,10 @@ _MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ResNet50", ("conv1_conv", "conv1_bn", "conv2_block1_out")),
     ("MobileNetV3Large", ("conv_bn", "expanded_conv_14_project")),
     ("MobileNetV3Small", ("conv_bn", "expanded_conv_10_project")),
-    ("ConvNeXtTiny", ("convnext_tiny_stage_3_block_2_depthwise_conv",)),
+    *(
+        (f"ConvNeXt{size}", (f"convnext_{size.lower()}_stage_3_block_2_depthwise_conv",))
+        for size in ("Tiny", "Small", "Base", "Large", "XLarge")
+    ),
 )
 """Layer names that occur together in one network only. A network that contains another's names comes first."""
 
