@@ -93,7 +93,7 @@ def test_without_scaling_inside_nothing_is_guessed(body: Callable[[Any, Any], An
     with pytest.raises(UsageError) as caught:
         choose_preprocess(described, None)
     assert caught.value.code == "preprocess-unknown"
-    assert "--preprocess tf|caffe|torch|none|FILE" in caught.value.hint
+    assert "--preprocess tf|caffe|torch|none|0..1|FILE" in caught.value.hint
     assert choose_preprocess(described, "torch")[0].mode == "torch"
 
 

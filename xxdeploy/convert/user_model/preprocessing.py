@@ -73,7 +73,7 @@ def _unknown(user_model: UserModel) -> UsageError:
     return UsageError(
         f"the scaling of pixels for {user_model.name} is unknown: the model has no scaling layer, and --preprocess is "
         "not given",
-        hint=f"add {option}{family}; use the preprocessing of the training",
+        hint=f"add {option}{family}; use the preprocessing of the training, or add --eval FOLDER --preprocess auto",
         code="preprocess-unknown",
     )
 
