@@ -31,6 +31,13 @@ def test_options_without_effect_are_dropped_with_a_note(given: dict[str, Any]) -
     getattr(keras.layers, given["class_name"]).from_config(given["config"])  # Keras takes the rest
 
 
+@pytest.mark.parametrize("given", [layer("RandomShear", x_factor=[-0.2, 0.2]), layer("RandomHeight", factor=0.3)])
+def test_an_augmentation_that_keras_cannot_build_is_the_identity(given: dict[str, Any]) -> None:
+    (note,) = without_unknown_options(given, load_keras())
+    assert "factor" in note
+    assert (given["class_name"], given["config"]) == ("Identity", {"name": "own"})
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -135,3 +135,16 @@ def test_a_truncated_copy_in_a_good_archive(tmp_path: Path) -> None:
         load_model_file(path)
     assert caught.value.code == "damaged-model"
     assert str(path) in caught.value.message
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_random_shear_is_the_identity(tmp_path: Path, suffix: str) -> None:
+    """Keras 3.15 cannot build the layer from the options that it writes for it."""
+    keras = load_keras()
+    image = keras.Input((6, 6, 3))
+    last = keras.layers.Conv2D(2, 3)
+    keras.Model(image, last(keras.layers.RandomShear(0.2, 0.1)(image))).save(tmp_path / f"shear{suffix}")
+    loaded = load_model_file(tmp_path / f"shear{suffix}")
+    batch = np.random.default_rng(1).uniform(size=(2, 6, 6, 3)).astype(np.float32)
+    np.testing.assert_array_equal(loaded.model(batch), last(batch))
+    assert "RandomShear.x_factor" in loaded.notes[-1]

@@ -43,7 +43,9 @@ _TRAINING_ONLY = ("initializer", "regularizer", "constraint", "momentum", "_lr",
 def without_unknown_options(config: Config, keras: Any) -> tuple[str, ...]:
     """Drop options that the installed Keras does not take, in place; return a note if there were any.
 
-    ``config`` is from ``upgrade_config``, and Keras could not build it.
+    ``config`` is from ``upgrade_config``, and Keras could not build it. A layer that does nothing in inference becomes
+    ``Identity`` where Keras cannot build it even so: Keras 3.15 fails on the options that it writes for RandomShear,
+    and has no RandomHeight.
 
     Raises
     ------
@@ -52,19 +54,24 @@ def without_unknown_options(config: Config, keras: Any) -> tuple[str, ...]:
     """
     dropped: set[str] = set()
     for layer in _layers(config):
-        options, accepted = layer["config"], _accepted(getattr(keras.layers, layer["class_name"], None))
-        if accepted is None or _takes(keras, layer):
+        kind, options = layer["class_name"], layer["config"]
+        accepted = _accepted(getattr(keras.layers, kind, None))
+        if (accepted is None and kind not in _IDENTITY_IN_INFERENCE) or _takes(keras, layer):
             continue
-        for key in [key for key in options if key not in accepted]:
-            if not _changes_nothing(layer["class_name"], key, options[key]):
+        for key in [key for key in options if key not in (accepted or _BASE)]:
+            if not _changes_nothing(kind, key, options[key]):
                 raise UsageError(
-                    f"the layer {options.get('name')!r} ({layer['class_name']}) has the option "
+                    f"the layer {options.get('name')!r} ({kind}) has the option "
                     f"{key}={str(options[key])[:60]!r}, which Keras {keras.__version__} does not have",
                     hint="load the model where it was trained, build the layer without the option, and save it again",
                     code="layer-option",
                 )
             del options[key]
-            dropped.add(f"{layer['class_name']}.{key}")
+            dropped.add(f"{kind}.{key}")
+        if kind in _IDENTITY_IN_INFERENCE and not _takes(keras, layer):
+            layer["class_name"] = layer["registered_name"] = "Identity"
+            layer["config"] = {key: options[key] for key in ("name", "trainable", "dtype") if key in options}
+            dropped |= {f"{kind}.{key}" for key in options.keys() - layer["config"].keys()}
     shown = sorted(dropped)
     return (f"options without effect in inference were dropped: {', '.join(shown)}",) if shown else ()
 

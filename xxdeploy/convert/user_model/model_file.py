@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import tempfile
 import warnings
@@ -90,7 +91,8 @@ def load_model_file(
         objects = import_custom_objects(custom_objects)
         try:
             try:
-                model = _built(config, file, objects, unsafe_lambda)
+                # A copy, because Keras empties a configuration while it reads it, and it may be read again.
+                model = _built(copy.deepcopy(config), file, objects, unsafe_lambda)
             except ConversionError:
                 dropped = without_unknown_options(config, keras)
                 if not dropped:

@@ -13,6 +13,7 @@ from xxdeploy.convert.user_model.lambdas.marshal_code import UnknownCodeError
 from xxdeploy.convert.user_model.lambdas.replace import translated
 from xxdeploy.convert.user_model.quarantine.archive import unsafe
 from xxdeploy.convert.user_model.quarantine.known import ACTIVATIONS, is_known
+from xxdeploy.convert.user_model.quarantine.refused import reason_for
 from xxdeploy.errors import ConversionError, UsageError
 
 _MAX_DEPTH = 120
@@ -88,7 +89,7 @@ def check_classes(
     ------
     UsageError
         ``custom-object``: a class or function outside Keras; ``lambda-layer``: Python code in the file;
-        ``unsupported-layer``: a layer of Keras that does not belong in an image model, or reads files.
+        ``unsupported-layer``: a name of Keras that ``refused`` has a reason for.
     ConversionError
         ``unsafe-model``: a module that no model needs, such as ``os``.
     """
@@ -204,13 +205,16 @@ def _lambda(path: Path, layer: str, item: Mapping[str, Any], version: str | None
 def _stranger(path: Path, layer: str, name: str, module: str | None) -> UsageError | ConversionError:
     shown = f"{module}.{name}" if module else name
     root = (module or "").partition(".")[0]
-    if root in ("keras", "tf_keras") and ">" not in name:
+    own = name.rpartition(">")[2]
+    reason = reason_for(name)
+    if ">" not in name and (root in ("keras", "tf_keras") or (reason is not None and module is None)):
+        yours = "" if root else f"; if it is your own class of this name, add --custom-objects MODULE:{own}"
         return UsageError(
-            f"{path} uses {shown[:120]} (layer {layer!r}), which is not supported in an image model, or opens files",
-            hint="replace the layer, or export the model up to a layer before it with --output-layer NAME",
+            f"{path} uses {shown[:120]} (layer {layer!r}), which {reason or 'xxdeploy does not know'}",
+            hint="where the model was made, replace the layer, or save the part before it, "
+            f"keras.Model(model.input, model.get_layer(NAME).output), and export that{yours}",
             code="unsupported-layer",
         )
-    own = name.rpartition(">")[2]
     known = root in sys.stdlib_module_names - {"__main__"} and not (root == "builtins" and ">" in name)
     if known or not _IDENTIFIER.fullmatch(own):
         return unsafe(path, f"its layer {layer!r} makes Keras import {shown[:120]!r}, which is not a layer")
@@ -218,7 +222,7 @@ def _stranger(path: Path, layer: str, name: str, module: str | None) -> UsageErr
         module if module and root not in ("__main__", "builtins", "keras") and _MODULE.fullmatch(module) else "MODULE"
     )
     return UsageError(
-        f"{path} uses {shown[:120]} (layer {layer!r}), which is not part of Keras",
+        f"{path} uses {shown[:120]} (layer {layer!r}), which is no layer, operation or activation that xxdeploy knows",
         hint=f"if it is your own code, add --custom-objects {place}:{own}",
         code="custom-object",
     )
