@@ -23,7 +23,8 @@ WEAK_DB = 20.0
 
 def outcome(seed: int) -> str:
     """Return ``right``, ``skipped`` (Keras cannot run it), or what is wrong."""
-    from random_models import conversion_error, random_model
+    from model_answers import conversion_error
+    from random_models import random_model
 
     from xxdeploy.errors import XXDeployError
 
@@ -42,7 +43,8 @@ def outcome(seed: int) -> str:
 
 def quality(seed: int) -> str:
     """Return ``right`` or ``skipped``, ``weak: ...`` for an INT8 copy below ``WEAK_DB``, or what is wrong."""
-    from random_models import int8_decibels, random_model
+    from model_answers import int8_decibels
+    from random_models import random_model
 
     from xxdeploy.errors import XXDeployError
 

@@ -36,7 +36,8 @@ def outcome(recipe: Any) -> str:
     """Return ``right``, ``no model: ...`` (Keras cannot build or run it), or what is wrong."""
     import numpy as np
     from keras_surface import model_of
-    from random_models import conversion_error, give_weights
+    from model_answers import conversion_error
+    from random_models import give_weights
 
     from xxdeploy.errors import XXDeployError
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from keras_surface import OPERATIONS, model_of
-from random_models import conversion_error, give_weights
+from model_answers import conversion_error
+from random_models import give_weights
 
 FORMS = (
     *("argmax", "argmin", "celu", "cumprod", "diagonal", "erfc", "expm1", "log1p", "logaddexp", "logaddexp2"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from random_models import conversion_error, random_model
+from model_answers import conversion_error
+from random_models import random_model
 
 SEEDS = range(2000, 2030)
 

@@ -418,6 +418,36 @@ OPERATIONS: dict[str, Recipe] = {
 }
 OPERATIONS.pop("matrix_transpose")
 
+REFUSED = frozenset(
+    _words(
+        """
+        layers.Masking layers.AveragePooling3D layers.AvgPool3D layers.MaxPool3D layers.MaxPooling3D
+        layers.AdaptiveAveragePooling3D layers.AdaptiveMaxPooling3D layers.GlobalAveragePooling3D
+        layers.GlobalAvgPool3D layers.GlobalMaxPool3D layers.GlobalMaxPooling3D layers.Conv3D layers.Convolution3D
+        layers.Conv3DTranspose layers.Convolution3DTranspose layers.ConvLSTM1D layers.ConvLSTM2D layers.ConvLSTM3D
+        layers.Cropping3D layers.ZeroPadding3D layers.UpSampling3D layers.CategoryEncoding layers.Discretization
+        layers.GRU layers.LSTM layers.SimpleRNN layers.RNN layers.Bidirectional layers.GroupQueryAttention
+        layers.MelSpectrogram layers.STFTSpectrogram layers.ReversibleEmbedding layers.Equalization
+        layers.ContrastLimitedAdaptiveHistogramEqualization
+        ops.i0 ops.identity ops.isreal ops.signbit ops.angle ops.conj ops.conjugate ops.imag ops.size ops.ndim
+        ops.empty_like ops.erfinv ops.nanargmax ops.nanargmin ops.nancumprod ops.nancumsum ops.nanmedian ops.det
+        ops.inv ops.cholesky ops.pinv ops.eig ops.eigh ops.svd ops.qr ops.logdet ops.slogdet ops.matrix_rank
+        ops.lu_factor ops.cholesky_inverse ops.bitwise_invert ops.bitwise_not ops.nextafter ops.bitwise_and
+        ops.bitwise_or ops.bitwise_xor ops.gcd ops.lcm ops.solve ops.lstsq ops.solve_triangular ops.ldexp
+        ops.bitwise_left_shift ops.bitwise_right_shift ops.left_shift ops.right_shift ops.argpartition
+        ops.broadcast_to ops.cdist ops.conv_transpose ops.corrcoef ops.correlate ops.cross ops.diag ops.diagflat
+        ops.digitize ops.histogram ops.in_top_k ops.inner ops.isin ops.kron ops.meshgrid ops.nanpercentile
+        ops.nanquantile ops.rearrange ops.searchsorted ops.slice_update ops.unfold ops.unravel_index ops.vander
+        ops.view ops.view_as_complex ops.view_as_real ops.polar ops.fft ops.fft2 ops.ifft2 ops.rfft ops.irfft
+        ops.stft ops.istft ops.segment_max ops.segment_min ops.segment_prod ops.segment_sum ops.bincount
+        ops.binary_crossentropy ops.categorical_crossentropy ops.sparse_categorical_crossentropy
+        ops.image.affine_transform ops.image.elastic_transform ops.image.map_coordinates
+        ops.image.perspective_transform activations.threshold
+        """
+    )
+)
+"""The recipes that do not export, or that Keras itself cannot build or run."""
+
 _REASONS: Mapping[str, str] = {
     "takes no picture": """
         arange array bartlett blackman convert_to_numpy convert_to_tensor dtype empty eye full geomspace hamming hanning

@@ -1,16 +1,17 @@
-"""Random small Keras image models: every layer and operation that image models use, in random graphs.
+"""Random small Keras image models: every layer and operation that exports, in random graphs.
 
-``random_model(seed)`` is deterministic. A model has one picture as its input and one classifier or feature map as its
-output; every weight has a value that shows mistakes (no zero biases, no identity in batch normalization).
+``random_model(seed)`` is deterministic. A model has one picture as its input, and one to three classifiers or feature
+maps as its outputs; one of twelve computes in float16. Every weight has a value that shows mistakes (no zero biases, no
+identity in batch normalization). ``model_answers`` converts the models and compares them with Keras.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from random_forms import dtypes, shared, surface
 
 from xxdeploy.convert.keras_loader import load_keras
 
@@ -44,6 +45,7 @@ class Draw:
         self.keras = load_keras()
         self.layers, self.ops = self.keras.layers, self.keras.ops
         self.rng = np.random.default_rng(seed)
+        self.names = 0
 
     def pick(self, *values: Any) -> Any:
         return values[int(self.rng.integers(len(values)))]
@@ -53,6 +55,10 @@ class Draw:
 
     def number(self, low: int, high: int) -> int:
         return int(self.rng.integers(low, high + 1))
+
+    def name(self, stem: str) -> str:
+        self.names += 1
+        return f"{stem}_{self.names}"
 
 
 def _size(x: Any) -> tuple[int, int, int]:
@@ -264,7 +270,19 @@ def residual(draw: Draw, x: Any) -> Any:
 
 def nested(draw: Draw, x: Any) -> Any:
     inside = draw.keras.Input(x.shape[1:])
-    return draw.keras.Model(inside, step(draw, step(draw, inside)), name=f"inner_{draw.number(0, 10**6)}")(x)
+    end = step(draw, step(draw, inside))
+    return x if end is inside else draw.keras.Model(inside, end, name=draw.name("inner"))(x)
+
+
+def inception(draw: Draw, x: Any) -> Any:
+    """Merge two to four arms of any steps, resized to the size of the first."""
+    layers = draw.layers
+    arms = [step(draw, x) for _ in range(draw.number(2, 4))]
+    size = _size(arms[0])[:2]
+    arms = [arm if _size(arm)[:2] == size else layers.Resizing(*size)(arm) for arm in arms]
+    if draw.chance(0.6):
+        return layers.Concatenate()(arms)
+    return draw.pick(layers.Add, layers.Average, layers.Maximum)()([layers.Conv2D(6, 1)(arm) for arm in arms])
 
 
 def training_only(draw: Draw, x: Any) -> Any:
@@ -302,6 +320,10 @@ STEPS: tuple[tuple[float, Layer], ...] = (
     (1, residual),
     (0.5, nested),
     (0.7, training_only),
+    (4, surface),
+    (1, dtypes),
+    (1, shared),
+    (0.8, inception),
 )
 
 
@@ -348,77 +370,31 @@ def give_weights(model: Any, rng: np.random.Generator) -> None:
         variable.assign(value)
 
 
+SIZES = (5, 7, 8, 11, 13, 16, 17, 19, 23, 24, 28, 29, 31, 32, 33, 37, 41)
+
+
 def random_model(seed: int) -> Any:
     """Return a built ``keras.Model`` of 2 to 9 random steps; the same seed gives the same model."""
     draw = Draw(seed)
-    image = draw.keras.Input((draw.number(9, 33), draw.number(9, 33), draw.pick(1, 3, 3)), name="picture")
+    policy = draw.keras.config.dtype_policy()
+    if draw.chance(1 / 12):
+        draw.keras.config.set_dtype_policy("mixed_float16")
+    try:
+        return _drawn(draw)
+    finally:
+        draw.keras.config.set_dtype_policy(policy)
+
+
+def _drawn(draw: Draw) -> Any:
+    image = draw.keras.Input((draw.pick(*SIZES), draw.pick(*SIZES), draw.pick(1, 3, 3)), name="picture")
     x = draw.layers.Rescaling(1 / 127.5, -1)(image) if draw.chance(0.5) else image
+    passed = []
     for _ in range(draw.number(2, 9)):
         x = step(draw, x)
-    model = draw.keras.Model(image, end(draw, x))
+        passed.append(x)
+    outputs = [end(draw, x)]
+    if draw.chance(0.2):
+        outputs += [end(draw, draw.pick(*passed)) for _ in range(draw.number(1, 2))]
+    model = draw.keras.Model(image, outputs if len(outputs) > 1 else outputs[0])
     give_weights(model, draw.rng)
     return model
-
-
-def conversion_error(model: Any, folder: Path, seed: int) -> float | None:
-    """Save, load, convert and optimize a model; return the largest difference from Keras over the largest output.
-
-    None where Keras itself cannot run the model, or gives values that are not finite or larger than 1e6.
-    """
-    from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-    from xxdeploy.convert.user_model.model_file import load_model_file
-    from xxdeploy.convert.user_model.prepare import prepare_model
-    from xxdeploy.passes.optimize import optimize
-    from xxdeploy.runtime.engines.ort import OrtSession
-
-    batch = np.random.default_rng(seed).uniform(0, 255, (2, *model.input_shape[1:])).round().astype(np.float32)
-    if not any(layer.name.startswith("rescaling") for layer in model.layers[:2]):
-        batch = batch / np.float32(127.5) - 1
-    try:
-        expected = np.asarray(model(batch, training=False))
-    except Exception:  # noqa: BLE001 - oneDNN refuses some transposed convolutions
-        return None
-    largest = float(np.abs(expected).max(initial=0))
-    if not np.isfinite(expected).all() or largest > 1e6:
-        return None
-    path = folder / "model.keras"
-    model.save(path)
-    prepared = prepare_model(load_model_file(path).model, task="features")
-    onnx, _ = optimize(onnx_from_keras(prepared.model, outputs=("features",)))
-    answer = OrtSession(onnx.to_bytes()).run(batch)
-    assert answer.shape == expected.shape
-    return float(np.abs(answer - expected).max(initial=0)) / max(largest, 1e-6)
-
-
-def int8_decibels(model: Any, seed: int) -> float | None:
-    """Convert, optimize and quantize a model; return the signal-to-noise ratio of its INT8 answers in decibels.
-
-    None where the answers are constant or not finite, or where nothing can become INT8.
-    """
-    from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-    from xxdeploy.errors import ConversionError
-    from xxdeploy.passes.optimize import optimize
-    from xxdeploy.quantize import Scheme, choose_ranges, observe_histograms, quantize
-    from xxdeploy.runtime.engines.ort import OrtSession
-
-    rng, shape = np.random.default_rng(seed), model.input_shape[1:]
-    coarse = rng.uniform(0, 255, (24, -(-shape[0] // 4), -(-shape[1] // 4), shape[2])).repeat(4, 1).repeat(4, 2)
-    batch = (0.8 * coarse[:, : shape[0], : shape[1]] + rng.uniform(0, 51, (24, *shape))).round().astype(np.float32)
-    if not any(layer.name.startswith("rescaling") for layer in model.layers[:2]):
-        batch = batch / np.float32(127.5) - 1
-    onnx, _ = optimize(onnx_from_keras(model, outputs=("features",)))
-    right = OrtSession(onnx.to_bytes()).run(batch).astype(np.float64)
-    signal = float(np.square(right).sum())
-    if not np.isfinite(right).all() or np.ptp(right) == 0 or np.abs(right).max() > 1e6:
-        return None
-    histograms = observe_histograms(
-        onnx, lambda: (batch[start : start + 8] for start in (0, 8, 16)), data_digest="random", total=24
-    )
-    try:
-        integer = quantize(onnx, choose_ranges(histograms, "minmax"), Scheme())
-    except ConversionError as refusal:
-        if refusal.code == "nothing-to-quantize":
-            return None
-        raise
-    answer = OrtSession(integer.to_bytes()).run(batch)
-    return float(10 * np.log10(signal / max(float(np.square(answer - right).sum()), 1e-20 * signal)))
