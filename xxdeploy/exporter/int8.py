@@ -140,8 +140,8 @@ def _noise(quantizer: Quantizer, best: Trial, report: OnProgress) -> tuple[Layer
     return noise
 
 
-def _domain(quantizer: Quantizer, best: Trial, inputs: Inputs, report: OnProgress) -> DomainRecord:
-    """Compare held-back calibration images with evaluation images; nothing is chosen by the result.
+def _domain(quantizer: Quantizer, best: Trial, inputs: Inputs, report: OnProgress) -> DomainRecord | None:
+    """Compare held-back calibration images with evaluation images; None without either. Nothing is chosen by it.
 
     Golden images are synthetic, so they cannot stand in for those that the device will see.
     """
@@ -154,6 +154,8 @@ def _domain(quantizer: Quantizer, best: Trial, inputs: Inputs, report: OnProgres
 
     recipe, held_back, seen = best.recipe, some(inputs.selection), some(inputs.evaluation)
     model, ranges, scheme = quantizer.float_model(recipe), quantizer.ranges(recipe), quantizer.scheme(recipe)
+    if held_back is None and seen is None:
+        return None
     return compare_domains(model, ranges, scheme, held_back=held_back, seen=seen, on_progress=report)
 
 
