@@ -95,8 +95,33 @@ def test_float64_shows_the_rounding_errors_of_float32() -> None:
     plain = keras.Model(image, keras.layers.Flatten()(image))
     mixed = keras.layers.Conv2D(4, 3, name="mix")(image)
     ordinary = keras.Model(image, mixed)
-    cancelling = keras.Model(image, (mixed + 1e6) - 1e6)
+    cancelling = keras.Model(image, keras.ops.relu(mixed + 1e6) - 1e6)  # relu: TensorFlow drops + 1e6 - 1e6
     batch = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
     runners = [KerasRunner(model) for model in (plain, ordinary, cancelling)]
     errors = [np.abs(runner.exact([batch])["output"] - runner.run(batch)).max() for runner in runners]
     assert errors[0] == 0 < errors[1] < 1e-5 < 1e-2 < errors[2]
+
+
+def test_float64_is_that_of_numpy() -> None:
+    """Through a nested model, a layer that is called twice, and operations; the model is unchanged after it."""
+    keras = load_keras()
+    layers = keras.layers
+    inside, mix = keras.Input((4, 4, 3)), layers.Dense(3, use_bias=False)
+    inner = keras.Model(inside, layers.LayerNormalization(epsilon=0.5)(mix(inside)))
+    image = keras.Input((4, 4, 3))
+    x = inner(keras.Sequential([layers.Rescaling(0.125, 0.25), mix])(image))
+    model = keras.Model(image, [layers.Dropout(0.5)(keras.ops.tanh(x * 3.0)), mix(image)])
+    random = np.random.default_rng(3)
+    (weights,) = (value for value in model.get_weights() if value.shape == (3, 3))
+    batches = [random.normal(size=(count, 4, 4, 3)).astype(np.float32) for count in (1, 2)]
+    runner = KerasRunner(model, outputs=("first", "second"))
+    before = runner.run(batches[1])
+    exact = runner.exact(batches)
+    matrix, images = weights.astype(np.float64), np.concatenate(batches).astype(np.float64)
+    mixed = (images / 8 + 0.25) @ matrix @ matrix
+    centered = mixed - mixed.mean(-1, keepdims=True)
+    expected = np.tanh(3 * centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 0.5))
+    np.testing.assert_allclose(exact["first"], expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(exact["second"], images @ matrix, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(runner.run(batches[1]), before)
+    assert {layer.compute_dtype for layer in model._flatten_layers()} == {"float32"}

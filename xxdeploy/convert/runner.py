@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.convert.keras_loader import load_tensorflow
+from xxdeploy.convert.keras_graph import graph, is_model
+from xxdeploy.convert.keras_loader import load_keras, load_tensorflow, replaced
 from xxdeploy.errors import ConversionError
-
-if TYPE_CHECKING:
-    import keras
-
-from typing import TYPE_CHECKING, Any
-
-from xxdeploy.convert.keras_loader import load_keras
 
 if TYPE_CHECKING:
     import keras
@@ -87,28 +82,37 @@ def exact_outputs(
     """Return the outputs of ``model`` in float64, by name, for preprocessed images (n, height, width, channels).
 
     Keras' float32 differs from them by about as much as another correct implementation does: the error of a sum depends
-    on the order of its terms (N. Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2). The
-    float64 copy takes twice the memory of the weights.
+    on the order of its terms (N. Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2). One image
+    and the weights of one layer are in float64 at a time, so the memory does not grow with the model.
     """
     load_keras()
-    copy = _in_float64(model)
-    answers = [_flat(copy(batch.astype(np.float64), training=False)) for batch in batches]
+    with _computing_in_float64(model):
+        answers = [_exact(model, image[None].astype(np.float64)) for batch in batches for image in batch]
     return {name: np.concatenate(parts) for name, parts in zip(outputs, zip(*answers, strict=True), strict=True)}
 
 
-def _in_float64(model: keras.Model) -> keras.Model:
+@contextmanager
+def _computing_in_float64(model: keras.Model) -> Iterator[None]:
+    """Within this context each layer casts its inputs and weights to float64 when it is called."""
     import keras
 
-    def clone(layer: Any) -> Any:
-        config = layer.get_config()
-        return type(layer).from_config({**config, "dtype": "float64"} if "dtype" in config else config)
+    policy = keras.DTypePolicy("float64")
+    policy._variable_dtype = "float32"  # what the weights are; Keras casts those that differ from the computation
+    with ExitStack() as stack:
+        for layer in model._flatten_layers():
+            stack.enter_context(replaced(layer, "_dtype_policy", policy))
+        yield
 
-    copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    copy.set_weights(model.get_weights())
-    return copy
 
-
-def _flat(results: Any) -> list[NDArray[Any]]:
+def _exact(model: Any, images: Any) -> list[NDArray[np.float64]]:
+    """Run the graph of a model; calling the model would cast the images to the float32 of its input."""
     import tensorflow as tf
 
-    return [np.asarray(result) for result in tf.nest.flatten(results)]
+    def step(operation: Any) -> Any:
+        if is_model(operation):
+            return lambda *tensors, **_: graph(operation)._run_through_graph(tensors, operation_fn=step)
+        if "training" not in getattr(operation, "_call_context_args", ()):
+            return operation
+        return lambda *tensors, **given: operation(*tensors, **{**given, "training": False})
+
+    return [np.asarray(result) for result in tf.nest.flatten(step(model)(images))]

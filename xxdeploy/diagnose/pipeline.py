@@ -100,7 +100,7 @@ def _file(path: Path, evaluation: Path, options: ExportOptions, report: OnProgre
         color = options.network.background or DROP
         search = Search(runner, orders.images, orders.truths, size, report, background=color)
         return search.find(None, start_for(described, options, orders.given)), orders
-    given = choose_preprocess(described, asked, sizing=sizing)[0]
+    given = choose_preprocess(described, asked, sizing=sizing, twice=True)[0]  # it is measured
     return _found(runner, orders, replace(given, background=options.network.background or DROP), report)
 
 

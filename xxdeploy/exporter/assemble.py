@@ -17,6 +17,7 @@ from xxdeploy.exporter.source import Source
 from xxdeploy.exporter.stages import Lowered
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import ort_from_onnx
+from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.results import (
     Accuracy,
     AccuracyRecord,
@@ -38,7 +39,6 @@ from xxdeploy.runtime.bundle.manifest import (
     schema_for,
 )
 from xxdeploy.runtime.cpu import cpu_features
-from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.verify import Comparison
 
 GOLDEN_IMAGES = 4
@@ -62,7 +62,7 @@ def _golden_answers(file: ModelFile, images: NDArray[np.float32]) -> _Golden:
     """
 
     def answers(optimize: bool) -> list[NDArray[np.float32]]:
-        return list(OrtSession(file.answers.to_bytes(), exact=True, optimize=optimize).run_all(images).values())
+        return list(open_session(file.answers, exact=True, optimize=optimize).run_all(images).values())
 
     expected = answers(True)
     other = answers(False) if file.precision == "int8" else expected

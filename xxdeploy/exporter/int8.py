@@ -17,9 +17,9 @@ from xxdeploy.exporter.source import Source
 from xxdeploy.exporter.stages import Lowered, measure_latency
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.optional import extra
 from xxdeploy.results import DomainRecord, Evidence, LayerNoise, ModelFile, OnProgress, Progress
-from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.verify import Comparison, compare_with, record_reference
 
@@ -91,7 +91,7 @@ def _judge(
     preprocess = inputs.preprocess
     batch = batch_that_fits(most, preprocess.height, preprocess.width)
     reference = record_reference(
-        OrtSession(fp32.to_bytes(), name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
+        open_session(fp32, name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
         images.batches(preprocess, batch),
         classes=inputs.task == "classification",
         threshold=threshold,
@@ -100,7 +100,7 @@ def _judge(
     )
 
     def judge(model: OnnxModel) -> Comparison:
-        session = OrtSession(model.to_bytes(), name="onnx-int8", exact=True)
+        session = open_session(model, name="onnx-int8", exact=True)
         return compare_with(reference, session, images.batches(preprocess, batch), images.labels)
 
     return judge
@@ -112,7 +112,7 @@ def _clock(fp32: OnnxModel, images: ImageSet, preprocess: Preprocess) -> Clock:
 
     def clock(model: OnnxModel) -> tuple[float, float]:
         named = (("onnx-int8", model), ("onnx-fp32", fp32))
-        ours, floats = measure_latency([OrtSession(m.to_bytes(), name=n) for n, m in named], image, lambda _: None)
+        ours, floats = measure_latency([open_session(m, name=n) for n, m in named], image, lambda _: None)
         return ours, floats
 
     return clock

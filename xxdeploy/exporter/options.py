@@ -105,6 +105,7 @@ class NetworkOptions:
         "Model files only: where the model calls a layer with training=True, export it with training=False.",
         source="file",
     )
+    scale_twice: bool = option(False, "Model files only: --preprocess before a model that scales, too.", source="file")
     unsafe_lambda: bool = option(
         False,
         "Model files only: run the Python code of its Lambda layers. The code gets all permissions that you have.",

@@ -35,10 +35,10 @@ from xxdeploy.exporter.stages import (
 from xxdeploy.exporter.trt_engine import bundled_engine, check_engine, engine_sentence, export_engine, prove_engine
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.optional import extra
 from xxdeploy.report import REPORT, Timing, render_report
 from xxdeploy.results import OnProgress, Progress, Runner, StepRecord
-from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def export(
         engine, device = export_engine(options, lowered.files[0].model, report)
         parities += prove_engine(reference, device, batches, limits[origin.output_names[0]])
 
-    exact = (OrtSession(model.to_bytes(), name=name, exact=True) for name, model in stages.items())
+    exact = (open_session(model, name=name, exact=True) for name, model in stages.items())
     with timed(_MEASURE):
         accuracies, comparisons = measure_accuracy(chain([keras], exact, device), inputs, report, threshold)
         concluded = conclude(options, lowered, accuracies, comparisons, origin.outputs[0].classes)
@@ -197,7 +197,7 @@ def _timings(
     report: OnProgress,
 ) -> tuple[Timing, ...]:
     """Time Keras, each shipped file, and the engine if it runs here, on one decoded ``image``."""
-    runners = [keras, *(OrtSession(model.to_bytes(), name=name) for name, model in models.items()), *device]
+    runners = [keras, *(open_session(model, name=name) for name, model in models.items()), *device]
     sizes = [4 * origin.model.count_params(), *(model.size for model in models.values())]
     sizes += [engine.size for _ in device if engine]
     return time_stages(runners, sizes, image, origin.inputs, report)

@@ -182,7 +182,9 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
         preprocess = diagnosis.chosen.preprocess(size)
         notes += (sentence(diagnosis, orders),)
     else:
-        preprocess, said = choose_preprocess(prepared.described, network.preprocess, sizing=sizing)
+        preprocess, said = choose_preprocess(
+            prepared.described, network.preprocess, sizing=sizing, twice=network.scale_twice
+        )
         notes += said
     inputs = gather(options, preprocess, prepared.classes, options.build, list(notes))
     if inputs.evaluation is not None and network.preprocess != AUTO:

@@ -20,6 +20,7 @@ from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.result import Conclusions, TableRow
 from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.report import Timing
 from xxdeploy.results import (
     Accuracy,
@@ -33,7 +34,6 @@ from xxdeploy.results import (
     Ranges,
     Runner,
 )
-from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.engines.session import batch_for, session_from
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.verify import (
@@ -173,7 +173,7 @@ def prove_stage(
     """
     parities = []
     for optimized in (False, True):
-        session = OrtSession(model.to_bytes(), name=name, optimize=optimized, exact=True)
+        session = open_session(model, name=name, optimize=optimized, exact=True)
         for index, (output, tolerance) in enumerate(tolerances.items()):
             left, right = (Picked(runner, output) if index else runner for runner in (reference, session))
             other = output if index else ""

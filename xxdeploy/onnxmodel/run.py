@@ -24,12 +24,11 @@ with extra("export"):
 
 
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.session import LARGE
 
 Arrays = Mapping[str, NDArray[Any]]
 Tensors = dict[str, NDArray[np.float32]]
 
-LARGE = 1 << 27
-"""Bytes of weights from which they are passed to ONNX Runtime in a file of their own."""
 _FATAL = 4
 """Log level. Failures are raised; a second report on stderr would only disturb a progress bar."""
 

@@ -178,6 +178,15 @@ def test_classes_that_are_judged_by_themselves_are_said_to_be() -> None:
     assert "do not add up" in prepared.notes[0]
 
 
+def test_a_softmax_over_one_class_is_said_to_be_one() -> None:
+    keras = load_keras()
+    image = keras.Input((4, 4, 3))
+    pooled = keras.layers.GlobalMaxPooling2D()(image)
+    prepared = prepare_model(keras.Model(image, keras.layers.Dense(1, activation="softmax", name="only")(pooled)))
+    assert prepared.task == "features"
+    assert prepared.notes[0].startswith("only is a softmax over one class: it is 1 for every picture")
+
+
 def test_features_cannot_be_classified() -> None:
     model = user_nets.net(lambda _, x: x, end="relu")
     assert prepare_model(model).task == "features"

@@ -97,11 +97,17 @@ def test_without_scaling_inside_nothing_is_guessed(body: Callable[[Any, Any], An
     assert choose_preprocess(described, "torch")[0].mode == "torch"
 
 
-def test_scaling_twice_is_said() -> None:
+@pytest.mark.parametrize("asked", ["tf", "0..1"])
+def test_scaling_twice_is_an_error_unless_it_is_meant(asked: str) -> None:
     described = describe_model(user_nets.net(rescaling))
     assert choose_preprocess(described, "none") == (Preprocess(16, 16, 3, "none"), ())
-    preprocess, notes = choose_preprocess(described, "tf")
-    assert preprocess.mode == "tf"
+    with pytest.raises(UsageError) as caught:
+        choose_preprocess(described, asked)
+    assert caught.value.code == "scaled-twice"
+    assert "leave --preprocess out" in caught.value.hint
+    assert "--scale-twice" in caught.value.hint
+    preprocess, notes = choose_preprocess(described, asked, twice=True)
+    assert preprocess == choose_preprocess(describe_model(user_nets.net(conv)), asked)[0]
     assert "scaled twice" in notes[0]
 
 

@@ -73,6 +73,11 @@ def prepare_model(model: keras.Model, *, output_layer: str | None = None, task: 
     notes = []
     if described.augmentations:
         notes.append(f"augmentation layers do nothing in inference: {', '.join(described.augmentations)}")
+    notes += [
+        f"{end.name} is a softmax over one class: it is 1 for every picture (a sigmoid has two answers)"
+        for tensor, end in zip(tensors, described.outputs, strict=True)
+        if end.shape[-1:] == (1,) and last_activation(tensor) == "softmax"
+    ]
     doubtful = task is None and any(end.kind in ("probabilities", "binary") for end in described.outputs)
     classes = [None if task == "features" or (task is None and inner) else end.classes for end in described.outputs]
     for index, end in enumerate(described.outputs):

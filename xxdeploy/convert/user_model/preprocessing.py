@@ -32,7 +32,7 @@ _NEUTRAL_OPERATIONS = frozenset(
 
 
 def choose_preprocess(
-    user_model: UserModel, asked: str | None, *, sizing: Sizing = DEFAULT_SIZING
+    user_model: UserModel, asked: str | None, *, sizing: Sizing = DEFAULT_SIZING, twice: bool = False
 ) -> tuple[Preprocess, tuple[str, ...]]:
     """Return the preprocessing for ``user_model``, and notes for the user.
 
@@ -45,11 +45,14 @@ def choose_preprocess(
         scaling layer, and receives pixels 0..255.
     sizing : Sizing
         How pictures are brought to size.
+    twice : bool
+        ``--scale-twice``: ``asked`` is meant to come before the model's own scaling.
 
     Raises
     ------
     UsageError
         ``preprocess-unknown``: nothing is asked for and the model does not scale; the hint names the likely answer.
+        ``scaled-twice``: the model scales, and so does ``asked``, and it is not said that both are meant.
         ``preprocess-invalid``, ``no-preprocess-file``, ``bad-preprocess-file``.
     """
     inside = ", ".join(user_model.scaling)
@@ -61,6 +64,13 @@ def choose_preprocess(
         return Preprocess(*size, "none", sizing), (note,)
     notes: tuple[str, ...] = ()
     if user_model.scaling and asked != "none":
+        if not twice:
+            raise UsageError(
+                f"--preprocess {asked} scales pixels that the model {user_model.name} then scales itself ({inside})",
+                hint="leave --preprocess out if the training gave the model pixels of 0..255; if it scaled them before "
+                "the model, too, add --scale-twice",
+                code="scaled-twice",
+            )
         notes = (f"pixels are scaled twice: by --preprocess {asked}, then by the model ({inside})",)
     mode, scaling = scaling_for(asked, user_model.channels)
     return Preprocess(*size, mode, sizing, scaling), notes

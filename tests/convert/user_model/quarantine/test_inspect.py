@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import marshal
+import os
 import struct
 import subprocess
 import sys
@@ -131,40 +132,46 @@ def probed(folder: Path, tmp_path: Path) -> dict[str, Any]:
     return said
 
 
+LISTS = '{"class_name": "Sequential", "config": {"a": [' + "[]," * (5 << 19) + "[]]}}"
+EVIL = {"name": "l", "function": {"module": "os", "class_name": "function", "config": "system"}}
+LAMBDA = model(layer("keras.layers", "Lambda", EVIL, "image"))
+
+
+def archive_bombs(folder: Path) -> dict[str, str]:
+    """Write archives of which each names, or holds, more than memory should; return their codes."""
+    archive(folder / "zip.keras", data=bytes(64 << 20), compression=zipfile.ZIP_DEFLATED)
+    archive(folder / "config.keras", b" " * (64 << 20), compression=zipfile.ZIP_DEFLATED)
+    archive(folder / "lists.keras", LISTS)
+    archive(folder / "shape.keras", data=weights(lambda file: file.create_dataset("huge", (1 << 40,), "f4")))
+    zeros = np.zeros(1 << 23, "f4")
+    packed = weights(lambda file: file.create_dataset("huge", data=zeros, compression="gzip"))
+    archive(folder / "gzip.keras", data=packed)
+    return dict.fromkeys((path.name for path in folder.iterdir()), "unsafe-model")
+
+
+def hdf5_bombs(folder: Path) -> dict[str, str]:
+    """Write the same in HDF5, files of a terabyte without content, and code; return their codes."""
+    legacy(folder / "text.h5", b" " * (64 << 20))
+    legacy(folder / "tail.h5", LISTS)
+    (folder / "sparse.h5").touch()
+    for name in ("sparse.h5", "tail.h5"):
+        os.truncate(folder / name, 1 << 40)
+    archive(folder / "lambda.keras", LAMBDA)
+    archive(folder / "renamed.h5", LAMBDA)
+    unsafe = dict.fromkeys(("text.h5", "tail.h5"), "unsafe-model")
+    return {**unsafe, "sparse.h5": "not-a-model", "lambda.keras": "lambda-layer", "renamed.h5": "lambda-layer"}
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak memory in KiB as Linux counts it")
-def test_a_folder_of_bombs_takes_little_memory_and_no_keras(tmp_path: Path) -> None:
+@pytest.mark.parametrize("write", [archive_bombs, hdf5_bombs])
+def test_a_folder_of_bombs_takes_little_memory_and_no_keras(
+    write: Callable[[Path], dict[str, str]], tmp_path: Path
+) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
-    archive(folder / "zip.keras", data=bytes(128 << 20), compression=zipfile.ZIP_DEFLATED)
-    archive(folder / "config.keras", b" " * (128 << 20), compression=zipfile.ZIP_DEFLATED)
-    lists = '{"class_name": "Sequential", "config": {"a": [' + "[]," * (5 << 19) + "[]]}}"
-    archive(folder / "lists.keras", lists)
-    archive(folder / "shape.keras", data=weights(lambda file: file.create_dataset("huge", (1 << 40,), "f4")))
-    archive(
-        folder / "gzip.keras",
-        data=weights(lambda file: file.create_dataset("huge", data=np.zeros(1 << 23, "f4"), compression="gzip")),
-    )
-    legacy(folder / "text.h5", b" " * (100 << 20))
-    for name in ("sparse.h5", "tail.h5"):
-        with (folder / name).open("wb") as file:
-            file.write(legacy(tmp_path / "good.h5", lists).read_bytes() if name == "tail.h5" else b"")
-            file.truncate(1 << 40)
-    evil = {"name": "l", "function": {"module": "os", "class_name": "function", "config": "system"}}
-    archive(folder / "lambda.keras", model(layer("keras.layers", "Lambda", evil, "image")))
-    (folder / "renamed.h5").write_bytes((folder / "lambda.keras").read_bytes())
+    codes = write(folder)
     said = probed(folder, tmp_path)
-    assert said["codes"] == {
-        "config.keras": "unsafe-model",
-        "gzip.keras": "unsafe-model",
-        "lambda.keras": "lambda-layer",
-        "lists.keras": "unsafe-model",
-        "renamed.h5": "lambda-layer",
-        "shape.keras": "unsafe-model",
-        "sparse.h5": "not-a-model",
-        "tail.h5": "unsafe-model",
-        "text.h5": "unsafe-model",
-        "zip.keras": "unsafe-model",
-    }
+    assert said["codes"] == codes
     assert said["most"] < 1 << 20  # KiB
     assert said["loaded"] == []
 
