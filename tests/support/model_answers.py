@@ -82,6 +82,11 @@ def int8_decibels(model: Any, seed: int) -> float | None:
     batch = (0.8 * coarse[:, : shape[0], : shape[1]] + rng.uniform(0, 51, (24, *shape))).round().astype(np.float32)
     if not _rescales(model):
         batch = batch / np.float32(127.5) - 1
+    return decibels_on(model, batch)
+
+
+def decibels_on(model: Any, batch: NDArray[np.float32]) -> float | None:
+    """Quantize a model with the ranges of 24 images, and measure it on them, as :func:`int8_decibels`."""
     names = [f"output_{index}" for index in range(len(model.outputs))]
     onnx, _ = optimize(onnx_from_keras(model, outputs=names))
     rights = [answer.astype(np.float64) for answer in OrtSession(onnx.to_bytes()).run_all(batch).values()]

@@ -251,7 +251,7 @@ def _resized(tf: Any, images: Any, size: tuple[int, int], interpolation: str, an
     before = tuple(images.shape[1:3])
     if before == size and not (antialias and interpolation.startswith("lanczos")):
         return tf.cast(images, tf.float32) if interpolation != "nearest" else images
-    is_exact = {"nearest": _is_exact_nearest, "bilinear": _is_exact_bilinear}.get(interpolation)
+    is_exact = {"nearest": is_exact_nearest, "bilinear": _is_exact_bilinear}.get(interpolation)
     if is_exact and not antialias and all(is_exact(old, new) for old, new in zip(before, size, strict=True)):
         return tf.image.resize(images, size, method=interpolation)
     if interpolation == "nearest":
@@ -269,7 +269,7 @@ def _is_exact_bilinear(old: int, new: int) -> bool:
     return int(np.floor(old * float(np.float32(new) / np.float32(old)))) == new
 
 
-def _is_exact_nearest(old: int, new: int) -> bool:
+def is_exact_nearest(old: int, new: int) -> bool:
     """Tell whether ONNX's Resize copies TensorFlow's pixels: otherwise a middle between two may round to either."""
     factor = old // new
     return new % old == 0 or (old % new == 0 and factor & (factor - 1) == 0)
