@@ -56,6 +56,18 @@ def test_an_architecture_and_its_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["\ufeff" + json.dumps(model()), json.dumps(json.dumps(model())), "\ufeff" + json.dumps(json.dumps(model()))],
+    ids=["bom", "quoted", "both"],
+)
+def test_an_architecture_as_editors_and_json_dump_write_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text, encoding="utf-8")
+    (tmp_path / "a.weights.h5").write_bytes(weights())
+    found = inspect_model_file(tmp_path / "a.json", tmp_path, weights=tmp_path / "a.weights.h5")
+    assert (found.kind, found.numbers, found.config["class_name"]) == ("keras", 147, model()["class_name"])
+
+
+@pytest.mark.parametrize(
     ("text", "code"),
     [
         ('{"class_name": ', "damaged-model"),

@@ -35,6 +35,8 @@ def read_config(text: bytes, path: Path) -> dict[str, Any]:
     """
     try:
         config = json.loads(text)
+        if isinstance(config, str):  # json.dump(model.to_json(), file) writes it as a quoted text
+            config = json.loads(config)
     except (ValueError, RecursionError) as error:
         raise _no_model(path, str(error)) from error
     stack, values = [(config, 0)], 0

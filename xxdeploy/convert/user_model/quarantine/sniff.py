@@ -10,6 +10,7 @@ from xxdeploy.errors import UsageError
 Kind = Literal["keras", "h5", "json"]
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_BOM = b"\xef\xbb\xbf"  # Windows' editors begin UTF-8 with it
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _OTHERS = (
     (b"\x80\x02", "a Python pickle"),
@@ -71,7 +72,7 @@ def sniff(path: Path) -> Kind:
 def _kind(file: BinaryIO, head: bytes, size: int) -> Kind | None:
     if head.startswith(_ZIP):
         return "keras"
-    if head.lstrip().startswith(b"{"):
+    if head.removeprefix(_BOM).lstrip().startswith((b"{", b'"{')):
         return "json"
     offset = 0  # HDF5 may begin after a user block of 512, 1024, 2048, ... bytes
     while offset < size and offset <= 1 << 20:
