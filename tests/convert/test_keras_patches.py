@@ -142,3 +142,15 @@ def test_int8_of_a_model_that_normalizes_each_channel_is_as_good_as_scaled_outsi
     assert other is not None
     assert own > 25
     assert own > other - 3
+
+
+def test_int8_of_a_model_that_compares_two_tensors() -> None:
+    keras = load_keras()
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3)(image)
+    x = keras.layers.Conv2D(2, 1)(keras.ops.where(x < keras.ops.mean(x, axis=-1, keepdims=True), x, x * 0.5))
+    model = keras.Model(image, x)
+    give_weights(model, np.random.default_rng(3))
+    ratio = decibels_on(model, np.random.default_rng(4).uniform(-1, 1, (24, 8, 8, 3)).astype(np.float32))
+    assert ratio is not None
+    assert ratio > 20

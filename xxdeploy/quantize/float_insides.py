@@ -43,7 +43,12 @@ def _norms(graph: Graph, roles: Mapping[int, Role]) -> Iterator[str]:
     producers = graph.producers()
     for node in graph.nodes:
         operands = set(graph.activations(node)) & graph.floats
-        if len(operands) < 2 or node.op_type == "Concat" or roles[id(node)] is Role.COMPUTE:
+        if (
+            len(operands) < 2
+            or node.output[0] not in forks
+            or node.op_type == "Concat"
+            or roles[id(node)] is Role.COMPUTE
+        ):
             continue
         inside, open_ends = {node.output[0]: node}, list(operands)
         while open_ends:
