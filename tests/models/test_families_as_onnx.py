@@ -1,14 +1,20 @@
-"""Each family of ours as ONNX, small: the outputs of Keras, one Transpose, and one Conv for each convolution."""
+"""Each family as ONNX, small: the outputs of Keras, and one Transpose."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 
 from xxdeploy.convert.catalog.build import build_model
+from xxdeploy.convert.catalog.calibrate_batchnorm import settle_batch_norms, textures
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
 from xxdeploy.models.catalog import BuildOptions, find
+from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.lrn_as_sums import whole_lrn
 from xxdeploy.passes.optimize import optimize
 
@@ -29,6 +35,20 @@ NAMES = [
 WITHOUT_CLASSIFIER = ["zfnet-lrn", "googlenet", "resnext50", "densenet-bc-40-12"]
 
 
+def same_as_keras(model: Any, batch: NDArray[np.float32], *, top: bool = True) -> OnnxModel:
+    """Convert and optimize ``model``, and compare its probabilities, or features."""
+    graph, _ = optimize(onnx_from_keras(model, outputs=("out",)))
+    expected = np.asarray(model(batch, training=False))
+    tolerance = 1e-5 if top else 1e-4 * np.abs(expected).max()
+    for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
+        how = onnxruntime.SessionOptions()
+        how.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
+        session = onnxruntime.InferenceSession(graph.to_bytes(), how, providers=["CPUExecutionProvider"])
+        got = session.run(None, {"image": batch})[0]
+        assert np.abs(got - expected).max() <= tolerance
+    return graph
+
+
 @pytest.mark.parametrize(
     ("name", "top"), [(name, True) for name in NAMES] + [(name, False) for name in WITHOUT_CLASSIFIER]
 )
@@ -42,16 +62,8 @@ def test_onnx_gives_what_keras_gives(name: str, top: bool) -> None:
     for layer in model.layers:  # random weights make an identity of batch norm; trained ones do not
         if type(layer).__name__ == "BatchNormalization":
             layer.set_weights([random.uniform(0.6, 1.4, value.shape) for value in layer.get_weights()])
-    graph, _ = optimize(onnx_from_keras(model, outputs=("out",)))
-
     batch = random.uniform(-2, 2, (3, *model.input_shape[1:])).astype(np.float32)
-    expected = np.asarray(model(batch, training=False))
-    for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
-        how = onnxruntime.SessionOptions()
-        how.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, level)
-        session = onnxruntime.InferenceSession(graph.to_bytes(), how, providers=["CPUExecutionProvider"])
-        got = session.run(None, {"image": batch})[0]
-        assert np.abs(got - expected).max() <= 1e-5 * (1 if top else 10 * np.abs(expected).max())
+    graph = same_as_keras(model, batch, top=top)
 
     kinds = [node.op_type for node in whole_lrn(graph).proto().graph.node]
     layers = [type(layer).__name__ for layer in model.layers]
@@ -59,3 +71,32 @@ def test_onnx_gives_what_keras_gives(name: str, top: bool) -> None:
     assert kinds.count("Conv") == layers.count("Conv2D")
     assert kinds.count("LRN") == layers.count("LocalResponseNormalization")
     assert kinds.count("Pad") == kinds.count("Mul") == 0
+
+
+def scaling_inside(name: str) -> Any:
+    """A small network of a family of ``keras.applications`` that takes pixels 0..255: all its layers, fewer blocks."""
+    keras = load_keras()
+    from keras.src.applications import convnext, efficientnet, efficientnet_v2
+
+    given: dict[str, Any] = {"weights": None, "include_top": False, "pooling": "avg", "input_shape": (64, 64, 3)}
+    if name.startswith("mobilenetv3"):
+        return keras.applications.MobileNetV3Small(**given, minimalistic=name.endswith("minimalistic"))
+    if name == "efficientnet":
+        return efficientnet.EfficientNet(0.5, 0.3, 64, **given)
+    if name == "efficientnetv2":
+        return efficientnet_v2.EfficientNetV2(0.5, 0.3, 64, name="efficientnetv2-b0", **given)
+    return convnext.ConvNeXt([1, 1, 2, 1], [16, 32, 48, 64], **given)
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv3small", "mobilenetv3small-minimalistic", "efficientnet", "efficientnetv2", "convnext"]
+)
+def test_networks_that_scale_pixels_give_what_keras_gives(name: str) -> None:
+    model = scaling_inside(name)
+    settle_batch_norms(model, textures(8, 64, 64, 3).astype(np.float32))
+    batch = textures(3, 64, 64, 3, seed=1).astype(np.float32)
+    graph = same_as_keras(model, batch, top=False)
+    features = np.asarray(model(batch, training=False))
+    assert np.ptp(features, axis=0).max() > 0.05 * np.abs(features).max()  # the image matters
+    kinds = [node.op_type for node in graph.proto().graph.node]
+    assert kinds.count("Transpose") == 1 if name != "convnext" else kinds.count("Transpose") >= 1

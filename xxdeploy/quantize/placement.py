@@ -13,7 +13,6 @@ ONNX Runtime needs each of these rules to find an integer kernel, or the rule co
   a DenseNet block share one scale, or each would round the first tensors again.
 - An Add stays in float if one of its operands is computed in float and would be rounded for it alone (NASNet adds the
   outputs of average pools).
-- The inside of an activation such as swish stays in float (``quantize.curves``).
 - The inside of a norm and of attention stays in float (``quantize.float_insides``).
 - A tensor is quantized once, for all its readers.
 """
@@ -28,7 +27,6 @@ import numpy as np
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.optional import extra
-from xxdeploy.quantize.curves import Curve, curves_of, find_curves
 from xxdeploy.quantize.float_insides import float_insides
 from xxdeploy.quantize.policy import CPU, Role, role
 from xxdeploy.quantize.scheme import Scheme
@@ -46,13 +44,12 @@ class Layout:
 
     ``layers`` holds the first outputs of the integer layers. ``scale_of`` maps every quantized activation to the tensor
     that names its scale. ``sources`` maps that tensor to those whose joined ranges become the scale: usually itself
-    alone. ``curves`` maps a tensor that only a curve reads to that curve, which may narrow its range.
+    alone.
     """
 
     layers: frozenset[str]
     scale_of: Mapping[str, str]
     sources: Mapping[str, tuple[str, ...]]
-    curves: Mapping[str, Curve]
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -65,9 +62,7 @@ def plan_layout(graph: Graph, scheme: Scheme, table: Mapping[str, Role] = CPU) -
 
     Raises ``ConversionError`` (``nothing-to-quantize``: the graph has no layer that the target runs in integers).
     """
-    curves = find_curves(graph)
-    floats = {id(node) for curve in curves for node in curve.nodes}
-    roles = {id(node): Role.FLOAT if id(node) in floats else role(graph, node, table) for node in graph.nodes}
+    roles = {id(node): role(graph, node, table) for node in graph.nodes}
     passes = [node for node in graph.nodes if roles[id(node)] is Role.PASS]
     layers = _integer_layers(graph, roles, scheme)
     if not any(roles[id(node)] is Role.COMPUTE for node in layers):
@@ -99,7 +94,6 @@ def plan_layout(graph: Graph, scheme: Scheme, table: Mapping[str, Role] = CPU) -
         layers=frozenset(node.output[0] for node in layers),
         scale_of=scale_of,
         sources=groups.sources(),
-        curves={curve.source: curve for curve in curves_of(graph, curves, scale_of)},
     )
 
 

@@ -17,7 +17,6 @@ from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.wire import skeleton
 from xxdeploy.optional import extra
-from xxdeploy.quantize.curves import narrowed
 from xxdeploy.quantize.integers import (
     IntegerWeights,
     QuantizationParameters,
@@ -52,12 +51,8 @@ def quantize(
     return QdqWriter(model, ranges, scheme, rounding).write()
 
 
-def layout_parameters(
-    graph: Graph, layout: Layout, ranges: Ranges, scheme: Scheme
-) -> dict[str, QuantizationParameters]:
+def layout_parameters(layout: Layout, ranges: Ranges, scheme: Scheme) -> dict[str, QuantizationParameters]:
     """Return the parameters for each scale of ``layout``, from the joined ranges of its sources.
-
-    The range of a tensor that only a curve reads is narrowed to the part that the curve tells apart.
 
     Raises ``ConversionError`` (``missing-range``).
     """
@@ -72,8 +67,6 @@ def layout_parameters(
             )
         spans = [ranges.ranges[name] for name in sources]
         low, high = min(low for low, _ in spans), max(high for _, high in spans)
-        if root in layout.curves:
-            low, high = narrowed(graph, layout.curves[root], low, high)
         parameters[root] = activation_parameters(low, high, scheme)
     return parameters
 
@@ -87,7 +80,7 @@ class QdqWriter:
         self.graph, self.scheme, self.rounding = Graph(model), scheme, rounding or {}
         check_float_graph(self.graph)
         self.layout = plan_layout(self.graph, scheme)
-        self.parameters = layout_parameters(self.graph, self.layout, ranges, scheme)
+        self.parameters = layout_parameters(self.layout, ranges, scheme)
         self.nodes: list[NodeProto] = []
         self.arrays: dict[str, NDArray[Any]] = dict(self.graph.arrays)
 

@@ -9,6 +9,7 @@ from codes import code_of
 from PIL import Image
 from user_nets import net, pictures, saved
 
+from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.user_model.model_file import load_model_file
 from xxdeploy.convert.user_model.prepare import prepare_model
 from xxdeploy.convert.user_model.usual_size import sizes_in, usual_size
@@ -100,13 +101,29 @@ def test_a_file_of_any_size_gets_the_size_of_its_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
-def test_the_layers_of_convnext_are_known(tmp_path: Path, suffix: str) -> None:
+def test_the_layers_of_keras_own_networks_are_known(tmp_path: Path, suffix: str) -> None:
     from keras.src.applications.convnext import LayerScale, StochasticDepth
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
     def block(layers: Any, x: Any) -> Any:
-        return StochasticDepth(0.1)(LayerScale(0.5, 4)(layers.Dense(4)(x)))
+        for name in ("net_stage_3_block_2_depthwise_conv", "mixed_6a", "conv_7b", "conv_7b_ac"):  # HDF5 has no modules
+            x = layers.Dense(4, name=name)(x)
+        x = StochasticDepth(0.1)(LayerScale(0.5, 4)(x))
+        return CustomScaleLayer(0.2)([x, layers.Dense(4)(x)])
 
     own = net(block)
     loaded = load_model_file(saved(own, tmp_path / f"own.{suffix}")).model
     batch = pictures(own)
     np.testing.assert_allclose(loaded(batch), own(batch), atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_a_class_with_the_name_of_such_a_layer_is_not_taken_for_it(tmp_path: Path, suffix: str) -> None:
+    keras = load_keras()
+
+    class LayerScale(keras.layers.Layer):  # type: ignore[name-defined,misc]
+        def call(self, x: Any) -> Any:
+            return x / 7
+
+    path = saved(net(lambda _, x: LayerScale()(x)), tmp_path / f"own.{suffix}")
+    assert code_of(load_model_file, path) == "custom-object"

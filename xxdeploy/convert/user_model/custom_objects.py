@@ -14,10 +14,14 @@ from xxdeploy.convert.user_model.lambdas.replace import LAYER, MODULE
 from xxdeploy.errors import UsageError
 
 _PAIR = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)", re.ASCII)
-OURS = {"LocalResponseNormalization": "xxdeploy.models.local_response", LAYER: MODULE} | dict.fromkeys(
-    ("LayerScale", "StochasticDepth"), "keras.src.applications.convnext"
-)
-"""Layers that each file may name although Keras finds none of that name: our own, and those of Keras' ConvNeXt."""
+OURS = {"LocalResponseNormalization": "xxdeploy.models.local_response", LAYER: MODULE}
+"""Our own layers, which each file may name."""
+_OF_NETWORKS = {
+    "LayerScale": "keras.src.applications.convnext",
+    "StochasticDepth": "keras.src.applications.convnext",
+    "CustomScaleLayer": "keras.src.applications.inception_resnet_v2",
+}
+"""Layers of Keras' networks, which Keras itself does not find by name. ``quarantine.known`` allows them by module."""
 _TRANSLATIONS = {"hard_sigmoid_of_keras2": "xxdeploy.convert.user_model.keras2_operations"}
 
 
@@ -58,7 +62,7 @@ def import_custom_objects(given: Sequence[str]) -> dict[str, Any]:
             objects[getattr(value, "__name__", name)] = value
     from keras.saving import get_registered_name
 
-    for name, module in {**OURS, **_TRANSLATIONS}.items():
+    for name, module in {**OURS, **_OF_NETWORKS, **_TRANSLATIONS}.items():
         if name not in objects:
             objects[name] = getattr(importlib.import_module(module), name)
     for value in tuple(objects.values()):

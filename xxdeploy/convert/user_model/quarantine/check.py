@@ -12,7 +12,7 @@ from typing import Any
 from xxdeploy.convert.user_model.lambdas.marshal_code import UnknownCodeError
 from xxdeploy.convert.user_model.lambdas.replace import translated
 from xxdeploy.convert.user_model.quarantine.archive import unsafe
-from xxdeploy.convert.user_model.quarantine.known import ACTIVATIONS, is_known
+from xxdeploy.convert.user_model.quarantine.known import ACTIVATIONS, is_known, layers_of_networks
 from xxdeploy.convert.user_model.quarantine.refused import reason_for
 from xxdeploy.errors import ConversionError, UsageError
 
@@ -95,6 +95,7 @@ def check_classes(
     ConversionError
         ``unsafe-model``: a module that no model needs, such as ``os``.
     """
+    networks = layers_of_networks({layer for _, layer in _objects(config)})
     for item, layer in _objects(config):
         name, module, registered = item["class_name"], item.get("module"), item.get("registered_name")
         if not isinstance(name, str) or not isinstance(module, str | None) or not isinstance(registered, str | None):
@@ -109,7 +110,7 @@ def check_classes(
         elif not (_own_name(name, registered) in custom or name in custom):
             if registered not in (None, "", name):
                 raise _stranger(path, layer, registered, module)
-            if not is_known(name, module):
+            if not (is_known(name, module) or (module is None and name in networks)):
                 raise _stranger(path, layer, name, module)
         if any(isinstance(node, dict) and node and not _reads_tensor(node) for node in _nodes(item)):
             raise unsafe(path, f"the layer {layer!r} is called on constants, so loading would compute it")

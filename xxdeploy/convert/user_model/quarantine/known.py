@@ -54,6 +54,9 @@ LAYERS = (
 
 CONVNEXT = frozenset({"LayerScale", "StochasticDepth"})
 """Keras' own layers for ``keras.applications.ConvNeXt*``, which ``keras.layers`` does not have."""
+INCEPTION_RESNET = frozenset({"CustomScaleLayer"})
+"""The same for ``keras.applications.InceptionResNetV2``."""
+_INCEPTION_RESNET = {"mixed_6a", "conv_7b", "conv_7b_ac"}
 
 INITIALIZERS = _words(
     """
@@ -130,7 +133,18 @@ _PLACES = {
     "keras.mixed_precision": OTHERS,
     "keras.applications.convnext": CONVNEXT,
     "keras.src.applications.convnext": CONVNEXT,
+    "keras.applications.inception_resnet_v2": INCEPTION_RESNET,
+    "keras.src.applications.inception_resnet_v2": INCEPTION_RESNET,
 }
+
+
+def layers_of_networks(layers: set[str]) -> frozenset[str]:
+    """Return the classes that Keras' networks define themselves, of those that have all these ``layers``.
+
+    HDF5 names no module, and many users write a class of the same name that computes something else.
+    """
+    convnext = any(layer.endswith("_stage_3_block_2_depthwise_conv") for layer in layers)
+    return (CONVNEXT if convnext else frozenset()) | (INCEPTION_RESNET if layers >= _INCEPTION_RESNET else frozenset())
 
 
 def is_known(name: str, module: str | None) -> bool:
