@@ -37,6 +37,7 @@ with extra("export"):
     from xxdeploy.quantize.calibration.given_ranges import given_ranges
     from xxdeploy.quantize.measure.rank import IMAGES as RANKING_IMAGES
     from xxdeploy.quantize.measure.rank import rank_layers
+    from xxdeploy.quantize.methods.float_means import FloatMeans
     from xxdeploy.quantize.methods.method import Draft, MethodContext, Stage
     from xxdeploy.quantize.methods.registry import methods_of, settings_of, without_methods
     from xxdeploy.quantize.placement import plan_layout
@@ -88,6 +89,7 @@ class Quantizer:
         self.write = quantize_for_tensorrt if tensorrt else quantize
         self._float_models: dict[QuantizationRecipe, OnnxModel] = {}
         self._histograms: dict[QuantizationRecipe, Histograms] = {}
+        self._float_means: dict[tuple[QuantizationRecipe, int], FloatMeans] = {}
         self._drafts: dict[tuple[QuantizationRecipe, frozenset[str]], Draft] = {}
 
     def float_model(self, recipe: QuantizationRecipe) -> OnnxModel:
@@ -156,8 +158,12 @@ class Quantizer:
     def _improved(self, draft: Draft, stage: Stage, recipe: QuantizationRecipe, scheme: Scheme) -> Draft:
         """Return ``draft`` after the methods of ``stage`` that ``recipe`` asks for."""
         for method in methods_of(recipe, stage):
-            images = self.some(method.images)
-            draft = method.apply(draft, MethodContext(images, recipe, scheme, self.write, self._report))
+            images, means = self.some(method.images), None
+            if stage is Stage.AFTER_RANGES:
+                key = settings_of(recipe, Stage.BEFORE_RANGES), method.images
+                means = self._float_means.setdefault(key, FloatMeans(self.float_model(recipe), images))
+            context = MethodContext(images, recipe, scheme, self.write, self._report, means)
+            draft = method.apply(draft, context)
         return draft
 
     def worst_layers(self, recipe: QuantizationRecipe) -> frozenset[str]:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from quantnets import parse, run
 
-from xxdeploy.quantize.methods.moments import POSITIONS, Moments, measure_moments, taps_of
+from xxdeploy.quantize.methods.moments import PER_TAP, POSITIONS, covariance, has_patches, look_at_patches, taps_of
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 Floats = NDArray[np.float32]
@@ -63,22 +63,18 @@ def test_convolutions(options: str, size: tuple[int, int], count: int) -> None:
     weights = rng.standard_normal((6, 6 // groups, *size)).astype(np.float32)
     values = rng.uniform(0, 1, (count, 6, 9, 10)).astype(np.float32)
     node = layer(options, weights)
-    measured = measure_moments(node, weights, values, seed=0)
+    looked = look_at_patches(node, weights, values, images=count, seed=(0,))
     patches = patches_of(options, size, groups, values)
-    np.testing.assert_allclose(measured.means, patches.mean(axis=1), rtol=1e-5, atol=1e-6)  # of every position
+    np.testing.assert_allclose(looked.means, patches.mean(axis=1), rtol=1e-5, atol=1e-6)  # of every position
 
-    per_image = measured.count // len(values)
-    assert measured.count == per_image * len(values)
-    assert per_image >= min(POSITIONS, patches.shape[1])
-    first, second = patches.sum(axis=(0, 1)), np.einsum("npgt,npgu->gtu", patches, patches)
-    if per_image == patches.shape[1]:
-        np.testing.assert_allclose(measured.first, first, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(measured.second, second, rtol=1e-4, atol=1e-5)
-    else:  # a sample of the same patches, not of others
-        total = len(values) * patches.shape[1]
-        size_of = np.sqrt(np.einsum("gtt->gt", second) / total)
-        differs = np.abs(measured.second / measured.count - second / total)
-        assert (differs <= 0.5 * size_of[:, :, None] * size_of[:, None, :]).all()
+    per_image = len(looked.sample) // count
+    assert len(looked.sample) == per_image * count
+    assert per_image == min(patches.shape[1], max(POSITIONS, -(-PER_TAP * patches.shape[3] // count)))
+    sampled, every = looked.sample.reshape(count, per_image, -1), patches.reshape(count, patches.shape[1], -1)
+    for image in range(count):  # each is a patch of its image, and none is taken twice
+        rows = [int(np.abs(every[image] - patch).max(axis=1).argmin()) for patch in sampled[image]]
+        np.testing.assert_array_equal(sampled[image], every[image][rows])
+        assert len(set(rows)) == len(np.unique(sampled[image], axis=0))  # patches of padding alone are alike
 
 
 @pytest.mark.parametrize("options", CONVOLUTIONS)
@@ -88,8 +84,9 @@ def test_means_foretell_the_mean_of_the_output(options: str) -> None:
     weights = rng.standard_normal((12, 6 // groups, 3, 3)).astype(np.float32)
     values = rng.standard_normal((3, 6, 9, 10)).astype(np.float32)
     node = layer(options, weights)
-    measured = measure_moments(node, weights, values, seed=0)
-    outputs = np.einsum("ngt,got->ngo", measured.means, weights.reshape(taps_of(node, weights))).reshape(3, 12)
+    looked = look_at_patches(node, weights, values, images=0, seed=(0,))
+    assert not looked.sample.size
+    outputs = np.einsum("ngt,got->ngo", looked.means, weights.reshape(taps_of(node, weights))).reshape(3, 12)
     np.testing.assert_allclose(outputs, convolve(options, weights, values).mean(axis=(2, 3)), atol=2e-5)
 
 
@@ -100,12 +97,12 @@ def test_gemm(transposed: int) -> None:
     values = rng.standard_normal((9, 12)).astype(np.float32)
     node = layer(f"transB = {transposed}", weights, "Gemm")
     assert taps_of(node, weights) == (1, 7, 12)
-    measured = measure_moments(node, weights, values, seed=0)
-    np.testing.assert_array_equal(measured.means, values[:, None, :])
-    assert measured.count == 9
-    np.testing.assert_allclose(measured.first[0], values.sum(axis=0), atol=1e-5)
-    np.testing.assert_allclose(measured.second[0], values.T @ values, atol=1e-5)
-    np.testing.assert_allclose(measured.covariance[0], np.cov(values.T, bias=True), atol=1e-5)
+    looked = look_at_patches(node, weights, values, images=9, seed=(0,))
+    np.testing.assert_array_equal(looked.means, values[:, None, :])
+    np.testing.assert_array_equal(looked.sample, values[:, None, :])
+    np.testing.assert_allclose(covariance([looked])[0], np.cov(values.T, bias=True), atol=1e-5)
+    assert has_patches(node, weights)
+    assert not has_patches(layer(f"transB = {transposed}, alpha = 2.0", weights, "Gemm"), weights)
 
 
 def test_taps_of_convolutions() -> None:
@@ -120,29 +117,33 @@ def test_batches_add_up() -> None:
     weights = rng.standard_normal((6, 6, 1, 1)).astype(np.float32)
     values = rng.standard_normal((10, 6, 4, 5)).astype(np.float32)  # 20 positions: all are looked at
     node = layer("", weights)
-    whole = measure_moments(node, weights, values, seed=0)
-    parts = measure_moments(node, weights, values[:3], seed=1) + measure_moments(node, weights, values[3:], seed=2)
-    assert parts.count == whole.count == 200
-    for name in ("means", "first", "second", "covariance"):
-        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-4, atol=1e-5, err_msg=name)
+    whole = look_at_patches(node, weights, values, images=10, seed=(0,))
+    parts = [look_at_patches(node, weights, part, images=10, seed=(1,)) for part in (values[:3], values[3:])]
+    assert len(whole.sample) == sum(len(part.sample) for part in parts) == 200
+    np.testing.assert_array_equal(np.concatenate([part.means for part in parts]), whole.means)
+    rows = values.transpose(0, 2, 3, 1).reshape(-1, 6)
+    for patches in ([whole], parts):
+        np.testing.assert_allclose(covariance(patches)[0], np.cov(rows.T, bias=True), rtol=1e-4, atol=1e-5)
 
 
 def test_large_layers_look_at_more_positions_and_a_seed_repeats() -> None:
     rng = np.random.default_rng(4)
     values = rng.standard_normal((2, 6, 30, 30)).astype(np.float32)
     small, large = (rng.standard_normal((4, 6, k, k)).astype(np.float32) for k in (1, 5))
-    one = measure_moments(layer("", small), small, values, seed=0)
-    many = measure_moments(layer("", large), large, values, seed=0)
-    assert one.count == 2 * POSITIONS
-    assert many.count == 2 * 150  # as many patches as twice the taps
-    assert (measure_moments(layer("", large), large, values, seed=0).second == many.second).all()
-    assert (measure_moments(layer("", large), large, values, seed=1).second != many.second).any()
+
+    def sample(weights: Floats, images: int, seed: int = 0) -> Floats:
+        return look_at_patches(layer("", weights), weights, values, images=images, seed=(seed,)).sample
+
+    assert len(sample(small, 2)) == 2 * POSITIONS
+    assert len(sample(large, 2)) == 2 * 300  # four patches for each of 150 taps, from two images
+    assert len(sample(large, 20)) == 2 * 30  # the other images bring the others
+    np.testing.assert_array_equal(sample(large, 2), sample(large, 2))
+    assert (sample(large, 2) != sample(large, 2, seed=1)).any()
 
 
 def test_covariance_of_a_constant_is_nothing() -> None:
     weights = np.ones((6, 6, 1, 1), np.float32)
     values = np.full((8, 6, 9, 10), 5.3, np.float32)
-    measured = measure_moments(layer("", weights), weights, values, seed=0)
-    np.testing.assert_allclose(measured.covariance, 0, atol=1e-4)
-    np.testing.assert_allclose(measured.means, 5.3, rtol=1e-6)
-    assert isinstance(measured, Moments)
+    looked = look_at_patches(layer("", weights), weights, values, images=8, seed=(0,))
+    assert not covariance([looked]).any()
+    np.testing.assert_allclose(looked.means, 5.3, rtol=1e-6)

@@ -18,12 +18,12 @@ def test_every_layer_is_seen_as_in_one_run_and_the_front_stays_small() -> None:
     whole = Observer(integer, LAYERS).run(batch)
     staged = StagedRun(integer, LAYERS, batches(batch)())
 
-    def keep(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def keep(_: int, values: NDArray[np.float32]) -> NDArray[np.float32]:
         return values
 
     fronts = []
     for stage, name in enumerate(LAYERS):
-        seen = np.concatenate(staged.advance(stage, integer.constants, keep))
+        seen = np.concatenate(staged.advance(stage, integer.constants, keep, [name]))
         np.testing.assert_allclose(seen, whole[name], atol=1e-4, err_msg=name)
         fronts.append(staged.front)
     # What a layer still to come reads, and nothing else: integers, one byte a value.
@@ -44,12 +44,12 @@ def test_what_a_layer_reads_is_seen_beside_its_output() -> None:
     whole = Observer(integer, [*LAYERS, *reads]).run(batch)
     staged, alone = (StagedRun(integer, LAYERS, batches(batch)()) for _ in range(2))
 
-    def both(output: NDArray[np.float32], values: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    def both(_: int, output: NDArray[np.float32], values: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         return output, values
 
     for stage, (name, read) in enumerate(zip(LAYERS, reads, strict=True)):
-        seen = staged.advance(stage, integer.constants, both, [read])
+        seen = staged.advance(stage, integer.constants, both, [name, read])
         np.testing.assert_allclose(np.concatenate([output for output, _ in seen]), whole[name], atol=1e-4)
         np.testing.assert_array_equal(np.concatenate([values for _, values in seen]), whole[read], err_msg=read)
-        alone.advance(stage, integer.constants, lambda output: output)
+        alone.advance(stage, integer.constants, lambda chunk, read: (chunk, len(read)), [read])
         assert staged.front == alone.front  # it is looked at, not kept

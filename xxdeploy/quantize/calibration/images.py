@@ -14,6 +14,7 @@ from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.runtime.cores import cores
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 Batches = Callable[[], Iterable[NDArray[np.float32]]]
@@ -66,14 +67,18 @@ def map_images(
     answer = look(tensors)
     del tensors
     yield answer
-    workers = max(1, min(cores(), memory // max(1, size)))
+    yield from map_ordered(work, images, max(1, min(cores(), memory // max(1, size))))
+
+
+def map_ordered(work: Callable[[S], T], items: Iterable[S], workers: int) -> Iterator[T]:
+    """Yield ``work(item)`` of each item, in order; so many ``workers`` run at a time, and a few answers wait."""
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(workers, "observe") as pool:
         try:
-            for image in images:
+            for item in items:
                 if len(waiting) > workers:
                     yield waiting.popleft().result()
-                waiting.append(pool.submit(work, image))
+                waiting.append(pool.submit(work, item))
             while waiting:
                 yield waiting.popleft().result()
         finally:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.calibration.images import Batches
+from xxdeploy.quantize.methods.float_means import FloatMeans
 from xxdeploy.quantize.qdq import quantize
 from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.quantize.scheme import Scheme
@@ -72,6 +73,7 @@ class MethodContext:
     ``batches`` are calibration images, as many as the method's row in the registry asks for. ``write`` makes the INT8
     model. Before ranges, ``recipe`` holds the settings of that stage alone and ``scheme`` is the default, since one
     float model then serves all schemes and calibrators; after ranges, both are those of the model to be made.
+    ``float_means`` are those of the draft's float model on the same images, if the caller keeps them for other recipes.
     """
 
     batches: Batches
@@ -79,6 +81,7 @@ class MethodContext:
     scheme: Scheme = field(default_factory=Scheme)
     write: Writer = quantize
     on_progress: OnProgress | None = None
+    float_means: FloatMeans | None = None
 
 
 Apply = Callable[[Draft, MethodContext], Draft]

@@ -1,7 +1,8 @@
-"""Second moments of the values that a layer's weights are multiplied with, from the layer's quantized input."""
+"""Moments of the values that a layer's weights are multiplied with, from the layer's quantized input."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,9 @@ with extra("export"):
 POSITIONS = 24
 """Positions that are sampled from one image, at least; more if a layer has many taps."""
 
+PER_TAP = 4
+"""Samples for each tap of a layer, at least, if its images have so many positions."""
+
 LARGEST = 4608
 """Most taps (inputs times kernel positions) of a layer: the matrix grows with their square."""
 
@@ -25,29 +29,26 @@ CONSTANT = 1e-5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Moments:
-    """Moments of the values that weights are multiplied with, over a batch of n images. All float32.
+class Patches:
+    """Values that weights are multiplied with, over a batch of n images. All float32.
 
-    ``means`` (n, groups, taps) is exact, over all positions of each image; ``first`` (groups, taps) and ``second``
-    (groups, taps, taps) are sums over a sample of ``count`` positions.
+    ``means`` (n, groups, taps) is that of all positions of each image; ``sample`` (count, groups, taps) holds the
+    values at some positions, as many of each image.
     """
 
     means: NDArray[np.float32]
-    count: int
-    first: NDArray[np.float32]
-    second: NDArray[np.float32]
+    sample: NDArray[np.float32]
 
-    def __add__(self, other: Moments) -> Moments:
-        means = np.concatenate([self.means, other.means])
-        return Moments(means, self.count + other.count, self.first + other.first, self.second + other.second)
 
-    @property
-    def covariance(self) -> NDArray[np.float32]:
-        """Covariance of the inputs, (groups, taps, taps); 0 where an input never changes."""
-        mean, square = self.first / np.float32(self.count), self.second / np.float32(self.count)
-        covariance = square - mean[:, :, None] * mean[:, None, :]
-        moves = np.einsum("gtt->gt", covariance) > CONSTANT * np.einsum("gtt->gt", square)
-        return np.asarray(covariance * (moves[:, :, None] & moves[:, None, :]), np.float32)
+def covariance(patches: Sequence[Patches]) -> NDArray[np.float32]:
+    """Return the covariance of the sampled values, (groups, taps, taps); 0 where an input never changes."""
+    by_group = np.concatenate([np.ascontiguousarray(batch.sample.transpose(1, 0, 2)) for batch in patches], axis=1)
+    mean = by_group.mean(axis=1, dtype=np.float64)[:, None].astype(np.float32)
+    by_group -= mean
+    product = by_group.transpose(0, 2, 1) @ by_group / np.float32(by_group.shape[1])
+    variance = np.einsum("gtt->gt", product)
+    moves = variance > CONSTANT * (variance + mean[:, 0] ** 2)
+    return np.asarray(product * (moves[:, :, None] & moves[:, None, :]), np.float32)
 
 
 def taps_of(node: NodeProto, weights: NDArray[np.float32]) -> tuple[int, int, int]:
@@ -59,57 +60,69 @@ def taps_of(node: NodeProto, weights: NDArray[np.float32]) -> tuple[int, int, in
     return 1, rows, columns
 
 
-def has_moments(weights: NDArray[np.float32], taps: int) -> bool:
-    """Tell whether :func:`measure_moments` supports a layer: a matrix or 2-D convolution, ``LARGEST`` taps at most."""
-    return weights.ndim in (2, 4) and taps <= LARGEST
+def has_patches(node: NodeProto, weights: NDArray[np.float32]) -> bool:
+    """Return whether :func:`look_at_patches` supports a layer: a plain matrix product or a 2-D convolution."""
+    options = attributes(node)
+    factors = float(options.get("alpha", 1)), float(options.get("beta", 1)), options.get("transA", 0)
+    return weights.ndim in (2, 4) and factors == (1, 1, 0)
 
 
-def measure_moments(
-    node: NodeProto, weights: NDArray[np.float32], values: NDArray[np.float32], seed: int | tuple[int, ...]
-) -> Moments:
-    """Return the moments of the patches of ``values`` (n, channels, ...) that ``node`` multiplies by its ``weights``.
+def look_at_patches(
+    node: NodeProto, weights: NDArray[np.float32], values: NDArray[np.float32], *, images: int, seed: Sequence[int]
+) -> Patches:
+    """Return the patches of ``values`` (n, channels, ...) that ``node`` multiplies by its ``weights``.
 
-    For a convolution they come from a sample of output positions, the same number for each image, padding included.
+    For a convolution the sample comes from some output positions, the same number for each image, padding included.
+    ``images`` is the number of all images: together they give ``PER_TAP`` samples for each tap. With 0 images, or with
+    more than ``LARGEST`` taps, the sample is empty.
     """
     groups, _, taps = taps_of(node, weights)
+    if not 0 < taps <= LARGEST:
+        images = 0
     if node.op_type == "Conv":
-        means, patches = _patches(node, weights, values, groups, taps, seed)
-    else:
-        patches = values.reshape(len(values), -1, 1, taps)
-        means, patches = patches.mean(axis=1), patches.reshape(-1, 1, taps)
-    by_group = np.ascontiguousarray(patches.transpose(1, 0, 2), np.float32)
-    return Moments(means, by_group.shape[1], by_group.sum(axis=1), by_group.transpose(0, 2, 1) @ by_group)
+        return _of_convolution(node, weights, values, images, seed)
+    rows = values.reshape(len(values), -1, 1, taps)
+    return Patches(rows.mean(axis=1), rows.reshape(-1, groups, taps)[: None if images else 0])
 
 
-def _patches(
-    node: NodeProto,
-    weights: NDArray[np.float32],
-    values: NDArray[np.float32],
-    groups: int,
-    taps: int,
-    seed: int | tuple[int, ...],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the mean patch of each image (n, groups, taps), and a sample of patches (positions, groups, taps)."""
-    options = attributes(node)
-    size = weights.shape[2:]
+def _of_convolution(
+    node: NodeProto, weights: NDArray[np.float32], values: NDArray[np.float32], images: int, seed: Sequence[int]
+) -> Patches:
+    groups, _, taps = taps_of(node, weights)
+    options, size, extent = attributes(node), weights.shape[2:], values.shape[2:]
     strides, dilations = options.get("strides", [1, 1]), options.get("dilations", [1, 1])
-    top, left, bottom, right = _pads(options, values.shape[2:], size, strides, dilations)
-    padded = np.pad(values, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    reach = [(k - 1) * d + 1 for k, d in zip(size, dilations, strict=True)]
-    out = [(padded.shape[2 + i] - reach[i]) // strides[i] + 1 for i in range(2)]
-    means = np.empty((*values.shape[:2], *size), np.float32)
-    for row, column in np.ndindex(*size):
-        at = row * dilations[0], column * dilations[1]
-        ends = [at[i] + (out[i] - 1) * strides[i] + 1 for i in range(2)]
-        window = padded[:, :, at[0] : ends[0] : strides[0], at[1] : ends[1] : strides[1]]
-        means[:, :, row, column] = window.mean(axis=(2, 3))
-    wanted = min(out[0] * out[1], max(POSITIONS, 2 * taps // max(len(values), 1)))
-    chosen = np.random.default_rng(seed).choice(out[0] * out[1], wanted, replace=False)
-    rows = (chosen // out[1] * strides[0])[:, None] + np.arange(size[0]) * dilations[0]
-    columns = (chosen % out[1] * strides[1])[:, None] + np.arange(size[1]) * dilations[1]
-    picked = padded[:, :, rows[:, :, None], columns[:, None, :]]  # (n, c, positions, kh, kw)
-    patches = picked.transpose(0, 2, 1, 3, 4).reshape(-1, groups, taps)
-    return means.reshape(len(values), groups, taps), patches
+    pads = _pads(options, extent, size, strides, dilations)
+    # The place in the image of each kernel position at each output position, by axis: (outputs, kernel).
+    rows, columns = (
+        np.arange(0, extent[i] + pads[i] + pads[i + 2] - (size[i] - 1) * dilations[i], strides[i])[:, None]
+        + np.arange(size[i]) * dilations[i]
+        - pads[i]
+        for i in range(2)
+    )
+    # The mean over output positions is a product with the share of each pixel: padding counts, as zeros.
+    across, down = (_shares(places, extent[i]) for i, places in ((1, columns), (0, rows)))
+    means = np.matmul(down.T, (values.reshape(-1, extent[1]) @ across).reshape(*values.shape[:3], -1))
+    count = len(rows) * len(columns)
+    wanted = min(count, max(POSITIONS, -(-PER_TAP * taps // images))) if images else 0
+    chosen = np.random.default_rng(seed).choice(count, wanted, replace=False)
+    down_at, across_at = rows[chosen // len(columns)], columns[chosen % len(columns)]
+    inside = [(places >= 0) & (places < extent[i]) for i, places in enumerate((down_at, across_at))]
+    picked = values[
+        :, :, np.clip(down_at, 0, extent[0] - 1)[:, :, None], np.clip(across_at, 0, extent[1] - 1)[:, None, :]
+    ]  # (n, c, positions, kh, kw)
+    if not (inside[0].all() and inside[1].all()):
+        picked = picked * (inside[0][:, :, None] & inside[1][:, None, :])
+    sample = picked.transpose(0, 2, 1, 3, 4).reshape(-1, groups, taps)
+    return Patches(means.reshape(len(values), groups, taps), sample)
+
+
+def _shares(places: NDArray[np.intp], extent: int) -> NDArray[np.float32]:
+    """Return how large a share of the output positions reads each place of an axis, (extent, kernel)."""
+    shares = np.zeros((extent, places.shape[1]), np.float32)
+    for at in range(places.shape[1]):
+        read = places[:, at]
+        np.add.at(shares[:, at], read[(read >= 0) & (read < extent)], np.float32(1 / len(places)))
+    return shares
 
 
 def _pads(

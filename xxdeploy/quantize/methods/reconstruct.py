@@ -1,26 +1,25 @@
 """Tune biases, and optionally the rounding of weights, layer by layer to match the float network.
 
 Each layer is measured downstream of layers that are final already, so that it also corrects their errors. The cost is
-one pass of the float network over the images and about two of the quantized one, for any number of layers.
+one pass of the float network over the images and one of the quantized one, for any number of layers.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.onnxmodel.graph import Graph, layer_name
-from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.optional import extra
-from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
 from xxdeploy.quantize.methods.bias_correction import biased_layers, give_biases, mean_shift
+from xxdeploy.quantize.methods.float_means import FloatMeans, Means, channel_means
 from xxdeploy.quantize.methods.method import Draft, MethodContext
-from xxdeploy.quantize.methods.moments import Moments, has_moments, measure_moments, taps_of
+from xxdeploy.quantize.methods.moments import Patches, covariance, has_patches, look_at_patches, taps_of
 from xxdeploy.quantize.methods.rounding import round_weights
 from xxdeploy.quantize.methods.staged import StagedRun
 from xxdeploy.quantize.policy import weight_axis
@@ -32,8 +31,6 @@ with extra("export"):
     from onnx import NodeProto
 
 log = logging.getLogger(__name__)
-
-Means = NDArray[np.float64]
 
 
 def reconstruct(draft: Draft, context: MethodContext) -> Draft:
@@ -49,32 +46,28 @@ def reconstruct(draft: Draft, context: MethodContext) -> Draft:
     draft = replace(draft, model=give_biases(draft.model, scheme))
     graph = Graph(draft.model)
     layers = biased_layers(graph, scheme)
-    expected = _float_means(graph, [node.output[0] for node in layers], context.batches)
+    float_means = context.float_means or FloatMeans(draft.model, context.batches)
+    expected = float_means([node.output[0] for node in layers])
+    images = len(next(iter(expected.values()))) if expected else 0
     integer = Graph(draft.quantized(scheme, context.write))
-    constants = dict(integer.constants)
-    outputs = [_output(integer, node) for node in layers]
-    staged = StagedRun(integer, outputs, context.batches())
+    tuned = _Tuned(integer, dict(integer.constants), scheme)
+    staged = StagedRun(integer, [_output(integer, node) for node in layers], context.batches())
     biases: dict[str, NDArray[np.float32]] = {}
     rounded: dict[str, NDArray[np.int8]] = {}
     for stage, node in enumerate(layers):
-        written = integer.producers()[outputs[stage]]
-        weights = graph.constants[node.input[1]]
-        if rounding and has_moments(weights, taps_of(node, weights)[2]):
-            means, moments = _inspect(staged, stage, constants, node, weights, written.input[0])
-            values, moved = _round(node, weights, moments, constants, integer.producers()[written.input[1]], scheme)
-            rounded[node.output[0]] = values
-            means = means + moved
+        layer = _Layer(node, graph.constants[node.input[1]], integer.producers()[_output(integer, node)])
+        if has_patches(node, layer.weights):
+            patches = _look(staged, stage, tuned.constants, layer, images if rounding else 0)
+            if rounding and len(patches[0].sample):
+                rounded[node.output[0]] = tuned.round(layer, covariance(patches))
+            means = tuned.output_means(layer, np.concatenate([batch.means for batch in patches]))
         else:
-            means = np.concatenate(staged.advance(stage, constants, _channel_means))
+            looked = staged.advance(stage, tuned.constants, lambda _, values: channel_means(values), [layer.output])
+            means = np.concatenate(looked)
         shift = mean_shift(expected[node.output[0]] - means)
         bias = (graph.constants[node.input[2]] + shift).astype(np.float32)
         biases[node.input[2]] = bias
-        dequantizer = integer.producers().get(written.input[2])
-        if dequantizer is None:  # TensorRT's bias stays float
-            constants[written.input[2]] = bias
-        else:
-            steps = np.rint(bias / constants[dequantizer.input[1]].astype(np.float64))
-            constants[dequantizer.input[0]] = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
+        tuned.set_bias(layer, bias)
         log.debug("bias of %s: mean shift %.4g", node.output[0], float(np.abs(shift).mean()))
         if context.on_progress is not None:
             step = "round weights, correct biases" if rounding else "correct biases"
@@ -83,45 +76,84 @@ def reconstruct(draft: Draft, context: MethodContext) -> Draft:
     return replace(draft, model=graph.to_model(), rounding={**draft.rounding, **rounded})
 
 
-def _inspect(
-    staged: StagedRun,
-    stage: int,
-    constants: Mapping[str, NDArray[Any]],
-    node: NodeProto,
-    weights: NDArray[np.float32],
-    reads: str,
-) -> tuple[Means, Moments]:
-    """Advance one stage; return the layer's output means of each image and the moments of its input."""
-    total: list[Moments] = []  # the sum so far: a matrix for each chunk would be 1 GB in ResNet50's widest layers
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layer:
+    """A layer of the float graph with its ``weights``, and the node ``written`` for it in the integer graph."""
 
-    def look(output: NDArray[np.float32], values: NDArray[np.float32]) -> Means:
-        moments = measure_moments(node, weights, values, seed=(stage, len(total[0].means) if total else 0))
-        total[:] = [total[0] + moments if total else moments]
-        return _channel_means(output)
+    node: NodeProto
+    weights: NDArray[np.float32]
+    written: NodeProto
 
-    means = staged.advance(stage, constants, look, [reads])
-    return np.concatenate(means), total[0]
+    @property
+    def output(self) -> str:
+        """The output in the integer graph, in float."""
+        return str(self.written.output[0])
 
 
-def _round(
-    node: NodeProto,
-    weights: NDArray[np.float32],
-    moments: Moments,
-    constants: dict[str, NDArray[Any]],
-    dequantizer: NodeProto,
-    scheme: Scheme,
-) -> tuple[NDArray[np.int8], Means]:
-    """Put new integers into ``constants``; return them and the change of the output means of each image."""
-    axis, nearest, scale = weight_axis(node), constants[dequantizer.input[0]], constants[dequantizer.input[1]]
-    steps = weights / scale.astype(np.float64).reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
-    rounded = round_weights(_to_groups(node, steps), moments.covariance, scheme.weight_max)
-    values = _to_layout(rounded, axis, weights.shape)
-    if scheme.is_narrow(layer_name(node), node.output[0]) and adds_in_16_bits(node, weights.shape):
-        values = fit_saturating_pairs(values, axis, steps)
-    constants[dequantizer.input[0]] = values
-    change = _to_groups(node, values.astype(np.float32) - nearest)
-    moved = np.einsum("ngt,got->ngo", moments.means, change, optimize=True)
-    return values, moved.reshape(len(moved), -1) * scale.astype(np.float64)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tuned:
+    """The integer graph, and its ``constants`` as tuned so far."""
+
+    integer: Graph
+    constants: dict[str, NDArray[Any]]
+    scheme: Scheme
+
+    def round(self, layer: _Layer, moments: NDArray[np.float32]) -> NDArray[np.int8]:
+        """Choose the integers of a layer's weights, and return them."""
+        node, weights = layer.node, layer.weights
+        axis, scale = weight_axis(node), self._scale(layer)
+        steps = weights / scale.reshape([-1 if i == axis else 1 for i in range(weights.ndim)])
+        values = _to_layout(
+            round_weights(_to_groups(node, steps), moments, self.scheme.weight_max), axis, weights.shape
+        )
+        if self.scheme.is_narrow(layer_name(node), node.output[0]) and adds_in_16_bits(node, weights.shape):
+            values = fit_saturating_pairs(values, axis, steps)
+        self.constants[self._dequantizer(layer).input[0]] = values
+        return values
+
+    def output_means(self, layer: _Layer, inputs: NDArray[np.float32]) -> Means:
+        """Return the mean of each output channel, image by image, from those of its patches (n, groups, taps).
+
+        A layer is linear: the mean of its outputs is its output for the mean patch.
+        """
+        values = _to_groups(layer.node, self.constants[self._dequantizer(layer).input[0]]).astype(np.float64)
+        products = np.matmul(inputs.transpose(1, 0, 2).astype(np.float64), values.transpose(0, 2, 1))
+        means: Means = products.transpose(1, 0, 2).reshape(len(inputs), -1) * self._scale(layer)
+        return means + self._bias(layer)
+
+    def set_bias(self, layer: _Layer, bias: NDArray[np.float32]) -> None:
+        """Write the bias, in integers where the graph has integers."""
+        name = layer.written.input[2]
+        dequantizer = self.integer.producers().get(name)
+        if dequantizer is None:  # TensorRT's bias stays float
+            self.constants[name] = bias
+        else:
+            steps = np.rint(bias / self.constants[dequantizer.input[1]].astype(np.float64))
+            self.constants[dequantizer.input[0]] = np.clip(steps, -(2**31), 2**31 - 1).astype(np.int32)
+
+    def _bias(self, layer: _Layer) -> NDArray[np.float64]:
+        name = layer.written.input[2]
+        dequantizer = self.integer.producers().get(name)
+        if dequantizer is None:
+            return self.constants[name].astype(np.float64)
+        return self.constants[dequantizer.input[0]] * self.constants[dequantizer.input[1]].astype(np.float64)
+
+    def _dequantizer(self, layer: _Layer) -> NodeProto:
+        return self.integer.producers()[layer.written.input[1]]
+
+    def _scale(self, layer: _Layer) -> NDArray[np.float64]:
+        return np.atleast_1d(self.constants[self._dequantizer(layer).input[1]]).astype(np.float64)
+
+
+def _look(
+    staged: StagedRun, stage: int, constants: Mapping[str, NDArray[Any]], layer: _Layer, images: int
+) -> list[Patches]:
+    """Advance one stage and return the patches that the layer reads, chunk by chunk; samples of them for ``images``."""
+
+    def look(chunk: int, values: NDArray[np.float32]) -> Patches:
+        return look_at_patches(layer.node, layer.weights, values, images=images, seed=(stage, chunk))
+
+    return staged.advance(stage, constants, look, [layer.written.input[0]])
 
 
 def _to_groups(node: NodeProto, weights: NDArray[Any]) -> NDArray[np.float32]:
@@ -135,22 +167,6 @@ def _to_layout(values: NDArray[np.int8], axis: int, shape: tuple[int, ...]) -> N
     if axis == 0:
         return np.ascontiguousarray(values.reshape(shape))
     return np.ascontiguousarray(values.reshape(shape[::-1]).T)
-
-
-def _float_means(graph: Graph, outputs: list[str], batches: Batches) -> dict[str, Means]:
-    """Return the mean of each channel (axis 1) of each tensor of the float graph, image by image (images, channels)."""
-
-    def look(tensors: Tensors) -> list[Means]:
-        return [_channel_means(tensors[name]) for name in outputs]
-
-    by_image = list(map_images(Observer(graph, outputs, threads=1), single_images(batches), look))
-    return {name: np.concatenate(means) for name, means in zip(outputs, zip(*by_image, strict=True), strict=True)}
-
-
-def _channel_means(values: NDArray[np.float32]) -> Means:
-    """Return the mean of each channel of ``values`` (n, channels, ...), image by image (n, channels)."""
-    means: Means = values.reshape(*values.shape[:2], -1).mean(axis=2, dtype=np.float64)
-    return means
 
 
 def _output(integer: Graph, node: NodeProto) -> str:

@@ -12,6 +12,9 @@ afterwards, ``H`` is the covariance, since the mean of the error goes into the b
 
 Flipping stops at a local minimum. So it starts twice, from the nearest integers and from those of error feedback (GPTQ,
 Frantar et al. 2022, arXiv:2210.17323), and each output channel keeps the better result.
+
+Both go through the weights in blocks, and the rest of the row follows each block by one matrix product: the "lazy batch
+updates" of GPTQ, section 3.3. The order of the steps and the exact result are those of one weight at a time.
 """
 
 from __future__ import annotations
@@ -24,6 +27,9 @@ SWEEPS = 8
 
 DAMPING = 0.01
 """Share of the mean variance that is added to each variance: moments come from a sample of positions."""
+
+BLOCK = 64
+"""Weights that are chosen before the rest of the row is updated."""
 
 Floats = NDArray[np.float32]
 
@@ -47,45 +53,65 @@ def round_weights(steps: Floats, moments: Floats, limit: int) -> NDArray[np.int8
 
 def _descended(steps: Floats, rounded: Floats, damped: Floats, limit: int) -> Floats:
     """Flip one weight at a time, starting from ``rounded``, for as long as that helps."""
-    low, rounded = np.floor(steps), rounded.copy()
+    rounded, inexact = rounded.copy(), steps != np.floor(steps)  # an exact integer has no other neighbor
     slope = (steps - rounded) @ damped
-    diagonal = np.diagonal(damped, axis1=1, axis2=2)
     for _ in range(SWEEPS):
         flips = 0
-        for tap in range(steps.shape[2]):
+        for first in range(0, steps.shape[2], BLOCK):
+            block = slice(first, first + BLOCK)
             # The other neighbor: one up where it was rounded down, one down where it was rounded up.
-            move = np.where(rounded[:, :, tap] > low[:, :, tap], -1.0, 1.0).astype(np.float32)
-            gain = 2 * move * slope[:, :, tap] - diagonal[:, tap, None]
-            allowed = np.abs(rounded[:, :, tap] + move) <= limit
-            # An exact integer has no other neighbor: its error of zero would become one.
-            group, output = np.nonzero((gain > 1e-7 * diagonal[:, tap, None]) & allowed & (steps != low)[:, :, tap])
-            if group.size:
-                taken = move[group, output]
-                rounded[group, output, tap] += taken
-                slope[group, output] -= taken[:, None] * damped[group, tap]
-                flips += group.size
+            move = np.where(rounded[:, :, block] > steps[:, :, block], np.float32(-1), np.float32(1))
+            free = inexact[:, :, block] & (np.abs(rounded[:, :, block] + move) <= limit)
+            taken = _flip(np.asarray(move * free, np.float32), slope[:, :, block], damped[:, block, block])
+            if taken.any():
+                rounded[:, :, block] += taken
+                slope -= taken @ damped[:, block]
+                flips += int(np.count_nonzero(taken))
         if not flips:
             break
     return rounded
 
 
+def _flip(move: Floats, slope: Floats, damped: Floats) -> Floats:
+    """Return the moves that help, tap after tap, and zero elsewhere; ``move`` is zero where a weight must stay."""
+    taken = np.zeros_like(move)
+    # Taps first: each step of the loop reads and writes contiguous memory.
+    moves, slopes = (np.ascontiguousarray(np.moveaxis(values, 2, 0)) for values in (move, slope))
+    diagonal = np.diagonal(damped, axis1=1, axis2=2).T[:, :, None]
+    rows = np.ascontiguousarray(damped.transpose(1, 2, 0))[:, :, :, None]
+    for tap, (step, cost) in enumerate(zip(moves, diagonal, strict=True)):
+        flips = np.where(2 * step * slopes[tap] - cost > 1e-7 * cost, step, np.float32(0))
+        if flips.any():
+            taken[:, :, tap] = flips
+            slopes[tap + 1 :] -= rows[tap, tap + 1 :] * flips
+    return taken
+
+
 def _fed_back(steps: Floats, damped: Floats, limit: int) -> Floats:
     """Round weight after weight, and correct those that follow for each error (GPTQ, arXiv:2210.17323, section 3).
 
-    If the moments cannot be inverted, the result is the nearest integers.
+    With ``H = R R^T`` and ``R`` upper triangular, ``e^T H e`` is the sum over the weights ``t`` of
+    ``(R[t, t] e[t] + sum over j < t of R[j, t] e[j]) ** 2``, so each weight is rounded such that its own term is least.
+    That is GPTQ without the inverse of ``H`` (Chen et al. 2025, arXiv:2507.18553: GPTQ is Babai's nearest plane).
+
+    If ``H`` is not positive definite, the result is the nearest integers.
     """
     low, high = (np.clip(neighbor(steps), -limit, limit) for neighbor in (np.floor, np.ceil))
     rounded = np.clip(np.rint(steps), -limit, limit)
     try:
-        inverse = np.linalg.inv(damped.astype(np.float64))
-        upper = np.linalg.cholesky(inverse).swapaxes(1, 2).astype(np.float32)
+        root = np.linalg.cholesky(damped[:, ::-1, ::-1].astype(np.float64))[:, ::-1, ::-1]
     except np.linalg.LinAlgError:
         return rounded
-    wanted = steps.copy()
-    for tap in range(steps.shape[2]):
-        rounded[:, :, tap] = np.clip(np.rint(wanted[:, :, tap]), low[:, :, tap], high[:, :, tap])
-        error = (wanted[:, :, tap] - rounded[:, :, tap]) / upper[:, tap, tap, None]
-        wanted[:, :, tap:] -= error[:, :, None] * upper[:, None, tap, tap:]
+    share = (root / np.diagonal(root, axis1=1, axis2=2)[:, None, :]).astype(np.float32)
+    error = np.zeros_like(steps)
+    for first in range(0, steps.shape[2], BLOCK):
+        block = slice(first, first + BLOCK)
+        wanted = steps[:, :, block] + error[:, :, :first] @ share[:, :first, block]
+        for inside in range(wanted.shape[2]):
+            tap = first + inside
+            rounded[:, :, tap] = np.clip(np.rint(wanted[:, :, inside]), low[:, :, tap], high[:, :, tap])
+            error[:, :, tap] = steps[:, :, tap] - rounded[:, :, tap]
+            wanted[:, :, inside + 1 :] += error[:, :, tap, None] * share[:, tap, None, tap + 1 : first + BLOCK]
     return rounded
 
 

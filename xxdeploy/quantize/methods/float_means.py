@@ -1,0 +1,50 @@
+"""The mean of each channel of float layers, image by image: what methods after ranges steer towards.
+
+The means depend on the float model and the images alone, not on the calibrator, the scheme or the rounding. So one
+:class:`FloatMeans` serves all rungs of the ladder and the files for all processors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xxdeploy.onnxmodel.graph import Graph
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import Observer, Tensors
+from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
+
+Means = NDArray[np.float64]
+
+
+class FloatMeans:
+    """Measures the means of a float ``model`` on ``batches``, each tensor once."""
+
+    def __init__(self, model: OnnxModel, batches: Batches) -> None:
+        self._model, self._batches = model, batches
+        self._known: dict[str, Means] = {}
+
+    def __call__(self, outputs: Sequence[str]) -> Mapping[str, Means]:
+        """Return the mean of each channel (axis 1) of each of ``outputs``, image by image (images, channels).
+
+        Raises ``UsageError`` (``no-calibration-images``), ``ConversionError`` (``calibration-run``).
+        """
+        unknown = [name for name in outputs if name not in self._known]
+
+        def look(tensors: Tensors) -> list[Means]:
+            return [channel_means(tensors[name]) for name in unknown]
+
+        if unknown:
+            observer = Observer(Graph(self._model), unknown, threads=1)
+            by_image = list(map_images(observer, single_images(self._batches), look))
+            for name, means in zip(unknown, zip(*by_image, strict=True), strict=True):
+                self._known[name] = np.concatenate(means)
+        return {name: self._known[name] for name in outputs}
+
+
+def channel_means(values: NDArray[np.float32]) -> Means:
+    """Return the mean of each channel of ``values`` (n, channels, ...), image by image (n, channels)."""
+    means: Means = values.reshape(*values.shape[:2], -1).mean(axis=2, dtype=np.float64)
+    return means
