@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from xxdeploy.exporter.inputs import sizing_of
-from xxdeploy.exporter.options import ExportOptions, NetworkOptions
+from xxdeploy.exporter.option_groups import NetworkOptions
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.runtime.image.resample import RESAMPLES
 from xxdeploy.runtime.image.sizing import RESIZES

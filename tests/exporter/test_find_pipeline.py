@@ -13,7 +13,7 @@ from picturetasks import SIDE, NearestMean
 from xxdeploy.datasets import Labels, infer_labels
 from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.exporter.find_pipeline import check_auto, class_orders
-from xxdeploy.exporter.options import NetworkOptions
+from xxdeploy.exporter.option_groups import NetworkOptions
 from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
 from xxdeploy.runtime.image.preprocess import Preprocess

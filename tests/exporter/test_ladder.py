@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from xxdeploy.exporter.ladder import CALIBRATORS, Climb, Goal, climb, loss, proposals
+from xxdeploy.exporter.ladder import CALIBRATORS, Bench, Climb, Goal, climb, loss, proposals
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.quantize.effort import Effort
 from xxdeploy.quantize.recipe import QuantizationRecipe
-from xxdeploy.results import Progress, Ranges
+from xxdeploy.results import OnProgress, Progress, Ranges
 from xxdeploy.verify import Comparison
 from xxdeploy.verify.statistics import change_from_counts
 
@@ -30,11 +31,17 @@ class FakeQuantizer:
         self.built: list[QuantizationRecipe] = []
         self.ranked: list[tuple[str, ...]] = []
         """The float layers of each recipe whose worst layers were asked for."""
+        self.paced: list[tuple[str, QuantizationRecipe, float]] = []
+        """The rungs that were estimated."""
         self.given, self._has_worst = given, has_worst
 
     def build(self, recipe: QuantizationRecipe) -> OnnxModel:
         self.built.append(recipe)
         return OnnxModel(repr(recipe).encode())
+
+    def seconds(self, rung: str, recipe: QuantizationRecipe, per_image: float) -> float:
+        self.paced.append((rung, recipe, per_image))
+        return 42.0
 
     def worst_layers(self, recipe: QuantizationRecipe) -> frozenset[str]:
         self.ranked.append(recipe.float_layers)
@@ -47,7 +54,9 @@ def climbed(
     *,
     start: QuantizationRecipe = QuantizationRecipe(),  # noqa: B008
     pinned: bool = False,
+    effort: Effort = "thorough",
     quantizer: FakeQuantizer | None = None,
+    report: OnProgress = lambda _: None,
 ) -> tuple[Climb, FakeQuantizer]:
     """Climb where ``figures`` tells what each recipe gives."""
     quantizer = quantizer or FakeQuantizer()
@@ -57,7 +66,8 @@ def climbed(
         known[model.to_bytes()] = quantizer.built[-1]
         return figures(known[model.to_bytes()])
 
-    end = climb(quantizer, judge, lambda _: (2.0, 3.0), goal, start=start, name="plain", pinned=pinned)
+    bench = Bench(judge, judge, lambda _: (2.0, 3.0))
+    end = climb(quantizer, bench, goal, start=start, name="plain", pinned=pinned, effort=effort, report=report)
     assert end.best.model.to_bytes() == repr(end.best.recipe).encode()
     return end, quantizer
 
@@ -167,16 +177,56 @@ def test_layers_stay_in_float_only_for_a_promise() -> None:
 
 def test_progress_names_each_rung() -> None:
     seen: list[Progress] = []
-    climb(
-        FakeQuantizer(),
-        lambda _: found(99),
-        lambda _: (1.0, 1.0),
-        Goal(),
-        start=QuantizationRecipe(),
-        name="plain",
-        report=seen.append,
-    )
+    climbed(lambda _: found(99), report=seen.append)
     assert seen == [Progress("rung plain", 0, 1), Progress("rung plain", 1, 1)]
+    seen.clear()
+    climbed(lambda recipe: found(100 if recipe.rounding == "adaptive" else 80), start=CORRECTED, report=seen.append)
+    assert [progress.step for progress in seen if progress.done][1:] == [
+        "rung equalization: about 42 s, expected gain 1.0 points of agreement",
+        "rung rounding: about 42 s, expected gain 4.5 points of agreement",
+    ]
+
+
+def test_normal_effort_passes_over_what_the_images_cannot_show() -> None:
+    end, quantizer = climbed(lambda _: found(97), effort="normal")
+    assert taken(end) == [("plain", True)]
+    assert len(quantizer.built) == 1
+    assert end.sentences == (
+        "not tried, since fewer than one held-back image would show their gain (--effort thorough tries them): "
+        "calibrator: about 42 s, expected gain 0.5 points of agreement; "
+        "equalization: about 42 s, expected gain 0.2 points of agreement; "
+        "bias correction: about 42 s, expected gain 0.3 points of agreement; "
+        "rounding: about 42 s, expected gain 0.7 points of agreement",
+    )
+    end, _ = climbed(lambda _: found(92), effort="normal")  # 8 of 100 images: rounding may bring 1.8 of them back
+    assert [rung.name for rung in end.rungs] == ["plain", "calibrator", "rounding"]
+    end, _ = climbed(lambda _: found(92), effort="quick")
+    assert taken(end) == [("plain", True)]
+    assert "since --effort quick is given" in end.sentences[0]
+
+
+@pytest.mark.parametrize("effort", ["quick", "normal"])
+def test_any_effort_climbs_for_a_promise(effort: Effort) -> None:
+    end, _ = climbed(lambda recipe: found(99 if recipe == ROUNDED else 97), Goal(agreement=0.98), effort=effort)
+    assert taken(end)[-1] == ("rounding", True)
+    assert not end.sentences
+
+
+def test_normal_effort_judges_the_best_calibrators_of_a_few_images_only() -> None:
+    figures = {"mse": 0.01, "entropy": 0.02}
+    quantizer, judged = FakeQuantizer(), list[str]()
+
+    def judge(_: OnnxModel) -> Comparison:
+        judged.append(quantizer.built[-1].calibrator)
+        return found(80, figures.get(quantizer.built[-1].calibrator, 0.5))
+
+    def preview(_: OnnxModel) -> Comparison:
+        return found(80, figures.get(quantizer.built[-1].calibrator, 0.5))
+
+    bench = Bench(judge, preview, lambda _: (1.0, 1.0))
+    end = climb(quantizer, bench, Goal(), start=QuantizationRecipe(), name="plain")
+    assert judged[:3] == ["percentile-99.99", "mse", "entropy"]
+    assert end.best.recipe.calibrator == "mse"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hardnets import (
 )
 
 from xxdeploy.datasets import ImageSet
-from xxdeploy.exporter.ladder import Climb, Goal, climb
+from xxdeploy.exporter.ladder import Bench, Climb, Goal, climb
 from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.recipe import QuantizationRecipe
@@ -43,11 +43,11 @@ def climbed(sets: tuple[ImageSet, ImageSet], model: OnnxModel, goal: Goal = Goal
 
     return climb(
         Quantizer(model, inputs(calibration), lambda _: None),
-        judge,
-        lambda _: (1.0, 1.0),
+        Bench(judge, judge, lambda _: (1.0, 1.0)),
         goal,
         start=MINMAX,
         name="plain",
+        effort="thorough",
     )
 
 

@@ -11,7 +11,8 @@ from unusual_options import options_with, unusual_value
 
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.option_fields import PRECISIONS
-from xxdeploy.exporter.options import GROUPS, OPTIONS, Budgets, ExportOptions
+from xxdeploy.exporter.option_groups import Budgets
+from xxdeploy.exporter.options import GROUPS, OPTIONS, ExportOptions
 from xxdeploy.models.catalog import BuildOptions
 
 
@@ -65,6 +66,7 @@ def test_a_refusal_names_all_options_that_it_is_about() -> None:
         ({"precision": "fp64"}, "unknown-precision"),
         ({"int8": True, "fp16": True}, "two-precisions"),
         ({"precision": "int8", "cpu": "sse"}, "unknown-cpu"),
+        ({"precision": "int8", "effort": "much"}, "unknown-effort"),
         ({"task": "segmentation"}, "unknown-task"),
         ({"precision": "int8", "ranges": "r.json", "method": "minmax"}, "ranges-given"),
         ({"target": "tpu"}, "unknown-target"),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from xxdeploy.datasets import ImageSet, open_images
 from xxdeploy.errors import ConversionError, UsageError
-from xxdeploy.exporter.ladder import Goal, climb
+from xxdeploy.exporter.ladder import Bench, Goal, climb
 from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.methods.method import Draft, MethodContext
@@ -163,7 +163,8 @@ def test_the_ladder_on_one_image_ends(tmp_path: Path, colors: ImageSet) -> None:
         return compare_with(kept, OrtSession(int8.to_bytes(), exact=True), colors.batches(PREPROCESS, 8))
 
     quantizer = Quantizer(model, inputs(one), lambda _: None)
-    end = climb(quantizer, judge, lambda _: (1.0, 1.0), Goal(), start=QuantizationRecipe(), name="plain")
+    bench = Bench(judge, judge, lambda _: (1.0, 1.0))
+    end = climb(quantizer, bench, Goal(), start=QuantizationRecipe(), name="plain", effort="thorough")
     assert end.rungs[0].comparison.agreement is not None
     assert end.best.comparison.agreement is not None
     assert end.best.comparison.agreement >= end.rungs[0].comparison.agreement

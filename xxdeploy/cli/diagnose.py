@@ -9,7 +9,8 @@ from cyclopts import Group, Parameter
 
 from xxdeploy.cli.export import source_of
 from xxdeploy.cli.output import AsJson, plain, print_json, print_line, print_table, share
-from xxdeploy.exporter.options import ExportOptions, NetworkOptions, option_name
+from xxdeploy.exporter.option_groups import NetworkOptions
+from xxdeploy.exporter.options import ExportOptions, option_name
 
 if TYPE_CHECKING:
     from xxdeploy.exporter.find_pipeline import ClassOrders

@@ -15,16 +15,15 @@ from xxdeploy.cli.output import measured_columns, print_json, print_line, print_
 from xxdeploy.cli.verbosity import verbosity
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.option_fields import option
-from xxdeploy.exporter.options import (
+from xxdeploy.exporter.option_groups import (
     Budgets,
-    ExportOptions,
     GpuOptions,
     NetworkOptions,
     OutputOptions,
     PrecisionOptions,
     ProofOptions,
-    option_name,
 )
+from xxdeploy.exporter.options import ExportOptions, option_name
 
 if TYPE_CHECKING:
     from xxdeploy.exporter import ExportResult

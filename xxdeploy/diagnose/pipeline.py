@@ -13,7 +13,8 @@ from xxdeploy.diagnose.verify_bundle import labels_of
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.find_pipeline import ClassOrders, class_orders, start_for
 from xxdeploy.exporter.inputs import AUTO, labels_for, sizing_of
-from xxdeploy.exporter.options import ExportOptions, NetworkOptions
+from xxdeploy.exporter.option_groups import NetworkOptions
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.source import Timed, load_user_model, open_source
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.optional import extra

@@ -6,15 +6,15 @@ libraries are imported when they are asked for.
 
 from typing import TYPE_CHECKING, Any
 
-from xxdeploy.exporter.options import (
+from xxdeploy.exporter.option_groups import (
     Budgets,
-    ExportOptions,
     GpuOptions,
     NetworkOptions,
     OutputOptions,
     PrecisionOptions,
     ProofOptions,
 )
+from xxdeploy.exporter.options import ExportOptions
 
 if TYPE_CHECKING:
     from xxdeploy.exporter.pipeline import export

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xxdeploy.bundle.pack import pack
 from xxdeploy.errors import EngineError, VerificationError
-from xxdeploy.exporter.options import Budgets
+from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.runtime.bench import BenchResult, bench
 from xxdeploy.runtime.bundle.manifest import Manifest
 

@@ -21,6 +21,7 @@ from xxdeploy.verify import Comparison
 with extra("export"):
     from xxdeploy.lowering.uint8_channels import take_uint8_channels
     from xxdeploy.lowering.x86_file import to_x86_file
+    from xxdeploy.quantize.effort import Effort, estimate, is_worth
     from xxdeploy.quantize.methods.method import Stage
     from xxdeploy.quantize.methods.registry import with_methods
     from xxdeploy.quantize.recipe import QuantizationRecipe
@@ -28,6 +29,8 @@ with extra("export"):
     from xxdeploy.quantize.x86.saturation import emulate_avx2
 
 SATURATION_IMAGES = 32
+_TUNED = "rounding"
+"""The rung by which the gain of tuning is estimated."""
 _LITTLE = 1.5
 """The file without overflow is not tuned if its divergence is at most this multiple of the other file's."""
 _BEARABLE = 0.005
@@ -57,6 +60,14 @@ class Judges:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuning:
+    """How far a file without overflow is tuned: at which effort, and for which promises in any case."""
+
+    effort: Effort = "normal"
+    goal: Goal = Goal()  # noqa: RUF009 - frozen
+
+
+@dataclass(frozen=True, slots=True)
 class _Overflow:
     """16-bit sums: an overflow is ``possible`` for some input, and ``matters`` if answers change on the images seen."""
 
@@ -73,6 +84,7 @@ def int8_variants(
     *,
     cpu: str | None,
     judges: Judges | None,
+    tuning: Tuning,
     report: OnProgress,
 ) -> CpuFiles:
     """Return the files for the processor ``cpu`` (``vnni``, ``avx2`` or ``arm``), or for all kinds.
@@ -96,7 +108,7 @@ def int8_variants(
         files.append(ModelFile("int8-arm", arm, replace(recipe.asked(), signed=True).name, ("arm",), model))
         sentences.append("int8-arm, for ARM: the same integers shifted by 128 (S8S8), so the same answers")
     if cpu == "avx2" or (cpu is None and overflow.matters):
-        exact, narrow = _narrow(quantizer, recipe, model, judges)
+        exact, narrow = _narrow(quantizer, recipe, model, judges, tuning)
         shipped = to_x86_file(exact, quantizer.grid, any_order=True)
         files.append(ModelFile("int8-avx2", shipped, name, (), exact))
         sentences.append(f"int8-avx2, for x86 without VNNI: no sum can overflow{_kept(narrow)}")
@@ -123,13 +135,12 @@ def _overflow(
 
 
 def _narrow(
-    quantizer: Quantizer, recipe: QuantizationRecipe, wide: OnnxModel, judges: Judges | None
+    quantizer: Quantizer, recipe: QuantizationRecipe, wide: OnnxModel, judges: Judges | None, tuning: Tuning
 ) -> tuple[OnnxModel, Comparison | None]:
     """Return the model whose weights cannot overflow, tuned if that helps: they are rounded to larger steps.
 
-    Weights that an 8-bit grid holds exactly lose precision here. Tuning takes minutes, four fifths of an export of
-    ResNet50, so it is left out where the ladder would climb no further and little is lost compared with ``wide``, the
-    file for other processors.
+    Weights that an 8-bit grid holds exactly lose precision here. So tuning is left out where the ladder would climb no
+    further and little is lost compared with ``wide``, the file for other processors, and where its gain could not be shown.
     """
     all_layers = frozenset({"all"})
     if judges is None:
@@ -140,7 +151,9 @@ def _narrow(
         comparison = replace(judges.many(model), candidate="onnx-int8-avx2")
         if best is None or loss(comparison) < loss(best[1]):
             best = model, comparison
-        if Goal().holds(comparison) and loss(comparison) <= _LITTLE * loss(judges.many(wide)):
+        little = Goal().holds(comparison) and loss(comparison) <= _LITTLE * loss(judges.many(wide))
+        expected = estimate(_TUNED, comparison.agreement, comparison.images, 0.0)
+        if little or not is_worth(tuning.effort, expected, is_broken=tuning.goal.is_broken(comparison)):
             break
     assert best is not None
     return best

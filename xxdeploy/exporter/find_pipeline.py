@@ -12,7 +12,8 @@ from xxdeploy.datasets import ImageSet, Labels, infer_labels, load_labels, open_
 from xxdeploy.datasets.class_order import ORDERS
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.inputs import AUTO, Inputs, labels_for, sizing_of
-from xxdeploy.exporter.options import ExportOptions, NetworkOptions
+from xxdeploy.exporter.option_groups import NetworkOptions
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.results import OnProgress, Progress, Runner
 from xxdeploy.runtime.image.picture import DROP
 from xxdeploy.verify.pipeline_search import FEW, MANY, Search

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from xxdeploy.datasets import ImageSet
 from xxdeploy.datasets.images import CALIBRATION_BATCH, EVALUATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, int8_variants
+from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, Tuning, int8_variants
 from xxdeploy.exporter.inputs import Inputs
-from xxdeploy.exporter.ladder import Clock, Goal, Judge, Trial, climb
+from xxdeploy.exporter.ladder import Bench, Clock, Goal, Judge, Trial, climb
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.quantizer import Quantizer, nodes_of
 from xxdeploy.exporter.source import Source
@@ -22,6 +23,7 @@ from xxdeploy.optional import extra
 from xxdeploy.results import DomainRecord, Evidence, LayerNoise, ModelFile, OnProgress, Progress
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.verify import Comparison, compare_with, record_reference
+from xxdeploy.verify.comparison import Reference
 
 with extra("export"):
     from xxdeploy.quantize import Batches
@@ -32,6 +34,8 @@ with extra("export"):
     from xxdeploy.quantize.recipe import QuantizationRecipe, load_quantization_recipe
 
 SENSITIVITY_IMAGES = 16
+_PREVIEW_IMAGES = 48
+"""Enough to tell a good calibrator from a bad one; the best are judged on all selection images."""
 _EMULATED_IMAGES = 96
 """Emulating 16-bit sums takes several times as long as running the model."""
 _UNTRAINED_IMAGES = 16
@@ -52,11 +56,14 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
     assert images is not None  # gather() has seen to it
     if not source.trained:
         images = images.sample(min(_UNTRAINED_IMAGES, len(images)))
-    threshold, clock = options.proof.threshold, _clock(fp32, images, inputs.preprocess)
+    threshold, effort = options.proof.threshold, options.precision.effort
     judge = _judge(fp32, inputs, images, EVALUATION_BATCH, report, threshold)
+    some = images.sample(min(_PREVIEW_IMAGES, len(images)))
+    preview = _judge(fp32, inputs, some, EVALUATION_BATCH, report)
+    bench = Bench(judge, preview, _clock(fp32, images, inputs.preprocess))
     pinned = pinned or not source.trained
     goal = _goal(options, source, name, images)
-    climbed = climb(quantizer, judge, clock, goal, start=start, name=name, pinned=pinned, report=report)
+    climbed = climb(quantizer, bench, goal, start=start, name=name, pinned=pinned, effort=effort, report=report)
     best = climbed.best
     if engine:
         made = CpuFiles((ModelFile("int8", best.model, best.recipe.asked().name, (), best.model),), (), ())
@@ -64,7 +71,8 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
         few = images.sample(min(_EMULATED_IMAGES, len(images)))
         judges = Judges(judge, _judge(fp32, inputs, few, _EMULATED_BATCH, report)) if source.trained else None
         cpu = options.precision.cpu
-        made = int8_variants(quantizer, best.recipe, best.model, cpu=cpu, judges=judges, report=report)
+        tuning = Tuning(effort, goal)
+        made = int8_variants(quantizer, best.recipe, best.model, cpu=cpu, judges=judges, tuning=tuning, report=report)
     selection = best.comparison, *(() if made.narrow is None else (made.narrow,))
     domain = _domain(quantizer, best, inputs, report) if source.trained else None
     evidence = Evidence(
@@ -80,6 +88,7 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
         evidence=evidence,
         selection=selection,
         noise=_noise(quantizer, best, report),
+        sentences=climbed.sentences,
         processors=made.sentences,
     )
 
@@ -87,21 +96,30 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
 def _judge(
     fp32: OnnxModel, inputs: Inputs, images: ImageSet, most: int, report: OnProgress, threshold: float | None = None
 ) -> Judge:
-    """Return a function that compares an INT8 model with ``fp32`` on ``images``, in batches of ``most`` at most."""
+    """Return a function that compares an INT8 model with ``fp32`` on ``images``, in batches of ``most`` at most.
+
+    ``fp32`` runs when the function is called first, and each model once.
+    """
     preprocess = inputs.preprocess
     batch = batch_that_fits(most, preprocess.height, preprocess.width)
-    reference = record_reference(
-        open_session(fp32, name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
-        images.batches(preprocess, batch),
-        classes=inputs.task == "classification",
-        threshold=threshold,
-        on_progress=lambda progress: report(replace(progress, step="reference")),
-        total=len(images),
-    )
+    known: dict[str, Comparison] = {}
+
+    @cache
+    def reference() -> Reference:
+        return record_reference(
+            open_session(fp32, name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
+            images.batches(preprocess, batch),
+            classes=inputs.task == "classification",
+            threshold=threshold,
+            on_progress=lambda progress: report(replace(progress, step="reference")),
+            total=len(images),
+        )
 
     def judge(model: OnnxModel) -> Comparison:
-        session = open_session(model, name="onnx-int8", exact=True)
-        return compare_with(reference, session, images.batches(preprocess, batch), images.labels)
+        if model.digest not in known:
+            floats, session = reference(), open_session(model, name="onnx-int8", exact=True)
+            known[model.digest] = compare_with(floats, session, images.batches(preprocess, batch), images.labels)
+        return known[model.digest]
 
     return judge
 

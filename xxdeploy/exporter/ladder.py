@@ -1,8 +1,10 @@
 """The ladder: try INT8 recipes from the cheapest on, and stop at the first that keeps the promise.
 
 Every rung is judged on the selection images, which are neither calibration nor evaluation images. A rung that does not
-help is taken back before the next is tried. The first rungs cost time at export only. The last one, layers that stay in
-float, costs milliseconds on the device, so it is climbed only if --min-agreement or --max-drop is violated.
+help is taken back before the next is tried. :mod:`xxdeploy.quantize.effort` estimates each rung before it is climbed,
+and passes over those whose gain the selection images could not show. The first rungs cost time at export only. The last
+one, layers that stay in float, costs milliseconds on the device, so it is climbed only if --min-agreement or --max-drop
+is violated.
 """
 
 from __future__ import annotations
@@ -19,16 +21,17 @@ from xxdeploy.results import OnProgress, Progress, Ranges, Rung
 from xxdeploy.verify import Comparison
 
 with extra("export"):
+    from xxdeploy.quantize.effort import CALIBRATOR, Effort, Estimate, estimate, is_worth, passed_over
     from xxdeploy.quantize.methods.method import Stage
     from xxdeploy.quantize.methods.registry import METHODS, methods_of
     from xxdeploy.quantize.recipe import QuantizationRecipe, with_float_layers
 
 CALIBRATORS = ("percentile-99.99", "percentile-99.999", "percentile-99.9", "minmax", "mse", "entropy", "moving-average")
 METHOD_OF = {rung: method for method in METHODS for rung in method.rungs}
-RUNGS = ("calibrator", *METHOD_OF)
+RUNGS = (CALIBRATOR, *METHOD_OF)
 """The rungs that cost nothing on the device, in the order in which they are climbed."""
 CHANGE_RANGES = frozenset(
-    ("calibrator", *(rung for rung, method in METHOD_OF.items() if method.stage is Stage.BEFORE_RANGES))
+    (CALIBRATOR, *(rung for rung, method in METHOD_OF.items() if method.stage is Stage.BEFORE_RANGES))
 )
 """The rungs that have no effect where --ranges gives the ranges."""
 FREE_AGREEMENT = 0.99
@@ -38,6 +41,8 @@ FEATURES_DB = 30.0
 _BETTER = 0.97
 """A rung helps if the KL divergence falls to this share of it; a smaller change is noise."""
 _LEAST_DB = -10 * math.log10(_BETTER)
+_PREVIEWED = 2
+"""Of several recipes, so many are judged on all selection images: the best on a few of them."""
 _FALLBACKS = 4
 """The largest number of times that layers are returned to float."""
 
@@ -103,16 +108,29 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Climb:
-    """The end of the climb: the best trial, whether the goal ``holds`` there, and all rungs that were tried."""
+    """The end of the climb: the best trial, whether the goal ``holds`` there, and all rungs that were tried.
+
+    ``sentences`` tell of the rungs that were passed over.
+    """
 
     best: Trial
     holds: bool
     rungs: tuple[Rung, ...]
+    sentences: tuple[str, ...] = ()
 
 
 Judge = Callable[[OnnxModel], Comparison]
 Clock = Callable[[OnnxModel], tuple[float, float]]
 """Milliseconds of an INT8 model and of the float one, their runs interleaved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Measures INT8 models: ``judge`` on all selection images, ``preview`` on a few of them, ``clock`` in time."""
+
+    judge: Judge
+    preview: Judge
+    clock: Clock
 
 
 class Builder(Protocol):
@@ -127,6 +145,10 @@ class Builder(Protocol):
         """Return the INT8 model of ``recipe``."""
         ...
 
+    def seconds(self, rung: str, recipe: QuantizationRecipe, per_image: float) -> float:
+        """Return the expected seconds to build a rung, where INT8 takes ``per_image`` seconds for an image."""
+        ...
+
     def worst_layers(self, recipe: QuantizationRecipe) -> frozenset[str]:
         """Return the layers that recover the most accuracy per cost when kept in float; empty if none do."""
         ...
@@ -134,63 +156,112 @@ class Builder(Protocol):
 
 def climb(
     quantizer: Builder,
-    judge: Judge,
-    clock: Clock,
+    bench: Bench,
     goal: Goal,
     *,
     start: QuantizationRecipe,
     name: str,
     pinned: bool = False,
+    effort: Effort = "normal",
     report: OnProgress = lambda _: None,
 ) -> Climb:
     """Climb from ``start`` (called ``name``) until ``goal`` holds; a ``pinned`` recipe is only measured."""
-    rungs: list[Rung] = []
-
-    def measure(rung: str, recipes: Sequence[QuantizationRecipe], previous: Comparison | None = None) -> Trial:
-        """Build and judge ``recipes``, note the best as a rung, and return it."""
-
-        def rank(trial: Trial) -> tuple[bool, float]:
-            comparison = trial.comparison
-            helps = goal.holds(comparison) and (previous is None or not goal.objection(comparison, previous))
-            return not helps, loss(comparison)
-
-        report(Progress(f"rung {rung}", 0, 1))
-        began = time.perf_counter()
-        best: Trial | None = None
-        for recipe in recipes:  # only the best of all models stays in memory
-            model = quantizer.build(recipe)
-            trial = Trial(recipe, model, judge(model))
-            if best is None or rank(trial) < rank(best):
-                best = trial
-        assert best is not None
-        ours, floats = clock(best.model)
-        rungs.append(Rung(rung, True, best.comparison.record, ours, floats, time.perf_counter() - began))
-        report(Progress(f"rung {rung}", 1, 1))
-        return best
-
-    best = measure(name, [start])
+    climber = _Climber(quantizer, bench, goal, effort, report)
+    best = climber.measure(name, [start])
+    skipped: list[Estimate] = []
     for rung in () if pinned else RUNGS:
         fixed = quantizer.given is not None and rung in CHANGE_RANGES
         recipes = [] if fixed else proposals(rung, best.recipe)
         if goal.holds(best.comparison) or not recipes:
             continue
-        trial = measure(rung, recipes, best.comparison)
+        expected = climber.expected(rung, recipes, best.comparison)
+        if not is_worth(effort, expected, is_broken=goal.is_broken(best.comparison)):
+            skipped.append(expected)
+            continue
+        trial = climber.measure(rung, recipes, best.comparison, expected)
         objection = goal.objection(trial.comparison, best.comparison)
         if objection:
-            rungs[-1] = replace(rungs[-1], taken=False, reason=objection)
+            climber.leave(objection)
         else:
             best = trial
     for _ in range(0 if pinned else _FALLBACKS):
         layers = quantizer.worst_layers(best.recipe) if goal.is_broken(best.comparison) else frozenset()
         if not layers:
             break
-        trial = measure("float layers", [with_float_layers(best.recipe, layers)])
+        trial = climber.measure("float layers", [with_float_layers(best.recipe, layers)])
         if loss(trial.comparison) >= loss(best.comparison):
-            rungs[-1] = replace(rungs[-1], taken=False, reason="more float layers do not lower the loss")
+            climber.leave("more float layers do not lower the loss")
             break
         best = trial
     holds = goal.holds(best.comparison) or not goal.is_broken(best.comparison)
-    return Climb(best, holds, tuple(rungs))
+    return Climb(best, holds, tuple(climber.rungs), passed_over(effort, skipped))
+
+
+class _Climber:
+    """Builds, judges and notes rungs. ``rungs`` are those so far."""
+
+    def __init__(self, quantizer: Builder, bench: Bench, goal: Goal, effort: Effort, report: OnProgress) -> None:
+        self._quantizer, self._bench, self._goal = quantizer, bench, goal
+        self._effort, self._report = effort, report
+        self._per_image = 0.0
+        self.rungs: list[Rung] = []
+
+    def expected(self, rung: str, recipes: Sequence[QuantizationRecipe], previous: Comparison) -> Estimate:
+        """Return the estimate of a rung, from the pace of the last one that was judged."""
+        judged = min(len(recipes), _PREVIEWED) if self._previews(previous) else len(recipes)
+        build = self._quantizer.seconds(rung, recipes[0], self._per_image)
+        seconds = build + judged * previous.images * self._per_image
+        return estimate(rung, previous.agreement, previous.images, seconds)
+
+    def measure(
+        self,
+        rung: str,
+        recipes: Sequence[QuantizationRecipe],
+        previous: Comparison | None = None,
+        expected: Estimate | None = None,
+    ) -> Trial:
+        """Build and judge ``recipes``, note the best as a rung, and return it."""
+        step = f"rung {rung}" if expected is None else f"rung {rung}: {expected}"
+        self._report(Progress(step, 0, 1))
+        began = time.perf_counter()
+        if self._previews(previous) and len(recipes) > _PREVIEWED:
+            recipes = self._best_of_preview(recipes)
+        best: Trial | None = None
+        for recipe in recipes:  # only the best of all models stays in memory
+            model = self._quantizer.build(recipe)
+            judged = time.perf_counter()
+            trial = Trial(recipe, model, self._bench.judge(model))
+            self._per_image = (time.perf_counter() - judged) / trial.comparison.images
+            if best is None or self._rank(trial.comparison, previous) < self._rank(best.comparison, previous):
+                best = trial
+        assert best is not None
+        ours, floats = self._bench.clock(best.model)
+        seconds = time.perf_counter() - began
+        self.rungs.append(Rung(rung, True, best.comparison.record, ours, floats, seconds))
+        self._report(Progress(step, 1, 1))
+        return best
+
+    def _previews(self, previous: Comparison | None) -> bool:
+        """Return whether a few images choose among recipes; where a promise is broken, each has its full chance."""
+        return self._effort != "thorough" and not (previous is not None and self._goal.is_broken(previous))
+
+    def leave(self, reason: str) -> None:
+        """Note that the last rung was not taken."""
+        self.rungs[-1] = replace(self.rungs[-1], taken=False, reason=reason)
+
+    def _best_of_preview(self, recipes: Sequence[QuantizationRecipe]) -> list[QuantizationRecipe]:
+        """Return the recipes that are best on a few images.
+
+        One round of successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943): the divergences of recipes on
+        the same images differ far less by chance than their sum does.
+        """
+        ranks = {recipe: loss(self._bench.preview(self._quantizer.build(recipe))) for recipe in recipes}
+        return sorted(ranks, key=ranks.__getitem__)[:_PREVIEWED]
+
+    def _rank(self, comparison: Comparison, previous: Comparison | None) -> tuple[bool, float]:
+        goal = self._goal
+        helps = goal.holds(comparison) and (previous is None or not goal.objection(comparison, previous))
+        return not helps, loss(comparison)
 
 
 def loss(comparison: Comparison) -> float:
@@ -212,7 +283,7 @@ def proposals(rung: str, recipe: QuantizationRecipe) -> list[QuantizationRecipe]
     """
     is_swept = not methods_of(recipe, Stage.AFTER_RANGES)
     calibrators = tuple(dict.fromkeys((recipe.calibrator, *CALIBRATORS))) if is_swept else (recipe.calibrator,)
-    if rung == "calibrator":
+    if rung == CALIBRATOR:
         return [replace(recipe, calibrator=name) for name in calibrators[1:]]
     method = METHOD_OF[rung]
     changed = replace(recipe, **method.rungs[rung])

@@ -17,7 +17,8 @@ from xxdeploy.bundle.pack import golden_images, pack
 from xxdeploy.engine import Engine
 from xxdeploy.exporter.assemble import GOLDEN_IMAGES, assemble, collect_evidence
 from xxdeploy.exporter.budgets import keep_budgets
-from xxdeploy.exporter.options import Budgets, ExportOptions
+from xxdeploy.exporter.option_groups import Budgets
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import lower
 from xxdeploy.exporter.report_data import measured
 from xxdeploy.exporter.result import ExportResult

@@ -39,10 +39,14 @@ with extra("export"):
     from xxdeploy.quantize.measure.rank import rank_layers
     from xxdeploy.quantize.methods.float_means import FloatMeans
     from xxdeploy.quantize.methods.method import Draft, MethodContext, Stage
-    from xxdeploy.quantize.methods.registry import methods_of, settings_of, without_methods
+    from xxdeploy.quantize.methods.reconstruct import products_per_second, rounding_products
+    from xxdeploy.quantize.methods.registry import METHODS, methods_of, settings_of, without_methods
     from xxdeploy.quantize.placement import plan_layout
     from xxdeploy.quantize.recipe import QuantizationRecipe
     from xxdeploy.quantize.tensorrt.placement import quantize_for_tensorrt
+
+_OBSERVED = 1.5
+"""The time to observe an image in the float model, as a multiple of running the INT8 model on it."""
 
 
 class Quantizer:
@@ -165,6 +169,19 @@ class Quantizer:
             context = MethodContext(images, recipe, scheme, self.write, self._report, means)
             draft = method.apply(draft, context)
         return draft
+
+    def seconds(self, rung: str, recipe: QuantizationRecipe, per_image: float) -> float:
+        """Return the expected seconds to build a rung, where INT8 takes ``per_image`` seconds for an image."""
+        images, seconds = 0.0, 0.0
+        for method in METHODS:
+            if rung in method.rungs:
+                images += method.passes[rung] * min(method.images, len(self._images))
+                if method.stage is Stage.BEFORE_RANGES:  # the changed model is calibrated again
+                    images += _OBSERVED * len(self._images)
+        if recipe.rounding == "adaptive":
+            products = rounding_products(self.prepared, self.scheme(recipe))
+            seconds = products / products_per_second()
+        return images * per_image + seconds
 
     def worst_layers(self, recipe: QuantizationRecipe) -> frozenset[str]:
         """Return the layers that recover the most accuracy per cost when kept in float; empty if none do.

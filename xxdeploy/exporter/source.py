@@ -14,7 +14,8 @@ from xxdeploy.datasets.images import batch_that_fits, file_digest
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.find_pipeline import auto_pipeline, check_auto, doubt, sentence, with_pipeline
 from xxdeploy.exporter.inputs import AUTO, Inputs, catalog_inputs, gather, sizing_of
-from xxdeploy.exporter.options import ExportOptions, NetworkOptions
+from xxdeploy.exporter.option_groups import NetworkOptions
+from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import ModelSpec, find
 from xxdeploy.optional import extra
 from xxdeploy.results import ModelOutput

@@ -7,6 +7,7 @@ one pass of the float network over the images and one of the quantized one, for 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,11 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.onnxmodel.graph import Graph, layer_name
+from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.quantize.methods.bias_correction import biased_layers, give_biases, mean_shift
 from xxdeploy.quantize.methods.float_means import FloatMeans, Means, channel_means
 from xxdeploy.quantize.methods.method import Draft, MethodContext
-from xxdeploy.quantize.methods.moments import Patches, covariance, has_patches, look_at_patches, taps_of
+from xxdeploy.quantize.methods.moments import (
+    LARGEST,
+    PER_TAP,
+    Patches,
+    covariance,
+    has_patches,
+    look_at_patches,
+    taps_of,
+)
 from xxdeploy.quantize.methods.rounding import round_weights
 from xxdeploy.quantize.methods.staged import StagedRun
 from xxdeploy.quantize.policy import weight_axis
@@ -31,6 +41,9 @@ with extra("export"):
     from onnx import NodeProto
 
 log = logging.getLogger(__name__)
+
+_PRODUCTS = 20
+"""Matrix products of a layer's errors with its moments, and as much time again between them."""
 
 
 def reconstruct(draft: Draft, context: MethodContext) -> Draft:
@@ -74,6 +87,26 @@ def reconstruct(draft: Draft, context: MethodContext) -> Draft:
             context.on_progress(Progress(step, stage + 1, len(layers)))
     graph.arrays |= biases
     return replace(draft, model=graph.to_model(), rounding={**draft.rounding, **rounded})
+
+
+def rounding_products(model: OnnxModel, scheme: Scheme) -> float:
+    """Return about how many multiplications the rounding of the weights of ``model`` takes, besides running it."""
+    graph = Graph(model)
+    total = 0.0
+    for node in biased_layers(graph, scheme):
+        groups, outputs, taps = taps_of(node, graph.constants[node.input[1]])
+        if taps <= LARGEST:
+            total += groups * taps**2 * (PER_TAP * taps / 2 + taps / 3 + _PRODUCTS * outputs)
+    return total
+
+
+def products_per_second() -> float:
+    """Return how many multiplications of a matrix product this machine does in a second now."""
+    matrix = np.ones((512, 512), np.float32)
+    began = time.perf_counter()
+    for _ in range(4):
+        matrix @ matrix
+    return 4 * 512**3 / (time.perf_counter() - began)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -54,7 +54,7 @@ def round_weights(steps: Floats, moments: Floats, limit: int) -> NDArray[np.int8
 def _descended(steps: Floats, rounded: Floats, damped: Floats, limit: int) -> Floats:
     """Flip one weight at a time, starting from ``rounded``, for as long as that helps."""
     rounded, inexact = rounded.copy(), steps != np.floor(steps)  # an exact integer has no other neighbor
-    slope = (steps - rounded) @ damped
+    slope = np.matmul(steps - rounded, damped, dtype=np.float32)
     for _ in range(SWEEPS):
         flips = 0
         for first in range(0, steps.shape[2], BLOCK):
@@ -62,7 +62,7 @@ def _descended(steps: Floats, rounded: Floats, damped: Floats, limit: int) -> Fl
             # The other neighbor: one up where it was rounded down, one down where it was rounded up.
             move = np.where(rounded[:, :, block] > steps[:, :, block], np.float32(-1), np.float32(1))
             free = inexact[:, :, block] & (np.abs(rounded[:, :, block] + move) <= limit)
-            taken = _flip(np.asarray(move * free, np.float32), slope[:, :, block], damped[:, block, block])
+            taken = _flip((move * free).astype(np.float32), slope[:, :, block], damped[:, block, block])
             if taken.any():
                 rounded[:, :, block] += taken
                 slope -= taken @ damped[:, block]

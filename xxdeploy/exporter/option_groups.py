@@ -1,0 +1,296 @@
+"""The groups of options of an export: each option is declared once, with its help and its scope.
+
+The command line, the TOML file and the jobs of a batch, the refusals and the command in the report are derived from
+these fields, their types and their scopes. Only light modules are imported: the command line reads this one on devices
+that have no exporter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from xxdeploy.errors import UsageError
+from xxdeploy.exporter.option_fields import INT8, ROUNDED, check_choice, option
+from xxdeploy.models.samples import CALIBRATION_SETS
+
+if TYPE_CHECKING:
+    from xxdeploy.engine import EngineOptions
+
+Resample = Literal[
+    "nearest", "bilinear", "bilinear-antialias", "bicubic", "bicubic-antialias", "lanczos", "lanczos-antialias", "area"
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """The network, its weights, its input and its outputs.
+
+    ``UsageError`` ``unknown-task``, ``class-order``, ``unknown-resize``, ``unknown-resample``, ``unknown-background``.
+    """
+
+    weights: str = option(
+        "imagenet",
+        "imagenet (the default, which Keras downloads once), sample (ships with xxdeploy), none (random, drawn from "
+        "--seed), or an .h5 file. With an architecture (MODEL.json): its file of weights.",
+        suffixes=(".h5", ".keras"),
+    )
+    alpha: float | None = option(None, "Width multiplier of MobileNet and MobileNetV2.", source="catalog")
+    input_size: int | None = option(None, "Height and width of the input, in pixels.")
+    classes: int | None = option(None, "Number of classes of the classifier.", source="catalog")
+    no_top: bool = option(False, "Leave out the classifier: the bundle is a feature extractor.", source="catalog")
+    pooling: Literal["avg", "max"] | None = option(None, "With --no-top: pool the features.", source="catalog")
+    labels: Path | None = option(None, "Class names in the order of the outputs: one a line, or JSON (class_indices).")
+    class_order: Literal["text", "numeric"] | None = option(
+        None,
+        "Order of class folders that are numbered: text (the default: 0, 1, 10, 2, as Keras' loaders sort) or numeric.",
+    )
+    preprocess: str | None = option(
+        None,
+        "How pixels are scaled: tf, caffe, torch, none, 0..1, or a file with mean and std. By default as the network "
+        "was trained, or as a scaling layer of the model file says. auto: as the pictures of --eval support.",
+        suffixes=(".toml", ".json"),
+    )
+    resize: Literal["squash", "crop", "fit", "pad"] | None = option(
+        None,
+        "squash (the default) ignores the aspect ratio; crop cuts out the middle in whole pixels, fit as Pillow's "
+        "ImageOps.fit; pad puts the whole picture on a background.",
+    )
+    resample: Resample | None = option(
+        None,
+        "The filter that resizes pictures, as in training: bilinear for tf.image.resize and "
+        "image_dataset_from_directory, nearest for load_img, bilinear-antialias (the default) for Pillow.",
+    )
+    crop_fraction: float | None = option(
+        None,
+        "With --resize crop: the share of the short side that is kept, 0.875 by default. 1 is crop_to_aspect_ratio of "
+        "Keras.",
+    )
+    pad_color: str | None = option(None, "With --resize pad: one number of 0 to 255, or R,G,B. Black by default.")
+    background: Literal["drop", "white", "black"] | None = option(
+        None, "What transparent pictures are laid over. drop (the default) drops their alpha, as Keras does."
+    )
+    output_layer: str | None = option(
+        None, "Model files only: the layer whose output becomes the model's output.", source="file"
+    )
+    task: Literal["classification", "features"] | None = option(
+        None,
+        "Model files only. Inferred from the last layers by default; a final layer with weights and no activation is "
+        "treated as class logits.",
+        source="file",
+    )
+    architecture: Path | None = option(None, "Files of weights only: the JSON of model.to_json().", source="file")
+    custom_objects: tuple[str, ...] = option(
+        (),
+        "Model files only: a layer or function of your own that the model uses, as module:name.",
+        source="file",
+        in_file=False,
+    )
+    inference_mode: bool = option(
+        False,
+        "Model files only: where the model calls a layer with training=True, export it with training=False.",
+        source="file",
+    )
+    scale_twice: bool = option(False, "Model files only: --preprocess before a model that scales, too.", source="file")
+    unsafe_lambda: bool = option(
+        False,
+        "Model files only: run the Python code of its Lambda layers. The code gets all permissions that you have.",
+        source="file",
+        in_file=False,
+    )
+
+    def __post_init__(self) -> None:
+        check_choice(self, "task", code="unknown-task")
+        check_choice(self, "class_order", code="class-order")
+        check_choice(self, "resize", code="unknown-resize")
+        check_choice(self, "background", code="unknown-background")
+        check_choice(self, "resample", code="unknown-resample")
+
+
+@dataclass(frozen=True, slots=True)
+class PrecisionOptions:
+    """FP32, FP16 or INT8, and how the values are rounded.
+
+    ``UsageError`` ``unknown-cpu``, ``unknown-effort``, ``ranges-given``.
+    """
+
+    int8: bool = option(False, "Quantize to 8-bit integers, calibrated on images.", in_file=False)
+    fp16: bool = option(
+        False,
+        "Convert to FP16. Layers that overflow FP16 stay FP32; with --calibration, activations are measured too.",
+        in_file=False,
+    )
+    calibration: Path | None = option(
+        None,
+        "Folder of images like those that the device will see (no labels needed), a recipe (.toml), or photos: crops "
+        "of photographs that ship, the default for ImageNet weights.",
+        names=CALIBRATION_SETS, precisions=ROUNDED, ignored=True,
+    )  # fmt: skip
+    samples: int | None = option(
+        None,
+        "Number of calibration images. By default the recipe's number, else at most 300. The quantized "
+        "model is judged on other images of the folder, or on a quarter of these.",
+        precisions=ROUNDED,
+        ignored=True,
+    )
+    method: str | None = option(
+        None,
+        "How ranges are chosen: percentile-P (such as percentile-99.99), minmax, moving-average, mse or entropy.",
+        precisions=INT8,
+        ignored=True,
+    )
+    seed: int | None = option(None, "Seed that draws the calibration images and random weights.")
+    recipe: str | None = option(
+        None,
+        "Quantization recipe: a file, or the name of one that ships; auto starts the ladder from its first rung.",
+        precisions=INT8,
+        suffixes=(".toml",),
+    )
+    effort: Literal["quick", "normal", "thorough"] = option(
+        "normal",
+        "How far the ladder of INT8 recipes is climbed: quick takes its first rung; normal (the default) passes over "
+        "rungs whose expected gain the held-back images could not show; thorough tries all. Each climbs on for a "
+        "promise.",
+        precisions=INT8,
+    )
+    ranges: Path | None = option(
+        None,
+        "File of ranges to use instead of measured ones: TensorRT's calibration cache, or a bundle's "
+        "calibration.json. Calibration images then correct and judge only.",
+        precisions=INT8,
+    )
+    cpu: Literal["vnni", "avx2", "arm"] | None = option(
+        None, "Export for one kind of processor. By default the bundle serves all.", precisions=INT8, target="cpu"
+    )
+    keep_fp32: bool = option(
+        False,
+        "Put the FP32 model into the bundle, too: `xxdeploy tune` chooses it where INT8 is not faster.",
+        precisions=INT8,
+    )
+
+    def __post_init__(self) -> None:
+        check_choice(self, "cpu", code="unknown-cpu")
+        check_choice(self, "effort", code="unknown-effort")
+        if self.ranges is not None and self.method is not None:
+            raise UsageError(
+                f"--method {self.method} chooses ranges, and --ranges {self.ranges} contains them",
+                hint="leave one of them out",
+                code="ranges-given",
+            )
+
+    @property
+    def name(self) -> str:
+        """``fp32``, ``fp16`` or ``int8``."""
+        return "int8" if self.int8 else "fp16" if self.fp16 else "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuOptions:
+    """The TensorRT engine that the bundle carries. ``UsageError``: those of ``EngineOptions`` and ``parse_batch``."""
+
+    target: Literal["cpu", "tensorrt", "tensorrt-rtx"] = option(
+        "cpu",
+        "cpu (the default), or tensorrt or tensorrt-rtx: the bundle then carries an engine with verified precision, "
+        "and the ONNX file that it was built from, which also runs on a processor. Experimental: never run on a card.",
+    )
+    gpu: str | None = option(
+        None,
+        "GPUs to build for (tensorrt-rtx): sm75, sm80, sm86, sm89, sm120, sm121. By default the one in this machine.",
+        target="gpu",
+    )
+    batch: str | None = option(None, "Smallest, usual and largest batch of the engine; 1,1,8 by default.", target="gpu")
+
+    def __post_init__(self) -> None:
+        _ = self.engine
+
+    @property
+    def engine(self) -> EngineOptions | None:
+        """The engine to build, without its precision; None for processors."""
+        if self.target == "cpu":
+            return None
+        from xxdeploy.engine.options import Batch, EngineOptions, parse_batch, parse_gpus
+
+        return EngineOptions(
+            target=self.target,
+            gpus=() if self.gpu is None else parse_gpus(self.gpu),
+            batch=Batch() if self.batch is None else parse_batch(self.batch),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProofOptions:
+    """Evaluation images and promises. ``UsageError``: as ``verify.promise.check_asked``."""
+
+    evaluation: Path | None = option(
+        None, "Folder of labeled images: one subfolder a class, or a labels.csv.", name="eval"
+    )
+    max_drop: float | None = option(None, "Promise: fail if top-1 accuracy falls by more points than this.")
+    min_agreement: float | None = option(
+        None,
+        "Promise: fail if the exported model and Keras predict the same class for less than this percentage of the "
+        "images. Needs no labels.",
+        precisions=ROUNDED,
+    )
+    strict: bool = option(False, "Hold the whole 95 % interval to each promise, not only the measured value.")
+    threshold: float | None = option(
+        None,
+        "Score (0..1) above which your program acts: find the one that keeps the float model's decisions.",
+        precisions=ROUNDED,
+    )
+
+    def __post_init__(self) -> None:
+        asked = (self.max_drop, self.min_agreement, self.threshold)
+        if self.strict or asked != (None, None, None):
+            from xxdeploy.verify.promise import check_asked
+
+            check_asked(*asked, strict=self.strict)
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Limits on the cost of a bundle; None sets none. ``UsageError`` ``limit-invalid``: not a positive number.
+
+    The interpreter, numpy and the inference engine take about 60 MB of ``max_memory_mb``.
+    """
+
+    max_latency_ms: float | None = option(
+        None,
+        "Fail if the median time from a decoded image at input size to its result is longer than this on this machine.",
+    )
+    max_size_mb: float | None = option(
+        None, "Fail if the files of the bundle are larger than this together (MB are 10^6 bytes)."
+    )
+    max_memory_mb: float | None = option(
+        None, "Fail if a fresh Python process that loads the bundle and predicts once takes more memory than this."
+    )
+
+    def __post_init__(self) -> None:
+        for budget in fields(self):
+            limit = getattr(self, budget.name)
+            if limit is not None and not (math.isfinite(limit) and limit > 0):
+                message = f"--{budget.name.replace('_', '-')} must be a positive number, not {limit}"
+                raise UsageError(message, hint="give a positive number, or leave it out", code="limit-invalid")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOptions:
+    """The files that are written."""
+
+    ort_format: bool = option(
+        False,
+        "Write the model in ONNX Runtime's own format (.ort): it starts faster, and no other engine reads it.",
+        target="cpu",
+    )
+    top_k: int | None = option(
+        None,
+        "The model itself returns only this many classes, best first: for programs that run it without xxdeploy.",
+        target="cpu",
+    )
+    force: bool = option(
+        False, "Replace the output folder if it exists. In a batch, repeat finished jobs.", in_file=False
+    )
+    pictures: bool = option(
+        False, "Show photographs in the report: some calibration images, and images that changed class."
+    )
