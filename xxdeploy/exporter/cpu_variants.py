@@ -140,7 +140,7 @@ def _narrow(
     """Return the model whose weights cannot overflow, tuned if that helps: they are rounded to larger steps.
 
     Weights that an 8-bit grid holds exactly lose precision here. So tuning is left out where the ladder would climb no
-    further and little is lost compared with ``wide``, the file for other processors, and where its gain could not be shown.
+    further and little is lost compared with ``wide``, the file for other processors, and where no image would show it.
     """
     all_layers = frozenset({"all"})
     if judges is None:
