@@ -7,116 +7,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-
-from xxdeploy.convert.keras_loader import load_keras
-
-SHAPE = (9, 8, 4)
-
-
-class Keras(NamedTuple):
-    """The names that a recipe uses."""
-
-    layers: Any
-    ops: Any
-    keras: Any
-
-
-Recipe = Callable[[Keras, Any], Any]
-
-
-def keras_names() -> Keras:
-    keras = load_keras()
-    return Keras(keras.layers, keras.ops, keras)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-def _vector(size: int = 4, low: float = 0.5, high: float = 2.0) -> Any:
-    return np.random.default_rng(size).uniform(low, high, size).astype(np.float32)
-
-
-def _rows(k: Keras, x: Any) -> Any:
-    """Return the picture as a sequence (n, height, width * channels)."""
-    return k.layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]))(x)
-
-
-def _cube(k: Keras, x: Any) -> Any:
-    """Return the picture as a volume (n, height, width, channels, 1)."""
-    return k.layers.Reshape((*x.shape[1:], 1))(x)
-
-
-def _square(k: Keras, x: Any) -> Any:
-    """Return well-conditioned matrices (n, 4, 4) of the picture."""
-    flat = k.layers.Reshape((x.shape[1] * x.shape[2], x.shape[3]))(x)
-    return k.ops.matmul(k.ops.transpose(flat, (0, 2, 1)), flat) + 40.0 * np.eye(4, dtype=np.float32)
-
-
-def _positive(k: Keras, x: Any) -> Any:
-    return k.ops.abs(x) + 0.1
-
-
-def _small(k: Keras, x: Any) -> Any:
-    return k.ops.tanh(x) * 0.9
-
-
-def _integer(k: Keras, x: Any) -> Any:
-    return k.ops.cast(k.ops.abs(x) * 7.0, "int32")
-
-
-def _plain(*names: str, of: Callable[[Keras, Any], Any] | None = None, last: bool = False) -> dict[str, Recipe]:
-    """Recipes of operations with one operand."""
-
-    def recipe(name: str) -> Recipe:
-        def call(k: Keras, x: Any) -> Any:
-            operand = x if of is None else of(k, x)
-            return getattr(k.ops, name)(operand, axis=-1) if last else getattr(k.ops, name)(operand)
-
-        return call
-
-    return {name: recipe(name) for name in names}
-
-
-def _two(*names: str, of: Callable[[Keras, Any], Any] | None = None) -> dict[str, Recipe]:
-    """Recipes of operations with two operands: the picture, and itself turned by a row and shifted."""
-
-    def recipe(name: str) -> Recipe:
-        def call(k: Keras, x: Any) -> Any:
-            other = k.ops.flip(x, axis=1) + 0.25
-            return getattr(k.ops, name)(*((x, other) if of is None else (of(k, x), of(k, other))))
-
-        return call
-
-    return {name: recipe(name) for name in names}
-
-
-def _made(*names: str, on: Callable[[Keras, Any], Any] | None = None, **options: Any) -> dict[str, Recipe]:
-    """Recipes of layers with one input and these options."""
-
-    def recipe(name: str) -> Recipe:
-        return lambda k, x: getattr(k.layers, name)(**options)(x if on is None else on(k, x))
-
-    return {name: recipe(name) for name in names}
-
-
-def _call(home: str, name: str, *rest: Any, of: Callable[[Keras, Any], Any], **options: Any) -> Recipe:
-    """Return the recipe of ``keras.layers.NAME(**options)(...)`` or ``keras.ops.NAME(..., *rest)``."""
-
-    def recipe(k: Keras, x: Any) -> Any:
-        function = getattr(k.ops, name) if home == "ops" else getattr(k.layers, name)(**options)
-        return function(of(k, x), *rest)
-
-    return recipe
-
-
-def _colors(_: Keras, x: Any) -> Any:
-    return x[..., :3]
-
+from keras_recipes import (
+    SHAPE,
+    Recipe,
+    call_recipe,
+    colors,
+    cube,
+    integer,
+    keras_names,
+    made,
+    plain_recipes,
+    positive,
+    rows,
+    small,
+    square,
+    two_recipes,
+    vector,
+    words,
+)
 
 _AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "AugMix": {}, "AutoContrast": {}, "CutMix": {}, "Equalization": {}, "MixUp": {}, "RandAugment": {},
@@ -132,86 +44,86 @@ _AUGMENTATIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 LAYERS: dict[str, Recipe] = {
-    **_made(*_words("ELU Flatten Identity LeakyReLU PReLU ReLU Softmax Masking")),
-    **_made(*_words("BatchNormalization LayerNormalization RMSNormalization UnitNormalization"), axis=-1),
-    **_made(*_words("Dropout AlphaDropout GaussianDropout SpatialDropout2D"), rate=0.3),
-    **_made("SpatialDropout1D", on=_rows, rate=0.3),
-    **_made("SpatialDropout3D", on=_cube, rate=0.3),
-    **_made("GaussianNoise", stddev=0.3),
-    **_made(*_words("AveragePooling2D AvgPool2D MaxPool2D MaxPooling2D"), pool_size=2, padding="same"),
-    **_made(*_words("AveragePooling1D AvgPool1D MaxPool1D MaxPooling1D"), on=_rows, pool_size=2, padding="same"),
-    **_made(*_words("AveragePooling3D AvgPool3D MaxPool3D MaxPooling3D"), on=_cube, pool_size=(2, 2, 1)),
-    **_made(*_words("AdaptiveAveragePooling2D AdaptiveMaxPooling2D"), output_size=(4, 3)),
-    **_made(*_words("AdaptiveAveragePooling1D AdaptiveMaxPooling1D"), on=_rows, output_size=4),
-    **_made(*_words("AdaptiveAveragePooling3D AdaptiveMaxPooling3D"), on=_cube, output_size=(4, 3, 2)),
-    **_made(*_words("GlobalAveragePooling2D GlobalAvgPool2D GlobalMaxPool2D GlobalMaxPooling2D"), keepdims=True),
-    **_made(*_words("GlobalAveragePooling1D GlobalAvgPool1D GlobalMaxPool1D GlobalMaxPooling1D"), on=_rows),
-    **_made(*_words("GlobalAveragePooling3D GlobalAvgPool3D GlobalMaxPool3D GlobalMaxPooling3D"), on=_cube),
-    **_made(*_words("Conv2D Convolution2D SeparableConv2D SeparableConvolution2D"), filters=5, kernel_size=3),
-    **_made(*_words("Conv2DTranspose Convolution2DTranspose"), filters=3, kernel_size=3, strides=2),
-    **_made(*_words("Conv1D Convolution1D SeparableConv1D SeparableConvolution1D"), on=_rows, filters=5, kernel_size=3),
-    **_made(*_words("Conv1DTranspose Convolution1DTranspose"), on=_rows, filters=3, kernel_size=3, strides=2),
-    **_made(*_words("Conv3D Convolution3D"), on=_cube, filters=3, kernel_size=3),
-    **_made(*_words("Conv3DTranspose Convolution3DTranspose"), on=_cube, filters=2, kernel_size=2, strides=2),
-    **_made("DepthwiseConv2D", kernel_size=3, padding="same", depth_multiplier=2),
-    **_made("DepthwiseConv1D", on=_rows, kernel_size=3, depth_multiplier=2),
-    **_made("ConvLSTM1D", on=_cube, filters=2, kernel_size=3),
+    **made(*words("ELU Flatten Identity LeakyReLU PReLU ReLU Softmax Masking")),
+    **made(*words("BatchNormalization LayerNormalization RMSNormalization UnitNormalization"), axis=-1),
+    **made(*words("Dropout AlphaDropout GaussianDropout SpatialDropout2D"), rate=0.3),
+    **made("SpatialDropout1D", on=rows, rate=0.3),
+    **made("SpatialDropout3D", on=cube, rate=0.3),
+    **made("GaussianNoise", stddev=0.3),
+    **made(*words("AveragePooling2D AvgPool2D MaxPool2D MaxPooling2D"), pool_size=2, padding="same"),
+    **made(*words("AveragePooling1D AvgPool1D MaxPool1D MaxPooling1D"), on=rows, pool_size=2, padding="same"),
+    **made(*words("AveragePooling3D AvgPool3D MaxPool3D MaxPooling3D"), on=cube, pool_size=(2, 2, 1)),
+    **made(*words("AdaptiveAveragePooling2D AdaptiveMaxPooling2D"), output_size=(4, 3)),
+    **made(*words("AdaptiveAveragePooling1D AdaptiveMaxPooling1D"), on=rows, output_size=4),
+    **made(*words("AdaptiveAveragePooling3D AdaptiveMaxPooling3D"), on=cube, output_size=(4, 3, 2)),
+    **made(*words("GlobalAveragePooling2D GlobalAvgPool2D GlobalMaxPool2D GlobalMaxPooling2D"), keepdims=True),
+    **made(*words("GlobalAveragePooling1D GlobalAvgPool1D GlobalMaxPool1D GlobalMaxPooling1D"), on=rows),
+    **made(*words("GlobalAveragePooling3D GlobalAvgPool3D GlobalMaxPool3D GlobalMaxPooling3D"), on=cube),
+    **made(*words("Conv2D Convolution2D SeparableConv2D SeparableConvolution2D"), filters=5, kernel_size=3),
+    **made(*words("Conv2DTranspose Convolution2DTranspose"), filters=3, kernel_size=3, strides=2),
+    **made(*words("Conv1D Convolution1D SeparableConv1D SeparableConvolution1D"), on=rows, filters=5, kernel_size=3),
+    **made(*words("Conv1DTranspose Convolution1DTranspose"), on=rows, filters=3, kernel_size=3, strides=2),
+    **made(*words("Conv3D Convolution3D"), on=cube, filters=3, kernel_size=3),
+    **made(*words("Conv3DTranspose Convolution3DTranspose"), on=cube, filters=2, kernel_size=2, strides=2),
+    **made("DepthwiseConv2D", kernel_size=3, padding="same", depth_multiplier=2),
+    **made("DepthwiseConv1D", on=rows, kernel_size=3, depth_multiplier=2),
+    **made("ConvLSTM1D", on=cube, filters=2, kernel_size=3),
     "ConvLSTM2D": lambda k, x: k.layers.ConvLSTM2D(2, 3)(k.layers.Reshape((1, *x.shape[1:]))(x)),
     "ConvLSTM3D": lambda k, x: k.layers.ConvLSTM3D(2, 3)(k.layers.Reshape((1, *x.shape[1:], 1))(x)),
-    **_made("Cropping1D", on=_rows, cropping=(1, 2)),
-    **_made("Cropping2D", cropping=((1, 2), (0, 1))),
-    **_made("Cropping3D", on=_cube, cropping=((1, 2), (0, 1), (1, 1))),
-    **_made("ZeroPadding1D", on=_rows, padding=(1, 2)),
-    **_made("ZeroPadding2D", padding=((1, 2), (0, 1))),
-    **_made("ZeroPadding3D", on=_cube, padding=((1, 2), (0, 1), (1, 1))),
-    **_made("UpSampling1D", on=_rows, size=2),
-    **_made("UpSampling2D", size=(2, 3), interpolation="bilinear"),
-    **_made("UpSampling3D", on=_cube, size=(2, 2, 1)),
-    **_made("Dense", units=5, activation="gelu"),
-    **_made("EinsumDense", equation="bhwc,cd->bhwd", output_shape=(None, None, 5), bias_axes="d"),
-    **_made("ActivityRegularization", l1=0.1),
-    **_made("Activation", activation="mish"),
-    **_made("CenterCrop", height=5, width=4),
-    **_made("Resizing", height=5, width=12),
-    **_made("Rescaling", scale=0.5, offset=-0.1),
-    **_made("Reshape", target_shape=(-1, 4)),
-    **_made("Permute", dims=(2, 3, 1)),
-    **_made("GroupNormalization", groups=2),
-    "Normalization": lambda k, x: k.layers.Normalization(mean=_vector().tolist(), variance=_vector().tolist())(x),
-    **_made("RepeatVector", on=lambda k, x: k.layers.Flatten()(x), n=3),
-    "Embedding": lambda k, x: k.layers.Embedding(20, 3)(k.ops.minimum(_integer(k, x), 19)),
+    **made("Cropping1D", on=rows, cropping=(1, 2)),
+    **made("Cropping2D", cropping=((1, 2), (0, 1))),
+    **made("Cropping3D", on=cube, cropping=((1, 2), (0, 1), (1, 1))),
+    **made("ZeroPadding1D", on=rows, padding=(1, 2)),
+    **made("ZeroPadding2D", padding=((1, 2), (0, 1))),
+    **made("ZeroPadding3D", on=cube, padding=((1, 2), (0, 1), (1, 1))),
+    **made("UpSampling1D", on=rows, size=2),
+    **made("UpSampling2D", size=(2, 3), interpolation="bilinear"),
+    **made("UpSampling3D", on=cube, size=(2, 2, 1)),
+    **made("Dense", units=5, activation="gelu"),
+    **made("EinsumDense", equation="bhwc,cd->bhwd", output_shape=(None, None, 5), bias_axes="d"),
+    **made("ActivityRegularization", l1=0.1),
+    **made("Activation", activation="mish"),
+    **made("CenterCrop", height=5, width=4),
+    **made("Resizing", height=5, width=12),
+    **made("Rescaling", scale=0.5, offset=-0.1),
+    **made("Reshape", target_shape=(-1, 4)),
+    **made("Permute", dims=(2, 3, 1)),
+    **made("GroupNormalization", groups=2),
+    "Normalization": lambda k, x: k.layers.Normalization(mean=vector().tolist(), variance=vector().tolist())(x),
+    **made("RepeatVector", on=lambda k, x: k.layers.Flatten()(x), n=3),
+    "Embedding": lambda k, x: k.layers.Embedding(20, 3)(k.ops.minimum(integer(k, x), 19)),
     "CategoryEncoding": lambda k, x: k.layers.CategoryEncoding(20, output_mode="multi_hot")(
-        k.ops.minimum(_integer(k, k.layers.Flatten()(x)), 19)
+        k.ops.minimum(integer(k, k.layers.Flatten()(x)), 19)
     ),
     "Discretization": lambda k, x: k.layers.Discretization(bin_boundaries=[-1.0, 0.0, 0.5])(x),
     "TimeDistributed": lambda k, x: k.layers.TimeDistributed(k.layers.Dense(3))(x),
     "SpectralNormalization": lambda k, x: k.layers.SpectralNormalization(k.layers.Conv2D(3, 3))(x),
     "Pipeline": lambda k, x: k.layers.Pipeline([k.layers.Rescaling(0.5), k.layers.CenterCrop(5, 4)])(x),
-    **_made(*_words("GRU LSTM SimpleRNN"), on=_rows, units=3),
-    "RNN": lambda k, x: k.layers.RNN(k.layers.SimpleRNNCell(3))(_rows(k, x)),
-    "Bidirectional": lambda k, x: k.layers.Bidirectional(k.layers.LSTM(3))(_rows(k, x)),
-    "MultiHeadAttention": lambda k, x: k.layers.MultiHeadAttention(2, 3)(_rows(k, x), _rows(k, x)),
-    "GroupQueryAttention": lambda k, x: k.layers.GroupQueryAttention(3, 4, 2)(_rows(k, x), _rows(k, x)),
-    "Attention": lambda k, x: k.layers.Attention(use_scale=True)([_rows(k, x), _rows(k, x * 0.5)]),
-    "AdditiveAttention": lambda k, x: k.layers.AdditiveAttention()([_rows(k, x), _rows(k, x * 0.5)]),
-    "Dot": lambda k, x: k.layers.Dot(axes=2, normalize=True)([_rows(k, x), _rows(k, x * x)]),
+    **made(*words("GRU LSTM SimpleRNN"), on=rows, units=3),
+    "RNN": lambda k, x: k.layers.RNN(k.layers.SimpleRNNCell(3))(rows(k, x)),
+    "Bidirectional": lambda k, x: k.layers.Bidirectional(k.layers.LSTM(3))(rows(k, x)),
+    "MultiHeadAttention": lambda k, x: k.layers.MultiHeadAttention(2, 3)(rows(k, x), rows(k, x)),
+    "GroupQueryAttention": lambda k, x: k.layers.GroupQueryAttention(3, 4, 2)(rows(k, x), rows(k, x)),
+    "Attention": lambda k, x: k.layers.Attention(use_scale=True)([rows(k, x), rows(k, x * 0.5)]),
+    "AdditiveAttention": lambda k, x: k.layers.AdditiveAttention()([rows(k, x), rows(k, x * 0.5)]),
+    "Dot": lambda k, x: k.layers.Dot(axes=2, normalize=True)([rows(k, x), rows(k, x * x)]),
     "MelSpectrogram": lambda k, x: k.layers.MelSpectrogram(16, 4, 16)(k.layers.Flatten()(x)),
     "STFTSpectrogram": lambda k, x: k.layers.STFTSpectrogram(frame_length=16, frame_step=4)(
         k.layers.Reshape((-1, 1))(x)
     ),
-    "ReversibleEmbedding": lambda k, x: k.layers.ReversibleEmbedding(20, 3)(k.ops.minimum(_integer(k, x), 19)),
+    "ReversibleEmbedding": lambda k, x: k.layers.ReversibleEmbedding(20, 3)(k.ops.minimum(integer(k, x), 19)),
     "Concatenate": lambda k, x: k.layers.Concatenate()([x, x * 2.0]),
     **{
-        name: _call("layers", name, of=lambda k, x: [x, k.ops.flip(x, axis=1)])
-        for name in _words("Add Average Maximum Minimum Multiply Subtract")
+        name: call_recipe("layers", name, of=lambda k, x: [x, k.ops.flip(x, axis=1)])
+        for name in words("Add Average Maximum Minimum Multiply Subtract")
     },
     **{
-        name: _call("layers", name, of=_colors, **options)
+        name: call_recipe("layers", name, of=colors, **options)
         for name, options in _AUGMENTATIONS.items()
     },
 }  # fmt: skip
 
-ACTIVATIONS = _words(
+ACTIVATIONS = words(
     """
     celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu linear log_sigmoid
     log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid
@@ -226,8 +138,8 @@ def activation(name: str) -> Recipe:
 
 
 OPERATIONS: dict[str, Recipe] = {
-    **_plain(
-        *_words(
+    **plain_recipes(
+        *words(
             """
             abs absolute arcsinh arctan ceil copy cos cosh deg2rad erf erfc exp exp2 expm1 fabs floor hard_shrink
             hard_sigmoid hard_silu hard_swish hard_tanh i0 identity isfinite isinf isnan isneginf isposinf isreal
@@ -238,11 +150,11 @@ OPERATIONS: dict[str, Recipe] = {
             """
         )
     ),
-    **_plain(*_words("log log10 log1p log2 reciprocal rsqrt sqrt"), of=_positive),
-    **_plain(*_words("arcsin arccos arctanh erfinv tan"), of=_small),
-    **_plain("arccosh", of=lambda k, x: _positive(k, x) + 1.0),
-    **_plain(
-        *_words(
+    **plain_recipes(*words("log log10 log1p log2 reciprocal rsqrt sqrt"), of=positive),
+    **plain_recipes(*words("arcsin arccos arctanh erfinv tan"), of=small),
+    **plain_recipes("arccosh", of=lambda k, x: positive(k, x) + 1.0),
+    **plain_recipes(
+        *words(
             """
             amax amin argmax argmin argsort average cumsum cumprod glu log_softmax logsumexp max mean median min prod
             ptp softmax sort sparsemax std sum var nanargmax nanargmin nancumprod nancumsum nanmean nanmedian nanmin
@@ -251,11 +163,11 @@ OPERATIONS: dict[str, Recipe] = {
         ),
         last=True,
     ),
-    **_plain(*_words("det inv cholesky pinv eig eigh svd qr logdet slogdet matrix_rank lu_factor"), of=_square),
-    **_plain("cholesky_inverse", of=lambda k, x: k.ops.cholesky(_square(k, x))),
-    **_plain(*_words("bitwise_invert bitwise_not"), of=_integer),
-    **_two(
-        *_words(
+    **plain_recipes(*words("det inv cholesky pinv eig eigh svd qr logdet slogdet matrix_rank lu_factor"), of=square),
+    **plain_recipes("cholesky_inverse", of=lambda k, x: k.ops.cholesky(square(k, x))),
+    **plain_recipes(*words("bitwise_invert bitwise_not"), of=integer),
+    **two_recipes(
+        *words(
             """
             add arctan2 equal fmax fmin greater greater_equal heaviside hypot isclose less less_equal logaddexp
             logaddexp2 logical_and logical_or logical_xor maximum minimum multiply not_equal subtract nextafter
@@ -263,15 +175,15 @@ OPERATIONS: dict[str, Recipe] = {
             """
         )
     ),
-    **_two(*_words("divide floor_divide fmod mod power true_divide"), of=_positive),
-    **_two(*_words("bitwise_and bitwise_or bitwise_xor gcd lcm"), of=_integer),
-    **_two("matmul", of=lambda k, x: k.ops.transpose(x, (0, 3, 1, 2))[..., :8, :]),
-    **_two(*_words("solve lstsq"), of=_square),
-    "solve_triangular": lambda k, x: k.ops.solve_triangular(k.ops.cholesky(_square(k, x)), _square(k, x), lower=True),
-    "ldexp": lambda k, x: k.ops.ldexp(x, _integer(k, x)),
+    **two_recipes(*words("divide floor_divide fmod mod power true_divide"), of=positive),
+    **two_recipes(*words("bitwise_and bitwise_or bitwise_xor gcd lcm"), of=integer),
+    **two_recipes("matmul", of=lambda k, x: k.ops.transpose(x, (0, 3, 1, 2))[..., :8, :]),
+    **two_recipes(*words("solve lstsq"), of=square),
+    "solve_triangular": lambda k, x: k.ops.solve_triangular(k.ops.cholesky(square(k, x)), square(k, x), lower=True),
+    "ldexp": lambda k, x: k.ops.ldexp(x, integer(k, x)),
     **{
-        name: _call("ops", name, 2, of=_integer)
-        for name in _words("bitwise_left_shift bitwise_right_shift left_shift right_shift")
+        name: call_recipe("ops", name, 2, of=integer)
+        for name in words("bitwise_left_shift bitwise_right_shift left_shift right_shift")
     },
     "adaptive_average_pool": lambda k, x: k.ops.adaptive_average_pool(x, (4, 3)),
     "adaptive_max_pool": lambda k, x: k.ops.adaptive_max_pool(x, (4, 3)),
@@ -279,59 +191,59 @@ OPERATIONS: dict[str, Recipe] = {
     "argpartition": lambda k, x: k.ops.argpartition(x, 2, axis=-1)[..., 2:3],
     "array_split": lambda k, x: k.ops.array_split(x, 3, axis=1)[1],
     "average_pool": lambda k, x: k.ops.average_pool(x, 2, 2, "same"),
-    "batch_normalization": lambda k, x: k.ops.batch_normalization(x, _vector(), _vector(), -1, _vector(), _vector()),
+    "batch_normalization": lambda k, x: k.ops.batch_normalization(x, vector(), vector(), -1, vector(), vector()),
     "broadcast_to": lambda k, x: k.ops.broadcast_to(x[:1], (2, *SHAPE)),
     "cast": lambda k, x: k.ops.cast(x * 3.0, "int32"),
-    "cdist": lambda k, x: k.ops.cdist(_rows(k, x), _rows(k, x * 0.5)),
+    "cdist": lambda k, x: k.ops.cdist(rows(k, x), rows(k, x * 0.5)),
     "clip": lambda k, x: k.ops.clip(x, -0.3, 0.4),
     "concatenate": lambda k, x: k.ops.concatenate([x, x * 2.0], axis=2),
-    "conv": lambda k, x: k.ops.conv(x, _vector(3 * 3 * 4 * 2).reshape(3, 3, 4, 2), padding="same"),
-    "conv_transpose": lambda k, x: k.ops.conv_transpose(x, _vector(3 * 3 * 4 * 2).reshape(3, 3, 2, 4), strides=2),
+    "conv": lambda k, x: k.ops.conv(x, vector(3 * 3 * 4 * 2).reshape(3, 3, 4, 2), padding="same"),
+    "conv_transpose": lambda k, x: k.ops.conv_transpose(x, vector(3 * 3 * 4 * 2).reshape(3, 3, 2, 4), strides=2),
     "corrcoef": lambda k, x: k.ops.corrcoef(k.ops.reshape(x, (-1, 9 * 8 * 4))),
-    "correlate": lambda k, x: k.ops.correlate(k.ops.ravel(x), _vector(), mode="same"),
+    "correlate": lambda k, x: k.ops.correlate(k.ops.ravel(x), vector(), mode="same"),
     "cross": lambda k, x: k.ops.cross(x[..., :3], x[..., 1:]),
     "depth_to_space": lambda k, x: k.ops.depth_to_space(x, 2),
-    "depthwise_conv": lambda k, x: k.ops.depthwise_conv(x, _vector(3 * 3 * 4).reshape(3, 3, 4, 1)),
+    "depthwise_conv": lambda k, x: k.ops.depthwise_conv(x, vector(3 * 3 * 4).reshape(3, 3, 4, 1)),
     "diag": lambda k, x: k.ops.diag(k.ops.ravel(x[:1, :2, :2, 0])),
     "diagflat": lambda k, x: k.ops.diagflat(x[:1, :2, :2, 0]),
     "diagonal": lambda k, x: k.ops.diagonal(x, axis1=1, axis2=2),
     "digitize": lambda k, x: k.ops.digitize(x, np.array([-1.0, 0.0, 0.5])),
-    "dot": lambda k, x: k.ops.dot(x, _vector(20).reshape(4, 5)),
+    "dot": lambda k, x: k.ops.dot(x, vector(20).reshape(4, 5)),
     "dot_product_attention": lambda k, x: k.ops.dot_product_attention(x, x * 0.5, x),
     "dsplit": lambda k, x: k.ops.dsplit(x, 2)[1],
     "dstack": lambda k, x: k.ops.dstack([x, x]),
-    "einsum": lambda k, x: k.ops.einsum("bhwc,cd->bhdw", x, _vector(20).reshape(4, 5)),
+    "einsum": lambda k, x: k.ops.einsum("bhwc,cd->bhdw", x, vector(20).reshape(4, 5)),
     "expand_dims": lambda k, x: k.ops.expand_dims(x, 2),
     "extract_sequences": lambda k, x: k.ops.extract_sequences(k.layers.Flatten()(x), 16, 8),
     "flip": lambda k, x: k.ops.flip(x, axis=(1, 2)),
-    "fold": lambda k, x: k.ops.fold(k.ops.transpose(_rows(k, x), (0, 2, 1))[:, :, :6], (3, 4), (2, 2)),
+    "fold": lambda k, x: k.ops.fold(k.ops.transpose(rows(k, x), (0, 2, 1))[:, :, :6], (3, 4), (2, 2)),
     "full_like": lambda k, x: k.ops.full_like(x, 2.0),
     "get_item": lambda k, x: k.ops.get_item(x, (slice(None), slice(1, 7, 2), slice(None, None, -1))),
     "histogram": lambda k, x: k.ops.histogram(x, 5)[0],
     "hsplit": lambda k, x: k.ops.hsplit(x, 3)[1],
     "hstack": lambda k, x: k.ops.hstack([x, x]),
     "in_top_k": lambda k, x: k.ops.in_top_k(k.ops.argmax(x[:, 0, 0], axis=-1), x[:, 0, 0], 2),
-    "inner": lambda k, x: k.ops.inner(x, _vector()),
-    "isin": lambda k, x: k.ops.isin(_integer(k, x), np.array([1, 3, 5])),
-    "kron": lambda k, x: k.ops.kron(x[:, 0, 0], _vector(8).reshape(2, 4)),
-    "layer_normalization": lambda k, x: k.ops.layer_normalization(x, _vector(), _vector()),
+    "inner": lambda k, x: k.ops.inner(x, vector()),
+    "isin": lambda k, x: k.ops.isin(integer(k, x), np.array([1, 3, 5])),
+    "kron": lambda k, x: k.ops.kron(x[:, 0, 0], vector(8).reshape(2, 4)),
+    "layer_normalization": lambda k, x: k.ops.layer_normalization(x, vector(), vector()),
     "matrix_transpose": lambda k, x: k.ops.swapaxes(x, -1, -2),
     "max_pool": lambda k, x: k.ops.max_pool(x, 3, 2, "same"),
     "meshgrid": lambda k, x: k.ops.meshgrid(k.ops.ravel(x[:, 0, 0, 0]), k.ops.ravel(x[:, 0, 0, 1]))[0],
     "moments": lambda k, x: k.ops.moments(x, axes=[1, 2])[1],
     "moveaxis": lambda k, x: k.ops.moveaxis(x, 3, 1),
-    "multi_hot": lambda k, x: k.ops.multi_hot(_integer(k, x)[:, 0, 0], 9),
+    "multi_hot": lambda k, x: k.ops.multi_hot(integer(k, x)[:, 0, 0], 9),
     "nanpercentile": lambda k, x: k.ops.nanpercentile(x, 30, axis=-1),
     "nanquantile": lambda k, x: k.ops.nanquantile(x, 0.3, axis=-1),
-    "one_hot": lambda k, x: k.ops.one_hot(_integer(k, x)[:, 0, 0], 9),
-    "outer": lambda k, x: k.ops.outer(x[:, 0, 0, 0], _vector()),
+    "one_hot": lambda k, x: k.ops.one_hot(integer(k, x)[:, 0, 0], 9),
+    "outer": lambda k, x: k.ops.outer(x[:, 0, 0, 0], vector()),
     "pad": lambda k, x: k.ops.pad(x, ((0, 0), (1, 2), (2, 0), (0, 0)), mode="reflect"),
     "percentile": lambda k, x: k.ops.percentile(x, 30, axis=-1),
     "quantile": lambda k, x: k.ops.quantile(x, 0.3, axis=-1),
     "rearrange": lambda k, x: k.ops.rearrange(x, "b (h p) w c -> b h w (p c)", p=3),
     "repeat": lambda k, x: k.ops.repeat(x, 2, axis=2),
     "reshape": lambda k, x: k.ops.reshape(x, (-1, 8, 9, 4)),
-    "rms_normalization": lambda k, x: k.ops.rms_normalization(x, _vector()),
+    "rms_normalization": lambda k, x: k.ops.rms_normalization(x, vector()),
     "roll": lambda k, x: k.ops.roll(x, 2, axis=1),
     "rot90": lambda k, x: k.ops.rot90(x, axes=(1, 2)),
     "saturate_cast": lambda k, x: k.ops.saturate_cast(x * 300.0, "uint8"),
@@ -339,7 +251,7 @@ OPERATIONS: dict[str, Recipe] = {
     "searchsorted": lambda k, x: k.ops.searchsorted(np.array([-1.0, 0.0, 0.5], np.float32), k.ops.ravel(x)),
     "select": lambda k, x: k.ops.select([x > 0.5, x > 0.0], [x, x * 2.0], 0.1),
     "separable_conv": lambda k, x: k.ops.separable_conv(
-        x, _vector(3 * 3 * 4).reshape(3, 3, 4, 1), _vector(8).reshape(1, 1, 4, 2)
+        x, vector(3 * 3 * 4).reshape(3, 3, 4, 1), vector(8).reshape(1, 1, 4, 2)
     ),
     "slice": lambda k, x: k.ops.slice(x, (0, 1, 2, 0), (1, 5, 4, 3)),
     "slice_update": lambda k, x: k.ops.slice_update(x, (0, 1, 2, 0), np.ones((1, 2, 2, 4), np.float32)),
@@ -350,23 +262,23 @@ OPERATIONS: dict[str, Recipe] = {
     "swapaxes": lambda k, x: k.ops.swapaxes(x, 1, 2),
     "take": lambda k, x: k.ops.take(x, np.array([3, 0, 2]), axis=1),
     "take_along_axis": lambda k, x: k.ops.take_along_axis(x, k.ops.argsort(x, axis=-1), axis=-1),
-    "tensordot": lambda k, x: k.ops.tensordot(x, _vector(20).reshape(4, 5), axes=1),
+    "tensordot": lambda k, x: k.ops.tensordot(x, vector(20).reshape(4, 5), axes=1),
     "threshold": lambda k, x: k.ops.threshold(x, 0.2, -0.1),
     "tile": lambda k, x: k.ops.tile(x, (1, 2, 1, 1)),
     "top_k": lambda k, x: k.ops.top_k(x, 2)[0],
     "trace": lambda k, x: k.ops.trace(x, axis1=1, axis2=2),
     "transpose": lambda k, x: k.ops.transpose(x, (0, 2, 3, 1)),
     "trapezoid": lambda k, x: k.ops.trapezoid(x, axis=1),
-    **_plain(*_words("tril triu"), of=_square),
+    **plain_recipes(*words("tril triu"), of=square),
     "unfold": lambda k, x: k.ops.unfold(k.ops.transpose(x, (0, 3, 1, 2)), 2),
-    "unravel_index": lambda k, x: k.ops.unravel_index(_integer(k, x), (50, 50))[0],
+    "unravel_index": lambda k, x: k.ops.unravel_index(integer(k, x), (50, 50))[0],
     "unstack": lambda k, x: k.ops.unstack(x, axis=1)[2],
     "vander": lambda k, x: k.ops.vander(k.ops.ravel(x[:, 0, 0, 0]), 3),
     "vdot": lambda k, x: k.ops.vdot(x, x),
     "view": lambda k, x: k.ops.view(x, "int32"),
     "view_as_complex": lambda k, x: k.ops.abs(k.ops.view_as_complex(x[..., :2])),
     "view_as_real": lambda k, x: k.ops.view_as_real(k.ops.view_as_complex(x[..., :2])),
-    "polar": lambda k, x: k.ops.abs(k.ops.polar(_positive(k, x), x)),
+    "polar": lambda k, x: k.ops.abs(k.ops.polar(positive(k, x), x)),
     "fft": lambda k, x: k.ops.fft((x, x * 0.0))[0],
     "fft2": lambda k, x: k.ops.fft2((x, x * 0.0))[0],
     "ifft2": lambda k, x: k.ops.ifft2((x, x * 0.0))[0],
@@ -379,10 +291,10 @@ OPERATIONS: dict[str, Recipe] = {
     "where": lambda k, x: k.ops.where(x > 0.1, x, 0.5),
     "segment_max": lambda k, x: k.ops.segment_max(k.ops.ravel(x[0]), np.arange(288) // 32, 9),
     **{
-        name: _call("ops", name, np.arange(288) // 32, 9, of=lambda k, x: k.ops.ravel(x[0]))
-        for name in _words("segment_min segment_prod segment_sum")
+        name: call_recipe("ops", name, np.arange(288) // 32, 9, of=lambda k, x: k.ops.ravel(x[0]))
+        for name in words("segment_min segment_prod segment_sum")
     },
-    "bincount": lambda k, x: k.ops.bincount(_integer(k, x)[:, 0, 0], minlength=9),
+    "bincount": lambda k, x: k.ops.bincount(integer(k, x)[:, 0, 0], minlength=9),
     "psnr": lambda k, x: k.ops.psnr(x, x * 0.9, 1.0),
     "binary_crossentropy": lambda k, x: k.ops.binary_crossentropy(k.ops.sigmoid(x), k.ops.sigmoid(x * 0.5)),
     "categorical_crossentropy": lambda k, x: k.ops.categorical_crossentropy(k.ops.softmax(x), k.ops.softmax(x * 0.5)),
@@ -395,7 +307,7 @@ OPERATIONS: dict[str, Recipe] = {
     "image.crop_images": lambda k, x: k.ops.image.crop_images(x, 1, 2, None, None, 5, 4),
     "image.elastic_transform": lambda k, x: k.ops.image.elastic_transform(x, seed=1),
     "image.extract_patches": lambda k, x: k.ops.image.extract_patches(x, 3),
-    "image.extract_patches_3d": lambda k, x: k.ops.image.extract_patches_3d(_cube(k, x), 2),
+    "image.extract_patches_3d": lambda k, x: k.ops.image.extract_patches_3d(cube(k, x), 2),
     "image.gaussian_blur": lambda k, x: k.ops.image.gaussian_blur(x),
     "image.hsv_to_rgb": lambda k, x: k.ops.image.hsv_to_rgb(k.ops.sigmoid(x[..., :3])),
     "image.map_coordinates": lambda k, x: k.ops.image.map_coordinates(
@@ -419,7 +331,7 @@ OPERATIONS: dict[str, Recipe] = {
 OPERATIONS.pop("matrix_transpose")
 
 REFUSED = frozenset(
-    _words(
+    words(
         """
         layers.Masking layers.AveragePooling3D layers.AvgPool3D layers.MaxPool3D layers.MaxPooling3D
         layers.AdaptiveAveragePooling3D layers.AdaptiveMaxPooling3D layers.GlobalAveragePooling3D
@@ -467,7 +379,7 @@ _REASONS: Mapping[str, str] = {
         """,
     "reads boxes": "MaxNumBoundingBoxes",
 }
-NOT_FOR_IMAGES: Mapping[str, str] = {name: reason for reason, names in _REASONS.items() for name in _words(names)}
+NOT_FOR_IMAGES: Mapping[str, str] = {name: reason for reason, names in _REASONS.items() for name in words(names)}
 
 
 def model_of(recipe: Recipe) -> Any:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import keras_surface
-from keras_surface import LAYERS, OPERATIONS, REFUSED, SHAPE, activation
+from keras_recipes import SHAPE, Recipe
+from keras_surface import LAYERS, OPERATIONS, REFUSED, activation
 
 _MIXES_IMAGES = frozenset({"ops.ravel", "ops.vstack", "ops.hstack", "ops.dstack"})
 """Their first axis is not that of the images, so no layer can follow."""
-RECIPES: dict[str, keras_surface.Recipe] = {
+RECIPES: dict[str, Recipe] = {
     name: recipe
     for name, recipe in {
         **{f"layers.{name}": recipe for name, recipe in LAYERS.items()},
@@ -36,7 +37,7 @@ def surface(draw: Any, x: Any) -> Any:
     return x if made is None else made
 
 
-def _built(draw: Any, recipe: keras_surface.Recipe, x: Any) -> Any:
+def _built(draw: Any, recipe: Recipe, x: Any) -> Any:
     try:
         return as_picture(draw, recipe(draw, x))
     except Exception:  # noqa: BLE001 - Keras refuses an operand with errors of many classes
