@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from xxdeploy.cores import cores
+from xxdeploy.cpu import cpu_features
 from xxdeploy.errors import XXDeployError
 from xxdeploy.runtime.bundle.files import open_bundle, read_entry
-from xxdeploy.runtime.cores import cores
-from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.select import installed_engines, open_session
 from xxdeploy.runtime.engines.session import batch_for
 from xxdeploy.runtime.selftest import read_golden, run_selftest

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # an emulated Python has no installed xxdeploy
 
+from xxdeploy.cpu import cpu_features  # noqa: E402
 from xxdeploy.runtime import load  # noqa: E402
-from xxdeploy.runtime.cpu import cpu_features  # noqa: E402
 from xxdeploy.runtime.engines.ort import OrtSession  # noqa: E402
 from xxdeploy.runtime.image.preprocess import Preprocess  # noqa: E402
 

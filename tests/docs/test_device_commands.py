@@ -38,7 +38,9 @@ def device_commands() -> list[str]:
     pages = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     lines = re.findall(rf"^ *(xxdeploy (?:{'|'.join(DEVICE)})\b.*)$", text, re.MULTILINE)
-    return sorted({line for line in lines if not any(option in line for option in OTHER_EXTRAS)})
+    model_file = re.compile(r"\.(?:h5|keras|json)\b")  # `doctor MODEL` reads it with the exporter's libraries
+    others = tuple(OTHER_EXTRAS)
+    return sorted({line for line in lines if not any(word in line for word in others) and not model_file.search(line)})
 
 
 def here(line: str) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 import tiny_bundle
 from graphnets import parse
 
+from xxdeploy.cpu import cpu_features
 from xxdeploy.errors import ConversionError, EngineError, UsageError
 from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.models.catalog import find
@@ -17,7 +18,6 @@ from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import GraphSession, Observer, ort_from_onnx
 from xxdeploy.runtime import load
-from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.ort import OrtSession
 
 TEXT = "g (float[n, 2] a) => (float[n, 2] c) <float[2] w = {3, 4}> { b = Mul(a, w) c = Relu(b) }"

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xxdeploy.bundle.pack import golden_images, pack
+from xxdeploy.cpu import cpu_features
 from xxdeploy.errors import BundleError, EngineError, UsageError, VerificationError, XXDeployError
 from xxdeploy.runtime import Runtime, load
 from xxdeploy.runtime.bundle.manifest import Variant
-from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.session import Session
 from xxdeploy.runtime.predictor import FEW, Prediction, top_predictions
 from xxdeploy.runtime.selftest import MAX_BATCH

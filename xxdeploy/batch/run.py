@@ -15,9 +15,9 @@ from xxdeploy.batch.cards import card_from_bundle, text_from_card
 from xxdeploy.batch.jobs import Job
 from xxdeploy.batch.process import COMMAND, POLL_SECONDS, Ended, Running, document_of
 from xxdeploy.batch.records import JobRecord, Records, manifest_digest, only_run
+from xxdeploy.cores import cores
 from xxdeploy.errors import UsageError, XXDeployError
 from xxdeploy.files import write_atomic
-from xxdeploy.runtime.cores import cores
 
 TIMEOUT = 3600.0
 RESULTS = "results"

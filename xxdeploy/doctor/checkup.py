@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xxdeploy import __version__
+from xxdeploy.cores import count_cores
+from xxdeploy.cpu import cpuinfo
 from xxdeploy.doctor import probe
 from xxdeploy.doctor.troubles import ILLEGAL, Processor, Warning, ending, illegal_instruction, missing_folders
 from xxdeploy.files import child_python
 from xxdeploy.optional import remedy_for
-from xxdeploy.runtime.cores import count_cores
-from xxdeploy.runtime.cpu import cpuinfo
 
 TIMEOUT = 120.0  # seconds for all imports; TensorFlow takes 4 on two cores, and ten times that from a cold disk
 
@@ -164,7 +164,7 @@ def _asked(code: str, timeout: float) -> tuple[str, ...]:
 
 def _cpu_features() -> tuple[str, ...]:
     try:
-        from xxdeploy.runtime.cpu import cpu_features
+        from xxdeploy.cpu import cpu_features
 
         return tuple(sorted(cpu_features()))
     except Exception as error:  # noqa: BLE001 - a finding, not an error

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy import __version__
+from xxdeploy.cpu import cpu_features
 from xxdeploy.engine import Engine
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.options import ExportOptions
@@ -38,7 +39,6 @@ from xxdeploy.runtime.bundle.manifest import (
     Variant,
     schema_for,
 )
-from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.verify import Comparison
 
 GOLDEN_IMAGES = 4

@@ -136,8 +136,8 @@ class Subject:
 
     def check_golden(self) -> Facts:
         """Run the golden pairs of each variant for this processor. ``VerificationError`` ``golden-mismatch``."""
+        from xxdeploy.cpu import cpu_features
         from xxdeploy.diagnose.explain import explain_golden
-        from xxdeploy.runtime.cpu import cpu_features
 
         tests = []
         for variant in self.manifest.variants:

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xxdeploy.cpu import cpu_features
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.files import cache_folder
 from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import check_entry, open_signed, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
-from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.engines.select import PLANS, Settings, installed_engines, open_session
 from xxdeploy.runtime.engines.session import ClosedSession, Session, batch_for, session_from
 from xxdeploy.runtime.image.preprocess import ImageLike
@@ -172,7 +172,7 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
         that ``xxdeploy build`` wrote next to it (all experimental: never run on a card). Imported only if chosen.
     threads : int or None
         Threads inside one inference; None: one for each processor that this process may use, by its affinity, the
-        quota of its container and ``OMP_NUM_THREADS`` (:mod:`xxdeploy.runtime.cores`).
+        quota of its container and ``OMP_NUM_THREADS`` (:mod:`xxdeploy.cores`).
     variant : str or None
         Name of the variant; None picks the first whose required features this processor has.
     tuning : str

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.cores import cores
+from xxdeploy.cpu import cpu_features
 from xxdeploy.errors import EngineError, UsageError, XXDeployError
 from xxdeploy.runtime.bundle.files import open_signed, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.signature import KeyLike, trust
-from xxdeploy.runtime.cores import cores
-from xxdeploy.runtime.cpu import cpu_features
 from xxdeploy.runtime.crash_probe import crash_of
 from xxdeploy.runtime.engines.engine_file import FOLDER, RECORD, read_own_engine
 from xxdeploy.runtime.engines.providers import listed

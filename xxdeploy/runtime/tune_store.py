@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xxdeploy import __version__
+from xxdeploy.cores import cores
+from xxdeploy.cpu import cpu_features, cpuinfo
 from xxdeploy.files import cache_folder, read_bounded, sha256, write_atomic
 from xxdeploy.runtime.bundle.manifest import Manifest
-from xxdeploy.runtime.cores import cores
-from xxdeploy.runtime.cpu import cpu_features, cpuinfo
 from xxdeploy.runtime.engines.select import Settings, engine_version
 
 _FORMAT = 1

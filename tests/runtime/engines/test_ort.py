@@ -116,7 +116,7 @@ def test_forbidden_cores_give_no_noise() -> None:
     code = (
         "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
         "sys.path.insert(0, sys.argv[1]); import tiny_bundle; "
-        "from xxdeploy.runtime.cores import default_threads; "
+        "from xxdeploy.cores import default_threads; "
         "from xxdeploy.runtime.engines.ort import OrtSession; "
         "OrtSession(tiny_bundle.model_bytes()); print(default_threads(), os.cpu_count())"
     )

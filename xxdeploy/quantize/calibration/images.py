@@ -10,9 +10,9 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.cores import cores
 from xxdeploy.errors import UsageError
 from xxdeploy.onnxmodel.run import Observer, Tensors
-from xxdeploy.runtime.cores import cores
 
 S = TypeVar("S")
 T = TypeVar("T")

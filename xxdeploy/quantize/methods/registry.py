@@ -61,7 +61,7 @@ METHODS = (
             "rounding": {"bias_correction": "empirical", "rounding": "adaptive"},
         },
         passes={"bias correction": 4.0, "rounding": 6.0},
-        gains={"bias correction": 0.2, "rounding": 0.4},
+        gains={"bias correction": 0.5, "rounding": 0.4},
     ),
 )
 """The methods in the order in which they apply, and in which the ladder tries them: those before ranges come first."""

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.cores import cores
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.run import GraphSession
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import map_ordered
-from xxdeploy.runtime.cores import cores
 
 with extra("export"):
     from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper

@@ -9,9 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from xxdeploy.cores import default_threads
 from xxdeploy.errors import EngineError
 from xxdeploy.optional import import_library
-from xxdeploy.runtime.cores import default_threads
 from xxdeploy.runtime.engines.external_data import check_self_contained
 from xxdeploy.runtime.engines.providers import CPU, session_in
 from xxdeploy.runtime.engines.session import EngineSession, TensorInfo, check_threads, reason, unloadable
@@ -31,7 +31,7 @@ class OrtSession(EngineSession):
         What tables and errors call the session.
     threads
         Threads inside one operator. None: one for each processor that affinity, the container's quota and
-        ``OMP_NUM_THREADS`` leave to this process, see :func:`xxdeploy.runtime.cores.default_threads`.
+        ``OMP_NUM_THREADS`` leave to this process, see :func:`xxdeploy.cores.default_threads`.
     optimize
         False turns ONNX Runtime's graph optimizations off, to compare with them (onnxruntime#11576).
     spinning

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.cores import default_threads
 from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.optional import import_library
-from xxdeploy.runtime.cores import default_threads
 from xxdeploy.runtime.engines.external_data import check_self_contained
 from xxdeploy.runtime.engines.openvino.passes import rewrite
 from xxdeploy.runtime.engines.session import EngineSession, TensorInfo, check_threads, reason, unloadable
@@ -40,7 +40,7 @@ class OpenVinoSession(EngineSession):
         What tables and errors call the session.
     threads
         Threads inside one inference. None: OpenVINO's own choice, or fewer if affinity, a quota or
-        ``OMP_NUM_THREADS`` limit them, see :func:`xxdeploy.runtime.cores.default_threads`.
+        ``OMP_NUM_THREADS`` limit them, see :func:`xxdeploy.cores.default_threads`.
     hint
         Precision of the float layers: ``f32``, or ``bf16`` (8 bits of mantissa) where the processor has it. INT8 layers
         stay INT8.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xxdeploy.runtime.cores import Cores, cores, count_cores, cpu_quota, default_threads
+from xxdeploy.cores import Cores, cores, count_cores, cpu_quota, default_threads
 
 DOCKER = "/docker/0f1e2d"
 

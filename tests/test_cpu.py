@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from xxdeploy.runtime import cpu
-from xxdeploy.runtime.cpu import cpu_features, features_from, join_features
+from xxdeploy import cpu
+from xxdeploy.cpu import cpu_features, features_from, join_features
 
 HASWELL = {"AVX2": True, "GFNI": False, "VAES": False, "AVX512VNNI": False}
 CASCADE_LAKE = HASWELL | {"AVX512VNNI": True}
@@ -67,7 +67,7 @@ def test_an_emulated_haswell_has_no_vnni() -> None:
     qemu = shutil.which("qemu-x86_64")
     if qemu is None or platform.machine().lower() not in ("x86_64", "amd64"):
         pytest.skip("qemu-x86_64 is absent (Debian: apt-get install qemu-user), or this is no x86-64 Python")
-    code = "from xxdeploy.runtime.cpu import cpu_features; print(*sorted(cpu_features()))"
+    code = "from xxdeploy.cpu import cpu_features; print(*sorted(cpu_features()))"
     command = [qemu, "-cpu", "Haswell,-hle,-rtm,-invpcid", sys.executable, "-c", code]
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True, timeout=120)
