@@ -35,7 +35,7 @@ def test_a_sample_keeps_its_classes_in_half_the_size(tmp_path: Path) -> None:
     runtime = load(exported.bundle, selftest=True)
     assert runtime.variant.precision == "fp16"
     manifest = verify_bundle(exported.bundle).manifest
-    assert manifest.name == "lenet-fp16"
+    assert manifest.name == "lenet-sample-fp16"
     assert manifest.evidence["fp16"] == {"kept": {}, "largest": pytest.approx(manifest.evidence["fp16"]["largest"])}  # type: ignore[index,call-overload]
 
 

@@ -57,7 +57,7 @@ def test_the_bundle_carries_an_engine_and_the_graph_that_it_is_made_of(exported:
     assert "sm86, sm89, batches of 1 to 4" in said
     assert "100.0 % int8 of the parsed network; the built layers can be looked at on a GPU only" in said
     manifest = verify_bundle(first.bundle).manifest
-    assert manifest.name == "lenet-int8-tensorrt-rtx"
+    assert manifest.name == "lenet-sample-int8-tensorrt-rtx"
     assert [(variant.name, variant.scheme) for variant in manifest.variants] == [("int8", "static-w8c-a8s")]
     model = next(entry for entry in manifest.files if entry.path == "model.onnx")
     record, plan = read_engine(first.bundle / "engine")
