@@ -110,7 +110,7 @@ def export(
         pack(manifest, files, out, force=options.output.force)
     return ExportResult(
         bundle=out,
-        rows=closing_rows(timings, accuracies),
+        rows=closing_rows(timings, accuracies, origin.outputs[0].classes),
         parities=parities,
         steps=tuple(timed.steps),
         notes=inputs.notes,

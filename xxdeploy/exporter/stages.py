@@ -308,11 +308,14 @@ def time_stages(
     )
 
 
-def closing_rows(timings: Sequence[Timing], accuracies: Sequence[Accuracy]) -> tuple[TableRow, ...]:
-    """Return the rows of the closing table, Keras first; ``accuracies`` are empty without evaluation images."""
+def closing_rows(
+    timings: Sequence[Timing], accuracies: Sequence[Accuracy], classes: int | None
+) -> tuple[TableRow, ...]:
+    """Return the rows of the closing table, Keras first; without top-5 for ten ``classes`` or fewer."""
     rows = []
     for timing, accuracy in zip(timings, accuracies or (None,) * len(timings), strict=True):
-        shares = (accuracy.top1, accuracy.top5, accuracy.agreement(accuracies[0])) if accuracy else (None, None, None)
+        top5 = accuracy.top5 if accuracy and (classes is None or classes > 10) else None
+        shares = (accuracy.top1, top5, accuracy.agreement(accuracies[0])) if accuracy else (None, None, None)
         rows.append(TableRow(timing.runner, timing.size_bytes, statistics.median(timing.milliseconds), *shares))
     return tuple(rows)
 
