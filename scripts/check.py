@@ -13,7 +13,7 @@ CHECKS = (
     ("mypy",),
     ("importlinter.cli", "lint-imports"),
     ("scripts/check_wheel.py",),
-    ("pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"),
+    ("pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"),
 )
 
 
