@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
@@ -22,41 +23,40 @@ WEAK_DB = 20.0
 
 
 def outcome(seed: int) -> str:
-    """Return ``right``, ``skipped`` (Keras cannot run it), or what is wrong."""
+    """Return ``right``, ``skipped`` (Keras cannot run it), or the fault."""
     from model_answers import conversion_error
     from random_models import random_model
 
-    from xxdeploy.errors import XXDeployError
-
     model = random_model(seed)
     with tempfile.TemporaryDirectory(prefix="xxdeploy-fuzz-") as folder:
-        try:
-            error = conversion_error(model, Path(folder), seed)
-        except XXDeployError as refusal:
-            return f"{refusal.code}: {refusal.message[:160]}"
-        except Exception as fault:  # noqa: BLE001 - a fuzzer reports every fault
-            return f"{type(fault).__name__}: {str(fault)[:160]}"
-    if error is None:
-        return "skipped"
+        error = _attempt(lambda: conversion_error(model, Path(folder), seed))
+    if isinstance(error, str):
+        return error
     return "right" if error < TOLERANCE else f"differs by {error:.2g} of the largest output"
 
 
 def quality(seed: int) -> str:
-    """Return ``right`` or ``skipped``, ``weak: ...`` for an INT8 copy below ``WEAK_DB``, or what is wrong."""
+    """Return ``right`` or ``skipped``, ``weak: ...`` for an INT8 copy below ``WEAK_DB``, or the fault."""
     from model_answers import int8_decibels
     from random_models import random_model
 
+    ratio = _attempt(lambda: int8_decibels(random_model(seed), seed))
+    if isinstance(ratio, str):
+        return ratio
+    return "right" if ratio >= WEAK_DB else f"weak: {ratio:.1f} dB"
+
+
+def _attempt(measure: Callable[[], float | None]) -> float | str:
+    """Return the figure that ``measure`` finds, ``skipped`` if it finds none, or its fault in one line."""
     from xxdeploy.errors import XXDeployError
 
     try:
-        ratio = int8_decibels(random_model(seed), seed)
+        figure = measure()
     except XXDeployError as refusal:
         return f"{refusal.code}: {refusal.message[:160]}"
     except Exception as fault:  # noqa: BLE001 - a fuzzer reports every fault
         return f"{type(fault).__name__}: {str(fault)[:160]}"
-    if ratio is None:
-        return "skipped"
-    return "right" if ratio >= WEAK_DB else f"weak: {ratio:.1f} dB"
+    return "skipped" if figure is None else figure
 
 
 def main() -> int:

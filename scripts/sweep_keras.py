@@ -33,7 +33,7 @@ def recipes() -> Iterator[tuple[str, Any]]:
 
 
 def outcome(recipe: Any) -> str:
-    """Return ``right``, ``no model: ...`` (Keras cannot build or run it), or what is wrong."""
+    """Return ``right``, ``no model: ...`` (Keras cannot build or run it), or the fault."""
     import numpy as np
     from keras_surface import model_of
     from model_answers import conversion_error

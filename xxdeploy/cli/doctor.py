@@ -1,4 +1,4 @@
-"""``xxdeploy doctor``: check this machine and name what is missing, or check a model file."""
+"""``xxdeploy doctor``: check this machine, or a model file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def command(
     unsafe_lambda: bool = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check Python, the processor and the libraries, and say what is missing. Takes a few seconds.
+    """Check Python, the processor and the libraries, and name missing ones. Takes a few seconds.
 
     The exit status is 3 if bundles cannot run here. With a model file, say in a second what it is, which Keras wrote
     it, and whether it will export; if not, the error and the exit status are those of the export.

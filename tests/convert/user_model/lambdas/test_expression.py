@@ -1,4 +1,4 @@
-"""Functions become the same tree in each version of Python; what is no known expression is refused with the reason."""
+"""Functions become the same tree in each version of Python; unknown expressions are refused with a reason."""
 
 from __future__ import annotations
 
