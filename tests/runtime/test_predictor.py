@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from xxdeploy.errors import BundleError, EngineError, UsageError, VerificationEr
 from xxdeploy.runtime import Runtime, load
 from xxdeploy.runtime.bundle.manifest import Variant
 from xxdeploy.runtime.engines.session import Session
-from xxdeploy.runtime.predictor import FEW, Prediction, top_predictions
 from xxdeploy.runtime.selftest import MAX_BATCH
 
 IMAGES = golden_images(MAX_BATCH * 2 + 3, 8, 8, 3, seed=1)
@@ -83,6 +83,57 @@ def test_features(tmp_path: Path) -> None:
         runtime.predict(IMAGES[0])
     assert caught.value.code == "wrong-task"
     assert "features()" in caught.value.hint
+
+
+def of_task(out: Path, task: str, **changes: Any) -> Path:
+    """Return a bundle of another task; its network has three numbers as output."""
+    parts, manifest = tiny_bundle.parts_and_manifest(features=True)
+    return pack(dataclasses.replace(manifest, schema=4, task=task, **changes), parts, out)
+
+
+def test_values(tmp_path: Path) -> None:
+    bundle = of_task(tmp_path / "v", "values")
+    runtime = load(bundle, selftest=True)
+    assert np.array_equal(runtime.values(IMAGES[0]), load(bundle).run(IMAGES[0])["features"])
+    with pytest.raises(UsageError, match="bundle for values, not for image") as caught:
+        runtime.image(IMAGES[0])
+    assert (caught.value.code, caught.value.hint) == ("wrong-task", "call values()")
+
+
+class Painter(Fake):
+    """Answers each picture with one of its own values, as (n, 8, 8, channels)."""
+
+    def __init__(self, output: float, channels: int) -> None:
+        super().__init__(output)
+        self.channels = channels
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.full((len(batch), 8, 8, self.channels), self.output, np.float32)
+
+
+@pytest.mark.parametrize(("channels", "mode", "pixel"), [(3, "RGB", (191, 191, 191)), (1, "L", 191)])
+def test_a_picture_for_a_picture(tmp_path: Path, channels: int, mode: str, pixel: object) -> None:
+    bundle = of_task(tmp_path / "b", "image", output_range=(-1.0, 1.0))
+    runtime = load(bundle, session=Painter(0.5, channels))
+    one = runtime.image(IMAGES[0])
+    assert (one.mode, one.size, one.getpixel((0, 0))) == (mode, (8, 8), pixel)
+    assert [picture.mode for picture in runtime.image(list(IMAGES[:2]))] == [mode] * 2
+
+
+def test_a_mask_has_a_class_for_each_pixel(tmp_path: Path) -> None:
+    runtime = load(of_task(tmp_path / "b", "image", classes=2), session=Painter(0.75, 1))
+    mask = runtime.image(IMAGES[0])
+    assert mask.mode == "P"
+    assert np.array_equal(np.asarray(mask), np.ones((8, 8)))
+    assert runtime.labels == ("0", "1")
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_picture_with_another_number_of_channels_is_nonsense(tmp_path: Path, channels: int) -> None:
+    runtime = load(of_task(tmp_path / "b", "image", output_range=(0.0, 1.0)), session=Painter(0.5, channels))
+    with pytest.raises(EngineError) as caught:
+        runtime.image(IMAGES[0])
+    assert caught.value.code == "engine-output"
 
 
 def test_labels_may_be_absent(tmp_path: Path) -> None:
@@ -238,34 +289,3 @@ def test_a_runtime_closes_its_session_when_an_error_leaves_the_block(bundle: Pat
     with pytest.raises(ZeroDivisionError), load(bundle, session=session):
         raise ZeroDivisionError
     assert session.calls == 1
-
-
-LABELS = ("a", "b", "c", "d")
-
-
-def test_best_first_and_ties_by_index() -> None:
-    row = np.array([0.2, 0.3, 0.2, 0.3], np.float32)
-    assert [p.index for p in top_predictions(row, LABELS, 4)] == [1, 3, 0, 2]
-    assert top_predictions(row, LABELS, 1) == (Prediction(1, "b", float(np.float32(0.3))),)
-    assert len(top_predictions(row, LABELS, 99)) == 4
-
-
-@pytest.mark.parametrize("classes", [5, FEW, FEW + 1, 1000])
-def test_ties_keep_their_order_with_few_and_with_many_classes(classes: int) -> None:
-    row = (np.random.default_rng(classes).integers(0, 4, classes) / 4).astype(np.float32)
-    expected = np.argsort(-row, kind="stable")[:5].tolist()
-    assert [
-        prediction.index for prediction in top_predictions(row, [str(index) for index in range(classes)], 5)
-    ] == expected
-
-
-@pytest.mark.parametrize("top", [0, -1])
-def test_top_below_one(top: int) -> None:
-    with pytest.raises(UsageError) as caught:
-        top_predictions(np.zeros(4, np.float32), LABELS, top)
-    assert caught.value.code == "top-invalid"
-
-
-def test_another_number_of_labels_is_a_bug_of_the_caller() -> None:
-    with pytest.raises(ValueError, match="labels"):
-        top_predictions(np.zeros(3, np.float32), LABELS, 1)

@@ -4,8 +4,9 @@
 >>> load("exports/mobilenetv2-int8").predict("cat.jpg")
 """
 
+from xxdeploy.runtime.answers import Prediction
 from xxdeploy.runtime.image.preprocess import Preprocess
-from xxdeploy.runtime.predictor import Prediction, Runtime, load
+from xxdeploy.runtime.predictor import Runtime, load
 from xxdeploy.runtime.selftest import SelfTest
 
 __all__ = ["Prediction", "Preprocess", "Runtime", "SelfTest", "load"]

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.files import child_python
+from xxdeploy.runtime.bundle.tasks import TASKS
 from xxdeploy.runtime.engines.session import batch_for
 from xxdeploy.runtime.predictor import Runtime, load
 from xxdeploy.runtime.selftest import MAX_BATCH
@@ -30,12 +32,13 @@ STARTED = """
 import json, sys
 import numpy as np
 from xxdeploy.runtime.bench import peak_memory
+from xxdeploy.runtime.bundle.tasks import TASKS
 from xxdeploy.runtime.predictor import load
 bundle, options = json.loads(sys.argv[1])
 runtime = load(bundle, **options)
 p = runtime.manifest.preprocess
 image = np.zeros((p.height, p.width, p.channels), np.uint8)
-(runtime.features if runtime.manifest.task == "features" else runtime.probabilities)(image)
+getattr(runtime, TASKS[runtime.manifest.task].method)(image)
 print(json.dumps(peak_memory()), flush=True)
 """
 """The program that :func:`cold_start` runs in a fresh process."""
@@ -158,7 +161,7 @@ class _Subject:
             random.integers(0, 256, (MAX_BATCH, p.height, p.width, p.channels), np.uint8)
         )
         self.batch = batch_for(runtime.session, p, p.pixels(self.images[:1]))
-        self.call = runtime.features if runtime.manifest.task == "features" else runtime.probabilities
+        self.call: Callable[[Any], object] = getattr(runtime, TASKS[runtime.manifest.task].method)
 
     def round(self) -> tuple[float, float, float]:
         """Time, in seconds, one image through the runtime, one through the engine alone, and one batch."""

@@ -17,9 +17,11 @@ from PIL import Image
 from xxdeploy.cpu import cpu_features
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.files import cache_folder
+from xxdeploy.runtime.answers import Prediction, picture_from, top_predictions
 from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import check_entry, open_signed, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
+from xxdeploy.runtime.bundle.tasks import TASKS
 from xxdeploy.runtime.engines.select import PLANS, Settings, installed_engines, open_session
 from xxdeploy.runtime.engines.session import ClosedSession, Session, batch_for, session_from
 from xxdeploy.runtime.image.preprocess import ImageLike
@@ -71,7 +73,8 @@ class Runtime:
         Raises
         ------
         UsageError
-            ``wrong-task`` for a bundle of features, ``top-invalid``, ``no-images``, and those of ``Preprocess.image``.
+            ``wrong-task`` for a bundle of another task, ``top-invalid``, ``no-images``, and those of
+            ``Preprocess.image``.
         EngineError
             The engine failed (``engine-run``) or returned no probabilities (``engine-output``).
         """
@@ -82,13 +85,32 @@ class Runtime:
 
     def probabilities(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
         """Return all classes' probabilities, (n, classes) float32; n is 1 for one image. Errors as ``predict``."""
-        self._check_task("classification", "features()")
+        self._check_task("classification")
         return self._run(images)
 
     def features(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
         """Return the features, (n, ...) float32, of a bundle exported with ``--no-top``. Errors as ``predict``."""
-        self._check_task("features", "predict() or probabilities()")
+        self._check_task("features")
         return self._run(images)
+
+    def values(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+        """Return the values, (n, ...) float32 in the model's unit, of ``--task values``. Errors as ``predict``."""
+        self._check_task("values")
+        return self._run(images)
+
+    @overload
+    def image(self, images: ImageLike) -> Image.Image: ...  # type: ignore[overload-overlap]
+    @overload
+    def image(self, images: Sequence[ImageLike]) -> tuple[Image.Image, ...]: ...
+    def image(self, images: ImageLike | Sequence[ImageLike]) -> Image.Image | tuple[Image.Image, ...]:
+        """Return the picture that a bundle of ``--task image`` makes of one picture, or of each of a list.
+
+        It has the size of the model's output and is gray (mode ``L``), ``RGB``, or a mask of classes with a palette
+        (``P``): ``np.asarray(mask)`` gives the class of each pixel, whose name is in ``labels``. Errors as ``predict``.
+        """
+        self._check_task("image")
+        pictures = tuple(picture_from(output, self.manifest.output_range) for output in self._run(images))
+        return pictures[0] if _is_one(images) else pictures
 
     def run(self, images: ImageLike | Sequence[ImageLike]) -> dict[str, NDArray[np.float32]]:
         """Return every output of the model by its name, (n, ...) float32, not only the one to predict with.
@@ -113,11 +135,11 @@ class Runtime:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check_task(self, task: str, instead: str) -> None:
+    def _check_task(self, task: str) -> None:
         if self.manifest.task != task:
             raise UsageError(
                 f"{self.manifest.name} is a bundle for {self.manifest.task}, not for {task}",
-                hint=f"call {instead}",
+                hint=f"call {TASKS[self.manifest.task].instead}",
                 code="wrong-task",
             )
 
@@ -130,15 +152,15 @@ class Runtime:
     def _answer(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
         """Return the output to predict with. Keep this path minimal: it can cost more than a small network."""
         output, manifest = self.session.run(self._batch(sources)), self.manifest
-        self._check(manifest.output_name, output, len(sources), manifest.classes)
+        self._check(manifest.output_name, output, len(sources), manifest.task, manifest.classes)
         return output
 
     def _run_all(self, sources: Sequence[ImageLike]) -> dict[str, NDArray[np.float32]]:
         outputs, manifest = run_all(self.session, self.manifest, self._batch(sources)), self.manifest
-        classes = {output.name: output.classes for output in manifest.more_outputs}
-        classes[manifest.output_name] = manifest.classes
+        kinds = {output.name: (output.task, output.classes) for output in manifest.more_outputs}
+        kinds[manifest.output_name] = manifest.task, manifest.classes
         for name, output in outputs.items():
-            self._check(name, output, len(sources), classes[name])
+            self._check(name, output, len(sources), *kinds[name])
         return outputs
 
     def _batch(self, sources: Sequence[ImageLike]) -> NDArray[Any]:
@@ -146,14 +168,14 @@ class Runtime:
         preprocess = self.manifest.preprocess
         return batch_for(self.session, preprocess, preprocess.pixels(sources, max_pixels=self.max_pixels))
 
-    def _check(self, name: str, output: NDArray[np.float32], count: int, classes: int | None) -> None:
+    def _check(self, name: str, output: NDArray[np.float32], count: int, task: str, classes: int) -> None:
         """Raise ``EngineError`` ``engine-output`` unless an output fits the manifest and ``count`` images."""
-        right = output.shape == (count, classes) if classes else output.ndim >= 2 and len(output) == count
-        if right and np.isfinite(output).all():
+        shape = output.shape
+        if shape[:1] == (count,) and TASKS[task].fits(shape[1:], classes) and np.isfinite(output).all():
             return
         raise EngineError(
-            f"{self.session.name} returned {name} of shape {output.shape}, or values that are no numbers, "
-            f"for {count} images of {classes} classes",
+            f"{self.session.name} returned {name} of shape {shape}, or values that are no numbers, "
+            f"for {count} images, the task {task} and {classes} classes",
             hint="run the self-test: load(..., selftest=True)",
             code="engine-output",
         )
@@ -306,41 +328,3 @@ def _chunks(images: ImageLike | Sequence[ImageLike]) -> Iterator[Sequence[ImageL
 def _is_one(images: ImageLike | Sequence[ImageLike]) -> bool:
     """Tell one image from a list; anything else counts as an image, whose error names the accepted types."""
     return isinstance(images, _ONE) or not isinstance(images, Sequence)
-
-
-FEW = 32
-"""Classes up to which Python sorts them all sooner than numpy finds the best."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One class for one image: its index, its name and the probability (0..1)."""
-
-    index: int
-    label: str
-    probability: float
-
-
-def top_predictions(probabilities: NDArray[np.float32], labels: Sequence[str], top: int) -> tuple[Prediction, ...]:
-    """Return the ``top`` most probable classes, best first; equal ones in the order of their index.
-
-    ``probabilities`` are (classes,) float32 of one image, ``labels`` the names of these classes. ``top`` may be more
-    than there are; ``UsageError`` ``top-invalid`` if it is below 1.
-    """
-    if top < 1:
-        raise UsageError(f"top must be at least 1, not {top}", hint="ask for one class or more", code="top-invalid")
-    if probabilities.shape != (len(labels),):
-        raise ValueError(f"{probabilities.shape} probabilities for {len(labels)} labels")
-    count = len(labels)
-    top = min(top, count)
-    # Ties stay in the order of their index everywhere: both sorts are stable.
-    if count <= FEW:
-        values = probabilities.tolist()
-        order = sorted(range(count), key=values.__getitem__, reverse=True)[:top]
-        return tuple([Prediction(index, labels[index], values[index]) for index in order])
-    # Sorting 1,000 classes for five takes longer than everything else downstream of the network.
-    ordered = probabilities.copy()
-    ordered.partition(count - top)
-    likely = (probabilities >= ordered[count - top]).nonzero()[0]
-    ranked = sorted(zip((-probabilities[likely]).tolist(), likely.tolist(), strict=True))[:top]
-    return tuple([Prediction(index, labels[index], -negative) for negative, index in ranked])

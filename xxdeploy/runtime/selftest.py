@@ -12,6 +12,7 @@ from xxdeploy.errors import BundleError, EngineError, VerificationError
 from xxdeploy.runtime.bundle.contents import array_from_npy
 from xxdeploy.runtime.bundle.files import read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
+from xxdeploy.runtime.bundle.tasks import TASKS
 from xxdeploy.runtime.engines.metadata import same_but_unlisted
 from xxdeploy.runtime.engines.session import Session
 
@@ -24,8 +25,8 @@ class SelfTest:
     """The result of the golden pairs.
 
     ``max_abs`` is the largest absolute error of any value of the first output, ``tolerance`` the largest allowed one;
-    ``agreement`` the share (0..1) of images with the same top-1 class, None for features. Further outputs were held to
-    tolerances of their own.
+    ``agreement`` the share (0..1) of images with the same top-1 class, None for other tasks. Further outputs were held
+    to tolerances of their own.
     """
 
     variant: str
@@ -46,19 +47,18 @@ def read_golden(
     """
     entries = {entry.path: entry for entry in manifest.files}
     number = manifest.variants.index(variant)
-    wanted = {manifest.output_name: (variant.golden, manifest.classes)}
-    wanted |= {output.name: (output.golden[number], output.classes) for output in manifest.more_outputs}
+    wanted = {manifest.output_name: (variant.golden, manifest.task, manifest.classes)}
+    wanted |= {output.name: (output.golden[number], output.task, output.classes) for output in manifest.more_outputs}
     path = manifest.golden.inputs
     inputs = array_from_npy(read_entry(root, entries[path]), path)
     preprocess = manifest.preprocess
     shape = (preprocess.height, preprocess.width, preprocess.channels)
     inputs_fit = inputs.dtype == np.uint8 and inputs.ndim == 4 and len(inputs) > 0 and inputs.shape[1:] == shape
     expected = {}
-    for name, (path, classes) in wanted.items():
+    for name, (path, task, classes) in wanted.items():
         array = expected[name] = array_from_npy(read_entry(root, entries[path]), path)
         outputs_fit = array.dtype == np.float32 and array.ndim >= 2 and len(array) == len(inputs)
-        if classes:
-            outputs_fit = outputs_fit and array.shape[1:] == (classes,)
+        outputs_fit = outputs_fit and TASKS[task].fits(array.shape[1:], classes)
         if not (inputs_fit and outputs_fit and np.isfinite(array).all()):
             raise BundleError(
                 f"the golden pairs of variant {variant.name} do not fit the manifest: "

@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xxdeploy.errors import BundleError
-from xxdeploy.runtime.bundle.manifest import FileEntry, GoldenSpec, Manifest, MoreOutput, Variant, schema_for
+from xxdeploy.runtime.bundle.manifest import (
+    KEYS_SINCE,
+    FileEntry,
+    GoldenSpec,
+    Manifest,
+    MoreOutput,
+    Variant,
+    schema_for,
+)
 from xxdeploy.runtime.bundle.strict_json import MAX_BYTES
 from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
 
@@ -77,14 +85,53 @@ def test_round_trip_is_the_same_text() -> None:
 
 def test_keys_of_the_document_are_the_fields() -> None:
     fields = {field.name for field in dataclasses.fields(Manifest)}
-    assert set(document()) == fields - {"more_outputs"}
-    assert set(json.loads(several().to_json())) == fields
+    assert set(document()) == fields - set(KEYS_SINCE)
+    assert set(json.loads(several().to_json())) == fields - {key for key, since in KEYS_SINCE.items() if since > 2}
+    assert set(json.loads(picture().to_json())) == fields
 
 
 def several() -> Manifest:
     """A bundle with an output beside the first, which only schema 2 can say."""
     more = MoreOutput("embedding", "features", 0, ("golden/vnni.npy", "golden/portable.npy"), 0.5)
     return dataclasses.replace(good(), schema=2, more_outputs=(more,))
+
+
+def picture() -> Manifest:
+    """A bundle that makes pictures, which only schema 4 can say."""
+    return dataclasses.replace(good(), schema=4, task="image", classes=0, labels=None, output_range=(0.0, 1.0))
+
+
+def mask() -> Manifest:
+    """A bundle that gives each pixel a class."""
+    return dataclasses.replace(picture(), classes=10, labels="labels.txt", output_range=None)
+
+
+def values() -> Manifest:
+    return dataclasses.replace(picture(), task="values", output_range=None)
+
+
+@pytest.mark.parametrize("made", [picture, mask, values])
+def test_other_tasks_survive_the_round_trip_in_schema_4_only(made: Callable[[], Manifest]) -> None:
+    manifest = made()
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert schema_for(manifest.preprocess, (), manifest.task) == 4
+    with pytest.raises(BundleError, match=f"schema 3 with 1 outputs, the task {manifest.task}"):
+        dataclasses.replace(manifest, schema=3)
+    with pytest.raises(BundleError, match="schema 4"):
+        dataclasses.replace(good(), schema=4)
+
+
+@pytest.mark.parametrize("value", [None, [0], [0, 1, 2], [1, 0], [0, 0], [0, "1"], "01", {"low": 0}, [True, 2]])
+def test_pictures_need_a_range_of_two_numbers(value: object) -> None:
+    assert code_of(json.dumps({**json.loads(picture().to_json()), "output_range": value})) == VALUE
+
+
+@pytest.mark.parametrize("made", [mask, values])
+def test_only_pictures_have_a_range(made: Callable[[], Manifest]) -> None:
+    data = json.loads(made().to_json())
+    assert code_of(json.dumps({**data, "output_range": [0, 1]})) == VALUE
+    data.pop("output_range")
+    assert code_of(json.dumps(data)) == KEYS
 
 
 def test_several_outputs_survive_the_round_trip() -> None:
@@ -175,7 +222,8 @@ VALUE, PATH, KEYS, TWICE = "manifest-value", "manifest-path", "manifest-keys", "
     [
         (put("schema", 2), "manifest-keys"),
         (put("schema", 3), "manifest-keys"),
-        (put("schema", 4), "unknown-schema"),
+        (put("schema", 4), "manifest-keys"),
+        (put("schema", 5), "unknown-schema"),
         (put("preprocess/resample", "bilinear"), VALUE),
         (put("preprocess/resize", "pad"), VALUE),
         (put("schema", 0), "unknown-schema"),

@@ -16,6 +16,7 @@ from typing import Any
 from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.bundle.signature import SIGNATURES
 from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, as_record, parse, typed, wrong_value
+from xxdeploy.runtime.bundle.tasks import SCHEMA_WITH_TASKS, TASKS, check_output_range, check_task
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 SCHEMA_VERSION = 1
@@ -23,13 +24,13 @@ SCHEMA_WITH_MORE_OUTPUTS = 2
 """Schema 1 and one key more. A bundle is written in the lowest schema that can say it, which most versions read."""
 SCHEMA_WITH_SIZING = 3
 """Schema 2 (with any number of outputs), and how pictures are resampled, cropped and padded."""
-SCHEMAS = (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS, SCHEMA_WITH_SIZING)
+SCHEMAS = (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS, SCHEMA_WITH_SIZING, SCHEMA_WITH_TASKS)
+KEYS_SINCE = {"more_outputs": SCHEMA_WITH_MORE_OUTPUTS, "output_range": SCHEMA_WITH_TASKS}
+"""The keys that not every schema has, with the first one that does; from then on they are required."""
 MANIFEST = "manifest.json"
-TASKS = ("classification", "features")
 PRECISIONS = ("fp32", "fp16", "int8")
 MAX_FILES = 256
 MAX_OUTPUTS = 64
-MAX_CLASSES = 1_000_000
 MAX_FILE_SIZE = 1 << 40
 
 # An allow-list: no "..", drive letter, stream, backslash, device name with a colon, control character, leading dash, or
@@ -110,7 +111,7 @@ class MoreOutput:
 
     def __post_init__(self) -> None:
         _check_word(self.name, "an output's name")
-        _check_classes(self.task, self.classes)
+        check_task(self.task, self.classes)
         for path in self.golden:
             _check_path(path)
         GoldenSpec("golden", self.tolerance)  # the same rule
@@ -120,8 +121,10 @@ class MoreOutput:
 class Manifest:
     """Everything that a device must know about a bundle.
 
-    ``task`` is ``classification`` (output: probabilities (n, classes)) or ``features`` (output: (n, ...);
-    ``classes`` is 0 and ``labels`` None). ``labels`` is the path of a UTF-8 text file, one class a
+    ``task`` is a name of ``tasks.TASKS``: ``classification`` (output: probabilities (n, classes)), ``features`` or
+    ``values`` (output: (n, ...); ``classes`` is 0), ``image`` (output: (n, h, w, channels); ``classes`` is 0, and
+    ``output_range`` holds the values of black and white, or ``classes`` counts those of a mask) or ``sequence``
+    (output: probabilities (n, steps, classes)). ``labels`` is the path of a UTF-8 text file, one class a
     line, or None: then classes are called by their index. ``variants`` come in order of preference.
     ``files`` lists every file but the manifest; it is empty only before ``bundle.pack``. ``tools``
     (versions), ``source`` (which model, weights, options) and ``evidence`` (parity, accuracy, steps)
@@ -150,6 +153,7 @@ class Manifest:
     source: Mapping[str, JsonValue] = field(repr=False)
     evidence: Mapping[str, JsonValue] = field(repr=False)
     more_outputs: tuple[MoreOutput, ...] = ()
+    output_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.schema not in SCHEMAS:
@@ -157,20 +161,22 @@ class Manifest:
         _check_word(self.name, "name")
         if not self.input_name or not self.output_name:
             raise wrong_value("input_name and output_name must not be empty")
-        _check_classes(self.task, self.classes)
+        check_task(self.task, self.classes)
+        check_output_range(self.task, self.classes, self.output_range)
         if self.labels is not None:
             _check_path(self.labels)
-            if self.task == "features":
-                raise wrong_value("features have no labels")
+            if not self.classes:
+                raise wrong_value(f"labels name classes, and there are none with the task {self.task}")
         if not self.variants:
             raise wrong_value("there must be at least one variant")
         if len(self.files) > MAX_FILES:
             raise wrong_value(f"there may be at most {MAX_FILES} files, not {len(self.files)}")
-        lowest = schema_for(self.preprocess, self.more_outputs)
+        lowest = schema_for(self.preprocess, self.more_outputs, self.task)
         if self.schema != lowest or len(self.output_names) > MAX_OUTPUTS:
             said = {**self.preprocess.sizing.to_json(), "background": self.preprocess.background}
             how = ", ".join(f"{key} {value!r}" for key, value in said.items())
-            raise wrong_value(f"schema {self.schema} with {len(self.output_names)} outputs and {how}")
+            outputs = f"{len(self.output_names)} outputs, the task {self.task}"
+            raise wrong_value(f"schema {self.schema} with {outputs} and {how}")
         for output in self.more_outputs:
             if len(output.golden) != len(self.variants):
                 raise wrong_value(f"the output {output.name} needs a golden file for each variant")
@@ -189,9 +195,7 @@ class Manifest:
 
         ``BundleError`` ``manifest-value``: ``source`` or ``evidence`` holds NaN, infinity or no JSON value.
         """
-        document = {key: getattr(self, key) for key in self.__dataclass_fields__ if key != "more_outputs"}
-        if self.schema != SCHEMA_VERSION:
-            document["more_outputs"] = self.more_outputs
+        document = {key: getattr(self, key) for key in _keys(self.schema)}
         try:
             return (
                 json.dumps(document, default=_plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
@@ -215,8 +219,7 @@ class Manifest:
         schema = top.get("schema")  # first: another version has other keys
         if schema not in SCHEMAS:
             raise _unknown_schema(schema)
-        keys = set(cls.__dataclass_fields__) - ({"more_outputs"} if schema == SCHEMA_VERSION else set())
-        manifest: Manifest = _read(cls, as_record(top, keys, "the manifest"))
+        manifest: Manifest = _read(cls, as_record(top, _keys(typed(schema, int, "schema")), "the manifest"))
         listed = {entry.path for entry in manifest.files}
         named = [manifest.golden.inputs, *(path for v in manifest.variants for path in (v.model, v.golden))]
         named += [path for output in manifest.more_outputs for path in output.golden]
@@ -230,11 +233,18 @@ class Manifest:
         return manifest
 
 
-def schema_for(preprocess: Preprocess, more_outputs: Sequence[MoreOutput]) -> int:
+def schema_for(preprocess: Preprocess, more_outputs: Sequence[MoreOutput] = (), task: str = "classification") -> int:
     """Return the lowest schema that can say these: a reader that does not know them then refuses the bundle."""
-    if preprocess.is_new:
-        return SCHEMA_WITH_SIZING
-    return SCHEMA_WITH_MORE_OUTPUTS if more_outputs else SCHEMA_VERSION
+    return max(
+        SCHEMA_WITH_SIZING if preprocess.is_new else SCHEMA_VERSION,
+        SCHEMA_WITH_MORE_OUTPUTS if more_outputs else SCHEMA_VERSION,
+        *(TASKS[name].schema for name in (task, *(output.task for output in more_outputs))),
+    )
+
+
+def _keys(schema: int) -> list[str]:
+    """Return the keys of a manifest with this schema."""
+    return [key for key in Manifest.__dataclass_fields__ if KEYS_SINCE.get(key, SCHEMA_VERSION) <= schema]
 
 
 def _plain(value: object) -> object:
@@ -277,6 +287,13 @@ def _number(value: JsonValue, where: str) -> float:
     return float(value) if type(value) is int and abs(value) < 1 << 53 else typed(value, float, where)
 
 
+def _pair(value: JsonValue, where: str) -> tuple[float, float]:
+    numbers = [_number(item, where) for item in typed(value, list, where)]
+    if len(numbers) != 2:
+        raise wrong_value(f"{where} must have 2 numbers, not {len(numbers)}")
+    return numbers[0], numbers[1]
+
+
 _READERS: dict[str, Callable[[JsonValue, str], Any]] = {
     "str": _text,
     "str | None": lambda value, where: None if value is None else _text(value, where),
@@ -284,6 +301,7 @@ _READERS: dict[str, Callable[[JsonValue, str], Any]] = {
     "float": _number,
     "Preprocess": _preprocess,
     "GoldenSpec": _record(GoldenSpec),
+    "tuple[float, float] | None": lambda value, where: None if value is None else _pair(value, where),
     "tuple[str, ...]": _list(_text),
     "tuple[Variant, ...]": _list(_record(Variant)),
     "tuple[FileEntry, ...]": _list(_record(FileEntry)),
@@ -308,14 +326,6 @@ def _check_path(path: str) -> None:
         raise BundleError(
             "the manifest lists itself or its signature", hint="list every other file", code="manifest-path"
         )
-
-
-def _check_classes(task: str, classes: int) -> None:
-    if task not in TASKS:
-        raise wrong_value(f"task must be one of {', '.join(TASKS)}, not {task!r}")
-    features = task == "features"
-    if classes != 0 if features else not 1 <= classes <= MAX_CLASSES:
-        raise wrong_value(f"classes must be {'0 for features' if features else f'1 to {MAX_CLASSES}'}, not {classes}")
 
 
 def _check_word(word: str, where: str) -> None:

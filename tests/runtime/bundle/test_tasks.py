@@ -1,0 +1,56 @@
+"""The table of tasks: what each allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from xxdeploy.errors import BundleError
+from xxdeploy.runtime.bundle.manifest import SCHEMAS
+from xxdeploy.runtime.bundle.tasks import TASKS, check_output_range, check_task
+
+
+def test_the_table_is_whole() -> None:
+    assert list(TASKS) == ["classification", "features", "image", "values", "sequence"]
+    assert all(name == task.name and task.schema in SCHEMAS for name, task in TASKS.items())
+
+
+@pytest.mark.parametrize(
+    ("task", "right", "wrong"),
+    [
+        ("classification", (1, 1000, 1_000_000), (0, -1, 1_000_001)),
+        ("features", (0,), (1, 3)),
+        ("values", (0,), (1, 3)),
+        ("image", (0, 2, 256), (1, 257)),
+        ("sequence", (2, 37), (0, 1)),
+    ],
+)
+def test_numbers_of_classes(task: str, right: tuple[int, ...], wrong: tuple[int, ...]) -> None:
+    for classes in right:
+        check_task(task, classes)
+    for classes in wrong:
+        with pytest.raises(BundleError, match="classes must be") as caught:
+            check_task(task, classes)
+        assert caught.value.code == "manifest-value"
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "right", "wrong"),
+    [
+        ("classification", 10, [(10,)], [(9,), (), (2, 10)]),
+        ("features", 0, [(3,), (7, 7, 4)], [()]),
+        ("values", 0, [(1,), (68, 2)], [()]),
+        ("image", 0, [(8, 8, 3), (8, 9, 1)], [(8, 8), (8, 8, 2), (3,), (1, 8, 8, 3)]),
+        ("image", 2, [(8, 8, 2), (8, 8, 1)], [(8, 8, 3), (64, 2)]),
+        ("image", 5, [(8, 8, 5)], [(8, 8, 1), (8, 8, 4)]),
+        ("sequence", 37, [(20, 37)], [(37,), (20, 36)]),
+    ],
+)
+def test_shapes_of_outputs(task: str, classes: int, right: list[tuple[int, ...]], wrong: list[tuple[int, ...]]) -> None:
+    assert all(TASKS[task].fits(shape, classes) for shape in right)
+    assert not any(TASKS[task].fits(shape, classes) for shape in wrong)
+
+
+@pytest.mark.parametrize("output_range", [(1.0, 1.0), (1.0, 0.0), (0.0, float("inf")), (float("nan"), 1.0)])
+def test_a_range_that_is_none(output_range: tuple[float, float]) -> None:
+    with pytest.raises(BundleError, match="the smaller first"):
+        check_output_range("image", 0, output_range)
