@@ -260,8 +260,42 @@ def write_lambdas(folder: Path) -> None:
     model.save(folder / "lambdas.keras")
 
 
+def write_recurrent(folder: Path) -> None:
+    """Write a model with every recurrent layer as ``.h5`` and ``.keras``, and one as before ``reset_after``."""
+    import tf_keras
+
+    kinds, image = layers(), layers().Input((4, 6, 1))
+    x = kinds.Reshape((6, 16))(kinds.Permute((2, 1, 3))(kinds.Conv2D(4, 3, padding="same")(image)))
+    x = kinds.TimeDistributed(kinds.Dense(5))(x)
+    x = kinds.Bidirectional(kinds.LSTM(4, recurrent_activation="hard_sigmoid", return_sequences=True))(x)
+    x = kinds.Bidirectional(kinds.GRU(4, return_sequences=True), merge_mode="sum")(x)
+    back = kinds.LSTM(3, return_sequences=True, go_backwards=True)
+    x = kinds.Bidirectional(kinds.SimpleRNN(3, return_sequences=True), backward_layer=back)(x)
+    x = kinds.RNN([kinds.LSTMCell(4), kinds.GRUCell(5)], return_sequences=True)(x)
+    x = kinds.GRU(4, reset_after=False, recurrent_activation="hard_sigmoid", return_sequences=True, go_backwards=True)(
+        x
+    )
+    model = tf_keras.Model(image, kinds.Dense(6, activation="softmax")(x))
+    rng = np.random.default_rng(SEED)
+    model.set_weights([rng.normal(0, 0.5, array.shape) for array in model.get_weights()])
+    answers(model, folder / "recurrent", (4, 6, 1))
+    model.save(folder / "recurrent.h5")
+    model.save(folder / "recurrent.keras")
+    old = tf_keras.Model(image, kinds.GRU(3, reset_after=False)(kinds.Reshape((6, 4))(image)))
+    answers(old, folder / "old-gru", (4, 6, 1))
+    old.save(folder / "old-gru.h5")
+    edit(folder / "old-gru.h5", "2.0.8", lambda config: without(config, "reset_after"))
+
+
+def without(value: Any, key: str) -> Any:
+    if isinstance(value, dict):
+        return {name: without(item, key) for name, item in value.items() if name != key}
+    return [without(item, key) for item in value] if isinstance(value, list) else value
+
+
 if __name__ == "__main__":
     place = Path(sys.argv[1])
     write_sequential(place)
     write_operations(place)
     write_lambdas(place)
+    write_recurrent(place)

@@ -338,7 +338,7 @@ REFUSED = frozenset(
         layers.GlobalAvgPool3D layers.GlobalMaxPool3D layers.GlobalMaxPooling3D layers.Conv3D layers.Convolution3D
         layers.Conv3DTranspose layers.Convolution3DTranspose layers.ConvLSTM1D layers.ConvLSTM2D layers.ConvLSTM3D
         layers.Cropping3D layers.ZeroPadding3D layers.UpSampling3D layers.CategoryEncoding layers.Discretization
-        layers.GRU layers.LSTM layers.SimpleRNN layers.RNN layers.Bidirectional layers.GroupQueryAttention
+        layers.GroupQueryAttention
         layers.MelSpectrogram layers.STFTSpectrogram layers.ReversibleEmbedding layers.Equalization
         layers.ContrastLimitedAdaptiveHistogramEqualization
         ops.i0 ops.identity ops.isreal ops.signbit ops.angle ops.conj ops.conjugate ops.imag ops.size ops.ndim

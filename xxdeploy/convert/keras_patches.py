@@ -14,7 +14,7 @@
   (Hendrycks & Gimpel 2016, arXiv:1606.08415). ``keras_forms`` has others in elementary operators: log1p, HSV, ...
 - Rescaling without an offset adds no zero.
 - A dense layer over height and width (ConvNeXt) is a 1x1 convolution, which stays in the layout of its neighbors.
-  TensorFlow reshapes to a matrix and back, by sizes that it computes from the batch.
+  TensorFlow reshapes to a matrix and back, by sizes that it computes from the batch. One over steps is a MatMul.
 - Layer normalization over the last axis is written ``(x - mean) / deviation * gamma + beta`` (Ba et al. 2016,
   arXiv:1607.06450), so that gamma and beta fold into the layer that follows. Keras multiplies out.
 """
@@ -98,8 +98,10 @@ def _lean_layer_norm(tf: Any, original: Any) -> Any:
 def _lean_matmul(tf: Any, keras: Any, original: Any) -> Any:
     def matmul(x1: Any, x2: Any) -> Any:
         weights = isinstance(x2, keras.Variable) and len(x2.shape) == 2
-        if not weights or len(x1.shape) != 4 or not x1.dtype == x2.dtype == tf.float32:
+        if not weights or len(x1.shape) not in (3, 4) or not x1.dtype == x2.dtype == tf.float32:
             return original(x1, x2)
+        if len(x1.shape) == 3:
+            return tf.matmul(x1, tf.convert_to_tensor(x2))
         return tf.nn.conv2d(x1, tf.convert_to_tensor(x2)[tf.newaxis, tf.newaxis], 1, "VALID")
 
     return matmul

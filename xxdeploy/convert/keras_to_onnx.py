@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from xxdeploy.convert.recurrent import OPERATION, write_node
 from xxdeploy.convert.trace import Trace, trace
 from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -80,7 +81,11 @@ def _convert(traced: Trace, opset: int) -> onnx.ModelProto:
     try:
         with _quiet("tf2onnx"):
             graph = tfonnx.process_tf_graph(
-                traced.graph, opset=opset, input_names=names, output_names=list(traced.outputs)
+                traced.graph,
+                opset=opset,
+                input_names=names,
+                output_names=list(traced.outputs),
+                custom_op_handlers={OPERATION: (write_node, [])},
             )
             proto: onnx.ModelProto = graph.make_model(PRODUCER)
     except Exception as error:  # tf2onnx raises errors of any class

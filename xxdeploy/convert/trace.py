@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.keras_patches import lean_layers
+from xxdeploy.convert.recurrent import onnx_cells, recurrent_as_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ def trace(model: Any) -> Trace:
     folded = {id(variable) for layer in norms for variable in layer.variables}
     variables = [variable for variable in model.variables if id(variable) not in folded]
     affine = {id(layer): scale_and_shift(layer) for layer in norms}
+    recurrent = onnx_cells(keras, model)
     arrays = [_view(variable) for variable in variables]  # while TensorFlow is still eager
 
     weights: dict[str, NDArray[Any]] = {}
@@ -59,7 +61,9 @@ def trace(model: Any) -> Trace:
             tf.compat.v1.placeholder(tensor.dtype, (None, *tensor.shape[1:]), name=f"input_{index}")
             for index, tensor in enumerate(model.inputs)
         ]
-        with keras.StatelessScope(state_mapping=mapping), lean_layers(keras, tf, pairs):
+        cells = {key: (cell, tuple(map(placeholder, cell.arrays))) for key, cell in recurrent.items()}
+        lean = lean_layers(keras, tf, pairs), recurrent_as_nodes(keras, tf, cells)
+        with keras.StatelessScope(state_mapping=mapping), lean[0], lean[1]:
             results = model(inputs[0] if len(inputs) == 1 else inputs, training=False)
         outputs = [tf.identity(result, name=f"output_{index}") for index, result in enumerate(tf.nest.flatten(results))]
     return Trace(graph, tuple(t.name for t in inputs), tuple(t.name for t in outputs), weights)

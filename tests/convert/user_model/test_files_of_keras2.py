@@ -77,3 +77,8 @@ def test_an_operation_without_a_rule_is_named(folder: Path, name: str) -> None:
 def test_lambda_layers_of_known_forms(folder: Path, name: str) -> None:
     assert difference(folder / name, folder / "lambdas.npz") < 1e-5
     assert len(load_model_file(folder / name).notes) == len(SOURCES) + len(PAIRS)
+
+
+@pytest.mark.parametrize("name", ["recurrent.h5", "recurrent.keras", "old-gru.h5"])
+def test_recurrent_layers_of_keras_2(folder: Path, name: str) -> None:
+    assert difference(folder / name, folder / f"{Path(name).stem}.npz") < 1e-6

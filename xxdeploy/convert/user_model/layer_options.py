@@ -133,6 +133,27 @@ def refuse_training_mode(config: Config) -> None:
             )
 
 
+def refuse_state(config: Config) -> None:
+    """Refuse recurrent layers that keep their state between calls. ``UsageError`` ``unsupported-layer``."""
+    for layer in _layers(config):
+        if layer["config"].get("stateful"):
+            raise keeps_state(_name(layer), str(layer.get("class_name")))
+
+
+def keeps_state(name: str, kind: str) -> UsageError:
+    """Return the error for a recurrent layer with ``stateful=True``; ``kind`` is its class."""
+    return unsupported(name, kind, "keeps its state from one call to the next (stateful=True)")
+
+
+def unsupported(name: str, kind: str, does: str) -> UsageError:
+    """Return the error for a layer that remembers, or masks: no function of one picture does that."""
+    return UsageError(
+        f"the layer {name!r} ({kind}) {does}, and an exported model answers each picture by itself",
+        hint="build the model again without that, give it the same weights with set_weights, and save it",
+        code="unsupported-layer",
+    )
+
+
 def in_inference_mode(config: Config) -> tuple[str, ...]:
     """Take ``training=True`` out of every call, in place; return a note that names the layers."""
     names = {

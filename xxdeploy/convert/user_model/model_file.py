@@ -18,7 +18,12 @@ from xxdeploy.convert.user_model.adapt import in_float32, with_free_batch, with_
 from xxdeploy.convert.user_model.archive_weights import renamed_weights
 from xxdeploy.convert.user_model.custom_objects import custom_names, import_custom_objects
 from xxdeploy.convert.user_model.guard import assigned_variables, check_activations, no_more_weights_than
-from xxdeploy.convert.user_model.layer_options import in_inference_mode, refuse_training_mode, without_unknown_options
+from xxdeploy.convert.user_model.layer_options import (
+    in_inference_mode,
+    refuse_state,
+    refuse_training_mode,
+    without_unknown_options,
+)
 from xxdeploy.convert.user_model.quarantine import InspectedModel, inspect_model_file
 from xxdeploy.convert.user_model.quarantine.hdf5 import layers_with_weights
 from xxdeploy.convert.user_model.upgrade_config import upgrade_config
@@ -120,6 +125,7 @@ def adapted(
     try:
         config, notes = in_float32(upgrade_config(file.config, old=(file.keras_version or "").startswith(("1.", "2."))))
         notes += file.notes + with_free_batch(config) + _told_by_content(file)
+        refuse_state(config)
         if inference_mode:
             notes += in_inference_mode(config)
         else:

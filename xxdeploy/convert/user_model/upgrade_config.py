@@ -33,7 +33,9 @@ _SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\>-]*")
 _NOT_IN_A_SCOPE = re.compile(r"[^A-Za-z0-9_.\\>-]")
 """Keras takes any name without a slash, TensorFlow's graphs only these (``tf.Graph.name_scope``)."""
 
+_RECURRENT = ("LSTM", "LSTMCell", "GRU", "GRUCell", "SimpleRNN", "SimpleRNNCell")
 _DROPPED = {
+    **dict.fromkeys(_RECURRENT, ("implementation",)),
     "BatchNormalization": ("fused", "virtual_batch_size", "adjustment"),
     "Conv2DTranspose": ("groups",),
     "DepthwiseConv2D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint", "filters"),
@@ -139,6 +141,8 @@ def _with_old_meanings(value: Any) -> Any:
     for key in ("activation", "recurrent_activation"):
         if isinstance(changed.get(key), str) and changed[key] in OLD_ACTIVATIONS:
             changed[key] = old_activation(changed[key])
+    if changed.get("class_name") in ("GRU", "GRUCell") and isinstance(changed.get("config"), dict):
+        return {**changed, "config": {"reset_after": False, **changed["config"]}}  # up to Keras 2.1 there was no other
     if changed.get("class_name") == "RandomCrop" and isinstance(changed.get("config"), dict):
         # In inference Keras 2 cut to the aspect ratio and resized; Keras 3 only cuts.
         kept = {key: item for key, item in changed["config"].items() if key in ("name", "height", "width")}
@@ -181,6 +185,8 @@ def _upgrade_layer(name: str, inner: Config) -> None:
         inner["batch_shape"] = shape
     for key in (*_DROPPED_EVERYWHERE, *_DROPPED.get(name, ())):
         inner.pop(key, None)
+    if inner.get("time_major") is False:
+        del inner["time_major"]
     axis = inner.get("axis")
     if name == "BatchNormalization" and isinstance(axis, list) and len(axis) == 1:
         inner["axis"] = axis[0]

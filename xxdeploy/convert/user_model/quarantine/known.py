@@ -39,15 +39,15 @@ LAYERS = (
     | _words(
         """
     Activation AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveMaxPooling1D AdaptiveMaxPooling2D Add
-    AdditiveAttention Attention Average AveragePooling1D AveragePooling2D
-    AvgPool2D BatchNormalization CenterCrop Concatenate Conv1D Conv1DTranspose Conv2D Conv2DTranspose Convolution2D
-    Convolution2DTranspose Cropping1D Cropping2D Dense DepthwiseConv1D DepthwiseConv2D Dot ELU EinsumDense Embedding
-    Flatten GlobalAveragePooling1D GlobalAveragePooling2D GlobalAvgPool2D GlobalMaxPool2D GlobalMaxPooling1D
-    GlobalMaxPooling2D GroupNormalization Identity InputLayer LayerNormalization LeakyReLU MaxPool2D
+    AdditiveAttention Attention Average AveragePooling1D AveragePooling2D AvgPool2D BatchNormalization Bidirectional
+    CenterCrop Concatenate Conv1D Conv1DTranspose Conv2D Conv2DTranspose Convolution2D Convolution2DTranspose
+    Cropping1D Cropping2D Dense DepthwiseConv1D DepthwiseConv2D Dot ELU EinsumDense Embedding Flatten GRU GRUCell
+    GlobalAveragePooling1D GlobalAveragePooling2D GlobalAvgPool2D GlobalMaxPool2D GlobalMaxPooling1D
+    GlobalMaxPooling2D GroupNormalization Identity InputLayer LSTM LSTMCell LayerNormalization LeakyReLU MaxPool2D
     MaxPooling1D MaxPooling2D Maximum Minimum MultiHeadAttention Multiply Normalization PReLU Permute Pipeline
-    RMSNormalization ReLU RepeatVector Rescaling Reshape Resizing SeparableConv1D SeparableConv2D SeparableConvolution2D
-    Softmax SpectralNormalization Subtract TimeDistributed UnitNormalization UpSampling1D UpSampling2D
-    ZeroPadding1D ZeroPadding2D
+    RMSNormalization RNN ReLU RepeatVector Rescaling Reshape Resizing SeparableConv1D SeparableConv2D
+    SeparableConvolution2D SimpleRNN SimpleRNNCell Softmax SpectralNormalization StackedRNNCells Subtract
+    TimeDistributed UnitNormalization UpSampling1D UpSampling2D ZeroPadding1D ZeroPadding2D
 """
     )
 )

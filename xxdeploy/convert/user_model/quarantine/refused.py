@@ -16,10 +16,8 @@ _NAMES = {
         Convolution3D Convolution3DTranspose Cropping3D GlobalAveragePooling3D GlobalAvgPool3D GlobalMaxPool3D
         GlobalMaxPooling3D MaxPool3D MaxPooling3D UpSampling3D ZeroPadding3D
         """,
-    "is recurrent, and xxdeploy does not export recurrent layers": """
-        Bidirectional ConvLSTM1D ConvLSTM2D CuDNNGRU CuDNNLSTM GRU GRUCell LSTM LSTMCell RNN SimpleRNN SimpleRNNCell
-        StackedRNNCells
-        """,
+    "computes on series of images, and xxdeploy exports layers for single images": "ConvLSTM1D ConvLSTM2D",
+    "runs on a GPU with CUDA only; LSTM and GRU take the same weights": "CuDNNGRU CuDNNLSTM",
     "passes a mask to the layers after it, and xxdeploy does not export masks": "Masking",
     "turns numbers of a table into categories, and xxdeploy exports layers for images": """
         CategoryEncoding Discretization HashedCrossing Hashing
