@@ -44,11 +44,16 @@ def json_schema() -> Schema:
         return _schema(kind, defs)
 
     problem = _object({"code": _TEXT, "message": _TEXT, "hint": {"type": ["string", "null"]}})
+    shares = {"type": "object", "additionalProperties": {"type": "number"}}
+    size = {"type": "array", "items": _PLAIN[int], "minItems": 2, "maxItems": 2}
+    picture = {"image": _TEXT, "out": _TEXT, "size": size, "mode": _TEXT, "classes": shares}
     commands = {
         "export": of(ExportResult),
         "export, many": _object({"cells": _list(of(JobRecord)), "summary": _list(_TEXT)}),
         "verify": of(VerifyResult),
         "predict": _object({"bundle": _TEXT, "images": _list(_object({"image": _TEXT, "top": _list(of(Prediction))}))}),
+        "predict, pictures": _object({"bundle": _TEXT, "images": _list(_object(picture))}),
+        "predict, values": _object({"bundle": _TEXT, "images": _list(_object({"image": _TEXT, "values": _list({})}))}),
         "models": _list(_and(of(ModelSpec), {"widths": _NUMBERS, "sizes": _NUMBERS}, defs)),
         "bench": _list(_and(of(BenchResult), {"path": _TEXT}, defs)),
         "tune": _object({"sentences": _list(_TEXT), "choice": {}, "tuning": of(Tuning)}),

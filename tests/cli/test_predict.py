@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_bundle
 from PIL import Image
@@ -121,3 +122,61 @@ sys.exit(main(["predict", {str(bundle)!r}, {str(pictures[0])!r}]))
     assert library in done.stderr
     assert "pip install 'xxdeploy[edge]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_picture_for_each_image(pictures: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    """The network returns its input, so the written picture is the image."""
+    bundle, out = tiny_bundle.make_picture(tmp_path / "b"), tmp_path / "new" / "out.png"
+    assert main(["predict", str(bundle), str(pictures[0]), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"wrote {out}\n"
+    assert np.array_equal(np.asarray(Image.open(out)), np.asarray(Image.open(pictures[0])))
+    folder = tmp_path / "many"
+    assert main(["predict", "--json", str(bundle), *map(str, pictures), "--out", str(folder)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [image["out"] for image in answer["images"]] == [str(folder / f"{name}-out.png") for name in "ab"]
+    assert sorted(path.name for path in folder.iterdir()) == ["a-out.png", "b-out.png"]
+
+
+def test_a_mask_is_written_with_its_classes(pictures: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    bundle = tiny_bundle.make_picture(tmp_path / "b", classes=3, output_range=None)
+    assert main(["predict", str(bundle), str(pictures[0]), "--out", str(tmp_path / "mask.png")]) == 0
+    written = Image.open(tmp_path / "mask.png")
+    classes = np.asarray(Image.open(pictures[0])).argmax(-1)
+    assert written.mode == "P"
+    assert np.array_equal(np.asarray(written), classes)
+    share = 100 * np.bincount(classes.ravel()).max() / classes.size
+    assert f"mask.png: {np.bincount(classes.ravel()).argmax()} {share:.1f} %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("out", "code"), [("a.png", "out-collides"), ("c.nothing", "out-unwritable"), ("a.png/c.png", "out-unwritable")]
+)
+def test_a_picture_replaces_no_image(
+    pictures: list[Path], tmp_path: Path, capsys: Capture, out: str, code: str
+) -> None:
+    before = pictures[0].read_bytes()
+    bundle = tiny_bundle.make_picture(tmp_path / "b")
+    assert main(["predict", str(bundle), str(pictures[0]), "--out", str(tmp_path / out)]) == 2
+    assert code in capsys.readouterr().err
+    assert pictures[0].read_bytes() == before
+
+
+def test_two_images_of_one_name_have_no_file_each(pictures: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    twin = tmp_path / "other" / pictures[0].name
+    twin.parent.mkdir()
+    twin.write_bytes(pictures[0].read_bytes())
+    bundle = tiny_bundle.make_picture(tmp_path / "b")
+    assert main(["predict", str(bundle), str(pictures[0]), str(twin), "--out", str(tmp_path / "o")]) == 2
+    assert "out-collides" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_numbers_are_printed(pictures: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    bundle = tiny_bundle.make_values(tmp_path / "b")
+    right = load(bundle).values(pictures[0])[0]
+    assert main(["predict", str(bundle), str(pictures[0])]) == 0
+    assert capsys.readouterr().out == "a.png: " + " ".join(f"{value:.6g}" for value in right) + "\n"
+    assert main(["predict", "--json", str(bundle), str(pictures[0])]) == 0
+    assert json.loads(capsys.readouterr().out)["images"][0]["values"] == right.tolist()
+    assert main(["predict", str(bundle), str(pictures[0]), "--out", "x.png"]) == 2
+    assert "wrong-task" in capsys.readouterr().err

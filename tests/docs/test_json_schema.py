@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import tiny_bundle
 from json_schema import json_schema, schema_of
 from PIL import Image
 
@@ -47,6 +48,17 @@ def test_commands_on_a_bundle_fit(bundle: Path, tmp_path: Path, capsys: pytest.C
         "models": ["models"],
     }.items():
         jsonschema.validate(printed(capsys, *words), schema_of(command))
+
+
+def test_other_answers_of_predict_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (20, 10)).save(picture)
+    made = printed(
+        capsys, "predict", str(tiny_bundle.make_picture(tmp_path / "p")), str(picture), "--out", str(tmp_path)
+    )
+    jsonschema.validate(made, schema_of("predict, pictures"))
+    numbers = printed(capsys, "predict", str(tiny_bundle.make_values(tmp_path / "v")), str(picture))
+    jsonschema.validate(numbers, schema_of("predict, values"))
 
 
 def test_an_error_fits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import tiny_bundle
 
 from xxdeploy.errors import EngineError, UsageError, VerificationError
 from xxdeploy.exporter import Budgets, ExportOptions, export
-from xxdeploy.exporter.budgets import keep_budgets
+from xxdeploy.exporter.promises import keep_budgets
 from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
 from xxdeploy.runtime.bench import BenchResult, bench

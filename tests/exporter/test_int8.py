@@ -17,6 +17,7 @@ from xxdeploy.exporter.source import Source
 from xxdeploy.models.catalog import BuildOptions
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.quantize.recipe import QuantizationRecipe, load_quantization_recipe
+from xxdeploy.results import ModelOutput
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ MOBILENET = load_quantization_recipe(shipped_folder() / "recipes" / "mobilenet.t
 
 
 def start(plan: ExportOptions, name: str = "mobilenet", **changes: object) -> tuple[QuantizationRecipe, str, bool]:
-    inputs = Inputs(BuildOptions(), Preprocess(224, 224), 1000, None, None, None, None, None, ())
+    inputs = Inputs(
+        BuildOptions(), Preprocess(224, 224), ModelOutput("probabilities", 1000), None, None, None, None, None, ()
+    )
     inputs = replace(inputs, **changes)  # type: ignore[arg-type]
     source = Source(name, name, plan.network.weights != "none", cast("keras.Model", None), inputs, {}, ())
     return starting_recipe(source, plan, network(weights()))
@@ -42,7 +45,7 @@ def test_a_network_starts_from_its_own_recipe_and_may_climb() -> None:
         (ExportOptions.of("int8", recipe="auto"), "mobilenet", {}),
         (ExportOptions.of("int8"), "densenet121", {}),  # none ships for it
         (ExportOptions.of("int8", weights="none"), "mobilenet", {}),  # tuned for trained weights
-        (ExportOptions.of("int8"), "mobilenet", {"classes": None}),  # and for the classes
+        (ExportOptions.of("int8"), "mobilenet", {"output": ModelOutput("features", None)}),  # and for the classes
     ],
 )
 def test_all_others_start_from_the_first_rung(plan: ExportOptions, name: str, changes: dict[str, object]) -> None:

@@ -12,7 +12,6 @@ from xxdeploy.exporter.stages import (
     Lowered,
     Remembered,
     conclude,
-    keep_promises,
     prove_stage,
     tolerance_for,
     uneven_batches,
@@ -25,7 +24,6 @@ from xxdeploy.verify import (
     INT8_FEATURES,
     INT8_PROBABILITIES,
     INT8_SCORES,
-    judge_paired,
 )
 
 
@@ -41,44 +39,6 @@ def test_random_weights_are_judged_by_their_scores() -> None:
     assert tolerance_for("classification", "fp16", trained=False) is FP16_SCORES
     assert tolerance_for("classification", "int8", trained=True) is INT8_PROBABILITIES
     assert tolerance_for("features", "int8", trained=False) is INT8_FEATURES
-
-
-def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
-    """The AVX2 file is another model, and has to keep it, too."""
-    scores = np.eye(10, dtype=np.float32)[np.arange(50) % 10]
-    worse = np.roll(scores, 1, axis=1)
-    worse[5:] = scores[5:]
-    good, bad = (
-        judge_paired(scores, other, names=("onnx-fp32", name))
-        for name, other in (("onnx-int8", scores), ("onnx-int8-avx2", worse))
-    )
-    plan = ExportOptions.of("int8", min_agreement=90.0)
-    kept = keep_promises(plan, (), (good, bad))
-    assert [sentence.partition(":")[0] for sentence in kept.sentences if "top-1 score" not in sentence] == [
-        "onnx-int8",
-        "onnx-int8-avx2",
-    ]
-    assert [line.partition(":")[0] for line in kept.promises] == [
-        "PASS min-agreement 90 (onnx-int8)", "PASS min-agreement 90 (onnx-int8-avx2)",
-    ]  # fmt: skip
-    assert all("50 images" in line for line in kept.promises)
-    for asked in (95.0, 100.0):
-        with pytest.raises(VerificationError) as caught:
-            keep_promises(plan.changed(min_agreement=asked), (), (good, bad))
-        assert caught.value.code == "agreement-low"
-        assert caught.value.message.startswith(f"FAIL min-agreement {asked:g} (onnx-int8-avx2): 90.0 % of the images")
-
-
-def test_strict_holds_the_interval_to_the_promise() -> None:
-    scores = np.eye(10, dtype=np.float32)[np.arange(50) % 10]
-    same = judge_paired(scores, scores, names=("onnx-fp32", "onnx-int8"))
-    plan = ExportOptions.of("int8", min_agreement=98.0)
-    assert keep_promises(plan, (), (same,)).promises
-    with pytest.raises(VerificationError) as caught:
-        keep_promises(plan.changed(strict=True), (), (same,))
-    assert caught.value.code == "promise-unproven"
-    assert "FAIL min-agreement 98 (onnx-int8): 100.0 % of the images" in caught.value.message
-    assert keep_promises(plan.changed(strict=True, min_agreement=90.0), (), (same,)).promises
 
 
 def test_an_accuracy_of_chance_is_a_warning() -> None:
@@ -123,17 +83,6 @@ def test_the_limit_of_float_stages_follows_the_rounding_of_the_model(
         with pytest.raises(VerificationError) as caught:
             prove_stage(reference, model, "onnx-fp32", [batch], {"probabilities": EXACT_PROBABILITIES})
         assert caught.value.code == "parity"
-
-
-def test_the_shift_of_scores_has_a_sentence_but_not_for_float32() -> None:
-    before = np.array([[0.4, 0.6], [0.9, 0.1]], np.float32)
-    floats = judge_paired(before, before, names=("keras", "onnx-fp32"))
-    int8 = judge_paired(before, np.array([[0.6, 0.4], [0.9, 0.1]], np.float32), names=("keras", "onnx-int8"))
-    sentences = keep_promises(ExportOptions.of("int8"), (floats, int8)).sentences
-    assert int8.scores is not None
-    assert sentences[1:] == (f"onnx-int8: {int8.scores.sentence}",)
-    assert "threshold 0.25 decides most like 0.5 in float: 0 images differ (1 at 0.5)" in sentences[1]
-    assert len(keep_promises(ExportOptions.of("fp32"), (floats,)).sentences) == 1
 
 
 def test_a_domain_check_is_a_warning_or_a_sentence() -> None:

@@ -13,6 +13,7 @@ from xxdeploy.datasets import ImageSet, open_images
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.models.catalog import BuildOptions
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.results import ModelOutput
 from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.image.preprocess import Preprocess
 
@@ -158,4 +159,6 @@ def draw(folder: Path, count: int, seed: int, *, white: int = 0) -> ImageSet:
 
 def inputs(calibration: ImageSet, selection: ImageSet | None = None) -> Inputs:
     """Return what a plan for these images is followed to."""
-    return Inputs(BuildOptions(), PREPROCESS, 10, None, calibration, selection, None, None, ())
+    return Inputs(
+        BuildOptions(), PREPROCESS, ModelOutput("probabilities", 10), None, calibration, selection, None, None, ()
+    )

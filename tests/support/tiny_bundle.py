@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx.parser
@@ -86,3 +88,28 @@ def make(out: Path, *, seed: int = 0, features: bool = False) -> Path:
     """Write a whole bundle to ``out``."""
     parts, manifest = parts_and_manifest(seed=seed, features=features)
     return pack(manifest, parts, out)
+
+
+def make_picture(out: Path, **changes: Any) -> Path:
+    """Write a bundle whose network returns the picture that it gets; ``changes`` are those of its manifest."""
+    text = """
+    <ir_version: 8, opset_import: ["" : 17]>
+    tiny (float[batch, 8, 8, 3] image) => (float[batch, 8, 8, 3] picture) { picture = Identity(image) }
+    """
+    model = bytes(onnx.parser.parse_model(text).SerializeToString(deterministic=True))
+    parts, manifest = parts_and_manifest()
+    images = golden_images(4, 8, 8, 3)
+    parts = {
+        "model.onnx": model,
+        "golden/inputs.npy": npy_from_array(images),
+        "golden/portable.npy": npy_from_array(expected(images, model)),
+    }
+    about = {"schema": 4, "task": "image", "output_name": "picture", "classes": 0, "labels": None}
+    values = {**about, "output_range": (-1.0, 1.0), **changes}
+    return pack(dataclasses.replace(manifest, **values), parts, out)
+
+
+def make_values(out: Path) -> Path:
+    """Write a bundle whose network returns three numbers."""
+    parts, manifest = parts_and_manifest(features=True)
+    return pack(dataclasses.replace(manifest, schema=4, task="values"), parts, out)

@@ -195,6 +195,7 @@ def test_the_sentence_and_the_facts() -> None:
         "agreement": 0.8, "agreement_interval": (0.4902, 0.9433), "kl_nats": 0.0347, "top1": (0.7, 0.7),
         "change": 0.0, "change_interval": (-0.3267, 0.3267), "gained": 1, "lost": 1, "mcnemar_p": 1.0,
         "scores": {"mean": 0.0, "p5": 0.0, "p95": 0.0, "calibration_error": (0.2, 0.2), "threshold": None},
+            "figures": (),
     }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from xxdeploy.exporter.options import ExportOptions, option_name
 if TYPE_CHECKING:
     from xxdeploy.exporter import ExportResult
     from xxdeploy.models.catalog import ModelSpec
-    from xxdeploy.results import Rung
+    from xxdeploy.results import ComparisonRecord, Rung
 
 EXAMPLE = """Examples:
 
@@ -133,7 +133,7 @@ def source_of(word: str) -> ModelSpec | Path:
 
 
 def _show(exported: ExportResult) -> None:
-    features = exported.task == "features"
+    is_classifier = exported.task == "classification"
     for warning in exported.conclusions.warnings:
         print_line(warning, hang=2)
     if len(exported.rungs) > 1 or (exported.rungs and verbosity().verbose):
@@ -143,7 +143,7 @@ def _show(exported: ExportResult) -> None:
     print_line(
         f"max diff: the largest difference of an output from {exported.parities[0].reference}, on {images} images"
     )
-    unseen = () if features or exported.rows[0].top1 is not None else (_UNSEEN,)
+    unseen = (_UNSEEN,) if is_classifier and exported.rows[0].top1 is None else ()
     notes = [f"note: {note}" for note in (*exported.notes, *unseen)]
     for group in (exported.conclusions.promises, exported.conclusions.sentences, exported.processors, notes):
         if group:
@@ -153,7 +153,8 @@ def _show(exported: ExportResult) -> None:
     bundle = shlex.quote(str(exported.bundle))
     print_line()
     print_line(f"wrote {bundle}, with report.html")
-    print_line(f"next: xxdeploy bench {bundle}" if features else f"next: xxdeploy predict {bundle} PHOTO.jpg")
+    words = {"features": f"bench {bundle}", "image": f"predict {bundle} PHOTO.jpg --out PICTURE.png"}
+    print_line(f"next: xxdeploy {words.get(exported.task, f'predict {bundle} PHOTO.jpg')}")
 
 
 _UNSEEN = (
@@ -164,16 +165,17 @@ _UNSEEN = (
 
 def _show_rungs(rungs: Sequence[Rung]) -> None:
     """Print the ladder: the accuracy of each rung on the selection images, and why a rung was left."""
-    features = rungs[0].comparison.agreement is None
+    first = rungs[0].comparison
+    judged = first.figures[0].kind.heading if first.figures else "SQNR dB" if first.agreement is None else "agree %"
     headings = (
-        *("rung", "", "SQNR dB" if features else "agree %", "KL nats", "lost points"),
+        *("rung", "", judged, "KL nats", "lost points"),
         *("of float", "seconds"),
     )
     table = [
         (
             rung.name,
             "taken" if rung.taken else f"left: {rung.reason}" if rung.reason else "left",
-            _decibels(rung.comparison.sqnr_db) if features else share(rung.comparison.agreement),
+            _judged(rung.comparison),
             "-" if rung.comparison.kl_nats is None else f"{rung.comparison.kl_nats:.4f}",
             share(rung.drop),
             "-" if rung.of_float is None else f"{rung.of_float:.2f}x",
@@ -187,5 +189,10 @@ def _show_rungs(rungs: Sequence[Rung]) -> None:
     print_line()
 
 
-def _decibels(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _judged(record: ComparisonRecord) -> str:
+    """Return the figure that rungs are judged by: that of the task, the agreement, or for features the SQNR."""
+    if record.figures:
+        return record.figures[0].text
+    if record.agreement is not None:
+        return share(record.agreement)
+    return "-" if record.sqnr_db is None else f"{record.sqnr_db:.1f}"

@@ -65,12 +65,13 @@ def print_rows(rows: Sequence[TableRow], parities: Sequence[Parity] = ()) -> Non
     """Print size, latency, accuracy and parity of each runner in at most 80 columns; omit columns without values.
 
     Points that were lost are those of the first row's top-1. A parity that is of no row, such as a second output's,
-    gets its own. The cosine stands for the agreement where there are no classes.
+    gets its own. The cosine stands for the agreement where there are no classes and no figures.
     """
-    from xxdeploy.results import worst_parities
+    from xxdeploy.results import KINDS, figure_named, worst_parities
 
     worst = worst_parities(parities)
-    features = all(row.agreement is None for row in rows)
+    features = all(row.agreement is None and not row.figures for row in rows)
+    names = [name for name in KINDS if any(figure_named(row.figures, name) for row in rows)]
     lines: list[tuple[str, ...]] = [
         (
             row.runner,
@@ -80,12 +81,16 @@ def print_rows(rows: Sequence[TableRow], parities: Sequence[Parity] = ()) -> Non
             share(row.top5),
             share(_lost(rows[0], row)) if row is not rows[0] else "-",
             share(row.agreement),
+            *(figure.text if (figure := figure_named(row.figures, name)) else "-" for name in names),
             *_parity(worst.pop(row.runner, None), features=features),
         )
         for row in rows
     ]
-    lines += [(title, *["-"] * 6, *_parity(parity, features=features)) for title, parity in worst.items()]
-    headings = ("", "MB", "p50 ms", "top-1 %", "top-5 %", "lost points", "agree %", "max diff", "cosine")
+    lines += [
+        (title, *["-"] * (6 + len(names)), *_parity(parity, features=features)) for title, parity in worst.items()
+    ]
+    headings: tuple[str, ...] = ("", "MB", "p50 ms", "top-1 %", "top-5 %", "lost points", "agree %")
+    headings += (*(KINDS[name].heading for name in names), "max diff", "cosine")
     print_table(*measured_columns(headings, lines))
 
 

@@ -79,8 +79,8 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
     picture = manifest.preprocess
     size = picture.height if picture.height == picture.width else None  # a file may take any size
     if is_file:  # its preprocessing is in the manifest
-        layer, task = _text(source.get("output_layer")), _text(source.get("task"))
-        asked_for = ExportOptions.of(output_layer=layer, task=task, preprocess="none", input_size=size)
+        said: dict[str, Any] = {key: _text(source.get(key)) for key in ("output_layer", "task", "output_range")}
+        asked_for = ExportOptions.of(**said, preprocess="none", input_size=size)
     else:
         built = dict(options) if isinstance(options, dict) else {}
         asked_for = ExportOptions.of(

@@ -59,8 +59,10 @@ def verify_bundle(
 def _labeled(runtime: Runtime, folder: Path) -> ImageSet:
     if runtime.manifest.task != "classification":
         raise UsageError(
-            f"the accuracy of {runtime.manifest.name} cannot be measured: it returns features, not classes",
-            hint="leave --eval out",
+            f"the accuracy of {runtime.manifest.name} cannot be measured: its task is {runtime.manifest.task}, without "
+            "labels to compare with",
+            hint="leave --eval out; pytest --xxdeploy-bundle BUNDLE --xxdeploy-model FILE --xxdeploy-eval FOLDER "
+            "compares it with Keras",
             code="features-evaluation",
         )
     return open_images(folder, labels=labels_of(runtime), require_labels=True)

@@ -104,7 +104,7 @@ def assemble(
         for output, spec in zip(source.outputs, specs, strict=True)
     )[1:]
     manifest = Manifest(
-        schema=schema_for(inputs.preprocess, more),
+        schema=schema_for(inputs.preprocess, more, inputs.task),
         name=bundle_name(source.name, precision, weights=options.network.weights, target=options.gpu.target),
         task=inputs.task,
         input_name="image",
@@ -119,6 +119,7 @@ def assemble(
         source={**source.facts, "keras_name": source.model.name, "fp32_sha256": fp32.digest},
         evidence=evidence.to_json(),
         more_outputs=more,
+        output_range=inputs.output.output_range,
     )
     return manifest, files
 

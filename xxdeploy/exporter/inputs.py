@@ -24,9 +24,11 @@ from xxdeploy.datasets import (
 from xxdeploy.datasets.scaling_file import scaling_for
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.options import ExportOptions
+from xxdeploy.exporter.promises import check_evaluation, check_top_k
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
 from xxdeploy.models.samples import PHOTOS, sample_for, sample_options, shipped_folder, shipped_set
+from xxdeploy.results import ModelOutput
 from xxdeploy.runtime.image.picture import DROP
 from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
 
@@ -51,15 +53,15 @@ PHOTOS_ELSEWHERE = "warning: the photographs ship with xxdeploy, and may be of a
 class Inputs:
     """The images, labels and preprocessing that the options name, opened and checked.
 
-    ``build`` says how Keras builds the network, completed by the sample weights where they are asked for; ``classes``
-    is None for a feature extractor. ``calibration``, ``selection`` (to judge the rungs of the ladder) and
-    ``evaluation`` are disjoint. ``method`` is the calibrator that the options or the calibration recipe name; ``notes``
-    are sentences for the user.
+    ``build`` says how Keras builds the network, completed by the sample weights where they are asked for; ``output`` is
+    the model's first one, the one that is measured. ``calibration``, ``selection`` (to judge the rungs of the ladder)
+    and ``evaluation`` are disjoint. ``method`` is the calibrator that the options or the calibration recipe name;
+    ``notes`` are sentences for the user.
     """
 
     build: BuildOptions
     preprocess: Preprocess
-    classes: int | None
+    output: ModelOutput
     labels: Labels | None
     calibration: ImageSet | None
     selection: ImageSet | None
@@ -69,8 +71,13 @@ class Inputs:
 
     @property
     def task(self) -> str:
-        """``classification``, or ``features`` for a network without its classifier."""
-        return "features" if self.classes is None else "classification"
+        """The task of the first output."""
+        return self.output.task
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes of the first output; None without."""
+        return self.output.classes
 
     def data_digest(self, images: ImageSet) -> str:
         """Return the SHA-256 of the images and their preprocessing, on both of which a calibration depends."""
@@ -106,7 +113,8 @@ def catalog_inputs(spec: ModelSpec, options: ExportOptions) -> Inputs:
     preprocess = Preprocess(size, size, spec.channels, mode, sizing_of(options), scaling)
     of_imagenet = options.network.weights == "imagenet"
     classes = output_classes(spec, build)
-    return gather(options, preprocess, classes, build, notes, labels=labels, of_imagenet=of_imagenet)
+    output = ModelOutput("features" if classes is None else "probabilities", classes)
+    return gather(options, preprocess, output, build, notes, labels=labels, of_imagenet=of_imagenet)
 
 
 def sizing_of(options: ExportOptions) -> Sizing:
@@ -148,14 +156,14 @@ def _color(text: str) -> tuple[int, ...]:
 def gather(
     options: ExportOptions,
     preprocess: Preprocess,
-    classes: int | None,
+    output: ModelOutput,
     build: BuildOptions,
     notes: list[str],
     *,
     labels: Labels | None = None,
     of_imagenet: bool = False,
 ) -> Inputs:
-    """Open the images and labels that ``options`` name, for a model with a known input and number of classes.
+    """Open the images and labels that ``options`` name, for a model with a known input and first ``output``.
 
     ``labels`` are the classes' names if the weights bring them; ``of_imagenet``: it was trained on ImageNet.
 
@@ -168,14 +176,14 @@ def gather(
     """
     evaluation, recipe = options.proof.evaluation, _recipe(options)
     preprocess = replace(preprocess, background=options.network.background or DROP)
-    labels = _labels(options, classes, labels, notes)
-    _check_evaluation(options, classes)
-    check_top_k(options.output.top_k, classes)
+    labels = _labels(options, output, labels, notes)
+    check_evaluation(options, output)
+    check_top_k(options.output.top_k, output)
 
-    labeled = None
-    if evaluation and classes:
-        labeled = open_images(evaluation, labels=labels, require_labels=True, class_order=options.network.class_order)
-        notes += labeled.notes
+    seen = None
+    if evaluation:
+        seen = _open_evaluation(evaluation, options, output, labels)
+        notes += seen.notes
     images = selection = None
     if options.precision.int8:
         if recipe is None:
@@ -185,7 +193,8 @@ def gather(
             )
             message = "INT8 needs calibration images, and none are given"
             raise UsageError(message, hint=hint, code="calibration-missing")
-        images, selection = _calibration_sets(options, recipe, labels)
+        named = labels if output.task == "classification" else None
+        images, selection = _calibration_sets(options, recipe, named)
         if recipe.smallest_crop is not None:
             notes += _about_crops(recipe, images, selection, of_imagenet=of_imagenet)
         if selection is None:
@@ -194,7 +203,7 @@ def gather(
     elif recipe is not None:
         images = _calibration_sample(options, recipe, None)[1]
     for used in (images, selection):
-        if used is not None and labeled is not None and (shared := overlap(used, labeled)):
+        if used is not None and seen is not None and (shared := overlap(used, seen)):
             raise UsageError(  # the ranges were fitted to these images, which flatters accuracy
                 f"{len(shared)} images are in both the calibration and the evaluation set, such as {shared[0][0]}",
                 hint="evaluate on images that the model was not calibrated on",
@@ -202,12 +211,19 @@ def gather(
             )
     notes += images.notes if images is not None else ()
     method = options.precision.method or (recipe.method if recipe else None)
-    return Inputs(build, preprocess, classes, labels, images, selection, method, labeled, tuple(notes))
+    return Inputs(build, preprocess, output, labels, images, selection, method, seen, tuple(notes))
+
+
+def _open_evaluation(folder: Path, options: ExportOptions, output: ModelOutput, labels: Labels | None) -> ImageSet:
+    """Open the evaluation images: labeled for a classifier; other tasks are compared with Keras, without labels."""
+    if output.task != "classification":
+        return open_images(folder)
+    return open_images(folder, labels=labels, require_labels=True, class_order=options.network.class_order)
 
 
 def labels_for(options: ExportOptions, classes: int) -> Labels:
     """Return the names of a model's classes by the options. ``UsageError``: as ``gather``; ``labels-missing``."""
-    labels = _labels(options, classes, None, [])
+    labels = _labels(options, ModelOutput("probabilities", classes), None, [])
     if labels is None:
         raise UsageError(
             f"the classes of the pictures in {options.proof.evaluation} cannot be matched: the network has no labels",
@@ -294,9 +310,10 @@ def _open_calibration(folder: Path, labels: Labels | None, class_order: str | No
     return open_images(folder)
 
 
-def _labels(options: ExportOptions, classes: int | None, sample: Labels | None, notes: list[str]) -> Labels | None:
-    file, evaluation = options.network.labels, options.proof.evaluation
-    if options.network.class_order is not None and (evaluation is None or classes is None):
+def _labels(options: ExportOptions, output: ModelOutput, sample: Labels | None, notes: list[str]) -> Labels | None:
+    file, evaluation, classes = options.network.labels, options.proof.evaluation, output.classes
+    is_classifier = output.task == "classification"
+    if options.network.class_order is not None and (evaluation is None or not is_classifier):
         raise UsageError(
             "--class-order orders the class folders of --eval, and no classes are evaluated",
             hint="add --eval FOLDER with one subfolder a class, or leave --class-order out",
@@ -308,6 +325,8 @@ def _labels(options: ExportOptions, classes: int | None, sample: Labels | None, 
         labels = load_labels(file)
     elif sample is not None:
         return sample
+    elif not is_classifier:
+        return None
     elif classes == 1000:  # only a file of weights could mean other classes: then --labels says so
         return imagenet_labels()
     elif evaluation is not None:
@@ -325,43 +344,3 @@ def _labels(options: ExportOptions, classes: int | None, sample: Labels | None, 
             code="labels-count",
         )
     return labels
-
-
-def check_top_k(count: int | None, classes: int | None) -> None:
-    """Raise ``UsageError`` ``top-k-invalid`` unless the best ``count`` of ``classes`` (None: features) can be taken."""
-    if count is not None and classes is None:
-        message, hint = "a feature extractor has no best class", "leave out --top-k or --no-top"
-        raise UsageError(message, hint=hint, code="top-k-invalid")
-    if count is not None and classes is not None and not 1 <= count <= classes:
-        message = f"--top-k must be 1 to {classes}, the number of classes, not {count}"
-        raise UsageError(message, hint="5 is usual", code="top-k-invalid")
-
-
-def _check_evaluation(options: ExportOptions, classes: int | None) -> None:
-    proof = options.proof
-    if classes is None and any(
-        asked is not None for asked in (proof.evaluation, proof.max_drop, proof.min_agreement, proof.threshold)
-    ):
-        raise UsageError(
-            "a feature extractor (--no-top) has no classes, so accuracy cannot be evaluated",
-            hint="leave out --eval, --max-drop, --min-agreement and --threshold, or --no-top",
-            code="features-evaluation",
-        )
-    if options.precision.fp16 and proof.min_agreement is not None and proof.evaluation is None:
-        raise UsageError(
-            "--min-agreement cannot be checked without images",
-            hint="add --eval FOLDER, one subfolder a class",
-            code="min-agreement-without-eval",
-        )
-    if options.precision.fp16 and proof.threshold is not None and proof.evaluation is None:
-        raise UsageError(
-            "--threshold compares scores on images, and none are given",
-            hint="add --eval FOLDER, one subfolder a class",
-            code="threshold-without-eval",
-        )
-    if proof.max_drop is not None and proof.evaluation is None:
-        raise UsageError(
-            "--max-drop cannot be checked without labeled images",
-            hint="add --eval FOLDER, one subfolder a class; or promise --min-agreement 98, which needs no labels",
-            code="max-drop-without-eval",
-        )

@@ -11,7 +11,7 @@ from xxdeploy.datasets.images import CALIBRATION_BATCH, EVALUATION_BATCH, batch_
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, Tuning, int8_variants
 from xxdeploy.exporter.inputs import Inputs
-from xxdeploy.exporter.ladder import Bench, Clock, Goal, Judge, Trial, climb
+from xxdeploy.exporter.ladder import FREE_AGREEMENT, Bench, Clock, Goal, Judge, Trial, climb
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.quantizer import Quantizer, nodes_of
 from xxdeploy.exporter.source import Source
@@ -111,6 +111,7 @@ def _judge(
             images.batches(preprocess, batch),
             classes=inputs.task == "classification",
             threshold=threshold,
+            output=inputs.output,
             on_progress=lambda progress: report(replace(progress, step="reference")),
             total=len(images),
         )
@@ -145,7 +146,8 @@ def _goal(options: ExportOptions, source: Source, start: str, images: ImageSet) 
     percents = options.proof.min_agreement, options.proof.max_drop
     agreement, drop = (None if percent is None else percent / 100 for percent in percents)
     chosen = source.facts.get("weights") == "imagenet" and start != "plain"
-    return Goal(agreement, drop, 0.0) if chosen and images.crops is not None else Goal(agreement, drop)
+    enough = 0.0 if chosen and images.crops is not None else FREE_AGREEMENT
+    return Goal(agreement, drop, enough, tuple(options.proof.figures.items()))
 
 
 def _noise(quantizer: Quantizer, best: Trial, report: OnProgress) -> tuple[LayerNoise, ...]:

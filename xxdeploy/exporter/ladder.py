@@ -18,7 +18,7 @@ from typing import Protocol
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import OnProgress, Progress, Ranges, Rung
-from xxdeploy.verify import Comparison
+from xxdeploy.verify import Comparison, figure_verdict
 
 with extra("export"):
     from xxdeploy.quantize.effort import CALIBRATOR, Effort, Estimate, estimate, is_worth, passed_over
@@ -38,6 +38,8 @@ FREE_AGREEMENT = 0.99
 """The agreement at which climbing stops if no promise asks for more."""
 FEATURES_DB = 30.0
 """The same for features, which have no classes: the signal-to-noise ratio of the output."""
+FREE_FIGURES = {"psnr": 40.0, "iou": 0.99}
+"""The same for pictures and masks. Values, whose unit says nothing about them, have the ratio of features."""
 _BETTER = 0.97
 """A rung helps if the KL divergence falls to this share of it; a smaller change is noise."""
 _LEAST_DB = -10 * math.log10(_BETTER)
@@ -51,17 +53,23 @@ _FALLBACKS = 4
 class Goal:
     """The promises. ``agreement`` and ``drop`` are shares (0..1), None where the option was not given.
 
-    ``enough`` is the agreement at which climbing stops if no promise asks for more.
+    ``enough`` is the agreement at which climbing stops if no promise asks for more. ``figures`` are limits of the
+    promises about pictures, masks and values, by their option.
     """
 
     agreement: float | None = None
     drop: float | None = None
     enough: float = FREE_AGREEMENT
+    figures: tuple[tuple[str, float], ...] = ()
 
     def holds(self, comparison: Comparison) -> bool:
         """Return True if there is no reason to climb on."""
+        if comparison.figures and comparison.figures[0].name in FREE_FIGURES:
+            figure = comparison.figures[0]
+            return figure.value >= FREE_FIGURES[figure.name] and not self.is_broken(comparison)
         if comparison.agreement is None:
-            return comparison.sqnr_db is not None and comparison.sqnr_db >= FEATURES_DB
+            is_close = comparison.sqnr_db is not None and comparison.sqnr_db >= FEATURES_DB
+            return is_close and not self.is_broken(comparison)
         return comparison.agreement >= max(self.agreement or 0.0, self.enough) and not self.is_broken(comparison)
 
     def objection(self, comparison: Comparison, previous: Comparison) -> str:
@@ -78,17 +86,21 @@ class Goal:
             return ""
         if self.holds(comparison) and (self.is_broken(previous) or loss(comparison) <= loss(previous)):
             return ""
+        if comparison.loss is not None:
+            return f"the error is not {100 - 100 * _BETTER:.0f} % lower"
         if comparison.kl_mean is None:
             return f"SQNR gains less than {_LEAST_DB:.1f} dB"
         return f"KL is not {100 - 100 * _BETTER:.0f} % lower"
 
     def is_broken(self, comparison: Comparison) -> bool:
-        """Return True if the comparison violates --min-agreement or --max-drop by more than the measurement noise.
+        """Return True if the comparison violates a promise, --max-drop by more than the measurement noise.
 
         A drop counts once it exceeds the limit by its standard error: on few images one class more or less would
         otherwise return layers to float.
         """
         if self.agreement is not None and comparison.agreement is not None and comparison.agreement < self.agreement:
+            return True
+        if not all(figure_verdict(comparison, name, limit).kept for name, limit in self.figures):
             return True
         if self.drop is None or comparison.change is None:
             return False
@@ -265,10 +277,13 @@ class _Climber:
 
 
 def loss(comparison: Comparison) -> float:
-    """Return the figure that rungs are compared by: the mean KL divergence, or the noise-to-signal ratio of features.
+    """Return the figure that rungs are compared by.
 
-    Both are far less noisy than counts of classes.
+    For pictures, masks and values it is that of their measure, for classes the mean KL divergence, for features the
+    noise-to-signal ratio: all are far less noisy than counts of classes.
     """
+    if comparison.loss is not None:
+        return comparison.loss
     if comparison.kl_mean is not None:
         return comparison.kl_mean
     return 10 ** (-(comparison.sqnr_db if comparison.sqnr_db is not None else 0.0) / 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -114,6 +115,32 @@ def refuse(options: Iterable[Option], rest: str, *, hint: str, code: str) -> Non
         listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
         verb = "applies" if len(names) == 1 else "apply"
         raise UsageError(f"{listed} {verb} {rest}", hint=f"{hint} {listed}", code=code)
+
+
+CLASSES = "classes"
+"""The value of ``--output-range`` for a mask."""
+
+
+def range_of(text: str) -> tuple[float, float] | None:
+    """Read ``--output-range``: two numbers with two dots between them, the smaller first; None for ``classes``.
+
+    ``UsageError`` ``output-range``.
+    """
+    if text == CLASSES:
+        return None
+    low, dots, high = text.partition("..")
+    try:
+        ends = float(low), float(high)
+    except ValueError:
+        ends = math.nan, math.nan
+    if not dots or not (math.isfinite(ends[0]) and math.isfinite(ends[1]) and ends[0] < ends[1]):
+        raise UsageError(
+            f"--output-range {text!r} is not a range",
+            hint="give the values of black and white with two dots (--output-range 0..1, --output-range=-1..1), or "
+            f"--output-range {CLASSES} for a mask",
+            code="output-range",
+        )
+    return ends
 
 
 def check_choice(group: Any, name: str, *, code: str) -> None:

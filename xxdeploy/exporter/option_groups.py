@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.option_fields import INT8, ROUNDED, check_choice, option
+from xxdeploy.exporter.option_fields import INT8, ROUNDED, check_choice, option, range_of
 from xxdeploy.models.samples import CALIBRATION_SETS
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ Resample = Literal[
 class NetworkOptions:
     """The network, its weights, its input and its outputs.
 
-    ``UsageError`` ``unknown-task``, ``class-order``, ``unknown-resize``, ``unknown-resample``, ``unknown-background``.
+    ``UsageError`` ``unknown-task``, ``output-range``, ``class-order``, ``unknown-resize``, ``unknown-resample``,
+    ``unknown-background``.
     """
 
     weights: str = option(
@@ -75,10 +76,17 @@ class NetworkOptions:
     output_layer: str | None = option(
         None, "Model files only: the layer whose output becomes the model's output.", source="file"
     )
-    task: Literal["classification", "features"] | None = option(
+    task: Literal["classification", "features", "image", "values"] | None = option(
         None,
-        "Model files only. Inferred from the last layers by default; a final layer with weights and no activation is "
-        "treated as class logits.",
+        "Model files only. image: the output is a picture, or a mask with a class for each pixel; values: numbers, as "
+        "key points. classification and features are inferred from the last layers; a final layer with weights and no "
+        "activation is treated as class logits.",
+        source="file",
+    )
+    output_range: str | None = option(
+        None,
+        "With --task image: the values of black and white in the output (0..1, 0..255, or with an equals sign "
+        "--output-range=-1..1), or classes for a mask. By default as the last activation says.",
         source="file",
     )
     architecture: Path | None = option(None, "Files of weights only: the JSON of model.to_json().", source="file")
@@ -103,6 +111,8 @@ class NetworkOptions:
 
     def __post_init__(self) -> None:
         check_choice(self, "task", code="unknown-task")
+        if self.output_range is not None:
+            range_of(self.output_range)
         check_choice(self, "class_order", code="class-order")
         check_choice(self, "resize", code="unknown-resize")
         check_choice(self, "background", code="unknown-background")
@@ -224,7 +234,9 @@ class ProofOptions:
     """Evaluation images and promises. ``UsageError``: as ``verify.promise.check_asked``."""
 
     evaluation: Path | None = option(
-        None, "Folder of labeled images: one subfolder a class, or a labels.csv.", name="eval"
+        None,
+        "Folder of labeled images: one subfolder a class, or a labels.csv. With --task image or values: any pictures.",
+        name="eval",
     )
     max_drop: float | None = option(None, "Promise: fail if top-1 accuracy falls by more points than this.")
     min_agreement: float | None = option(
@@ -232,6 +244,17 @@ class ProofOptions:
         "Promise: fail if the exported model and Keras predict the same class for less than this percentage of the "
         "images. Needs no labels.",
         precisions=ROUNDED,
+    )
+    min_psnr: float | None = option(
+        None, "Promise for pictures: fail if their mean PSNR against Keras is less than this, in dB."
+    )
+    min_iou: float | None = option(
+        None,
+        "Promise for masks: fail if the mean intersection over union with Keras' masks is less than this share (0..1).",
+    )
+    max_error: float | None = option(
+        None,
+        "Promise for values: fail if more than 5 % of the values differ from Keras' by more than this, in their unit.",
     )
     strict: bool = option(False, "Hold the whole 95 % interval to each promise, not only the measured value.")
     threshold: float | None = option(
@@ -242,10 +265,16 @@ class ProofOptions:
 
     def __post_init__(self) -> None:
         asked = (self.max_drop, self.min_agreement, self.threshold)
-        if self.strict or asked != (None, None, None):
+        if self.strict or self.figures or asked != (None, None, None):
             from xxdeploy.verify.promise import check_asked
 
-            check_asked(*asked, strict=self.strict)
+            check_asked(*asked, self.figures, strict=self.strict)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Return the promises about figures by their option, its dashes written as underscores."""
+        asked = {"min_psnr": self.min_psnr, "min_iou": self.min_iou, "max_error": self.max_error}
+        return {name: limit for name, limit in asked.items() if limit is not None}
 
 
 @dataclass(frozen=True, slots=True)

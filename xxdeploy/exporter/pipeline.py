@@ -16,10 +16,10 @@ from xxdeploy.bundle.folder import output_writable
 from xxdeploy.bundle.pack import golden_images, pack
 from xxdeploy.engine import Engine
 from xxdeploy.exporter.assemble import GOLDEN_IMAGES, assemble, collect_evidence
-from xxdeploy.exporter.budgets import keep_budgets
 from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import lower
+from xxdeploy.exporter.promises import keep_budgets
 from xxdeploy.exporter.report_data import measured
 from xxdeploy.exporter.result import ExportResult
 from xxdeploy.exporter.source import Source, asks_pictures, open_source
@@ -110,7 +110,7 @@ def export(
         pack(manifest, files, out, force=options.output.force)
     return ExportResult(
         bundle=out,
-        rows=closing_rows(timings, accuracies, origin.outputs[0].classes),
+        rows=closing_rows(timings, accuracies, comparisons, origin.outputs[0].classes),
         parities=parities,
         steps=tuple(timed.steps),
         notes=inputs.notes,

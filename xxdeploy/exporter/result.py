@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from xxdeploy.results import DomainRecord, Parity, Rung, ScoreShift, StepRecord
+from xxdeploy.results import DomainRecord, Figure, Parity, Rung, ScoreShift, StepRecord
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.selftest import SelfTest
 
@@ -16,7 +16,7 @@ class TableRow:
     """One row of the closing table. Shares are 0..1; a figure is None where it was not measured.
 
     ``latency_p50_ms`` is the median of single images at batch 1, interleaved with the other rows; ``agreement``
-    the share of images with the same top-1 class as Keras.
+    the share of images with the same top-1 class as Keras; ``figures`` are those of the tasks ``image`` and ``values``.
     """
 
     runner: str
@@ -25,6 +25,7 @@ class TableRow:
     top1: float | None
     top5: float | None
     agreement: float | None
+    figures: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Conclusions:
 class ExportResult:
     """A bundle that was written, and the results of the steps that made it.
 
-    ``task`` is classification or features; ``processors`` describe the file of each kind of processor.
+    ``task`` is a name of ``runtime.bundle.tasks.TASKS``; ``processors`` describe the file of each kind of processor.
     """
 
     bundle: Path

@@ -14,6 +14,7 @@ from xxdeploy.datasets.images import batch_that_fits, file_digest
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.find_pipeline import auto_pipeline, check_auto, doubt, sentence, with_pipeline
 from xxdeploy.exporter.inputs import AUTO, Inputs, catalog_inputs, gather, sizing_of
+from xxdeploy.exporter.option_fields import CLASSES, range_of
 from xxdeploy.exporter.option_groups import NetworkOptions
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import ModelSpec, find
@@ -23,6 +24,7 @@ from xxdeploy.results import ModelOutput
 if TYPE_CHECKING:
     import keras
 
+    from xxdeploy.convert.user_model.image_output import ImageRequest
     from xxdeploy.convert.user_model.prepare import PreparedModel
 
 _SETTLING_IMAGES = 8
@@ -66,7 +68,8 @@ def name_of(source: ModelSpec | Path) -> str:
 def asks_pictures(source: ModelSpec | Path, options: ExportOptions) -> bool:
     """Return whether the pictures of ``--eval`` are asked for the pipeline: that of shipped weights is known."""
     is_known = isinstance(source, ModelSpec) and options.network.weights in _KNOWN_WEIGHTS
-    return options.proof.evaluation is not None and not is_known
+    of_classes = options.network.task in (None, "classification")
+    return options.proof.evaluation is not None and of_classes and not is_known
 
 
 def open_source(source: ModelSpec | Path, options: ExportOptions, timed: Timed) -> Source:
@@ -106,8 +109,7 @@ def _from_catalog(spec: ModelSpec, options: ExportOptions, timed: Timed) -> Sour
         "weights": weights,
         "options": {key: value for key, value in asdict(inputs.build).items() if value is not None},
     }
-    outputs = (ModelOutput("features" if inputs.classes is None else "probabilities", inputs.classes),)
-    return Source(spec.name, spec.name, trained, model, inputs, facts, outputs)
+    return Source(spec.name, spec.name, trained, model, inputs, facts, (inputs.output,))
 
 
 def _parts(path: Path, network: NetworkOptions) -> tuple[Path, Path | None]:
@@ -154,8 +156,43 @@ def load_user_model(path: Path, options: ExportOptions, timed: Timed) -> tuple[P
             inference_mode=network.inference_mode,
             images=options.proof.evaluation,
         )
-        prepared = prepare_model(loaded.model, output_layer=network.output_layer, task=network.task)
+        image = image_request(options)
+        prepared = prepare_model(loaded.model, output_layer=network.output_layer, task=network.task, image=image)
     return prepared, (*loaded.notes, *prepared.notes)
+
+
+def image_request(options: ExportOptions) -> ImageRequest:
+    """Return what the options say about an output picture: its range, its classes, or a promise about either.
+
+    ``UsageError`` ``output-range``: the task is another one, or the options are about both pixels and classes.
+    """
+    from xxdeploy.convert.user_model.image_output import ImageRequest
+
+    network, proof = options.network, options.proof
+    if network.output_range is not None and network.task != "image":
+        raise UsageError(
+            "--output-range is about a picture that the model outputs",
+            hint="add --task image, or leave --output-range out",
+            code="output-range",
+        )
+    pixels = None if network.output_range is None else range_of(network.output_range)
+    about_classes = {
+        f"--output-range {CLASSES}": network.output_range == CLASSES,
+        "--labels": network.labels is not None,
+        "--min-iou": proof.min_iou is not None,
+    }
+    about_pixels = {
+        f"--output-range {network.output_range}": pixels is not None,
+        "--min-psnr": proof.min_psnr is not None,
+    }
+    classes, range_given = ([name for name, given in about.items() if given] for about in (about_classes, about_pixels))
+    if network.task == "image" and classes and range_given:
+        raise UsageError(
+            f"{classes[0]} is about a mask of classes, and {range_given[0]} about a picture",
+            hint="leave one of them out",
+            code="output-range",
+        )
+    return ImageRequest(pixels, True if classes else False if range_given else None)
 
 
 def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
@@ -187,8 +224,8 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
             prepared.described, network.preprocess, sizing=sizing, twice=network.scale_twice
         )
         notes += said
-    inputs = gather(options, preprocess, prepared.classes, options.build, list(notes))
-    if inputs.evaluation is not None and network.preprocess != AUTO:
+    inputs = gather(options, preprocess, prepared.outputs[0], options.build, list(notes))
+    if asks_pictures(path, options) and network.preprocess != AUTO:
         with timed("diagnose"):
             inputs = replace(inputs, notes=(*inputs.notes, *doubt(runner(), inputs, options, path)))
     family = None if prepared.described.family is None else find(prepared.described.family).name
@@ -196,6 +233,8 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
     facts = {"model": whole.name, "sha256": file_digest(whole).hex(), "family": family}
     if weights is not None:
         facts |= {"weights": weights.name, "weights_sha256": file_digest(weights).hex()}
-    asked = {"output_layer": network.output_layer, "task": network.task}
+    asked = {"output_layer": network.output_layer, "task": network.task, "output_range": network.output_range}
+    if prepared.task == "image" and network.output_range is None and prepared.classes is not None:
+        asked["output_range"] = CLASSES  # said by another option, which the manifest does not keep
     facts |= {name: value for name, value in asked.items() if value is not None}
     return Source(name_of(path), family, True, prepared.model, inputs, facts, outputs)

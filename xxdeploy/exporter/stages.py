@@ -7,16 +7,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.datasets.images import EVALUATION_BATCH, batch_that_fits
+from xxdeploy.datasets.images import EVALUATION_BATCH, ImageSet, batch_that_fits
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.options import ExportOptions
+from xxdeploy.exporter.promises import keep_promises
 from xxdeploy.exporter.result import Conclusions, TableRow
 from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -40,21 +40,22 @@ from xxdeploy.verify import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,
     FP16_FEATURES,
+    FP16_OUTPUTS,
     FP16_PROBABILITIES,
     FP16_SCORES,
     INT8_FEATURES,
+    INT8_OUTPUTS,
     INT8_PROBABILITIES,
     INT8_SCORES,
     Comparison,
     Tolerance,
-    Verdict,
-    agreement_verdict,
     check,
     check_errors,
     compare,
-    drop_verdict,
+    compare_with,
     evaluate,
     judge_paired,
+    record_reference,
     rounding_of,
     wilson_interval,
 )
@@ -208,9 +209,11 @@ def _judge(
 def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:
     """Return the tolerance of a stage. With random weights all classes are alike, so agreement is not judged."""
     if precision == "fp32":
-        return EXACT_FEATURES if task == "features" else EXACT_PROBABILITIES
+        return EXACT_PROBABILITIES if task == "classification" else EXACT_FEATURES
     if task == "features":
         return FP16_FEATURES if precision == "fp16" else INT8_FEATURES
+    if task != "classification":
+        return FP16_OUTPUTS if precision == "fp16" else INT8_OUTPUTS
     if trained:
         return FP16_PROBABILITIES if precision == "fp16" else INT8_PROBABILITIES
     return FP16_SCORES if precision == "fp16" else INT8_SCORES
@@ -255,18 +258,21 @@ def measure_accuracy(
 ) -> tuple[tuple[Accuracy, ...], tuple[Comparison, ...]]:
     """Evaluate each runner on the evaluation images, and compare each but the first with the first.
 
-    ``threshold`` is as for ``judge_paired``. Both results are empty without evaluation images. ``runners`` may be a
-    generator: then one runner is in memory at a time, and the outputs of two, 4 kB an image for 1,000 classes.
+    ``threshold`` is as for ``judge_paired``. Both results are empty without evaluation images, the first one also for
+    tasks without one class a picture. ``runners`` may be a generator: then one runner is in memory at a time, and the
+    outputs of two, 4 kB an image for 1,000 classes.
     """
     images = inputs.evaluation
     if images is None:
         return (), ()
+    size = batch_that_fits(EVALUATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
+    if inputs.task != "classification":
+        return (), _compare_outputs(runners, images, inputs, size, on_progress)
     accuracies: list[Accuracy] = []
     comparisons: list[Comparison] = []
     reference = None
     for runner in runners:
         recorder = _Recorder(runner)
-        size = batch_that_fits(EVALUATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
         batches = images.batches(inputs.preprocess, size)
         accuracies.append(evaluate(recorder, batches, images.labels, on_progress=on_progress, total=len(images)))
         outputs = np.concatenate(recorder.outputs)
@@ -276,6 +282,23 @@ def measure_accuracy(
             names = (accuracies[0].runner, runner.name)
             comparisons.append(judge_paired(reference, outputs, images.labels, names=names, threshold=threshold))
     return tuple(accuracies), tuple(comparisons)
+
+
+def _compare_outputs(
+    runners: Iterable[Runner], images: ImageSet, inputs: Inputs, size: int, on_progress: OnProgress
+) -> tuple[Comparison, ...]:
+    """Compare each runner but the first with the first, by the measure of the task; ``size`` images in a batch."""
+    comparisons, reference = [], None
+    for runner in runners:
+        batches = images.batches(inputs.preprocess, size)
+        if reference is None:
+            output, total = inputs.output, len(images)
+            reference = record_reference(
+                runner, batches, classes=False, output=output, on_progress=on_progress, total=total
+            )
+        else:
+            comparisons.append(compare_with(reference, runner, batches, on_progress=on_progress))
+    return tuple(comparisons)
 
 
 def measure_latency(runners: Sequence[Runner], batch: NDArray[Any], on_progress: OnProgress) -> list[float]:
@@ -309,14 +332,19 @@ def time_stages(
 
 
 def closing_rows(
-    timings: Sequence[Timing], accuracies: Sequence[Accuracy], classes: int | None
+    timings: Sequence[Timing],
+    accuracies: Sequence[Accuracy],
+    comparisons: Sequence[Comparison],
+    classes: int | None,
 ) -> tuple[TableRow, ...]:
     """Return the rows of the closing table, Keras first; without top-5 for ten ``classes`` or fewer."""
+    figures = {comparison.candidate: comparison.figures for comparison in comparisons}
     rows = []
     for timing, accuracy in zip(timings, accuracies or (None,) * len(timings), strict=True):
         top5 = accuracy.top5 if accuracy and (classes is None or classes > 10) else None
         shares = (accuracy.top1, top5, accuracy.agreement(accuracies[0])) if accuracy else (None, None, None)
-        rows.append(TableRow(timing.runner, timing.size_bytes, statistics.median(timing.milliseconds), *shares))
+        row = TableRow(timing.runner, timing.size_bytes, statistics.median(timing.milliseconds), *shares)
+        rows.append(replace(row, figures=figures.get(timing.runner, ())))
     return tuple(rows)
 
 
@@ -352,47 +380,3 @@ def conclude(
     elif domain is not None:
         kept = kept.plus(domain.sentence)
     return replace(kept, warnings=warnings).plus(*lowered.sentences)
-
-
-def keep_promises(
-    options: ExportOptions,
-    comparisons: Sequence[Comparison],
-    selection: Sequence[Comparison] = (),
-    noise: Sequence[LayerNoise] = (),
-) -> Conclusions:
-    """Describe the loss of each model, and check --min-agreement and --max-drop.
-
-    ``comparisons`` are on the evaluation images, the float32 graph's first. Promises are about the files in lower
-    precision, or about the float32 graph if it is the only one. Without ``comparisons``, --min-agreement is checked on
-    the ``selection`` images.
-
-    Raises
-    ------
-    VerificationError
-        ``accuracy-drop``, ``agreement-low``: a promise is broken; the hint names the most sensitive layers of
-        ``noise``. ``promise-unproven``: with --strict, its interval exceeds it.
-    """
-    judged = comparisons[1:] or comparisons
-    proof, verdicts = options.proof, []
-    for comparison in judged or selection:
-        if proof.min_agreement is not None and comparison.agreement is not None:
-            verdicts.append(agreement_verdict(comparison, proof.min_agreement))
-        if proof.max_drop is not None and judged:
-            verdicts.append(drop_verdict(comparison, proof.max_drop))
-    broken = [verdict for verdict in verdicts if not verdict.kept]
-    unproven = [verdict for verdict in verdicts if proof.strict and not verdict.supported]
-    if broken:
-        hint = "try more calibration images (--samples), or another promise"
-        if noise:
-            worst = ", ".join(layer.layer for layer in noise[:3])
-            hint = f"the most sensitive layers are {worst}; keep them in float by a --recipe, or {hint}"
-        raise VerificationError(_lines(broken), hint=hint, code=broken[0].code)
-    if unproven:
-        hint = "evaluate on more images (--eval), or leave out --strict"
-        raise VerificationError(_lines(unproven, strict=True), hint=hint, code="promise-unproven")
-    sentences = tuple(chain.from_iterable(comparison.sentences for comparison in judged or selection))
-    return Conclusions(sentences, tuple(verdict.line(strict=proof.strict) for verdict in verdicts))
-
-
-def _lines(verdicts: Sequence[Verdict], *, strict: bool = False) -> str:
-    return "; ".join(verdict.line(strict=strict) for verdict in verdicts)

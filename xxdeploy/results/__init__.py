@@ -15,6 +15,7 @@ from xxdeploy.results.evidence import (
     RunnerAccuracy,
     worst_parities,
 )
+from xxdeploy.results.figures import KINDS, Figure, figure_named, rounded_figures
 from xxdeploy.results.noise import CEILING_DB, LayerNoise, decibels, noise_from_json, noise_to_json
 from xxdeploy.results.scores import MatchingThreshold, ScoreShift
 from xxdeploy.results.values import (
@@ -32,6 +33,7 @@ from xxdeploy.results.values import (
 __all__ = [
     "CEILING_DB",
     "CPUS",
+    "KINDS",
     "Accuracy",
     "AccuracyRecord",
     "CalibrationRecord",
@@ -39,6 +41,7 @@ __all__ = [
     "DomainRecord",
     "EngineRecord",
     "Evidence",
+    "Figure",
     "Fp16Record",
     "LayerDomain",
     "LayerNoise",
@@ -57,7 +60,9 @@ __all__ = [
     "ScoreShift",
     "StepRecord",
     "decibels",
+    "figure_named",
     "noise_from_json",
     "noise_to_json",
+    "rounded_figures",
     "worst_parities",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from xxdeploy.results.domain import DomainRecord
+from xxdeploy.results.figures import Figure
 from xxdeploy.results.record_json import json_from_record, record_from_json
 from xxdeploy.results.scores import ScoreShift
 from xxdeploy.results.values import StepRecord
@@ -59,6 +60,11 @@ class Parity:
         _check_shares(agreement=self.agreement)
 
     @property
+    def mean_rel(self) -> float:
+        """Return ``mean_abs`` over the largest reference magnitude."""
+        return self.mean_abs * self.max_rel / self.max_abs if self.max_abs else 0.0
+
+    @property
     def title(self) -> str:
         """Return the stage and, if it is not the first, its output: ``embedding of onnx-int8``."""
         return f"{self.output} of {self.stage}" if self.output else self.stage
@@ -105,7 +111,8 @@ def worst_parities(parities: Iterable[Parity]) -> dict[str, Parity]:
 class ComparisonRecord:
     """A :class:`xxdeploy.verify.Comparison`, rounded to the digits that repeat; None where a figure was not measured.
 
-    Shares are 0..1, ``change`` is that of top-1 (negative for a loss), intervals are at 95 %.
+    Shares are 0..1, ``change`` is that of top-1 (negative for a loss), intervals are at 95 %. ``figures`` are those of
+    the tasks ``image`` and ``values``.
     """
 
     reference: str
@@ -123,6 +130,7 @@ class ComparisonRecord:
     lost: int | None = None
     mcnemar_p: float | None = None
     scores: ScoreShift | None = None
+    figures: tuple[Figure, ...] = ()
 
     def __post_init__(self) -> None:
         _check_images(self.images)

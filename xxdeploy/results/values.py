@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.runtime.bundle.tasks import check_output_range, check_task
 
 
 class Runner(Protocol):
@@ -42,15 +43,24 @@ class ManyRunner(Runner, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelOutput:
-    """One output of a model: its name in the graph, and its number of ``classes`` (None: features)."""
+    """One output of a model.
+
+    ``name`` is that in the graph; ``classes`` the number of classes (None: there are none). ``task`` is a name of
+    ``runtime.bundle.tasks.TASKS``, by default classification if there are classes, else features. ``shape`` is without
+    the batch axis, empty where nobody asks for it. ``output_range`` holds the values of black and white of a picture.
+    """
 
     name: str
     classes: int | None
+    task: str = ""
+    shape: tuple[int, ...] = ()
+    output_range: tuple[float, float] | None = None
 
-    @property
-    def task(self) -> str:
-        """Return ``classification`` or ``features``."""
-        return "features" if self.classes is None else "classification"
+    def __post_init__(self) -> None:
+        if not self.task:
+            object.__setattr__(self, "task", "features" if self.classes is None else "classification")
+        check_task(self.task, self.classes or 0)
+        check_output_range(self.task, self.classes or 0, self.output_range)
 
 
 @dataclass(frozen=True, slots=True)

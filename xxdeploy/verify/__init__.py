@@ -5,9 +5,11 @@ from xxdeploy.verify.parity import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,
     FP16_FEATURES,
+    FP16_OUTPUTS,
     FP16_PROBABILITIES,
     FP16_SCORES,
     INT8_FEATURES,
+    INT8_OUTPUTS,
     INT8_PROBABILITIES,
     INT8_SCORES,
     Rounding,
@@ -17,16 +19,19 @@ from xxdeploy.verify.parity import (
     compare,
     rounding_of,
 )
-from xxdeploy.verify.promise import Verdict, agreement_verdict, drop_verdict
+from xxdeploy.verify.promise import FIGURE_PROMISES, Verdict, agreement_verdict, drop_verdict, figure_verdict
 from xxdeploy.verify.statistics import mcnemar_exact, paired_difference_interval, wilson_interval
 
 __all__ = [
     "EXACT_FEATURES",
     "EXACT_PROBABILITIES",
+    "FIGURE_PROMISES",
     "FP16_FEATURES",
+    "FP16_OUTPUTS",
     "FP16_PROBABILITIES",
     "FP16_SCORES",
     "INT8_FEATURES",
+    "INT8_OUTPUTS",
     "INT8_PROBABILITIES",
     "INT8_SCORES",
     "Comparison",
@@ -40,6 +45,7 @@ __all__ = [
     "compare_with",
     "drop_verdict",
     "evaluate",
+    "figure_verdict",
     "judge_paired",
     "mcnemar_exact",
     "paired_difference_interval",

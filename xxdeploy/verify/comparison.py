@@ -14,7 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.results import Accuracy, ComparisonRecord, OnProgress, Runner, ScoreShift, decibels
+from xxdeploy.results import (
+    Accuracy,
+    ComparisonRecord,
+    Figure,
+    ModelOutput,
+    OnProgress,
+    Runner,
+    ScoreShift,
+    decibels,
+    rounded_figures,
+)
 from xxdeploy.verify.outputs import (
     are_probabilities,
     check_same_values,
@@ -26,6 +36,7 @@ from xxdeploy.verify.outputs import (
 )
 from xxdeploy.verify.scores import ScoreTally
 from xxdeploy.verify.statistics import Interval, PairedChange, change_from_counts, wilson_interval
+from xxdeploy.verify.tallies import tally_for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +45,7 @@ class Reference:
 
     ``outputs`` is (images, classes) or (images, features) float32; ``classes`` tells which of the two; ``checksum`` is
     that of the images as preprocessed, so that a candidate cannot be compared on others by mistake. ``threshold`` is as
-    for :class:`~xxdeploy.verify.scores.ScoreTally`.
+    for :class:`~xxdeploy.verify.scores.ScoreTally`; ``output`` describes pictures, masks or values.
     """
 
     name: str
@@ -42,6 +53,7 @@ class Reference:
     classes: bool
     checksum: int
     threshold: float | None = None
+    output: ModelOutput | None = None
 
     @property
     def images(self) -> int:
@@ -58,7 +70,8 @@ class Comparison:
     with the same class (else None), and ``kl_mean`` is the mean of KL(reference || candidate) in nats (None where the
     outputs are no probabilities). With labels, ``right`` counts the images that each gets right, and ``change`` holds
     the gains, the losses, their 95 % interval and McNemar's p-value (else None). ``scores`` is the shift of the scores
-    of a classifier whose outputs lie in 0..1 (else None).
+    of a classifier whose outputs lie in 0..1 (else None). ``figures`` and ``loss`` are those of the tasks with a
+    measure of their own (:func:`~xxdeploy.verify.tallies.tally_for`), else empty and None.
     """
 
     reference: str
@@ -71,6 +84,8 @@ class Comparison:
     right: tuple[int, int] | None
     change: PairedChange | None
     scores: ScoreShift | None = None
+    figures: tuple[Figure, ...] = ()
+    loss: float | None = None
 
     @property
     def agreement(self) -> float | None:
@@ -107,12 +122,13 @@ class Comparison:
             lost=None if change is None else change.lost,
             mcnemar_p=None if change is None else float(f"{change.p_value:.3g}"),
             scores=self.scores,
+            figures=rounded_figures(self.figures),
         )
 
     @property
     def sentence(self) -> str:
         """Return the figures on one line, in percent, with 95 % intervals."""
-        parts = []
+        parts = [figure.sentence for figure in self.figures]
         if self.top1 is not None and (change := self.change) is not None:
             before, after = (100 * share for share in self.top1)
             low, high = -100 * change.interval.high, -100 * change.interval.low
@@ -127,7 +143,7 @@ class Comparison:
             )
         if self.kl_mean is not None:
             parts.append(f"KL {self.kl_mean:.2g}" if self.kl_mean < 0.001 else f"KL {self.kl_mean:.3f}")
-        if self.agreement is None:
+        if self.agreement is None and not self.figures:
             sqnr = "no signal" if self.sqnr_db is None else f"SQNR {self.sqnr_db:.1f} dB"
             parts.append(f"{sqnr}, lowest cosine {self.cosine:.4f}")
         return f"{', '.join(parts)} ({self.images} image{'s' if self.images != 1 else ''})"
@@ -145,20 +161,21 @@ def record_reference(
     *,
     classes: bool = True,
     threshold: float | None = None,
+    output: ModelOutput | None = None,
     on_progress: OnProgress | None = None,
     total: int | None = None,
 ) -> Reference:
     """Run ``runner`` over preprocessed batches (n, h, w, c) float32 and keep its outputs; errors as ``run_batches``.
 
     ``classes`` tells whether an output is a score for each class, or features; ``threshold`` is the score (0..1) above
-    which the reference decides, see :class:`~xxdeploy.verify.scores.ScoreTally`.
+    which the reference decides, see :class:`~xxdeploy.verify.scores.ScoreTally`. ``output`` names the task.
     """
     parts: list[NDArray[np.float32]] = []
     checksum, purpose = 0, f"compare with {runner.name}"
     for batch, outputs in run_batches(runner, batches, purpose, "reference", on_progress, total):
         parts.append(outputs)
         checksum = _checksum(batch, checksum)
-    return Reference(runner.name, np.concatenate(parts), classes, checksum, threshold)
+    return Reference(runner.name, np.concatenate(parts), classes, checksum, threshold, output)
 
 
 def compare_with(
@@ -200,11 +217,12 @@ def judge_paired(
     classes: bool = True,
     names: tuple[str, str] = ("reference", "candidate"),
     threshold: float | None = None,
+    output: ModelOutput | None = None,
 ) -> Comparison:
-    """Compare outputs (images, classes) float32 that were computed before; see :func:`compare_with`."""
+    """Compare outputs (images, values) float32 that were computed before; see :func:`compare_with`."""
     if not len(reference):
         raise no_images(f"compare with {names[0]}")
-    tally = _Tally(Reference(names[0], reference, classes, 0, threshold), labels)
+    tally = _Tally(Reference(names[0], reference, classes, 0, threshold, output), labels)
     tally.add(candidate, names[1])
     return tally.comparison(names[1])
 
@@ -222,6 +240,7 @@ class _Tally:
         self._signal = self._noise = self._kl = 0.0
         self._cosine, self._probabilities = 1.0, reference.classes
         self._scores = ScoreTally(reference.threshold)
+        self._task = tally_for(reference.output)
 
     def add(self, candidate: NDArray[np.float32], name: str) -> None:
         """Count the next rows of a candidate, (n, values)."""
@@ -235,6 +254,8 @@ class _Tally:
         self._cosine = min(self._cosine, float(cosines(expected, candidate).min()))
         if self._reference.classes:
             self._add_classes(expected, candidate)
+        if self._task is not None:
+            self._task.add(expected, candidate)
         self.images += len(candidate)
 
     def _add_classes(self, expected: NDArray[np.float32], candidate: NDArray[np.float32]) -> None:
@@ -268,6 +289,8 @@ class _Tally:
             right=(self._right, self._right + self._gained - self._lost) if labeled else None,
             change=change_from_counts(self._gained, self._lost, self.images) if labeled else None,
             scores=self._scores.shift(),
+            figures=() if self._task is None else self._task.figures(),
+            loss=None if self._task is None else self._task.loss,
         )
 
 

@@ -73,8 +73,8 @@ _VISIBLE = 1e-30
 class Tolerance:
     """The largest difference allowed for a stage. A limit that is None is not judged.
 
-    ``max_abs`` and ``max_rel`` are the largest allowed, ``cosine``, ``scores`` and ``agreement`` (0..1) the smallest;
-    see `xxdeploy.results.Parity` for what each measures. ``remedy`` is the hint of the error.
+    ``max_abs``, ``max_rel`` and ``mean_rel`` are the largest allowed, ``cosine``, ``scores`` and ``agreement`` (0..1)
+    the smallest; see `xxdeploy.results.Parity` for what each measures. ``remedy`` is the hint of the error.
     """
 
     remedy: str
@@ -83,6 +83,7 @@ class Tolerance:
     cosine: float | None = None
     agreement: float | None = None
     scores: float | None = None
+    mean_rel: float | None = None
 
     def widened(self, rounding: float, parity: Parity) -> Tolerance:
         """Return the tolerance for a model whose float32 itself is off by ``rounding`` from float64.
@@ -100,7 +101,7 @@ class Tolerance:
         )
 
     def __post_init__(self) -> None:
-        limits = (self.max_abs, self.max_rel, self.cosine, self.agreement, self.scores)
+        limits = (self.max_abs, self.max_rel, self.cosine, self.agreement, self.scores, self.mean_rel)
         given = [limit for limit in limits if limit is not None]
         if not given:
             raise ValueError("a tolerance that judges nothing would pass everything")
@@ -127,6 +128,10 @@ Cosine is not judged: one image whose class flips has a cosine near 0."""
 INT8_FEATURES = Tolerance(_INT8, cosine=0.8)
 """INT8 against float where there are no classes to agree on."""
 
+INT8_OUTPUTS = Tolerance(_INT8, mean_rel=0.1)
+"""INT8 against float for pictures, masks and values: the mean error relative to the largest magnitude. Cosine is not
+judged: a black picture, an empty mask and a number near 0 have any."""
+
 INT8_SCORES = Tolerance(_INT8, scores=0.9)
 """INT8 against float for random weights, which tell no classes apart: the inputs of the softmax are compared.
 Probabilities would depend on how large the scores happen to be: those of MobileNet all are 0.001, and where two classes
@@ -142,6 +147,9 @@ flips there was as probable as the next, so no probability may move far. An over
 
 FP16_FEATURES = Tolerance(_FP16, cosine=0.99)
 """FP16 against float where there are no classes."""
+
+FP16_OUTPUTS = Tolerance(_FP16, mean_rel=0.01)
+"""FP16 against float for pictures, masks and values."""
 
 FP16_SCORES = Tolerance(_FP16, scores=0.99)
 """FP16 against float for random weights."""
@@ -224,6 +232,7 @@ def check(parity: Parity, tolerance: Tolerance) -> None:
     judged = (
         ("largest absolute difference", parity.max_abs, tolerance.max_abs, "at most"),
         ("largest relative difference", parity.max_rel, tolerance.max_rel, "at most"),
+        ("mean relative difference", parity.mean_rel, tolerance.mean_rel, "at most"),
         ("lowest cosine", parity.cosine, tolerance.cosine, "at least"),
         ("top-1 agreement", parity.agreement, tolerance.agreement, "at least"),
         ("lowest cosine of scores", math.nan if parity.scores is None else parity.scores, tolerance.scores, "at least"),

@@ -7,15 +7,47 @@ candidate that loses nothing on 50 images keeps ``max_drop`` 0.3, but 50 images 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from xxdeploy.errors import UsageError
+from xxdeploy.results import Figure, figure_named
 from xxdeploy.verify.comparison import Comparison
 from xxdeploy.verify.scores import check_threshold
-from xxdeploy.verify.statistics import PairedChange, images_needed, images_needed_for_share
+from xxdeploy.verify.statistics import FEWEST, PairedChange, images_needed, images_needed_for_share
 
 _TOO_MANY = 10_000_000
 """No set has so many images: a larger estimate is reported as none."""
+
+
+_POWER = 1.43
+"""Width of an interval of which a share of 80 % of all samples stays on the right side: (1.96 + 0.84) / 1.96."""
+
+
+@dataclass(frozen=True, slots=True)
+class FigurePromise:
+    """A promise about a figure of the tasks ``image`` and ``values``.
+
+    ``figure`` is its name in ``results.figures.KINDS``, ``kind`` the outputs that have it, ``code`` that of the error
+    if the promise is broken. A limit lies between 0 and ``most``; ``example`` explains one.
+    """
+
+    figure: str
+    kind: Literal["pictures", "masks", "values"]
+    most: float
+    example: str
+    code: str
+
+
+FIGURE_PROMISES: dict[str, FigurePromise] = {
+    "min_psnr": FigurePromise("psnr", "pictures", 100.0, "0 to 100: 40 is hard to see", code="psnr-low"),
+    "min_iou": FigurePromise("iou", "masks", 1.0, "give a share: 0.95, not 95", code="iou-low"),
+    "max_error": FigurePromise(
+        "p95_error", "values", math.inf, "give 0 or more, in the unit of the output", code="error-high"
+    ),
+}
+"""The promises by their option, its dashes written as underscores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +134,65 @@ def agreement_verdict(comparison: Comparison, min_agreement: float) -> Verdict:
     return Verdict(promise, comparison.candidate, kept, supported, needed, measured, code="agreement-low")
 
 
-def check_asked(max_drop: float | None, min_agreement: float | None, threshold: float | None, *, strict: bool) -> None:
-    """Check the options of a proof; None was not given.
+def figure_verdict(comparison: Comparison, option: str, limit: float) -> Verdict:
+    """Judge a figure against ``limit``, the value of an ``option`` of :data:`FIGURE_PROMISES`; the limit is allowed.
 
-    ``UsageError``: as :func:`check_max_drop`, :func:`check_min_agreement` and ``check_threshold``;
-    ``strict-without-promise``.
+    ``ValueError``: the comparison has no such figure.
     """
-    if strict and (max_drop, min_agreement) == (None, None):
+    promise = FIGURE_PROMISES[option]
+    figure = figure_named(comparison.figures, promise.figure)
+    if figure is None:
+        raise ValueError(f"{comparison.candidate} has no {promise.figure}")
+    sign = 1 if figure.kind.rises else -1
+    kept = sign * figure.value >= sign * limit
+    worst = None if figure.interval is None else figure.interval[0 if figure.kind.rises else 1]
+    supported = kept and worst is not None and sign * worst >= sign * limit
+    needed = None
+    if kept and not supported:
+        needed = _images_for_figure(figure, limit, comparison.images) if worst is not None else FEWEST
+    return Verdict(
+        f"{option.replace('_', '-')} {limit:g}",
+        comparison.candidate,
+        kept,
+        supported,
+        needed,
+        f"{figure.sentence}, {comparison.images} image{'s' if comparison.images != 1 else ''}",
+        code=promise.code,
+    )
+
+
+def _images_for_figure(figure: Figure, limit: float, images: int) -> int | None:
+    """Return the number of images whose interval lies within the limit: its width falls with their square root."""
+    assert figure.interval is not None
+    half = abs(figure.interval[0 if figure.kind.rises else 1] - figure.value)
+    margin = abs(figure.value - limit)
+    return None if margin == 0 else _sensible(math.ceil(images * (_POWER * half / margin) ** 2), images)
+
+
+def check_asked(
+    max_drop: float | None,
+    min_agreement: float | None,
+    threshold: float | None,
+    figures: Mapping[str, float],
+    *,
+    strict: bool,
+) -> None:
+    """Check the options of a proof; None was not given. ``figures`` are limits by names of :data:`FIGURE_PROMISES`.
+
+    ``UsageError``: as :func:`check_max_drop`, :func:`check_min_agreement` and ``check_threshold``; ``promise-invalid``:
+    no figure can have such a limit; ``strict-without-promise``.
+    """
+    if strict and not figures and (max_drop, min_agreement) == (None, None):
         message = "--strict holds intervals to promises, and none is given"
-        raise UsageError(message, hint="add --max-drop or --min-agreement", code="strict-without-promise")
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in FIGURE_PROMISES)
+        raise UsageError(message, hint=f"add --max-drop, --min-agreement, {options}", code="strict-without-promise")
+    for name, limit in figures.items():
+        if not (math.isfinite(limit) and 0 <= limit <= FIGURE_PROMISES[name].most):
+            raise UsageError(
+                f"--{name.replace('_', '-')} {limit:g} cannot be promised",
+                hint=FIGURE_PROMISES[name].example,
+                code="promise-invalid",
+            )
     if max_drop is not None:
         check_max_drop(max_drop)
     if min_agreement is not None:

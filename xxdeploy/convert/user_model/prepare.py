@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from xxdeploy.convert.keras_graph import calls, graph, is_model, layer_paths, single_input
 from xxdeploy.convert.user_model.describe import UserModel, UserOutput, describe_model, last_activation
+from xxdeploy.convert.user_model.image_output import ANY_IMAGE, ImageRequest, image_output
 from xxdeploy.errors import UsageError
 from xxdeploy.results import ModelOutput
 
 if TYPE_CHECKING:
     import keras
 
-Task = Literal["classification", "features"]
-
 
 @dataclass(frozen=True, slots=True)
 class PreparedModel:
     """A model ready for ``onnx_from_keras`` and ``KerasRunner``.
 
-    ``model`` has one input ``(n, h, w, c)`` and the ``outputs``. Of several outputs the first classifier comes first:
-    it is measured and predicted with. A single output is called ``probabilities`` or ``features``, several are called
-    after their layers. ``described`` is the model as it was loaded; ``notes`` lists additions and omissions.
+    ``model`` has one input ``(n, h, w, c)`` and the ``outputs``. Of several outputs the first classifier (or picture)
+    comes first: it is measured and predicted with. A single output is called ``probabilities``, ``features``,
+    ``picture``, ``mask`` or ``values``, several are called after their layers. ``described`` is the model as it was
+    loaded; ``notes`` lists additions and omissions.
     """
 
     model: keras.Model
@@ -35,16 +36,18 @@ class PreparedModel:
 
     @property
     def task(self) -> str:
-        """The task of the first output: ``classification`` (probabilities) or ``features``."""
+        """The task of the first output."""
         return self.outputs[0].task
 
     @property
     def classes(self) -> int | None:
-        """Number of classes of the first output; None for features."""
+        """Number of classes of the first output; None without."""
         return self.outputs[0].classes
 
 
-def prepare_model(model: keras.Model, *, output_layer: str | None = None, task: str | None = None) -> PreparedModel:
+def prepare_model(
+    model: keras.Model, *, output_layer: str | None = None, task: str | None = None, image: ImageRequest = ANY_IMAGE
+) -> PreparedModel:
     """Choose the outputs of a model, and turn logits and single sigmoids into probabilities.
 
     Parameters
@@ -56,12 +59,16 @@ def prepare_model(model: keras.Model, *, output_layer: str | None = None, task: 
     task : str | None
         ``features`` keeps each output as it is; ``classification`` requires at least one output with classes. None: an
         output that ends in a softmax or sigmoid is a classifier. Without one, two or more logits are a classifier;
-        next to a softmax they may be an embedding, and stay features.
+        next to a softmax they may be an embedding, and stay features. ``image``: the first output with three axes is a
+        picture or a mask, see :func:`~xxdeploy.convert.user_model.image_output.image_output`. ``values``: each output
+        is numbers, kept as they are.
+    image : ImageRequest
+        What the options say about a picture.
 
     Raises
     ------
     UsageError
-        Those of :func:`~xxdeploy.convert.user_model.describe.describe_model` and ``select_output``;
+        Those of :func:`~xxdeploy.convert.user_model.describe.describe_model`, ``select_output`` and ``image_output``;
         ``not-a-classifier``: ``task`` is ``classification``, and no output has classes.
     """
     model = _with_graph(model)
@@ -78,6 +85,32 @@ def prepare_model(model: keras.Model, *, output_layer: str | None = None, task: 
         for tensor, end in zip(tensors, described.outputs, strict=True)
         if end.shape[-1:] == (1,) and last_activation(tensor) == "softmax"
     ]
+    makers: dict[str | None, Callable[[Sequence[Any], UserModel], _Finished]]
+    makers = {"image": partial(_pictures, image), "values": _values}
+    ends_and_outputs, said = makers.get(task, partial(_classes, task, inner))(tensors, described)
+    notes += said
+    first = next((index for index, (_, output) in enumerate(ends_and_outputs) if output.task != "features"), 0)
+    order = [first, *(index for index in range(len(tensors)) if index != first)]
+    finished = [ends_and_outputs[index][0] for index in order]
+    outputs = tuple(ends_and_outputs[index][1] for index in order)
+    if len(tensors) > 1:
+        names = _names([described.outputs[index] for index in order])
+        outputs = tuple(replace(output, name=name) for output, name in zip(outputs, names, strict=True))
+        others = ", ".join(f"{output.name} ({output.task})" for output in outputs[1:])
+        what = "accuracy and predictions" if outputs[0].task == "classification" else "measurements and predictions"
+        notes.append(f"{what} use the output {outputs[0].name}; other outputs: {others}")
+    if len(tensors) > 1 or any(last is not tensor for last, tensor in zip(finished, tensors, strict=True)):
+        selected = _model(single_input(selected), finished[0] if len(finished) == 1 else finished, selected.name)
+    return PreparedModel(selected, described, outputs, tuple(notes))
+
+
+_Finished = tuple[list[tuple[Any, ModelOutput]], list[str]]
+"""Each output's last tensor and its description, and notes for the user."""
+
+
+def _classes(task: str | None, inner: bool, tensors: Sequence[Any], described: UserModel) -> _Finished:
+    """Finish classifiers and features; ``inner``: the output is that of an inner layer."""
+    notes: list[str] = []
     doubtful = task is None and any(end.kind in ("probabilities", "binary") for end in described.outputs)
     classes = [None if task == "features" or (task is None and inner) else end.classes for end in described.outputs]
     for index, end in enumerate(described.outputs):
@@ -94,24 +127,24 @@ def prepare_model(model: keras.Model, *, output_layer: str | None = None, task: 
     finished = []
     for tensor, end, number in zip(tensors, described.outputs, classes, strict=True):
         last, said = (tensor, []) if number is None else _as_probabilities(tensor, end, asked=task is not None)
-        finished.append(last)
+        finished.append((last, ModelOutput("features" if number is None else "probabilities", number)))
         notes += said
-    first = next((index for index, number in enumerate(classes) if number is not None), 0)
-    order = [first, *(index for index in range(len(tensors)) if index != first)]
-    if len(tensors) > 1:
-        outputs = tuple(
-            ModelOutput(name, classes[index])
-            for name, index in zip(_names([described.outputs[index] for index in order]), order, strict=True)
-        )
-        others = ", ".join(f"{output.name} ({output.task})" for output in outputs[1:])
-        notes.append(f"accuracy and predictions use the output {outputs[0].name}; other outputs: {others}")
-    else:
-        outputs = (ModelOutput("features" if classes[0] is None else "probabilities", classes[0]),)
-    if len(tensors) > 1 or finished != tensors:
-        ordered = [finished[index] for index in order]
-        one = ordered[0] if len(ordered) == 1 else ordered
-        selected = _model(single_input(selected), one, selected.name)
-    return PreparedModel(selected, described, outputs, tuple(notes))
+    return finished, notes
+
+
+def _pictures(asked: ImageRequest, tensors: Sequence[Any], described: UserModel) -> _Finished:
+    """Finish the first output that can be a picture or a mask; the others are features."""
+    shaped = [index for index, end in enumerate(described.outputs) if len(end.shape) == 3]
+    first = shaped[0] if shaped else 0
+    last, output, notes = image_output(tensors[first], described, asked, described.outputs[first].name)
+    finished = [(tensor, ModelOutput("features", None)) for tensor in tensors]
+    finished[first] = last, output
+    return finished, list(notes)
+
+
+def _values(tensors: Sequence[Any], _: UserModel) -> _Finished:
+    """Finish outputs that are numbers: each is kept as it is."""
+    return [(tensor, ModelOutput("values", None, "values", tuple(tensor.shape[1:]))) for tensor in tensors], []
 
 
 def _as_probabilities(tensor: Any, end: UserOutput, *, asked: bool) -> tuple[Any, list[str]]:
@@ -119,7 +152,7 @@ def _as_probabilities(tensor: Any, end: UserOutput, *, asked: bool) -> tuple[Any
     import keras
 
     if end.kind == "logits":
-        doubt = "" if asked else " (if it is an embedding, add --task features)"
+        doubt = "" if asked else " (if it is an embedding, add --task features; if numbers, --task values)"
         said = f"{end.name} outputs logits: a Softmax was added, so the bundle returns probabilities{doubt}"
         return keras.layers.Softmax(name=f"{end.name}_probabilities")(tensor), [said]
     if end.kind == "binary":

@@ -1,0 +1,222 @@
+"""Promises and budgets of an export: those that its task can have, and whether they are kept."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+from xxdeploy.bundle.pack import pack
+from xxdeploy.errors import EngineError, UsageError, VerificationError
+from xxdeploy.exporter.option_groups import Budgets, ProofOptions
+from xxdeploy.exporter.options import ExportOptions
+from xxdeploy.exporter.result import Conclusions
+from xxdeploy.results import LayerNoise, ModelOutput
+from xxdeploy.runtime.bench import BenchResult, bench
+from xxdeploy.runtime.bundle.manifest import Manifest
+from xxdeploy.verify import (
+    FIGURE_PROMISES,
+    Comparison,
+    Verdict,
+    agreement_verdict,
+    drop_verdict,
+    figure_verdict,
+)
+
+_ROUNDS = 30
+
+
+def check_top_k(count: int | None, output: ModelOutput) -> None:
+    """Raise ``UsageError`` ``top-k-invalid`` unless the best ``count`` classes of ``output`` can be taken."""
+    classes = output.classes
+    if count is not None and output.task == "features":
+        message, hint = "a feature extractor has no best class", "leave out --top-k or --no-top"
+        raise UsageError(message, hint=hint, code="top-k-invalid")
+    if count is not None and output.task != "classification":
+        message = f"--top-k is for classifiers, and this model is exported with --task {output.task}"
+        raise UsageError(message, hint="leave out --top-k", code="top-k-invalid")
+    if count is not None and classes is not None and not 1 <= count <= classes:
+        message = f"--top-k must be 1 to {classes}, the number of classes, not {count}"
+        raise UsageError(message, hint="5 is usual", code="top-k-invalid")
+
+
+_KINDS = {"pictures": "pictures", "masks": "masks of classes", "values": "values"}
+_TASKS = {"pictures": "image", "masks": "image", "values": "values"}
+
+
+def check_evaluation(options: ExportOptions, output: ModelOutput) -> None:
+    """Refuse promises that the task cannot have, and those that no images are given for.
+
+    ``UsageError``: ``promise-task``, ``promise-without-eval``, ``features-evaluation``, ``min-agreement-without-eval``,
+    ``threshold-without-eval``, ``max-drop-without-eval``.
+    """
+    proof = options.proof
+    _check_task(proof, output)
+    if output.task == "features" and any(
+        asked is not None for asked in (proof.evaluation, proof.max_drop, proof.min_agreement, proof.threshold)
+    ):
+        raise UsageError(
+            "a feature extractor (--no-top) has no classes, so accuracy cannot be evaluated",
+            hint="leave out --eval, --max-drop, --min-agreement and --threshold, or --no-top",
+            code="features-evaluation",
+        )
+    if options.precision.fp16 and proof.min_agreement is not None and proof.evaluation is None:
+        raise UsageError(
+            "--min-agreement cannot be checked without images",
+            hint="add --eval FOLDER, one subfolder a class",
+            code="min-agreement-without-eval",
+        )
+    if options.precision.fp16 and proof.threshold is not None and proof.evaluation is None:
+        raise UsageError(
+            "--threshold compares scores on images, and none are given",
+            hint="add --eval FOLDER, one subfolder a class",
+            code="threshold-without-eval",
+        )
+    if proof.figures and proof.evaluation is None and not options.precision.int8:  # INT8 has its selection images
+        raise UsageError(
+            f"--{_dashed(next(iter(proof.figures)))} cannot be checked without images",
+            hint="add --eval FOLDER with pictures, which need no labels",
+            code="promise-without-eval",
+        )
+    if proof.max_drop is not None and proof.evaluation is None:
+        raise UsageError(
+            "--max-drop cannot be checked without labeled images",
+            hint="add --eval FOLDER, one subfolder a class; or promise --min-agreement 98, which needs no labels",
+            code="max-drop-without-eval",
+        )
+
+
+def _check_task(proof: ProofOptions, output: ModelOutput) -> None:
+    """Raise ``UsageError`` ``promise-task`` for promises of other tasks."""
+    of_classes = {"max-drop": proof.max_drop, "min-agreement": proof.min_agreement, "threshold": proof.threshold}
+    kind = _kind_of(output)
+    fitting = [name for name, promise in FIGURE_PROMISES.items() if promise.kind == kind]
+    wrong = [f"--{_dashed(name)}" for name in proof.figures if name not in fitting]
+    if output.task not in ("classification", "features"):
+        wrong += [f"--{name}" for name, asked in of_classes.items() if asked is not None]
+    if not wrong:
+        return
+    suited = " or ".join(f"--{_dashed(name)}" for name in fitting)
+    about = _KINDS.get(kind or "", f"the task {output.task}")
+    hint = f"promise {suited} instead" if fitting else "leave it out"
+    asked = FIGURE_PROMISES.get(wrong[0].removeprefix("--").replace("-", "_"))
+    if asked is not None and kind is None:
+        hint = f"leave it out, or export the model with --task {_TASKS[asked.kind]}"
+    raise UsageError(f"{wrong[0]} does not apply to {about}", hint=hint, code="promise-task")
+
+
+def _kind_of(output: ModelOutput) -> str | None:
+    """Return the kind of an output in ``FIGURE_PROMISES``; None for classes and features."""
+    if output.task == "image":
+        return "masks" if output.output_range is None else "pictures"
+    return "values" if output.task == "values" else None
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def keep_promises(
+    options: ExportOptions,
+    comparisons: Sequence[Comparison],
+    selection: Sequence[Comparison] = (),
+    noise: Sequence[LayerNoise] = (),
+) -> Conclusions:
+    """Describe the loss of each model, and check the promises.
+
+    ``comparisons`` are on the evaluation images, the float32 graph's first. Promises are about the files in lower
+    precision, or about the float32 graph if it is the only one. Without ``comparisons``, all but --max-drop are checked
+    on the ``selection`` images.
+
+    Raises
+    ------
+    VerificationError
+        ``accuracy-drop``, ``agreement-low``, ``psnr-low``, ``iou-low``, ``error-high``: a promise is broken; the hint
+        names the most sensitive layers of ``noise``. ``promise-unproven``: with --strict, its interval exceeds it.
+    """
+    judged = comparisons[1:] or comparisons
+    proof, verdicts = options.proof, []
+    for comparison in judged or selection:
+        if proof.min_agreement is not None and comparison.agreement is not None:
+            verdicts.append(agreement_verdict(comparison, proof.min_agreement))
+        if proof.max_drop is not None and judged:
+            verdicts.append(drop_verdict(comparison, proof.max_drop))
+        verdicts += [figure_verdict(comparison, name, limit) for name, limit in proof.figures.items()]
+    broken = [verdict for verdict in verdicts if not verdict.kept]
+    unproven = [verdict for verdict in verdicts if proof.strict and not verdict.supported]
+    if broken:
+        hint = "try more calibration images (--samples), or another promise"
+        if noise:
+            worst = ", ".join(layer.layer for layer in noise[:3])
+            hint = f"the most sensitive layers are {worst}; keep them in float by a --recipe, or {hint}"
+        raise VerificationError(_lines(broken), hint=hint, code=broken[0].code)
+    if unproven:
+        hint = "evaluate on more images (--eval), or leave out --strict"
+        raise VerificationError(_lines(unproven, strict=True), hint=hint, code="promise-unproven")
+    sentences = tuple(chain.from_iterable(comparison.sentences for comparison in judged or selection))
+    return Conclusions(sentences, tuple(verdict.line(strict=proof.strict) for verdict in verdicts))
+
+
+def _lines(verdicts: Sequence[Verdict], *, strict: bool = False) -> str:
+    return "; ".join(verdict.line(strict=strict) for verdict in verdicts)
+
+
+def keep_budgets(
+    budgets: Budgets,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    measure: Callable[..., BenchResult] = bench,
+) -> tuple[str, ...]:
+    """Measure the bundle, written to a temporary folder, against each budget; return a sentence about each.
+
+    ``measure`` takes the folder, ``rounds`` and ``tuning``, as ``bench`` does.
+
+    Raises
+    ------
+    VerificationError
+        ``over-size``, ``over-latency``, ``over-memory``.
+    EngineError
+        ``memory-unknown``: this system does not report the memory of a process. Else as ``bench``.
+    """
+    said = []
+    size = (sum(map(len, files.values())) + len(manifest.to_json())) / 1e6
+    if budgets.max_size_mb is not None:
+        model = max(len(content) for path, content in files.items() if path.endswith((".onnx", ".ort"))) / 1e6
+        if size > budgets.max_size_mb:
+            raise VerificationError(
+                f"the bundle has {size:.2f} MB, more than --max-size-mb {budgets.max_size_mb:g}",
+                hint=f"its largest model file has {model:.2f} MB; try --int8, a smaller --alpha, or one --cpu",
+                code="over-size",
+            )
+        said.append(f"size {size:.2f} MB, at most {budgets.max_size_mb:g} allowed")
+    if budgets.max_latency_ms is None and budgets.max_memory_mb is None:
+        return tuple(said)
+    with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
+        measured = measure(pack(manifest, files, Path(folder) / "bundle"), rounds=_ROUNDS, tuning="off")
+    if budgets.max_latency_ms is not None:
+        if measured.p50_ms > budgets.max_latency_ms:
+            raise VerificationError(
+                f"an image takes {measured.p50_ms:.2f} ms on this machine (median of {measured.rounds}), "
+                f"more than --max-latency-ms {budgets.max_latency_ms:g}",
+                hint=f"the engine takes {measured.model_p50_ms:.2f} ms; try --int8, a smaller --alpha or --input-size",
+                code="over-latency",
+            )
+        said.append(f"latency {measured.p50_ms:.2f} ms, at most {budgets.max_latency_ms:g} allowed")
+    if budgets.max_memory_mb is not None:
+        if measured.peak_memory_bytes is None:
+            raise EngineError(
+                "the memory of a process cannot be measured on this system",
+                hint="leave --max-memory-mb out here, and use `xxdeploy bench` on the device",
+                code="memory-unknown",
+            )
+        memory = measured.peak_memory_bytes / 1e6
+        if memory > budgets.max_memory_mb:
+            raise VerificationError(
+                f"a process with the bundle takes {memory:.1f} MB, more than --max-memory-mb {budgets.max_memory_mb:g}",
+                hint="Python and the engine alone are about 60 MB; try --int8, a smaller --alpha or --input-size",
+                code="over-memory",
+            )
+        said.append(f"memory {memory:.1f} MB, at most {budgets.max_memory_mb:g} allowed")
+    return tuple(said)
