@@ -13,6 +13,7 @@ from xxdeploy.runtime.answers import (
     palette,
     picture_from,
     pixels_of,
+    reading_from,
     top_predictions,
 )
 
@@ -81,3 +82,21 @@ def test_a_mask_is_a_palette_picture() -> None:
     assert mask.mode == "P"
     assert np.asarray(mask).tolist() == [[0, 1], [2, 3]]
     assert mask.convert("RGB").getpixel((1, 1)) == (128, 128, 0)
+
+
+def test_equal_steps_in_a_row_are_one_character_unless_a_blank_is_between_them() -> None:
+    best = [3, 0, 0, 3, 0, 1, 1, 3, 2]
+    steps = np.full((len(best), 4), 0.1, np.float32)
+    steps[np.arange(len(best)), best] = 0.7
+    reading = reading_from(steps, ("a", "b", "ch", "<blank>"), 3)
+    assert reading.text == "aabch"
+    assert reading.probability == pytest.approx(0.7 ** len(best))
+    assert reading_from(steps[:1], ("a", "b", "c", "<blank>"), 3).text == ""
+    assert (
+        reading_from(np.full((2, 3), 1 / 3, np.float32), ("<blank>", "b", "c"), 0).text == ""
+    )  # the lowest of equal ones
+
+
+def test_a_blank_may_be_the_first_class() -> None:
+    steps = np.eye(3, dtype=np.float32)[[1, 1, 0, 1, 2]]
+    assert reading_from(steps, ("<blank>", "x", " "), 0).text == "xx "

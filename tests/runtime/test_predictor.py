@@ -16,6 +16,8 @@ from xxdeploy.bundle.pack import golden_images, pack
 from xxdeploy.cpu import cpu_features
 from xxdeploy.errors import BundleError, EngineError, UsageError, VerificationError, XXDeployError
 from xxdeploy.runtime import Runtime, load
+from xxdeploy.runtime.answers import Reading
+from xxdeploy.runtime.bundle.contents import text_from_labels
 from xxdeploy.runtime.bundle.manifest import Variant
 from xxdeploy.runtime.engines.session import Session
 from xxdeploy.runtime.selftest import MAX_BATCH
@@ -134,6 +136,25 @@ def test_a_picture_with_another_number_of_channels_is_nonsense(tmp_path: Path, c
     with pytest.raises(EngineError) as caught:
         runtime.image(IMAGES[0])
     assert caught.value.code == "engine-output"
+
+
+class Reader(Fake):
+    """Answers each picture with a b b -, of the classes a, b and a blank."""
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.repeat(np.eye(3, dtype=np.float32)[None, [0, 1, 1, 2]], len(batch), axis=0)
+
+
+def test_a_text_is_read(tmp_path: Path) -> None:
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    parts["labels.txt"] = text_from_labels(("a", " ", "<blank>"), characters=True)
+    changed = dataclasses.replace(manifest, schema=4, task="sequence", classes=3, blank=2)
+    runtime = load(pack(changed, parts, tmp_path / "b"), session=Reader(0.0))
+    assert runtime.read(IMAGES[0]) == Reading("a ", 1.0)
+    assert runtime.read(list(IMAGES[:2])) == (Reading("a ", 1.0),) * 2
+    with pytest.raises(UsageError) as caught:
+        runtime.predict(IMAGES[0])
+    assert (caught.value.code, caught.value.hint) == ("wrong-task", "call read()")
 
 
 def test_labels_may_be_absent(tmp_path: Path) -> None:

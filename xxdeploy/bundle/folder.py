@@ -41,7 +41,7 @@ def check_bundle(path: str | os.PathLike[str], trust: Trust | None = None) -> Ma
         )
     if manifest.labels is not None:
         labels = next(entry for entry in manifest.files if entry.path == manifest.labels)
-        labels_from_text(read_entry(root, labels), manifest.classes)
+        labels_from_text(read_entry(root, labels), manifest.classes, characters=manifest.blank is not None)
     for variant in manifest.variants:
         read_golden(root, manifest, variant)
     return manifest

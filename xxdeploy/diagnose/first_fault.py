@@ -207,7 +207,7 @@ def _check_labels(root: Path, manifest: Manifest, reference: Reference) -> None:
     if reference.labels is None or manifest.labels is None:
         return
     entry = next(entry for entry in manifest.files if entry.path == manifest.labels)
-    names = labels_from_text(read_entry(root, entry), manifest.classes)
+    names = labels_from_text(read_entry(root, entry), manifest.classes, characters=manifest.blank is not None)
     for number, (wanted, name) in enumerate(zip(reference.labels.names, names, strict=False)):
         if wanted != name and sorted(names) == sorted(reference.labels.names):
             raise VerificationError(

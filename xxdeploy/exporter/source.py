@@ -155,6 +155,7 @@ def load_user_model(path: Path, options: ExportOptions, timed: Timed) -> tuple[P
             input_size=network.input_size,
             inference_mode=network.inference_mode,
             images=options.proof.evaluation,
+            output_layer=network.output_layer,
         )
         image = image_request(options)
         prepared = prepare_model(loaded.model, output_layer=network.output_layer, task=network.task, image=image)

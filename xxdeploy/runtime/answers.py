@@ -1,4 +1,4 @@
-"""From the output for one picture to an answer: named classes, a picture, or a mask."""
+"""From the output for one picture to an answer: named classes, a text, a picture, or a mask."""
 
 from __future__ import annotations
 
@@ -51,6 +51,29 @@ def top_predictions(probabilities: NDArray[np.float32], labels: Sequence[str], t
     likely = (probabilities >= ordered[count - top]).nonzero()[0]
     ranked = sorted(zip((-probabilities[likely]).tolist(), likely.tolist(), strict=True))[:top]
     return tuple([Prediction(index, labels[index], -negative) for negative, index in ranked])
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The text on one image, and the probability (0..1) of the best class of every step, multiplied.
+
+    The probability of the text itself is higher: other classes at some steps give the same text.
+    """
+
+    text: str
+    probability: float
+
+
+def reading_from(steps: NDArray[np.float32], labels: Sequence[str], blank: int) -> Reading:
+    """Return the text of one output (steps, classes): probabilities of the classes, whose texts are ``labels``.
+
+    Greedy decoding of CTC (Graves et al. 2006, "Connectionist temporal classification", section 3.2): the best class of
+    each step, the lowest of equal ones; of equal classes in a row one stays; then ``blank`` is left out.
+    """
+    best = steps.argmax(axis=1)
+    kept = best[np.concatenate(([True], best[1:] != best[:-1]))]
+    text = "".join(labels[index] for index in kept.tolist() if index != blank)
+    return Reading(text, float(steps.max(axis=1).astype(np.float64).prod()))
 
 
 def pixels_of(output: NDArray[np.float32], output_range: tuple[float, float]) -> NDArray[np.uint8]:

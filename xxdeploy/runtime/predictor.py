@@ -17,7 +17,7 @@ from PIL import Image
 from xxdeploy.cpu import cpu_features
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.files import cache_folder
-from xxdeploy.runtime.answers import Prediction, picture_from, top_predictions
+from xxdeploy.runtime.answers import Prediction, Reading, picture_from, reading_from, top_predictions
 from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import check_entry, open_signed, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
@@ -111,6 +111,22 @@ class Runtime:
         self._check_task("image")
         pictures = tuple(picture_from(output, self.manifest.output_range) for output in self._run(images))
         return pictures[0] if _is_one(images) else pictures
+
+    @overload
+    def read(self, images: ImageLike) -> Reading: ...  # type: ignore[overload-overlap]
+    @overload
+    def read(self, images: Sequence[ImageLike]) -> tuple[Reading, ...]: ...
+    def read(self, images: ImageLike | Sequence[ImageLike]) -> Reading | tuple[Reading, ...]:
+        """Return the text on one picture, or on each of a list, with a bundle of ``--task sequence``.
+
+        See :func:`~xxdeploy.runtime.answers.reading_from` for the decoding, and
+        :class:`~xxdeploy.runtime.answers.Reading` for its probability. Errors as ``predict``.
+        """
+        self._check_task("sequence")
+        blank = self.manifest.blank
+        assert blank is not None  # the manifest has seen to it
+        readings = tuple(reading_from(steps, self.labels, blank) for steps in self._run(images))
+        return readings[0] if _is_one(images) else readings
 
     def run(self, images: ImageLike | Sequence[ImageLike]) -> dict[str, NDArray[np.float32]]:
         """Return every output of the model by its name, (n, ...) float32, not only the one to predict with.
@@ -243,7 +259,7 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
     if manifest.labels is None:
         labels = tuple(str(index) for index in range(manifest.classes))
     else:
-        labels = labels_from_text(held[manifest.labels], manifest.classes)
+        labels = labels_from_text(held[manifest.labels], manifest.classes, characters=manifest.blank is not None)
     if asked.session is not None:
         session = session_from(asked.session)
     elif needs_model:

@@ -16,6 +16,14 @@ def test_labels_round_trip() -> None:
     assert labels_from_text(text_from_labels(names), 3) == names
 
 
+def test_a_character_may_be_a_space() -> None:
+    assert labels_from_text(text_from_labels((" ", "a"), characters=True), 2, characters=True) == (" ", "a")
+    with pytest.raises(BundleError):
+        labels_from_text(b" \na\n", 2)
+    with pytest.raises(BundleError):
+        labels_from_text(b"\na\n", 2, characters=True)
+
+
 @pytest.mark.parametrize(
     ("data", "classes"),
     [(b"a\nb\n", 3), (b"a\nb\n", 1), (b"", 1), (b"a\n\n", 2), (b"a\r\nb\r\n", 2), (b"\xff\n", 1), (b"a\x1b[31m\n", 1)],

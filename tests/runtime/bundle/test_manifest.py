@@ -110,7 +110,12 @@ def values() -> Manifest:
     return dataclasses.replace(picture(), task="values", output_range=None)
 
 
-@pytest.mark.parametrize("made", [picture, mask, values])
+def sequence() -> Manifest:
+    """A bundle that reads texts."""
+    return dataclasses.replace(good(), schema=4, task="sequence", blank=9)
+
+
+@pytest.mark.parametrize("made", [picture, mask, values, sequence])
 def test_other_tasks_survive_the_round_trip_in_schema_4_only(made: Callable[[], Manifest]) -> None:
     manifest = made()
     assert Manifest.from_json(manifest.to_json()) == manifest

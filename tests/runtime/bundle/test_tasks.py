@@ -6,7 +6,7 @@ import pytest
 
 from xxdeploy.errors import BundleError
 from xxdeploy.runtime.bundle.manifest import SCHEMAS
-from xxdeploy.runtime.bundle.tasks import TASKS, check_output_range, check_task
+from xxdeploy.runtime.bundle.tasks import TASKS, check_blank, check_output_range, check_task
 
 
 def test_the_table_is_whole() -> None:
@@ -54,3 +54,13 @@ def test_shapes_of_outputs(task: str, classes: int, right: list[tuple[int, ...]]
 def test_a_range_that_is_none(output_range: tuple[float, float]) -> None:
     with pytest.raises(BundleError, match="the smaller first"):
         check_output_range("image", 0, output_range)
+
+
+def test_only_a_sequence_has_a_blank_and_it_is_one_of_its_classes() -> None:
+    check_blank("sequence", 3, 2, "labels.txt")
+    check_blank("classification", 3, None, None)
+    wrong = [("sequence", None, "labels.txt"), ("sequence", 3, "labels.txt"), ("sequence", -1, "labels.txt")]
+    for task, blank, labels in [*wrong, ("sequence", 0, None), ("values", 0, None)]:
+        with pytest.raises(BundleError) as caught:
+            check_blank(task, 3, blank, labels)
+        assert caught.value.code == "manifest-value"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,45 @@ def renamed_weights(source: Path, folder: Path) -> Path:
             for old, new in names.items():
                 _write(copy, new, file[old])
         return target
+
+
+def weights_of_part(source: Path, folder: Path, order: Sequence[tuple[str, str]], model: Any) -> Path:
+    """Return ``source``, or a copy in ``folder`` with the names that Keras looks for, which numbers layers by class.
+
+    ``order`` has name and class of each layer of the file; it is empty if ``model`` has them all.
+    """
+    if not order:
+        return source
+    with extra("export"):
+        import h5py
+    stored = _numbered(order)
+    wanted = _numbered([(layer.name, type(layer).__name__) for layer in model.layers])
+    names = {f"{_CONTAINER}/{stored[name]}/": f"{_CONTAINER}/{new}/" for name, new in wanted.items() if name in stored}
+    if all(old == new for old, new in names.items()):
+        return source
+    target = folder / "part.weights.h5"
+    with h5py.File(source, "r") as file, h5py.File(target, "w") as copy:
+
+        def write(name: str, item: Any) -> None:
+            place = next((old for old in names if name.startswith(old)), None)
+            if place is not None and isinstance(item, h5py.Dataset):
+                _write(copy, names[place] + name.removeprefix(place), item)
+
+        file.visititems(write)
+    return target
+
+
+def _numbered(order: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Map the name of each layer to that of its weights: its class in small letters, numbered from the second on."""
+    from keras.src.utils.naming import to_snake_case
+
+    counts: defaultdict[str, int] = defaultdict(int)
+    names = {}
+    for name, kind in order:
+        stem = to_snake_case(kind.rpartition(">")[2])
+        names[name] = f"{stem}_{counts[stem]}" if counts[stem] else stem
+        counts[stem] += 1
+    return names
 
 
 def _write(copy: Any, name: str, array: Any) -> None:

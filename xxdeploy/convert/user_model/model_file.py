@@ -15,7 +15,7 @@ from xxdeploy.convert.catalog.initialize import drawn_by_numpy
 from xxdeploy.convert.catalog.weights import check_finite, named_as_keras_expects
 from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.user_model.adapt import in_float32, with_free_batch, with_input_size
-from xxdeploy.convert.user_model.archive_weights import renamed_weights
+from xxdeploy.convert.user_model.archive_weights import renamed_weights, weights_of_part
 from xxdeploy.convert.user_model.custom_objects import custom_names, import_custom_objects
 from xxdeploy.convert.user_model.guard import assigned_variables, check_activations, no_more_weights_than
 from xxdeploy.convert.user_model.layer_options import (
@@ -53,6 +53,7 @@ def load_model_file(
     input_size: int | tuple[int, int] | None = None,
     inference_mode: bool = False,
     images: Path | None = None,
+    output_layer: str | None = None,
 ) -> LoadedModel:
     """Load a whole model saved by Keras 2 or 3.
 
@@ -76,6 +77,9 @@ def load_model_file(
         Take ``training=True`` out of the calls of layers, instead of refusing the model.
     images : Path | None
         A folder whose images, if they all have one size, have the size of a model that takes any.
+    output_layer : str | None
+        The layer whose output is asked for: layers that it does not need are left out if they are code or have inputs
+        of their own, such as a loss.
 
     Raises
     ------
@@ -90,7 +94,14 @@ def load_model_file(
     """
     custom = custom_names(custom_objects)
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
-        file = inspect_model_file(path, Path(folder), weights=weights, custom=custom, unsafe_lambda=unsafe_lambda)
+        file = inspect_model_file(
+            path,
+            Path(folder),
+            weights=weights,
+            custom=custom,
+            unsafe_lambda=unsafe_lambda,
+            output_layer=output_layer,
+        )
         config, notes = adapted(file, input_size, inference_mode, images)
         keras = load_keras()
         objects = import_custom_objects(custom_objects)
@@ -194,6 +205,8 @@ def _fill(model: keras.Model, file: InspectedModel) -> None:
     weights, old = file.weights, (file.keras_version or "").startswith("2.")
     if old and file.kind == "keras":
         weights = renamed_weights(weights, weights.parent)
+    if file.kind == "keras":
+        weights = weights_of_part(weights, weights.parent, file.order, model)
     try:
         with (
             named_as_keras_expects(weights, suffix) as named,

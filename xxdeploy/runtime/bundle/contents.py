@@ -52,16 +52,17 @@ def array_from_npy(data: bytes, name: str) -> NDArray[Any]:
         ) from error
 
 
-def text_from_labels(names: Sequence[str]) -> bytes:
-    """Serialize; line n is the name of class n. ``BundleError`` ``labels-invalid`` as in ``labels_from_text``."""
+def text_from_labels(names: Sequence[str], *, characters: bool = False) -> bytes:
+    """Serialize; line n is the name of class n. Arguments and errors as in :func:`labels_from_text`."""
     text = "".join(f"{name}\n" for name in names).encode("utf-8", "surrogatepass")
-    labels_from_text(text, len(names))
+    labels_from_text(text, len(names), characters=characters)
     return text
 
 
-def labels_from_text(data: bytes, classes: int) -> tuple[str, ...]:
+def labels_from_text(data: bytes, classes: int, *, characters: bool = False) -> tuple[str, ...]:
     """Read the names of ``classes`` classes. Two classes may share a name: ImageNet has two cranes.
 
+    With ``characters`` a name may be a space: the classes are the characters of a text.
     ``BundleError`` ``labels-invalid``: no UTF-8, another number of lines, an empty or overlong name, control characters
     (names end up on terminals).
     """
@@ -73,7 +74,7 @@ def labels_from_text(data: bytes, classes: int) -> tuple[str, ...]:
     if len(names) != classes:
         raise _wrong_labels(f"it has {len(names)} names for {classes} classes")
     for number, name in enumerate(names):
-        if not name.strip() or len(name) > MAX_LABEL or CONTROL.search(name):
+        if not (name if characters else name.strip()) or len(name) > MAX_LABEL or CONTROL.search(name):
             raise _wrong_labels(
                 f"the name of class {number} is empty, too long or has control characters: {name[:80]!r}"
             )

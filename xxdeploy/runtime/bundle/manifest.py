@@ -16,7 +16,7 @@ from typing import Any
 from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.bundle.signature import SIGNATURES
 from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, as_record, parse, typed, wrong_value
-from xxdeploy.runtime.bundle.tasks import SCHEMA_WITH_TASKS, TASKS, check_output_range, check_task
+from xxdeploy.runtime.bundle.tasks import SCHEMA_WITH_TASKS, TASKS, check_blank, check_output_range, check_task
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 SCHEMA_VERSION = 1
@@ -25,7 +25,11 @@ SCHEMA_WITH_MORE_OUTPUTS = 2
 SCHEMA_WITH_SIZING = 3
 """Schema 2 (with any number of outputs), and how pictures are resampled, cropped and padded."""
 SCHEMAS = (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS, SCHEMA_WITH_SIZING, SCHEMA_WITH_TASKS)
-KEYS_SINCE = {"more_outputs": SCHEMA_WITH_MORE_OUTPUTS, "output_range": SCHEMA_WITH_TASKS}
+KEYS_SINCE = {
+    "more_outputs": SCHEMA_WITH_MORE_OUTPUTS,
+    "output_range": SCHEMA_WITH_TASKS,
+    "blank": SCHEMA_WITH_TASKS,
+}
 """The keys that not every schema has, with the first one that does; from then on they are required."""
 MANIFEST = "manifest.json"
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -124,8 +128,9 @@ class Manifest:
     ``task`` is a name of ``tasks.TASKS``: ``classification`` (output: probabilities (n, classes)), ``features`` or
     ``values`` (output: (n, ...); ``classes`` is 0), ``image`` (output: (n, h, w, channels); ``classes`` is 0, and
     ``output_range`` holds the values of black and white, or ``classes`` counts those of a mask) or ``sequence``
-    (output: probabilities (n, steps, classes)). ``labels`` is the path of a UTF-8 text file, one class a
-    line, or None: then classes are called by their index. ``variants`` come in order of preference.
+    (output: probabilities (n, steps, classes); ``blank`` is the class of CTC that has no text).
+    ``labels`` is the path of a UTF-8 text file, one class a line, or None: then classes are called by their index.
+    ``variants`` come in order of preference.
     ``files`` lists every file but the manifest; it is empty only before ``bundle.pack``. ``tools``
     (versions), ``source`` (which model, weights, options) and ``evidence`` (parity, accuracy, steps)
     are for people and carry reproducible facts only: no dates, no seconds. ``output_name``, ``task``, ``classes``,
@@ -154,6 +159,7 @@ class Manifest:
     evidence: Mapping[str, JsonValue] = field(repr=False)
     more_outputs: tuple[MoreOutput, ...] = ()
     output_range: tuple[float, float] | None = None
+    blank: int | None = None
 
     def __post_init__(self) -> None:
         if self.schema not in SCHEMAS:
@@ -163,6 +169,7 @@ class Manifest:
             raise wrong_value("input_name and output_name must not be empty")
         check_task(self.task, self.classes)
         check_output_range(self.task, self.classes, self.output_range)
+        check_blank(self.task, self.classes, self.blank, self.labels)
         if self.labels is not None:
             _check_path(self.labels)
             if not self.classes:
@@ -298,6 +305,7 @@ _READERS: dict[str, Callable[[JsonValue, str], Any]] = {
     "str": _text,
     "str | None": lambda value, where: None if value is None else _text(value, where),
     "int": lambda value, where: typed(value, int, where),
+    "int | None": lambda value, where: None if value is None else typed(value, int, where),
     "float": _number,
     "Preprocess": _preprocess,
     "GoldenSpec": _record(GoldenSpec),

@@ -96,6 +96,16 @@ def check_task(task: str, classes: int) -> None:
         raise wrong_value(f"classes must be {' or '.join(numbers)}, not {classes}")
 
 
+def check_blank(task: str, classes: int, blank: int | None, labels: str | None) -> None:
+    """Raise ``BundleError`` ``manifest-value`` unless sequences, and only they, have a blank, and names of classes."""
+    if (task == "sequence") != (blank is not None):
+        raise wrong_value(f"blank is a class of a sequence, and this is {blank} with the task {task}")
+    if blank is not None and not 0 <= blank < classes:
+        raise wrong_value(f"blank must be one of the {classes} classes, counted from 0, not {blank}")
+    if blank is not None and labels is None:
+        raise wrong_value("a sequence needs labels: the text of each class")
+
+
 def check_output_range(task: str, classes: int, output_range: tuple[float, float] | None) -> None:
     """Raise ``BundleError`` ``manifest-value`` unless pictures, and only they, have a range of pixel values."""
     if (task == "image" and not classes) != (output_range is not None):

@@ -12,6 +12,7 @@ from typing import Any
 from xxdeploy.convert.user_model.lambdas.marshal_code import UnknownCodeError
 from xxdeploy.convert.user_model.lambdas.replace import translated
 from xxdeploy.convert.user_model.quarantine.archive import unsafe
+from xxdeploy.convert.user_model.quarantine.cut import softmax_before
 from xxdeploy.convert.user_model.quarantine.known import ACTIVATIONS, is_known, layers_of_networks
 from xxdeploy.convert.user_model.quarantine.refused import reason_for
 from xxdeploy.errors import ConversionError, UsageError
@@ -104,14 +105,14 @@ def check_classes(
             continue
         if name in ("__lambda__", "Lambda"):
             if not unsafe_lambda and not _calls_custom(item, custom):
-                raise _lambda(path, layer, item, version)
+                raise _cut_hint(_lambda(path, layer, item, version), config, layer)
         elif name == "function":
             _check_function(item.get("config"), module, path, layer, custom)
         elif not (_own_name(name, registered) in custom or name in custom):
             if registered not in (None, "", name):
-                raise _stranger(path, layer, registered, module)
+                raise _cut_hint(_stranger(path, layer, registered, module), config, layer)
             if not (is_known(name, module) or (module is None and name in networks)):
-                raise _stranger(path, layer, name, module)
+                raise _cut_hint(_stranger(path, layer, name, module), config, layer)
         if any(isinstance(node, dict) and node and not _reads_tensor(node) for node in _nodes(item)):
             raise unsafe(path, f"the layer {layer!r} is called on constants, so loading would compute it")
     for activation, layer in _activations(config):
@@ -203,6 +204,17 @@ def _lambda(path: Path, layer: str, item: Mapping[str, Any], version: str | None
         "tensor, and save it again; or, if you trust the file, add --unsafe-lambda",
         code="lambda-layer",
     )
+
+
+def _cut_hint(
+    error: UsageError | ConversionError, config: Mapping[str, Any], layer: str
+) -> UsageError | ConversionError:
+    """Return ``error`` with another hint first where ``layer`` lies downstream of a softmax, as a CTC loss does."""
+    softmax = softmax_before(config, layer) if isinstance(error, UsageError) else None
+    if softmax is None:
+        return error
+    hint = f"if {layer} is a part of the training only, add --output-layer {softmax}; {error.hint}"
+    return UsageError(error.message, hint=hint, code=error.code)
 
 
 def _stranger(path: Path, layer: str, name: str, module: str | None) -> UsageError | ConversionError:

@@ -16,6 +16,7 @@ from xxdeploy.convert.user_model.keras1_config import is_keras_1, keras2_from_ke
 from xxdeploy.convert.user_model.lambdas.replace import without_lambdas
 from xxdeploy.convert.user_model.quarantine.archive import MAX_CONFIG, read_archive, unsafe
 from xxdeploy.convert.user_model.quarantine.check import check_classes, read_config, without_training
+from xxdeploy.convert.user_model.quarantine.cut import cut_at, inputs_of, layer_order, left_out
 from xxdeploy.convert.user_model.quarantine.facts import facts_of
 from xxdeploy.convert.user_model.quarantine.hdf5 import is_by_layer_name, read_hdf5
 from xxdeploy.errors import UsageError, XXDeployError
@@ -32,6 +33,7 @@ def inspect(
     weights: Path | None = None,
     custom: frozenset[str] = frozenset(),
     unsafe_lambda: bool = False,
+    output_layer: str | None = None,
     facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Check everything in a file that Keras would read; return the fields of ``InspectedModel``.
@@ -76,9 +78,7 @@ def inspect(
     facts["keras_version"] = version
     config = without_training(read_config(text, path))
     facts |= facts_of(config)
-    config = with_input_layers(keras2_from_keras1(config) if is_keras_1(config) else config)
-    config, notes = without_lambdas(config, version, custom)
-    check_classes(config, path, custom=custom, unsafe_lambda=unsafe_lambda, version=version)
+    config, notes, order = _checked(config, path, version, custom, unsafe_lambda, output_layer)
     return {
         "kind": kind,
         "config": config,
@@ -86,7 +86,39 @@ def inspect(
         "numbers": numbers,
         "keras_version": version,
         "notes": notes,
+        "order": order,
     }
+
+
+def _checked(
+    config: dict[str, Any],
+    path: Path,
+    version: str | None,
+    custom: frozenset[str],
+    unsafe_lambda: bool,
+    output_layer: str | None,
+) -> tuple[dict[str, Any], tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Return the configuration without Lambda layers, notes, and the layers of the file if some were cut off.
+
+    Layers that ``output_layer`` does not need are cut off if they are refused, or have inputs of their own.
+    """
+
+    def checked(config: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        config, notes = without_lambdas(config, version, custom)
+        check_classes(config, path, custom=custom, unsafe_lambda=unsafe_lambda, version=version)
+        return config, notes
+
+    config = with_input_layers(keras2_from_keras1(config) if is_keras_1(config) else config)
+    part = None if output_layer is None else cut_at(config, output_layer)
+    if part is None or inputs_of(part) == inputs_of(config):
+        try:
+            return *checked(config), ()
+        except UsageError:
+            if part is None:
+                raise
+    order = layer_order(config)
+    config, notes = checked(part)
+    return config, (*notes, f"left out, since {output_layer} does not need them: {left_out(order, part)}"), order
 
 
 def _small(path: Path) -> bytes:
@@ -129,6 +161,7 @@ def main() -> None:
             weights=None if request["weights"] is None else Path(request["weights"]),
             custom=frozenset(request["custom"]),
             unsafe_lambda=request["unsafe_lambda"],
+            output_layer=request["output_layer"],
             facts=facts,
         )
     except XXDeployError as error:

@@ -25,7 +25,8 @@ class InspectedModel:
     ``kind`` is the layout of its weights (``h5``: by layer name, ``keras``: that of an archive); ``config`` is its
     configuration without the training part; ``weights`` is an HDF5 file (the file itself, the one unpacked from the
     archive, or the one next to an architecture) of ``numbers`` numbers; ``keras_version`` wrote it, None if unknown;
-    ``notes`` say which Lambda layers were translated.
+    ``notes`` say which Lambda layers were translated, and what was cut off. ``order`` has name and class of each layer
+    of the file if some were cut off.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class InspectedModel:
     numbers: int
     keras_version: str | None
     notes: tuple[str, ...] = ()
+    order: tuple[tuple[str, str], ...] = ()
 
 
 def inspect_model_file(
@@ -44,6 +46,7 @@ def inspect_model_file(
     weights: Path | None = None,
     custom: Collection[str] = (),
     unsafe_lambda: bool = False,
+    output_layer: str | None = None,
 ) -> InspectedModel:
     """Inspect a model file without Keras, TensorFlow or any code of the file.
 
@@ -59,6 +62,8 @@ def inspect_model_file(
         Names of the user's own classes and functions, which may be used.
     unsafe_lambda : bool
         Whether the file may contain Python code, which will run when it is loaded.
+    output_layer : str | None
+        The layer whose output is asked for: layers that it does not need may be code, and are left out then.
 
     Raises
     ------
@@ -68,7 +73,7 @@ def inspect_model_file(
     ConversionError
         ``damaged-model``, ``unsafe-model``.
     """
-    answer = ask(path, folder, weights=weights, custom=custom, unsafe_lambda=unsafe_lambda)
+    answer = ask(path, folder, weights=weights, custom=custom, unsafe_lambda=unsafe_lambda, output_layer=output_layer)
     if "error" in answer:
         raise error_of(answer)
     return InspectedModel(
@@ -79,6 +84,7 @@ def inspect_model_file(
         answer["numbers"],
         answer["keras_version"],
         tuple(answer["notes"]),
+        tuple((name, kind) for name, kind in answer["order"]),
     )
 
 
@@ -96,6 +102,7 @@ def ask(
     weights: Path | None = None,
     custom: Collection[str] = (),
     unsafe_lambda: bool = False,
+    output_layer: str | None = None,
 ) -> dict[str, Any]:
     """Return the answer of the child process: the fields of ``InspectedModel`` or an ``error``, and the ``facts``.
 
@@ -122,6 +129,7 @@ def ask(
         "folder": str(folder),
         "custom": sorted(custom),
         "unsafe_lambda": unsafe_lambda,
+        "output_layer": output_layer,
     }
     command, environment = child_python(
         "-m",
