@@ -221,6 +221,20 @@ def test_an_average_pool_is_run_in_float(tmp_path: Path, behind: str, shielded: 
     np.testing.assert_allclose(run(quantized, batch), run(network, batch), atol=0.03)
 
 
+@pytest.mark.parametrize("name", ["static-w8c-a8", "static-w8c-a8i"])
+def test_a_softmax_over_channels_is_run_in_float(tmp_path: Path, name: str) -> None:
+    """ONNX Runtime's integer Softmax turns a probability above the calibrated range into one near zero."""
+    body = "b = Conv(x, w)  p = Softmax<axis = 1>(b)  y = Conv(p, w)"
+    text = f"g (float[n, 4, 8, 8] x) => (float[n, 4, 8, 8] y) {{ {body} }}"
+    network = parse(HEAD + text, {"w": np.eye(4, dtype=np.float32)[:, :, None, None]})
+    rng = np.random.default_rng(0)
+    seen, unseen = (rng.uniform(-size, size, (8, 4, 8, 8)).astype(np.float32) for size in (0.2, 0.4))
+    quantized = quantize(network, calibrate(network, batches(seen), data_digest="d"), scheme(name))
+    count = optimized_ops(quantized, tmp_path)
+    assert (count["Softmax"], count["QLinearSoftmax"]) == (1, 0)
+    np.testing.assert_allclose(run(quantized, unseen), run(quantized, unseen, optimize=False), atol=0.005)
+
+
 CELL = """g (float[n, 3, 9, 9] x) => (float[n, 6, 4, 4] y) {
     h = Conv(x, w, b)  r = Relu(h)  d = Conv<group = 16, pads = [1, 1, 1, 1], strides = [2, 2]>(r, v)
     p = Pad(h, pads, value)  m = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(p)

@@ -19,6 +19,8 @@ from xxdeploy.runtime.engines.ort import OrtSession
 LARGEST = 1e6
 FLOAT16_TOLERANCE = 0.05
 """By how much a model may differ in float16 and float32, relative to the largest output."""
+NOISE_DB = 40.0
+"""Noise in images that is about as large as the rounding of one tensor to eight bits."""
 
 
 def _answers(model: Any, batch: NDArray[np.float32]) -> list[NDArray[Any]] | None:
@@ -70,27 +72,45 @@ def _rescales(model: Any) -> bool:
     return any(layer.name.startswith("rescaling") for layer in model.layers[:2])
 
 
-def int8_decibels(model: Any, seed: int) -> float | None:
-    """Convert, optimize and quantize a model; return the signal-to-noise ratio of its INT8 answers in decibels.
+def int8_decibels(model: Any, folder: Path, seed: int) -> tuple[float, float] | None:
+    """Save, load, optimize and quantize a model; return the decibels of its INT8 answers, and of its float answers.
 
-    Of several outputs the worst counts.
+    Both are signal-to-noise ratios against the float answers, of several outputs the worst. The second is that of the
+    float model on images with noise at ``NOISE_DB``: where it is low, the model itself magnifies or jumps.
 
-    None where the answers are constant or not finite, or where nothing can become INT8.
+    None where Keras cannot run the model, where the answers are not finite or the same for all images, or where nothing
+    can become INT8.
     """
     rng, shape = np.random.default_rng(seed), model.input_shape[1:]
     coarse = rng.uniform(0, 255, (24, -(-shape[0] // 4), -(-shape[1] // 4), shape[2])).repeat(4, 1).repeat(4, 2)
     batch = (0.8 * coarse[:, : shape[0], : shape[1]] + rng.uniform(0, 51, (24, *shape))).round().astype(np.float32)
     if not _rescales(model):
         batch = batch / np.float32(127.5) - 1
-    return decibels_on(model, batch)
+    if _answers(model, batch) is None:
+        return None
+    path = folder / "model.keras"
+    model.save(path)
+    loaded = prepare_model(load_model_file(path).model, task="features").model
+    noise = rng.standard_normal(batch.shape) * np.sqrt(np.square(batch).mean()) * 10 ** (-NOISE_DB / 20)
+    integer = decibels_on(loaded, batch)
+    return None if integer is None else (integer, _own_decibels(loaded, batch, noise.astype(np.float32)))
+
+
+def _own_decibels(model: Any, batch: NDArray[np.float32], noise: NDArray[np.float32]) -> float:
+    """Return the decibels of a float model whose images have ``noise``."""
+    rights, noisy = _answers(model, batch), _answers(model, batch + noise)
+    assert rights is not None
+    if noisy is None:
+        return 0.0
+    return min(_decibels(answer, right.astype(np.float64)) for answer, right in zip(noisy, rights, strict=True))
 
 
 def decibels_on(model: Any, batch: NDArray[np.float32]) -> float | None:
-    """Quantize a model with the ranges of 24 images, and measure it on them, as :func:`int8_decibels`."""
+    """Quantize a model with the ranges of 24 images, and measure it on them; None as for :func:`int8_decibels`."""
     names = [f"output_{index}" for index in range(len(model.outputs))]
     onnx, _ = optimize(onnx_from_keras(model, outputs=names))
     rights = [answer.astype(np.float64) for answer in OrtSession(onnx.to_bytes()).run_all(batch).values()]
-    if any(not np.isfinite(right).all() or np.ptp(right) == 0 or np.abs(right).max() > LARGEST for right in rights):
+    if not all(map(_tells_images_apart, rights)):
         return None
     histograms = observe_histograms(
         onnx, lambda: (batch[start : start + 8] for start in (0, 8, 16)), data_digest="random", total=24
@@ -102,6 +122,11 @@ def decibels_on(model: Any, batch: NDArray[np.float32]) -> float | None:
             return None
         raise
     return min(map(_decibels, OrtSession(integer.to_bytes()).run_all(batch).values(), rights))
+
+
+def _tells_images_apart(right: NDArray[np.float64]) -> bool:
+    largest = np.abs(right).max()
+    return bool(np.isfinite(right).all() and largest <= LARGEST and np.ptp(right, axis=0).max() > 1e-4 * largest)
 
 
 def _decibels(answer: NDArray[Any], right: NDArray[np.float64]) -> float:

@@ -226,7 +226,7 @@ class QdqWriter:
 
     def _needs_shield(self, node: NodeProto) -> bool:
         """Tell whether ONNX Runtime would turn a float layer after a DequantizeLinear into an integer one."""
-        if CPU.get(node.op_type) is Role.COMPUTE:
+        if CPU.get(node.op_type) is Role.COMPUTE or node.op_type == "Softmax":
             return True
         end = node.output[0]
         while (reader := self.graph.only_consumer(end)) is not None and CPU.get(reader.op_type) is Role.ACTIVATION:
@@ -238,8 +238,9 @@ class QdqWriter:
 
         Between a DequantizeLinear and a QuantizeLinear, ONNX Runtime would round the layer's float weights to integers
         by itself, with one scale for all channels (its WeightBiasQuantization), and run an AveragePool in integers,
-        which takes four to ten times as long as the copy and a float pool. A Sum of one operand prevents that. Identity
-        would not: it is removed first.
+        which takes four to ten times as long as the copy and a float pool. Its integer Softmax wraps around where a
+        probability exceeds the calibrated range: 0.33 became 0.02 (onnxruntime 1.31). A Sum of one operand prevents all
+        that. Identity would not: it is removed first.
         """
         self.nodes.append(helper.make_node("Sum", [name], [shield], name=shield))
         return shield
