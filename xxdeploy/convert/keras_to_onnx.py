@@ -35,7 +35,8 @@ def onnx_from_keras(model: Any, *, outputs: Sequence[str] = ("probabilities",), 
 
     Inputs are called ``image`` (``image_1``, ... if there are several), of shape ``(batch, h, w, c)``, NHWC;
     ``outputs`` names the outputs. The batch axis is free and called ``batch``. Nodes and tensors have the names of
-    their Keras layers. The graph is not optimized: ``passes.optimize`` does that.
+    their Keras layers. The graph is not optimized: ``passes.optimize`` does that. Its weights are views of the model's
+    variables, so assign no other values to these before it is optimized or serialized.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def onnx_from_keras(model: Any, *, outputs: Sequence[str] = ("probabilities",), 
     _free_batch(proto.graph.input)
     _free_batch(proto.graph.output)
     _check_domains(proto.graph.node)
-    return OnnxModel.join(*_lift(proto, weights))
+    return OnnxModel.of_parts(*_lift(proto, weights))
 
 
 def _trace(model: Any) -> Trace:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.convert.keras_graph import graph, is_model
 from xxdeploy.convert.keras_loader import load_keras, load_tensorflow, replaced
+from xxdeploy.convert.tensors import cast, view
 from xxdeploy.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -95,13 +96,21 @@ def exact_outputs(
 def _computing_in_float64(model: keras.Model) -> Iterator[None]:
     """Within this context each layer casts its inputs and weights to float64 when it is called."""
     import keras
+    from keras.src.backend.common.variables import AutocastScope
 
     policy = keras.DTypePolicy("float64")
     policy._variable_dtype = "float32"  # what the weights are; Keras casts those that differ from the computation
     with ExitStack() as stack:
         for layer in model._flatten_layers():
             stack.enter_context(replaced(layer, "_dtype_policy", policy))
+        stack.enter_context(replaced(AutocastScope, "maybe_cast", _cast_weight))
         yield
+
+
+def _cast_weight(scope: Any, value: Any) -> Any:
+    """Return a variable's value in the type of ``scope``, in memory that goes back to the system."""
+    array = view(value)
+    return value if scope.dtype is None or array.dtype.kind != "f" else cast(array, scope.dtype)
 
 
 def _exact(model: Any, images: Any) -> list[NDArray[np.float64]]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.keras_patches import lean_layers
 from xxdeploy.convert.recurrent import onnx_cells, recurrent_as_nodes
+from xxdeploy.convert.tensors import view
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def trace(model: Any) -> Trace:
     variables = [variable for variable in model.variables if id(variable) not in folded]
     affine = {id(layer): scale_and_shift(layer) for layer in norms}
     recurrent = onnx_cells(keras, model)
-    arrays = [_view(variable) for variable in variables]  # while TensorFlow is still eager
+    arrays = [view(variable.value) for variable in variables]  # while TensorFlow is still eager
 
     weights: dict[str, NDArray[Any]] = {}
     # A plain graph refuses eager tensors inside layers (Normalization); this kind turns them into constants.
@@ -67,14 +68,6 @@ def trace(model: Any) -> Trace:
             results = model(inputs[0] if len(inputs) == 1 else inputs, training=False)
         outputs = [tf.identity(result, name=f"output_{index}") for index, result in enumerate(tf.nest.flatten(results))]
     return Trace(graph, tuple(t.name for t in inputs), tuple(t.name for t in outputs), weights)
-
-
-def _view(variable: Any) -> NDArray[Any]:
-    """Return the value of a Keras variable, without a copy if its dtype has a Python buffer."""
-    try:
-        return np.asarray(memoryview(variable.value.read_value()))
-    except (TypeError, ValueError, AttributeError, BufferError):  # bfloat16, another kind of variable
-        return np.asarray(variable)
 
 
 def scale_and_shift(layer: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

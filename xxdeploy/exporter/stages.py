@@ -19,6 +19,7 @@ from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.promises import keep_promises
 from xxdeploy.exporter.result import Conclusions, TableRow
 from xxdeploy.exporter.source import Source
+from xxdeploy.memory import release_memory
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.report import Timing
@@ -184,6 +185,7 @@ def prove_stage(
             parities.append(parity)
             del right
         del session  # two sessions of one model would hold its weights three or four times
+        release_memory()
     return tuple(parities)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
-    """A graph without weights, and the weights, which may be views of another model's bytes."""
+    """A graph without weights, and the weights, which may be views of another model's bytes or of Keras' variables."""
 
     proto: onnx.ModelProto
     arrays: Mapping[str, NDArray[Any]]
@@ -31,9 +31,9 @@ class _Parts:
 class OnnxModel:
     """An ONNX model. Steps take one and return another; none is edited in place.
 
-    It holds the serialized bytes, or, where it shares most weights with another model, its own parts: see
-    :meth:`sharing`. :meth:`to_bytes` then serializes at each call; ``split``, ``digest`` and ``size`` do not. Raises
-    ``ConversionError`` (``empty-model``).
+    It holds the serialized bytes, or, where another object holds most of its weights, its own parts: see
+    :meth:`sharing` and :meth:`of_parts`. :meth:`to_bytes` then serializes at each call; ``split``, ``digest`` and
+    ``size`` do not. Raises ``ConversionError`` (``empty-model``).
     """
 
     content: bytes | _Parts = field(repr=False)
@@ -93,6 +93,14 @@ class OnnxModel:
             return other if other is not None and same and _bits_equal(other, array) else array.copy()
 
         return OnnxModel(_Parts(proto, {name: kept(name, array) for name, array in arrays.items()}))
+
+    @classmethod
+    def of_parts(cls, proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> OnnxModel:
+        """Return a graph and its weights as a model that serializes when it is asked to; nothing is copied.
+
+        The caller changes neither ``proto`` nor the ``arrays``.
+        """
+        return cls(_Parts(proto, arrays))
 
     @classmethod
     def join(cls, proto: onnx.ModelProto, arrays: Mapping[str, NDArray[Any]]) -> OnnxModel:

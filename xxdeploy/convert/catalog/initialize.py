@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.convert.keras_loader import replaced
+from xxdeploy.convert.tensors import zeros
 
 Array = NDArray[np.float32]
 
@@ -27,7 +28,7 @@ def drawn_by_numpy(seed: int | None) -> Iterator[None]:
     """
     from keras.src.initializers import random_initializers
 
-    draws = dict.fromkeys(("uniform", "normal", "truncated_normal"), _zeros)
+    draws: dict[str, Any] = dict.fromkeys(("uniform", "normal", "truncated_normal"), _zeros)
     if seed is not None:
         draw = _Draw(np.random.Generator(np.random.SFC64(seed)))
         draws = {name: getattr(draw, name) for name in draws}
@@ -36,8 +37,8 @@ def drawn_by_numpy(seed: int | None) -> Iterator[None]:
         yield
 
 
-def _zeros(shape: Sequence[int], *_: Any, **__: Any) -> Array:
-    return np.zeros(shape, np.float32)
+def _zeros(shape: Sequence[int], *_: Any, **__: Any) -> Any:
+    return zeros(shape)
 
 
 class _Draw:
