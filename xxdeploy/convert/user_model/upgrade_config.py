@@ -29,8 +29,8 @@ from xxdeploy.convert.user_model.quarantine.known import (
 
 Config = dict[str, Any]
 
-_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\>-]*")
-_NOT_IN_A_SCOPE = re.compile(r"[^A-Za-z0-9_.\\>-]")
+_SCOPE = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.>-]*")
+_NOT_IN_A_SCOPE = re.compile(r"[^A-Za-z0-9_.>-]")
 """Keras takes any name without a slash, TensorFlow's graphs only these (``tf.Graph.name_scope``)."""
 
 _RECURRENT = ("LSTM", "LSTMCell", "GRU", "GRUCell", "SimpleRNN", "SimpleRNNCell")

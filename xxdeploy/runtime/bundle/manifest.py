@@ -198,16 +198,16 @@ class Manifest:
         return self.output_name, *(output.name for output in self.more_outputs)
 
     def to_json(self) -> str:
-        """Serialize with sorted keys: equal manifests give equal text.
+        """Serialize with sorted keys: equal manifests give equal text, which is UTF-8.
+
+        ``?`` stands for bytes of a file's name that are not UTF-8.
 
         ``BundleError`` ``manifest-value``: ``source`` or ``evidence`` holds NaN, infinity or no JSON value.
         """
         document = {key: getattr(self, key) for key in _keys(self.schema)}
         try:
-            return (
-                json.dumps(document, default=_plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-                + "\n"
-            )
+            text = json.dumps(document, default=_plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+            return text.encode("utf-8", "replace").decode() + "\n"
         except (TypeError, ValueError, RecursionError) as error:
             raise wrong_value(f"source or evidence cannot be written as JSON: {error}") from error
 
