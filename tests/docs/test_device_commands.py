@@ -13,6 +13,7 @@ import pytest
 import tiny_bundle
 from PIL import Image
 
+from xxdeploy.bundle.pack import pack
 from xxdeploy.cli.app import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -84,6 +85,18 @@ def test_the_device_commands_of_the_documents_need_no_exporter(folder: Path) -> 
     assert [words for status, words in statuses if status != "0"] == [], done.stderr
 
 
+def test_reports_on_a_device(folder: Path) -> None:
+    """A bundle brings its page; a page that is rendered needs the extra that the error names."""
+    tiny_bundle.make(folder / "other")
+    parts, manifest = tiny_bundle.parts_and_manifest()
+    pack(manifest, {**parts, "report.html": b"<html></html>"}, folder / "whole")
+    commands = [["report", "whole"], ["report", "bundle"], ["report", "bundle", "other"]]
+    done = without(EXPORTER, commands, folder)
+    assert re.findall(r"^status (\d+)", done.stdout, re.MULTILINE) == ["0", "3", "3"], done.stderr
+    assert done.stdout.startswith("open file://")
+    assert done.stderr.count(" hint: pip install 'xxdeploy[report]'") == 2
+
+
 def test_without_any_extra_each_command_says_which_one_to_install(folder: Path) -> None:
     done = without(COMMAND_LINE, [[name, "bundle"] for name in COMMANDS] + [["--help"]], folder)
     assert re.findall(r"^status (\d+)", done.stdout, re.MULTILINE) == ["3"] * (len(COMMANDS) + 1)
@@ -91,5 +104,6 @@ def test_without_any_extra_each_command_says_which_one_to_install(folder: Path) 
     assert done.stderr.count("error[missing-dependency]: ") == len(hints)
     assert {hints[name] for name in DEVICE} == {"pip install 'xxdeploy[edge]'"}
     assert hints["export"] == "pip install 'xxdeploy[export]'"
+    assert hints["report"] == "pip install 'xxdeploy[edge,report]'"
     assert hints["sign"] == "pip install 'xxdeploy[cli,sign]'"
     assert hints["--help"] == "on a device: pip install 'xxdeploy[edge]'; to export: pip install 'xxdeploy[export]'"

@@ -10,6 +10,7 @@ import pytest
 from codes import code_of
 from picturetasks import SIDE, NearestMean
 
+from xxdeploy.cli import main
 from xxdeploy.datasets import Labels, infer_labels
 from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.exporter.find_pipeline import check_auto, class_orders
@@ -43,13 +44,19 @@ def model(folder: Path) -> Path:
     return NearestMean(folder / "val", NUMBERS[:6], preprocess).save(folder / "lines.keras")
 
 
-def test_an_export_names_the_option_that_mends_it(folder: Path, model: Path, tmp_path: Path) -> None:
-    options = ExportOptions.of(evaluation=folder / "val", preprocess="tf")
-    notes = export(model, options, tmp_path / "wrong").notes
-    (note,) = (note for note in notes if "top-1" in note)
-    assert "100.0 % top-1 with --resample nearest" in note
-    right = export(model, options.changed(resample="nearest"), tmp_path / "right")
-    assert not [note for note in right.notes if "top-1" in note]
+def test_an_export_names_the_option_that_mends_it_before_its_table(
+    folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["export", str(model), "--eval", str(folder / "val"), "--preprocess", "tf", "--out"]
+    assert main([*asked, str(tmp_path / "wrong")]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith("WARNING: the pictures support another pipeline")
+    assert "100.0 % top-1 with --resample nearest" in first
+    page = (tmp_path / "wrong" / "report.html").read_text()
+    assert page.index("another pipeline") < page.index("From Keras to the device")
+    options = ExportOptions.of(evaluation=folder / "val", preprocess="tf", resample="nearest")
+    right = export(model, options, tmp_path / "right")
+    assert right.conclusions.warnings == ()
     assert right.rows[0].top1 == 1
 
 

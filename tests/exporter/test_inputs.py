@@ -152,7 +152,8 @@ def test_photographs_for_another_model_come_with_a_warning(
     assert inputs.calibration is not None
     assert inputs.selection is not None
     assert (len(inputs.calibration), len(inputs.selection)) == (20, 20)
-    assert inputs.notes[1].startswith("warning: the photographs ship with xxdeploy, and may be of another kind")
+    assert inputs.notes[1].startswith("WARNING: the photographs ship with xxdeploy, and may be of another kind")
+    assert inputs.warnings == inputs.notes[1:2]
     shutil.copytree(images / "plain", "photos")  # a folder of that name is meant, not the set that ships
     inputs = catalog_inputs(find("lenet"), options)
     assert inputs.calibration is not None

@@ -92,3 +92,10 @@ def test_a_domain_check_is_a_warning_or_a_sentence() -> None:
         shown = concluded.warnings if domain.warns else concluded.sentences
         assert shown == (domain.sentence,)
         assert not (concluded.sentences if domain.warns else concluded.warnings)
+
+
+def test_doubts_about_the_input_are_the_first_warnings() -> None:
+    accuracies = (Accuracy("keras", 0.0, None, (0, 0)),)
+    concluded = conclude(ExportOptions(), Lowered(()), accuracies, (), 4).warned("WARNING: a doubt")
+    assert concluded.warnings[0] == "WARNING: a doubt"
+    assert "no better than chance" in concluded.warnings[1]

@@ -128,6 +128,14 @@ def test_it_opens_with_a_verdict_and_the_promises() -> None:
     assert ('<li class="good">PASS' in html, '<li class="care">FAIL' in html) == (True, True)
 
 
+def test_warnings_stand_above_everything_that_was_measured() -> None:
+    doubtful = manifest(evidence={**EVIDENCE, "notes": ["a note", "WARNING: a doubt"]})
+    for seen in (None, replace(MEASURED, warnings=("WARNING: a doubt",))):
+        html = render_report(doubtful, NOISE, seen)
+        assert html.count("a doubt") == 1
+        assert html.index("a doubt") < html.index('<div class="tiles">') < html.index("a note")
+
+
 def test_changed_images_are_sorted_by_what_changed() -> None:
     images = [Changed("a", "x", "y", truth, "") for truth in ("x", "y", "z", "")]
     assert [image.kind for image in images] == ["newly wrong", "newly right", "wrong either way", "changed"]

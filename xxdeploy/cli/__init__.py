@@ -24,10 +24,11 @@ from xxdeploy.errors import MissingDependencyError, XXDeployError
 from xxdeploy.optional import extra
 
 _DEVICE = ("predict", "verify", "tune", "bench", "doctor", "inspect", "models")
-_WORKSTATION = ("export", "report", "build")
+_WORKSTATION = ("export", "build")
 _INSTALL = {
     **dict.fromkeys(_DEVICE, "pip install 'xxdeploy[edge]'"),
     **dict.fromkeys(_WORKSTATION, "pip install 'xxdeploy[export]'"),
+    "report": "pip install 'xxdeploy[edge,report]'",
     **dict.fromkeys(("keygen", "sign"), "pip install 'xxdeploy[cli,sign]'"),
 }
 """The pip line of each command, where not even the libraries of the command line are installed."""

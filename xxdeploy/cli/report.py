@@ -6,7 +6,6 @@ from pathlib import Path
 
 from xxdeploy.cli.output import AsJson, BundlePath, print_json, print_line, print_table
 from xxdeploy.errors import UsageError
-from xxdeploy.optional import extra
 
 EXAMPLE = """Examples:
 
@@ -35,9 +34,9 @@ def command(
         The peers.json of benchmarks/peers.py. Adds its measurements of other tools on this network to the page, and
         writes the page next to the bundle.
     """
-    with extra("export"):
-        from xxdeploy.cli.progress import ProgressView
-        from xxdeploy.report.bundles import compare_bundles, report_bundle
+    from xxdeploy.cli.progress import ProgressView
+    from xxdeploy.report.bundles import compare_bundles, report_bundle
+
     if other is not None and peers is not None:
         raise UsageError(
             "--peers adds a section to the page of one bundle, and two bundles are given",

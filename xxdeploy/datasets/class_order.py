@@ -50,8 +50,8 @@ def ordered(names: Sequence[str], order: str | None, where: object) -> tuple[tup
         text = orders["text"]
         place = next(index for index, name in enumerate(text) if name != orders["numeric"][index])
         return text, (
-            f"the classes in {where} are numbered, and were sorted as text, as Keras' loaders sort: class {place} is "
-            f"{text[place]!r}. If class {place} of the network is {orders['numeric'][place]!r}, add --class-order "
-            "numeric (--class-order text confirms the order and ends this note)"
+            f"WARNING: the classes in {where} are numbered, and were sorted as text, as Keras' loaders sort: class "
+            f"{place} is {text[place]!r}. If class {place} of the network is {orders['numeric'][place]!r}, add "
+            "--class-order numeric (--class-order text confirms the order and ends this warning)"
         )
     return orders["text"], None

@@ -137,7 +137,10 @@ def doubt(
     diagnosis = short.find(given, given)
     if not diagnosis.mends or diagnosis.top1 - (diagnosis.given_top1 or 0) < _FAR:
         return ()
-    return (f"{sentence(diagnosis, orders)}; `xxdeploy diagnose` measures more",)
+    return (
+        f"WARNING: the pictures support another pipeline than the one as given: {sentence(diagnosis, orders)}; "
+        "`xxdeploy diagnose` measures more",
+    )
 
 
 def auto_pipeline(

@@ -28,7 +28,7 @@ from xxdeploy.exporter.promises import check_evaluation, check_top_k
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
 from xxdeploy.models.samples import PHOTOS, sample_for, sample_options, shipped_folder, shipped_set
-from xxdeploy.results import ModelOutput
+from xxdeploy.results import WARNING, ModelOutput
 from xxdeploy.runtime.image.picture import DROP
 from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
 
@@ -46,7 +46,7 @@ PHOTOS_ON_IMAGENET = (
     "these photographs ship with xxdeploy: with them MobileNetV2 kept 98.5 % of its classes on ImageNet, "
     "and 98.7 % with 300 images of ImageNet"
 )
-PHOTOS_ELSEWHERE = "warning: the photographs ship with xxdeploy, and may be of another kind than the model's images"
+PHOTOS_ELSEWHERE = "WARNING: the photographs ship with xxdeploy, and may be of another kind than the model's images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Inputs:
     ``build`` says how Keras builds the network, completed by the sample weights where they are asked for; ``output`` is
     the model's first one, the one that is measured. ``calibration``, ``selection`` (to judge the rungs of the ladder)
     and ``evaluation`` are disjoint. ``method`` is the calibrator that the options or the calibration recipe name;
-    ``notes`` are sentences for the user.
+    ``notes`` are sentences for the user; one that gives a reason to doubt the input begins with ``WARNING:``.
     """
 
     build: BuildOptions
@@ -68,6 +68,11 @@ class Inputs:
     method: str | None
     evaluation: ImageSet | None
     notes: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the notes that give a reason to doubt the input."""
+        return tuple(note for note in self.notes if note.startswith(WARNING))
 
     @property
     def task(self) -> str:

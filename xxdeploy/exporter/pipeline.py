@@ -34,6 +34,7 @@ from xxdeploy.exporter.stages import (
     tolerances,
 )
 from xxdeploy.exporter.trt_engine import bundled_engine, check_engine, engine_sentence, export_engine, prove_engine
+from xxdeploy.memory import release_memory
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.session import open_session
@@ -97,7 +98,7 @@ def export(
     )
     more = bundled_engine(engine)
     manifest, files = assemble(origin, options, lowered, evidence, golden=golden, fp32=fp32, more_files=more)
-    concluded = concluded.plus(*((engine_sentence(engine),) if engine else ()))
+    concluded = concluded.warned(*inputs.warnings).plus(*((engine_sentence(engine),) if engine else ()))
     with timed("report"):
         seen = measured(
             source.name, options, inputs, lowered,
@@ -113,7 +114,7 @@ def export(
         rows=closing_rows(timings, accuracies, comparisons, origin.outputs[0].classes),
         parities=parities,
         steps=tuple(timed.steps),
-        notes=inputs.notes,
+        notes=tuple(note for note in inputs.notes if note not in inputs.warnings),
         task=inputs.task,
         rungs=lowered.evidence.ladder,
         conclusions=concluded,
@@ -144,7 +145,10 @@ def _steps(source: ModelSpec | Path, options: ExportOptions) -> tuple[str, ...]:
 
 
 class _StepTimer:
-    """Reports the begin and the end of each step with its place in ``names``, and keeps its seconds in ``steps``."""
+    """Reports the begin and the end of each step with its place in ``names``, and keeps its seconds in ``steps``.
+
+    After each step, memory goes back to the system: the peak of an export is that of one step.
+    """
 
     def __init__(self, report: OnProgress, names: tuple[str, ...]) -> None:
         self.steps: list[StepRecord] = []
@@ -157,6 +161,7 @@ class _StepTimer:
         self._report(Progress(step, 0, 1, place))
         start = time.perf_counter()
         yield
+        release_memory()
         self.steps.append(StepRecord(step, {}, time.perf_counter() - start))
         self._report(Progress(step, 1, 1, place))
 

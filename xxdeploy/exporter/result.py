@@ -44,6 +44,10 @@ class Conclusions:
         """Return the same with more ``sentences``."""
         return replace(self, sentences=(*self.sentences, *sentences))
 
+    def warned(self, *warnings: str) -> Conclusions:
+        """Return the same with more ``warnings``, which come first."""
+        return replace(self, warnings=(*warnings, *self.warnings))
+
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:

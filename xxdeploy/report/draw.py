@@ -7,7 +7,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from statistics import quantiles
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -16,8 +16,8 @@ from xxdeploy.optional import extra
 from xxdeploy.results.domain import percent as share
 from xxdeploy.runtime.image.picture import ImageLike, open_picture
 
-with extra("export"):
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _QUALITY = 70
 _MOST_DOTS = 60
@@ -106,7 +106,12 @@ ratio = _writer(lambda value: f"{value:.2f}x")
 
 
 def environment() -> Environment:
-    """Return the templates' environment, with the writers above as filters: text is escaped, unknown names fail."""
+    """Return the templates' environment, with the writers above as filters: text is escaped, unknown names fail.
+
+    jinja2 is imported here, so that a device without it finds the page that a bundle brings.
+    """
+    with extra("report"):
+        from jinja2 import Environment, PackageLoader, StrictUndefined
     made = Environment(
         loader=PackageLoader("xxdeploy.report"),
         autoescape=True,
@@ -120,5 +125,5 @@ def environment() -> Environment:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page."""
-    return environment().get_template(template).render(**values)
+    """Return a page, with ``?`` for bytes of a file's name that are not UTF-8."""
+    return environment().get_template(template).render(**values).encode("utf-8", "replace").decode()

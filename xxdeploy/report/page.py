@@ -14,7 +14,7 @@ from typing import Any
 
 from xxdeploy.report import draw as write
 from xxdeploy.report.draw import bars, interval, strips
-from xxdeploy.results import ComparisonRecord, Evidence, LayerNoise, Rung, worst_parities
+from xxdeploy.results import WARNING, ComparisonRecord, Evidence, LayerNoise, Rung, worst_parities
 from xxdeploy.runtime.bundle.manifest import Manifest
 
 REPORT = "report.html"
@@ -71,9 +71,10 @@ class Measured:
 
     ``changed`` lists the first changed images; ``changes`` is the total number that differ between ``candidate`` and
     Keras. ``steps`` are names and seconds; ``confused`` holds (before, after, how often), the most frequent first;
-    ``sheet`` calibration pictures as data URIs; ``sentences`` and ``processors`` the export's conclusions, ``promises``
-    a line that begins with PASS or FAIL for each; ``command`` the command line that makes the bundle again; ``classes``
-    the accuracy of each class; ``sizes`` the bytes of each file; ``made`` when and where the export ran.
+    ``sheet`` calibration pictures as data URIs; ``sentences`` and ``processors`` the export's conclusions, ``warnings``
+    those that doubt its input, ``promises`` a line that begins with PASS or FAIL for each; ``command`` the command line
+    that makes the bundle again; ``classes`` the accuracy of each class; ``sizes`` the bytes of each file; ``made`` when
+    and where the export ran.
     """
 
     timings: tuple[Timing, ...] = ()
@@ -85,6 +86,7 @@ class Measured:
     classes: tuple[ClassCount, ...] = ()
     confused: tuple[tuple[str, str, int], ...] = ()
     sheet: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     sentences: tuple[str, ...] = ()
     promises: tuple[str, ...] = ()
     processors: tuple[str, ...] = ()
@@ -104,12 +106,15 @@ def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured
     holds neither times nor pictures.
     """
     seen, evidence = measured or Measured(), Evidence.from_json(manifest.evidence)
+    warnings = dict.fromkeys((*seen.warnings, *(note for note in evidence.notes if note.startswith(WARNING))))
     return write.render(
         "report.html",
         manifest=manifest,
         evidence=evidence,
         seen=seen,
         verdict=verdict(manifest, seen),
+        warnings=[warning.removeprefix(WARNING).strip() for warning in warnings],
+        notes=[note for note in evidence.notes if note not in warnings],
         tiles=tiles(manifest, seen),
         kinds=_kinds(seen.changed),
         stages=_stages(evidence, seen),

@@ -3,6 +3,7 @@
 from xxdeploy.results.domain import DomainRecord, LayerDomain
 from xxdeploy.results.evidence import (
     CPUS,
+    WARNING,
     AccuracyRecord,
     CalibrationRecord,
     ComparisonRecord,
@@ -34,6 +35,7 @@ __all__ = [
     "CEILING_DB",
     "CPUS",
     "KINDS",
+    "WARNING",
     "Accuracy",
     "AccuracyRecord",
     "CalibrationRecord",

@@ -194,6 +194,8 @@ class ProcessorVerdict:
             raise ValueError("exact means without saturating layers")
 
 
+WARNING = "WARNING:"
+"""The beginning of a note that gives a reason to doubt the input of the proof; it is shown first."""
 CPUS = ("vnni", "avx2", "arm")
 
 

@@ -108,7 +108,7 @@ def test_scaling_twice_is_an_error_unless_it_is_meant(asked: str) -> None:
     assert "--scale-twice" in caught.value.hint
     preprocess, notes = choose_preprocess(described, asked, twice=True)
     assert preprocess == choose_preprocess(describe_model(user_nets.net(conv)), asked)[0]
-    assert "scaled twice" in notes[0]
+    assert notes[0].startswith("WARNING: pixels are scaled twice")
 
 
 FAMILIES = [

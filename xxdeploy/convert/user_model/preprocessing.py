@@ -71,7 +71,7 @@ def choose_preprocess(
                 "the model, too, add --scale-twice",
                 code="scaled-twice",
             )
-        notes = (f"pixels are scaled twice: by --preprocess {asked}, then by the model ({inside})",)
+        notes = (f"WARNING: pixels are scaled twice: by --preprocess {asked}, then by the model ({inside})",)
     mode, scaling = scaling_for(asked, user_model.channels)
     return Preprocess(*size, mode, sizing, scaling), notes
 
