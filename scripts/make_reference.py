@@ -20,6 +20,7 @@ from typing import Any
 from cyclopts import App, Parameter
 from json_schema import json_schema
 
+import xxdeploy
 import xxdeploy.errors
 import xxdeploy.exporter
 import xxdeploy.runtime
@@ -49,7 +50,7 @@ def cli_page() -> str:
 def api_page() -> str:
     """Return the public names of the runtime, the pipeline and the errors."""
     lines = ["# Python", NOTE]
-    for module in (xxdeploy.runtime, xxdeploy.exporter, xxdeploy.errors):
+    for module in (xxdeploy, xxdeploy.runtime, xxdeploy.exporter, xxdeploy.errors):
         names = getattr(module, "__all__", None) or [name for name in vars(module) if name.endswith("Error")]
         lines += [f"## {module.__name__}", "", _plain((module.__doc__ or "").partition("\n")[0]), ""]
         for name in names:

@@ -103,7 +103,7 @@ def test_the_tree_is_that_of_its_docstring() -> None:
 def test_an_error_has_a_code_a_message_and_a_hint() -> None:
     error = errors.UsageError("it is wrong", hint="do that", code="some-cause")
     assert (str(error), error.message, error.hint, error.code) == (
-        "it is wrong",
+        "it is wrong\n hint: do that [some-cause]",
         "it is wrong",
         "do that",
         "some-cause",

@@ -43,7 +43,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     #
     #
     # exporter
-    "exporter/result.py": "exporter/test_pipeline.py",
     # the groups are tested as parts of the options that they make up
     "exporter/option_groups.py": "exporter/test_options.py",
     #

@@ -1,3 +1,26 @@
-"""xxdeploy takes a Keras image model to small machines, and proves that it is still the same model."""
+"""xxdeploy takes a Keras image model to small machines, and proves that it is still the same model.
+
+``xxdeploy.export`` and ``xxdeploy.load`` are imported when they are first used: a device has no exporter.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xxdeploy.python.export import export
+    from xxdeploy.runtime import load
 
 __version__ = "0.1.0"
+__all__ = ["export", "load"]
+
+_HOMES = {"export": "xxdeploy.python.export", "load": "xxdeploy.runtime"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

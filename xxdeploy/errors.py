@@ -34,6 +34,10 @@ class XXDeployError(Exception):
         if code is not None:
             self.code = code
 
+    def __str__(self) -> str:
+        """Return the message, the hint and the code, as a traceback shows them."""
+        return f"{self.message}\n hint: {self.hint} [{self.code}]"
+
     def render(self) -> str:
         """Return the two lines that a person sees."""
         return f"error[{self.code}]: {self.message}\n hint: {self.hint}"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from xxdeploy.cli.output import megabytes, milliseconds, plain, print_facts, print_json, print_line, print_table, share
+from xxdeploy.cli.output import megabytes, milliseconds, plain, print_facts, print_json, print_line, print_table
+from xxdeploy.figures import percent
 
 Capture = pytest.CaptureFixture[str]
 
@@ -75,9 +76,9 @@ def test_facts_have_no_trailing_spaces(capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (share(0.795), "79.5"),
-        (share(1.0), "100.0"),
-        (share(None), "-"),
+        (percent(0.795), "79.5"),
+        (percent(1.0), "100.0"),
+        (percent(None), "-"),
         (megabytes(14_234_567), "14.2 MB"),
         (megabytes(100_000), "0.1 MB"),
         (megabytes(99_949), "99.9 kB"),

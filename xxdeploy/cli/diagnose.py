@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
-from xxdeploy.cli.export import source_of
-from xxdeploy.cli.output import AsJson, plain, print_json, print_line, print_table, share
+from xxdeploy.cli.output import AsJson, plain, print_json, print_line, print_table
 from xxdeploy.exporter.option_groups import NetworkOptions
 from xxdeploy.exporter.options import ExportOptions, option_name
+from xxdeploy.figures import percent
 
 if TYPE_CHECKING:
     from xxdeploy.exporter.find_pipeline import ClassOrders
@@ -52,6 +52,7 @@ def command(
     """
     from xxdeploy.cli.progress import ProgressView
     from xxdeploy.diagnose.pipeline import diagnose
+    from xxdeploy.exporter.source import source_of
 
     options = ExportOptions(network=network).changed(evaluation=evaluation)
     with ProgressView(as_json=as_json) as progress:
@@ -83,10 +84,10 @@ def _show(diagnosis: Diagnosis, orders: ClassOrders) -> None:
 
 def _row(aspect: Aspect) -> tuple[str, ...]:
     close, excluded = (
-        _some([f"{rival.value} {share(rival.top1)}" for rival in aspect.rivals if rival.excluded is wanted])
+        _some([f"{rival.value} {percent(rival.top1)}" for rival in aspect.rivals if rival.excluded is wanted])
         for wanted in (False, True)
     )
-    return _TITLES[aspect.name], aspect.given or "-", aspect.best, share(aspect.top1), close, excluded
+    return _TITLES[aspect.name], aspect.given or "-", aspect.best, percent(aspect.top1), close, excluded
 
 
 def _some(values: list[str], most: int = 3) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
-from xxdeploy.cli.output import measured_columns, print_json, print_line, print_rows, print_table, share
+from xxdeploy.cli.output import measured_columns, print_json, print_line, print_rows, print_table
 from xxdeploy.cli.verbosity import verbosity
-from xxdeploy.errors import UsageError
 from xxdeploy.exporter.option_fields import option
 from xxdeploy.exporter.option_groups import (
     Budgets,
@@ -24,10 +22,10 @@ from xxdeploy.exporter.option_groups import (
     ProofOptions,
 )
 from xxdeploy.exporter.options import ExportOptions, option_name
+from xxdeploy.figures import percent
 
 if TYPE_CHECKING:
     from xxdeploy.exporter import ExportResult
-    from xxdeploy.models.catalog import ModelSpec
     from xxdeploy.results import ComparisonRecord, Rung
 
 EXAMPLE = """Examples:
@@ -96,7 +94,7 @@ def command(
     from xxdeploy.cli.progress import ProgressView
     from xxdeploy.exporter import export
     from xxdeploy.exporter.assemble import bundle_name
-    from xxdeploy.exporter.source import name_of
+    from xxdeploy.exporter.source import name_of, source_of
 
     source = source_of(models[0])
     options = ExportOptions(network, precision, gpu, proof, budgets, output)
@@ -108,28 +106,6 @@ def command(
         print_json(exported)
     else:
         _show(exported)
-
-
-def source_of(word: str) -> ModelSpec | Path:
-    """Return the network that ``word`` names, or the path of a model file.
-
-    ``UsageError``: ``unknown-model``; ``no-model-file`` if ``word`` looks like a path and there is no such file.
-    """
-    from xxdeploy.exporter.source import SUFFIXES
-    from xxdeploy.models.catalog import find
-
-    path = Path(word)
-    if path.suffix.lower() in SUFFIXES or path.exists():
-        return path
-    try:
-        return find(word)
-    except UsageError:
-        if len(path.parts) == 1 and not path.suffix[1:].isalpha():
-            raise
-        close = difflib.get_close_matches(path.suffix.lower(), SUFFIXES, n=1)
-        similar = path.with_suffix(close[0]) if close else None
-        hint = f"did you mean {similar}?" if similar and similar.exists() else "check the folder and the spelling"
-        raise UsageError(f"there is no file {word}", hint=hint, code="no-model-file") from None
 
 
 def _show(exported: ExportResult) -> None:
@@ -177,7 +153,7 @@ def _show_rungs(rungs: Sequence[Rung]) -> None:
             "taken" if rung.taken else f"left: {rung.reason}" if rung.reason else "left",
             _judged(rung.comparison),
             "-" if rung.comparison.kl_nats is None else f"{rung.comparison.kl_nats:.4f}",
-            share(rung.drop),
+            percent(rung.drop),
             "-" if rung.of_float is None else f"{rung.of_float:.2f}x",
             "-" if rung.seconds is None else f"{rung.seconds:.0f}",
         )
@@ -194,5 +170,5 @@ def _judged(record: ComparisonRecord) -> str:
     if record.figures:
         return record.figures[0].text
     if record.agreement is not None:
-        return share(record.agreement)
+        return percent(record.agreement)
     return "-" if record.sqnr_db is None else f"{record.sqnr_db:.1f}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from xxdeploy.cli.output import AsJson, plain, print_json, print_line, print_table, share
+from xxdeploy.cli.output import AsJson, plain, print_json, print_line, print_table
+from xxdeploy.figures import percent
 from xxdeploy.models.catalog import CATALOG, ModelSpec
 from xxdeploy.models.options import SIZES, WIDTHS
 
@@ -45,6 +46,6 @@ def _row(spec: ModelSpec) -> tuple[str, ...]:
         next((name for name in spec.weights if name != "none"), ""),
         f"{spec.parameters / 1e6:.1f} M",
         f"{spec.size_mb:.0f}" if spec.size_mb >= 10 else f"{spec.size_mb:.1f}",
-        share(spec.top1),
-        share(spec.top5),
+        percent(spec.top1),
+        percent(spec.top5),
     )

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from xxdeploy.cli.failure import printable
+from xxdeploy.figures import short_number
 
 if TYPE_CHECKING:
     from xxdeploy.exporter import TableRow
@@ -62,46 +63,10 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, left:
 
 
 def print_rows(rows: Sequence[TableRow], parities: Sequence[Parity] = ()) -> None:
-    """Print size, latency, accuracy and parity of each runner in at most 80 columns; omit columns without values.
+    """Print size, latency, accuracy and parity of each runner in at most 80 columns: see ``table_of``."""
+    from xxdeploy.exporter.result import table_of
 
-    Points that were lost are those of the first row's top-1. A parity that is of no row, such as a second output's,
-    gets its own. The cosine stands for the agreement where there are no classes and no figures.
-    """
-    from xxdeploy.results import KINDS, figure_named, worst_parities
-
-    worst = worst_parities(parities)
-    features = all(row.agreement is None and not row.figures for row in rows)
-    names = [name for name in KINDS if any(figure_named(row.figures, name) for row in rows)]
-    lines: list[tuple[str, ...]] = [
-        (
-            row.runner,
-            _number(None if row.size_bytes is None else row.size_bytes / 1e6),
-            _number(row.latency_p50_ms),
-            share(row.top1),
-            share(row.top5),
-            share(_lost(rows[0], row)) if row is not rows[0] else "-",
-            share(row.agreement),
-            *(figure.text if (figure := figure_named(row.figures, name)) else "-" for name in names),
-            *_parity(worst.pop(row.runner, None), features=features),
-        )
-        for row in rows
-    ]
-    lines += [
-        (title, *["-"] * (6 + len(names)), *_parity(parity, features=features)) for title, parity in worst.items()
-    ]
-    headings: tuple[str, ...] = ("", "MB", "p50 ms", "top-1 %", "top-5 %", "lost points", "agree %")
-    headings += (*(KINDS[name].heading for name in names), "max diff", "cosine")
-    print_table(*measured_columns(headings, lines))
-
-
-def _parity(parity: Parity | None, *, features: bool) -> tuple[str, str]:
-    if parity is None:
-        return "-", "-"
-    return f"{parity.max_abs:.1e}", f"{parity.cosine:.4f}" if features else "-"
-
-
-def _lost(reference: TableRow, row: TableRow) -> float | None:
-    return None if reference.top1 is None or row.top1 is None else reference.top1 - row.top1 + 0.0
+    print_table(*table_of(rows, parities))
 
 
 def measured_columns(
@@ -152,11 +117,6 @@ def plain(value: object) -> Any:
     return value
 
 
-def share(value: float | None) -> str:
-    """Format a share (0..1) in percent, ``79.5``; ``-`` for None."""
-    return "-" if value is None else f"{round(100 * value, 1) + 0.0:.1f}"
-
-
 def megabytes(size: int | None) -> str:
     """Format bytes as ``14.2 MB`` (10^6), below 0.1 MB as ``3.1 kB``; ``-`` for None."""
     if size is None:
@@ -166,11 +126,4 @@ def megabytes(size: int | None) -> str:
 
 def milliseconds(value: float | None) -> str:
     """Format milliseconds with about three significant digits; ``-`` for None."""
-    return "-" if value is None else f"{_number(value)} ms"
-
-
-def _number(value: float | None) -> str:
-    """Format a number with about three significant digits; ``-`` for None."""
-    if value is None:
-        return "-"
-    return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}" if value >= 0.0995 else f"{value:.3f}"
+    return "-" if value is None else f"{short_number(value)} ms"

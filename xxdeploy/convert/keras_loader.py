@@ -24,6 +24,7 @@ def load_keras() -> ModuleType:
     may compute in TF32. ``MissingDependencyError``: ``missing-dependency``, ``broken-dependency``; ``keras-settings``:
     ``KERAS_BACKEND`` or ``keras.json`` asks for another backend, channels first or another float type.
     """
+    check_backend()
     first = "tensorflow" not in sys.modules
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -38,14 +39,32 @@ def load_keras() -> ModuleType:
             import keras
     with extra("export"):
         import keras
-    settings = (keras.config.backend(), keras.config.image_data_format(), keras.config.dtype_policy().name)
-    if settings != ("tensorflow", "channels_last", "float32"):
-        raise MissingDependencyError(
-            f"Keras is configured for {', '.join(settings)}; xxdeploy needs tensorflow, channels_last, float32",
-            hint="unset KERAS_BACKEND, and correct keras.json in KERAS_HOME or ~/.keras",
-            code="keras-settings",
-        )
+    if _settings(keras) != ("tensorflow", "channels_last", "float32"):
+        raise _other_settings(*_settings(keras))
     return keras  # type: ignore[no-any-return]
+
+
+def _settings(keras: ModuleType) -> tuple[str, str, str]:
+    return keras.config.backend(), keras.config.image_data_format(), keras.config.dtype_policy().name
+
+
+def check_backend() -> None:
+    """Raise ``keras-settings`` if Keras runs, or would run, on another backend than TensorFlow. Imports nothing."""
+    library = sys.modules.get("keras")
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if library is not None and hasattr(library, "config"):
+        backend = library.config.backend()
+    if backend != "tensorflow":
+        raise _other_settings(backend)
+
+
+def _other_settings(*settings: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"Keras is configured for {', '.join(settings)}; xxdeploy needs tensorflow, channels_last, float32",
+        hint="unset KERAS_BACKEND, and correct keras.json in KERAS_HOME or ~/.keras; a program that needs another "
+        "backend saves its model (model.save('NAME.keras')), and another process exports the file",
+        code="keras-settings",
+    )
 
 
 def load_tensorflow() -> ModuleType:

@@ -24,9 +24,9 @@ def open_images(
     """Open a folder of images; with ``require_labels`` each image has one of the network's classes ``labels``.
 
     A labeled folder has one folder per class, named after the class or its WordNet id, or a ``labels.csv`` with the
-    columns ``file`` (relative to ``root``) and ``label`` (name, id or class index). Subfolders and links to folders are
-    followed, once each. Hidden files are ignored. Files with a suffix outside ``picture.SUFFIXES`` (in any case) are
-    counted in ``left_out``. No image is read here.
+    columns ``file`` (relative to ``root``) and ``label`` (name, id or class index) or ``index`` (class index only).
+    Subfolders and links to folders are followed, once each. Hidden files are ignored. Files with a suffix outside
+    ``picture.SUFFIXES`` (in any case) are counted in ``left_out``. No image is read here.
 
     Folders that are numbers, where the classes have names: ``class_order`` ``numeric`` takes the number as the index,
     ``text`` takes the place among the sorted folders. None takes them if both agree.
@@ -47,6 +47,8 @@ def open_images(
     listing, by_number = read_listing(root, names), class_order
     if listing is not None and listing.files:
         names, given = list(listing.files), list(listing.given)
+        if listing.has_indices:
+            return ImageSet(root, tuple(root / name for name in names), listing.indices(root, len(labels)), left_out)
         by_number = "numeric"  # the labels of a list may be indices
     else:
         given = _class_folders(root, names)
@@ -76,6 +78,9 @@ def infer_labels(root: Path, classes: int, order: str | None = None) -> tuple[La
         return _labels_from_folders(root, _class_folders(root, names), classes, order)
     if listing.classes is not None:
         return listing.classes, ()
+    if listing.has_indices:
+        listing.indices(root, classes)
+        return Labels(tuple(map(str, range(classes)))), ()
     pairs = set(zip((name.partition("/")[0] for name in listing.files), listing.given, strict=True))
     folders, given = sorted({folder for folder, _ in pairs}), sorted({label for _, label in pairs})
     numbers = {name: int(name) for name in given if is_number(name)}

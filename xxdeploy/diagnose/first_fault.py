@@ -20,7 +20,7 @@ from xxdeploy.datasets import Labels
 from xxdeploy.diagnose.sensitivity import RECORD as SENSITIVITY
 from xxdeploy.errors import UsageError, VerificationError
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.source import SUFFIXES, open_source
+from xxdeploy.exporter.source import SUFFIXES, Source, open_source
 from xxdeploy.exporter.stages import Remembered, prove_stage, tolerance_for
 from xxdeploy.models.catalog import BuildOptions, find
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -67,12 +67,14 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
     """
     source = manifest.source
     named = str(source.get("model")) if model is None else model
-    options = source.get("options")
-    is_file = named.lower().endswith(SUFFIXES)
+    options, in_memory = source.get("options"), source.get("in_memory") is True
+    is_file = in_memory or named.lower().endswith(SUFFIXES)
     if model is None and is_file:
+        whence = "a model in memory" if in_memory else f"the file {named}, whose path is unknown"
+        save = f"save that model, with model.save('{named}.keras'), and " if in_memory else ""
         raise UsageError(
-            f"{manifest.name} was exported from the file {named}, whose path is unknown",
-            hint="add --xxdeploy-model FILE with its path",
+            f"{manifest.name} was exported from {whence}",
+            hint=f"{save}add --xxdeploy-model FILE with its path",
             code="model-unknown",
         )
     asked = weights or str(source.get("weights", "imagenet"))
@@ -89,13 +91,8 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
             **{key: value for key, value in built.items() if key in BuildOptions.__dataclass_fields__},
         )
     origin = open_source(Path(named) if is_file else find(named), asked_for, lambda _: nullcontext())
-    if is_file and origin.facts["sha256"] != source.get("sha256", origin.facts["sha256"]):
-        raise UsageError(
-            f"{named} is not the file that {manifest.name} was exported from (SHA-256 {origin.facts['sha256'][:12]}…, "
-            f"expected {str(source.get('sha256'))[:12]}…)",
-            hint="give the model file that was exported, or export this one",
-            code="another-model-file",
-        )
+    if is_file:
+        _check_same(manifest, named, origin, in_memory=in_memory)
     with extra("export"):
         from xxdeploy.convert.keras_to_onnx import onnx_from_keras
         from xxdeploy.convert.runner import KerasRunner
@@ -112,6 +109,23 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
         origin.trained,
         Remembered(runner, runner.exact),
     )
+
+
+def _check_same(manifest: Manifest, named: str, origin: Source, *, in_memory: bool) -> None:
+    """Refuse another model than the one that was exported. ``UsageError`` ``another-model-file``."""
+    if in_memory:
+        from xxdeploy.convert.user_model.in_memory import weights_digest
+
+        what, here, expected = "of the weights", weights_digest(origin.model), manifest.source.get("weights_sha256")
+    else:
+        what, here, expected = "of the file", origin.facts["sha256"], manifest.source.get("sha256")
+    if here != (expected or here):
+        raise UsageError(
+            f"{named} is not the model that {manifest.name} was exported from (SHA-256 {what} {here[:12]}…, "
+            f"expected {str(expected)[:12]}…)",
+            hint="give the model file that was exported, or export this one",
+            code="another-model-file",
+        )
 
 
 def check_stages(

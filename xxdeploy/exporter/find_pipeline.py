@@ -112,7 +112,7 @@ def _label_files(evaluation: Path, near: Path | None) -> Iterator[Path]:
 
 
 def doubt(
-    runner: Runner, inputs: Inputs, options: ExportOptions, near: Path, report: OnProgress = _silent
+    runner: Runner, inputs: Inputs, options: ExportOptions, near: Path | None, report: OnProgress = _silent
 ) -> tuple[str, ...]:
     """Return a warning if another pipeline than the one as given is far better on ``--eval``, with its options.
 
@@ -147,7 +147,7 @@ def auto_pipeline(
     runner: Callable[[], Runner],
     prepared: PreparedModel,
     options: ExportOptions,
-    near: Path,
+    near: Path | None,
     report: OnProgress = _silent,
 ) -> tuple[Diagnosis, ClassOrders]:
     """Return the pipeline that the pictures of ``--eval`` support.

@@ -20,9 +20,9 @@ from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import lower
 from xxdeploy.exporter.promises import keep_budgets
-from xxdeploy.exporter.report_data import measured
+from xxdeploy.exporter.report_data import CLI, Caller, command_of, measured
 from xxdeploy.exporter.result import ExportResult
-from xxdeploy.exporter.source import Source, asks_pictures, open_source
+from xxdeploy.exporter.source import Given, Source, asks_pictures, open_source
 from xxdeploy.exporter.stages import (
     Remembered,
     closing_rows,
@@ -50,12 +50,12 @@ _LOWERING = {"fp32": "keep", "fp16": "cast", "int8": "quantize"}
 
 
 def export(
-    source: ModelSpec | Path, options: ExportOptions, out: Path, *, on_progress: OnProgress | None = None
+    source: Given, options: ExportOptions, out: Path, *, on_progress: OnProgress | None = None, caller: Caller = CLI
 ) -> ExportResult:
     """Build, convert, optimize, lower, prove, measure, and write a bundle to ``out``.
 
     Options are refused before TensorFlow is imported wherever that is possible. A stage that does not match Keras fails
-    the export, and nothing is written: ``out`` appears at the very end, whole.
+    the export, and nothing is written: ``out`` appears at the very end, whole. ``caller`` says who asks.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def export(
     check_engine(options)
     precision, threshold = options.precision.name, options.proof.threshold
     timed = _StepTimer(report, _steps(source, options))
-    origin = open_source(source, options, timed)
+    origin = open_source(source, options, timed).with_notes(caller.notes)
     inputs = origin.inputs
     fp32, passes = _float_graph(origin, timed)
     keras, reference = _keras_runner(origin)
@@ -101,7 +101,7 @@ def export(
     concluded = concluded.warned(*inputs.warnings).plus(*((engine_sentence(engine),) if engine else ()))
     with timed("report"):
         seen = measured(
-            source.name, options, inputs, lowered,
+            caller.command or command_of(source.name, options), options, inputs, lowered,
             timings=timings, accuracies=accuracies, steps=timed.steps, concluded=concluded,
         )  # fmt: skip
         files[REPORT] = render_report(manifest, lowered.noise, seen.of_files(files)).encode()
@@ -125,7 +125,7 @@ def export(
 _MEASURE = "accuracy and latency"
 
 
-def _steps(source: ModelSpec | Path, options: ExportOptions) -> tuple[str, ...]:
+def _steps(source: Given, options: ExportOptions) -> tuple[str, ...]:
     """Return the names of the steps that :func:`export` will go through, in order."""
     precision = options.precision.name
     return (

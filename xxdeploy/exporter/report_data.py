@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from xxdeploy.exporter.inputs import Inputs
@@ -26,8 +27,19 @@ _SHEET_PIXELS, _CHANGED_PIXELS = 72, 128
 _CONFUSED, _CLASSES = 12, 20
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks for an export: the words that ask for it again (None: the command line), and notes for the user."""
+
+    command: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+CLI = Caller()
+
+
 def measured(
-    name: str,
+    command: str,
     options: ExportOptions,
     inputs: Inputs,
     lowered: Lowered,
@@ -37,7 +49,7 @@ def measured(
     steps: Sequence[StepRecord],
     concluded: Conclusions,
 ) -> Measured:
-    """Return the report's values. ``name`` is the network on the command line; only --pictures shows pictures."""
+    """Return the report's values. ``command`` makes the bundle again; only --pictures shows pictures."""
     candidate, pairs = _changes(accuracies)
     labels = None if inputs.evaluation is None else inputs.evaluation.labels
     return Measured(
@@ -54,7 +66,7 @@ def measured(
         sentences=concluded.sentences,
         promises=concluded.promises,
         processors=lowered.processors,
-        command=command_of(name, options),
+        command=command,
         made=_made(),
     )
 

@@ -1,7 +1,8 @@
-"""The model to export: built from a name of the catalog, or loaded from a model file."""
+"""The model to export: built from a name of the catalog, loaded from a model file, or copied from this process."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import keras
 
     from xxdeploy.convert.user_model.image_output import ImageRequest
+    from xxdeploy.convert.user_model.model_file import LoadedModel
     from xxdeploy.convert.user_model.prepare import PreparedModel
 
 _SETTLING_IMAGES = 8
@@ -33,6 +35,22 @@ _SETTLING_IMAGES = 8
 _KNOWN_WEIGHTS = ("imagenet", "sample", "none")
 SUFFIXES = (".keras", ".h5", ".hdf5")
 Timed = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """A model of this process: a ``keras.Model`` of Keras 3 or of ``tf_keras``."""
+
+    model: Any
+
+    @property
+    def name(self) -> str:
+        """Keras' name of the model."""
+        return str(self.model.name)
+
+
+Given = ModelSpec | Path | InMemory
+"""What an export may be given: a network of the catalog, a model file, or a model in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +75,46 @@ class Source:
         """The names of the outputs in the graph."""
         return tuple(output.name for output in self.outputs)
 
+    def with_notes(self, notes: tuple[str, ...]) -> Source:
+        """Return the same with more notes for the user."""
+        return replace(self, inputs=replace(self.inputs, notes=(*self.inputs.notes, *notes)))
 
-def name_of(source: ModelSpec | Path) -> str:
-    """Return the first part of the bundle's name: the catalog's name, or that of the file in lower-case ASCII."""
+
+def source_of(word: str) -> ModelSpec | Path:
+    """Return the network that ``word`` names, or the path of a model file.
+
+    ``UsageError``: ``unknown-model``; ``no-model-file`` if ``word`` looks like a path and there is no such file.
+    """
+    path = Path(word)
+    if path.suffix.lower() in SUFFIXES or path.exists():
+        return path
+    try:
+        return find(word)
+    except UsageError:
+        if len(path.parts) == 1 and not path.suffix[1:].isalpha():
+            raise
+        close = difflib.get_close_matches(path.suffix.lower(), SUFFIXES, n=1)
+        similar = path.with_suffix(close[0]) if close else None
+        hint = f"did you mean {similar}?" if similar and similar.exists() else "check the folder and the spelling"
+        raise UsageError(f"there is no file {word}", hint=hint, code="no-model-file") from None
+
+
+def name_of(source: Given) -> str:
+    """Return the first part of the bundle's name: the catalog's name, or that of the model in lower-case ASCII."""
     if isinstance(source, ModelSpec):
         return source.name
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", source.stem, flags=re.ASCII).strip("-._+")[:64].lower() or "model"
+    name = source.stem if isinstance(source, Path) else source.name
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name, flags=re.ASCII).strip("-._+")[:64].lower() or "model"
 
 
-def asks_pictures(source: ModelSpec | Path, options: ExportOptions) -> bool:
+def asks_pictures(source: Given, options: ExportOptions) -> bool:
     """Return whether the pictures of ``--eval`` are asked for the pipeline: that of shipped weights is known."""
     is_known = isinstance(source, ModelSpec) and options.network.weights in _KNOWN_WEIGHTS
     of_classes = options.network.task in (None, "classification")
     return options.proof.evaluation is not None and of_classes and not is_known
 
 
-def open_source(source: ModelSpec | Path, options: ExportOptions, timed: Timed) -> Source:
+def open_source(source: Given, options: ExportOptions, timed: Timed) -> Source:
     """Build or load the model, and open everything that ``options`` name. Errors as in :func:`export`.
 
     Options that do not fit are refused before TensorFlow is imported, unless that depends on the content of a model
@@ -80,7 +122,7 @@ def open_source(source: ModelSpec | Path, options: ExportOptions, timed: Timed) 
     """
     if isinstance(source, ModelSpec):
         return _from_catalog(source, options, timed)
-    return _from_file(source, options, timed)
+    return _from_user(source, options, timed)
 
 
 def _from_catalog(spec: ModelSpec, options: ExportOptions, timed: Timed) -> Source:
@@ -138,25 +180,16 @@ def _weights(path: Path, asked: str) -> Path | None:
     )
 
 
-def load_user_model(path: Path, options: ExportOptions, timed: Timed) -> tuple[PreparedModel, tuple[str, ...]]:
-    """Load a model file and prepare it for an export; return it with notes. Errors as in :func:`export`."""
+def load_user_model(
+    source: Path | InMemory, options: ExportOptions, timed: Timed
+) -> tuple[PreparedModel, tuple[str, ...]]:
+    """Load or copy a user's model and prepare it for an export; return it with notes. Errors as in :func:`export`."""
     options.check_source("file", hint="choose an inner layer's output by --output-layer NAME")
     network = options.network
     with extra("export"):
-        from xxdeploy.convert.user_model.model_file import load_model_file
         from xxdeploy.convert.user_model.prepare import prepare_model
-    whole, weights = _parts(path, network)
     with timed("load"):
-        loaded = load_model_file(
-            whole,
-            weights=weights,
-            custom_objects=network.custom_objects,
-            unsafe_lambda=network.unsafe_lambda,
-            input_size=network.input_size,
-            inference_mode=network.inference_mode,
-            images=options.proof.evaluation,
-            output_layer=network.output_layer,
-        )
+        loaded = _loaded(source, options)
         image = image_request(options)
         prepared = prepare_model(loaded.model, output_layer=network.output_layer, task=network.task, image=image)
     return prepared, (*loaded.notes, *prepared.notes)
@@ -196,10 +229,51 @@ def image_request(options: ExportOptions) -> ImageRequest:
     return ImageRequest(pixels, True if classes else False if range_given else None)
 
 
-def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
+def _loaded(source: Path | InMemory, options: ExportOptions) -> LoadedModel:
+    network, images = options.network, options.proof.evaluation
+    with extra("export"):
+        from xxdeploy.convert.user_model.in_memory import copy_of_model
+        from xxdeploy.convert.user_model.model_file import load_model_file
+    if isinstance(source, InMemory):
+        _check_in_memory(options)
+        return copy_of_model(
+            source.model, input_size=network.input_size, inference_mode=network.inference_mode, images=images
+        )
+    whole, weights = _parts(source, network)
+    return load_model_file(
+        whole,
+        weights=weights,
+        custom_objects=network.custom_objects,
+        unsafe_lambda=network.unsafe_lambda,
+        input_size=network.input_size,
+        inference_mode=network.inference_mode,
+        images=images,
+        output_layer=network.output_layer,
+    )
+
+
+def _check_in_memory(options: ExportOptions) -> None:
+    """Refuse the options that say how a file becomes a model. ``UsageError`` ``in-memory``."""
+    network = options.network
+    asked = {
+        "weights": network.weights != "imagenet",
+        "architecture": network.architecture is not None,
+        "custom-objects": bool(network.custom_objects),
+        "unsafe-lambda": network.unsafe_lambda,
+    }
+    if names := [name for name, given in asked.items() if given]:
+        raise UsageError(
+            f"the model in memory has its weights and its code, and {', '.join(names)} would name others",
+            hint=f"leave out {', '.join(names)}",
+            code="in-memory",
+        )
+
+
+def _from_user(source: Path | InMemory, options: ExportOptions, timed: Timed) -> Source:
+    near = source if isinstance(source, Path) else None
     network, sizing = options.network, sizing_of(options)
     check_auto(options)
-    prepared, notes = load_user_model(path, options, timed)
+    prepared, notes = load_user_model(source, options, timed)
     with extra("export"):
         from xxdeploy.convert.runner import KerasRunner
         from xxdeploy.convert.user_model.preprocessing import choose_preprocess
@@ -215,7 +289,7 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
     runner = partial(KerasRunner, prepared.model, outputs=[output.name for output in outputs])
     if network.preprocess == AUTO:
         with timed("diagnose"):
-            diagnosis, orders = auto_pipeline(runner, prepared, options, path)
+            diagnosis, orders = auto_pipeline(runner, prepared, options, near)
         options = with_pipeline(options, diagnosis, orders)
         size = prepared.described.height, prepared.described.width, prepared.described.channels
         preprocess = diagnosis.chosen.preprocess(size)
@@ -226,16 +300,26 @@ def _from_file(path: Path, options: ExportOptions, timed: Timed) -> Source:
         )
         notes += said
     inputs = gather(options, preprocess, prepared.outputs[0], options.build, list(notes))
-    if asks_pictures(path, options) and network.preprocess != AUTO:
+    if asks_pictures(source, options) and network.preprocess != AUTO:
         with timed("diagnose"):
-            inputs = replace(inputs, notes=(*inputs.notes, *doubt(runner(), inputs, options, path)))
+            inputs = replace(inputs, notes=(*inputs.notes, *doubt(runner(), inputs, options, near)))
     family = None if prepared.described.family is None else find(prepared.described.family).name
-    whole, weights = _parts(path, network)
-    facts = {"model": whole.name, "sha256": file_digest(whole).hex(), "family": family}
-    if weights is not None:
-        facts |= {"weights": weights.name, "weights_sha256": file_digest(weights).hex()}
+    facts = {**_facts(source, network, prepared.model), "family": family}
     asked = {"output_layer": network.output_layer, "task": network.task, "output_range": network.output_range}
     if prepared.task == "image" and network.output_range is None and prepared.classes is not None:
         asked["output_range"] = CLASSES  # said by another option, which the manifest does not keep
     facts |= {name: value for name, value in asked.items() if value is not None}
-    return Source(name_of(path), family, True, prepared.model, inputs, facts, outputs)
+    return Source(name_of(source), family, True, prepared.model, inputs, facts, outputs)
+
+
+def _facts(source: Path | InMemory, network: NetworkOptions, model: keras.Model) -> dict[str, Any]:
+    """Return the name and the digest of the files that a model was loaded from, or of the weights in memory."""
+    if isinstance(source, InMemory):
+        from xxdeploy.convert.user_model.in_memory import weights_digest
+
+        return {"model": source.name, "weights_sha256": weights_digest(model), "in_memory": True}
+    whole, weights = _parts(source, network)
+    facts = {"model": whole.name, "sha256": file_digest(whole).hex()}
+    if weights is not None:
+        facts |= {"weights": weights.name, "weights_sha256": file_digest(weights).hex()}
+    return facts

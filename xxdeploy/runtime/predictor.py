@@ -136,6 +136,18 @@ class Runtime:
         batches = [self._run_all(chunk) for chunk in _chunks(images)]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in self.manifest.output_names}
 
+    def __str__(self) -> str:
+        """Return three lines: the task, the input, and what runs it."""
+        manifest, preprocess = self.manifest, self.manifest.preprocess
+        classes = f", {manifest.classes} classes" if manifest.classes else ""
+        color = "gray" if preprocess.channels == 1 else "RGB"
+        sizing = f"{preprocess.sizing.resize}, {preprocess.sizing.resample}"
+        return (
+            f"{manifest.name}: {manifest.task}{classes}\n"
+            f"input: {color} picture, {preprocess.height} x {preprocess.width} ({sizing}), scaling {preprocess.mode}\n"
+            f"runs {self.variant.model} ({self.variant.precision}) on {self.settings or self.session.name}"
+        )
+
     def selftest(self) -> SelfTest:
         """Run the golden pairs. ``VerificationError`` ``golden-mismatch`` if this device computes other outputs."""
         return run_selftest(self.session, self.root, self.manifest, self.variant)

@@ -135,25 +135,44 @@ def adapted(
     """Return the configuration that Keras shall build, and notes. Errors as :func:`load_model_file`; no framework."""
     try:
         config, notes = in_float32(upgrade_config(file.config, old=(file.keras_version or "").startswith(("1.", "2."))))
-        notes += file.notes + with_free_batch(config) + _told_by_content(file)
-        refuse_state(config)
-        if inference_mode:
-            notes += in_inference_mode(config)
-        else:
-            refuse_training_mode(config)
-        if input_size is None and (usual := usual_size(config, file.path, images)) is not None:
-            input_size, said = usual
-            notes += (
-                f"the model takes images of any size: {input_size[0]} x {input_size[1]}, {said} (or --input-size N)",
-            )
-        if input_size is not None:
-            with_input_size(config, input_size)
+        config, said = adapted_config(
+            config, file.path, input_size=input_size, inference_mode=inference_mode, images=images, more=file.notes
+        )
+        notes += said + _told_by_content(file)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ConversionError(
             f"{file.path} has an inconsistent configuration: {type(error).__name__}: {str(error)[:200]}",
             hint="save the model again, with model.save('NAME.keras')",
             code="damaged-model",
         ) from error
+    return config, notes
+
+
+def adapted_config(
+    config: dict[str, Any],
+    path: Path,
+    *,
+    input_size: int | tuple[int, int] | None,
+    inference_mode: bool,
+    images: Path | None = None,
+    more: tuple[str, ...] = (),
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a configuration in float32 with a free batch axis and the requested or usual input size, and notes.
+
+    ``path`` has the model's name; ``more`` are notes that come first. ``config`` is changed. Errors as
+    :func:`load_model_file`.
+    """
+    notes = more + with_free_batch(config)
+    refuse_state(config)
+    if inference_mode:
+        notes += in_inference_mode(config)
+    else:
+        refuse_training_mode(config)
+    if input_size is None and (usual := usual_size(config, path, images)) is not None:
+        input_size, said = usual
+        notes += (f"the model takes images of any size: {input_size[0]} x {input_size[1]}, {said} (or --input-size N)",)
+    if input_size is not None:
+        with_input_size(config, input_size)
     return config, notes
 
 

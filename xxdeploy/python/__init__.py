@@ -1,0 +1,1 @@
+"""``xxdeploy.export``: the command ``xxdeploy export`` as a function, for programs and notebooks."""
