@@ -14,6 +14,7 @@ from user_nets import saved
 from xxdeploy.errors import UsageError, VerificationError
 from xxdeploy.exporter import ExportOptions, ExportResult, export
 from xxdeploy.exporter.source import image_request
+from xxdeploy.pytest_plugin.subject import Subject, SubjectOptions
 from xxdeploy.runtime import load
 from xxdeploy.runtime.bundle.manifest import Manifest
 
@@ -116,6 +117,35 @@ def test_a_broken_promise_writes_nothing(folders: dict[str, Path], tmp_path: Pat
         export(saved(net("values"), tmp_path / "v.keras"), options, tmp_path / "out")
     assert caught.value.code == "error-high"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "impossible"),
+    [("picture", "min_psnr", 99.0), ("mask", "min_iou", 1.0), ("values", "max_error", 1e-9)],
+)
+def test_the_plugin_compares_it_with_keras(
+    exported: dict[str, ExportResult], folders: dict[str, Path], kind: str, option: str, impossible: float
+) -> None:
+    bundle = exported[kind].bundle
+    subject = Subject(bundle, SubjectOptions(model=f"{bundle}.keras", evaluation=folders["evaluation"]))
+    assert option.replace("_", "-") in subject.check_agreement()["agreement"]
+    assert "onnx-fp32" in subject.check_parity()
+    asked = SubjectOptions(evaluation=folders["evaluation"], **{option: impossible})
+    with pytest.raises(VerificationError, match=f"FAIL {option.replace('_', '-')}"):
+        Subject(bundle, asked, reference=subject.reference).check_agreement()
+    other = SubjectOptions(evaluation=folders["evaluation"], **{"max_error" if kind != "values" else "min_iou": 0.5})
+    with pytest.raises(UsageError) as caught:
+        Subject(bundle, other, reference=subject.reference).check_agreement()
+    assert caught.value.code == "promise-task"
+    with pytest.raises(pytest.skip.Exception, match="no labels"):
+        subject.check_accuracy()
+
+
+def test_the_report_shows_pairs_of_pictures(exported: dict[str, ExportResult]) -> None:
+    pages = {kind: (result.bundle / "report.html").read_text(encoding="utf-8") for kind, result in exported.items()}
+    assert [page.count('alt="difference"') for page in pages.values()] == [6, 6, 0]
+    assert "8 times enlarged" in pages["picture"]
+    assert "times enlarged" not in pages["mask"]
 
 
 def test_the_evidence_has_the_figures(exported: dict[str, ExportResult]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from reportpages import COMPARED, EVIDENCE, MEASURED, NOISE, Page, manifest
 
-from xxdeploy.report import Changed, Timing, render_report
+from xxdeploy.report import Changed, Pair, Timing, render_report
 from xxdeploy.report.page import tiles
+from xxdeploy.runtime.bundle.manifest import Manifest
 
 
 def test_everything_that_was_measured_is_there() -> None:
@@ -63,6 +64,37 @@ def test_a_bundle_without_anything_measured() -> None:
         evidence={"comparison": [{key: COMPARED[key] for key in keys}]},
     )  # fmt: skip
     assert "25.9 dB" in Page(render_report(features)).text
+
+
+FIGURES: list[dict[str, Any]] = [
+    {"name": "psnr", "value": 41.2, "interval": [40.8, 41.6]}, {"name": "ssim", "value": 0.9871},
+]  # fmt: skip
+
+
+def of_pictures(value: float = 41.2) -> Manifest:
+    compared = {"reference": "keras", "candidate": "onnx-int8", "images": 200, "cosine": 0.99, "sqnr_db": 40.0}
+    figures = [{**FIGURES[0], "value": value, "interval": None}, FIGURES[1]] if value < 40 else FIGURES
+    about: dict[str, Any] = {"schema": 4, "task": "image", "classes": 0, "output_range": (0.0, 1.0)}
+    return manifest(**about, evidence={"comparison": [{**compared, "figures": figures}]})
+
+
+def test_pictures_have_their_figures_and_pairs() -> None:
+    pair = Pair("a.png", *(f"data:image/jpeg;base64,{letter}" for letter in "ABCD"), gain=8)
+    page = Page(render_report(of_pictures(), NOISE, MEASURED.with_pairs("onnx-int8", (pair,))))
+    text = " ".join(page.text.split())
+    assert "has a PSNR 41.2 dB (95 % CI 40.8 to 41.6) against keras, 200 images" in text
+    assert "onnx-int8 41.2 (40.8 to 41.6) 0.9871" in text
+    assert "8 times enlarged" in text
+    assert "changed class" not in text
+    assert 'model.image("photo.jpg")' in text
+    shown = [values["src"] for tag, values in page.tags if tag == "img"]
+    assert [f"data:image/jpeg;base64,{letter}" for letter in "ABCD"] == [src for src in shown if src and len(src) == 24]
+    assert MEASURED.with_pairs("", ()) is MEASURED
+
+
+@pytest.mark.parametrize(("value", "state"), [(41.2, "good"), (25.0, "care")])
+def test_pictures_that_differ_need_care(value: float, state: str) -> None:
+    assert next(tile.state for tile in tiles(of_pictures(value), MEASURED) if tile.title == "PSNR") == state
 
 
 @pytest.mark.parametrize(

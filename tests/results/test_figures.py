@@ -25,11 +25,11 @@ def test_headings_have_units() -> None:
     assert [KINDS[name].heading for name in ("psnr", "iou", "pixels")] == ["PSNR dB", "mean IoU", "same pixels %"]
 
 
-def test_four_digits_repeat() -> None:
-    figures = (Figure("mean_error", 0.0123456, (0.0111111, 0.0133333)), Figure("psnr", 41.23456))
+def test_five_digits_repeat() -> None:
+    figures = (Figure("mean_error", 0.01234567, (0.0111111, 0.0133333)), Figure("psnr", 41.23456))
     rounded = rounded_figures(figures)
-    assert rounded == (Figure("mean_error", 0.01235, (0.01111, 0.01333)), Figure("psnr", 41.23))
-    assert figure_named(rounded, "psnr") == Figure("psnr", 41.23)
+    assert rounded == (Figure("mean_error", 0.012346, (0.011111, 0.013333)), Figure("psnr", 41.235))
+    assert figure_named(rounded, "psnr") == Figure("psnr", 41.235)
     assert figure_named(rounded, "iou") is None
 
 

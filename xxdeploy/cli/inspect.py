@@ -140,11 +140,14 @@ def _facts_of_manifest(manifest: Manifest) -> dict[str, str]:
     p = manifest.preprocess
     more = ((output.name, output.classes) for output in manifest.more_outputs)
     outputs = [(manifest.output_name, manifest.classes), *more]
+    pixels = ""
+    if manifest.output_range is not None:
+        pixels = f" (black is {manifest.output_range[0]:g}, white {manifest.output_range[1]:g})"
     return {
         "name": manifest.name,
         "task": manifest.task,
         "input": f"{manifest.input_name} (batch, {p.height}, {p.width}, {p.channels}), {p.mode}, {p.sizing}",
-        "output": "; ".join(f"{name}, {number} classes" if number else name for name, number in outputs),
+        "output": "; ".join(f"{name}, {number} classes" if number else name for name, number in outputs) + pixels,
         "labels": manifest.labels or "-",
         "self-test": f"within {manifest.golden.tolerance:.3g}",
         "files": f"{len(manifest.files)}, {megabytes(sum(entry.size for entry in manifest.files))}, hashes correct",

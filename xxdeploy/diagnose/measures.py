@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xxdeploy.datasets.images import EVALUATION_BATCH
-from xxdeploy.errors import VerificationError
-from xxdeploy.results import Evidence
+from xxdeploy.errors import UsageError, VerificationError
+from xxdeploy.results import Evidence, ModelOutput, figure_named
 from xxdeploy.runtime import Runtime
 from xxdeploy.runtime.engines.session import Session
-from xxdeploy.verify import evaluate
+from xxdeploy.verify import FIGURE_PROMISES, compare_with, evaluate, figure_verdict, record_reference
 
 if TYPE_CHECKING:
     from xxdeploy.datasets.images import ImageSet
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _SLACK = 0.01
 """Tolerance for another processor, on which rounding may change the class of an image or two."""
+_FIGURE_SLACK = 0.05
+"""The same for figures of pictures, masks and values, as a share of the figure."""
 _NORMAL_99 = 2.576
 _FLOOR = {"fp32": 0.999, "fp16": 0.98, "int8": 0.8}
 """Least agreement if the bundle records none."""
@@ -51,6 +55,59 @@ def check_agreement(runtime: Runtime, reference: Reference, images: ImageSet, le
             code="agreement",
         )
     return {"agreement": f"{share:.1%} of {actual.images} images (at least {least:.1%})"}
+
+
+def check_figures(
+    runtime: Runtime, reference: Reference, images: ImageSet, asked: Mapping[str, float]
+) -> dict[str, str]:
+    """Compare the pictures, masks or values of the bundle with the float graph's, by the measure of the task.
+
+    ``asked`` are limits by names of ``FIGURE_PROMISES``, by default those of :func:`recorded_limits`.
+    ``VerificationError`` as in ``FIGURE_PROMISES``; ``UsageError`` ``promise-task``: a limit of another task.
+    """
+    from xxdeploy.runtime.engines.ort import OrtSession
+
+    manifest = runtime.manifest
+    floats = OrtSession(reference.fp32.to_bytes(), name="onnx-fp32")
+    first = next(images.batches(manifest.preprocess, 1))
+    shape = floats.run(first).shape[1:]
+    output = ModelOutput(manifest.output_name, manifest.classes or None, manifest.task, shape, manifest.output_range)
+    batches = partial(images.batches, manifest.preprocess, EVALUATION_BATCH)
+    recorded = record_reference(floats, batches(), classes=False, output=output)
+    comparison = compare_with(recorded, runtime.session, batches())
+    known = [name for name, promise in FIGURE_PROMISES.items() if figure_named(comparison.figures, promise.figure)]
+    for name in asked:
+        if name not in known:
+            raise UsageError(
+                f"--xxdeploy-{name.replace('_', '-')} does not apply to {manifest.name}, whose task is {manifest.task}",
+                hint=f"--xxdeploy-{known[0].replace('_', '-')}",
+                code="promise-task",
+            )
+    limits = dict(asked) or recorded_limits(runtime)
+    for name, limit in limits.items():
+        verdict = figure_verdict(comparison, name, limit)
+        if not verdict.kept:
+            raise VerificationError(verdict.line(), hint="the check parity names the layer", code=verdict.code)
+    told = ", ".join(f"{name.replace('_', '-')} {limit:.4g}" for name, limit in limits.items())
+    return {"agreement": f"{comparison.sentence} ({told})"}
+
+
+def recorded_limits(runtime: Runtime) -> dict[str, float]:
+    """Return a limit for each figure that the export recorded, by names of ``FIGURE_PROMISES``; empty without records.
+
+    It is the worse end of the interval, or else the value, with a tolerance of 5 %.
+    """
+    for record in Evidence.from_json(runtime.manifest.evidence).comparison:
+        if record.candidate == f"onnx-{runtime.variant.name}":
+            limits = {}
+            for name, promise in FIGURE_PROMISES.items():
+                figure = figure_named(record.figures, promise.figure)
+                if figure is not None:
+                    rises = figure.kind.rises
+                    end = figure.value if figure.interval is None else figure.interval[0 if rises else 1]
+                    limits[name] = end * (1 - _FIGURE_SLACK if rises else 1 + _FIGURE_SLACK)
+            return limits
+    return {}
 
 
 def _recorded_agreement(runtime: Runtime) -> float:

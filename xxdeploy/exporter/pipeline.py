@@ -20,7 +20,7 @@ from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import lower
 from xxdeploy.exporter.promises import keep_budgets
-from xxdeploy.exporter.report_data import CLI, Caller, command_of, measured
+from xxdeploy.exporter.report_data import CLI, Caller, command_of, measured, pairs_of
 from xxdeploy.exporter.result import ExportResult
 from xxdeploy.exporter.source import Given, Source, asks_pictures, open_source
 from xxdeploy.exporter.stages import (
@@ -104,6 +104,7 @@ def export(
             caller.command or command_of(source.name, options), options, inputs, lowered,
             timings=timings, accuracies=accuracies, steps=timed.steps, concluded=concluded,
         )  # fmt: skip
+        seen = seen.with_pairs(*pairs_of(options, inputs, keras, stages))
         files[REPORT] = render_report(manifest, lowered.noise, seen.of_files(files)).encode()
     with timed("budgets") if options.budgets != Budgets() else nullcontext():
         concluded = concluded.plus(*keep_budgets(options.budgets, manifest, files))

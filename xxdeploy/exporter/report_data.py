@@ -11,19 +11,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image, ImageChops
+
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.option_fields import Option, Value, words_of
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.result import Conclusions
 from xxdeploy.exporter.stages import Lowered
-from xxdeploy.report import Changed, ClassCount, Measured, Timing
+from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.session import open_session
+from xxdeploy.report import Changed, ClassCount, Measured, Pair, Timing
 from xxdeploy.report.draw import data_uri
-from xxdeploy.results import Accuracy, StepRecord
+from xxdeploy.results import Accuracy, Runner, StepRecord
+from xxdeploy.runtime.answers import picture_from
 from xxdeploy.runtime.tune_store import device_facts
 
-SHEET, CHANGED = 24, 24
-"""The largest numbers of pictures: of the calibration set, and of images that changed class."""
-_SHEET_PIXELS, _CHANGED_PIXELS = 72, 128
+SHEET, CHANGED, PAIRS = 24, 24, 6
+"""The largest numbers of pictures: of the calibration set, of images that changed class, and of pairs of outputs."""
+_SHEET_PIXELS, _CHANGED_PIXELS, _PAIR_PIXELS = 72, 128, 160
+_GAIN = 8
+"""Differences of pictures are enlarged so many times: one step of a byte cannot be seen."""
 _CONFUSED, _CLASSES = 12, 20
 
 
@@ -69,6 +77,37 @@ def measured(
         command=command,
         made=_made(),
     )
+
+
+def pairs_of(
+    options: ExportOptions, inputs: Inputs, keras: Runner, models: Mapping[str, OnnxModel]
+) -> tuple[str, tuple[Pair, ...]]:
+    """Return the first lowered file of ``models``, and what it and Keras make of a few pictures.
+
+    They are evaluation images, else those that judged the rungs; none without --pictures, or for other tasks than
+    ``image``.
+    """
+    name = list(models)[min(1, len(models) - 1)]
+    images, output_range = inputs.evaluation or inputs.selection, inputs.output.output_range
+    if images is None or inputs.task != "image" or not options.output.pictures:
+        return "", ()
+    some = images.sample(min(PAIRS, len(images)))
+    session = open_session(models[name], name=name, exact=True)
+    pairs = []
+    for file, short, batch in zip(some.pictures(), some.names, some.batches(inputs.preprocess, 1), strict=True):
+        before, after = (picture_from(runner.run(batch)[0], output_range) for runner in (keras, session))
+        outputs = (before, after, _difference(before, after))
+        left, right, difference = (data_uri(picture.convert("RGB"), _PAIR_PIXELS) for picture in outputs)
+        gain = 1 if output_range is None else _GAIN
+        pairs.append(Pair(_short_name(short), data_uri(file, _PAIR_PIXELS), left, right, difference, gain))
+    return name, tuple(pairs)
+
+
+def _difference(before: Image.Image, after: Image.Image) -> Image.Image:
+    """Return the enlarged difference of two pictures; of two masks, the pixels whose classes differ in white."""
+    if before.mode == "P":
+        return Image.fromarray(np.where(np.asarray(before) == np.asarray(after), 0, 255).astype(np.uint8))
+    return ImageChops.difference(before, after).point(lambda value: min(255, _GAIN * value))
 
 
 def command_of(name: str, options: ExportOptions) -> str:

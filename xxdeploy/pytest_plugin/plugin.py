@@ -26,7 +26,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("xxdeploy", "parity of exported bundles")
     add = group.addoption
     add("--xxdeploy-bundle", action="append", default=[], metavar="BUNDLE", help="test this bundle; can be repeated")
-    add("--xxdeploy-eval", metavar="DIR", help="labeled images for accuracy, agreement and parity")
+    add(
+        "--xxdeploy-eval",
+        metavar="DIR",
+        help="labeled images for accuracy, agreement and parity; without labels for pictures, masks and values",
+    )
     add(
         "--xxdeploy-samples",
         type=int,
@@ -49,6 +53,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--xxdeploy-budget", type=float, metavar="RATIO", help="highest latency, relative to --xxdeploy-beside")
     add("--xxdeploy-min-agreement", type=float, metavar="SHARE", help="lowest share (0..1) of images with Keras' class")
+    add("--xxdeploy-min-psnr", type=float, metavar="DB", help="pictures: lowest mean PSNR against Keras, in dB")
+    add("--xxdeploy-min-iou", type=float, metavar="SHARE", help="masks: lowest mean IoU (0..1) with Keras' masks")
+    add("--xxdeploy-max-error", type=float, metavar="E", help="values: largest error that 95 %% of the values keep to")
     add("--xxdeploy-min-accuracy", type=float, metavar="SHARE", help="lowest top-1 accuracy (0..1)")
 
 

@@ -45,6 +45,15 @@ class SubjectOptions:
     budget: float | None = None
     min_agreement: float | None = None
     min_accuracy: float | None = None
+    min_psnr: float | None = None
+    min_iou: float | None = None
+    max_error: float | None = None
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Return the promises about figures by their option, its dashes written as underscores."""
+        asked = {"min_psnr": self.min_psnr, "min_iou": self.min_iou, "max_error": self.max_error}
+        return {name: limit for name, limit in asked.items() if limit is not None}
 
     def __post_init__(self) -> None:
         if self.budget is not None and not self.budget > 0:
@@ -108,15 +117,19 @@ class Subject:
 
     @cached_property
     def images(self) -> ImageSet:
-        """The labeled images; skips the test if none are given."""
+        """The images, labeled if the bundle has classes; skips the test if none are given."""
         if self.options.evaluation is None:
             pytest.skip("no images are given: add --xxdeploy-eval DIR")
-        if self.manifest.task != "classification":
+        if self.manifest.task == "features":
             pytest.skip("the bundle returns features, which have no accuracy")
         from xxdeploy.datasets import open_images
         from xxdeploy.diagnose.verify_bundle import labels_of
 
-        images = open_images(Path(self.options.evaluation), labels=labels_of(self.runtime), require_labels=True)
+        folder = Path(self.options.evaluation)
+        if self.manifest.task == "classification":
+            images = open_images(folder, labels=labels_of(self.runtime), require_labels=True)
+        else:
+            images = open_images(folder)
         samples = self.options.samples
         return images if samples is None else images.sample(min(samples, len(images)))
 
@@ -163,9 +176,18 @@ class Subject:
         return {parity.candidate: f"{parity.max_abs:.1e}" for parity in parities if parity.optimized}
 
     def check_agreement(self) -> Facts:
-        """Compare classes with the float graph's on the images. ``VerificationError`` ``agreement``."""
-        images, reference = self.images, self.reference  # without images a test is skipped before a model is built
-        from xxdeploy.diagnose.measures import check_agreement
+        """Compare classes, pictures, masks or values with the float graph's on the images.
+
+        ``VerificationError`` ``agreement``, ``psnr-low``, ``iou-low``, ``error-high``.
+        """
+        images, asked = self.images, self.options.figures  # without images a test is skipped before a model is built
+        from xxdeploy.diagnose.measures import check_agreement, check_figures, recorded_limits
+
+        if self.manifest.task != "classification":
+            if not asked and not recorded_limits(self.runtime):
+                pytest.skip("the bundle records no figures: export it with --eval, or add a promise about them")
+            return check_figures(self.runtime, self.reference, images, asked)
+        reference = self.reference
 
         return check_agreement(self.runtime, reference, images, self.options.min_agreement)
 
@@ -175,6 +197,8 @@ class Subject:
         ``VerificationError`` ``accuracy-below-card``, ``accuracy-below-floor``.
         """
         images, floor = self.images, self.options.min_accuracy
+        if self.manifest.task != "classification":
+            pytest.skip(f"the task {self.manifest.task} has no labels to be right about: see the check agreement")
         from xxdeploy.diagnose.measures import check_accuracy, recorded_accuracy
 
         if floor is None and recorded_accuracy(self.runtime) is None:

@@ -1,5 +1,5 @@
 """The report: one HTML page that opens offline. The only home of jinja2; see docs/decisions/0009."""
 
-from xxdeploy.report.page import REPORT, Changed, ClassCount, Measured, Timing, render_report
+from xxdeploy.report.page import REPORT, Changed, ClassCount, Measured, Pair, Timing, render_report
 
-__all__ = ["REPORT", "Changed", "ClassCount", "Measured", "Timing", "render_report"]
+__all__ = ["REPORT", "Changed", "ClassCount", "Measured", "Pair", "Timing", "render_report"]

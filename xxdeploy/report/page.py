@@ -16,6 +16,7 @@ from xxdeploy.report import draw as write
 from xxdeploy.report.draw import bars, interval, strips
 from xxdeploy.results import WARNING, ComparisonRecord, Evidence, LayerNoise, Rung, worst_parities
 from xxdeploy.runtime.bundle.manifest import Manifest
+from xxdeploy.runtime.bundle.tasks import TASKS
 
 REPORT = "report.html"
 """The path of the page in a bundle."""
@@ -56,6 +57,21 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """What Keras (``before``) and the exported file (``after``) make of one picture, and where they differ.
+
+    All are small pictures as data URIs; ``gain`` is the factor by which the difference is enlarged.
+    """
+
+    name: str
+    picture: str = field(repr=False)
+    before: str = field(repr=False)
+    after: str = field(repr=False)
+    difference: str = field(repr=False)
+    gain: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class ClassCount:
     """The evaluation images of one class: how many Keras (``before``) and the file (``after``) get right."""
 
@@ -71,10 +87,10 @@ class Measured:
 
     ``changed`` lists the first changed images; ``changes`` is the total number that differ between ``candidate`` and
     Keras. ``steps`` are names and seconds; ``confused`` holds (before, after, how often), the most frequent first;
-    ``sheet`` calibration pictures as data URIs; ``sentences`` and ``processors`` the export's conclusions, ``warnings``
-    those that doubt its input, ``promises`` a line that begins with PASS or FAIL for each; ``command`` the command line
-    that makes the bundle again; ``classes`` the accuracy of each class; ``sizes`` the bytes of each file; ``made`` when
-    and where the export ran.
+    ``sheet`` calibration pictures as data URIs; ``pairs`` output pictures of ``candidate`` and Keras; ``sentences`` and
+    ``processors`` the export's conclusions, ``warnings`` those that doubt its input, ``promises`` a line that begins
+    with PASS or FAIL for each; ``command`` the command line that makes the bundle again; ``classes`` the accuracy of
+    each class; ``sizes`` the bytes of each file; ``made`` when and where the export ran.
     """
 
     timings: tuple[Timing, ...] = ()
@@ -87,12 +103,17 @@ class Measured:
     confused: tuple[tuple[str, str, int], ...] = ()
     sheet: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    pairs: tuple[Pair, ...] = ()
     sentences: tuple[str, ...] = ()
     promises: tuple[str, ...] = ()
     processors: tuple[str, ...] = ()
     command: str = ""
     sizes: tuple[tuple[str, int], ...] = ()
     made: tuple[tuple[str, str], ...] = ()
+
+    def with_pairs(self, candidate: str, pairs: tuple[Pair, ...]) -> Measured:
+        """Return the same with output pictures of ``candidate`` and Keras, if there are any."""
+        return replace(self, candidate=candidate, pairs=pairs) if pairs else self
 
     def of_files(self, files: Mapping[str, bytes]) -> Measured:
         """Return the same with the sizes of a bundle's files."""
@@ -130,6 +151,7 @@ def render_report(manifest: Manifest, noise: Sequence[LayerNoise] = (), measured
         strips=strips([(timing.runner, timing.milliseconds) for timing in seen.timings]),
         recipe=json.dumps(evidence.recipe, indent=2) if evidence.recipe else "",
         source=json.dumps(dict(manifest.source), indent=2, sort_keys=True),
+        method="predict" if manifest.task == "classification" else TASKS[manifest.task].method,
     )
 
 
@@ -164,7 +186,7 @@ def _with_bars(record: ComparisonRecord) -> dict[str, Any]:
         bar = interval(record.agreement_interval, record.agreement, 0.9, 1.0)
     if record.change is not None and record.change_interval is not None:
         change_bar = interval(record.change_interval, record.change, -0.03, 0.03)
-    return {**asdict(record), "agreement_bar": bar, "change_bar": change_bar}
+    return {**asdict(record), "figures": record.figures, "agreement_bar": bar, "change_bar": change_bar}
 
 
 def _loss(layer: LayerNoise) -> float:
@@ -192,6 +214,8 @@ def verdict(manifest: Manifest, seen: Measured) -> str:
         )
         lost = "" if record.change is None else f" and loses {write.percent(-record.change)} points of top-1"
         parts.append(keeps + lost)
+    elif record is not None and record.figures:
+        parts.append(f"has a {record.figures[0].sentence} against {record.reference}, {record.images} images")
     elif record is not None and record.sqnr_db is not None:
         parts.append(f"has the features of {record.reference} with {write.decibel(record.sqnr_db)} signal to noise")
     elif evidence.fp32_difference is not None:
@@ -241,6 +265,10 @@ def tiles(manifest: Manifest, seen: Measured) -> list[Tile]:
     return made
 
 
+_LEAST_FIGURES = {"psnr": 30.0, "iou": 0.9}
+"""Pictures and masks below these are seen to differ. Values are judged by their signal-to-noise ratio."""
+
+
 def _accuracy(evidence: Evidence, precision: str) -> Iterator[Tile]:
     record = _judged(evidence)
     if record is None:
@@ -257,6 +285,13 @@ def _accuracy(evidence: Evidence, precision: str) -> Iterator[Tile]:
         more = f"of images keep the class of {record.reference} (95 % CI {low} to {high})"
         state = CARE if record.agreement < 0.95 else GOOD
         yield Tile(state, "Agreement", f"{write.percent(record.agreement)} %", more)
+    elif record.figures:
+        first, *others = record.figures
+        least = _LEAST_FIGURES.get(first.name)
+        is_low = (record.sqnr_db or 0) < 20 if least is None else first.value < least
+        more = ", ".join(figure.sentence for figure in others)
+        said = f"{first.text} {first.kind.unit}".rstrip()
+        yield Tile(CARE if is_low else GOOD, first.kind.title, said, more or f"against {record.reference}")
     elif record.sqnr_db is not None:
         state = CARE if record.sqnr_db < 20 else GOOD
         yield Tile(state, "Features", write.decibel(record.sqnr_db), "signal-to-noise ratio of the features")

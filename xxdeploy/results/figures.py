@@ -94,16 +94,16 @@ def figure_named(figures: Sequence[Figure], name: str) -> Figure | None:
 
 
 def rounded_figures(figures: Sequence[Figure]) -> tuple[Figure, ...]:
-    """Return the figures with the digits that repeat: four of each number."""
+    """Return the figures with the digits that repeat: five of each number."""
 
-    def four(value: float) -> float:
-        return float(f"{value:.4g}")
+    def five(value: float) -> float:
+        return float(f"{value:.5g}")
 
     return tuple(
         Figure(
             figure.name,
-            four(figure.value),
-            None if figure.interval is None else (four(figure.interval[0]), four(figure.interval[1])),
+            five(figure.value),
+            None if figure.interval is None else (five(figure.interval[0]), five(figure.interval[1])),
             figure.images,
         )
         for figure in figures
