@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -130,10 +132,11 @@ def test_the_plugin_compares_it_with_keras(
     subject = Subject(bundle, SubjectOptions(model=f"{bundle}.keras", evaluation=folders["evaluation"]))
     assert option.replace("_", "-") in subject.check_agreement()["agreement"]
     assert "onnx-fp32" in subject.check_parity()
-    asked = SubjectOptions(evaluation=folders["evaluation"], **{option: impossible})
+    asked = replace(SubjectOptions(evaluation=folders["evaluation"]), **dict[str, Any]({option: impossible}))
     with pytest.raises(VerificationError, match=f"FAIL {option.replace('_', '-')}"):
         Subject(bundle, asked, reference=subject.reference).check_agreement()
-    other = SubjectOptions(evaluation=folders["evaluation"], **{"max_error" if kind != "values" else "min_iou": 0.5})
+    of_others: dict[str, Any] = {"max_error" if kind != "values" else "min_iou": 0.5}
+    other = replace(SubjectOptions(evaluation=folders["evaluation"]), **of_others)
     with pytest.raises(UsageError) as caught:
         Subject(bundle, other, reference=subject.reference).check_agreement()
     assert caught.value.code == "promise-task"

@@ -79,7 +79,7 @@ def of_pictures(value: float = 41.2) -> Manifest:
 
 
 def test_pictures_have_their_figures_and_pairs() -> None:
-    pair = Pair("a.png", *(f"data:image/jpeg;base64,{letter}" for letter in "ABCD"), gain=8)
+    pair = Pair("a.png", *[f"data:image/jpeg;base64,{letter}" for letter in "ABCD"], 8)  # type: ignore[arg-type, call-arg]
     page = Page(render_report(of_pictures(), NOISE, MEASURED.with_pairs("onnx-int8", (pair,))))
     text = " ".join(page.text.split())
     assert "has a PSNR 41.2 dB (95 % CI 40.8 to 41.6) against keras, 200 images" in text

@@ -96,15 +96,14 @@ def export(
     evidence = collect_evidence(
         inputs, lowered, parities=parities, passes=passes, accuracies=accuracies, comparisons=comparisons, engine=engine
     )
-    more = bundled_engine(engine)
-    manifest, files = assemble(origin, options, lowered, evidence, golden=golden, fp32=fp32, more_files=more)
+    built = bundled_engine(engine)
+    manifest, files = assemble(origin, options, lowered, evidence, golden=golden, fp32=fp32, more_files=built)
     concluded = concluded.warned(*inputs.warnings).plus(*((engine_sentence(engine),) if engine else ()))
     with timed("report"):
         seen = measured(
             caller.command or command_of(source.name, options), options, inputs, lowered,
             timings=timings, accuracies=accuracies, steps=timed.steps, concluded=concluded,
-        )  # fmt: skip
-        seen = seen.with_pairs(*pairs_of(options, inputs, keras, stages))
+        ).with_pairs(*pairs_of(options, inputs, keras, stages))  # fmt: skip
         files[REPORT] = render_report(manifest, lowered.noise, seen.of_files(files)).encode()
     with timed("budgets") if options.budgets != Budgets() else nullcontext():
         concluded = concluded.plus(*keep_budgets(options.budgets, manifest, files))

@@ -14,66 +14,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manifests import SHA, code_of, document, good, picture, several
 
 from xxdeploy.errors import BundleError
 from xxdeploy.runtime.bundle.manifest import (
     KEYS_SINCE,
-    FileEntry,
-    GoldenSpec,
     Manifest,
-    MoreOutput,
-    Variant,
     schema_for,
 )
 from xxdeploy.runtime.bundle.strict_json import MAX_BYTES
 from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
-
-SHA = "0" * 64
-
-
-def good() -> Manifest:
-    return Manifest(
-        schema=1,
-        name="tiny-int8",
-        task="classification",
-        input_name="image",
-        output_name="probabilities",
-        preprocess=Preprocess(8, 8),
-        classes=10,
-        labels="labels.txt",
-        variants=(
-            Variant("vnni", "model.vnni.onnx", "int8", "static-w8c-a8", "golden/vnni.npy", ("vnni",)),
-            Variant("portable", "model.onnx", "int8", "static-w7c-a8", "golden/portable.npy"),
-        ),
-        golden=GoldenSpec("golden/inputs.npy", 1e-4),
-        files=tuple(
-            FileEntry(path, SHA, 3)
-            for path in (
-                "golden/inputs.npy",
-                "golden/portable.npy",
-                "golden/vnni.npy",
-                "labels.txt",
-                "model.onnx",
-                "model.vnni.onnx",
-            )
-        ),
-        tools={"keras": "3.15.1"},
-        source={"model": "tiny", "options": {"alpha": 0.35}},
-        evidence={"parity": [{"max_abs": 1e-7}], "note": "é"},
-    )
-
-
-def document() -> dict[str, Any]:
-    parsed: dict[str, Any] = json.loads(good().to_json())
-    return parsed
-
-
-def code_of(text: str | bytes) -> str:
-    with pytest.raises(BundleError) as caught:
-        Manifest.from_json(text)
-    assert caught.value.hint
-    assert len(caught.value.message) < 1000
-    return caught.value.code
 
 
 def test_round_trip_is_the_same_text() -> None:
@@ -88,55 +38,6 @@ def test_keys_of_the_document_are_the_fields() -> None:
     assert set(document()) == fields - set(KEYS_SINCE)
     assert set(json.loads(several().to_json())) == fields - {key for key, since in KEYS_SINCE.items() if since > 2}
     assert set(json.loads(picture().to_json())) == fields
-
-
-def several() -> Manifest:
-    """A bundle with an output beside the first, which only schema 2 can say."""
-    more = MoreOutput("embedding", "features", 0, ("golden/vnni.npy", "golden/portable.npy"), 0.5)
-    return dataclasses.replace(good(), schema=2, more_outputs=(more,))
-
-
-def picture() -> Manifest:
-    """A bundle that makes pictures, which only schema 4 can say."""
-    return dataclasses.replace(good(), schema=4, task="image", classes=0, labels=None, output_range=(0.0, 1.0))
-
-
-def mask() -> Manifest:
-    """A bundle that gives each pixel a class."""
-    return dataclasses.replace(picture(), classes=10, labels="labels.txt", output_range=None)
-
-
-def values() -> Manifest:
-    return dataclasses.replace(picture(), task="values", output_range=None)
-
-
-def sequence() -> Manifest:
-    """A bundle that reads texts."""
-    return dataclasses.replace(good(), schema=4, task="sequence", blank=9)
-
-
-@pytest.mark.parametrize("made", [picture, mask, values, sequence])
-def test_other_tasks_survive_the_round_trip_in_schema_4_only(made: Callable[[], Manifest]) -> None:
-    manifest = made()
-    assert Manifest.from_json(manifest.to_json()) == manifest
-    assert schema_for(manifest.preprocess, (), manifest.task) == 4
-    with pytest.raises(BundleError, match=f"schema 3 with 1 outputs, the task {manifest.task}"):
-        dataclasses.replace(manifest, schema=3)
-    with pytest.raises(BundleError, match="schema 4"):
-        dataclasses.replace(good(), schema=4)
-
-
-@pytest.mark.parametrize("value", [None, [0], [0, 1, 2], [1, 0], [0, 0], [0, "1"], "01", {"low": 0}, [True, 2]])
-def test_pictures_need_a_range_of_two_numbers(value: object) -> None:
-    assert code_of(json.dumps({**json.loads(picture().to_json()), "output_range": value})) == VALUE
-
-
-@pytest.mark.parametrize("made", [mask, values])
-def test_only_pictures_have_a_range(made: Callable[[], Manifest]) -> None:
-    data = json.loads(made().to_json())
-    assert code_of(json.dumps({**data, "output_range": [0, 1]})) == VALUE
-    data.pop("output_range")
-    assert code_of(json.dumps(data)) == KEYS
 
 
 def test_several_outputs_survive_the_round_trip() -> None:

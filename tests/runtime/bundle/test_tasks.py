@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Callable
+
 import pytest
+from manifests import code_of, good, mask, picture, sequence, values
 
 from xxdeploy.errors import BundleError
-from xxdeploy.runtime.bundle.manifest import SCHEMAS
+from xxdeploy.runtime.bundle.manifest import SCHEMAS, Manifest, schema_for
 from xxdeploy.runtime.bundle.tasks import TASKS, check_blank, check_output_range, check_task
 
 
@@ -64,3 +69,27 @@ def test_only_a_sequence_has_a_blank_and_it_is_one_of_its_classes() -> None:
         with pytest.raises(BundleError) as caught:
             check_blank(task, 3, blank, labels)
         assert caught.value.code == "manifest-value"
+
+
+@pytest.mark.parametrize("made", [picture, mask, values, sequence])
+def test_other_tasks_survive_the_round_trip_in_schema_4_only(made: Callable[[], Manifest]) -> None:
+    manifest = made()
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert schema_for(manifest.preprocess, (), manifest.task) == 4
+    with pytest.raises(BundleError, match=f"schema 3 with 1 outputs, the task {manifest.task}"):
+        dataclasses.replace(manifest, schema=3)
+    with pytest.raises(BundleError, match="schema 4"):
+        dataclasses.replace(good(), schema=4)
+
+
+@pytest.mark.parametrize("value", [None, [0], [0, 1, 2], [1, 0], [0, 0], [0, "1"], "01", {"low": 0}, [True, 2]])
+def test_pictures_need_a_range_of_two_numbers(value: object) -> None:
+    assert code_of(json.dumps({**json.loads(picture().to_json()), "output_range": value})) == "manifest-value"
+
+
+@pytest.mark.parametrize("made", [mask, values])
+def test_only_pictures_have_a_range(made: Callable[[], Manifest]) -> None:
+    data = json.loads(made().to_json())
+    assert code_of(json.dumps({**data, "output_range": [0, 1]})) == "manifest-value"
+    data.pop("output_range")
+    assert code_of(json.dumps(data)) == "manifest-keys"
