@@ -29,6 +29,18 @@ TESTED_ELSEWHERE: dict[str, str] = {
     # convert
     # the child's answers are those of the inspection
     "convert/user_model/quarantine/child.py": "convert/user_model/quarantine/test_inspect.py",
+    # the parts of the reader of a SavedModel are tested by the folders that it takes and refuses
+    **{
+        f"convert/user_model/quarantine/saved_model/{part}.py": (
+            "convert/user_model/quarantine/saved_model/test_reader.py"
+        )
+        for part in ("constants", "inline", "nodes", "restore", "scope", "signature")
+    },
+    # each form and each layer of a SavedModel gives the answers of TensorFlow
+    **{
+        f"convert/user_model/saved_model/{part}.py": "convert/user_model/saved_model/test_load.py"
+        for part in ("forms", "layer", "program", "shapes")
+    },
     # datasets
     #
     #

@@ -67,6 +67,23 @@ def test_names_in_any_letters(tmp_path: Path, capsys: Capture) -> None:
         json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.parametrize("command", ["doctor", "inspect"])
+def test_a_saved_model_folder(tmp_path: Path, capsys: Capture, command: str) -> None:
+    pytest.importorskip("tensorflow")
+    from saved_models import write_module
+
+    folder = write_module(tmp_path / "net")
+    assert main([command, f"{folder}{os.sep}"]) == 0
+    out = capsys.readouterr().out
+    assert "net is a SavedModel folder" in out
+    assert "written by  TensorFlow 2." in out
+    assert "inputs      picture (any, 12, 12, 3)" in out
+    assert "parameters  256" in out
+    assert "it will export" in out
+    assert main(["doctor", str(folder), "--signature", "other"]) == 2
+    assert "--signature embedding or serving_default" in capsys.readouterr().err
+
+
 def test_options_without_a_model(capsys: Capture) -> None:
     assert main(["doctor", "--unsafe-lambda"]) == 2
     assert capsys.readouterr().err.startswith("error[doctor-options]")

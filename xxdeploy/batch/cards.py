@@ -15,8 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from xxdeploy.batch.jobs import Job, is_model_file
+from xxdeploy.batch.jobs import Job
 from xxdeploy.errors import UsageError
+from xxdeploy.exporter.source import is_model_file
 from xxdeploy.models.catalog import find
 from xxdeploy.onnxmodel.wire import split
 from xxdeploy.results import Evidence, worst_parities

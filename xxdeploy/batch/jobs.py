@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xxdeploy.datasets.images import file_digest
+from xxdeploy.datasets.images import model_digest
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.assemble import bundle_name, tool_versions
 from xxdeploy.exporter.option_fields import Value, flag_of, words_of
 from xxdeploy.exporter.options import OPTIONS
-from xxdeploy.exporter.source import SUFFIXES
+from xxdeploy.exporter.source import is_model_file
 from xxdeploy.models.catalog import CATALOG, find
 
 SET_BY_BATCH = frozenset({"int8", "fp16", "force"})
@@ -96,13 +96,9 @@ class Job:
         """Return the bytes of its float32 weights (of a model file: its size); None if the file is absent."""
         if is_model_file(self.model):
             path = Path(self.model)
-            return path.stat().st_size if path.is_file() else None
+            files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+            return sum(file.stat().st_size for file in files) or None
         return 4 * find(self.model).parameters
-
-
-def is_model_file(model: str) -> bool:
-    """Return whether ``model`` means a file rather than a name of the catalog."""
-    return model.lower().endswith(SUFFIXES)
 
 
 def jobs_from(models: Iterable[str], precisions: Sequence[str], options: Mapping[str, Value]) -> tuple[Job, ...]:
@@ -116,7 +112,7 @@ def job_from(model: str, precision: str, options: Mapping[str, Value], name: str
     Its bundle is called as by ``xxdeploy export``, with ``name`` in place of the network's.
     """
     known = model if is_model_file(model) else find(model).name
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).stem).strip("-.") if is_model_file(model) else known
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", _stem(Path(model))).strip("-.") if is_model_file(model) else known
     effective = {option: value for option, value in options.items() if precision in OPTIONS[option].scope.precisions}
     target, weights = str(options.get("target", "cpu")), str(options.get("weights", "imagenet"))
     own = bundle_name(name, precision, target=target) if name else None
@@ -144,10 +140,14 @@ def distinct(jobs: Iterable[Job]) -> tuple[Job, ...]:
     return tuple(by_name.values())
 
 
+def _stem(path: Path) -> str:
+    return path.resolve().name if path.is_dir() else path.stem
+
+
 def _fingerprint(path: Path) -> str:
-    """Return a digest of a file's contents, or of the names and sizes in a folder."""
-    if path.is_file():
-        return file_digest(path).hex()
+    """Return a digest of the contents of a file or a SavedModel, or of the names and sizes in another folder."""
+    if path.is_file() or is_model_file(str(path)):
+        return model_digest(path).hex()
     total = hashlib.sha256()
     for folder, folders, files in os.walk(path, followlinks=False):
         folders.sort()

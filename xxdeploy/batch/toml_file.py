@@ -20,9 +20,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xxdeploy.batch.jobs import Job, distinct, is_model_file, job_from
+from xxdeploy.batch.jobs import Job, distinct, job_from
 from xxdeploy.exporter.option_fields import PRECISIONS, Value
 from xxdeploy.exporter.options import OPTIONS
+from xxdeploy.exporter.source import is_model_file
 from xxdeploy.files import TomlFile
 
 MAX_JOBS = 1000

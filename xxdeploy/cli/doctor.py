@@ -22,6 +22,7 @@ def command(
     weights: Path | None = None,
     custom_objects: tuple[str, ...] = (),
     unsafe_lambda: bool = False,
+    signature: str | None = None,
     as_json: AsJson = False,
 ) -> None:
     """Check Python, the processor and the libraries, and name missing ones. Takes a few seconds.
@@ -32,20 +33,29 @@ def command(
     Parameters
     ----------
     model
-        A model file of your own (.keras, .h5, .json). Without one, this machine is checked.
+        A model file of your own (.keras, .h5, .json) or a SavedModel folder. Without one, this machine is checked.
     weights
         The file of weights of an architecture (.json).
     custom_objects
         A layer or function of your own that the model uses, as module:name, as in `xxdeploy export`.
     unsafe_lambda
         Take Lambda layers of unknown code for exportable, as in `xxdeploy export`.
+    signature
+        The signature of a SavedModel folder, as in `xxdeploy export`.
     """
     if model is not None:
-        show_model(model, weights=weights, custom_objects=custom_objects, unsafe_lambda=unsafe_lambda, as_json=as_json)
+        show_model(
+            model,
+            weights=weights,
+            custom_objects=custom_objects,
+            unsafe_lambda=unsafe_lambda,
+            signature=signature,
+            as_json=as_json,
+        )
         return
-    if weights is not None or custom_objects or unsafe_lambda:
+    if weights is not None or custom_objects or unsafe_lambda or signature is not None:
         raise UsageError(
-            "--weights, --custom-objects and --unsafe-lambda belong to a model file, and none is given",
+            "--weights, --custom-objects, --unsafe-lambda and --signature belong to a model file, and none is given",
             hint="xxdeploy doctor MODEL",
             code="doctor-options",
         )

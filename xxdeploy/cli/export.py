@@ -83,8 +83,8 @@ def command(
     Parameters
     ----------
     models
-        A name from `xxdeploy models`, in any spelling, or a model file of your own (.keras, .h5). Several, or a batch
-        in a file (.toml), become one bundle each.
+        A name from `xxdeploy models`, in any spelling, or a model file of your own (.keras, .h5), or a SavedModel
+        folder. Several, or a batch in a file (.toml), become one bundle each.
     """
     from xxdeploy.cli.batch import export_batch, is_batch
 

@@ -77,7 +77,8 @@ def command(
     Parameters
     ----------
     path
-        An .onnx file, the folder of a bundle, whose hashes are checked, or a Keras file, as in `xxdeploy doctor`.
+        An .onnx file, the folder of a bundle, whose hashes are checked, or a Keras file or SavedModel folder, as in
+        `xxdeploy doctor`.
     sensitivity
         Show the signal-to-quantization-noise ratio of each layer, measured on images or recorded in an INT8 bundle.
     """
@@ -96,7 +97,7 @@ def command(
         )
     if sensitivity:
         _sensitivity(path, request, as_json=as_json)
-    elif path.is_dir():
+    elif path.is_dir() and not _is_keras(path):
         _bundle(path, as_json=as_json)
     elif _is_keras(path):
         show_model(path, as_json=as_json)

@@ -130,14 +130,15 @@ def _lean_conv(tf: Any, keras: Any, original: Any) -> Any:
         if len(inputs.shape) == 4 and (grouped or dilated) and _is_channels_last(keras, data_format):
             if dilated and padding == "same" and None not in inputs.shape[1:3]:
                 # ONNX Runtime's SAME_UPPER does not know dilations.
-                inputs, padding = tf.pad(inputs, _same_pads(inputs, kernel, strides, dilation_rate)), "valid"
+                inputs, padding = tf.pad(inputs, same_pads(inputs, kernel, strides, dilation_rate)), "valid"
             return tf.nn.conv2d(inputs, kernel, strides, padding.upper(), dilations=dilation_rate)
         return original(inputs, kernel, strides, padding, data_format, dilation_rate)
 
     return conv
 
 
-def _same_pads(inputs: Any, kernel: Any, strides: Any, dilation_rate: Any) -> list[list[int]]:
+def same_pads(inputs: Any, kernel: Any, strides: Any, dilation_rate: Any) -> list[list[int]]:
+    """Return the pads of TensorFlow's SAME for each axis of ``inputs`` (n, height, width, channels)."""
     pads = [[0, 0]]
     for size, taps, step, rate in zip(
         inputs.shape[1:3], kernel.shape[:2], _two(strides), _two(dilation_rate), strict=True
@@ -162,12 +163,9 @@ def _lean_conv_transpose(tf: Any, keras: Any, original: Any) -> Any:
         def plain() -> Any:
             return original(inputs, kernel, strides, padding, output_padding, data_format, dilation_rate)
 
-        size = inputs.shape[1:-1]
-        if len(inputs.shape) != 4 or None in size or not _is_channels_last(keras, data_format):
+        if len(inputs.shape) != 4 or None in inputs.shape[1:-1] or not _is_channels_last(keras, data_format):
             return plain()
         steps, rates = _two(strides), _two(dilation_rate)
-        reach = [(kernel.shape[axis] - 1) * rates[axis] + 1 for axis in (0, 1)]
-        whole = [(size[axis] - 1) * steps[axis] + reach[axis] for axis in (0, 1)]
         wanted = compute_conv_transpose_output_shape(
             [1, *inputs.shape[1:]],
             kernel.shape[:2],
@@ -178,21 +176,35 @@ def _lean_conv_transpose(tf: Any, keras: Any, original: Any) -> Any:
             "channels_last",
             rates,
         )[1:3]
-        cut = [
-            max((-(-wanted[axis] // steps[axis]) - 1) * steps[axis] + reach[axis] - wanted[axis], 0) // 2
-            if padding == "same"
-            else 0
-            for axis in (0, 1)
-        ]
-        missing = [max(cut[axis] + wanted[axis] - whole[axis], 0) for axis in (0, 1)]
-        if not any(missing):
-            return plain()
-        shape = [tf.shape(inputs)[0], *whole, kernel.shape[2]]
-        result = tf.nn.conv_transpose(inputs, kernel, shape, steps, "VALID", dilations=rates)
-        result = tf.pad(result, [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]])
-        return result[:, cut[0] : cut[0] + wanted[0], cut[1] : cut[1] + wanted[1]]
+        result = transposed_convolution(tf, inputs, kernel, steps, rates, wanted, padding)
+        return plain() if result is None else result
 
     return conv_transpose
+
+
+def transposed_convolution(
+    tf: Any, inputs: Any, kernel: Any, steps: Any, rates: Any, wanted: Any, padding: str
+) -> Any | None:
+    """Compute a transposed convolution whole, then cut and pad it to the height and width ``wanted``.
+
+    ``inputs`` is (n, height, width, channels) of known size; ``padding`` is same or valid. None if nothing is missing.
+    """
+    size = inputs.shape[1:-1]
+    reach = [(kernel.shape[axis] - 1) * rates[axis] + 1 for axis in (0, 1)]
+    whole = [(size[axis] - 1) * steps[axis] + reach[axis] for axis in (0, 1)]
+    cut = [
+        max((-(-wanted[axis] // steps[axis]) - 1) * steps[axis] + reach[axis] - wanted[axis], 0) // 2
+        if padding == "same"
+        else 0
+        for axis in (0, 1)
+    ]
+    missing = [max(cut[axis] + wanted[axis] - whole[axis], 0) for axis in (0, 1)]
+    if not any(missing):
+        return None
+    shape = [tf.shape(inputs)[0], *whole, kernel.shape[2]]
+    result = tf.nn.conv_transpose(inputs, kernel, shape, steps, "VALID", dilations=rates)
+    result = tf.pad(result, [[0, 0], [0, missing[0]], [0, missing[1]], [0, 0]])
+    return result[:, cut[0] : cut[0] + wanted[0], cut[1] : cut[1] + wanted[1]]
 
 
 def _lean_gelu(tf: Any, original: Any) -> Any:
@@ -253,7 +265,7 @@ def _resized(tf: Any, images: Any, size: tuple[int, int], interpolation: str, an
     before = tuple(images.shape[1:3])
     if before == size and not (antialias and interpolation.startswith("lanczos")):
         return tf.cast(images, tf.float32) if interpolation != "nearest" else images
-    is_exact = {"nearest": is_exact_nearest, "bilinear": _is_exact_bilinear}.get(interpolation)
+    is_exact = {"nearest": is_exact_nearest, "bilinear": is_exact_bilinear}.get(interpolation)
     if is_exact and not antialias and all(is_exact(old, new) for old, new in zip(before, size, strict=True)):
         return tf.image.resize(images, size, method=interpolation)
     if interpolation == "nearest":
@@ -266,7 +278,7 @@ def _resized(tf: Any, images: Any, size: tuple[int, int], interpolation: str, an
     return tf.transpose(planes, (0, 2, 3, 1))
 
 
-def _is_exact_bilinear(old: int, new: int) -> bool:
+def is_exact_bilinear(old: int, new: int) -> bool:
     """Tell whether ONNX's Resize gets the size from its float32 scale, also where an engine does not round it."""
     return int(np.floor(old * float(np.float32(new) / np.float32(old)))) == new
 

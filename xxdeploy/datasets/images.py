@@ -188,6 +188,17 @@ def file_digest(path: Path) -> bytes:
         raise _unreadable(path, error) from error
 
 
+def model_digest(path: Path) -> bytes:
+    """Return the SHA-256 of a model file, or of a folder: over the relative names and the contents of its files."""
+    if not path.is_dir():
+        return file_digest(path)
+    total = hashlib.sha256()
+    for file in sorted(part for part in path.rglob("*") if part.is_file()):
+        name = file.relative_to(path).as_posix().encode(errors="surrogateescape")
+        total.update(f"{len(name)}:".encode() + name + file_digest(file))
+    return total.digest()
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size

@@ -20,7 +20,7 @@ from xxdeploy.datasets import Labels
 from xxdeploy.diagnose.sensitivity import RECORD as SENSITIVITY
 from xxdeploy.errors import UsageError, VerificationError
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.source import SUFFIXES, Source, open_source
+from xxdeploy.exporter.source import Source, is_model_file, open_source
 from xxdeploy.exporter.stages import Remembered, prove_stage, tolerance_for
 from xxdeploy.models.catalog import BuildOptions, find
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -68,7 +68,7 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
     source = manifest.source
     named = str(source.get("model")) if model is None else model
     options, in_memory = source.get("options"), source.get("in_memory") is True
-    is_file = in_memory or named.lower().endswith(SUFFIXES)
+    is_file = in_memory or is_model_file(named) or (model is None and "sha256" in source)
     if model is None and is_file:
         whence = "a model in memory" if in_memory else f"the file {named}, whose path is unknown"
         save = f"save that model, with model.save('{named}.keras'), and " if in_memory else ""
@@ -81,7 +81,9 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
     picture = manifest.preprocess
     size = picture.height if picture.height == picture.width else None  # a file may take any size
     if is_file:  # its preprocessing is in the manifest
-        said: dict[str, Any] = {key: _text(source.get(key)) for key in ("output_layer", "task", "output_range")}
+        said: dict[str, Any] = {
+            key: _text(source.get(key)) for key in ("output_layer", "task", "output_range", "signature")
+        }
         asked_for = ExportOptions.of(**said, preprocess="none", input_size=size)
     else:
         built = dict(options) if isinstance(options, dict) else {}

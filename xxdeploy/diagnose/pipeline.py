@@ -15,7 +15,7 @@ from xxdeploy.exporter.find_pipeline import ClassOrders, class_orders, start_for
 from xxdeploy.exporter.inputs import AUTO, labels_for, sizing_of
 from xxdeploy.exporter.option_groups import NetworkOptions
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.source import Timed, load_user_model, open_source
+from xxdeploy.exporter.source import Timed, is_model_file, load_user_model, open_source
 from xxdeploy.models.catalog import ModelSpec
 from xxdeploy.optional import extra
 from xxdeploy.results import OnProgress, Progress, Runner
@@ -45,7 +45,7 @@ def diagnose(
             hint="add --eval FOLDER with one subfolder a class",
             code="diagnose-eval",
         )
-    if isinstance(source, Path) and source.is_dir():
+    if isinstance(source, Path) and source.is_dir() and not is_model_file(str(source)):
         return _bundle(source, evaluation, options, report)
     if isinstance(source, ModelSpec):
         return _catalog(source, options, report)

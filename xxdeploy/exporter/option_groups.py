@@ -89,6 +89,11 @@ class NetworkOptions:
         "--output-range=-1..1), or classes for a mask. By default as the last activation says.",
         source="file",
     )
+    signature: str | None = option(
+        None,
+        "SavedModel folders only: the signature to export. By default serving_default, or the only one.",
+        source="file",
+    )
     architecture: Path | None = option(None, "Files of weights only: the JSON of model.to_json().", source="file")
     custom_objects: tuple[str, ...] = option(
         (),

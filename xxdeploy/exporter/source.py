@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xxdeploy.datasets.images import batch_that_fits, file_digest
+from xxdeploy.convert.user_model.quarantine.sniff import is_saved_model
+from xxdeploy.datasets.images import batch_that_fits, file_digest, model_digest
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.find_pipeline import auto_pipeline, check_auto, doubt, sentence, with_pipeline
 from xxdeploy.exporter.inputs import AUTO, Inputs, catalog_inputs, gather, sizing_of
@@ -25,8 +26,8 @@ from xxdeploy.results import ModelOutput
 if TYPE_CHECKING:
     import keras
 
+    from xxdeploy.convert.user_model.describe import LoadedModel
     from xxdeploy.convert.user_model.image_output import ImageRequest
-    from xxdeploy.convert.user_model.model_file import LoadedModel
     from xxdeploy.convert.user_model.prepare import PreparedModel
 
 _SETTLING_IMAGES = 8
@@ -80,6 +81,11 @@ class Source:
         return replace(self, inputs=replace(self.inputs, notes=(*self.inputs.notes, *notes)))
 
 
+def is_model_file(model: str) -> bool:
+    """Return whether ``model`` means a file, or the folder of a SavedModel, rather than a name of the catalog."""
+    return model.lower().endswith(SUFFIXES) or is_saved_model(Path(model))
+
+
 def source_of(word: str) -> ModelSpec | Path:
     """Return the network that ``word`` names, or the path of a model file.
 
@@ -103,7 +109,8 @@ def name_of(source: Given) -> str:
     """Return the first part of the bundle's name: the catalog's name, or that of the model in lower-case ASCII."""
     if isinstance(source, ModelSpec):
         return source.name
-    name = source.stem if isinstance(source, Path) else source.name
+    is_file = isinstance(source, Path) and not source.is_dir()
+    name = source.stem if is_file else source.resolve().name if isinstance(source, Path) else source.name
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name, flags=re.ASCII).strip("-._+")[:64].lower() or "model"
 
 
@@ -195,6 +202,18 @@ def load_user_model(
     return prepared, (*loaded.notes, *prepared.notes)
 
 
+def _signature(path: Path, network: NetworkOptions, images: Path | None) -> LoadedModel:
+    """Load the signature that is asked for. ``UsageError`` ``saved-model-option``: of a file, or with its options."""
+    from xxdeploy.convert.user_model.saved_model.load import load_saved_model, not_a_saved_model, refuse_file_options
+
+    assert network.signature is not None
+    if not is_saved_model(path):
+        raise not_a_saved_model(path, network.signature)
+    given = network.custom_objects, network.unsafe_lambda, network.inference_mode
+    refuse_file_options(path, _parts(path, network)[1], *given)
+    return load_saved_model(path, signature=network.signature, input_size=network.input_size, images=images)
+
+
 def image_request(options: ExportOptions) -> ImageRequest:
     """Return what the options say about an output picture: its range, its classes, or a promise about either.
 
@@ -240,6 +259,8 @@ def _loaded(source: Path | InMemory, options: ExportOptions) -> LoadedModel:
             source.model, input_size=network.input_size, inference_mode=network.inference_mode, images=images
         )
     whole, weights = _parts(source, network)
+    if network.signature is not None:
+        return _signature(source, network, images)
     return load_model_file(
         whole,
         weights=weights,
@@ -260,6 +281,7 @@ def _check_in_memory(options: ExportOptions) -> None:
         "architecture": network.architecture is not None,
         "custom-objects": bool(network.custom_objects),
         "unsafe-lambda": network.unsafe_lambda,
+        "signature": network.signature is not None,
     }
     if names := [name for name, given in asked.items() if given]:
         raise UsageError(
@@ -305,7 +327,12 @@ def _from_user(source: Path | InMemory, options: ExportOptions, timed: Timed) ->
             inputs = replace(inputs, notes=(*inputs.notes, *doubt(runner(), inputs, options, near)))
     family = None if prepared.described.family is None else find(prepared.described.family).name
     facts = {**_facts(source, network, prepared.model), "family": family}
-    asked = {"output_layer": network.output_layer, "task": network.task, "output_range": network.output_range}
+    asked = {
+        "output_layer": network.output_layer,
+        "task": network.task,
+        "output_range": network.output_range,
+        "signature": network.signature,
+    }
     if prepared.task == "image" and network.output_range is None and prepared.classes is not None:
         asked["output_range"] = CLASSES  # said by another option, which the manifest does not keep
     facts |= {name: value for name, value in asked.items() if value is not None}
@@ -319,7 +346,7 @@ def _facts(source: Path | InMemory, network: NetworkOptions, model: keras.Model)
 
         return {"model": source.name, "weights_sha256": weights_digest(model), "in_memory": True}
     whole, weights = _parts(source, network)
-    facts = {"model": whole.name, "sha256": file_digest(whole).hex()}
+    facts = {"model": whole.name, "sha256": model_digest(whole).hex()}
     if weights is not None:
         facts |= {"weights": weights.name, "weights_sha256": file_digest(weights).hex()}
     return facts

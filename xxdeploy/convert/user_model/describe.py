@@ -44,6 +44,14 @@ _MARKS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A float32 model with a free batch axis, and notes on the changes that made it so."""
+
+    model: keras.Model
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UserOutput:
     """One output of a user's model.
 
@@ -173,31 +181,41 @@ def output_kind(tensor: Any) -> Kind:
     """
     if len(tensor.shape) != 2 or tensor.shape[1] is None:
         return "features"
-    last, activation = _last(tensor), last_activation(tensor)
+    activation, weighs = _last(tensor)
     wide = tensor.shape[1] >= 2
     if activation == "softmax" and wide:
         return "probabilities"
     if activation == "sigmoid":
         return "probabilities" if wide else "binary"
-    weighs = type(last).__name__ in ("Dense", "Conv2D")
     return "logits" if weighs and wide and activation == "linear" else "features"
 
 
 def last_activation(tensor: Any) -> str:
     """Return the name of an output's final activation: ``softmax``, ``linear``, ..., ``none``."""
-    return _activation(_last(tensor))
+    return _last(tensor)[0]
 
 
-def _last(tensor: Any) -> Any:
-    """Return the last operation upstream of ``tensor`` that does more than reshape."""
+def _last(tensor: Any) -> tuple[str, bool]:
+    """Return the activation of the last operation upstream of ``tensor`` that does more than reshape.
+
+    Also whether that operation is a dense layer or a convolution.
+    """
     while True:
         operation, call = source(tensor)
-        if is_model(operation):
+        if hasattr(operation, "end_of"):  # a layer of a SavedModel
+            end = operation.end_of(tensor._keras_history.tensor_index)
+            if end.through is None:
+                return end.activation, end.weighs
+            tensor = call.input_tensors[end.through]
+            if end.adds:
+                activation, weighs = _last(tensor)
+                return "linear", weighs and activation == "linear"
+        elif is_model(operation):
             tensor = graph(operation).outputs[tensor._keras_history.tensor_index]
         elif len(call.input_tensors) == 1 and _passes(operation):
             tensor = call.input_tensors[0]
         else:
-            return operation
+            return _activation(operation), type(operation).__name__ in ("Dense", "Conv2D")
 
 
 def _passes(operation: Any) -> bool:

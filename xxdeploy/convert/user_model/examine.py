@@ -16,12 +16,16 @@ from xxdeploy.convert.user_model.describe import image_input
 from xxdeploy.convert.user_model.model_file import adapted
 from xxdeploy.convert.user_model.quarantine.facts import facts_of
 from xxdeploy.convert.user_model.quarantine.inspect import InspectedModel, ask, error_of
+from xxdeploy.convert.user_model.quarantine.sniff import is_saved_model
+from xxdeploy.convert.user_model.saved_model.load import refuse_file_options, shape_of, sized
 from xxdeploy.errors import XXDeployError
 
 
 @dataclass(frozen=True, slots=True)
 class ExaminedModel:
     """Facts of a model file, None or empty where it does not say them, and the error that its export would raise.
+
+    ``tensorflow_version`` and ``signatures`` are those of a SavedModel folder, ``keras_version`` that of a file.
 
     ``inputs`` are names and shapes with the batch axis; ``outputs`` names of layers; ``layers`` counts those of nested
     models, too; ``parameters`` counts the numbers in the file without those of an optimizer. ``problem`` is None if
@@ -31,17 +35,24 @@ class ExaminedModel:
     path: Path
     form: str | None
     keras_version: str | None
+    tensorflow_version: str | None
     name: str | None
     layers: int | None
     parameters: int | None
     inputs: tuple[tuple[str, tuple[int | None, ...]], ...]
     outputs: tuple[str, ...]
+    signatures: tuple[str, ...]
     notes: tuple[str, ...]
     problem: XXDeployError | None
 
 
 def examine_model_file(
-    path: Path, *, weights: Path | None = None, custom_objects: Sequence[str] = (), unsafe_lambda: bool = False
+    path: Path,
+    *,
+    weights: Path | None = None,
+    custom_objects: Sequence[str] = (),
+    unsafe_lambda: bool = False,
+    signature: str | None = None,
 ) -> ExaminedModel:
     """Examine a model file within a second; arguments as ``model_file.load_model_file``. Raises nothing of its own."""
     facts: dict[str, Any] = {}
@@ -50,32 +61,51 @@ def examine_model_file(
     try:
         custom = custom_names(custom_objects)
         with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
-            answer = ask(path, Path(folder), weights=weights, custom=custom, unsafe_lambda=unsafe_lambda)
+            answer = ask(
+                path,
+                Path(folder),
+                weights=weights,
+                custom=custom,
+                unsafe_lambda=unsafe_lambda,
+                signature=signature,
+            )
         facts = answer["facts"]
         if "error" in answer:
             raise error_of(answer)
-        read = ("kind", "config", "weights", "numbers", "keras_version", "notes")
-        kind, config, place, numbers, version, said = (answer[key] for key in read)
-        file = InspectedModel(path, kind, config, Path(place), numbers, version, tuple(said))
-        changed, notes = adapted(file, None, False)
-        again = facts_of(changed)
-        facts |= {key: again[key] for key in ("inputs", "outputs") if again.get(key)}
-        if again.get("inputs"):
-            image_input(again["name"], [shape for _, shape in again["inputs"]], lambda: _resized(changed))
+        if is_saved_model(path):
+            refuse_file_options(path, weights, custom_objects, unsafe_lambda, False)
+            shapes, notes = sized(path, [shape_of(given) for given in answer["inputs"]], None, None)
+            image_input(path.name, shapes, lambda: None)
+        else:
+            changed, notes, again = _of_configuration(path, answer)
+            facts |= {key: again[key] for key in ("inputs", "outputs") if again.get(key)}
+            if again.get("inputs"):
+                image_input(again["name"], [shape for _, shape in again["inputs"]], lambda: _resized(changed))
     except XXDeployError as error:
         problem = error
     return ExaminedModel(
         path,
         facts.get("form"),
         facts.get("keras_version"),
+        facts.get("tensorflow_version"),
         facts.get("name"),
         facts.get("layers"),
         facts.get("parameters"),
         tuple((name, tuple(shape)) for name, shape in facts.get("inputs", ())),
         tuple(facts.get("outputs", ())),
+        tuple(facts.get("signatures", ())),
         notes,
         problem,
     )
+
+
+def _of_configuration(path: Path, answer: dict[str, Any]) -> tuple[Any, tuple[str, ...], dict[str, Any]]:
+    """Return the configuration that Keras would build, notes, and its facts."""
+    read = ("kind", "config", "weights", "numbers", "keras_version", "notes")
+    kind, config, place, numbers, version, said = (answer[key] for key in read)
+    file = InspectedModel(path, kind, config, Path(place), numbers, version, tuple(said))
+    changed, notes = adapted(file, None, False)
+    return changed, notes, facts_of(changed)
 
 
 def _resized(config: Any) -> tuple[int, int] | None:

@@ -26,8 +26,9 @@ from xxdeploy.convert.catalog.weights import check_finite
 from xxdeploy.convert.keras_graph import graph, is_model
 from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.user_model.adapt import in_float32
+from xxdeploy.convert.user_model.describe import LoadedModel
 from xxdeploy.convert.user_model.guard import check_activations
-from xxdeploy.convert.user_model.model_file import LoadedModel, adapted_config, load_model_file
+from xxdeploy.convert.user_model.model_file import adapted_config, load_model_file
 from xxdeploy.convert.user_model.upgrade_config import upgrade_config
 from xxdeploy.errors import UsageError, XXDeployError
 

@@ -7,7 +7,6 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.convert.user_model.adapt import in_float32, with_free_batch, with_input_size
 from xxdeploy.convert.user_model.archive_weights import renamed_weights, weights_of_part
 from xxdeploy.convert.user_model.custom_objects import custom_names, import_custom_objects
+from xxdeploy.convert.user_model.describe import LoadedModel
 from xxdeploy.convert.user_model.guard import assigned_variables, check_activations, no_more_weights_than
 from xxdeploy.convert.user_model.layer_options import (
     in_inference_mode,
@@ -26,6 +26,8 @@ from xxdeploy.convert.user_model.layer_options import (
 )
 from xxdeploy.convert.user_model.quarantine import InspectedModel, inspect_model_file
 from xxdeploy.convert.user_model.quarantine.hdf5 import layers_with_weights
+from xxdeploy.convert.user_model.quarantine.sniff import is_saved_model
+from xxdeploy.convert.user_model.saved_model.load import load_saved_model, refuse_file_options
 from xxdeploy.convert.user_model.upgrade_config import upgrade_config
 from xxdeploy.convert.user_model.usual_size import usual_size
 from xxdeploy.errors import ConversionError, UsageError, XXDeployError
@@ -34,14 +36,6 @@ if TYPE_CHECKING:
     import keras
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A float32 model with a free batch axis, and notes on the changes that made it so."""
-
-    model: keras.Model
-    notes: tuple[str, ...]
 
 
 def load_model_file(
@@ -55,7 +49,7 @@ def load_model_file(
     images: Path | None = None,
     output_layer: str | None = None,
 ) -> LoadedModel:
-    """Load a whole model saved by Keras 2 or 3.
+    """Load a whole model saved by Keras 2 or 3, or the default signature of a SavedModel folder.
 
     A child process inspects the file first (``quarantine``). The file may name the layers and operations of
     ``quarantine.known`` and those in ``custom_objects``; nothing else is imported or called.
@@ -92,6 +86,9 @@ def load_model_file(
     MissingDependencyError
         TensorFlow is absent or unusable.
     """
+    if is_saved_model(path):
+        refuse_file_options(path, weights, custom_objects, unsafe_lambda, inference_mode)
+        return load_saved_model(path, input_size=input_size, images=images)
     custom = custom_names(custom_objects)
     with tempfile.TemporaryDirectory(prefix="xxdeploy-") as folder:
         file = inspect_model_file(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xxdeploy.convert.keras_graph import calls, graph, is_model
-from xxdeploy.convert.user_model.lambdas.replace import LAYER
 from xxdeploy.convert.user_model.quarantine.known import AUGMENTATIONS, NOISES
 from xxdeploy.datasets.scaling_file import scaling_for
 from xxdeploy.errors import UsageError
@@ -138,13 +137,13 @@ def _is_operation(operation: Any) -> bool:
 
 
 def _scales(operation: Any) -> bool:
-    if type(operation).__name__ == LAYER:
+    if hasattr(operation, "scales_pixels"):  # a translated Lambda, a layer of a SavedModel
         return bool(operation.scales_pixels)
     return type(operation).__name__ in (_SCALING_OPERATIONS if _is_operation(operation) else _SCALING_LAYERS)
 
 
 def _passes_pixels(operation: Any) -> bool:
-    if type(operation).__name__ == LAYER:
+    if hasattr(operation, "passes_pixels"):
         return bool(operation.passes_pixels)
     return _scales(operation) or type(operation).__name__ in (
         _NEUTRAL_OPERATIONS if _is_operation(operation) else _NEUTRAL_LAYERS

@@ -34,7 +34,6 @@ def test_other_files_are_called_by_their_name(tmp_path: Path, content: bytes, wh
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
-    (tmp_path / "saved_model.pb").write_bytes(b"")
     for path in (tmp_path, tmp_path / "absent.keras", Path("nul\x00.keras")):
         with pytest.raises(UsageError) as caught:
             sniff(path)
@@ -46,6 +45,17 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="a device or a pipe") as caught:
             sniff(tmp_path / "pipe.keras")
         assert caught.value.code == "no-model-file"
+
+
+def test_a_saved_model_folder_and_the_one_around_it(tmp_path: Path) -> None:
+    inner = tmp_path / "export" / "1"
+    inner.mkdir(parents=True)
+    (inner / "saved_model.pb").write_bytes(b"")
+    assert sniff(inner) == "saved-model"
+    assert sniff(Path(f"{inner}{os.sep}")) == "saved-model"
+    with pytest.raises(UsageError, match=r"without saved_model\.pb") as caught:
+        sniff(inner.parent)
+    assert caught.value.hint == f"its folder 1 is one: xxdeploy export {inner}"
 
 
 @pytest.mark.parametrize("name", ["a.keras", "a.h5", "a.model", "a"])

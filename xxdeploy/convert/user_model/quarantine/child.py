@@ -19,6 +19,7 @@ from xxdeploy.convert.user_model.quarantine.check import check_classes, read_con
 from xxdeploy.convert.user_model.quarantine.cut import cut_at, inputs_of, layer_order, left_out
 from xxdeploy.convert.user_model.quarantine.facts import facts_of
 from xxdeploy.convert.user_model.quarantine.hdf5 import is_by_layer_name, read_hdf5
+from xxdeploy.convert.user_model.quarantine.saved_model.reader import read_saved_model
 from xxdeploy.errors import UsageError, XXDeployError
 
 MEMORY = 1 << 30
@@ -153,16 +154,21 @@ def main() -> None:
     path = Path(request["path"])
     answer: dict[str, Any]
     facts: dict[str, Any] = {}
+    folder = Path(request["folder"])
     try:
-        answer = inspect(
-            path,
-            request["kind"],
-            Path(request["folder"]),
-            weights=None if request["weights"] is None else Path(request["weights"]),
-            custom=frozenset(request["custom"]),
-            unsafe_lambda=request["unsafe_lambda"],
-            output_layer=request["output_layer"],
-            facts=facts,
+        answer = (
+            read_saved_model(path, folder, request["signature"], facts)
+            if request["kind"] == "saved-model"
+            else inspect(
+                path,
+                request["kind"],
+                folder,
+                weights=None if request["weights"] is None else Path(request["weights"]),
+                custom=frozenset(request["custom"]),
+                unsafe_lambda=request["unsafe_lambda"],
+                output_layer=request["output_layer"],
+                facts=facts,
+            )
         )
     except XXDeployError as error:
         answer = _error(error)

@@ -103,10 +103,13 @@ def ask(
     custom: Collection[str] = (),
     unsafe_lambda: bool = False,
     output_layer: str | None = None,
+    signature: str | None = None,
 ) -> dict[str, Any]:
     """Return the answer of the child process: the fields of ``InspectedModel`` or an ``error``, and the ``facts``.
 
-    Arguments and errors as :func:`inspect_model_file`; errors of the content are part of the answer.
+    Arguments and errors as :func:`inspect_model_file`; errors of the content are part of the answer. For a SavedModel
+    folder the answer is that of ``saved_model.reader`` for one ``signature`` (None: the default); large constants are
+    in ``folder``.
     """
     kind = sniff(path)
     if kind != "json" and weights is not None:
@@ -130,6 +133,7 @@ def ask(
         "custom": sorted(custom),
         "unsafe_lambda": unsafe_lambda,
         "output_layer": output_layer,
+        "signature": signature,
     }
     command, environment = child_python(
         "-m",

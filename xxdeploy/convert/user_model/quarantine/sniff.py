@@ -7,9 +7,11 @@ from typing import BinaryIO, Literal
 
 from xxdeploy.errors import UsageError
 
-Kind = Literal["keras", "h5", "json"]
+Kind = Literal["keras", "h5", "json", "saved-model"]
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+SAVED_GRAPH = "saved_model.pb"
+"""The file by which a folder is a SavedModel."""
 _BOM = b"\xef\xbb\xbf"  # Windows' editors begin UTF-8 with it
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _OTHERS = (
@@ -33,18 +35,23 @@ _OTHERS = (
 
 
 def sniff(path: Path) -> Kind:
-    """Return the type of ``path`` by its content, whatever its suffix is.
+    """Return the type of ``path`` by its content, whatever its suffix is; a folder may be a SavedModel.
 
     Raises
     ------
     UsageError
-        ``no-model-file``: absent, a folder, a device, or unreadable. ``not-a-model``: neither zip nor HDF5 nor JSON.
+        ``no-model-file``: absent, another folder, a device, or unreadable. ``not-a-model``: neither zip nor HDF5 nor
+        JSON.
     """
     if path.is_dir():
-        saved = (path / "saved_model.pb").is_file()
+        if is_saved_model(path):
+            return "saved-model"
+        inside = sorted(part.parent.name for part in path.glob(f"*/{SAVED_GRAPH}"))
         raise UsageError(
-            f"{path} is {'a SavedModel folder' if saved else 'a folder'}, not a model file",
-            hint="load the model where it was trained and save it with model.save('NAME.keras')",
+            f"{path} is a folder without saved_model.pb, so it is no SavedModel",
+            hint=f"its folder {inside[0]} is one: xxdeploy export {path / inside[0]}"
+            if inside
+            else "name the model's file (.keras, .h5), or the folder that holds saved_model.pb and variables",
             code="no-model-file",
         )
     try:
@@ -67,6 +74,11 @@ def sniff(path: Path) -> Kind:
             code="not-a-model",
         )
     return kind
+
+
+def is_saved_model(path: Path) -> bool:
+    """Tell whether ``path`` is a folder with the graph of a SavedModel."""
+    return (path / SAVED_GRAPH).is_file()
 
 
 def _kind(file: BinaryIO, head: bytes, size: int) -> Kind | None:
