@@ -39,7 +39,7 @@ TESTED_ELSEWHERE: dict[str, str] = {
     # each form and each layer of a SavedModel gives the answers of TensorFlow
     **{
         f"convert/user_model/saved_model/{part}.py": "convert/user_model/saved_model/test_load.py"
-        for part in ("forms", "layer", "program", "shapes")
+        for part in ("forms", "layer", "program", "shapes", "signature")
     },
     # datasets
     #

@@ -17,7 +17,8 @@ from xxdeploy.convert.user_model.model_file import adapted
 from xxdeploy.convert.user_model.quarantine.facts import facts_of
 from xxdeploy.convert.user_model.quarantine.inspect import InspectedModel, ask, error_of
 from xxdeploy.convert.user_model.quarantine.sniff import is_saved_model
-from xxdeploy.convert.user_model.saved_model.load import refuse_file_options, shape_of, sized
+from xxdeploy.convert.user_model.saved_model.load import refuse_file_options, sized
+from xxdeploy.convert.user_model.saved_model.signature import shape_of
 from xxdeploy.errors import XXDeployError
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,36 +18,17 @@ from xxdeploy.convert.user_model.describe import LoadedModel, image_input
 from xxdeploy.convert.user_model.guard import MAX_ACTIVATION
 from xxdeploy.convert.user_model.quarantine.inspect import ask, error_of
 from xxdeploy.convert.user_model.quarantine.saved_model.reader import CONSTANTS
-from xxdeploy.convert.user_model.quarantine.saved_model.signature import DTYPES
 from xxdeploy.convert.user_model.saved_model.grouping import parts_of
-from xxdeploy.convert.user_model.saved_model.naming import layer_names, valid_name
-from xxdeploy.convert.user_model.saved_model.program import FLOATS, Operation, Program, Ref, array_from, run
+from xxdeploy.convert.user_model.saved_model.naming import valid_name
+from xxdeploy.convert.user_model.saved_model.program import Program, Ref, run
+from xxdeploy.convert.user_model.saved_model.signature import SavedSignature, Shape, signature_from
 from xxdeploy.convert.user_model.usual_size import usual_size
 from xxdeploy.errors import ConversionError, UsageError, XXDeployError
 
 if TYPE_CHECKING:
     import keras
 
-Shape = tuple[int | None, ...]
 _GENERIC = re.compile(r"(output|Identity|StatefulPartitionedCall|PartitionedCall)(_\d+)?")
-
-
-@dataclass(frozen=True, slots=True)
-class SavedSignature:
-    """A signature as data: its program, the shapes of its inputs with the batch axis, and names.
-
-    ``values`` are arrays of the weights in the order of ``program.weights``; ``outputs`` names the program's outputs;
-    ``names`` has the layer of each operation.
-    """
-
-    name: str
-    program: Program
-    inputs: tuple[str, ...]
-    shapes: tuple[Shape, ...]
-    outputs: tuple[str, ...]
-    names: tuple[str, ...]
-    values: tuple[NDArray[Any], ...] = field(repr=False)
-    notes: tuple[str, ...] = ()
 
 
 def load_saved_model(
@@ -77,7 +56,7 @@ def load_saved_model(
         if "error" in answer:
             raise error_of(answer)
         load_keras()
-        saved = _signature(answer, path, Path(folder) / CONSTANTS)
+        saved = signature_from(answer, path, Path(folder) / CONSTANTS)
     shapes, notes = sized(path, saved.shapes, input_size, images)
     try:
         model, said = _built(saved, shapes, path)
@@ -157,98 +136,6 @@ def sized(
         if len(shape) == 4 and None in shape[1:3]:
             image_input(path.name, [shape], lambda: None)  # raises: the size is unknown
     return changed, notes
-
-
-def shape_of(given: Mapping[str, Any]) -> Shape:
-    """Return the shape of an input in the answer of the quarantine; one of unknown rank is a picture of any size."""
-    return (None, None, None, 3) if given["shape"] is None else tuple(given["shape"])
-
-
-def _signature(answer: Mapping[str, Any], path: Path, constants: Path) -> SavedSignature:
-    """Return the plain graph of the child process as a program, with the values of its weights."""
-    import tensorflow as tf
-    from tensorflow.core.framework.attr_value_pb2 import AttrValue
-
-    values = _values(tf, answer["variables"], path)
-    floats = [index for index, variable in enumerate(answer["variables"]) if variable["dtype"] in FLOATS]
-    arrays = [values[index] for index in range(len(values)) if index not in set(floats)]
-    places = {index: Ref("weight", place) for place, index in enumerate(floats)}
-    places |= {
-        index: Ref("constant", place) for place, index in enumerate(i for i in range(len(values)) if i not in places)
-    }
-    refs: list[Ref] = []
-    operations: list[Operation] = []
-    large = constants.read_bytes()
-
-    def attribute(stored: str | list[int]) -> Any:
-        raw = base64.b64decode(stored) if isinstance(stored, str) else large[stored[0] : stored[0] + stored[1]]
-        return AttrValue.FromString(raw)
-
-    def ref(value: list[Any]) -> Ref:
-        kind, index, output = value[0], int(value[1]), int(value[2])
-        if kind == "node":
-            return refs[index]._replace(output=output) if refs[index].kind == "result" else refs[index]
-        return places[index] if kind == "read" else Ref("input", index)
-
-    for node in answer["nodes"]:
-        if node["operation"] == "Const":
-            arrays.append(array_from(attribute(node["attributes"]["value"])))
-            refs.append(Ref("constant", len(arrays) - 1))
-            continue
-        refs.append(Ref("result", len(operations)))
-        attributes = {name: attribute(stored) for name, stored in node["attributes"].items()}
-        operations.append(Operation(node["name"], node["operation"], tuple(map(ref, node["inputs"])), attributes))
-    outputs = tuple(ref(output["value"]) for output in answer["outputs"])
-    weights = tuple(values[index] for index in floats)
-    program = Program(
-        tuple(operations), outputs, len(answer["inputs"]), tuple(array.shape for array in weights), tuple(arrays)
-    )
-    variables = [answer["variables"][index]["name"] for index in floats]
-    reads = {
-        index: variables[one.place]
-        for index, operation in enumerate(operations)
-        for one in operation.inputs
-        if one.kind == "weight"
-    }
-    leaves = [name for name, kind in answer["layers"].items() if kind not in ("Functional", "Model", "Sequential")]
-    return SavedSignature(
-        answer["signature"],
-        program,
-        tuple(given["name"] for given in answer["inputs"]),
-        tuple(shape_of(given) for given in answer["inputs"]),
-        tuple(output["name"] for output in answer["outputs"]),
-        tuple(layer_names([operation.path for operation in operations], known=leaves, with_weights=reads)),
-        weights,
-        _said(answer),
-    )
-
-
-def _said(answer: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return notes on types that differ from those of the bundle."""
-    notes = []
-    kinds = {DTYPES[variable["dtype"]] for variable in answer["variables"] if variable["dtype"] in FLOATS - {1}}
-    if kinds:
-        notes.append(f"the model has weights in {', '.join(sorted(kinds))}; it is exported and measured in float32")
-    return tuple(notes)
-
-
-def _values(tf: Any, variables: Sequence[Mapping[str, Any]], path: Path) -> list[NDArray[Any]]:
-    """Read the values of variables; TensorFlow compares their checksums."""
-    if not variables:
-        return []
-    try:
-        reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
-        arrays = [np.asarray(reader.get_tensor(variable["key"])) for variable in variables]
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise ConversionError(
-            f"{path} is damaged: {' '.join(str(error).split())[:200]}",
-            hint="the copy or download may be incomplete: fetch it or save it again",
-            code="damaged-model",
-        ) from error
-    return [
-        array.astype(np.float32) if variable["dtype"] in FLOATS and array.dtype != np.float32 else array
-        for array, variable in zip(arrays, variables, strict=True)
-    ]
 
 
 def _built(saved: SavedSignature, shapes: Sequence[Shape], path: Path) -> tuple[keras.Model, list[str]]:
