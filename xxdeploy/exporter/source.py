@@ -109,8 +109,10 @@ def name_of(source: Given) -> str:
     """Return the first part of the bundle's name: the catalog's name, or that of the model in lower-case ASCII."""
     if isinstance(source, ModelSpec):
         return source.name
-    is_file = isinstance(source, Path) and not source.is_dir()
-    name = source.stem if is_file else source.resolve().name if isinstance(source, Path) else source.name
+    if isinstance(source, Path):
+        name = source.resolve().name if source.is_dir() else source.stem
+    else:
+        name = source.name
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name, flags=re.ASCII).strip("-._+")[:64].lower() or "model"
 
 
