@@ -109,10 +109,7 @@ def name_of(source: Given) -> str:
     """Return the first part of the bundle's name: the catalog's name, or that of the model in lower-case ASCII."""
     if isinstance(source, ModelSpec):
         return source.name
-    if isinstance(source, Path):
-        name = source.resolve().name if source.is_dir() else source.stem
-    else:
-        name = source.name
+    name = (source.resolve().name if source.is_dir() else source.stem) if isinstance(source, Path) else source.name
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name, flags=re.ASCII).strip("-._+")[:64].lower() or "model"
 
 
