@@ -1,14 +1,17 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from codes import code_of
 
+from xxdeploy.datasets import open_images
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.inputs import DEFAULT_SAMPLES, catalog_inputs, sizing_of
+from xxdeploy.exporter.inputs import DEFAULT_SAMPLES, catalog_inputs, images_that_fit, sizing_of
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import find
+from xxdeploy.results import ModelOutput
 from xxdeploy.runtime.image.sizing import Sizing
 
 
@@ -170,3 +173,15 @@ def test_a_few_photographs_of_your_own_can_be_cropped(images: Path, tmp_path: Pa
     few = catalog_inputs(find("lenet"), ExportOptions.of("int8", weights="none", calibration=recipe, samples=8))
     assert few.selection is None
     assert "too few" in few.notes[1]
+
+
+def test_images_whose_outputs_take_too_much_memory_are_sampled(images: Path) -> None:
+    plain = open_images(images / "plain")
+    notes: list[str] = []
+    large = ModelOutput("mask", 16, "image", (2048, 2048, 16))
+    assert len(images_that_fit(plain, large, notes)) == 4
+    assert notes == ["4 of the 20 images of plain are compared: an output has 268,435,456 bytes"]
+    features, small = ModelOutput("features", None, shape=(4096, 4096, 64)), replace(large, shape=(8, 8, 16))
+    for output in (ModelOutput("probabilities", 10), features, small):
+        assert images_that_fit(plain, output, notes) is plain
+    assert len(notes) == 1

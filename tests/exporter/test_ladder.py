@@ -10,7 +10,7 @@ from xxdeploy.exporter.ladder import CALIBRATORS, Bench, Climb, Goal, climb, los
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.quantize.effort import Effort
 from xxdeploy.quantize.recipe import QuantizationRecipe
-from xxdeploy.results import OnProgress, Progress, Ranges
+from xxdeploy.results import Figure, OnProgress, Progress, Ranges
 from xxdeploy.verify import Comparison
 from xxdeploy.verify.statistics import change_from_counts
 
@@ -257,6 +257,39 @@ def test_features_are_judged_by_their_noise() -> None:
         assert Goal(agreement=0.99, drop=0.0).holds(features) is holds
         assert not Goal(agreement=0.99, drop=0.0).is_broken(features)
     assert loss(features) == pytest.approx(0.001)
+
+
+def of_figure(name: str, value: float, *, sqnr: float = 20.0, error: float = 0.1) -> Comparison:
+    figures = (Figure(name, value),)
+    return Comparison("float", "int8", 100, sqnr, 0.9, None, None, None, None, figures=figures, loss=error)
+
+
+@pytest.mark.parametrize(
+    ("goal", "comparison", "holds", "broken"),
+    [
+        (Goal(), of_figure("psnr", 40.0), True, False),
+        (Goal(), of_figure("psnr", 39.9), False, False),
+        (Goal(figures=(("min_psnr", 45.0),)), of_figure("psnr", 44.0), False, True),
+        (Goal(figures=(("min_psnr", 35.0),)), of_figure("psnr", 36.0), False, False),
+        (Goal(), of_figure("iou", 0.99), True, False),
+        (Goal(figures=(("min_iou", 0.995),)), of_figure("iou", 0.99), False, True),
+        (Goal(), of_figure("p95_error", 9.0, sqnr=30.0), True, False),
+        (Goal(), of_figure("p95_error", 9.0, sqnr=29.0), False, False),
+        (Goal(figures=(("max_error", 8.0),)), of_figure("p95_error", 9.0, sqnr=40.0), False, True),
+    ],
+)
+def test_pictures_masks_and_values_are_judged_by_their_figure(
+    goal: Goal, comparison: Comparison, holds: bool, broken: bool
+) -> None:
+    assert (goal.holds(comparison), goal.is_broken(comparison)) == (holds, broken)
+
+
+def test_rungs_are_compared_by_the_error_of_the_task() -> None:
+    """Not by the signal-to-noise ratio: it counts values outside the range of a picture, which are clipped."""
+    before, after = of_figure("psnr", 30.0, error=0.1), of_figure("psnr", 30.0, sqnr=60.0, error=0.098)
+    assert loss(before) == 0.1
+    assert Goal().objection(after, before) == "the error is not 3 % lower"
+    assert Goal().objection(of_figure("psnr", 31.0, sqnr=10.0, error=0.09), before) == ""
 
 
 def test_proposals_leave_out_what_is_there() -> None:

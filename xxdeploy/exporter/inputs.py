@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ SELECTION = 256
 """The largest number of images on which the ladder judges its rungs."""
 _FEWEST = 16
 """The smallest number of images that can judge a rung; with fewer, the calibration images judge it."""
+LARGEST_OUTPUTS = 1 << 30
+"""Bytes of the outputs of one model for all images that it is compared on."""
 DEFAULT_METHOD = "percentile-99.99"
 """Chosen on training images that were not calibrated on: MobileNetV2 gains 1.6 points of agreement over min-max,
 MobileNet nothing."""
@@ -189,6 +192,7 @@ def gather(
     if evaluation:
         seen = _open_evaluation(evaluation, options, output, labels)
         notes += seen.notes
+        seen = images_that_fit(seen, output, notes)
     images = selection = None
     if options.precision.int8:
         if recipe is None:
@@ -200,6 +204,7 @@ def gather(
             raise UsageError(message, hint=hint, code="calibration-missing")
         named = labels if output.task == "classification" else None
         images, selection = _calibration_sets(options, recipe, named)
+        selection = None if selection is None else images_that_fit(selection, output, notes)
         if recipe.smallest_crop is not None:
             notes += _about_crops(recipe, images, selection, of_imagenet=of_imagenet)
         if selection is None:
@@ -224,6 +229,19 @@ def _open_evaluation(folder: Path, options: ExportOptions, output: ModelOutput, 
     if output.task != "classification":
         return open_images(folder)
     return open_images(folder, labels=labels, require_labels=True, class_order=options.network.class_order)
+
+
+def images_that_fit(images: ImageSet, output: ModelOutput, notes: list[str]) -> ImageSet:
+    """Return as many images as have outputs of ``LARGEST_OUTPUTS`` together, since two models' are compared in memory.
+
+    The outputs of classifiers are small, and those of features are not compared on evaluation images.
+    """
+    size = 4 * math.prod(output.shape) if output.task in ("image", "values") else 0
+    most = max(1, LARGEST_OUTPUTS // size) if size else len(images)
+    if len(images) <= most:
+        return images
+    notes.append(f"{most} of the {len(images)} images of {images.root.name} are compared: an output has {size:,} bytes")
+    return images.sample(most)
 
 
 def labels_for(options: ExportOptions, classes: int) -> Labels:

@@ -124,6 +124,12 @@ def _classes(task: str | None, inner: bool, tensors: Sequence[Any], described: U
             hint="leave --task out to export features",
             code="not-a-classifier",
         )
+    size = described.height, described.width
+    notes += [
+        f"{end.name} is exported as features (if it is a picture or a mask, add --task image)"
+        for end in (described.outputs if task is None and not inner else ())
+        if len(end.shape) == 3 and None not in end.shape and end.shape[:2] >= size
+    ]
     finished = []
     for tensor, end, number in zip(tensors, described.outputs, classes, strict=True):
         last, said = (tensor, []) if number is None else _as_probabilities(tensor, end, asked=task is not None)
