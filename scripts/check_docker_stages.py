@@ -70,16 +70,16 @@ def check(stage: str, folder: Path) -> float:
     lines = install_lines(stage, (ROOT / "Dockerfile").read_text(encoding="utf-8"))
     if not lines:
         raise RuntimeError(f"{stage} has no RUN pip install")
-    venv.create(folder, with_pip=True)
+    venv.create(folder)
     python = str(folder / ("Scripts" if sys.platform == "win32" else "bin") / "python")
     for line in lines:
         words = [word for word in line if word not in ("--prefix", "/device")]
-        _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *words], cwd=ROOT)
+        pip = [sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check"]
+        _run([*pip, "install", "--quiet", "--no-compile", *words], cwd=ROOT)
     _run([python, "-c", f"import {asked.imports}"], cwd=folder)
     for module in asked.without:
         found = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is not None)"
         _run([python, "-c", found], cwd=folder)
-    _run([python, "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools", "pip"], cwd=folder)
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     size = sum(path.stat().st_size for path in files if "__pycache__" not in path.parts) / MEGABYTE
     if asked.megabytes is not None and size > asked.megabytes:

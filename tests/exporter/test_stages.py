@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from graphnets import parse
@@ -83,6 +85,17 @@ def test_the_limit_of_float_stages_follows_the_rounding_of_the_model(
         with pytest.raises(VerificationError) as caught:
             prove_stage(reference, model, "onnx-fp32", [batch], {"probabilities": EXACT_PROBABILITIES})
         assert caught.value.code == "parity"
+
+
+def test_a_runner_that_is_finished_is_gone_and_its_answers_stay() -> None:
+    batch = np.array([[0.5, 0.5]], np.float32)
+    runner = _Fixed(batch)
+    alive, remembered = weakref.ref(runner), Remembered(runner)
+    del runner
+    assert alive() is not None
+    remembered.finish([batch])
+    assert alive() is None
+    np.testing.assert_array_equal(remembered.run(batch), batch)
 
 
 def test_a_domain_check_is_a_warning_or_a_sentence() -> None:

@@ -107,7 +107,7 @@ class Lowered:
 
 
 class Remembered:
-    """A runner that computes each batch once, for a reference that several candidates are compared with.
+    """A runner that computes each batch once, whatever its outputs are compared with.
 
     ``exact`` computes every output in float64 for all of some batches; None where that cannot be done.
     """
@@ -118,7 +118,7 @@ class Remembered:
         exact: Callable[[Sequence[Batch]], Mapping[str, NDArray[np.float64]]] | None = None,
     ) -> None:
         self.name = runner.name
-        self._runner = runner
+        self._runner: ManyRunner | None = runner
         self._compute = exact
         self._exact: Mapping[str, NDArray[np.float64]] | None = None
         self._known: dict[int, tuple[Batch, dict[str, Batch]]] = {}
@@ -138,8 +138,15 @@ class Remembered:
     def run_all(self, batch: Batch) -> dict[str, Batch]:
         """Return every output by its name."""
         if id(batch) not in self._known:
+            assert self._runner is not None, "the batch is none of those of finish()"
             self._known[id(batch)] = batch, self._runner.run_all(batch)  # holding the batch keeps its id unique
         return self._known[id(batch)][1]
+
+    def finish(self, batches: Sequence[Batch]) -> None:
+        """Compute all ``batches``, and let the runner go: only its outputs are needed from here on."""
+        for batch in batches:
+            self.run_all(batch)
+        self._runner = None
 
 
 class Picked:
@@ -175,17 +182,16 @@ def prove_stage(
     """
     parities = []
     for optimized in (False, True):
-        session = open_session(model, name=name, optimize=optimized, exact=True)
+        stage = Remembered(open_session(model, name=name, optimize=optimized, exact=True))
+        stage.finish(batches)  # a session holds two or three times the weights, and what follows may need as much
+        release_memory()
         for index, (output, tolerance) in enumerate(tolerances.items()):
-            left, right = (Picked(runner, output) if index else runner for runner in (reference, session))
+            left, right = (Picked(runner, output) if index else runner for runner in (reference, stage))
             other = output if index else ""
             parity = compare(left, right, batches, stage=name, output=other, optimized=optimized)
             exact = partial(reference.exact, output, batches) if tolerance in FLOAT_STAGES else None
             _judge(parity, tolerance, (left, right), batches, exact)
             parities.append(parity)
-            del right
-        del session  # two sessions of one model would hold its weights three or four times
-        release_memory()
     return tuple(parities)
 
 
