@@ -341,7 +341,7 @@ REFUSED = frozenset(
         layers.GroupQueryAttention
         layers.MelSpectrogram layers.STFTSpectrogram layers.ReversibleEmbedding layers.Equalization
         layers.ContrastLimitedAdaptiveHistogramEqualization
-        ops.i0 ops.identity ops.isreal ops.signbit ops.angle ops.conj ops.conjugate ops.imag ops.size ops.ndim
+        ops.i0 ops.identity ops.isreal ops.signbit ops.angle ops.imag ops.size ops.ndim
         ops.empty_like ops.erfinv ops.nanargmax ops.nanargmin ops.nancumprod ops.nancumsum ops.nanmedian ops.det
         ops.inv ops.cholesky ops.pinv ops.eig ops.eigh ops.svd ops.qr ops.logdet ops.slogdet ops.matrix_rank
         ops.lu_factor ops.cholesky_inverse ops.bitwise_invert ops.bitwise_not ops.nextafter ops.bitwise_and
