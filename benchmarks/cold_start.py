@@ -109,9 +109,7 @@ def measure(bundle: Path, image: Path, starts: int, threads: int) -> dict[str, A
     runtime = load(bundle, tuning="off")
     with tempfile.TemporaryDirectory() as folder:
         batch = Path(folder) / "batch.npy"
-        np.save(
-            batch, batch_for(runtime.session, runtime.manifest.preprocess, runtime.manifest.preprocess.pixels([image]))
-        )
+        np.save(batch, batch_for(runtime.session, runtime.manifest.picture, runtime.manifest.picture.pixels([image])))
         model = str(runtime.root / runtime.variant.model)
         subjects = {
             "bare onnxruntime": (_BARE, model, str(batch), str(threads)),
@@ -151,7 +149,7 @@ def warm(bundle: Path, image: Path, threads: int, rounds: int = 200) -> dict[str
     The minimum of many rounds counts, since the other rounds include the time of other processes.
     """
     runtime = load(bundle, threads=threads or None, tuning="off" if threads else "stored")
-    preprocess = runtime.manifest.preprocess
+    preprocess = runtime.manifest.picture
     pixels = preprocess.image(image)
     batch = batch_for(runtime.session, preprocess, pixels[None])
     steps: dict[str, Callable[[], object]] = {

@@ -143,7 +143,7 @@ def prepare(network: str, weights: str, folder: Path, given: argparse.Namespace)
     if not (folder / "bundle").is_dir():
         make.note(f"{network}: bundle")
         make.bundle(network, weights, given.calibration, given.samples, folder / "bundle")
-    preprocess = load(folder / "bundle", tuning="off").manifest.preprocess
+    preprocess = load(folder / "bundle", tuning="off").manifest.picture
     if preprocess.mode not in MODES:
         raise SystemExit(f"{network}: the peers support the scalings {', '.join(MODES)}, not {preprocess.mode}")
     chosen = open_images(given.calibration).sample(given.samples)

@@ -145,7 +145,7 @@ def answer_for(bundle: Path, threads: int, seconds: float) -> dict[str, float]:
     from xxdeploy.runtime import load
 
     with load(bundle, threads=threads, tuning="off") as runtime:
-        how, times = runtime.manifest.preprocess, []
+        how, times = runtime.manifest.picture, []
         pixels = np.zeros((how.height, how.width, how.channels), np.uint8)
         end = time.perf_counter() + seconds
         while (start := time.perf_counter()) < end:

@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     runtime = load(given.bundle, threads=given.threads, tuning="off")
-    preprocess = runtime.manifest.preprocess
+    preprocess = runtime.manifest.picture
     batch = batch_for(runtime.session, preprocess, preprocess.pixels([given.picture]))
     pipelines: dict[str, Callable[[], object]] = {"inference": lambda: runtime.session.run(batch)}
     for sizing in SIZINGS:

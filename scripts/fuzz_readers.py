@@ -15,6 +15,7 @@ import numpy as np
 from xxdeploy.errors import XXDeployError
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import area_of, random_samples
 
 ROOT = Path(__file__).resolve().parent.parent
 FUZZED_PIXELS = 16_000_000
@@ -72,9 +73,9 @@ class Readers:
         with contextlib.suppress(XXDeployError):
             check_bundle(self.bundle)
         runtime = load(self.bundle, threads=1)
-        p = runtime.manifest.preprocess
-        if p.height * p.width <= 1 << 20:  # what a manifest asks for, up to the largest that it may, is no fault
-            runtime.probabilities(np.zeros((p.height, p.width, p.channels), np.uint8))
+        form = runtime.manifest.form
+        if area_of(form) <= 1 << 20:  # what a manifest asks for, up to the largest that it may, is no fault
+            runtime.run(random_samples(form, 1)[0])
         runtime.selftest()
 
     def read_model(self, data: bytes) -> None:

@@ -101,7 +101,7 @@ class Side:
 
 def calls(runtime: Runtime) -> tuple[Call, Call]:
     """Return two functions that predict image number n: by the runtime, and by the bare session."""
-    p = runtime.manifest.preprocess
+    p = runtime.manifest.picture
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (p.height, p.width, p.channels), np.uint8) for _ in range(_IMAGES)]
     predict = runtime.features if runtime.manifest.task == "features" else runtime.probabilities

@@ -85,7 +85,8 @@ int main(int argc, char** argv) {
   const double tolerance = std::atof(argv[5]);
   int64_t pixels = 1;
   for (int64_t side : inputs.shape) pixels *= side;
-  if (inputs.shape.size() != 4 || pixels <= 0 || size_t(pixels) != inputs.data.size()) return stop("no golden inputs");
+  if (inputs.shape.size() != 4 || pixels <= 0 || size_t(pixels) != inputs.data.size())
+    return stop("the golden inputs are no pictures (n, height, width, channels) uint8, which this program is for");
 
   OrtEnv* env = nullptr;
   OrtSessionOptions* options = nullptr;
@@ -101,6 +102,9 @@ int main(int argc, char** argv) {
   check(api->CreateEnv(ORT_LOGGING_LEVEL_WARNING, "xxdeploy", &env));
   check(api->CreateSessionOptions(&options));
   check(api->CreateSession(env, argv[1], options, &session));
+  size_t in_count = 0;
+  check(api->SessionGetInputCount(session, &in_count));
+  if (in_count != 1) return stop("the model reads several inputs: this program is for models of one picture");
   check(api->GetAllocatorWithDefaultOptions(&allocator));
   check(api->SessionGetInputName(session, 0, allocator, &in_name));
   check(api->SessionGetOutputName(session, 0, allocator, &out_name));

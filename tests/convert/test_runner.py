@@ -85,7 +85,7 @@ def test_several_outputs_need_names() -> None:
     np.testing.assert_array_equal(KerasRunner(model, outputs=("flat", "largest")).run(batch), batch.reshape(2, -1))
     with pytest.raises(ConversionError, match="2 outputs") as caught:
         KerasRunner(model)
-    assert caught.value.code == "not-one-output"
+    assert caught.value.code == "output-names"
 
 
 def test_float64_shows_the_rounding_errors_of_float32() -> None:

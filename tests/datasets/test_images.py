@@ -150,7 +150,7 @@ def test_shared_images_are_found_by_content(images: ImageSet, tmp_path: Path) ->
     (other / "renamed.jpg").write_bytes(images.files[3].read_bytes())
     (other / "new.png").write_bytes(bytes(images.files[3].stat().st_size))  # the same size, other bytes
     found = overlap(open_images(images.root).sample(None), open_images(other))
-    assert [(first.name, second.name) for first, second in found if first.parent == images.root] == [
+    assert [(Path(first).name, Path(second).name) for first, second in found if Path(first).parent == images.root] == [
         ("3.png", "renamed.jpg")
     ]
 
@@ -190,7 +190,7 @@ def test_what_is_left_keeps_its_labels(images: ImageSet) -> None:
     [(8, 32, 8), (8, 224, 8), (8, 299, 4), (8, 331, 3), (16, 224, 16), (16, 331, 7), (8, 1024, 2)],
 )
 def test_larger_images_make_smaller_batches(most: int, size: int, batch: int) -> None:
-    assert batch_that_fits(most, size, size) == batch
+    assert batch_that_fits(most, size * size) == batch
 
 
 def test_a_runner_that_takes_pixels_gets_them(images: ImageSet) -> None:

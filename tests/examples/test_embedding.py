@@ -161,5 +161,11 @@ def test_cpp_through_the_c_api(bundle: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(computed(), right, atol=1e-6)  # those of mode none
     assert run_it(bundle / "model.onnx", inputs, outputs, "custom", 1e-5)[0] == 2
     assert run_it(bundle / "model.onnx", inputs, inputs, "tf", 1e-5)[0] == 2
+    model.graph.input.add().CopyFrom(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [1]))
+    onnx.save(model, pixels)
+    status, told = run_it(pixels, inputs, outputs, "tf", 1e-5)
+    assert (status, "several inputs" in told) == (2, True)
+    np.save(tmp_path / "numbers.npy", images.astype(np.float32))
+    assert run_it(bundle / "model.onnx", tmp_path / "numbers.npy", outputs, "tf", 1e-5)[0] == 2
     assert run_it(bundle / "labels.txt", inputs, outputs, "tf", 1e-5)[0] == 2
     assert run_it(bundle / "model.onnx", bundle / "labels.txt", outputs, "tf", 1e-5)[0] == 2

@@ -30,7 +30,7 @@ def test_the_plan_is_followed_to_images_labels_and_preprocessing(images: Path) -
     assert inputs.evaluation.labels == tuple(index // 2 for index in range(20))
     assert inputs.labels is not None
     assert inputs.labels.names[3] == "class-3"  # ten folders, ten outputs
-    assert (inputs.preprocess.height, inputs.preprocess.channels, inputs.preprocess.sizing.resize) == (28, 1, "crop")
+    assert (inputs.picture.height, inputs.picture.channels, inputs.picture.sizing.resize) == (28, 1, "crop")
     assert (inputs.task, inputs.method) == ("classification", None)  # the recipe or the ladder chooses
     assert inputs.selection is None  # a quarter of 20 says nothing
     assert "too few" in inputs.notes[0]
@@ -43,7 +43,7 @@ def test_sample_weights_bring_everything(images: Path) -> None:
     assert inputs.selection is not None
     assert (len(inputs.calibration), len(inputs.selection)) == (150, 50)  # a quarter is held back
     assert inputs.selection.labels is not None  # its folders name the network's classes
-    assert (inputs.build.alpha, inputs.preprocess.height, inputs.classes) == (0.35, 48, 10)
+    assert (inputs.build.alpha, inputs.picture.height, inputs.classes) == (0.35, 48, 10)
     assert "Fashion-MNIST" in inputs.notes[0]
 
 
@@ -53,7 +53,7 @@ def test_a_recipe_names_samples_method_and_resize(images: Path, tmp_path: Path) 
     options = ExportOptions.of("int8", weights="none", calibration=recipe)
     inputs = catalog_inputs(find("lenet"), options)
     assert inputs.calibration is not None
-    assert (len(inputs.calibration), inputs.method, inputs.preprocess.sizing.resize) == (7, "percentile-99.9", "crop")
+    assert (len(inputs.calibration), inputs.method, inputs.picture.sizing.resize) == (7, "percentile-99.9", "crop")
     asked = catalog_inputs(find("lenet"), options.changed(samples=3, method="minmax"))
     assert asked.calibration is not None
     assert (len(asked.calibration), asked.method) == (3, "minmax")

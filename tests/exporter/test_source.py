@@ -57,7 +57,7 @@ def test_a_file_becomes_a_bundle(residual: Path, folder: Path, tmp_path: Path) -
     runtime = load(exported.bundle)
     assert runtime.manifest.name == "my-residual-v2-int8"
     assert runtime.manifest.source["model"] == residual.name
-    assert runtime.manifest.preprocess.mode == "none"
+    assert runtime.manifest.picture.mode == "none"
     picture = np.asarray(Image.open(next(folder.iterdir())))
     model: Any = keras.models.load_model(residual)
     expected = model(picture[None].astype(np.float32)).numpy()

@@ -163,7 +163,7 @@ def shard_on_worker(bundle: Path, digest: str | None, images: ImageSet) -> tuple
         message, hint = f"{bundle} is another bundle on this worker", "give all workers the same folder"
         raise VerificationError(message, hint=hint, code="cluster-mixed")
     runtime = _loaded(bundle, digest)
-    batches = images.batches_for(runtime.session, runtime.manifest.preprocess, EVALUATION_BATCH)
+    batches = images.batches_for(runtime.session, runtime.manifest.form, EVALUATION_BATCH)
     return runtime.variant.name, evaluate(runtime.session, batches, images.labels)
 
 

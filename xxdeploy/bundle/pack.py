@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 from xxdeploy.bundle.folder import OLD, output_error, output_writable, resolved, temporary_path
 from xxdeploy.files import write_new
 from xxdeploy.runtime.bundle.manifest import MANIFEST, FileEntry, Manifest
+from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import ArrayInput, InputForm, SeveralInputs
+from xxdeploy.runtime.inputs import pack as pack_inputs
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -163,6 +167,25 @@ def golden_images(n: int, height: int, width: int, channels: int, *, seed: int =
     """
     random = np.random.default_rng([seed, n, height, width, channels])
     return np.stack([_draw(random, height, width, channels) for _ in range(n)])
+
+
+def golden_inputs(n: int, form: InputForm) -> NDArray[Any]:
+    """Draw ``n`` samples as ``form.pixels`` decodes them: pictures of :func:`golden_images`, and numbers.
+
+    Each further input has a seed of its own, so that two pictures differ. Numbers lie in the array's span, 0..1 where
+    it is not known, in steps of 1/65536 of it.
+    """
+    if isinstance(form, SeveralInputs):
+        return pack_inputs([_golden_part(n, part, seed) for seed, (_, part) in enumerate(form.parts)])
+    return _golden_part(n, form, 0)
+
+
+def _golden_part(n: int, form: Preprocess | ArrayInput, seed: int) -> NDArray[Any]:
+    if isinstance(form, Preprocess):
+        return golden_images(n, form.height, form.width, form.channels, seed=seed)
+    low, high = form.span or (0.0, 1.0)
+    steps = np.random.default_rng([seed, n, *form.shape]).integers(0, (1 << 16) + 1, (n, *form.shape))
+    return np.asarray(low + (high - low) * (steps / (1 << 16)), np.float32)
 
 
 def _draw(random: np.random.Generator, height: int, width: int, channels: int) -> NDArray[np.uint8]:

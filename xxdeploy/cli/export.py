@@ -129,8 +129,10 @@ def _show(exported: ExportResult) -> None:
     bundle = shlex.quote(str(exported.bundle))
     print_line()
     print_line(f"wrote {bundle}, with report.html")
-    words = {"features": f"bench {bundle}", "image": f"predict {bundle} PHOTO.jpg --out PICTURE.png"}
-    print_line(f"next: xxdeploy {words.get(exported.task, f'predict {bundle} PHOTO.jpg')}")
+    named = " ".join(f"--input {name}=..." for name in exported.inputs)
+    values = "PHOTO.jpg" if exported.inputs == ("image",) else named
+    words = {"features": f"bench {bundle}", "image": f"predict {bundle} {values} --out PICTURE.png"}
+    print_line(f"next: xxdeploy {words.get(exported.task, f'predict {bundle} {values}')}")
 
 
 _UNSEEN = (

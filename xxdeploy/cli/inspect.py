@@ -138,7 +138,9 @@ def _bundle(path: Path, *, as_json: bool) -> None:
 
 
 def _facts_of_manifest(manifest: Manifest) -> dict[str, str]:
-    p = manifest.preprocess
+    from xxdeploy.runtime.inputs import described_batch, parts_of
+
+    inputs = zip(manifest.input_names, (part for _, part in parts_of(manifest.form)), strict=True)
     more = ((output.name, output.classes) for output in manifest.more_outputs)
     outputs = [(manifest.output_name, manifest.classes), *more]
     pixels = ""
@@ -147,7 +149,7 @@ def _facts_of_manifest(manifest: Manifest) -> dict[str, str]:
     return {
         "name": manifest.name,
         "task": manifest.task,
-        "input": f"{manifest.input_name} (batch, {p.height}, {p.width}, {p.channels}), {p.mode}, {p.sizing}",
+        "input": "; ".join(f"{name} {described_batch(part)}" for name, part in inputs),
         "output": "; ".join(f"{name}, {number} classes" if number else name for name, number in outputs) + pixels,
         "labels": manifest.labels or "-",
         "self-test": f"within {manifest.golden.tolerance:.3g}",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
 
 from xxdeploy.cli.output import AsJson, BundlePath, MinVersion, PublicKey, print_json, print_line, print_table
 from xxdeploy.errors import UsageError
@@ -12,21 +14,29 @@ from xxdeploy.optional import extra
 
 if TYPE_CHECKING:
     from xxdeploy.runtime import Runtime
+    from xxdeploy.runtime.bundle.manifest import Manifest
+    from xxdeploy.runtime.image.preprocess import Preprocess
+    from xxdeploy.runtime.inputs import ArrayInput
 
 EXAMPLE = """Examples:
 
   xxdeploy predict exports/mobilenetv2-int8 cat.jpg dog.jpg --top 3
-  xxdeploy predict exports/denoiser-int8 noisy.jpg --out clean.png"""
+  xxdeploy predict exports/denoiser-int8 noisy.jpg --out clean.png
+  xxdeploy predict exports/siamese-int8 left.png right.png
+  xxdeploy predict exports/photo-and-age-int8 --input photo=cat.jpg --input age=3.5"""
 
+Samples: TypeAlias = list[tuple[Path, Any]]
+"""The name and the value of each sample."""
 _FEW = 8
 """Numbers of an image that a table shows; --json has all."""
 
 
 def command(
     bundle: BundlePath,
-    images: list[Path],
+    images: tuple[Path, ...] = (),
     /,
     *,
+    inputs: Annotated[tuple[str, ...], Parameter(name="--input")] = (),
     top: int = 5,
     out: Path | None = None,
     key: PublicKey = None,
@@ -38,7 +48,10 @@ def command(
     Parameters
     ----------
     images
-        One or more image files.
+        One or more image files; for a model of several inputs, one value for each of them.
+    inputs
+        For a model of several inputs: NAME=VALUE, once for each. The value is a file (a picture, or .npy), or numbers
+        with blanks between them.
     top
         Number of classes to show per image.
     out
@@ -57,17 +70,18 @@ def command(
             hint="leave --out out",
             code="wrong-task",
         )
+    samples = samples_of(model.manifest, images, inputs)
     # One image at a time, so memory does not grow with their number.
     if task == "image":
-        _pictures(model, bundle, images, out, as_json=as_json)
+        _pictures(model, bundle, samples, out, as_json=as_json)
     elif task == "values":
-        _numbers(model, bundle, images, as_json=as_json)
+        _numbers(model, bundle, samples, as_json=as_json)
     else:
-        _classes(model, bundle, images, top, as_json=as_json)
+        _classes(model, bundle, samples, top, as_json=as_json)
 
 
-def _classes(model: Runtime, bundle: Path, images: Sequence[Path], top: int, *, as_json: bool) -> None:
-    predicted = [(path, model.predict(path, top=top)) for path in images]
+def _classes(model: Runtime, bundle: Path, samples: Samples, top: int, *, as_json: bool) -> None:
+    predicted = [(path, model.predict(sample, top=top)) for path, sample in samples]
     if as_json:
         print_json({"bundle": bundle, "images": [{"image": path, "top": classes} for path, classes in predicted]})
         return
@@ -75,18 +89,18 @@ def _classes(model: Runtime, bundle: Path, images: Sequence[Path], top: int, *, 
         ("image", "class", "probability"),
         [
             (name if rank == 0 else "", prediction.label, f"{100 * prediction.probability:.1f} %")
-            for name, (_, predictions) in zip(_names(images), predicted, strict=True)
+            for name, (_, predictions) in zip(_names([path for path, _ in samples]), predicted, strict=True)
             for rank, prediction in enumerate(predictions)
         ],
         left=2,
     )
 
 
-def _pictures(model: Runtime, bundle: Path, images: Sequence[Path], out: Path | None, *, as_json: bool) -> None:
+def _pictures(model: Runtime, bundle: Path, samples: Samples, out: Path | None, *, as_json: bool) -> None:
     """Write a picture for each image. ``UsageError``: those of :func:`_targets`; ``out-unwritable``."""
-    targets, written = _targets(images, out), []
-    for path, target in zip(images, targets, strict=True):
-        picture = model.image(path)
+    targets, written = _targets([path for path, _ in samples], out), []
+    for (path, sample), target in zip(samples, targets, strict=True):
+        picture = model.image(sample)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             picture.save(target)
@@ -126,8 +140,9 @@ def _targets(images: Sequence[Path], out: Path | None) -> list[Path]:
     return targets
 
 
-def _numbers(model: Runtime, bundle: Path, images: Sequence[Path], *, as_json: bool) -> None:
-    answers = [model.values(path)[0] for path in images]
+def _numbers(model: Runtime, bundle: Path, samples: Samples, *, as_json: bool) -> None:
+    images = [path for path, _ in samples]
+    answers = [model.values(sample)[0] for _, sample in samples]
     if as_json:
         rows = [{"image": path, "values": answer.tolist()} for path, answer in zip(images, answers, strict=True)]
         print_json({"bundle": bundle, "images": rows})
@@ -142,3 +157,43 @@ def _names(images: Sequence[Path]) -> list[str]:
     """Return the names of the files, which are easier to read than paths, if they are unique."""
     names = [path.name for path in images]
     return names if len(set(names)) == len(names) else [str(path) for path in images]
+
+
+def samples_of(manifest: Manifest, images: Sequence[Path], inputs: Sequence[str]) -> Samples:
+    """Return the name and the value of each sample: of each image, or the only one of several inputs.
+
+    ``UsageError``: ``wrong-inputs``; those of ``value_from``.
+    """
+    from xxdeploy.datasets.table import value_from
+    from xxdeploy.runtime.inputs import parts_of
+
+    parts = dict(zip(manifest.input_names, (part for _, part in parts_of(manifest.form)), strict=True))
+    if not manifest.more_inputs and not inputs:
+        if not images:
+            raise _wrong_inputs(parts, "there is nothing to predict")
+        ((name, part),) = parts.items()
+        return [(path, value_from(str(path), part, f"the input {name}")) for path in images]
+    given: dict[str, str] = {}
+    for word in inputs:
+        name, equals, value = word.partition("=")
+        if not equals or name not in parts or name in given:
+            raise _wrong_inputs(parts, f"--input {word} names no input of the model, or one twice")
+        given[name] = value
+    free = [name for name in parts if name not in given]
+    if len(free) != len(images):
+        raise _wrong_inputs(parts, f"{len(given) + len(images)} values are given")
+    given |= {name: str(path) for name, path in zip(free, images, strict=True)}
+    sample = tuple(value_from(given[name], part, f"the input {name}") for name, part in parts.items())
+    label = Path(" + ".join(Path(given[name]).name for name in parts))
+    return [(label, sample if manifest.more_inputs else sample[0])]
+
+
+def _wrong_inputs(parts: dict[str, Preprocess | ArrayInput], problem: str) -> UsageError:
+    from xxdeploy.runtime.inputs import described
+
+    told = "; ".join(f"{name} ({described(part)})" for name, part in parts.items())
+    return UsageError(
+        f"{problem}, and the model reads {told}",
+        hint=" ".join(f"--input {name}=..." for name in parts),
+        code="wrong-inputs",
+    )

@@ -30,19 +30,26 @@ PRODUCER = "xxdeploy"
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def onnx_from_keras(model: Any, *, outputs: Sequence[str] = ("probabilities",), opset: int = OPSET) -> OnnxModel:
+def onnx_from_keras(
+    model: Any,
+    *,
+    inputs: Sequence[str] = ("image",),
+    outputs: Sequence[str] = ("probabilities",),
+    opset: int = OPSET,
+) -> OnnxModel:
     """Convert a built ``keras.Model`` to ONNX, float32.
 
-    Inputs are called ``image`` (``image_1``, ... if there are several), of shape ``(batch, h, w, c)``, NHWC;
-    ``outputs`` names the outputs. The batch axis is free and called ``batch``. Nodes and tensors have the names of
-    their Keras layers. The graph is not optimized: ``passes.optimize`` does that. Its weights are views of the model's
-    variables, so assign no other values to these before it is optimized or serialized.
+    ``inputs`` and ``outputs`` name the inputs, of shape ``(batch, h, w, c)`` (NHWC) or ``(batch, ...)``, and the
+    outputs. The batch axis is free and called ``batch``. Nodes and tensors have the names of their Keras layers. The
+    graph is not optimized: ``passes.optimize`` does that. Its weights are views of the model's variables, so assign no
+    other values to these before it is optimized or serialized.
 
     Raises
     ------
     ConversionError
-        ``unsupported-operator``: a layer has no ONNX operator. ``output-names``: the number of names differs from the
-        number of outputs. ``conversion``: Keras or tf2onnx refuse the model for another reason.
+        ``unsupported-operator``: a layer has no ONNX operator. ``output-names``, ``input-names``: the number of names
+        differs from the number of outputs or inputs. ``conversion``: Keras or tf2onnx refuse the model for another
+        reason.
     """
     traced = _trace(model)
     if len(outputs) != len(traced.outputs):
@@ -51,8 +58,13 @@ def onnx_from_keras(model: Any, *, outputs: Sequence[str] = ("probabilities",), 
             hint="give one name per output",
             code="output-names",
         )
+    if len(inputs) != len(traced.inputs):
+        raise ConversionError(
+            f"the model has {len(traced.inputs)} inputs, and {len(inputs)} names are given",
+            hint="give one name per input",
+            code="input-names",
+        )
     proto = _convert(traced, opset)
-    inputs = ["image", *(f"image_{index}" for index in range(1, len(traced.inputs)))]
     names = dict(zip((*traced.inputs, *traced.outputs), (*inputs, *outputs), strict=True))
     _name_by_layer(proto, _layer_names(model), names)
     weights = {name: array for name, array in traced.weights.items() if name in _used(proto)}

@@ -2,7 +2,7 @@
 
 from xxdeploy.datasets.class_order import class_orders
 from xxdeploy.datasets.crops import crops_of
-from xxdeploy.datasets.folders import has_labels, infer_labels, open_images
+from xxdeploy.datasets.folders import has_labels, infer_labels, open_images, open_samples
 from xxdeploy.datasets.images import ImageSet, overlap
 from xxdeploy.datasets.labels import Labels
 from xxdeploy.datasets.labels_file import imagenet_labels, load_labels
@@ -20,6 +20,7 @@ __all__ = [
     "load_labels",
     "load_recipe",
     "open_images",
+    "open_samples",
     "overlap",
     "recipe_from",
 ]

@@ -12,8 +12,11 @@ from xxdeploy.datasets.images import ImageSet, notes_on
 from xxdeploy.datasets.labels import Labels, Match
 from xxdeploy.datasets.labels_csv import NAME, read_listing
 from xxdeploy.datasets.labels_file import is_number
+from xxdeploy.datasets.table import LABEL, RawTable, expected_columns, is_table, open_table, read_table
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.image.picture import SUFFIXES
+from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import InputForm
 
 _LAYOUT = "use one folder per class (its name or WordNet id), or a labels.csv with the columns file,label"
 
@@ -39,11 +42,7 @@ def open_images(
     if not require_labels:
         return ImageSet(root, tuple(root / name for name in names), left_out=left_out)
     if labels is None:
-        raise UsageError(
-            f"the class folders in {root} cannot be matched, since the network has no labels",
-            hint="add --labels FILE with one class name per line, in the order of the outputs",
-            code="labels-missing",
-        )
+        raise _no_labels(f"the class folders in {root}")
     listing, by_number = read_listing(root, names), class_order
     if listing is not None and listing.files:
         names, given = list(listing.files), list(listing.given)
@@ -56,8 +55,48 @@ def open_images(
     return ImageSet(root, tuple(root / name for name in names), classes, left_out)
 
 
+def open_samples(
+    root: Path,
+    form: InputForm,
+    *,
+    labels: Labels | None = None,
+    require_labels: bool = False,
+    class_order: str | None = None,
+) -> ImageSet:
+    """Open the samples of a model that reads ``form``: a table, or for one picture a folder as :func:`open_images`.
+
+    ``UsageError``: those of ``open_images``, ``read_table`` and ``open_table``; ``table-needed``: a folder for a model
+    that reads something else than one picture.
+    """
+    if is_table(root):
+        raw = read_table(root)
+        if not require_labels:
+            return open_table(raw, form)
+        given = _label_cells(raw, form)
+        if labels is None:
+            raise _no_labels(f"the labels in {root}")
+        return open_table(raw, form, _classes(root, given, labels, "numeric"))
+    if not isinstance(form, Preprocess):
+        raise UsageError(
+            f"{root} is no table, and the model reads more than one picture, or none",
+            hint=f"give a CSV with the columns {expected_columns(form)}: file names, or numbers",
+            code="table-needed",
+        )
+    return open_images(root, labels=labels, require_labels=require_labels, class_order=class_order)
+
+
+def _no_labels(subject: str) -> UsageError:
+    return UsageError(
+        f"{subject} cannot be matched, since the network has no labels",
+        hint="add --labels FILE with one class name per line, in the order of the outputs",
+        code="labels-missing",
+    )
+
+
 def has_labels(root: Path) -> bool:
     """Return whether ``root`` is a labeled set: it has a list of labels, or images in subfolders only."""
+    if is_table(root):
+        return LABEL in read_table(root).columns
     names, _ = _find(root)
     listing = read_listing(root, names)
     return (listing is not None and bool(listing.files)) or all("/" in name for name in names)
@@ -72,6 +111,13 @@ def infer_labels(root: Path, classes: int, order: str | None = None) -> tuple[La
 
     ``UsageError``: as ``open_images``; ``class-order``.
     """
+    if is_table(root):
+        raw = read_table(root)
+        given = sorted(set(_label_cells(raw, None)))
+        if all(map(is_number, given)) and max(map(int, given)) < classes:
+            by_text = order == "text" and len(given) == classes
+            return Labels(tuple(given) if by_text else tuple(map(str, range(classes)))), ()
+        return _labels_by_name(given, classes, order, root.name)
     names, _ = _find(root)
     listing = read_listing(root, names)
     if listing is None:
@@ -93,10 +139,34 @@ def infer_labels(root: Path, classes: int, order: str | None = None) -> tuple[La
         by_index = {numbers[label]: folder for folder, label in pairs}
         one_each = in_folders and len(pairs) == len(folders) == len(by_index) and not any(map(is_number, folders))
         return Labels(tuple(by_index[i] if one_each and i in by_index else str(i) for i in range(classes))), ()
-    if len(given) == classes:  # as Keras' flow_from_dataframe sorts them
-        inferred, note = ordered(given, order, f"{root.name}/{NAME}")
-        return Labels(inferred), (note,) if note else ()
-    return None, ()
+    return _labels_by_name(given, classes, order, f"{root.name}/{NAME}")
+
+
+def _labels_by_name(
+    given: Sequence[str], classes: int, order: str | None, where: str
+) -> tuple[Labels | None, tuple[str, ...]]:
+    if len(given) != classes:
+        return None, ()
+    inferred, note = ordered(given, order, where)  # as Keras' flow_from_dataframe sorts them
+    return Labels(inferred), (note,) if note else ()
+
+
+def _label_cells(raw: RawTable, form: InputForm | None) -> tuple[str, ...]:
+    """Return the label of each sample; ``UsageError`` ``table-columns``, ``bad-table``."""
+    if LABEL not in raw.columns:
+        columns = LABEL if form is None else expected_columns(form)
+        raise UsageError(
+            f"{raw.path} has no column {LABEL}: it has {', '.join(raw.columns)}",
+            hint=f"the columns are {columns}",
+            code="table-columns",
+        )
+    cells = raw.column(LABEL)
+    if "" in cells:
+        line = raw.rows[cells.index("")][0]
+        raise UsageError(
+            f"{raw.path}: line {line} has no label", hint="write the class of each sample", code="bad-table"
+        )
+    return cells
 
 
 def _labels_from_folders(

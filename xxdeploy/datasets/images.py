@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from xxdeploy.runtime.image.resample import Pixels, rounded
 
 if TYPE_CHECKING:
     from xxdeploy.runtime.image.picture import ImageLike
-    from xxdeploy.runtime.image.preprocess import Preprocess
+    from xxdeploy.runtime.inputs import InputForm
 
 CALIBRATION_BATCH = 8
 """Images that are read and preprocessed together where a graph runs them one by one."""
@@ -36,6 +36,9 @@ class ImageSet:
     times. Methods that read files raise ``UsageError``
     ``image-unreadable``, which names the file.
     """
+
+    is_table: ClassVar[bool] = False
+    """Whether a sample may be something else than one picture file."""
 
     root: Path
     files: tuple[Path, ...] = field(repr=False)
@@ -70,11 +73,19 @@ class ImageSet:
             return tuple(names)
         return tuple(f"{name}@{crop}" for name, crop in zip(names, self.crops, strict=True))
 
+    def contents(self) -> list[bytes]:
+        """Return the SHA-256 of each file, 32 bytes. Reads every file."""
+        return [file_digest(path) for path in self.files]
+
     def pictures(self) -> list[ImageLike]:
         """Return the path of each image, or the crop in its place (decoded, RGB)."""
         if self.crops is None:
             return list(self.files)
         return [crop.cut(path) for crop, path in zip(self.crops, self.files, strict=True)]
+
+    def picture(self, index: int) -> ImageLike:
+        """Return one of :meth:`pictures`."""
+        return self._subset((index,)).pictures()[0]
 
     def cropped(self, files: Sequence[Path], crops: Sequence[Crop]) -> ImageSet:
         """Return a set of the part ``crops[i]`` of each of ``files[i]``, files of this set."""
@@ -123,8 +134,9 @@ class ImageSet:
 
     def apart_from(self, used: ImageSet) -> ImageSet | None:
         """Return the images that are not in ``used``, by path or by content; None if none is left."""
-        taken = {path for _, path in overlap(used, self)}
-        kept = [index for index, path in enumerate(self.files) if path not in taken]
+        taken = {place for _, place in overlap(used, self)}
+        places = self.names if self.is_table or used.is_table else self.files
+        kept = [index for index, place in enumerate(places) if place not in taken]
         return self._subset(kept) if kept else None
 
     def _subset(self, indices: Sequence[int]) -> ImageSet:
@@ -132,14 +144,16 @@ class ImageSet:
         crops = None if self.crops is None else tuple(self.crops[index] for index in indices)
         return ImageSet(self.root, tuple(self.files[index] for index in indices), labels, self.left_out, crops)
 
-    def batches(self, preprocess: Preprocess, size: int) -> Iterator[NDArray[np.float32]]:
+    def batches(self, preprocess: InputForm, size: int) -> Iterator[NDArray[np.float32]]:
         """Yield preprocessed batches ``(n, h, w, c)`` float32, one at a time; the last may have fewer than ``size``.
+
+        Those of a model that reads no picture, or several inputs, are as :mod:`xxdeploy.runtime.inputs` makes them.
 
         ``UsageError``: ``bad-batch-size``: below 1; those of the preprocessing, with the name of the broken file.
         """
         yield from map(preprocess.normalize, self._pixels(preprocess, size))
 
-    def batches_for(self, runner: object, preprocess: Preprocess, size: int) -> Iterator[NDArray[Any]]:
+    def batches_for(self, runner: object, preprocess: InputForm, size: int) -> Iterator[NDArray[Any]]:
         """Yield the batches that ``runner`` reads: decoded images (n, h, w, c) uint8, or those of :meth:`batches`.
 
         A runner reads decoded images if it has a true attribute ``takes_pixels``. Errors as :meth:`batches`.
@@ -147,7 +161,7 @@ class ImageSet:
         takes_pixels = getattr(runner, "takes_pixels", False)
         yield from map(rounded, self._pixels(preprocess, size)) if takes_pixels else self.batches(preprocess, size)
 
-    def _pixels(self, preprocess: Preprocess, size: int) -> Iterator[Pixels]:
+    def _pixels(self, preprocess: InputForm, size: int) -> Iterator[Pixels]:
         if size < 1:
             raise UsageError(f"the batch size {size} is less than 1", hint="use 1 or more", code="bad-batch-size")
         for start in range(0, len(self), size):
@@ -167,8 +181,18 @@ def notes_on(root: Path, left_out: Sequence[tuple[str, int]]) -> tuple[str, ...]
     return (f"{files} left out of {root.name}, because the suffix is not that of a picture: {kinds}{rest}",)
 
 
-def overlap(first: ImageSet, second: ImageSet) -> tuple[tuple[Path, Path], ...]:
-    """Return pairs of files with equal bytes, one from each set. Only files of equal size are read."""
+def overlap(first: ImageSet, second: ImageSet) -> tuple[tuple[str | Path, str | Path], ...]:
+    """Return pairs of files with equal bytes, one from each set, or samples with equal inputs.
+
+    Of two folders only files of equal size are read.
+    """
+    if first.is_table or second.is_table:
+        names = dict(zip(first.contents(), first.names, strict=True))
+        return tuple(
+            (names[content], name)
+            for content, name in zip(second.contents(), second.names, strict=True)
+            if content in names
+        )
     sizes = [{_size(path) for path in images.files} for images in (first, second)]
     shared = sizes[0] & sizes[1]
     known: dict[bytes, Path] = {}
@@ -218,9 +242,9 @@ def _chance(seed: int, name: str) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def batch_that_fits(most: int, height: int, width: int) -> int:
-    """Return the batch size for images of that size: ``most``, or fewer of large images, at least 2.
+def batch_that_fits(most: int, area: int) -> int:
+    """Return the batch size for images of ``area`` pixels: ``most``, or fewer of large images, at least 2.
 
     The tensors of NASNetLarge take a gigabyte for eight of its images, 331 pixels a side.
     """
-    return max(2, min(most, most * _USUAL_PIXELS // (height * width)))
+    return max(2, min(most, most * _USUAL_PIXELS // area))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from xxdeploy.datasets.table import is_table
 from xxdeploy.files import TomlFile
 from xxdeploy.runtime.image.sizing import RESIZES
 
@@ -41,8 +42,8 @@ _FILE = TomlFile(
 
 
 def recipe_from(path: Path) -> CalibrationRecipe:
-    """Return the recipe in a file, or one with all images for a folder: the argument of ``--calibration``."""
-    return CalibrationRecipe(path) if path.is_dir() else load_recipe(path)
+    """Return the recipe of ``--calibration``: that in a file, or one with all samples of a folder or a table."""
+    return CalibrationRecipe(path) if path.is_dir() or is_table(path) else load_recipe(path)
 
 
 def load_recipe(path: Path) -> CalibrationRecipe:

@@ -20,6 +20,7 @@ from xxdeploy.runtime.engines.session import Session
 from xxdeploy.runtime.image.preprocess import MODES, Preprocess, Sizing
 from xxdeploy.runtime.image.resample import ANTIALIASED, FRACTIONAL, RESAMPLES
 from xxdeploy.runtime.image.sizing import CROP_FRACTION, RESIZES
+from xxdeploy.runtime.inputs import InputForm
 from xxdeploy.runtime.selftest import read_golden
 from xxdeploy.verify import evaluate
 
@@ -38,14 +39,15 @@ def explain_golden(root: Path, manifest: Manifest, variant: Variant, session: Se
     def right(batch: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:
         return bool(np.abs(session.run(batch) - wanted).max() <= manifest.golden.tolerance)
 
-    for told, guess in _preprocessings(manifest.preprocess):
+    for told, guess in _preprocessings(manifest.form):
         if right(guess.normalize(inputs), expected):
             return f"preprocess: {told}; "
-    batch = manifest.preprocess.normalize(inputs)
-    for told, other in (
-        ("the channels are in the other order (RGB and BGR)", batch[..., ::-1]),
-        ("height and width are exchanged", batch.transpose(0, 2, 1, 3)),
-    ):
+    batch = manifest.form.normalize(inputs)
+    swapped = {}
+    if isinstance(manifest.form, Preprocess):
+        swapped["the channels are in the other order (RGB and BGR)"] = batch[..., ::-1]
+        swapped["height and width are exchanged"] = batch.transpose(0, 2, 1, 3)
+    for told, other in swapped.items():
         if other.shape == batch.shape and right(np.ascontiguousarray(other), expected):
             return f"preprocess: {told}; "
     outputs_here = session.run(batch)
@@ -67,7 +69,7 @@ def explain_accuracy(runtime: Runtime, images: ImageSet, measured: float, expect
     labels = few.labels
     assert labels is not None
     enough = measured + (expected - measured) / 2
-    given = evaluate(runtime.session, few.batches(manifest.preprocess, EVALUATION_BATCH), None).classes
+    given = evaluate(runtime.session, few.batches(manifest.form, EVALUATION_BATCH), None).classes
     best = {
         index: Counter(truth for truth, answer in zip(labels, given, strict=True) if answer == index).most_common(1)
         for index in set(given)
@@ -78,10 +80,12 @@ def explain_accuracy(runtime: Runtime, images: ImageSet, measured: float, expect
     if right >= enough and moved and len(set(order.values())) == len(order):
         names = ", ".join(f"{runtime.labels[i]!r} for {runtime.labels[order[i]]!r}" for i in moved[:3])
         return f"labels: {manifest.labels or 'the classes'} are in another order than the outputs ({names}); "
-    for told, guess in _preprocessings(manifest.preprocess):
+    for told, guess in _preprocessings(manifest.form):
         if (evaluate(runtime.session, few.batches(guess, EVALUATION_BATCH), labels).top1 or 0) >= enough:
             return f"preprocess: {told}; "
-    flipped = (np.ascontiguousarray(batch[..., ::-1]) for batch in few.batches(manifest.preprocess, EVALUATION_BATCH))
+    if not isinstance(manifest.form, Preprocess):
+        return ""
+    flipped = (np.ascontiguousarray(batch[..., ::-1]) for batch in few.batches(manifest.form, EVALUATION_BATCH))
     if (evaluate(runtime.session, flipped, labels).top1 or 0) >= enough:
         return "preprocess: the channels are in the other order (RGB and BGR); "
     return ""
@@ -92,20 +96,20 @@ def explain_digest(manifest: Manifest, images: ImageSet, recorded: str) -> str:
 
     The recorded digest covers images and preprocessing, so a match is certain.
     """
-    if recorded == data_digest(manifest.preprocess, images):
+    if recorded == data_digest(manifest.form, images):
         return ""
-    return next(
-        (told for told, guess in _preprocessings(manifest.preprocess) if data_digest(guess, images) == recorded), ""
-    )
+    return next((told for told, guess in _preprocessings(manifest.form) if data_digest(guess, images) == recorded), "")
 
 
-def data_digest(preprocess: Preprocess, images: ImageSet) -> str:
+def data_digest(preprocess: InputForm, images: ImageSet) -> str:
     """Return the digest of the evidence, of images and their preprocessing (``Inputs.data_digest``)."""
     how = json.dumps(preprocess.to_json(), sort_keys=True)
     return hashlib.sha256(f"{images.digest}\n{how}".encode()).hexdigest()
 
 
-def _preprocessings(now: Preprocess) -> Iterator[tuple[str, Preprocess]]:
+def _preprocessings(now: InputForm) -> Iterator[tuple[str, Preprocess]]:
+    if not isinstance(now, Preprocess):
+        return
     for mode in MODES:
         if mode != now.mode and not (now.channels == 1 and mode in ("caffe", "torch")):
             yield (f"mode is {now.mode!r}, and it was exported with {mode!r}", replace(now, mode=mode, scaling=None))

@@ -78,8 +78,9 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
             code="model-unknown",
         )
     asked = weights or str(source.get("weights", "imagenet"))
-    picture = manifest.preprocess
-    size = picture.height if picture.height == picture.width else None  # a file may take any size
+    picture = manifest.preprocess if isinstance(manifest.form, Preprocess) else None
+    # A file may take any size.
+    size = picture.height if isinstance(picture, Preprocess) and picture.height == picture.width else None
     if is_file:  # its preprocessing is in the manifest
         said: dict[str, Any] = {
             key: _text(source.get(key)) for key in ("output_layer", "task", "output_range", "signature")
@@ -106,7 +107,7 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
         origin.name,
         origin.model,
         fp32,
-        origin.inputs.preprocess if known else None,
+        origin.inputs.picture if known else None,
         origin.inputs.labels if known else None,
         origin.trained,
         Remembered(runner, runner.exact),

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from xxdeploy.datasets.images import EVALUATION_BATCH
 from xxdeploy.errors import UsageError, VerificationError
 from xxdeploy.results import Evidence, ModelOutput, figure_named
 from xxdeploy.runtime import Runtime
 from xxdeploy.runtime.engines.session import Session
+from xxdeploy.runtime.inputs import random_samples
 from xxdeploy.verify import FIGURE_PROMISES, compare_with, evaluate, figure_verdict, record_reference
 
 if TYPE_CHECKING:
@@ -38,11 +37,11 @@ def check_agreement(runtime: Runtime, reference: Reference, images: ImageSet, le
     from xxdeploy.runtime.engines.ort import OrtSession
 
     # The reference uses its own preprocessing, if that is known.
-    right = reference.preprocess or runtime.manifest.preprocess
+    right = reference.preprocess or runtime.manifest.form
     expected = evaluate(
         OrtSession(reference.fp32.to_bytes(), name="onnx-fp32"), images.batches(right, EVALUATION_BATCH), None
     )
-    actual = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, EVALUATION_BATCH), None)
+    actual = evaluate(runtime.session, images.batches(runtime.manifest.form, EVALUATION_BATCH), None)
     share = actual.agreement(expected)
     if least is None:
         least = _recorded_agreement(runtime)
@@ -127,7 +126,7 @@ def check_accuracy(runtime: Runtime, images: ImageSet, least: float | None = Non
     """
     from xxdeploy.diagnose.explain import data_digest, explain_accuracy, explain_digest
 
-    accuracy = evaluate(runtime.session, images.batches(runtime.manifest.preprocess, EVALUATION_BATCH), images.labels)
+    accuracy = evaluate(runtime.session, images.batches(runtime.manifest.form, EVALUATION_BATCH), images.labels)
     assert accuracy.top1 is not None
     if least is not None and accuracy.top1 < least:
         raise VerificationError(
@@ -146,7 +145,7 @@ def check_accuracy(runtime: Runtime, images: ImageSet, least: float | None = Non
         return {"top-1": f"{accuracy.top1:.1%} of {accuracy.images} images (the bundle records none)"}
     top1, count, digest = recorded
     slack = _SLACK
-    if digest != data_digest(runtime.manifest.preprocess, images):
+    if digest != data_digest(runtime.manifest.form, images):
         spread = top1 * (1 - top1) * (1 / count + 1 / accuracy.images)
         slack += _NORMAL_99 * math.sqrt(max(spread, 0.25 / accuracy.images**2))
     if accuracy.top1 < top1 - slack:
@@ -177,8 +176,8 @@ def check_latency(runtime: Runtime, beside: Session, budget: float) -> dict[str,
     """
     from xxdeploy.exporter.stages import FromPixels, measure_latency  # the exporter, which a device lacks
 
-    p = runtime.manifest.preprocess
-    picture = np.random.default_rng(0).integers(0, 256, (1, p.height, p.width, p.channels), np.uint8)
+    p = runtime.manifest.form
+    picture = p.pixels(random_samples(p, 1))
     ours, theirs = measure_latency(
         [FromPixels(session, p) for session in (runtime.session, beside)], picture, lambda _: None
     )

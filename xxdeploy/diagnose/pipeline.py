@@ -22,6 +22,7 @@ from xxdeploy.results import OnProgress, Progress, Runner
 from xxdeploy.runtime import load
 from xxdeploy.runtime.image.picture import DROP
 from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import one_picture
 from xxdeploy.verify.pipeline_search import Search
 from xxdeploy.verify.pipelines import Diagnosis, pipeline_of
 
@@ -70,7 +71,7 @@ def _bundle(
     if labels is None:
         labels = infer_labels(evaluation, manifest.classes)[0] or Labels(runtime.labels)
     orders = class_orders(evaluation, manifest.classes, labels, options.network, None)
-    return _found(runtime.session, orders, manifest.preprocess, report)
+    return _found(runtime.session, orders, manifest.picture, report)
 
 
 def _catalog(spec: ModelSpec, options: ExportOptions, report: OnProgress) -> tuple[Diagnosis, ClassOrders]:
@@ -82,7 +83,7 @@ def _catalog(spec: ModelSpec, options: ExportOptions, report: OnProgress) -> tup
         from xxdeploy.convert.runner import KerasRunner
     orders = class_orders(evaluation, inputs.classes, inputs.labels, options.network, None)
     runner = KerasRunner(origin.model, outputs=origin.output_names)
-    return _found(runner, orders, inputs.preprocess, report)
+    return _found(runner, orders, inputs.picture, report)
 
 
 def _file(path: Path, evaluation: Path, options: ExportOptions, report: OnProgress) -> tuple[Diagnosis, ClassOrders]:
@@ -101,7 +102,8 @@ def _file(path: Path, evaluation: Path, options: ExportOptions, report: OnProgre
         color = options.network.background or DROP
         search = Search(runner, orders.images, orders.truths, size, report, background=color)
         return search.find(None, start_for(described, options, orders.given)), orders
-    given = choose_preprocess(described, asked, sizing=sizing, twice=True)[0]  # it is measured
+    form = choose_preprocess(described, asked, sizing=sizing, twice=True)[0]  # it is measured
+    given = one_picture(form, path.name)
     return _found(runner, orders, replace(given, background=options.network.background or DROP), report)
 
 

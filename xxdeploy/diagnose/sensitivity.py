@@ -111,7 +111,7 @@ def _measured(
         from xxdeploy.quantize.measure.sensitivity import layer_noise
 
     method, total = method or DEFAULT_METHOD, len(images)
-    batch = batch_that_fits(CALIBRATION_BATCH, how.height, how.width)
+    batch = batch_that_fits(CALIBRATION_BATCH, how.height * how.width)
     ranges = calibrate(
         model,
         lambda: images.batches(how, batch),
@@ -144,7 +144,7 @@ def _from_bundle(path: Path, manifest: Manifest, *, given: bool) -> tuple[OnnxMo
         raise _no_float_network(manifest)
     with extra("export"):
         from xxdeploy.lowering.embed_topk import remove_topk
-    return remove_topk(OnnxModel(read_entry(open_bundle(path)[0], entry))), manifest.preprocess
+    return remove_topk(OnnxModel(read_entry(open_bundle(path)[0], entry))), manifest.picture
 
 
 def _float_variant(manifest: Manifest) -> Variant | None:

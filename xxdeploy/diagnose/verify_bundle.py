@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from xxdeploy.bundle.folder import check_bundle
-from xxdeploy.datasets import ImageSet, Labels, imagenet_labels, open_images
+from xxdeploy.datasets import ImageSet, Labels, imagenet_labels, open_samples
 from xxdeploy.datasets.images import EVALUATION_BATCH
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.result import TableRow, VerifyResult
@@ -22,7 +22,7 @@ Evaluator: TypeAlias = Callable[[Runtime, ImageSet, OnProgress | None], Accuracy
 
 def evaluate_here(runtime: Runtime, images: ImageSet, on_progress: OnProgress | None) -> Accuracy:
     """Measure top-1 and top-5 in this process."""
-    batches = images.batches_for(runtime.session, runtime.manifest.preprocess, EVALUATION_BATCH)
+    batches = images.batches_for(runtime.session, runtime.manifest.form, EVALUATION_BATCH)
     return evaluate(runtime.session, batches, images.labels, on_progress=on_progress)
 
 
@@ -48,7 +48,7 @@ def verify_bundle(
     rows: tuple[TableRow, ...] = ()
     notes: tuple[str, ...] = ()
     if evaluation is not None:
-        images = _labeled(runtime, evaluation)
+        images = open_labeled(runtime, evaluation)
         accuracy, notes = evaluator(runtime, images, on_progress), images.notes
         size = next(entry.size for entry in manifest.files if entry.path == runtime.variant.model)
         rows = (TableRow(accuracy.runner, size, None, accuracy.top1, accuracy.top5, None),)
@@ -56,7 +56,11 @@ def verify_bundle(
     return VerifyResult(manifest, selftest, rows, runtime.version, notes, evidence.scores, evidence.domain)
 
 
-def _labeled(runtime: Runtime, folder: Path) -> ImageSet:
+def open_labeled(runtime: Runtime, folder: Path) -> ImageSet:
+    """Open the labeled images of a folder, or the samples of a table, for a bundle.
+
+    ``UsageError``: those of ``open_samples``; ``features-evaluation``.
+    """
     if runtime.manifest.task != "classification":
         raise UsageError(
             f"the accuracy of {runtime.manifest.name} cannot be measured: its task is {runtime.manifest.task}, without "
@@ -65,7 +69,7 @@ def _labeled(runtime: Runtime, folder: Path) -> ImageSet:
             "compares it with Keras",
             code="features-evaluation",
         )
-    return open_images(folder, labels=labels_of(runtime), require_labels=True)
+    return open_samples(folder, runtime.manifest.form, labels=labels_of(runtime), require_labels=True)
 
 
 def labels_of(runtime: Runtime) -> Labels | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +36,13 @@ from xxdeploy.runtime.bundle.contents import npy_from_array, text_from_labels
 from xxdeploy.runtime.bundle.manifest import (
     GoldenSpec,
     Manifest,
+    MoreInput,
     MoreOutput,
     Variant,
     schema_for,
 )
+from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import SeveralInputs, parts_of
 from xxdeploy.verify import Comparison
 
 GOLDEN_IMAGES = 4
@@ -75,15 +79,21 @@ def assemble(
     lowered: Lowered,
     evidence: Evidence,
     *,
-    golden: NDArray[np.uint8],
+    golden: NDArray[Any],
     fp32: OnnxModel,
     more_files: Mapping[str, bytes],
 ) -> tuple[Manifest, dict[str, bytes]]:
     """Return the manifest (without its list of files) and the files by their path in the bundle.
 
-    ``golden`` are the images of the self-test, (n, h, w, c); ``more_files`` those of an engine.
+    ``golden`` are the decoded samples of the self-test; ``more_files`` the files of an engine.
     """
-    inputs, files = source.inputs, {"golden/inputs.npy": npy_from_array(golden), **more_files}
+    inputs, files = source.inputs, dict(more_files)
+    form = inputs.preprocess
+    first, *others = [part for _, part in parts_of(form)]
+    arrays = form.apart(golden) if isinstance(form, SeveralInputs) else [golden]
+    paths = ["golden/inputs.npy", *(f"golden/inputs.{number}.npy" for number in range(2, len(arrays) + 1))]
+    for path, part, array in zip(paths, (first, *others), arrays, strict=True):
+        files[path] = npy_from_array(array.astype(np.uint8) if isinstance(part, Preprocess) else array)
     if lowered.noise:
         files["sensitivity.json"] = noise_to_json(lowered.noise).encode()
     if inputs.labels is not None:
@@ -104,22 +114,23 @@ def assemble(
         for output, spec in zip(source.outputs, specs, strict=True)
     )[1:]
     manifest = Manifest(
-        schema=schema_for(inputs.preprocess, more, inputs.task),
+        schema=schema_for(form, more, inputs.task),
         name=bundle_name(source.name, precision, weights=options.network.weights, target=options.gpu.target),
         task=inputs.task,
-        input_name="image",
+        input_name=source.input_names[0],
         output_name=source.outputs[0].name,
-        preprocess=inputs.preprocess,
+        preprocess=first,
         classes=inputs.classes or 0,
         labels="labels.txt" if inputs.labels is not None else None,
         variants=tuple(variants),
-        golden=GoldenSpec("golden/inputs.npy", specs[0].tolerance),
+        golden=GoldenSpec(paths[0], specs[0].tolerance),
         files=(),
         tools=tool_versions(),
         source={**source.facts, "keras_name": source.model.name, "fp32_sha256": fp32.digest},
         evidence=evidence.to_json(),
         more_outputs=more,
         output_range=inputs.output.output_range,
+        more_inputs=tuple(map(MoreInput, source.input_names[1:], others, paths[1:])),
     )
     return manifest, files
 

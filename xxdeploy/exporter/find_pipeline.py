@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from xxdeploy.datasets import ImageSet, Labels, infer_labels, load_labels, open_images
 from xxdeploy.datasets.class_order import ORDERS
+from xxdeploy.datasets.table import is_table
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.inputs import AUTO, Inputs, labels_for, sizing_of
 from xxdeploy.exporter.option_groups import NetworkOptions
@@ -123,7 +124,7 @@ def doubt(
     if images is None or evaluation is None or inputs.labels is None or inputs.classes is None:
         return ()
     orders = class_orders(evaluation, inputs.classes, inputs.labels, options.network, near)
-    preprocess = inputs.preprocess
+    preprocess = inputs.picture
     size = preprocess.height, preprocess.width, preprocess.channels
     given = pipeline_of(preprocess, orders.given)
     start = time.perf_counter()
@@ -195,6 +196,12 @@ def _labeled(options: ExportOptions) -> Path:
         raise UsageError(
             "--preprocess auto asks labeled pictures, and none are given",
             hint="add --eval FOLDER with one subfolder a class, or say how pixels are scaled: --preprocess tf",
+            code="auto-preprocess",
+        )
+    if is_table(options.proof.evaluation):
+        raise UsageError(
+            f"--preprocess auto asks a folder of labeled pictures, and {options.proof.evaluation} is a table",
+            hint="say how pixels are scaled: --preprocess tf, or --preprocess left=tf,right=none for several inputs",
             code="auto-preprocess",
         )
     return options.proof.evaluation

@@ -13,6 +13,7 @@ from xxdeploy.exporter.stages import Lowered
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import Evidence, Fp16Record, ModelFile, OnProgress, Ranges
+from xxdeploy.runtime.inputs import area_of
 
 with extra("export"):
     from xxdeploy.lowering.cast_fp16 import Fp16, cast_fp16
@@ -44,7 +45,7 @@ def make_fp16(
         ranges = observe_extremes(fp32, lambda: iter([synthetic]), on_progress=report)
         seen = "synthetic images only: give --calibration to check it on yours"
     else:
-        batch = batch_that_fits(CALIBRATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
+        batch = batch_that_fits(CALIBRATION_BATCH, area_of(inputs.preprocess))
         ranges = observe_extremes(
             fp32,
             lambda: images.batches(inputs.preprocess, batch),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from xxdeploy.datasets import (
     imagenet_labels,
     infer_labels,
     load_labels,
-    open_images,
+    open_samples,
     overlap,
     recipe_from,
 )
 from xxdeploy.datasets.scaling_file import scaling_for
+from xxdeploy.datasets.table import expected_columns, measured_spans
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.promises import check_evaluation, check_top_k
@@ -32,6 +33,7 @@ from xxdeploy.models.samples import PHOTOS, sample_for, sample_options, shipped_
 from xxdeploy.results import WARNING, ModelOutput
 from xxdeploy.runtime.image.picture import DROP
 from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
+from xxdeploy.runtime.inputs import InputForm, changed_pictures, one_picture
 
 AUTO = "auto"
 """The value of ``--preprocess`` that asks the pictures of ``--eval``."""
@@ -63,7 +65,7 @@ class Inputs:
     """
 
     build: BuildOptions
-    preprocess: Preprocess
+    preprocess: InputForm
     output: ModelOutput
     labels: Labels | None
     calibration: ImageSet | None
@@ -76,6 +78,11 @@ class Inputs:
     def warnings(self) -> tuple[str, ...]:
         """Those of the notes that give a reason to doubt the input."""
         return tuple(note for note in self.notes if note.startswith(WARNING))
+
+    @property
+    def picture(self) -> Preprocess:
+        """The preprocessing of a model of one picture; ``UsageError`` ``not-one-picture`` for any other."""
+        return one_picture(self.preprocess, "the model")
 
     @property
     def task(self) -> str:
@@ -163,7 +170,7 @@ def _color(text: str) -> tuple[int, ...]:
 
 def gather(
     options: ExportOptions,
-    preprocess: Preprocess,
+    preprocess: InputForm,
     output: ModelOutput,
     build: BuildOptions,
     notes: list[str],
@@ -183,14 +190,14 @@ def gather(
         ``threshold-without-eval``, ``top-k-invalid``.
     """
     evaluation, recipe = options.proof.evaluation, _recipe(options)
-    preprocess = replace(preprocess, background=options.network.background or DROP)
+    preprocess = changed_pictures(preprocess, background=options.network.background or DROP)
     labels = _labels(options, output, labels, notes)
     check_evaluation(options, output)
     check_top_k(options.output.top_k, output)
 
     seen = None
     if evaluation:
-        seen = _open_evaluation(evaluation, options, output, labels)
+        seen = _open_evaluation(evaluation, preprocess, options, output, labels)
         notes += seen.notes
         seen = images_that_fit(seen, output, notes)
     images = selection = None
@@ -199,11 +206,13 @@ def gather(
             hint = (
                 "--calibration FOLDER with a few hundred images like those that the device will see (no labels "
                 "needed); to try INT8 without any, --calibration photos"
+                if isinstance(preprocess, Preprocess)
+                else f"--calibration FILE: a CSV with the columns {expected_columns(preprocess)} (no label needed)"
             )
             message = "INT8 needs calibration images, and none are given"
             raise UsageError(message, hint=hint, code="calibration-missing")
         named = labels if output.task == "classification" else None
-        images, selection = _calibration_sets(options, recipe, named)
+        images, selection = _calibration_sets(options, recipe, named, preprocess)
         selection = None if selection is None else images_that_fit(selection, output, notes)
         if recipe.smallest_crop is not None:
             notes += _about_crops(recipe, images, selection, of_imagenet=of_imagenet)
@@ -211,7 +220,7 @@ def gather(
             few = f"{len(images)} calibration images are too few to hold any back: rungs are judged on them, too"
             notes.append(few)
     elif recipe is not None:
-        images = _calibration_sample(options, recipe, None)[1]
+        images = _calibration_sample(options, recipe, None, preprocess)[1]
     for used in (images, selection):
         if used is not None and seen is not None and (shared := overlap(used, seen)):
             raise UsageError(  # the ranges were fitted to these images, which flatters accuracy
@@ -221,14 +230,18 @@ def gather(
             )
     notes += images.notes if images is not None else ()
     method = options.precision.method or (recipe.method if recipe else None)
+    preprocess, said = measured_spans(preprocess, images or seen)
+    notes += said
     return Inputs(build, preprocess, output, labels, images, selection, method, seen, tuple(notes))
 
 
-def _open_evaluation(folder: Path, options: ExportOptions, output: ModelOutput, labels: Labels | None) -> ImageSet:
+def _open_evaluation(
+    path: Path, form: InputForm, options: ExportOptions, output: ModelOutput, labels: Labels | None
+) -> ImageSet:
     """Open the evaluation images: labeled for a classifier; other tasks are compared with Keras, without labels."""
     if output.task != "classification":
-        return open_images(folder)
-    return open_images(folder, labels=labels, require_labels=True, class_order=options.network.class_order)
+        return open_samples(path, form)
+    return open_samples(path, form, labels=labels, require_labels=True, class_order=options.network.class_order)
 
 
 def images_that_fit(images: ImageSet, output: ModelOutput, notes: list[str]) -> ImageSet:
@@ -271,12 +284,12 @@ def calibration_recipe(asked: Path) -> CalibrationRecipe:
 
 
 def _calibration_sets(
-    options: ExportOptions, recipe: CalibrationRecipe, labels: Labels | None
+    options: ExportOptions, recipe: CalibrationRecipe, labels: Labels | None, form: InputForm
 ) -> tuple[ImageSet, ImageSet | None]:
     """Return the images to calibrate on, and other images of the same folder to judge by."""
     if recipe.smallest_crop is not None:
-        return _crop_sets(options, recipe, recipe.smallest_crop)
-    everything, images, seed = _calibration_sample(options, recipe, labels)
+        return _crop_sets(options, recipe, recipe.smallest_crop, form)
+    everything, images, seed = _calibration_sample(options, recipe, labels, form)
     rest = everything.apart_from(images)
     if rest is not None and len(rest) >= max(_FEWEST, min(SELECTION, len(images) // 4)):
         return images, rest.sample(min(SELECTION, len(rest)), seed)
@@ -286,9 +299,11 @@ def _calibration_sets(
     return (kept, held) if kept is not None and len(held) >= _FEWEST else (images, None)
 
 
-def _crop_sets(options: ExportOptions, recipe: CalibrationRecipe, smallest: float) -> tuple[ImageSet, ImageSet | None]:
+def _crop_sets(
+    options: ExportOptions, recipe: CalibrationRecipe, smallest: float, form: InputForm
+) -> tuple[ImageSet, ImageSet | None]:
     """Return crops to calibrate on, and crops of other photographs, a quarter of the folder, to judge by."""
-    photos, crops, seed = _calibration_sample(options, recipe, None)
+    photos, crops, seed = _calibration_sample(options, recipe, None, form)
     held = photos.sample(len(photos) // 4, seed + 1) if len(photos) >= 4 else None
     kept = None if held is None else photos.apart_from(held)
     if held is None or kept is None or len(crops) < _FEWEST:
@@ -310,27 +325,27 @@ def _about_crops(
 
 
 def _calibration_sample(
-    options: ExportOptions, recipe: CalibrationRecipe, labels: Labels | None
+    options: ExportOptions, recipe: CalibrationRecipe, labels: Labels | None, form: InputForm
 ) -> tuple[ImageSet, ImageSet, int]:
     """Return all images of the folder, the sample (or the crops) to calibrate on, and the seed that drew it."""
-    asked, everything = options.precision, _open_calibration(recipe.folder, labels, options.network.class_order)
+    asked, everything = options.precision, _open_calibration(recipe.folder, form, labels, options.network.class_order)
     usual = min(DEFAULT_SAMPLES, len(everything)) if recipe.samples is None else recipe.samples
     wanted = usual if asked.samples is None else asked.samples
     seed = recipe.seed if asked.seed is None else asked.seed
-    if recipe.smallest_crop is not None:
+    if recipe.smallest_crop is not None and not everything.is_table:
         return everything, crops_of(everything, wanted, recipe.smallest_crop, seed), seed
     return everything, everything.sample(wanted, seed), seed
 
 
-def _open_calibration(folder: Path, labels: Labels | None, class_order: str | None) -> ImageSet:
-    """Open the folder, with the classes of its images if it has them: rungs can be judged by top-1 then."""
+def _open_calibration(folder: Path, form: InputForm, labels: Labels | None, class_order: str | None) -> ImageSet:
+    """Open the folder or table, with the classes of its images if it has them: rungs can be judged by top-1 then."""
     if labels is not None:
         try:
             if has_labels(folder):
-                return open_images(folder, labels=labels, require_labels=True, class_order=class_order)
+                return open_samples(folder, form, labels=labels, require_labels=True, class_order=class_order)
         except UsageError:
             pass  # its subfolders are not classes; calibration needs none
-    return open_images(folder)
+    return open_samples(folder, form)
 
 
 def _labels(options: ExportOptions, output: ModelOutput, sample: Labels | None, notes: list[str]) -> Labels | None:

@@ -21,7 +21,7 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.optional import extra
 from xxdeploy.results import DomainRecord, Evidence, LayerNoise, ModelFile, OnProgress, Progress
-from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import InputForm, area_of
 from xxdeploy.verify import Comparison, compare_with, record_reference
 from xxdeploy.verify.comparison import Reference
 
@@ -101,7 +101,7 @@ def _judge(
     ``fp32`` runs when the function is called first, and each model once.
     """
     preprocess = inputs.preprocess
-    batch = batch_that_fits(most, preprocess.height, preprocess.width)
+    batch = batch_that_fits(most, area_of(preprocess))
     known: dict[str, Comparison] = {}
 
     @cache
@@ -125,7 +125,7 @@ def _judge(
     return judge
 
 
-def _clock(fp32: OnnxModel, images: ImageSet, preprocess: Preprocess) -> Clock:
+def _clock(fp32: OnnxModel, images: ImageSet, preprocess: InputForm) -> Clock:
     """Return a function that times an INT8 model and ``fp32`` on one image, their runs interleaved."""
     image = next(iter(images.batches(preprocess, 1)))
 

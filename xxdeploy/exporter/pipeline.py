@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.bundle.folder import output_writable
-from xxdeploy.bundle.pack import golden_images, pack
+from xxdeploy.bundle.pack import golden_inputs, pack
 from xxdeploy.engine import Engine
 from xxdeploy.exporter.assemble import GOLDEN_IMAGES, assemble, collect_evidence
+from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import lower
@@ -41,7 +42,6 @@ from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.optional import extra
 from xxdeploy.report import REPORT, Timing, render_report
 from xxdeploy.results import OnProgress, Progress, Runner, StepRecord
-from xxdeploy.runtime.image.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from xxdeploy.convert.runner import KerasRunner
@@ -72,8 +72,7 @@ def export(
     inputs = origin.inputs
     fp32, passes = _float_graph(origin, timed)
     keras, reference = _keras_runner(origin)
-    golden, synthetic = _golden(inputs.preprocess)
-    batches = parity_batches(inputs, synthetic, exact=precision == "fp32")
+    golden, synthetic, batches = _samples(inputs, exact=precision == "fp32")
     with timed("parity fp32"):
         parities = prove_stage(reference, fp32, "onnx-fp32", batches[:2], tolerances(origin, "fp32"))
 
@@ -119,6 +118,7 @@ def export(
         rungs=lowered.evidence.ladder,
         conclusions=concluded,
         processors=lowered.processors,
+        inputs=origin.input_names,
     )
 
 
@@ -172,7 +172,7 @@ def _float_graph(origin: Source, timed: _StepTimer) -> tuple[OnnxModel, tuple[St
         from xxdeploy.convert.keras_to_onnx import onnx_from_keras
         from xxdeploy.passes.optimize import optimize
     with timed("convert"):
-        converted = onnx_from_keras(origin.model, outputs=origin.output_names)
+        converted = onnx_from_keras(origin.model, inputs=origin.input_names, outputs=origin.output_names)
     with timed("optimize"):
         fp32, records = optimize(converted)
     timed.steps.extend(records)
@@ -187,10 +187,11 @@ def _keras_runner(origin: Source) -> tuple[KerasRunner, Remembered]:
     return runner, Remembered(runner, runner.exact)
 
 
-def _golden(preprocess: Preprocess) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return the images of the self-test, (n, h, w, c), and the same preprocessed."""
-    images = golden_images(GOLDEN_IMAGES, preprocess.height, preprocess.width, preprocess.channels)
-    return images, preprocess.normalize(images)
+def _samples(inputs: Inputs, *, exact: bool) -> tuple[NDArray[Any], NDArray[np.float32], list[NDArray[np.float32]]]:
+    """Return the decoded samples of the self-test, the same preprocessed, and the batches for parity."""
+    decoded = golden_inputs(GOLDEN_IMAGES, inputs.preprocess)
+    synthetic = inputs.preprocess.normalize(decoded)
+    return decoded, synthetic, parity_batches(inputs, synthetic, exact=exact)
 
 
 def _timings(
@@ -199,7 +200,7 @@ def _timings(
     models: dict[str, OnnxModel],
     device: tuple[Runner, ...],
     engine: Engine | None,
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     report: OnProgress,
 ) -> tuple[Timing, ...]:
     """Time Keras, each shipped file, and the engine if it runs here, on one decoded ``image``."""

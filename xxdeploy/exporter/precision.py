@@ -50,11 +50,13 @@ def lower(
     with extra("export"):
         from xxdeploy.lowering.embed_topk import embed_topk
         from xxdeploy.passes.lrn_as_sums import whole_lrn
+        from xxdeploy.passes.merge_duplicates import with_shared_weights
     best, classes = options.output.top_k, source.inputs.classes
 
     def shipped(model: OnnxModel) -> OnnxModel:
         if options.gpu.engine is not None:
             return whole_lrn(model)
+        model = with_shared_weights(model)
         return model if best is None or classes is None else embed_topk(model, best, classes)
 
     return replace(lowered, files=tuple(replace(file, model=shipped(file.model)) for file in lowered.files))

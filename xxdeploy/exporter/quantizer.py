@@ -15,6 +15,7 @@ from xxdeploy.optional import extra
 from xxdeploy.results import OnProgress, Ranges
 from xxdeploy.runtime.image.grid import MIDDLE, ChannelGrid, Grid, PixelGrid
 from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import InputForm, area_of
 
 with extra("export"):
     from xxdeploy.lowering.center_pixels import CENTERED, center_pixels, shift_input
@@ -63,7 +64,7 @@ class Quantizer:
     image_grid : PixelGrid | None
         The scaling of the input of ``prepared`` at which its integers are pixel values; None if they are not.
     grid : PixelGrid | ChannelGrid | None
-        The scaling of pictures at which a shipped file can read their bytes; None if it cannot.
+        The scaling of pictures at which a shipped file can read their bytes; None if it cannot, as with several inputs.
     given : Ranges | None
         The ranges of the file, which are right for ``fp32`` only.
     write
@@ -87,7 +88,7 @@ class Quantizer:
         self._digests = self.prepared.digest, fp32.digest
         self._images: ImageSet = inputs.calibration
         self._digest = inputs.data_digest(inputs.calibration)
-        self._batch = batch_that_fits(CALIBRATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
+        self._batch = batch_that_fits(CALIBRATION_BATCH, area_of(inputs.preprocess))
         self._folder = cache_folder("calibration")
         self.given = None if given is None else given_ranges(given, fp32)
         self.write = quantize_for_tensorrt if tensorrt else quantize
@@ -226,14 +227,16 @@ class Quantizer:
         return histograms
 
 
-def _prepared(fp32: OnnxModel, preprocess: Preprocess) -> tuple[OnnxModel, PixelGrid | None, Grid | None]:
+def _prepared(fp32: OnnxModel, preprocess: InputForm) -> tuple[OnnxModel, PixelGrid | None, Grid | None]:
     """Return ``fp32`` ready for INT8, and the scaling of the image that it quantizes and of the picture.
 
     Where possible, the input is shifted so that zero is a pixel value, and batch normalizations become convolutions
-    over integers.
+    over integers. Inputs of a model that reads several, or none that is a picture, stay float.
     """
-    pixels = None if preprocess.grid is None else PixelGrid(*preprocess.grid)
-    channels = preprocess.channel_grid
+    pixels = channels = None
+    if isinstance(preprocess, Preprocess):
+        pixels = None if preprocess.grid is None else PixelGrid(*preprocess.grid)
+        channels = preprocess.channel_grid
 
     def shift(graph: Graph) -> int:
         between = 0.0 if pixels is None else pixels.step * (pixels.center % 1)

@@ -22,7 +22,7 @@ from xxdeploy.exporter.stages import Lowered
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.report import Changed, ClassCount, Measured, Pair, Timing
-from xxdeploy.report.draw import data_uri
+from xxdeploy.report.draw import data_uri, sample_uri
 from xxdeploy.results import Accuracy, Runner, StepRecord
 from xxdeploy.runtime.answers import picture_from
 from xxdeploy.runtime.tune_store import device_facts
@@ -99,7 +99,9 @@ def pairs_of(
         outputs = (before, after, _difference(before, after))
         left, right, difference = (data_uri(picture.convert("RGB"), _PAIR_PIXELS) for picture in outputs)
         gain = 1 if output_range is None else _GAIN
-        pairs.append(Pair(_short_name(short), data_uri(file, _PAIR_PIXELS), left, right, difference, gain))
+        pairs.append(
+            Pair(_short_name(short), sample_uri(inputs.preprocess, file, _PAIR_PIXELS), left, right, difference, gain)
+        )
     return name, tuple(pairs)
 
 
@@ -169,14 +171,15 @@ def _shown(options: ExportOptions, inputs: Inputs, pairs: Sequence[tuple[int, in
     images = inputs.evaluation
     if images is None:
         return ()
-    mode = "L" if inputs.preprocess.channels == 1 else "RGB"
     return tuple(
         Changed(
             name=_short_name(images.names[index]),
             before=_class(inputs, before),
             after=_class(inputs, after),
             truth="" if images.labels is None else _class(inputs, images.labels[index]),
-            picture=data_uri(images.files[index], _CHANGED_PIXELS, mode) if options.output.pictures else "",
+            picture=sample_uri(inputs.preprocess, images.picture(index), _CHANGED_PIXELS)
+            if options.output.pictures
+            else "",
         )
         for index, before, after in pairs[:CHANGED]
     )
@@ -192,8 +195,8 @@ def _sheet(options: ExportOptions, inputs: Inputs) -> tuple[str, ...]:
     if inputs.calibration is None or not options.output.pictures:
         return ()
     some = inputs.calibration.sample(min(SHEET, len(inputs.calibration)))
-    mode = "L" if inputs.preprocess.channels == 1 else "RGB"
-    return tuple(filter(None, (data_uri(picture, _SHEET_PIXELS, mode) for picture in some.pictures())))
+    form = inputs.preprocess
+    return tuple(filter(None, (sample_uri(form, sample, _SHEET_PIXELS) for sample in some.pictures())))
 
 
 def _output_of(command: Sequence[str]) -> str:

@@ -65,8 +65,9 @@ class Conclusions:
 class ExportResult:
     """A bundle that was written, and the results of the steps that made it.
 
-    ``task`` is a name of ``runtime.bundle.tasks.TASKS``; ``processors`` describe the file of each kind of processor.
-    ``repr`` and ``_repr_html_`` are the closing table and the sentences, for an interpreter and a notebook.
+    ``task`` is a name of ``runtime.bundle.tasks.TASKS``; ``processors`` describe the file of each kind of processor;
+    ``inputs`` are the names of the inputs, ``image`` for a model of one picture. ``repr`` and ``_repr_html_`` are the
+    closing table and the sentences, for an interpreter and a notebook.
     """
 
     bundle: Path
@@ -78,6 +79,7 @@ class ExportResult:
     rungs: tuple[Rung, ...] = ()
     conclusions: Conclusions = Conclusions()
     processors: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ("image",)
 
     @property
     def verdicts(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from xxdeploy.convert.user_model.quarantine.sniff import is_saved_model
 from xxdeploy.datasets.images import batch_that_fits, file_digest, model_digest
+from xxdeploy.datasets.table import is_table
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.find_pipeline import auto_pipeline, check_auto, doubt, sentence, with_pipeline
 from xxdeploy.exporter.inputs import AUTO, Inputs, catalog_inputs, gather, sizing_of
@@ -22,12 +23,14 @@ from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import ModelSpec, find
 from xxdeploy.optional import extra
 from xxdeploy.results import ModelOutput
+from xxdeploy.runtime.inputs import InputForm, one_picture
 
 if TYPE_CHECKING:
     import keras
 
     from xxdeploy.convert.user_model.describe import LoadedModel
     from xxdeploy.convert.user_model.image_output import ImageRequest
+    from xxdeploy.convert.user_model.inputs import Asked
     from xxdeploy.convert.user_model.prepare import PreparedModel
 
 _SETTLING_IMAGES = 8
@@ -58,6 +61,7 @@ Given = ModelSpec | Path | InMemory
 class Source:
     """A Keras model with its inputs, for an export.
 
+    ``input_names`` are those in the graph, in the order of ``inputs.preprocess``.
     ``name`` is the first part of the bundle's name, ``family`` the catalog's name of the network whose shipped recipe
     fits, if any; ``trained`` is False for random weights; ``facts`` is the manifest's ``source``. Accuracy is that of
     the first of ``outputs``.
@@ -70,6 +74,7 @@ class Source:
     inputs: Inputs
     facts: dict[str, Any]
     outputs: tuple[ModelOutput, ...]
+    input_names: tuple[str, ...] = ("image",)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -140,8 +145,8 @@ def _from_catalog(spec: ModelSpec, options: ExportOptions, timed: Timed) -> Sour
         model = build_model(spec, weights=weights, options=inputs.build)
         trained = weights != "none"
         if not trained:
-            asked = inputs.preprocess
-            count = batch_that_fits(_SETTLING_IMAGES, asked.height, asked.width)
+            asked = inputs.picture
+            count = batch_that_fits(_SETTLING_IMAGES, asked.height * asked.width)
             pictures = textures(count, asked.height, asked.width, asked.channels)
             settle_batch_norms(model, asked.normalize(pictures))
     if asks_pictures(spec, options):
@@ -197,7 +202,10 @@ def load_user_model(
     with timed("load"):
         loaded = _loaded(source, options)
         image = image_request(options)
-        prepared = prepare_model(loaded.model, output_layer=network.output_layer, task=network.task, image=image)
+        asked = _asked(options)
+        prepared = prepare_model(
+            loaded.model, output_layer=network.output_layer, task=network.task, image=image, asked=asked
+        )
     return prepared, (*loaded.notes, *prepared.notes)
 
 
@@ -248,7 +256,8 @@ def image_request(options: ExportOptions) -> ImageRequest:
 
 
 def _loaded(source: Path | InMemory, options: ExportOptions) -> LoadedModel:
-    network, images = options.network, options.proof.evaluation
+    network, evaluation = options.network, options.proof.evaluation
+    images = None if evaluation is None or is_table(evaluation) else evaluation
     with extra("export"):
         from xxdeploy.convert.user_model.in_memory import copy_of_model
         from xxdeploy.convert.user_model.model_file import load_model_file
@@ -290,14 +299,16 @@ def _check_in_memory(options: ExportOptions) -> None:
         )
 
 
-def _from_user(source: Path | InMemory, options: ExportOptions, timed: Timed) -> Source:
-    near = source if isinstance(source, Path) else None
-    network, sizing = options.network, sizing_of(options)
-    check_auto(options)
-    prepared, notes = load_user_model(source, options, timed)
-    with extra("export"):
-        from xxdeploy.convert.runner import KerasRunner
-        from xxdeploy.convert.user_model.preprocessing import choose_preprocess
+def _asked(options: ExportOptions) -> Asked:
+    """Return what --preprocess asks for each input. ``UsageError`` ``preprocess-names``."""
+    from xxdeploy.convert.user_model.inputs import Asked
+
+    asked = options.network.preprocess
+    return Asked() if asked == AUTO else Asked.read(asked)
+
+
+def _check_several(prepared: PreparedModel, preprocess: InputForm, options: ExportOptions) -> None:
+    """Refuse what needs one output, or one picture. ``UsageError`` ``several-outputs``, ``not-one-picture``."""
     outputs = prepared.outputs
     if len(outputs) > 1 and (options.gpu.engine is not None or options.output.top_k is not None):
         names = ", ".join(output.name for output in outputs)
@@ -307,21 +318,36 @@ def _from_user(source: Path | InMemory, options: ExportOptions, timed: Timed) ->
             hint="--output-layer NAME",
             code="several-outputs",
         )
+    if options.gpu.engine is not None:
+        one_picture(preprocess, f"an engine: {prepared.described.name}")
+
+
+def _from_user(source: Path | InMemory, options: ExportOptions, timed: Timed) -> Source:
+    near = source if isinstance(source, Path) else None
+    network, sizing = options.network, sizing_of(options)
+    check_auto(options)
+    prepared, notes = load_user_model(source, options, timed)
+    with extra("export"):
+        from xxdeploy.convert.runner import KerasRunner
+        from xxdeploy.convert.user_model.preprocessing import choose_preprocess
+    outputs = prepared.outputs
     runner = partial(KerasRunner, prepared.model, outputs=[output.name for output in outputs])
     if network.preprocess == AUTO:
+        size = prepared.described.picture.shape
         with timed("diagnose"):
             diagnosis, orders = auto_pipeline(runner, prepared, options, near)
         options = with_pipeline(options, diagnosis, orders)
-        size = prepared.described.height, prepared.described.width, prepared.described.channels
-        preprocess = diagnosis.chosen.preprocess(size)
+        preprocess: InputForm = diagnosis.chosen.preprocess((size[0], size[1], size[2]))
         notes += (sentence(diagnosis, orders),)
     else:
         preprocess, said = choose_preprocess(
             prepared.described, network.preprocess, sizing=sizing, twice=network.scale_twice
         )
         notes += said
+    _check_several(prepared, preprocess, options)
     inputs = gather(options, preprocess, prepared.outputs[0], options.build, list(notes))
-    if asks_pictures(source, options) and network.preprocess != AUTO:
+    listed = inputs.evaluation is not None and inputs.evaluation.is_table
+    if asks_pictures(source, options) and not listed and network.preprocess != AUTO:
         with timed("diagnose"):
             inputs = replace(inputs, notes=(*inputs.notes, *doubt(runner(), inputs, options, near)))
     family = None if prepared.described.family is None else find(prepared.described.family).name
@@ -335,7 +361,7 @@ def _from_user(source: Path | InMemory, options: ExportOptions, timed: Timed) ->
     if prepared.task == "image" and network.output_range is None and prepared.classes is not None:
         asked["output_range"] = CLASSES  # said by another option, which the manifest does not keep
     facts |= {name: value for name, value in asked.items() if value is not None}
-    return Source(name_of(source), family, True, prepared.model, inputs, facts, outputs)
+    return Source(name_of(source), family, True, prepared.model, inputs, facts, outputs, prepared.inputs)
 
 
 def _facts(source: Path | InMemory, network: NetworkOptions, model: keras.Model) -> dict[str, Any]:

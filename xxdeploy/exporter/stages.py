@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +37,7 @@ from xxdeploy.results import (
     Runner,
 )
 from xxdeploy.runtime.engines.session import batch_for, session_from
-from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import InputForm, area_of
 from xxdeploy.verify import (
     EXACT_FEATURES,
     EXACT_PROBABILITIES,
@@ -162,14 +163,14 @@ class Picked:
 
 
 class FromPixels:
-    """A runner of uint8 images: its time includes the scaling, unless the engine reads pixels."""
+    """A runner of decoded samples: its time includes the scaling, unless the engine reads pixels."""
 
-    def __init__(self, runner: Runner, preprocess: Preprocess) -> None:
+    def __init__(self, runner: Runner, preprocess: InputForm) -> None:
         self.name = runner.name
         self._session, self._preprocess = session_from(runner), preprocess
 
     def run(self, batch: NDArray[Any]) -> Batch:
-        """Return the first output for (n, h, w, c) uint8."""
+        """Return the first output for (n, h, w, c) uint8, or what ``preprocess.pixels`` returned."""
         return self._session.run(batch_for(self._session, self._preprocess, batch))
 
 
@@ -244,7 +245,7 @@ def parity_batches(inputs: Inputs, synthetic: Batch, *, exact: bool) -> list[Bat
 def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:
     """Return up to ``count`` images as a batch of 1, for which engines have own kernels, and batches of at most 8."""
     pool = np.concatenate([batch for batch, _ in zip(images, range(-(-count // 8)), strict=False)])[:count]
-    size = batch_that_fits(8, *pool.shape[1:3])
+    size = batch_that_fits(8, math.prod(pool.shape[1:3]))
     return [pool[:1], *(pool[start : start + size] for start in range(1, len(pool), size))]
 
 
@@ -273,7 +274,7 @@ def measure_accuracy(
     images = inputs.evaluation
     if images is None:
         return (), ()
-    size = batch_that_fits(EVALUATION_BATCH, inputs.preprocess.height, inputs.preprocess.width)
+    size = batch_that_fits(EVALUATION_BATCH, area_of(inputs.preprocess))
     if inputs.task != "classification":
         return (), _compare_outputs(runners, images, inputs, size, on_progress)
     accuracies: list[Accuracy] = []
@@ -329,9 +330,9 @@ def latency_samples(runners: Sequence[Runner], batch: NDArray[Any], on_progress:
 
 
 def time_stages(
-    runners: Sequence[Runner], sizes: Sequence[int], image: NDArray[np.uint8], inputs: Inputs, on_progress: OnProgress
+    runners: Sequence[Runner], sizes: Sequence[int], image: NDArray[Any], inputs: Inputs, on_progress: OnProgress
 ) -> tuple[Timing, ...]:
-    """Time one decoded ``image`` (1, h, w, c) in each runner; ``sizes`` are those of their files in bytes."""
+    """Time one decoded sample, ``image``, in each runner; ``sizes`` are those of their files in bytes."""
     from_pixels = [FromPixels(runner, inputs.preprocess) for runner in runners]
     times = latency_samples(from_pixels, image, on_progress)
     return tuple(

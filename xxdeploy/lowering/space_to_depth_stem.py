@@ -143,6 +143,8 @@ def undo_space_to_depth_stem(model: OnnxModel) -> OnnxModel:
     Raises ``VerificationError`` (``wrong-weight``: the first layer cannot come from ``space_to_depth_stem``).
     """
     graph = Graph(model)
+    if len(graph.inputs) != 1:
+        return model
     (source,) = graph.inputs
     front = graph.only_consumer(source)
     if front is None or front.op_type != "Reshape" or not front.output[0].endswith("_blocks"):

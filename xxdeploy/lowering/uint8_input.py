@@ -71,6 +71,8 @@ def dequantize_before_transpose(nodes: list[NodeProto], source: str) -> list[Nod
 def dequantize_after_transpose(model: OnnxModel) -> OnnxModel:
     """Undo :func:`dequantize_before_transpose`, so that the first layer reads a Q/DQ pair; other models stay."""
     graph = Graph(model)
+    if len(graph.inputs) != 1:
+        return model
     (source,) = graph.inputs
     while (border := _border(graph, source)) is not None:
         source = border

@@ -5,6 +5,7 @@ Bundles are run by ``xxdeploy.runtime``; everything else that runs a graph start
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ with extra("export"):
 
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.session import LARGE
+from xxdeploy.runtime.inputs import unpack
 
 Arrays = Mapping[str, NDArray[Any]]
 Tensors = dict[str, NDArray[np.float32]]
@@ -86,29 +88,47 @@ class GraphSession:
         return values
 
 
+def feeds_of(inputs: Sequence[ValueInfoProto], batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return the value of each of a graph's ``inputs`` for a ``batch`` as the network reads it.
+
+    A batch of several inputs has rows (:mod:`xxdeploy.runtime.inputs`). ``ConversionError`` ``calibration-run``: they
+    do not fit.
+    """
+    names = [value.name for value in inputs]
+    if len(names) == 1:
+        return {names[0]: batch}
+    shapes = [tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim[1:]) for value in inputs]
+    if batch.ndim != 2 or batch.shape[1] != sum(map(math.prod, shapes)):
+        reason = ValueError(f"a batch {batch.shape} does not fit the inputs {', '.join(map(str, shapes))}")
+        raise _failed(reason, "run the graph", "let the preprocessing of this model make the batch")
+    return dict(zip(names, unpack(batch, shapes), strict=True))
+
+
 class Observer:
-    """Runs a graph of one input and returns chosen tensors, inner ones too, instead of its outputs.
+    """Runs a graph and returns chosen tensors, inner ones too, instead of its outputs.
 
     ``threads`` and ``optimize`` as for :class:`GraphSession`. Raises ``ConversionError`` (``calibration-run``).
     """
 
     def __init__(self, graph: Graph, tensors: Iterable[str], *, threads: int = 0, optimize: bool = True) -> None:
         self.tensors = tuple(tensors)
-        self.input = graph.inputs[0]
-        self._fetched = [name for name in self.tensors if name != self.input]
+        self.inputs = graph.inputs
+        self._inputs = list(graph.header.graph.input)
+        self._fetched = [name for name in self.tensors if name not in self.inputs]
         proto = graph.proto()
         del proto.graph.output[:]
         proto.graph.output.extend(ValueInfoProto(name=name) for name in self._fetched)
         self._session = GraphSession(proto, graph.arrays, threads=threads, optimize=optimize)
 
     def run(self, batch: NDArray[np.float32]) -> Tensors:
-        """Map a preprocessed batch (n, h, w, c) to the input and the value of each tensor, by name.
+        """Map a preprocessed batch (n, h, w, c), or rows of several inputs, to the inputs and each tensor, by name.
 
         Raises ``ConversionError`` (``calibration-run``: the batch does not fit the graph, or ONNX Runtime fails).
         """
         # A single Gemm reads the input and writes float: nothing else is measured.
-        values = self._session.run(self._fetched, {self.input: batch}) if self._fetched else []
-        return {self.input: batch, **dict(zip(self._fetched, values, strict=True))}
+        feeds = feeds_of(self._inputs, batch)
+        values = self._session.run(self._fetched, feeds) if self._fetched else []
+        return {**feeds, **dict(zip(self._fetched, values, strict=True))}
 
 
 def _start(model: bytes | str, options: Any) -> Any:

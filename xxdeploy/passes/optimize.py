@@ -25,7 +25,7 @@ from xxdeploy.passes.fuse import (
 )
 from xxdeploy.passes.hoist_relu import hoist_relu
 from xxdeploy.passes.lrn_as_sums import lrn_as_sums
-from xxdeploy.passes.merge_duplicates import merge_duplicates
+from xxdeploy.passes.merge_duplicates import merge_duplicates, share_weights
 from xxdeploy.passes.merge_sums import merge_sums
 from xxdeploy.passes.push_strides import push_strides
 from xxdeploy.passes.push_transposes import push_transposes
@@ -66,6 +66,7 @@ DEFAULT: tuple[Pass, ...] = (
     push_strides,
     align_channels,
     lrn_as_sums,
+    share_weights,  # which the passes above have copied
     # 5. Finish: names and shapes of the nodes that are left, and ONNX's checker.
     remove_dead,
     name_tensors,

@@ -122,14 +122,14 @@ class Subject:
             pytest.skip("no images are given: add --xxdeploy-eval DIR")
         if self.manifest.task == "features":
             pytest.skip("the bundle returns features, which have no accuracy")
-        from xxdeploy.datasets import open_images
-        from xxdeploy.diagnose.verify_bundle import labels_of
+        from xxdeploy.datasets import open_samples
+        from xxdeploy.diagnose.verify_bundle import open_labeled
 
         folder = Path(self.options.evaluation)
         if self.manifest.task == "classification":
-            images = open_images(folder, labels=labels_of(self.runtime), require_labels=True)
+            images = open_labeled(self.runtime, folder)
         else:
-            images = open_images(folder)
+            images = open_samples(folder, self.manifest.form)
         samples = self.options.samples
         return images if samples is None else images.sample(min(samples, len(images)))
 
@@ -227,11 +227,11 @@ class Subject:
 
     def _parity_batches(self) -> list[NDArray[np.float32]]:
         """Return batches for parity: some of the images, or the golden images, preprocessed for the Keras model."""
-        preprocess = self.reference.preprocess or self.manifest.preprocess
+        preprocess = self.reference.preprocess or self.manifest.form
         if self.options.evaluation is not None:
-            from xxdeploy.datasets import open_images
+            from xxdeploy.datasets import open_samples
 
-            every = open_images(Path(self.options.evaluation))
+            every = open_samples(Path(self.options.evaluation), preprocess)
             return list(every.sample(min(_PARITY_IMAGES, len(every))).batches(preprocess, _BATCH))
         inputs = read_golden(self.runtime.root, self.manifest, self.runtime.variant)[0]
         return [preprocess.normalize(inputs)]

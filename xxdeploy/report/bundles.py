@@ -92,7 +92,7 @@ def _times(runtimes: tuple[Runtime, Runtime], report: OnProgress) -> list[list[f
     for turn in range(WARM_UP + ROUNDS):
         for runtime, image, times in zip(runtimes, images, taken, strict=True):
             start = time.perf_counter()
-            runtime.session.run(batch_for(runtime.session, runtime.manifest.preprocess, image))
+            runtime.session.run(batch_for(runtime.session, runtime.manifest.form, image))
             if turn >= WARM_UP:
                 times.append(1000 * (time.perf_counter() - start))
         report(Progress("latency", turn + 1, WARM_UP + ROUNDS))

@@ -10,6 +10,7 @@ from xxdeploy.report import draw as write
 from xxdeploy.report.draw import strips
 from xxdeploy.results import ComparisonRecord, Evidence, LayerNoise
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
+from xxdeploy.runtime.inputs import described, parts_of
 
 _LAYERS = 20
 _SAME_DB = 1.0
@@ -116,8 +117,7 @@ def render_comparison(left: Side, right: Side) -> str:
 
 
 def _input(manifest: Manifest) -> str:
-    how = manifest.preprocess
-    return f"{how.height} x {how.width} x {how.channels}, {how.mode}, {how.sizing}"
+    return "; ".join(f"{name} {described(part)}".strip() for name, part in parts_of(manifest.form))
 
 
 def _comparison(evidence: Evidence, variant: Variant) -> ComparisonRecord | None:

@@ -15,6 +15,8 @@ from xxdeploy.errors import UsageError
 from xxdeploy.optional import extra
 from xxdeploy.results.domain import percent as share
 from xxdeploy.runtime.image.picture import ImageLike, open_picture
+from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import InputForm, Sample, SeveralInputs, parts_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -82,6 +84,34 @@ def data_uri(source: ImageLike, size: int, mode: str = "RGB") -> str:
     except UsageError:
         return ""
     picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return _jpeg(picture)
+
+
+def sample_uri(form: InputForm, sample: Sample, size: int) -> str:
+    """Return the pictures of a sample side by side, as :func:`data_uri` returns one; empty without a picture."""
+    values = sample if isinstance(form, SeveralInputs) else (sample,)
+    pairs = [
+        (part, value) for (_, part), value in zip(parts_of(form), values, strict=True) if isinstance(part, Preprocess)
+    ]
+    if len(pairs) == 1:
+        part, value = pairs[0]
+        return data_uri(value, size, "L" if part.channels == 1 else "RGB")
+    pictures = []
+    for _, value in pairs:
+        try:
+            pictures.append(open_picture(value, "RGB")[0])
+        except UsageError:
+            return ""
+        pictures[-1].thumbnail((size, size), Image.Resampling.LANCZOS)
+    if not pictures:
+        return ""
+    row = Image.new("RGB", (sum(each.width for each in pictures), max(each.height for each in pictures)), "white")
+    for index, each in enumerate(pictures):
+        row.paste(each, (sum(before.width for before in pictures[:index]), 0))
+    return _jpeg(row)
+
+
+def _jpeg(picture: Image.Image) -> str:
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=_QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -19,6 +19,7 @@ from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.files import child_python
 from xxdeploy.runtime.bundle.tasks import TASKS
 from xxdeploy.runtime.engines.session import batch_for
+from xxdeploy.runtime.inputs import random_samples
 from xxdeploy.runtime.predictor import Runtime, load
 from xxdeploy.runtime.selftest import MAX_BATCH
 
@@ -30,14 +31,13 @@ _START_SECONDS = 600
 # VmHWM and not ru_maxrss: on Linux the latter begins at the parent's peak.
 STARTED = """
 import json, sys
-import numpy as np
 from xxdeploy.runtime.bench import peak_memory
 from xxdeploy.runtime.bundle.tasks import TASKS
+from xxdeploy.runtime.inputs import random_samples
 from xxdeploy.runtime.predictor import load
 bundle, options = json.loads(sys.argv[1])
 runtime = load(bundle, **options)
-p = runtime.manifest.preprocess
-image = np.zeros((p.height, p.width, p.channels), np.uint8)
+image = random_samples(runtime.manifest.form, 1)[0]
 getattr(runtime, TASKS[runtime.manifest.task].method)(image)
 print(json.dumps(peak_memory()), flush=True)
 """
@@ -155,11 +155,8 @@ class _Subject:
     def __init__(self, runtime: Runtime, threads: int | None, engine: str | None, tuning: str) -> None:
         self.runtime = runtime
         self.options: Mapping[str, object] = {"threads": threads, "engine": engine, "tuning": tuning}
-        p = runtime.manifest.preprocess
-        random = np.random.default_rng(0)
-        self.images: list[NDArray[np.uint8]] = list(
-            random.integers(0, 256, (MAX_BATCH, p.height, p.width, p.channels), np.uint8)
-        )
+        p = runtime.manifest.form
+        self.images = random_samples(p, MAX_BATCH)
         self.batch = batch_for(runtime.session, p, p.pixels(self.images[:1]))
         self.call: Callable[[Any], object] = getattr(runtime, TASKS[runtime.manifest.task].method)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, Unpack, overload
+from typing import Any, Self, TypeAlias, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,16 @@ from xxdeploy.runtime.bundle.tasks import TASKS
 from xxdeploy.runtime.engines.select import PLANS, Settings, installed_engines, open_session
 from xxdeploy.runtime.engines.session import ClosedSession, Session, batch_for, session_from
 from xxdeploy.runtime.image.preprocess import ImageLike
+from xxdeploy.runtime.inputs import Sample, in_words, is_one, parts_of
 from xxdeploy.runtime.options import DEVICE_PIXELS, LoadKeywords, LoadOptions
 from xxdeploy.runtime.selftest import MAX_BATCH, SelfTest, run_all, run_selftest
 from xxdeploy.runtime.tune_store import Choice, stored_choice
 
 _log = logging.getLogger(__name__)
 
-_ONE = (np.ndarray, str, bytes, Image.Image, os.PathLike)
+
+Given: TypeAlias = ImageLike | NDArray[Any] | Mapping[str, Any]
+"""A picture, an array, or for a model of several inputs one of these for each, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +65,11 @@ class Runtime:
     max_pixels: int = DEVICE_PIXELS
 
     @overload
-    def predict(self, images: ImageLike, top: int = 5) -> tuple[Prediction, ...]: ...  # type: ignore[overload-overlap]
+    def predict(self, images: Given, top: int = 5) -> tuple[Prediction, ...]: ...  # type: ignore[overload-overlap]
     @overload
-    def predict(self, images: Sequence[ImageLike], top: int = 5) -> tuple[tuple[Prediction, ...], ...]: ...
+    def predict(self, images: Sequence[Given], top: int = 5) -> tuple[tuple[Prediction, ...], ...]: ...
     def predict(
-        self, images: ImageLike | Sequence[ImageLike], top: int = 5
+        self, images: Given | Sequence[Given], top: int = 5
     ) -> tuple[Prediction, ...] | tuple[tuple[Prediction, ...], ...]:
         """Name the ``top`` most probable classes, best first: of one image, or of each image of a list.
 
@@ -79,30 +82,30 @@ class Runtime:
             The engine failed (``engine-run``) or returned no probabilities (``engine-output``).
         """
         rows = self.probabilities(images)
-        if _is_one(images):
+        if is_one(self.manifest.form, images):
             return top_predictions(rows[0], self.labels, top)
         return tuple(top_predictions(row, self.labels, top) for row in rows)
 
-    def probabilities(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+    def probabilities(self, images: Given | Sequence[Given]) -> NDArray[np.float32]:
         """Return all classes' probabilities, (n, classes) float32; n is 1 for one image. Errors as ``predict``."""
         self._check_task("classification")
         return self._run(images)
 
-    def features(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+    def features(self, images: Given | Sequence[Given]) -> NDArray[np.float32]:
         """Return the features, (n, ...) float32, of a bundle exported with ``--no-top``. Errors as ``predict``."""
         self._check_task("features")
         return self._run(images)
 
-    def values(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
+    def values(self, images: Given | Sequence[Given]) -> NDArray[np.float32]:
         """Return the values, (n, ...) float32 in the model's unit, of ``--task values``. Errors as ``predict``."""
         self._check_task("values")
         return self._run(images)
 
     @overload
-    def image(self, images: ImageLike) -> Image.Image: ...  # type: ignore[overload-overlap]
+    def image(self, images: Given) -> Image.Image: ...  # type: ignore[overload-overlap]
     @overload
-    def image(self, images: Sequence[ImageLike]) -> tuple[Image.Image, ...]: ...
-    def image(self, images: ImageLike | Sequence[ImageLike]) -> Image.Image | tuple[Image.Image, ...]:
+    def image(self, images: Sequence[Given]) -> tuple[Image.Image, ...]: ...
+    def image(self, images: Given | Sequence[Given]) -> Image.Image | tuple[Image.Image, ...]:
         """Return the picture that a bundle of ``--task image`` makes of one picture, or of each of a list.
 
         It has the size of the model's output and is gray (mode ``L``), ``RGB``, or a mask of classes with a palette
@@ -110,13 +113,13 @@ class Runtime:
         """
         self._check_task("image")
         pictures = tuple(picture_from(output, self.manifest.output_range) for output in self._run(images))
-        return pictures[0] if _is_one(images) else pictures
+        return pictures[0] if is_one(self.manifest.form, images) else pictures
 
     @overload
-    def read(self, images: ImageLike) -> Reading: ...  # type: ignore[overload-overlap]
+    def read(self, images: Given) -> Reading: ...  # type: ignore[overload-overlap]
     @overload
-    def read(self, images: Sequence[ImageLike]) -> tuple[Reading, ...]: ...
-    def read(self, images: ImageLike | Sequence[ImageLike]) -> Reading | tuple[Reading, ...]:
+    def read(self, images: Sequence[Given]) -> tuple[Reading, ...]: ...
+    def read(self, images: Given | Sequence[Given]) -> Reading | tuple[Reading, ...]:
         """Return the text on one picture, or on each of a list, with a bundle of ``--task sequence``.
 
         See :func:`~xxdeploy.runtime.answers.reading_from` for the decoding, and
@@ -126,25 +129,38 @@ class Runtime:
         blank = self.manifest.blank
         assert blank is not None  # the manifest has seen to it
         readings = tuple(reading_from(steps, self.labels, blank) for steps in self._run(images))
-        return readings[0] if _is_one(images) else readings
+        return readings[0] if is_one(self.manifest.form, images) else readings
 
-    def run(self, images: ImageLike | Sequence[ImageLike]) -> dict[str, NDArray[np.float32]]:
+    def run(self, *images: Sample | Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
         """Return every output of the model by its name, (n, ...) float32, not only the one to predict with.
 
-        n is 1 for one image. Errors as ``predict``.
+        n is 1 for one image. A model of several inputs takes a mapping from their names, or its inputs one by one::
+
+            runtime.run({"left": "a.png", "right": "b.png"})
+            runtime.run("a.png", "b.png")
+
+        Errors as ``predict``.
         """
-        batches = [self._run_all(chunk) for chunk in _chunks(images)]
+        samples = images[0] if len(images) == 1 else images
+        if len(images) != 1 and not self.manifest.more_inputs:
+            raise UsageError(
+                f"{self.manifest.name} has one input, and {len(images)} are given",
+                hint="give a list of images",
+                code="wrong-inputs",
+            )
+        batches = [self._run_all(chunk) for chunk in self._chunks(samples)]
         return {name: np.concatenate([batch[name] for batch in batches]) for name in self.manifest.output_names}
 
     def __str__(self) -> str:
         """Return three lines: the task, the input, and what runs it."""
-        manifest, preprocess = self.manifest, self.manifest.preprocess
+        manifest = self.manifest
         classes = f", {manifest.classes} classes" if manifest.classes else ""
-        color = "gray" if preprocess.channels == 1 else "RGB"
-        sizing = f"{preprocess.sizing.resize}, {preprocess.sizing.resample}"
+        parts = [part for _, part in parts_of(manifest.form)]
+        named = (f"{name}: {in_words(part)}" for name, part in zip(manifest.input_names, parts, strict=True))
+        inputs = f"inputs: {'; '.join(named)}" if manifest.more_inputs else f"input: {in_words(parts[0])}"
         return (
             f"{manifest.name}: {manifest.task}{classes}\n"
-            f"input: {color} picture, {preprocess.height} x {preprocess.width} ({sizing}), scaling {preprocess.mode}\n"
+            f"{inputs}\n"
             f"runs {self.variant.model} ({self.variant.precision}) on {self.settings or self.session.name}"
         )
 
@@ -171,19 +187,26 @@ class Runtime:
                 code="wrong-task",
             )
 
-    def _run(self, images: ImageLike | Sequence[ImageLike]) -> NDArray[np.float32]:
-        if _is_one(images):
-            return self._answer((images,))  # type: ignore[arg-type]
-        rows = [self._answer(chunk) for chunk in _chunks(images)]
+    def _run(self, images: Given | Sequence[Given]) -> NDArray[np.float32]:
+        if is_one(self.manifest.form, images):
+            return self._answer((images,))
+        rows = [self._answer(chunk) for chunk in self._chunks(images)]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
-    def _answer(self, sources: Sequence[ImageLike]) -> NDArray[np.float32]:
+    def _chunks(self, images: Sample | Sequence[Sample]) -> Iterator[Sequence[Sample]]:
+        """Yield the images in batches of ``MAX_BATCH`` at most; ``UsageError`` ``no-images`` if there is none."""
+        sources: Sequence[Sample] = [images] if is_one(self.manifest.form, images) else images
+        if not len(sources):
+            raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
+        return (sources[start : start + MAX_BATCH] for start in range(0, len(sources), MAX_BATCH))
+
+    def _answer(self, sources: Sequence[Sample]) -> NDArray[np.float32]:
         """Return the output to predict with. Keep this path minimal: it can cost more than a small network."""
         output, manifest = self.session.run(self._batch(sources)), self.manifest
         self._check(manifest.output_name, output, len(sources), manifest.task, manifest.classes)
         return output
 
-    def _run_all(self, sources: Sequence[ImageLike]) -> dict[str, NDArray[np.float32]]:
+    def _run_all(self, sources: Sequence[Sample]) -> dict[str, NDArray[np.float32]]:
         outputs, manifest = run_all(self.session, self.manifest, self._batch(sources)), self.manifest
         kinds = {output.name: (output.task, output.classes) for output in manifest.more_outputs}
         kinds[manifest.output_name] = manifest.task, manifest.classes
@@ -191,9 +214,9 @@ class Runtime:
             self._check(name, output, len(sources), *kinds[name])
         return outputs
 
-    def _batch(self, sources: Sequence[ImageLike]) -> NDArray[Any]:
+    def _batch(self, sources: Sequence[Sample]) -> NDArray[Any]:
         """Return the engine's input: the pictures' bytes, or normalized ones."""
-        preprocess = self.manifest.preprocess
+        preprocess = self.manifest.form
         return batch_for(self.session, preprocess, preprocess.pixels(sources, max_pixels=self.max_pixels))
 
     def _check(self, name: str, output: NDArray[np.float32], count: int, task: str, classes: int) -> None:
@@ -343,16 +366,3 @@ def _choice(root: Path, manifest: Manifest, tuning: str) -> Choice | None:
 
         choice = tune_opened(root, manifest).choice
     return choice
-
-
-def _chunks(images: ImageLike | Sequence[ImageLike]) -> Iterator[Sequence[ImageLike]]:
-    """Yield the images in batches of ``MAX_BATCH`` at most; ``UsageError`` ``no-images`` if there is none."""
-    sources: Sequence[ImageLike] = [images] if _is_one(images) else images  # type: ignore[list-item,assignment]
-    if not len(sources):
-        raise UsageError("there is no image to work on", hint="give at least one image", code="no-images")
-    return (sources[start : start + MAX_BATCH] for start in range(0, len(sources), MAX_BATCH))
-
-
-def _is_one(images: ImageLike | Sequence[ImageLike]) -> bool:
-    """Tell one image from a list; anything else counts as an image, whose error names the accepted types."""
-    return isinstance(images, _ONE) or not isinstance(images, Sequence)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.tasks import TASKS
 from xxdeploy.runtime.engines.metadata import same_but_unlisted
 from xxdeploy.runtime.engines.session import Session
+from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import pack, shape_of
 
 MAX_BATCH = 8
 """Images in one run: the first layers of VGG16 take 26 MB an image, and more gains nothing on a processor."""
@@ -38,10 +42,11 @@ class SelfTest:
 
 def read_golden(
     root: Path, manifest: Manifest, variant: Variant
-) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
+) -> tuple[NDArray[Any], dict[str, NDArray[np.float32]]]:
     """Read the pairs of one variant, hashes checked.
 
-    Returns the inputs, (n, h, w, c) uint8, and the expected values of each output by its name, (n, classes) or (n, ...)
+    Returns the inputs, (n, h, w, c) uint8 or as ``manifest.form.pixels`` decodes them, and the expected values of each
+    output by its name, (n, classes) or (n, ...)
     float32. ``BundleError`` as ``read_entry`` and ``array_from_npy``, and ``golden-invalid`` if the shapes do not fit
     the manifest.
     """
@@ -49,11 +54,9 @@ def read_golden(
     number = manifest.variants.index(variant)
     wanted = {manifest.output_name: (variant.golden, manifest.task, manifest.classes)}
     wanted |= {output.name: (output.golden[number], output.task, output.classes) for output in manifest.more_outputs}
-    path = manifest.golden.inputs
-    inputs = array_from_npy(read_entry(root, entries[path]), path)
-    preprocess = manifest.preprocess
-    shape = (preprocess.height, preprocess.width, preprocess.channels)
-    inputs_fit = inputs.dtype == np.uint8 and inputs.ndim == 4 and len(inputs) > 0 and inputs.shape[1:] == shape
+    arrays = [array_from_npy(read_entry(root, entries[path]), path) for path in manifest.golden_inputs]
+    inputs_fit = _fit(manifest, arrays)
+    inputs = pack(arrays) if inputs_fit and len(arrays) > 1 else arrays[0]
     expected = {}
     for name, (path, task, classes) in wanted.items():
         array = expected[name] = array_from_npy(read_entry(root, entries[path]), path)
@@ -69,6 +72,18 @@ def read_golden(
     return inputs, expected
 
 
+def _fit(manifest: Manifest, arrays: Sequence[NDArray[Any]]) -> bool:
+    """Tell whether the golden values of each input have its shape and dtype, and all the same number of samples."""
+    forms = (manifest.preprocess, *(more.preprocess for more in manifest.more_inputs))
+    return len({len(array) for array in arrays if array.ndim}) == 1 and all(
+        array.dtype == (np.uint8 if isinstance(form, Preprocess) else np.float32)
+        and array.shape == (len(arrays[0]), *shape_of(form))
+        and len(array) > 0
+        and (array.dtype == np.uint8 or bool(np.isfinite(array).all()))
+        for array, form in zip(arrays, forms, strict=True)
+    )
+
+
 def run_selftest(session: Session, root: Path, manifest: Manifest, variant: Variant) -> SelfTest:
     """Run the golden inputs through ``session`` and judge the largest error.
 
@@ -77,7 +92,7 @@ def run_selftest(session: Session, root: Path, manifest: Manifest, variant: Vari
     """
     inputs, expected = read_golden(root, manifest, variant)
     batches = [
-        run_all(session, manifest, manifest.preprocess.normalize(inputs[start : start + MAX_BATCH]))
+        run_all(session, manifest, manifest.form.normalize(inputs[start : start + MAX_BATCH]))
         for start in range(0, len(inputs), MAX_BATCH)
     ]
     outputs = {name: np.concatenate([batch[name] for batch in batches]) for name in expected}

@@ -223,7 +223,7 @@ def tune_opened(
     tuning = race(
         candidates,
         start,
-        lambda session: batch_for(session, manifest.preprocess, pictures[:1]),
+        lambda session: batch_for(session, manifest.form, pictures[:1]),
         budget=budget,
         together=max(_KEPT + 1, min(_LARGEST_GROUP, _GROUP_BYTES // (2 * largest))),
         on_progress=on_progress or (lambda *_: None),

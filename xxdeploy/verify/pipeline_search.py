@@ -185,7 +185,7 @@ class Search:
         found: dict[Pipeline, list[NDArray[np.intp]]] = {each: [] for each in missing}
         plans = {each: each.preprocess(self.size) for each in missing}
         mode = "L" if self.size[2] == 1 else "RGB"
-        batch = batch_that_fits(EVALUATION_BATCH, *self.size[:2])
+        batch = batch_that_fits(EVALUATION_BATCH, self.size[0] * self.size[1])
         for first in range(0, count, batch):
             files = self.images.files[first : min(first + batch, count)]
             pictures = [np.asarray(open_picture(file, mode, MAX_PIXELS, self.background)[0]) for file in files]

@@ -30,7 +30,7 @@ def exported(model: Any, tmp_path: Path, name: str = "own.keras") -> OnnxModel:
 
     The logits are compared, to a hundred thousandth of the largest: probabilities hide what a softmax saturates.
     """
-    images = user_nets.pictures(model, largest=255.0 if scaling_inside(model) else 1.0)
+    images = user_nets.pictures(model, largest=255.0 if scaling_inside(model, model.inputs[0]) else 1.0)
     loaded = load_model_file(saved(model, tmp_path / name))
     prepared = prepare_model(loaded.model, task="features")
     reference = KerasRunner(prepared.model).run(images)

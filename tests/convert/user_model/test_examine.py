@@ -53,9 +53,9 @@ TRAINING["inbound_nodes"] = [{"args": TRAINING["inbound_nodes"][0]["args"], "kwa
         (model(layer("keras.layers", "StringLookup", {"name": "s"}, "image")), "unsupported-layer"),
         (model(TRAINING), "training-mode"),
         (image(None, None, 3), "input-size-missing"),
-        (image(4, 4, 4), "not-an-image"),
+        (image(3, 4, 4), "not-an-image"),
         (image(8000, 4, 3), "bad-input-size"),
-        (image(3), "not-an-image"),
+        (image(None), "input-size-missing"),
     ],
 )
 def test_the_error_is_that_of_the_export(tmp_path: Path, config: Any, code: str) -> None:

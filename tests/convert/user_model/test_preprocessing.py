@@ -94,7 +94,7 @@ def test_without_scaling_inside_nothing_is_guessed(body: Callable[[Any, Any], An
         choose_preprocess(described, None)
     assert caught.value.code == "preprocess-unknown"
     assert "--preprocess tf|caffe|torch|none|0..1|FILE" in caught.value.hint
-    assert choose_preprocess(described, "torch")[0].mode == "torch"
+    assert choose_preprocess(described, "torch")[0].to_json()["mode"] == "torch"
 
 
 @pytest.mark.parametrize("asked", ["tf", "0..1"])

@@ -70,7 +70,7 @@ def test_absent_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "signature",
     [
-        "(float[n, 2] a, float[n, 2] b) => (float[n, 2] c) { c = Add(a, b) }",
+        "(float[n, 2] a, float[n, m] b) => (float[n, 2] c) { c = Add(a, b) }",  # m is known too late
         "(float[n, 2] a) => (float[n, 2] b, int64[n] c) { b = Relu(a) c = ArgMax<axis=1, keepdims=0>(a) }",
         "(int32[n, 2] a) => (float[n, 2] b) { b = Cast<to=1>(a) }",
         "(float[n, 2] a) => (int64[n] b) { b = ArgMax<axis=1, keepdims=0>(a) }",
@@ -81,6 +81,18 @@ def test_other_signatures_are_refused(signature: str) -> None:
     with pytest.raises(EngineError) as caught:
         OrtSession(model.SerializeToString())
     assert caught.value.code == "engine-signature"
+
+
+def test_several_inputs() -> None:
+    text = "(float[n, 2] a, float[n, 2, 2] b) => (float[n, 2, 2] c) { c = Add(a, b) }"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> g {text}')
+    session = OrtSession(model.SerializeToString())
+    assert (session.input_name, session.input_names) == ("a", ("a", "b"))
+    assert session.run(np.arange(6, dtype=np.float32)[None]).tolist() == [[[2, 4], [4, 6]]]
+    for batch in (np.zeros((1, 5), np.float32), np.zeros((1, 2), np.float32), np.zeros((1, 6))):
+        with pytest.raises(EngineError) as caught:
+            session.run(batch)
+        assert caught.value.code == "engine-run"
 
 
 def test_several_outputs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ class Small(EngineSession):
         self.answers, self.batches = answers, list[NDArray[Any]]()
         super().__init__("small", tensors[:1], tensors[1:], NOTES.get if notes else lambda _: None)
 
-    def _infer(self, batch: NDArray[Any], count: int) -> list[NDArray[Any]]:
-        self.batches.append(batch)
+    def _infer(self, feeds: Sequence[NDArray[Any]], count: int) -> list[NDArray[Any]]:
+        self.batches += feeds
         return [self.answers[index] for index in range(count)]
 
     def _release(self) -> None:

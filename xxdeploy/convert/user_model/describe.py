@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from xxdeploy.convert.keras_graph import graph, is_model, layer_paths, source
+from xxdeploy.convert.user_model.inputs import NOTHING, Asked, UserInput, keras_names, read_inputs
 from xxdeploy.convert.user_model.preprocessing import augmentations_inside, resized_to, scaling_inside
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, ModelSpec, find
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 Kind = Literal["probabilities", "binary", "logits", "features"]
 
 _PASSING = frozenset({"Cast", "Dropout", "Flatten", "Identity", "Ravel", "Reshape", "Squeeze", "StopGradient"})
-_LARGEST = 4096  # pixels a side, as in runtime/image/preprocess.py
 _EFFICIENTNETS = {"d": "B0", "e": "B1", "f": "B3", "h": "B4", "i": "B5", "k": "B6", "m": "B7"}
 _EFFICIENTNETS_V2 = {"h": "V2B0", "i": "V2B1", "j": "V2B2", "l": "V2B3", "o": "V2S", "r": "V2M", "y": "V2L"}
 """EfficientNets by the letter of the last repetition of their sixth block; B2 is a wider B1."""
@@ -78,20 +78,21 @@ class UserOutput:
 
 @dataclass(frozen=True, slots=True)
 class UserModel:
-    """The input and outputs of a user's model.
+    """The inputs and outputs of a user's model.
+
+    ``height``, ``width``, ``channels`` and ``scaling`` are those of a model of one picture (else ``UsageError``
+    ``not-one-picture``).
 
     Attributes
     ----------
     name : str
         Keras' name of the model.
-    height, width, channels : int
-        Size of the input image, in pixels.
+    inputs : tuple[UserInput, ...]
+        In the order of the model.
     batch : int | None
         The fixed batch size; None takes any.
     outputs : tuple[UserOutput, ...]
         One or more.
-    scaling : tuple[str, ...]
-        Layers and operations that scale pixels inside the model; empty if it expects scaled pixels.
     augmentations : tuple[str, ...]
         Layers that act in training only.
     family : str | None
@@ -101,12 +102,9 @@ class UserModel:
     """
 
     name: str
-    height: int
-    width: int
-    channels: int
+    inputs: tuple[UserInput, ...]
     batch: int | None
     outputs: tuple[UserOutput, ...]
-    scaling: tuple[str, ...]
     augmentations: tuple[str, ...]
     family: str | None
     likely: str | None
@@ -116,32 +114,64 @@ class UserModel:
         """Number of classes of a classifier with one output; None for features or several outputs."""
         return self.outputs[0].classes if len(self.outputs) == 1 else None
 
+    @property
+    def picture(self) -> UserInput:
+        """The only input, a picture."""
+        if len(self.inputs) == 1 and self.inputs[0].is_picture:
+            return self.inputs[0]
+        told = ", ".join(f"{each.name} {each.shape}" for each in self.inputs)
+        raise UsageError(
+            f"the model {self.name} has the inputs {told}, and this is for models of one picture",
+            hint="leave the step out for this model (--preprocess auto, --task image, `xxdeploy diagnose`)",
+            code="not-one-picture",
+        )
 
-def describe_model(model: keras.Model) -> UserModel:
-    """Describe the input, outputs and family of a built model.
+    @property
+    def height(self) -> int:
+        """Height of the picture, in pixels."""
+        return self.picture.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Width of the picture, in pixels."""
+        return self.picture.shape[1]
+
+    @property
+    def channels(self) -> int:
+        """1 (gray) or 3."""
+        return self.picture.shape[2]
+
+    @property
+    def scaling(self) -> tuple[str, ...]:
+        """Layers and operations that scale pixels inside the model; empty if it expects scaled pixels."""
+        return self.picture.scaling
+
+
+def describe_model(model: keras.Model, asked: Asked = NOTHING) -> UserModel:
+    """Describe the inputs, outputs and family of a built model; ``asked`` says which inputs are arrays.
 
     Raises
     ------
     UsageError
-        ``not-one-input``; ``not-an-image``: the input is not ``(batch, height, width, 1 or 3)``;
-        ``input-size-missing``: the model takes images of any size; ``bad-input-size``: larger than 4096 pixels.
+        As :func:`~xxdeploy.convert.user_model.inputs.read_inputs`.
     """
-    inputs = graph(model).inputs if is_model(model) else []
-    batch, height, width, channels = image_input(
-        model.name, [tensor.shape for tensor in inputs], lambda: resized_to(model), lambda: family_of(model)
+    tensors = graph(model).inputs if is_model(model) else []
+    names = keras_names(tensors, getattr(graph(model), "_inputs_struct", None))
+    shapes = [(name, tensor.shape) for name, tensor in zip(names, tensors, strict=True)]
+    inputs = read_inputs(model.name, shapes, asked, lambda: resized_to(model), lambda: family_of(model))
+    inputs = tuple(
+        replace(each, scaling=scaling_inside(model, tensor)) if each.is_picture else each
+        for each, tensor in zip(inputs, tensors, strict=True)
     )
     spec = family_of(model)
     return UserModel(
         name=model.name,
-        height=height,
-        width=width,
-        channels=channels,
-        batch=batch,
+        inputs=inputs,
+        batch=tensors[0].shape[0],
         outputs=tuple(
             UserOutput(source(tensor)[0].name, tuple(tensor.shape[1:]), output_kind(tensor))
             for tensor in graph(model).outputs
         ),
-        scaling=scaling_inside(model),
         augmentations=augmentations_inside(model),
         family=spec.title if spec else None,
         # A network that scales pixels itself may have been built without that: its input is anybody's guess then.
@@ -229,53 +259,3 @@ def _activation(operation: Any) -> str:
     if kind in ("Softmax", "Sigmoid"):
         return kind.lower()
     return getattr(getattr(operation, "activation", None), "__name__", "none")
-
-
-def image_input(
-    name: str,
-    shapes: Sequence[Sequence[int | None]],
-    resized: Callable[[], tuple[int, int] | None],
-    looks_like: Callable[[], ModelSpec | None] = lambda: None,
-) -> tuple[int | None, int, int, int]:
-    """Return batch, height, width and channels of a model's image, from the ``shapes`` of its inputs.
-
-    For the hint, ``resized`` returns the size of the model's own ``Resizing`` layer, ``looks_like`` the network of the
-    catalog whose layers it has. Errors as :func:`describe_model`.
-    """
-    if len(shapes) != 1:
-        raise UsageError(
-            f"the model {name} has {len(shapes)} inputs",
-            hint="only a model with one image input can be exported",
-            code="not-one-input",
-        )
-    shape = shapes[0]
-    if len(shape) != 4 or shape[3] not in (1, 3):
-        first = len(shape) == 4 and shape[1] in (1, 3)
-        raise UsageError(
-            f"the input of model {name} is {tuple(shape[1:])}, not an image (height, width, 1 or 3)",
-            hint="it is channels first: build and save it with data_format='channels_last'"
-            if first
-            else "only models with an RGB or gray image as input can be exported",
-            code="not-an-image",
-        )
-    batch, height, width, channels = shape
-    if height is None or width is None:
-        spec, size = looks_like(), resized()
-        hint = "add --input-size N, the height and width that it was trained with"
-        if size is not None:
-            hint = f"add --input-size {size[0]}, the size of its own Resizing layer"
-        elif spec is not None:
-            hint += f" (it looks like {spec.title}, whose usual size is {spec.input_size})"
-        raise UsageError(
-            f"the model {name} takes images of any size, and a bundle needs one size",
-            hint=hint,
-            code="input-size-missing",
-        )
-    if max(height, width) > _LARGEST:
-        raise UsageError(
-            f"the input of model {name} is {height} x {width} pixels",
-            hint=f"an image may have at most {_LARGEST} pixels a side: choose a smaller --input-size",
-            code="bad-input-size",
-        )
-    assert channels is not None
-    return batch, height, width, channels

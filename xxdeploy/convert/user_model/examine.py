@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xxdeploy.convert.user_model.custom_objects import custom_names
-from xxdeploy.convert.user_model.describe import image_input
+from xxdeploy.convert.user_model.inputs import NOTHING, read_inputs
 from xxdeploy.convert.user_model.model_file import adapted
 from xxdeploy.convert.user_model.quarantine.facts import facts_of
 from xxdeploy.convert.user_model.quarantine.inspect import InspectedModel, ask, error_of
@@ -76,12 +76,13 @@ def examine_model_file(
         if is_saved_model(path):
             refuse_file_options(path, weights, custom_objects, unsafe_lambda, False)
             shapes, notes = sized(path, [shape_of(given) for given in answer["inputs"]], None, None)
-            image_input(path.name, shapes, lambda: None)
+            named = [(f"input_{index}", shape) for index, shape in enumerate(shapes)]
+            read_inputs(path.name, named, NOTHING, lambda: None)
         else:
             changed, notes, again = _of_configuration(path, answer)
             facts |= {key: again[key] for key in ("inputs", "outputs") if again.get(key)}
             if again.get("inputs"):
-                image_input(again["name"], [shape for _, shape in again["inputs"]], lambda: _resized(changed))
+                read_inputs(again["name"], again["inputs"], NOTHING, lambda: _resized(changed))
     except XXDeployError as error:
         problem = error
     return ExaminedModel(

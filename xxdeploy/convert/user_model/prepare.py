@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from xxdeploy.convert.keras_graph import calls, graph, is_model, layer_paths, single_input
 from xxdeploy.convert.user_model.describe import UserModel, UserOutput, describe_model, last_activation
 from xxdeploy.convert.user_model.image_output import ANY_IMAGE, ImageRequest, image_output
+from xxdeploy.convert.user_model.inputs import NOTHING, Asked, UserInput, keras_names, names_in_manifest
 from xxdeploy.errors import UsageError
 from xxdeploy.results import ModelOutput
 
@@ -23,16 +23,22 @@ if TYPE_CHECKING:
 class PreparedModel:
     """A model ready for ``onnx_from_keras`` and ``KerasRunner``.
 
-    ``model`` has one input ``(n, h, w, c)`` and the ``outputs``. Of several outputs the first classifier (or picture)
-    comes first: it is measured and predicted with. A single output is called ``probabilities``, ``features``,
-    ``picture``, ``mask`` or ``values``, several are called after their layers. ``described`` is the model as it was
-    loaded; ``notes`` lists additions and omissions.
+    ``model`` has the ``inputs`` by their names, pictures as ``(n, h, w, c)``, and the ``outputs``. A single picture is
+    called ``image``. Of several outputs the first classifier (or picture) comes first: it is measured and predicted
+    with. A single output is called ``probabilities``, ``features``, ``picture``, ``mask`` or ``values``, several are
+    called after their layers. ``described`` is the model as it was loaded; ``notes`` lists additions and omissions.
     """
 
     model: keras.Model
     described: UserModel
     outputs: tuple[ModelOutput, ...]
     notes: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs in the graph."""
+        inputs = self.described.inputs
+        return ("image",) if len(inputs) == 1 and inputs[0].is_picture else tuple(each.name for each in inputs)
 
     @property
     def task(self) -> str:
@@ -46,7 +52,12 @@ class PreparedModel:
 
 
 def prepare_model(
-    model: keras.Model, *, output_layer: str | None = None, task: str | None = None, image: ImageRequest = ANY_IMAGE
+    model: keras.Model,
+    *,
+    output_layer: str | None = None,
+    task: str | None = None,
+    image: ImageRequest = ANY_IMAGE,
+    asked: Asked = NOTHING,
 ) -> PreparedModel:
     """Choose the outputs of a model, and turn logits and single sigmoids into probabilities.
 
@@ -64,6 +75,8 @@ def prepare_model(
         is numbers, kept as they are.
     image : ImageRequest
         What the options say about a picture.
+    asked : Asked
+        Says which inputs are arrays.
 
     Raises
     ------
@@ -75,9 +88,10 @@ def prepare_model(
     ends = {tensor._keras_history.operation.name for tensor in graph(model).outputs}
     inner = output_layer is not None and output_layer not in ends
     selected = select_output(model, output_layer)
-    described = describe_model(selected)
+    selected, notes = _without_unused(selected)
+    described = describe_model(selected, asked)
+    selected = _with_channels(selected, described.inputs)
     tensors = list(graph(selected).outputs)
-    notes = []
     if described.augmentations:
         notes.append(f"augmentation layers do nothing in inference: {', '.join(described.augmentations)}")
     notes += [
@@ -94,7 +108,8 @@ def prepare_model(
     finished = [ends_and_outputs[index][0] for index in order]
     outputs = tuple(ends_and_outputs[index][1] for index in order)
     if len(tensors) > 1:
-        names = _names([described.outputs[index] for index in order])
+        ends_in_order, inputs = [described.outputs[index] for index in order], [each.name for each in described.inputs]
+        names = _names(ends_in_order, inputs)
         outputs = tuple(replace(output, name=name) for output, name in zip(outputs, names, strict=True))
         others = ", ".join(f"{output.name} ({output.task})" for output in outputs[1:])
         what = "accuracy and predictions" if outputs[0].task == "classification" else "measurements and predictions"
@@ -170,17 +185,9 @@ def _as_probabilities(tensor: Any, end: UserOutput, *, asked: bool) -> tuple[Any
     return tensor, []
 
 
-def _names(ends: Sequence[UserOutput]) -> list[str]:
+def _names(ends: Sequence[UserOutput], inputs: Sequence[str]) -> tuple[str, ...]:
     """Name each output after its layer, in characters that a manifest allows; a repeated name gets a number."""
-    names: list[str] = []
-    for end in ends:
-        stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", end.name, flags=re.ASCII).strip("-._+")[:120] or "output"
-        name, count = stem, 1
-        while name.lower() in ("image", *map(str.lower, names)):
-            count += 1
-            name = f"{stem}_{count}"
-        names.append(name)
-    return names
+    return names_in_manifest([end.name for end in ends], ("image", *inputs))
 
 
 def _model(image: Any, outputs: Any, name: str) -> Any:
@@ -200,7 +207,7 @@ def _with_graph(model: Any) -> Any:
         inner = graph(model)
         plain = all(isinstance(part, keras.KerasTensor) for part in (inner._inputs_struct, inner._outputs_struct))
         if plain or len(inner.inputs) != 1:
-            return model
+            return _named_inputs(model)
         outputs = inner.outputs[0] if len(inner.outputs) == 1 else inner.outputs
         return keras.Model(inner.inputs[0], outputs, name=model.name)
     shapes = getattr(model, "_build_shapes_dict", None) or {}
@@ -213,6 +220,55 @@ def _with_graph(model: Any) -> Any:
         )
     image = keras.Input(tuple(shape[1:]), name="image")
     return keras.Model(image, model(image, training=False), name=model.name)
+
+
+def _named_inputs(model: Any) -> Any:
+    """Return a model whose inputs are a list; inputs that were a dictionary have its keys as their names."""
+    import keras
+
+    inner = graph(model)
+    structure = inner._inputs_struct
+    if not isinstance(structure, (dict, tuple)):
+        return model
+    names = keras_names(inner.inputs, structure)
+    fresh = [
+        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+        for name, tensor in zip(names, inner.inputs, strict=True)
+    ]
+    return _model(fresh, inner._run_through_graph(fresh), model.name)
+
+
+def _without_unused(model: Any) -> tuple[Any, list[str]]:
+    """Return a model without the inputs that no output depends on, such as labels for a loss, and notes on them."""
+    inner = graph(model) if is_model(model) else None
+    if inner is None or len(inner.inputs) < 2:
+        return model, []
+    needed = {id(tensor) for tensor in inner.outputs}
+    for call in reversed(list(calls(model))):
+        if any(id(tensor) in needed for tensor in call.output_tensors):
+            needed.update(id(tensor) for tensor in call.input_tensors)
+    used = [tensor for tensor in inner.inputs if id(tensor) in needed]
+    if len(used) in (0, len(inner.inputs)):
+        return model, []
+    left = [name for name, t in zip(keras_names(inner.inputs, None), inner.inputs, strict=True) if id(t) not in needed]
+    note = f"no output depends on the inputs {', '.join(left)}: the bundle leaves them out"
+    outputs = inner.outputs[0] if len(inner.outputs) == 1 else inner.outputs
+    return _model(used[0] if len(used) == 1 else used, outputs, model.name), [note]
+
+
+def _with_channels(model: Any, inputs: Sequence[UserInput]) -> Any:
+    """Return a model whose gray pictures (height, width) have an axis of channels."""
+    import keras
+
+    inner = graph(model)
+    if all(len(tensor.shape) != 3 or not each.is_picture for tensor, each in zip(inner.inputs, inputs, strict=True)):
+        return model
+    fresh, values = [], []
+    for tensor, each in zip(inner.inputs, inputs, strict=True):
+        flat = each.is_picture and len(tensor.shape) == 3
+        fresh.append(keras.Input(each.shape, name=tensor._keras_history.operation.name))
+        values.append(keras.layers.Reshape(each.shape[:2], name=f"{each.name}_gray")(fresh[-1]) if flat else fresh[-1])
+    return _model(fresh[0] if len(fresh) == 1 else fresh, inner._run_through_graph(values), model.name)
 
 
 def select_output(model: keras.Model, layer: str | None) -> keras.Model:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xxdeploy.convert.keras_graph import calls, graph, is_model
+from xxdeploy.convert.user_model.inputs import ARRAY, Asked
 from xxdeploy.convert.user_model.quarantine.known import AUGMENTATIONS, NOISES
 from xxdeploy.datasets.scaling_file import scaling_for
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.runtime.image.sizing import DEFAULT_SIZING, Sizing
+from xxdeploy.runtime.inputs import ArrayInput, InputForm, SeveralInputs
 
 if TYPE_CHECKING:
     import keras
 
     from xxdeploy.convert.user_model.describe import UserModel
+    from xxdeploy.convert.user_model.inputs import UserInput
 
 _SCALING_LAYERS = frozenset({"Rescaling", "Normalization"})
 _SCALING_OPERATIONS = frozenset({"Add", "Divide", "Multiply", "Subtract", "TrueDivide", "Power"})
@@ -32,16 +35,16 @@ _NEUTRAL_OPERATIONS = frozenset(
 
 def choose_preprocess(
     user_model: UserModel, asked: str | None, *, sizing: Sizing = DEFAULT_SIZING, twice: bool = False
-) -> tuple[Preprocess, tuple[str, ...]]:
-    """Return the preprocessing for ``user_model``, and notes for the user.
+) -> tuple[InputForm, tuple[str, ...]]:
+    """Return the preprocessing of each input of ``user_model``, and notes for the user.
 
     Parameters
     ----------
     user_model : UserModel
         From ``describe_model``.
     asked : str | None
-        ``--preprocess``: as ``scaling_for`` reads it. None: the model must contain its own
-        scaling layer, and receives pixels 0..255.
+        ``--preprocess``: as ``Asked.read`` reads it, and ``scaling_for`` each value. None: the model must contain its
+        own scaling layer, and receives pixels 0..255.
     sizing : Sizing
         How pictures are brought to size.
     twice : bool
@@ -50,35 +53,72 @@ def choose_preprocess(
     Raises
     ------
     UsageError
-        ``preprocess-unknown``: nothing is asked for and the model does not scale; the hint names the likely answer.
-        ``scaled-twice``: the model scales, and so does ``asked``, and it is not said that both are meant.
-        ``preprocess-invalid``, ``no-preprocess-file``, ``bad-preprocess-file``.
+        ``preprocess-unknown``: nothing is asked for a picture and the model does not scale it; the hint names the
+        likely answer. ``scaled-twice``: the model scales, and so does ``asked``, and it is not said that both are
+        meant. ``preprocess-names``: a scaling is asked for an array. ``preprocess-invalid``, ``no-preprocess-file``,
+        ``bad-preprocess-file``.
     """
-    inside = ", ".join(user_model.scaling)
-    size = user_model.height, user_model.width, user_model.channels
-    if asked is None:
-        if not user_model.scaling:
-            raise _unknown(user_model)
-        note = f"the model scales pixels itself ({inside}), so its input is 0..255"
-        return Preprocess(*size, "none", sizing), (note,)
+    read = Asked.read(asked)
+    forms: list[Preprocess | ArrayInput] = []
     notes: tuple[str, ...] = ()
-    if user_model.scaling and asked != "none":
+    for each in user_model.inputs:
+        if each.is_picture:
+            picture, said = _picture(user_model, each, read.of(each.name), sizing, twice=twice)
+            forms.append(picture)
+            notes += said
+        else:
+            if read.named.get(each.name, ARRAY) != ARRAY:
+                raise UsageError(
+                    f"--preprocess {each.name}={read.named[each.name]} scales pixels, and the input {each.name} "
+                    f"{each.shape} is no picture",
+                    hint=f"leave {each.name} out: the bundle takes its numbers as they are",
+                    code="preprocess-names",
+                )
+            forms.append(ArrayInput(each.shape))
+    if len(forms) == 1:
+        return forms[0], notes
+    names = [each.name for each in user_model.inputs]
+    return SeveralInputs(tuple(zip(names, forms, strict=True))), notes
+
+
+def _picture(
+    user_model: UserModel, picture: UserInput, asked: str | None, sizing: Sizing, *, twice: bool
+) -> tuple[Preprocess, tuple[str, ...]]:
+    several = len(user_model.inputs) > 1
+    inside, of = ", ".join(picture.scaling), f" of {picture.name}" if several else ""
+    height, width, channels = picture.shape
+    if asked is None:
+        if not picture.scaling:
+            raise _unknown(user_model, picture if several else None)
+        note = f"the model scales pixels{of} itself ({inside}), so its input is 0..255"
+        return Preprocess(height, width, channels, "none", sizing), (note,)
+    notes: tuple[str, ...] = ()
+    if picture.scaling and asked != "none":
         if not twice:
             raise UsageError(
-                f"--preprocess {asked} scales pixels that the model {user_model.name} then scales itself ({inside})",
+                f"--preprocess {asked} scales pixels{of} that the model {user_model.name} then scales itself "
+                f"({inside})",
                 hint="leave --preprocess out if the training gave the model pixels of 0..255; if it scaled them before "
                 "the model, too, add --scale-twice",
                 code="scaled-twice",
             )
-        notes = (f"WARNING: pixels are scaled twice: by --preprocess {asked}, then by the model ({inside})",)
-    mode, scaling = scaling_for(asked, user_model.channels)
-    return Preprocess(*size, mode, sizing, scaling), notes
+        notes = (f"WARNING: pixels{of} are scaled twice: by --preprocess {asked}, then by the model ({inside})",)
+    mode, scaling = scaling_for(asked, channels)
+    return Preprocess(height, width, channels, mode, sizing, scaling), notes
 
 
-def _unknown(user_model: UserModel) -> UsageError:
+def _unknown(user_model: UserModel, picture: UserInput | None) -> UsageError:
     likely = user_model.likely
     option = f"--preprocess {likely}" if likely else "--preprocess tf|caffe|torch|none|0..1|FILE"
     family = f" (it looks like {user_model.family}, trained with {likely!r})" if user_model.family else ""
+    if picture is not None:
+        return UsageError(
+            f"the scaling of pixels for the input {picture.name} of {user_model.name} is unknown: the model has no "
+            "scaling layer for it, and --preprocess does not say it",
+            hint=f"add {option} for all pictures, or --preprocess {picture.name}=tf and so on{family}; if it is no "
+            f"picture, --preprocess {picture.name}={ARRAY}",
+            code="preprocess-unknown",
+        )
     return UsageError(
         f"the scaling of pixels for {user_model.name} is unknown: the model has no scaling layer, and --preprocess is "
         "not given",
@@ -87,14 +127,14 @@ def _unknown(user_model: UserModel) -> UsageError:
     )
 
 
-def scaling_inside(model: keras.Model) -> tuple[str, ...]:
-    """Return the names of the operations that scale pixels between the input and the first weights.
+def scaling_inside(model: keras.Model, picture: Any) -> tuple[str, ...]:
+    """Return the names of the operations that scale pixels between the input ``picture`` and the first weights.
 
     ``Rescaling``, ``Normalization``, or arithmetic with constants (``preprocess_input`` called on an input), also
     inside a nested model. Empty if the model expects numbers that are scaled outside.
     """
     names: list[str] = []
-    _walk(model, {id(tensor) for tensor in graph(model).inputs}, names)
+    _walk(model, {id(picture)}, names)
     return tuple(dict.fromkeys(names))
 
 

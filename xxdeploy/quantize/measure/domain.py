@@ -78,7 +78,7 @@ def compare_domains(
     figures: list[NDArray[np.float64]] = []
 
     def look(values: Tensors) -> NDArray[np.float64]:
-        return np.concatenate([_look(tensors, values), _look_at_colors(values[observer.input])])
+        return np.concatenate([_look(tensors, values), _look_at_colors(values[observer.inputs[0]])])
 
     for batches in (held_back, seen):
         rows = []
@@ -121,7 +121,9 @@ def _look(tensors: Sequence[_Tensor], values: Tensors) -> NDArray[np.float64]:
 
 
 def _look_at_colors(image: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the figures of an image's channels, (1, 4): of a gray one zeros. ``image`` is (1, h, w, c)."""
+    """Return the figures of an image's channels, (1, 4): zeros of an input that is no colored image (1, h, w, 3)."""
+    if image.ndim != 4 or image.shape[-1] != 3:
+        return np.zeros((1, len(_FIGURES)))
     saturation = image.max(axis=-1).mean(dtype=np.float64) - image.min(axis=-1).mean(dtype=np.float64)
     slope = image[..., 0].mean(dtype=np.float64) - image[..., -1].mean(dtype=np.float64)
     return np.array([[0.0, 0.0, saturation, slope]])

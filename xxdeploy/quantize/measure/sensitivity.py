@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.graph import Graph, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.onnxmodel.run import GraphSession
+from xxdeploy.onnxmodel.run import GraphSession, feeds_of
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import Batches, single_images
 from xxdeploy.quantize.placement import plan_layout
@@ -142,7 +142,7 @@ class _SideBySide:
         totals = np.zeros(len(self._sums))
         # One image is enough to use all cores: the graph has five networks, and takes five times the memory of one.
         for seen, image in enumerate(single_images(batches), 1):
-            totals += session.run(list(self._sums), {self._graph.inputs[0]: image})
+            totals += session.run(list(self._sums), feeds_of(self._graph.header.graph.input, image))
             if on_progress is not None:
                 on_progress(Progress("sensitivity", seen))
         if not np.isfinite(totals).all():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.cores import cores
 from xxdeploy.onnxmodel.graph import Graph
-from xxdeploy.onnxmodel.run import GraphSession
+from xxdeploy.onnxmodel.run import GraphSession, feeds_of
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import map_ordered
 
@@ -42,7 +42,9 @@ class StagedRun:
         self._stage = _stages(graph, layers)
         self._last = self._last_stages()
         chunks = (batch[first : first + CHUNK] for batch in images for first in range(0, len(batch), CHUNK))
-        self._fronts: Iterable[dict[str, NDArray[Any]]] = ({graph.inputs[0]: chunk} for chunk in chunks)
+        self._fronts: Iterable[dict[str, NDArray[Any]]] = (
+            feeds_of(graph.header.graph.input, chunk) for chunk in chunks
+        )
 
     def advance(
         self, stage: int, constants: Mapping[str, NDArray[Any]], look: Callable[..., T], tensors: Sequence[str]
@@ -54,7 +56,7 @@ class StagedRun:
         for every stage in order, with the graph's present ``constants``.
         """
         kept = [name for name, at in self._stage.items() if at == stage and self._last.get(name, -1) > stage]
-        kept = [name for name in kept if name != self._graph.inputs[0]]
+        kept = [name for name in kept if name not in self._graph.inputs]
         fetched = [*kept, *tensors]
         fronts = iter(self._fronts)
         first = next(fronts, None)
@@ -66,7 +68,7 @@ class StagedRun:
         def work(item: tuple[int, dict[str, NDArray[Any]]]) -> tuple[T, dict[str, NDArray[Any]]]:
             chunk, front = item
             values = session.run(fetched, {name: front[name] for name in reads})
-            alive = {name: value for name, value in front.items() if self._last[name] > stage}
+            alive = {name: value for name, value in front.items() if self._last.get(name, -1) > stage}
             return look(chunk, *values[len(kept) :]), {**alive, **dict(zip(kept, values, strict=False))}
 
         results = list(map_ordered(work, enumerate(itertools.chain([first], fronts)), cores()))

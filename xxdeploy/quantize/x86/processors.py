@@ -16,7 +16,7 @@ import numpy as np
 
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.onnxmodel.run import Arrays, GraphSession
+from xxdeploy.onnxmodel.run import Arrays, GraphSession, feeds_of
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import Batches, single_images
 from xxdeploy.quantize.x86.saturation import Tap, count_saturating_pairs, integer_layers, rewrite
@@ -94,13 +94,13 @@ def _measure(
 ) -> Iterator[tuple[float, float]]:
     """Yield (share of wrong values, largest error in integer steps) of each tap's layer."""
     proto, arrays = _with_summaries(model, taps)
-    session, source = GraphSession(proto, arrays), proto.graph.input[0].name
+    session, inputs = GraphSession(proto, arrays), list(proto.graph.input)
     outputs = [f"{tap.lost}_{what}" for tap in taps for what in ("share", "worst", "low", "high")]
     images, shares = 0, np.zeros(len(taps))
     worst, low, high = np.zeros(len(taps)), np.full(len(taps), math.inf), np.full(len(taps), -math.inf)
     # Every pair of weights has two inputs and a sum of its own: one image takes 100 MB, and is faster than a batch.
     for images, image in enumerate(single_images(batches), 1):
-        rows = np.array(session.run(outputs, {source: image}), np.float64).reshape(len(taps), 4)
+        rows = np.array(session.run(outputs, feeds_of(inputs, image)), np.float64).reshape(len(taps), 4)
         shares += rows[:, 0]
         worst, low, high = np.maximum(worst, rows[:, 1]), np.minimum(low, rows[:, 2]), np.maximum(high, rows[:, 3])
         if on_progress is not None:

@@ -7,118 +7,45 @@ written there is a ``BundleError``; nothing is guessed, defaulted or ignored.
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from xxdeploy.errors import BundleError, UsageError
-from xxdeploy.runtime.bundle.signature import SIGNATURES
+from xxdeploy.runtime.bundle.records import (
+    MANIFEST,
+    FileEntry,
+    GoldenSpec,
+    MoreInput,
+    MoreOutput,
+    Variant,
+    check_path,
+    check_word,
+)
 from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, as_record, parse, typed, wrong_value
 from xxdeploy.runtime.bundle.tasks import SCHEMA_WITH_TASKS, TASKS, check_blank, check_output_range, check_task
 from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import ArrayInput, InputForm, SeveralInputs, one_picture
+
+__all__ = ["MANIFEST", "FileEntry", "GoldenSpec", "Manifest", "MoreInput", "MoreOutput", "Variant", "schema_for"]
 
 SCHEMA_VERSION = 1
 SCHEMA_WITH_MORE_OUTPUTS = 2
 """Schema 1 and one key more. A bundle is written in the lowest schema that can say it, which most versions read."""
 SCHEMA_WITH_SIZING = 3
 """Schema 2 (with any number of outputs), and how pictures are resampled, cropped and padded."""
+SCHEMA_WITH_INPUTS = SCHEMA_WITH_TASKS
+"""Schema 3, and other tasks, and several inputs, or one that is no picture."""
 SCHEMAS = (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS, SCHEMA_WITH_SIZING, SCHEMA_WITH_TASKS)
 KEYS_SINCE = {
     "more_outputs": SCHEMA_WITH_MORE_OUTPUTS,
     "output_range": SCHEMA_WITH_TASKS,
     "blank": SCHEMA_WITH_TASKS,
+    "more_inputs": SCHEMA_WITH_INPUTS,
 }
 """The keys that not every schema has, with the first one that does; from then on they are required."""
-MANIFEST = "manifest.json"
-PRECISIONS = ("fp32", "fp16", "int8")
 MAX_FILES = 256
 MAX_OUTPUTS = 64
-MAX_FILE_SIZE = 1 << 40
-
-# An allow-list: no "..", drive letter, stream, backslash, device name with a colon, control character, leading dash, or
-# two spellings of one letter (Unicode normalization) can be written in it.
-_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """One file: its path inside the bundle (``/`` between parts), SHA-256 in hexadecimal, bytes."""
-
-    path: str
-    sha256: str
-    size: int
-
-    def __post_init__(self) -> None:
-        _check_path(self.path)
-        if not _SHA256.fullmatch(self.sha256):
-            raise wrong_value(f"the sha256 of {self.path} must be 64 lower-case hexadecimal digits")
-        if not 0 <= self.size <= MAX_FILE_SIZE:
-            raise wrong_value(f"the size of {self.path} must be 0 to {MAX_FILE_SIZE}, not {self.size}")
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One model file, for one kind of processor.
-
-    ``model`` and ``golden`` (its expected outputs, float32 .npy) are paths in the bundle; ``precision`` is
-    fp32, fp16 or int8; ``scheme`` names the numbers (``float32``, ``static-w8c-a8``); ``requires`` the
-    processor features without which it must not be picked (``cpu.cpu_features``).
-    """
-
-    name: str
-    model: str
-    precision: str
-    scheme: str
-    golden: str
-    requires: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        words = (("name", self.name), ("scheme", self.scheme), *(("requires", word) for word in self.requires))
-        for field_name, word in words:
-            _check_word(word, f"a variant's {field_name}")
-        if self.precision not in PRECISIONS:
-            raise wrong_value(f"the precision of variant {self.name} must be one of {', '.join(PRECISIONS)}")
-        _check_path(self.model)
-        _check_path(self.golden)
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenSpec:
-    """The self-test: ``inputs`` is the path of uint8 (n, h, w, c) .npy, ``tolerance`` the largest absolute error."""
-
-    inputs: str
-    tolerance: float
-
-    def __post_init__(self) -> None:
-        _check_path(self.inputs)
-        if not (math.isfinite(self.tolerance) and self.tolerance > 0):
-            raise wrong_value(f"the golden tolerance must be a positive number, not {self.tolerance}")
-
-
-@dataclass(frozen=True, slots=True)
-class MoreOutput:
-    """An output after the first.
-
-    ``name`` in the graph; ``task`` and ``classes`` as in :class:`Manifest`; ``golden`` has a path of expected outputs
-    for each variant, in their order; ``tolerance`` is the largest absolute error of the self-test.
-    """
-
-    name: str
-    task: str
-    classes: int
-    golden: tuple[str, ...]
-    tolerance: float
-
-    def __post_init__(self) -> None:
-        _check_word(self.name, "an output's name")
-        check_task(self.task, self.classes)
-        for path in self.golden:
-            _check_path(path)
-        GoldenSpec("golden", self.tolerance)  # the same rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +62,7 @@ class Manifest:
     (versions), ``source`` (which model, weights, options) and ``evidence`` (parity, accuracy, steps)
     are for people and carry reproducible facts only: no dates, no seconds. ``output_name``, ``task``, ``classes``,
     ``labels`` and ``golden`` are about the first output, the one to predict with; ``more_outputs`` about the others.
+    ``input_name``, ``preprocess`` and ``golden.inputs`` are about the first input, ``more_inputs`` about the others.
     ``schema`` is that of :func:`schema_for`.
 
     Raises
@@ -148,7 +76,7 @@ class Manifest:
     task: str
     input_name: str
     output_name: str
-    preprocess: Preprocess
+    preprocess: Preprocess | ArrayInput
     classes: int
     labels: str | None
     variants: tuple[Variant, ...]
@@ -160,37 +88,64 @@ class Manifest:
     more_outputs: tuple[MoreOutput, ...] = ()
     output_range: tuple[float, float] | None = None
     blank: int | None = None
+    more_inputs: tuple[MoreInput, ...] = ()
 
     def __post_init__(self) -> None:
         if self.schema not in SCHEMAS:
             raise _unknown_schema(self.schema)
-        _check_word(self.name, "name")
+        check_word(self.name, "name")
         if not self.input_name or not self.output_name:
             raise wrong_value("input_name and output_name must not be empty")
         check_task(self.task, self.classes)
         check_output_range(self.task, self.classes, self.output_range)
         check_blank(self.task, self.classes, self.blank, self.labels)
         if self.labels is not None:
-            _check_path(self.labels)
+            check_path(self.labels)
             if not self.classes:
                 raise wrong_value(f"labels name classes, and there are none with the task {self.task}")
         if not self.variants:
             raise wrong_value("there must be at least one variant")
         if len(self.files) > MAX_FILES:
             raise wrong_value(f"there may be at most {MAX_FILES} files, not {len(self.files)}")
-        lowest = schema_for(self.preprocess, self.more_outputs, self.task)
+        lowest = schema_for(self.form, self.more_outputs, self.task)
         if self.schema != lowest or len(self.output_names) > MAX_OUTPUTS:
-            said = {**self.preprocess.sizing.to_json(), "background": self.preprocess.background}
-            how = ", ".join(f"{key} {value!r}" for key, value in said.items())
+            how = ", ".join(f"{key} {value!r}" for key, value in self.form.to_json().items())
             outputs = f"{len(self.output_names)} outputs, the task {self.task}"
             raise wrong_value(f"schema {self.schema} with {outputs} and {how}")
         for output in self.more_outputs:
             if len(output.golden) != len(self.variants):
                 raise wrong_value(f"the output {output.name} needs a golden file for each variant")
-        _check_distinct((self.input_name, *self.output_names), "output")
+        _check_distinct((*self.input_names, *self.output_names), "input or output")
         _check_distinct((variant.name for variant in self.variants), "variant")
         _check_distinct((entry.path for entry in self.files), "file")
         _check_no_file_is_a_folder(self.files)
+
+    @property
+    def form(self) -> InputForm:
+        """How samples become what the model reads; ``BundleError`` ``manifest-value``: two inputs have one name."""
+        if not self.more_inputs:
+            return self.preprocess
+        try:
+            return SeveralInputs(
+                ((self.input_name, self.preprocess), *((more.name, more.preprocess) for more in self.more_inputs))
+            )
+        except UsageError as error:
+            raise wrong_value(error.message) from error
+
+    @property
+    def golden_inputs(self) -> tuple[str, ...]:
+        """Return the path of the golden values of each input."""
+        return self.golden.inputs, *(more.golden for more in self.more_inputs)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Return the names of all inputs, in the order of the graph."""
+        return self.input_name, *(more.name for more in self.more_inputs)
+
+    @property
+    def picture(self) -> Preprocess:
+        """Return the preprocessing of a bundle of one picture; ``UsageError`` ``not-one-picture`` for any other."""
+        return one_picture(self.form, self.name)
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -228,7 +183,7 @@ class Manifest:
             raise _unknown_schema(schema)
         manifest: Manifest = _read(cls, as_record(top, _keys(typed(schema, int, "schema")), "the manifest"))
         listed = {entry.path for entry in manifest.files}
-        named = [manifest.golden.inputs, *(path for v in manifest.variants for path in (v.model, v.golden))]
+        named = [*manifest.golden_inputs, *(path for v in manifest.variants for path in (v.model, v.golden))]
         named += [path for output in manifest.more_outputs for path in output.golden]
         for path in named if manifest.labels is None else [*named, manifest.labels]:
             if path not in listed:
@@ -240,13 +195,20 @@ class Manifest:
         return manifest
 
 
-def schema_for(preprocess: Preprocess, more_outputs: Sequence[MoreOutput] = (), task: str = "classification") -> int:
+def schema_for(form: InputForm, more_outputs: Sequence[MoreOutput] = (), task: str = "classification") -> int:
     """Return the lowest schema that can say these: a reader that does not know them then refuses the bundle."""
     return max(
-        SCHEMA_WITH_SIZING if preprocess.is_new else SCHEMA_VERSION,
+        schema_of(form),
         SCHEMA_WITH_MORE_OUTPUTS if more_outputs else SCHEMA_VERSION,
         *(TASKS[name].schema for name in (task, *(output.task for output in more_outputs))),
     )
+
+
+def schema_of(form: InputForm) -> int:
+    """Return the lowest schema that can say what a model reads."""
+    if not isinstance(form, Preprocess):
+        return SCHEMA_WITH_INPUTS
+    return SCHEMA_WITH_SIZING if form.is_new else SCHEMA_VERSION
 
 
 def _keys(schema: int) -> list[str]:
@@ -256,9 +218,9 @@ def _keys(schema: int) -> list[str]:
 
 def _plain(value: object) -> object:
     """Return a part of a manifest as JSON has it."""
-    if isinstance(value, Preprocess):
+    if isinstance(value, Preprocess | ArrayInput):
         return value.to_json()
-    if isinstance(value, FileEntry | Variant | GoldenSpec | MoreOutput):
+    if isinstance(value, FileEntry | Variant | GoldenSpec | MoreOutput | MoreInput):
         return {key: getattr(value, key) for key in value.__dataclass_fields__}
     if isinstance(value, Mapping):
         return dict(value)
@@ -279,9 +241,10 @@ def _list(reader: Callable[[JsonValue, str], Any]) -> Callable[[JsonValue, str],
     return lambda value, where: tuple(reader(item, where.removesuffix("s")) for item in typed(value, list, where))
 
 
-def _preprocess(value: JsonValue, _: str) -> Preprocess:
+def _preprocess(value: JsonValue, _: str) -> Preprocess | ArrayInput:
     try:
-        return Preprocess.from_json(value)
+        is_array = isinstance(value, dict) and "shape" in value
+        return ArrayInput.from_json(value) if is_array else Preprocess.from_json(value)
     except UsageError as error:
         raise wrong_value(error.message) from error
 
@@ -307,38 +270,20 @@ _READERS: dict[str, Callable[[JsonValue, str], Any]] = {
     "int": lambda value, where: typed(value, int, where),
     "int | None": lambda value, where: None if value is None else typed(value, int, where),
     "float": _number,
-    "Preprocess": _preprocess,
+    "Preprocess | ArrayInput": _preprocess,
     "GoldenSpec": _record(GoldenSpec),
     "tuple[float, float] | None": lambda value, where: None if value is None else _pair(value, where),
     "tuple[str, ...]": _list(_text),
     "tuple[Variant, ...]": _list(_record(Variant)),
     "tuple[FileEntry, ...]": _list(_record(FileEntry)),
     "tuple[MoreOutput, ...]": _list(_record(MoreOutput)),
+    "tuple[MoreInput, ...]": _list(_record(MoreInput)),
     "Mapping[str, str]": lambda value, where: {
         key: _text(item, f"{where}.{key}") for key, item in as_object(value, where).items()
     },
     "Mapping[str, JsonValue]": as_object,
 }
 """How a field is read, by its annotation."""
-
-
-def _check_path(path: str) -> None:
-    parts = path.split("/")
-    if len(path) > 200 or len(parts) > 8 or not all(_SEGMENT.fullmatch(part) for part in parts):
-        raise BundleError(
-            f"the manifest names the path {path[:200]!r}, which a bundle may not contain",
-            hint="paths are relative, of letters, digits and . _ -, inside the bundle",
-            code="manifest-path",
-        )
-    if path.casefold() in (MANIFEST, SIGNATURES[MANIFEST]):  # their hashes would depend on themselves
-        raise BundleError(
-            "the manifest lists itself or its signature", hint="list every other file", code="manifest-path"
-        )
-
-
-def _check_word(word: str, where: str) -> None:
-    if not _WORD.fullmatch(word):
-        raise wrong_value(f"{where} must be of letters, digits and . _ + -, not {word[:80]!r}")
 
 
 def _check_distinct(names: Iterable[str], kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,9 @@ class OrtSession(EngineSession):
         super().__init__(name, [_tensor(value) for value in self._session.get_inputs()], outputs, notes.get)
         self._names = [tensor.name for tensor in outputs]
 
-    def _infer(self, batch: NDArray[Any], count: int) -> list[NDArray[Any]]:
-        outputs: list[NDArray[Any]] = self._session.run(self._names[:count], {self.input_name: batch})
+    def _infer(self, feeds: Sequence[NDArray[Any]], count: int) -> list[NDArray[Any]]:
+        named = dict(zip(self.input_names, feeds, strict=True))
+        outputs: list[NDArray[Any]] = self._session.run(self._names[:count], named)
         return outputs
 
     def _release(self) -> None:

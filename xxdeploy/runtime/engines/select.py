@@ -95,10 +95,10 @@ def open_session(
             provider=PROVIDERS.get(settings.engine),
             ort_format=ort_format,
         )
-    if (session.input_name, session.output_names) != (manifest.input_name, manifest.output_names):
+    if (session.input_names, session.output_names) != (manifest.input_names, manifest.output_names):
         raise BundleError(
-            f"{variant.model} maps {session.input_name} to {', '.join(session.output_names)}, "
-            f"the manifest says {manifest.input_name} to {', '.join(manifest.output_names)}",
+            f"{variant.model} maps {', '.join(session.input_names)} to {', '.join(session.output_names)}, "
+            f"the manifest says {', '.join(manifest.input_names)} to {', '.join(manifest.output_names)}",
             hint="export the bundle again",
             code="bundle-signature",
         )

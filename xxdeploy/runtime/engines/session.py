@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol
@@ -14,8 +15,8 @@ from xxdeploy.runtime.engines.forks import other_process, watch
 from xxdeploy.runtime.engines.metadata import TOP_K, TopK
 from xxdeploy.runtime.image.grid import METADATA as PIXELS
 from xxdeploy.runtime.image.grid import grid_from
-from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.runtime.image.resample import Pixels, rounded
+from xxdeploy.runtime.inputs import InputForm, unpack
 
 MAX_THREADS = 1024
 
@@ -39,8 +40,8 @@ class Session:
     ----------
     name
         What tables and errors call the session.
-    input_name, output_name, output_names
-        Names in the graph; ``output_name`` is the first of ``output_names``.
+    input_name, input_names, output_name, output_names
+        Names in the graph; ``input_name`` and ``output_name`` are the first of the others.
     takes_pixels
         True if the model reads uint8 pictures (n, height, width, channels) as they are.
     top_k
@@ -51,6 +52,7 @@ class Session:
 
     name: str = "session"
     input_name: str = ""
+    input_names: tuple[str, ...] = ()
     output_name: str = ""
     output_names: tuple[str, ...] = ()
     takes_pixels: bool = False
@@ -60,7 +62,8 @@ class Session:
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Map a preprocessed batch (n, height, width, channels) float32 to the first output (n, ...) float32.
 
-        With ``takes_pixels``, uint8 pictures are accepted; a scaled float32 batch is turned back into them.
+        The batch of a model that reads no picture, or several inputs, is as ``runtime.inputs`` makes it. With
+        ``takes_pixels``, uint8 pictures are accepted; a scaled float32 batch is turned back into them.
 
         Raises
         ------
@@ -95,7 +98,8 @@ class EngineSession(Session):
     ``model_again`` returns; without it, a run is ``UsageError`` ``other-process``.
 
     ``inputs`` and ``outputs`` are as the engine reports them: one input, float32, or uint8 with a pixel grid in the
-    metadata; float32 outputs, or values (n, k) float32 and classes (n, k) int64 of a model with top-k metadata
+    metadata, or several of float32 whose sides are all known but the first; float32 outputs, or values (n, k) float32
+    and classes (n, k) int64 of a model with top-k metadata
     (else ``EngineError`` ``engine-signature``). ``note`` returns the model's metadata under a key, or None.
     """
 
@@ -109,24 +113,29 @@ class EngineSession(Session):
         outputs: Sequence[TensorInfo],
         note: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        dtypes = [tensor.dtype for tensor in (*inputs, *outputs)]
-        self._grid = grid_from(note(PIXELS)) if dtypes[:1] == ["uint8"] else None
-        widths = outputs[0].shape[1:] if dtypes[1:] == ["float32", "int64"] else ()
+        read, written = ([tensor.dtype for tensor in tensors] for tensors in (inputs, outputs))
+        self._grid = grid_from(note(PIXELS)) if read == ["uint8"] else None
+        widths = outputs[0].shape[1:] if written == ["float32", "int64"] else ()
         listed = widths[0] if len(widths) == 1 else None
         self._best = None if listed is None else TopK.parse(note(TOP_K))
-        wanted = ["float32" if self._grid is None else "uint8", *["float32"] * len(outputs)]
+        wanted = ["float32"] * len(outputs)
         if self._best is not None:
             wanted[-1] = "int64"
-        if len(inputs) != 1 or not outputs or dtypes != wanted:
+        self._shapes = [tensor.shape[1:] for tensor in inputs]
+        known = len(inputs) == 1 or not any(None in shape for shape in self._shapes)
+        right = read == (["float32"] * len(inputs) if self._grid is None else ["uint8"])
+        if not (inputs and outputs and known and right and written == wanted):
             raise wrong_signature(name, inputs, outputs)
         self.name = name
+        self.input_names = tuple(tensor.name for tensor in inputs)
         self.input_name = inputs[0].name
         self.output_name = outputs[0].name
         self.output_names = tuple(tensor.name for tensor in outputs[: 1 if self._best else None])
         self.takes_pixels = self._grid is not None
         self.top_k = listed if self._best else None
-        self._dtype = np.dtype(dtypes[0])
-        self._image = inputs[0].shape[1:]
+        self._dtype = np.dtype(read[0])
+        # A row of several inputs holds all their numbers.
+        self._image = self._shapes[0] if len(inputs) == 1 else (sum(map(_numbers, self._shapes)),)
         self._closed = self._forked = False
         watch(self)
 
@@ -163,8 +172,11 @@ class EngineSession(Session):
         """Start the engine again after ``_leave``."""
         raise NotImplementedError
 
-    def _infer(self, batch: NDArray[Any], count: int) -> list[NDArray[Any]]:
-        """Return the first ``count`` outputs, as arrays of their own. Whatever it raises becomes ``engine-run``."""
+    def _infer(self, feeds: Sequence[NDArray[Any]], count: int) -> list[NDArray[Any]]:
+        """Return the first ``count`` outputs, as arrays of their own. Whatever it raises becomes ``engine-run``.
+
+        ``feeds`` has (n, ...) of each input.
+        """
         raise NotImplementedError
 
     def _release(self) -> None:
@@ -179,10 +191,11 @@ class EngineSession(Session):
         if not isinstance(batch, np.ndarray) or batch.dtype != self._dtype or not self._fits(batch.shape):
             sides = ", ".join("any" if side is None else str(side) for side in self._image)
             raise self._failed(batch, f"it takes (n, {sides}) {self._dtype}")
+        feeds = (batch,) if len(self._shapes) == 1 else unpack(batch, self._shapes)  # type: ignore[arg-type]
         try:
             if self._best is None:
-                return self._infer(batch, count)
-            values, classes = self._infer(batch, 2)
+                return self._infer(feeds, count)
+            values, classes = self._infer(feeds, 2)
             return [self._best.spread(values, classes)]
         except EngineError:
             raise
@@ -224,19 +237,33 @@ class ClosedSession(Session):
         raise closed(self.name)
 
 
+def _numbers(shape: Sequence[int | None]) -> int:
+    return math.prod(side or 0 for side in shape)
+
+
 def session_from(engine: SessionLike) -> Session:
     """Return ``engine``, or a ``Session`` with its members if it is an object of another class (a test's fake)."""
     if isinstance(engine, Session):
         return engine
     session = Session()
-    for member in ("name", "input_name", "output_name", "output_names", "takes_pixels", "top_k", "run", "run_all"):
+    for member in (
+        "name",
+        "input_name",
+        "input_names",
+        "output_name",
+        "output_names",
+        "takes_pixels",
+        "top_k",
+        "run",
+        "run_all",
+    ):
         if hasattr(engine, member):
             setattr(session, member, getattr(engine, member))
     return session
 
 
-def batch_for(session: Session, preprocess: Preprocess, pictures: Pixels) -> NDArray[Any]:
-    """Return the batch that ``session`` reads for (n, h, w, c) pictures: these as uint8, or normalized ones."""
+def batch_for(session: Session, preprocess: InputForm, pictures: Pixels) -> NDArray[Any]:
+    """Return the batch that ``session`` reads for decoded samples: pictures as uint8, or normalized values."""
     return rounded(pictures) if session.takes_pixels else preprocess.normalize(pictures)
 
 
@@ -266,7 +293,7 @@ def wrong_signature(name: str, inputs: Sequence[TensorInfo], outputs: Sequence[T
     told = [", ".join(f"{tensor.name} {tensor.dtype}" for tensor in tensors) for tensors in (inputs, outputs)]
     return EngineError(
         f"the model of {name} has the inputs [{told[0]}] and the outputs [{told[1]}]; "
-        "it must have one float32 input (or pixels) and float32 outputs",
+        "it must have float32 inputs of known sizes (or one of pixels) and float32 outputs",
         hint="export it with xxdeploy",
         code="engine-signature",
     )

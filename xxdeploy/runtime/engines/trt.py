@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class TrtSession(EngineSession):
             why = "it is of another version or for another GPU"
             raise unloadable(here, name, why, "build the engine here: xxdeploy build BUNDLE")
         inputs, outputs = _tensors(trt, self._engine)
-        if len(outputs) != 1:
+        if len(inputs) != 1 or len(outputs) != 1:
             raise wrong_signature(name, inputs, outputs)
         super().__init__(name, inputs, outputs)
         low, _, high = self._engine.get_tensor_profile_shape(self.input_name, 0)
@@ -150,8 +151,9 @@ class TrtSession(EngineSession):
             )
         return cls(plan, target=record.target, name=f"{record.target} {record.version}", cuda_graph=cuda_graph)
 
-    def _infer(self, batch: NDArray[Any], count: int) -> list[NDArray[Any]]:
+    def _infer(self, feeds: Sequence[NDArray[Any]], count: int) -> list[NDArray[Any]]:
         assert count == 1
+        (batch,) = feeds
         with self._lock:
             self._device.make_current()
             starts = range(0, len(batch), self._most)

@@ -66,7 +66,7 @@ def test_a_sequential_model_that_scales_its_input(tmp_path: Path) -> None:
         ]
     )
     loaded = load_model_file(saved(model, tmp_path / "a.keras")).model
-    assert scaling_inside(loaded) == ("scaling",)
+    assert scaling_inside(loaded, loaded.inputs[0]) == ("scaling",)
     assert np.abs(np.asarray(loaded(IMAGES[..., :3])) - np.asarray(model(IMAGES[..., :3]))).max() < 1e-6
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from xxdeploy.convert.catalog.weights import check_finite
 from xxdeploy.convert.keras_loader import load_keras
-from xxdeploy.convert.user_model.describe import LoadedModel, image_input
+from xxdeploy.convert.user_model.describe import LoadedModel
 from xxdeploy.convert.user_model.guard import MAX_ACTIVATION
+from xxdeploy.convert.user_model.inputs import NOTHING, read_inputs
 from xxdeploy.convert.user_model.quarantine.inspect import ask, error_of
 from xxdeploy.convert.user_model.quarantine.saved_model.reader import CONSTANTS
 from xxdeploy.convert.user_model.saved_model.grouping import parts_of
@@ -134,7 +135,7 @@ def sized(
     ]  # fmt: skip
     for shape in changed:
         if len(shape) == 4 and None in shape[1:3]:
-            image_input(path.name, [shape], lambda: None)  # raises: the size is unknown
+            read_inputs(path.name, [("input", shape)], NOTHING, lambda: None)  # raises: the size is unknown
     return changed, notes
 
 
