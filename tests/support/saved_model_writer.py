@@ -75,6 +75,8 @@ def models(keras: Any) -> dict[str, Any]:
             kinds.GroupNormalization(2),
             kinds.UnitNormalization(),
             kinds.LayerNormalization(axis=[1, 2, 3]),
+            kinds.Reshape((-1, 6)),
+            kinds.Dense(5),
             kinds.Flatten(),
             kinds.Dense(4),
         ),

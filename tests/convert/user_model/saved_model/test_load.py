@@ -46,8 +46,8 @@ def close(given: Any, expected: Any) -> None:
     np.testing.assert_allclose(given, expected, atol=1e-6, rtol=1e-5)
 
 
-def check_forms(model: Any, x: Any) -> None:
-    """The ONNX graph and the float64 run give the answers of the model."""
+def check_forms(model: Any, x: Any) -> list[str]:
+    """The ONNX graph and the float64 run give the answers of the model; return the operators of the graph."""
     prepared = prepare_model(model)
     names = [output.name for output in prepared.outputs]
     runner = KerasRunner(prepared.model, outputs=names)
@@ -59,6 +59,7 @@ def check_forms(model: Any, x: Any) -> None:
         assert np.abs(given[name] - expected[name]).max() < 1e-5 * largest, name
         assert np.abs(exact[name] - expected[name]).max() < 1e-5 * largest, name
         assert exact[name].dtype == np.float64
+    return [node.op_type for node in graph.proto().graph.node]
 
 
 def test_the_answers_of_a_module(module: Path) -> None:
@@ -88,6 +89,28 @@ def test_a_picture_of_bytes_and_of_any_size(tmp_path: Path) -> None:
     model = load_model_file(folder, input_size=20).model
     x = pictures(size=20)
     close(np.asarray(model(x)), answers(folder, x)["classes"])
+
+
+def test_whole_numbers_are_pixels_although_nothing_scales_them(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    module = tf.Module()
+    spec = tf.TensorSpec((None, SIZE, SIZE, 3), tf.uint8, name="picture")
+    traced = tf.function(lambda picture: {"mean": tf.reduce_mean(tf.cast(picture, tf.float32), (1, 2))})
+    tf.saved_model.save(module, str(tmp_path / "net"), signatures=traced.get_concrete_function(spec))
+    model, x = load_model_file(tmp_path / "net").model, pictures()
+    close(np.asarray(model(x)), answers(tmp_path / "net", x)["mean"])
+    assert prepare_model(model).described.scaling == ("picture_of_whole_numbers",)
+    check_forms(model, x)
+
+
+def test_constants_and_outputs_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    folder = write_function(tmp_path / "huge", lambda x: x[:, :1, :1] + tf.fill((1, 40_000, 40_000, 3), 1.0))
+    with pytest.raises(ConversionError) as caught:
+        load_model_file(folder)
+    assert caught.value.code == "activations-too-large"
 
 
 def test_a_batch_of_one_becomes_free_if_the_graph_allows_it(tmp_path: Path) -> None:
@@ -154,4 +177,5 @@ def test_folders_that_keras_2_saved(keras2: Path, name: str) -> None:
     given = loaded.model(expected["x"], training=False)
     for index, output in enumerate(given if isinstance(given, (list, tuple)) else [given]):
         np.testing.assert_allclose(np.asarray(output), expected[f"y{index}"], atol=1e-6, rtol=1e-6)
-    check_forms(loaded.model, expected["x"])
+    graph = check_forms(loaded.model, expected["x"])
+    assert name != "normalized" or graph.count("Shape") <= 2, graph  # of the group norm; no layer computes shapes

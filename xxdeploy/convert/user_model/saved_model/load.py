@@ -160,7 +160,10 @@ def _built(saved: SavedSignature, shapes: Sequence[Shape], path: Path) -> tuple[
         keras.Input(shape[1:], name=valid_name(name), dtype="float32")
         for name, shape in zip(saved.inputs, shapes, strict=True)
     ]
-    tensors: dict[Ref, Any] = {Ref("input", index): tensor for index, tensor in enumerate(inputs)}
+    tensors: dict[Ref, Any] = {
+        Ref("input", index): _of_bytes(tensor) if index in saved.whole else tensor
+        for index, tensor in enumerate(inputs)
+    }
     variables: dict[int, Any] = {}
     for part in parts_of(program, saved.names, repeated):
         with keras.name_scope(part.name):
@@ -182,6 +185,15 @@ def _built(saved: SavedSignature, shapes: Sequence[Shape], path: Path) -> tuple[
     ends = [_named(tensors[ref], names[ref], taken) for ref in kept]
     return keras.Model(inputs[0] if len(inputs) == 1 else inputs, ends[0] if len(ends) == 1 else ends,
                        name=valid_name(path.name)), notes  # fmt: skip
+
+
+def _of_bytes(tensor: Any) -> Any:
+    """Return an input of whole numbers: pixels of 0 to 255, whatever the model does to them."""
+    import keras
+
+    layer = keras.layers.Identity(name=f"{tensor._keras_history.operation.name}_of_whole_numbers")
+    layer.scales_pixels = layer.passes_pixels = True
+    return layer(tensor)
 
 
 def _named(tensor: Any, name: str, taken: set[str]) -> Any:
@@ -208,7 +220,7 @@ def _specs(program: Program, shapes: Sequence[Shape], path: Path) -> list[list[t
 
     def seen(index: int, outputs: list[Any]) -> None:
         for tensor in outputs:
-            sizes = [size for size in (tensor.shape or ())[1:] if size is not None] if tensor.shape.rank else []
+            sizes = [size for size in tensor.shape if size is not None] if tensor.shape.rank else []
             if math.prod(sizes) > MAX_ACTIVATION:
                 raise ConversionError(
                     f"{program.operations[index].path} of {path} has {math.prod(sizes):,} outputs for one image, over "

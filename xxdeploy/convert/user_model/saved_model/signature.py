@@ -24,7 +24,7 @@ class SavedSignature:
     """A signature as data: its program, the shapes of its inputs with the batch axis, and names.
 
     ``values`` are arrays of the weights in the order of ``program.weights``; ``outputs`` names the program's outputs;
-    ``names`` has the layer of each operation.
+    ``names`` has the layer of each operation; ``whole`` are the places of inputs of whole numbers.
     """
 
     name: str
@@ -33,6 +33,7 @@ class SavedSignature:
     shapes: tuple[Shape, ...]
     outputs: tuple[str, ...]
     names: tuple[str, ...]
+    whole: frozenset[int]
     values: tuple[NDArray[Any], ...] = field(repr=False)
     notes: tuple[str, ...] = ()
 
@@ -99,18 +100,18 @@ def signature_from(answer: Mapping[str, Any], path: Path, constants: Path) -> Sa
         tuple(shape_of(given) for given in answer["inputs"]),
         tuple(output["name"] for output in answer["outputs"]),
         tuple(layer_names([operation.path for operation in operations], known=leaves, with_weights=reads)),
+        frozenset(place for place, given in enumerate(answer["inputs"]) if given["dtype"] not in FLOATS),
         weights,
-        _said(answer),
+        _said(answer, operations),
     )
 
 
-def _said(answer: Mapping[str, Any]) -> tuple[str, ...]:
+def _said(answer: Mapping[str, Any], operations: Sequence[Operation]) -> tuple[str, ...]:
     """Return notes on types that differ from those of the bundle."""
-    notes = []
-    kinds = {DTYPES[variable["dtype"]] for variable in answer["variables"] if variable["dtype"] in FLOATS - {1}}
-    if kinds:
-        notes.append(f"the model has weights in {', '.join(sorted(kinds))}; it is exported and measured in float32")
-    return tuple(notes)
+    kinds = {variable["dtype"] for variable in answer["variables"]}
+    kinds |= {attribute.type for operation in operations for attribute in operation.attributes.values()}
+    others = sorted(DTYPES[kind] for kind in kinds & FLOATS - {1})
+    return (f"the model computes in {', '.join(others)}; it is exported and measured in float32",) if others else ()
 
 
 def _values(tf: Any, variables: Sequence[Mapping[str, Any]], path: Path) -> list[NDArray[Any]]:

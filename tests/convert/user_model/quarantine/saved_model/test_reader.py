@@ -264,6 +264,17 @@ def test_a_variable_that_gets_another_value_or_none(good: Path, tmp_path: Path) 
         assert problem(changed(good, tmp_path / name, change), tmp_path)["code"] == "damaged-model", name
 
 
+def test_the_statistics_of_a_norm_are_no_output(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    def variance(x: Any) -> Any:
+        return tf.compat.v1.nn.fused_batch_norm(x, tf.ones(3), tf.zeros(3), is_training=True)[2] + tf.reduce_mean(x)
+
+    error = problem(write_function(tmp_path / "statistics", variance), tmp_path)
+    assert error["code"] == "saved-model-operation"
+    assert "statistics" in error["message"]
+
+
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     import tensorflow as tf
 

@@ -195,8 +195,11 @@ def _stored(value: memoryview, constants: BinaryIO) -> str | list[int]:
 def _check_nodes(nodes: list[FlatNode]) -> None:
     """Check the types, the constants and the meaning of attributes of the nodes that will be computed."""
     repeated = Repeated()
+    norms = {flat.name for flat in nodes if flat.node.operation.startswith("FusedBatchNorm")}
     for flat in nodes:
         node = flat.node
+        if any(value.kind == "node" and value.index and value.name in norms for value in flat.inputs):
+            raise ForbiddenOperationError(node.operation, flat.name, "reads the statistics of a batch normalization")
         for name in node.attributes:
             fields = node.attribute(name)
             types = {message.integer(fields, 6)} if 6 in fields else set()
