@@ -112,7 +112,7 @@ def _sliced(sizes: list[int | None], operation: Any) -> NDArray[Any] | None:
 
 
 def _product(operation: Any, x: NDArray[Any], axes: NDArray[Any]) -> NDArray[Any]:
-    return np.prod(x, axis=tuple(axes.reshape(-1).tolist()), keepdims=operation.get_attr("keep_dims"))
+    return np.asarray(np.prod(x, axis=tuple(axes.reshape(-1).tolist()), keepdims=operation.get_attr("keep_dims")))
 
 
 _MOVING: Mapping[str, Callable[..., Any]] = {
