@@ -139,11 +139,11 @@ def _classes(task: str | None, inner: bool, tensors: Sequence[Any], described: U
             hint="leave --task out to export features",
             code="not-a-classifier",
         )
-    size = described.height, described.width
+    sizes = [each.shape[:2] for each in described.inputs if each.is_picture]
     notes += [
         f"{end.name} is exported as features (if it is a picture or a mask, add --task image)"
         for end in (described.outputs if task is None and not inner else ())
-        if len(end.shape) == 3 and None not in end.shape and end.shape[:2] >= size
+        if len(end.shape) == 3 and None not in end.shape and any(end.shape[:2] >= size for size in sizes)
     ]
     finished = []
     for tensor, end, number in zip(tensors, described.outputs, classes, strict=True):
