@@ -10,6 +10,7 @@ from graphnets import parse
 
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter import ExportOptions
+from xxdeploy.exporter.promises import warnings_about
 from xxdeploy.exporter.stages import (
     Lowered,
     Remembered,
@@ -17,7 +18,6 @@ from xxdeploy.exporter.stages import (
     prove_stage,
     tolerance_for,
     uneven_batches,
-    warnings_about,
 )
 from xxdeploy.results import Accuracy, DomainRecord, Evidence
 from xxdeploy.verify import (

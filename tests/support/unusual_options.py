@@ -10,7 +10,7 @@ from xxdeploy.exporter.options import OPTIONS, ExportOptions
 
 _VALUES: dict[str, Value] = {
     "weights": "own weights.h5", "pooling": "max", "preprocess": "-my.toml", "resize": "crop", "task": "features",
-    "resample": "area", "background": "white", "class-order": "numeric", "output-range": "-1..1",
+    "resample": "area", "background": "white", "class-order": "numeric", "output-range": "-1..1", "ctc-blank": "first",
     "custom-objects": ("a:b", "c d:e"), "recipe": "mine.toml",
     "cpu": "arm", "effort": "quick", "target": "tensorrt-rtx", "gpu": "sm86,sm89", "batch": "1,2,4",
 }  # fmt: skip

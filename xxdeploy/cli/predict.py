@@ -1,4 +1,4 @@
-"""``xxdeploy predict``: the answers of a bundle for images: classes, pictures or numbers."""
+"""``xxdeploy predict``: the answers of a bundle for images: classes, texts, pictures or numbers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def command(
     min_version: MinVersion = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Name the classes of images, or write the pictures or numbers that a bundle makes of them.
+    """Name the classes of images, read their texts, or write the pictures or numbers that a bundle makes of them.
 
     Parameters
     ----------
@@ -74,6 +74,8 @@ def command(
     # One image at a time, so memory does not grow with their number.
     if task == "image":
         _pictures(model, bundle, samples, out, as_json=as_json)
+    elif task == "sequence":
+        _texts(model, bundle, samples, as_json=as_json)
     elif task == "values":
         _numbers(model, bundle, samples, as_json=as_json)
     else:
@@ -94,6 +96,19 @@ def _classes(model: Runtime, bundle: Path, samples: Samples, top: int, *, as_jso
         ],
         left=2,
     )
+
+
+def _texts(model: Runtime, bundle: Path, samples: Samples, *, as_json: bool) -> None:
+    read = [(path, model.read(sample)) for path, sample in samples]
+    if as_json:
+        rows = [{"image": path, "text": seen.text, "probability": seen.probability} for path, seen in read]
+        print_json({"bundle": bundle, "images": rows})
+        return
+    table = [
+        (name, seen.text, f"{100 * seen.probability:.1f} %")
+        for name, (_, seen) in zip(_names([path for path, _ in samples]), read, strict=True)
+    ]
+    print_table(("image", "text", "probability"), table, left=2)
 
 
 def _pictures(model: Runtime, bundle: Path, samples: Samples, out: Path | None, *, as_json: bool) -> None:

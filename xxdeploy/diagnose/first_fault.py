@@ -85,7 +85,9 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
         said: dict[str, Any] = {
             key: _text(source.get(key)) for key in ("output_layer", "task", "output_range", "signature")
         }
-        asked_for = ExportOptions.of(**said, preprocess="none", input_size=size)
+        asked_for = ExportOptions.of(
+            **said, transpose=source.get("transpose") is True, preprocess="none", input_size=size
+        )
     else:
         built = dict(options) if isinstance(options, dict) else {}
         asked_for = ExportOptions.of(

@@ -97,7 +97,7 @@ def assemble(
     if lowered.noise:
         files["sensitivity.json"] = noise_to_json(lowered.noise).encode()
     if inputs.labels is not None:
-        files["labels.txt"] = text_from_labels(inputs.labels.names)
+        files["labels.txt"] = text_from_labels(inputs.labels.names, characters=inputs.task == "sequence")
     if lowered.ranges is not None:
         files["calibration.json"] = lowered.ranges.to_json().encode()
     precision = options.precision.name
@@ -131,6 +131,7 @@ def assemble(
         more_outputs=more,
         output_range=inputs.output.output_range,
         more_inputs=tuple(map(MoreInput, source.input_names[1:], others, paths[1:])),
+        blank=inputs.output.blank,
     )
     return manifest, files
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from xxdeploy.datasets import (
 )
 from xxdeploy.datasets.scaling_file import scaling_for
 from xxdeploy.datasets.table import expected_columns, measured_spans
+from xxdeploy.datasets.texts import open_texts
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.promises import check_evaluation, check_top_k
+from xxdeploy.exporter.promises import alphabet, check_evaluation, check_top_k
 from xxdeploy.models.catalog import BuildOptions, ModelSpec
 from xxdeploy.models.options import check_options, image_size, output_classes
 from xxdeploy.models.samples import PHOTOS, sample_for, sample_options, shipped_folder, shipped_set
@@ -191,12 +192,18 @@ def gather(
     """
     evaluation, recipe = options.proof.evaluation, _recipe(options)
     preprocess = changed_pictures(preprocess, background=options.network.background or DROP)
-    labels = _labels(options, output, labels, notes)
+    if output.task == "sequence":
+        labels, output = alphabet(options, output)
+    else:
+        labels = _labels(options, output, labels, notes)
     check_evaluation(options, output)
     check_top_k(options.output.top_k, output)
 
     seen = None
-    if evaluation:
+    if evaluation and output.task == "sequence" and labels is not None:
+        seen, truths, where = open_texts(evaluation, labels)
+        output, notes = replace(output, truths=truths), [*notes, *seen.notes, where]
+    elif evaluation:
         seen = _open_evaluation(evaluation, preprocess, options, output, labels)
         notes += seen.notes
         seen = images_that_fit(seen, output, notes)

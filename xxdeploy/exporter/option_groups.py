@@ -28,8 +28,8 @@ Resample = Literal[
 class NetworkOptions:
     """The network, its weights, its input and its outputs.
 
-    ``UsageError`` ``unknown-task``, ``output-range``, ``class-order``, ``unknown-resize``, ``unknown-resample``,
-    ``unknown-background``.
+    ``UsageError`` ``unknown-task``, ``ctc-blank``, ``output-range``, ``class-order``, ``unknown-resize``,
+    ``unknown-resample``, ``unknown-background``.
     """
 
     weights: str = option(
@@ -76,11 +76,21 @@ class NetworkOptions:
     output_layer: str | None = option(
         None, "Model files only: the layer whose output becomes the model's output.", source="file"
     )
-    task: Literal["classification", "features", "image", "values"] | None = option(
+    task: Literal["classification", "features", "image", "values", "sequence"] | None = option(
         None,
         "Model files only. image: the output is a picture, or a mask with a class for each pixel; values: numbers, as "
-        "key points. classification and features are inferred from the last layers; a final layer with weights and no "
-        "activation is treated as class logits.",
+        "key points; sequence: a text, a class for each step, with --labels and --ctc-blank. classification and "
+        "features are inferred from the last layers; a final layer with weights and no activation is treated as class "
+        "logits.",
+        source="file",
+    )
+    ctc_blank: Literal["last", "first"] | None = option(
+        None, "With --task sequence: the class of CTC that is no character. keras.io's examples have the last.",
+        source="file",
+    )  # fmt: skip
+    transpose: bool = option(
+        False,
+        "Model files only: the model takes pictures with rows and columns exchanged, as in keras.io's captcha example.",
         source="file",
     )
     output_range: str | None = option(
@@ -116,6 +126,7 @@ class NetworkOptions:
 
     def __post_init__(self) -> None:
         check_choice(self, "task", code="unknown-task")
+        check_choice(self, "ctc_blank", code="ctc-blank")
         if self.output_range is not None:
             range_of(self.output_range)
         check_choice(self, "class_order", code="class-order")
@@ -240,7 +251,8 @@ class ProofOptions:
 
     evaluation: Path | None = option(
         None,
-        "Folder of labeled images: one subfolder a class, or a labels.csv. With --task image or values: any pictures.",
+        "Folder of labeled images: one subfolder a class, or a labels.csv. With --task image or values: any pictures; "
+        "with --task sequence: true texts in labels.csv, or as names of folders or files.",
         name="eval",
     )
     max_drop: float | None = option(None, "Promise: fail if top-1 accuracy falls by more points than this.")

@@ -20,7 +20,7 @@ from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import lower
-from xxdeploy.exporter.promises import keep_budgets
+from xxdeploy.exporter.promises import check_sequence, keep_budgets
 from xxdeploy.exporter.report_data import CLI, Caller, command_of, measured, pairs_of
 from xxdeploy.exporter.result import ExportResult
 from xxdeploy.exporter.source import Given, Source, asks_pictures, open_source
@@ -64,8 +64,7 @@ def export(
         ``VerificationError`` for a stage outside its tolerance, a broken promise or an exceeded budget.
     """
     report = on_progress or (lambda _: None)
-    output_writable(out, options.output.force)
-    check_engine(options)
+    _check(options, out)
     precision, threshold = options.precision.name, options.proof.threshold
     timed = _StepTimer(report, _steps(source, options))
     origin = open_source(source, options, timed).with_notes(caller.notes)
@@ -120,6 +119,13 @@ def export(
         processors=lowered.processors,
         inputs=origin.input_names,
     )
+
+
+def _check(options: ExportOptions, out: Path) -> None:
+    """Refuse options that can be refused before any work."""
+    output_writable(out, options.output.force)
+    check_engine(options)
+    check_sequence(options)
 
 
 _MEASURE = "accuracy and latency"

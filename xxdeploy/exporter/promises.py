@@ -1,18 +1,21 @@
-"""Promises and budgets of an export: those that its task can have, and whether they are kept."""
+"""Options that depend on the task, and promises and budgets: those that a task can have, and whether they are kept."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from xxdeploy.bundle.pack import pack
+from xxdeploy.datasets import Labels
+from xxdeploy.datasets.texts import load_alphabet
 from xxdeploy.errors import EngineError, UsageError, VerificationError
 from xxdeploy.exporter.option_groups import Budgets, ProofOptions
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.result import Conclusions
-from xxdeploy.results import LayerNoise, ModelOutput
+from xxdeploy.results import Accuracy, LayerNoise, ModelOutput
 from xxdeploy.runtime.bench import BenchResult, bench
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.verify import (
@@ -22,9 +25,12 @@ from xxdeploy.verify import (
     agreement_verdict,
     drop_verdict,
     figure_verdict,
+    wilson_interval,
 )
 
 _ROUNDS = 30
+_FEW_TEXTS = 0.05
+"""The share of right texts below which the options may be wrong rather than the model."""
 
 
 def check_top_k(count: int | None, output: ModelOutput) -> None:
@@ -93,6 +99,8 @@ def _check_task(proof: ProofOptions, output: ModelOutput) -> None:
     kind = _kind_of(output)
     fitting = [name for name, promise in FIGURE_PROMISES.items() if promise.kind == kind]
     wrong = [f"--{_dashed(name)}" for name in proof.figures if name not in fitting]
+    if output.task == "sequence":
+        of_classes = {"threshold": proof.threshold}
     if output.task not in ("classification", "features"):
         wrong += [f"--{name}" for name, asked in of_classes.items() if asked is not None]
     if not wrong:
@@ -106,6 +114,45 @@ def _check_task(proof: ProofOptions, output: ModelOutput) -> None:
     raise UsageError(f"{wrong[0]} does not apply to {about}", hint=hint, code="promise-task")
 
 
+def check_sequence(options: ExportOptions) -> None:
+    """Raise ``UsageError`` unless readers of texts, and no others, have their options.
+
+    Codes ``labels-missing``, ``ctc-blank``.
+    """
+    network = options.network
+    if network.task != "sequence":
+        if network.ctc_blank is not None:
+            raise UsageError(
+                "--ctc-blank is about a model that reads texts",
+                hint="add --task sequence, or leave --ctc-blank out",
+                code="ctc-blank",
+            )
+        return
+    if network.labels is None:
+        raise UsageError(
+            "--task sequence needs the characters, and no --labels are given",
+            hint="add --labels FILE with one character a line, in the order of the outputs, without the blank",
+            code="labels-missing",
+        )
+    if network.ctc_blank is None:
+        raise UsageError(
+            "--task sequence needs the class of CTC that is no character",
+            hint="add --ctc-blank last (keras.backend.ctc_batch_cost, keras.io's examples) or --ctc-blank first "
+            "(keras.losses.CTC)",
+            code="ctc-blank",
+        )
+
+
+def alphabet(options: ExportOptions, output: ModelOutput) -> tuple[Labels | None, ModelOutput]:
+    """Return the texts of the classes, and the output that knows them; None where the options do not say them."""
+    network, classes = options.network, output.classes or 0
+    if network.labels is None or network.ctc_blank is None:
+        return None, output
+    blank = classes - 1 if network.ctc_blank == "last" else 0
+    labels = load_alphabet(network.labels, classes, blank)
+    return labels, replace(output, blank=blank, names=labels.names)
+
+
 def _kind_of(output: ModelOutput) -> str | None:
     """Return the kind of an output in ``FIGURE_PROMISES``; None for classes and features."""
     if output.task == "image":
@@ -115,6 +162,28 @@ def _kind_of(output: ModelOutput) -> str | None:
 
 def _dashed(name: str) -> str:
     return name.replace("_", "-")
+
+
+def warnings_about(accuracies: Sequence[Accuracy], classes: int | None) -> tuple[str, ...]:
+    """Return a warning if Keras' own top-1 is no better than chance, 1 of ``classes``: the input may be wrong.
+
+    It is no better if chance lies above the lower end of the 95 % Wilson interval.
+    """
+    top1 = accuracies[0].top1 if accuracies else None
+    if top1 is None or classes is None or classes < 2:
+        return ()
+    images = accuracies[0].images
+    if accuracies[0].figures:
+        return (
+            (f"WARNING: Keras itself reads {100 * top1:.1f} % of the {images} texts: check --preprocess, --transpose, "
+            "--labels and --ctc-blank",) if top1 < _FEW_TEXTS else ()
+        )  # fmt: skip
+    if wilson_interval(round(top1 * images), images).low > 1 / classes:
+        return ()
+    return (
+        f"WARNING: Keras itself is right on {100 * top1:.1f} % of the {images} evaluation images, no better than "
+        f"chance ({100 / classes:.1f} % with {classes} classes): check --preprocess and the order of the labels",
+    )
 
 
 def keep_promises(

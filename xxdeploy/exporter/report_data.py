@@ -58,7 +58,8 @@ def measured(
     concluded: Conclusions,
 ) -> Measured:
     """Return the report's values. ``command`` makes the bundle again; only --pictures shows pictures."""
-    candidate, pairs = _changes(accuracies)
+    # The numbers of texts are no classes that the report could name.
+    candidate, pairs = ("", []) if inputs.task == "sequence" else _changes(accuracies)
     labels = None if inputs.evaluation is None else inputs.evaluation.labels
     return Measured(
         timings=tuple(timings),

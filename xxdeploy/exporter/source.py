@@ -204,7 +204,12 @@ def load_user_model(
         image = image_request(options)
         asked = _asked(options)
         prepared = prepare_model(
-            loaded.model, output_layer=network.output_layer, task=network.task, image=image, asked=asked
+            loaded.model,
+            output_layer=network.output_layer,
+            task=network.task,
+            image=image,
+            transposed=network.transpose,
+            asked=asked,
         )
     return prepared, (*loaded.notes, *prepared.notes)
 
@@ -361,7 +366,11 @@ def _from_user(source: Path | InMemory, options: ExportOptions, timed: Timed) ->
     if prepared.task == "image" and network.output_range is None and prepared.classes is not None:
         asked["output_range"] = CLASSES  # said by another option, which the manifest does not keep
     facts |= {name: value for name, value in asked.items() if value is not None}
-    return Source(name_of(source), family, True, prepared.model, inputs, facts, outputs, prepared.inputs)
+    if network.transpose:
+        facts["transpose"] = True
+    return Source(
+        name_of(source), family, True, prepared.model, inputs, facts, (inputs.output, *outputs[1:]), prepared.inputs
+    )
 
 
 def _facts(source: Path | InMemory, network: NetworkOptions, model: keras.Model) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from xxdeploy.datasets.images import EVALUATION_BATCH, ImageSet, batch_that_fits
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.promises import keep_promises
+from xxdeploy.exporter.promises import keep_promises, warnings_about
 from xxdeploy.exporter.result import Conclusions, TableRow
 from xxdeploy.exporter.source import Source
 from xxdeploy.memory import release_memory
@@ -56,10 +56,10 @@ from xxdeploy.verify import (
     compare,
     compare_with,
     evaluate,
+    evaluate_texts,
     judge_paired,
     record_reference,
     rounding_of,
-    wilson_interval,
 )
 
 FLOAT_STAGES = (EXACT_FEATURES, EXACT_PROBABILITIES)
@@ -218,7 +218,7 @@ def _judge(
 def tolerance_for(task: str, precision: str, *, trained: bool) -> Tolerance:
     """Return the tolerance of a stage. With random weights all classes are alike, so agreement is not judged."""
     if precision == "fp32":
-        return EXACT_PROBABILITIES if task == "classification" else EXACT_FEATURES
+        return EXACT_PROBABILITIES if task in ("classification", "sequence") else EXACT_FEATURES
     if task == "features":
         return FP16_FEATURES if precision == "fp16" else INT8_FEATURES
     if task != "classification":
@@ -275,6 +275,8 @@ def measure_accuracy(
     if images is None:
         return (), ()
     size = batch_that_fits(EVALUATION_BATCH, area_of(inputs.preprocess))
+    if inputs.task == "sequence":
+        return _read_texts(runners, images, inputs, size, on_progress)
     if inputs.task != "classification":
         return (), _compare_outputs(runners, images, inputs, size, on_progress)
     accuracies: list[Accuracy] = []
@@ -290,6 +292,29 @@ def measure_accuracy(
         else:
             names = (accuracies[0].runner, runner.name)
             comparisons.append(judge_paired(reference, outputs, images.labels, names=names, threshold=threshold))
+    return tuple(accuracies), tuple(comparisons)
+
+
+def _read_texts(
+    runners: Iterable[Runner], images: ImageSet, inputs: Inputs, size: int, on_progress: OnProgress
+) -> tuple[tuple[Accuracy, ...], tuple[Comparison, ...]]:
+    """Evaluate each runner by whole texts, and compare each but the first with the first."""
+    accuracies: list[Accuracy] = []
+    comparisons: list[Comparison] = []
+    output, labels = inputs.output, images.labels
+    assert labels is not None  # gather() has seen to it
+    known = {text: number for number, text in enumerate(output.truths)}
+    reference = None
+    for runner in runners:
+        recorder = _Recorder(runner)
+        batches = images.batches(inputs.preprocess, size)
+        accuracies.append(evaluate_texts(recorder, batches, labels, output, known, on_progress=on_progress))
+        outputs = np.concatenate([part.reshape(len(part), -1) for part in recorder.outputs])
+        if reference is None:
+            reference = outputs
+        else:
+            names = (accuracies[0].runner, runner.name)
+            comparisons.append(judge_paired(reference, outputs, labels, classes=False, names=names, output=output))
     return tuple(accuracies), tuple(comparisons)
 
 
@@ -351,27 +376,11 @@ def closing_rows(
     rows = []
     for timing, accuracy in zip(timings, accuracies or (None,) * len(timings), strict=True):
         top5 = accuracy.top5 if accuracy and (classes is None or classes > 10) else None
-        shares = (accuracy.top1, top5, accuracy.agreement(accuracies[0])) if accuracy else (None, None, None)
+        own = accuracy.figures if accuracy else ()
+        shares = (accuracy.top1, top5, accuracy.agreement(accuracies[0])) if accuracy and not own else (None,) * 3
         row = TableRow(timing.runner, timing.size_bytes, statistics.median(timing.milliseconds), *shares)
-        rows.append(replace(row, figures=figures.get(timing.runner, ())))
+        rows.append(replace(row, figures=figures.get(timing.runner, own)))
     return tuple(rows)
-
-
-def warnings_about(accuracies: Sequence[Accuracy], classes: int | None) -> tuple[str, ...]:
-    """Return a warning if Keras' own top-1 is no better than chance, 1 of ``classes``: the input may be wrong.
-
-    It is no better if chance lies above the lower end of the 95 % Wilson interval.
-    """
-    top1 = accuracies[0].top1 if accuracies else None
-    if top1 is None or classes is None or classes < 2:
-        return ()
-    images = accuracies[0].images
-    if wilson_interval(round(top1 * images), images).low > 1 / classes:
-        return ()
-    return (
-        f"WARNING: Keras itself is right on {100 * top1:.1f} % of the {images} evaluation images, no better than "
-        f"chance ({100 / classes:.1f} % with {classes} classes): check --preprocess and the order of the labels",
-    )
 
 
 def conclude(

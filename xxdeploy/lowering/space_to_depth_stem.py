@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import VerificationError
-from xxdeploy.onnxmodel.graph import Graph, attributes
+from xxdeploy.onnxmodel.graph import Graph, attribute, attributes
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 
@@ -222,17 +222,22 @@ def _describe(conv: NodeProto, values: dict[str, list[int]]) -> None:
 
 
 def _chain(graph: Graph, source: str) -> tuple[NodeProto, NodeProto, NodeProto] | None:
-    """Return DequantizeLinear, Conv and the next quantizer, if nothing else but a Transpose reads the image."""
+    """Return DequantizeLinear, Conv and the next quantizer, if nothing else but the Transpose to NCHW reads the image.
+
+    A model may exchange rows and columns by a Transpose of its own: then the image has no rows of the layer's blocks.
+    """
     chain, name, skipped = [], source, ("Transpose", "QuantizeLinear", "DequantizeLinear")
+    turns = []
     for kind, between in (("DequantizeLinear", ()), ("Conv", skipped), ("QuantizeLinear", ("Relu", "Clip"))):
         node = graph.only_consumer(name)
         while node is not None and node.op_type in between:
+            turns += [list(attribute(node, "perm", []))] if node.op_type == "Transpose" else []
             node = graph.only_consumer(node.output[0])
         if node is None or node.op_type != kind:
             return None
         chain.append(node)
         name = node.output[0]
-    return chain[0], chain[1], chain[2]
+    return (chain[0], chain[1], chain[2]) if turns in ([], [[0, 3, 1, 2]]) else None
 
 
 def _constants(graph: Graph, conv: NodeProto) -> list[str] | None:

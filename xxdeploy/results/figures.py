@@ -37,12 +37,18 @@ KINDS: dict[str, FigureKind] = {
     "p95_error": FigureKind("p95 error", "", ".3g", rises=False),
     "mean_error": FigureKind("mean error", "", ".3g", rises=False),
     "largest_error": FigureKind("largest error", "", ".3g", rises=False),
+    "same_texts": FigureKind("same texts", "%", ".1f", rises=True),
+    "changed_characters": FigureKind("edits", "%", ".2f", rises=False),
+    "right_texts": FigureKind("right texts", "%", ".1f", rises=True),
+    "wrong_characters": FigureKind("CER", "%", ".2f", rises=False),
 }
 """What a candidate is compared with its reference by.
 
 ``psnr`` and ``ssim`` are means over the pictures, of pixels clipped to the range of the output. ``iou`` is the mean
 over the classes that occur; ``pixels`` the share of pixels with the same class. The errors are absolute differences of
-values, in the unit of the output.
+values, in the unit of the output. ``same_texts`` is the share of whole texts, ``changed_characters`` their edit
+distance over the characters of the reference; ``right_texts`` and ``wrong_characters`` (the character error rate) are
+the same against true texts.
 """
 
 

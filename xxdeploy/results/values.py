@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import ConversionError
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.results.figures import Figure
 from xxdeploy.runtime.bundle.tasks import check_output_range, check_task
 
 
@@ -48,6 +49,8 @@ class ModelOutput:
     ``name`` is that in the graph; ``classes`` the number of classes (None: there are none). ``task`` is a name of
     ``runtime.bundle.tasks.TASKS``, by default classification if there are classes, else features. ``shape`` is without
     the batch axis, empty where nobody asks for it. ``output_range`` holds the values of black and white of a picture.
+    Of a sequence ``names`` are the texts of the classes, ``blank`` is the class without text, and ``truths`` are the
+    true texts that the labels of the evaluation images count.
     """
 
     name: str
@@ -55,6 +58,9 @@ class ModelOutput:
     task: str = ""
     shape: tuple[int, ...] = ()
     output_range: tuple[float, float] | None = None
+    blank: int | None = None
+    names: tuple[str, ...] = field(default=(), repr=False)
+    truths: tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not self.task:
@@ -144,13 +150,15 @@ class Ranges:
 class Accuracy:
     """The top-1 class of each image by one runner, in the order of the set: two runners are compared image by image.
 
-    ``top1`` and ``top5`` are shares (0..1) of right images; None where the set has no labels.
+    ``top1`` and ``top5`` are shares (0..1) of right images; None where the set has no labels. Of a reader of texts,
+    ``classes`` are numbers of whole texts, and ``figures`` say how many are right.
     """
 
     runner: str
     top1: float | None
     top5: float | None
     classes: tuple[int, ...] = field(repr=False)
+    figures: tuple[Figure, ...] = ()
 
     @property
     def images(self) -> int:

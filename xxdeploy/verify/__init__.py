@@ -21,6 +21,7 @@ from xxdeploy.verify.parity import (
 )
 from xxdeploy.verify.promise import FIGURE_PROMISES, Verdict, agreement_verdict, drop_verdict, figure_verdict
 from xxdeploy.verify.statistics import mcnemar_exact, paired_difference_interval, wilson_interval
+from xxdeploy.verify.strings import evaluate_texts
 
 __all__ = [
     "EXACT_FEATURES",
@@ -45,6 +46,7 @@ __all__ = [
     "compare_with",
     "drop_verdict",
     "evaluate",
+    "evaluate_texts",
     "figure_verdict",
     "judge_paired",
     "mcnemar_exact",

@@ -36,6 +36,7 @@ from xxdeploy.verify.outputs import (
 )
 from xxdeploy.verify.scores import ScoreTally
 from xxdeploy.verify.statistics import Interval, PairedChange, change_from_counts, wilson_interval
+from xxdeploy.verify.strings import TextTally
 from xxdeploy.verify.tallies import tally_for
 
 
@@ -128,15 +129,17 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """Return the figures on one line, in percent, with 95 % intervals."""
-        parts = [figure.sentence for figure in self.figures]
+        told_below = ("right_texts",)  # with the loss
+        parts = [figure.sentence for figure in self.figures if figure.name not in told_below]
         if self.top1 is not None and (change := self.change) is not None:
             before, after = (100 * share for share in self.top1)
             low, high = -100 * change.interval.high, -100 * change.interval.low
+            what = "top-1" if not self.figures else "right texts"
             parts.append(
-                f"top-1 {before:.1f} -> {after:.1f} %, lost {_number(-100 * change.change)} points "
+                f"{what} {before:.1f} -> {after:.1f} %, lost {_number(-100 * change.change)} points "
                 f"(95 % CI {_number(low)} to {_number(high)}, McNemar p {_probability(change.p_value)})"
             )
-        if self.agreement is not None and (interval := self.agreement_interval) is not None:
+        if self.agreement is not None and (interval := self.agreement_interval) is not None and not self.figures:
             parts.append(
                 f"same class on {100 * self.agreement:.1f} % of the images "
                 f"(95 % CI {100 * interval.low:.1f} to {100 * interval.high:.1f})"
@@ -233,14 +236,14 @@ class _Tally:
     def __init__(self, reference: Reference, labels: Sequence[int] | None) -> None:
         if labels is not None and len(labels) != reference.images:
             raise ValueError(f"{len(labels)} labels for {reference.images} images")
-        if labels is not None and not reference.classes:
+        self._task = tally_for(reference.output, labels)
+        if labels is not None and not reference.classes and not isinstance(self._task, TextTally):
             raise ValueError("features have no classes that labels could name")
         self._reference, self._labels = reference, labels
         self.images = self._agreeing = self._gained = self._lost = self._right = 0
         self._signal = self._noise = self._kl = 0.0
         self._cosine, self._probabilities = 1.0, reference.classes
         self._scores = ScoreTally(reference.threshold)
-        self._task = tally_for(reference.output)
 
     def add(self, candidate: NDArray[np.float32], name: str) -> None:
         """Count the next rows of a candidate, (n, values)."""
@@ -256,6 +259,8 @@ class _Tally:
             self._add_classes(expected, candidate)
         if self._task is not None:
             self._task.add(expected, candidate)
+        if isinstance(self._task, TextTally) and self._reference.output is not None:
+            self._add_steps(expected, candidate, *self._reference.output.shape)
         self.images += len(candidate)
 
     def _add_classes(self, expected: NDArray[np.float32], candidate: NDArray[np.float32]) -> None:
@@ -273,18 +278,28 @@ class _Tally:
             self._lost += int(np.count_nonzero(was & ~now))
         self._scores.add(expected, candidate, truth)
 
+    def _add_steps(self, expected: NDArray[np.float32], candidate: NDArray[np.float32], steps: int, width: int) -> None:
+        """Add the mean divergence of the steps of each picture."""
+        before, after = expected.reshape(-1, width), candidate.reshape(-1, width)
+        self._probabilities = are_probabilities(before) and are_probabilities(after)
+        if self._probabilities:
+            self._kl += float(kl_divergence(before, after).sum()) / steps
+
     def comparison(self, name: str) -> Comparison:
         """Return the figures, once every image is counted."""
         if self.images != self._reference.images:
             raise ValueError(f"{name} saw {self.images} images, {self._reference.name} {self._reference.images}")
-        labeled = self._labels is not None
+        labeled, texts = self._labels is not None, self._task if isinstance(self._task, TextTally) else None
+        if texts is not None:
+            self._agreeing = texts.agreeing
+            self._right, self._gained, self._lost = texts.changes or (0, 0, 0)
         return Comparison(
             reference=self._reference.name,
             candidate=name,
             images=self.images,
             sqnr_db=decibels(self._signal, self._noise),
             cosine=self._cosine,
-            agreeing=self._agreeing if self._reference.classes else None,
+            agreeing=self._agreeing if self._reference.classes or texts is not None else None,
             kl_mean=self._kl / self.images if self._probabilities else None,
             right=(self._right, self._right + self._gained - self._lost) if labeled else None,
             change=change_from_counts(self._gained, self._lost, self.images) if labeled else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from xxdeploy.results import Figure, ModelOutput
 from xxdeploy.verify.pictures import MaskTally, PictureTally, ends_of
 from xxdeploy.verify.statistics import Interval, bootstrap_interval
+from xxdeploy.verify.strings import TextTally
 
 _KEPT = 64
 """Errors of a picture, evenly spaced in their order, that an interval is computed from."""
@@ -28,19 +30,27 @@ class Tally(Protocol):
         ...
 
     @property
-    def loss(self) -> float:
-        """Return the figure that two candidates are compared by: 0 for no difference, and the less the better."""
+    def loss(self) -> float | None:
+        """Return the figure that two candidates are compared by: 0 for no difference, and the less the better.
+
+        None: the divergence of the probabilities is a better one.
+        """
         ...
 
 
-def tally_for(output: ModelOutput | None) -> Tally | None:
-    """Return an empty tally for an output; None for the tasks whose measures every comparison has."""
+def tally_for(output: ModelOutput | None, labels: Sequence[int] | None = None) -> Tally | None:
+    """Return an empty tally for an output; None for the tasks whose measures every comparison has.
+
+    ``labels`` are those of the images, of a sequence indices into its true texts.
+    """
     if output is None:
         return None
     if output.task == "image" and output.output_range is not None:
         return PictureTally(output.shape, output.output_range)
     if output.task == "image":
         return MaskTally(output.shape)
+    if output.task == "sequence":
+        return TextTally(output, labels)
     return ValueTally() if output.task == "values" else None
 
 

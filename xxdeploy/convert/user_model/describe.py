@@ -256,6 +256,8 @@ def _passes(operation: Any) -> bool:
 def _activation(operation: Any) -> str:
     """Return the name of the activation that ``operation`` applies."""
     kind = type(operation).__name__
+    if kind == "TimeDistributed":
+        return _activation(operation.layer)
     if kind in ("Softmax", "Sigmoid"):
         return kind.lower()
     return getattr(getattr(operation, "activation", None), "__name__", "none")

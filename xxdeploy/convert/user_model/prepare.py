@@ -12,6 +12,7 @@ from xxdeploy.convert.keras_graph import calls, graph, is_model, layer_paths, si
 from xxdeploy.convert.user_model.describe import UserModel, UserOutput, describe_model, last_activation
 from xxdeploy.convert.user_model.image_output import ANY_IMAGE, ImageRequest, image_output
 from xxdeploy.convert.user_model.inputs import NOTHING, Asked, UserInput, keras_names, names_in_manifest
+from xxdeploy.convert.user_model.sequence_output import about_orientation, exchanged, sequence_outputs
 from xxdeploy.errors import UsageError
 from xxdeploy.results import ModelOutput
 
@@ -58,6 +59,7 @@ def prepare_model(
     task: str | None = None,
     image: ImageRequest = ANY_IMAGE,
     asked: Asked = NOTHING,
+    transposed: bool = False,
 ) -> PreparedModel:
     """Choose the outputs of a model, and turn logits and single sigmoids into probabilities.
 
@@ -72,11 +74,13 @@ def prepare_model(
         output that ends in a softmax or sigmoid is a classifier. Without one, two or more logits are a classifier;
         next to a softmax they may be an embedding, and stay features. ``image``: the first output with three axes is a
         picture or a mask, see :func:`~xxdeploy.convert.user_model.image_output.image_output`. ``values``: each output
-        is numbers, kept as they are.
+        is numbers, kept as they are. ``sequence``: the first output with two axes has a class for each step.
     image : ImageRequest
         What the options say about a picture.
     asked : Asked
         Says which inputs are arrays.
+    transposed : bool
+        The model takes pictures with rows and columns exchanged: exchange them inside the model.
 
     Raises
     ------
@@ -100,7 +104,7 @@ def prepare_model(
         if end.shape[-1:] == (1,) and last_activation(tensor) == "softmax"
     ]
     makers: dict[str | None, Callable[[Sequence[Any], UserModel], _Finished]]
-    makers = {"image": partial(_pictures, image), "values": _values}
+    makers = {"image": partial(_pictures, image), "values": _values, "sequence": sequence_outputs}
     ends_and_outputs, said = makers.get(task, partial(_classes, task, inner))(tensors, described)
     notes += said
     first = next((index for index, (_, output) in enumerate(ends_and_outputs) if output.task != "features"), 0)
@@ -116,6 +120,10 @@ def prepare_model(
         notes.append(f"{what} use the output {outputs[0].name}; other outputs: {others}")
     if len(tensors) > 1 or any(last is not tensor for last, tensor in zip(finished, tensors, strict=True)):
         selected = _model(single_input(selected), finished[0] if len(finished) == 1 else finished, selected.name)
+    if transposed:
+        selected, described = exchanged(selected, described)
+    elif task == "sequence":
+        notes += about_orientation(described)
     return PreparedModel(selected, described, outputs, tuple(notes))
 
 
