@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import xxdeploy
 from xxdeploy.diagnose.first_fault import check_stages, open_reference
+from xxdeploy.errors import UsageError
 from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.runtime.bundle.files import open_bundle
 
@@ -38,3 +41,26 @@ def test_every_file_of_a_bundle(mode: str, tmp_path: Path, images: Path) -> None
     batches = [manifest.preprocess.normalize(pictures)]
     parities = check_stages(root, manifest, open_reference(manifest, str(saved)), batches, drawn=True)
     assert any("int8" in parity.candidate for parity in parities)
+
+
+def test_a_model_in_memory_is_known_by_its_weights(tmp_path: Path) -> None:
+    import keras
+
+    def network(seed: int) -> Any:
+        keras.utils.set_random_seed(seed)
+        layers = keras.layers
+        parts = [keras.Input((8, 8, 1)), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(3)]
+        return keras.Sequential(parts, name="small")
+
+    model = network(0)
+    _, manifest = open_bundle(xxdeploy.export(model, tmp_path / "bundle", quiet=True).bundle)
+    with pytest.raises(UsageError, match="was exported from a model in memory") as caught:
+        open_reference(manifest)
+    assert caught.value.code == "model-unknown"
+    assert "model.save('small.keras')" in caught.value.hint  # which works:
+    model.save(tmp_path / "small.keras")
+    assert open_reference(manifest, str(tmp_path / "small.keras")).name == "small"
+    network(1).save(tmp_path / "other.keras")
+    with pytest.raises(UsageError, match="SHA-256 of the weights") as caught:
+        open_reference(manifest, str(tmp_path / "other.keras"))
+    assert caught.value.code == "another-model-file"

@@ -85,6 +85,12 @@ def test_another_type_is_refused(given: dict[str, Any], said: str) -> None:
         ("promise --min-agreement 98, which", "promise min_agreement=98, which"),
         ("--preprocess auto is for model files", "preprocess='auto' is for model files"),
         ("add --preprocess tf|caffe|torch|none|0..1|FILE", "add preprocess=tf|caffe|torch|none|0..1|FILE"),
+        ("(if numbers, --task values)", "(if numbers, task='values')"),
+        ("--resize crop cuts", "resize='crop' cuts"),
+        ("--resample bilinear-antialias is Pillow's", "resample='bilinear-antialias' is Pillow's"),
+        ("--preprocess tf is", "preprocess='tf' is"),
+        ("--output-range=-1..1 or --output-range classes", "output_range='-1..1' or output_range='classes'"),
+        ("--task is for model files", "task is for model files"),
         ("--json prints one document", "--json prints one document"),
     ],
 )

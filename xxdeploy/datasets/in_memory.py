@@ -169,12 +169,14 @@ class _Scale:
         self._wanted = wanted
         self._dtype, self._shape = "", ()
         self._low, self._high = np.inf, -np.inf
+        self._sizes: set[tuple[int, ...]] = set()
         self._moved = 0.0
 
     def look(self, picture: Picture) -> None:
         """Note the values of a picture."""
         assert isinstance(picture, np.ndarray)
         self._dtype, self._shape = str(picture.dtype), picture.shape
+        self._sizes.add(picture.shape[:2])
         if picture.dtype.kind not in "uifb":
             raise self._bad(f"values of type {picture.dtype}")
         if picture.dtype.kind == "f" and not np.isfinite(picture).all():
@@ -226,10 +228,17 @@ class _Scale:
         return f"{size} {self._dtype}".rstrip()
 
     def notes(self) -> tuple[str, ...]:
-        """Return a note if values were rounded."""
-        if self._moved <= 1e-2:
-            return ()
-        return (f"{self._wanted.name}: floats were rounded to whole numbers of 0..255, as pictures have them",)
+        """Return notes on values that were rounded, and on pictures that were resized before."""
+        told = []
+        if self._moved > 1e-2:
+            told.append(f"{self._wanted.name}: floats were rounded to whole numbers of 0..255, as pictures have them")
+        if self._wanted.labeled and len(self._sizes) == 1:
+            height, width = next(iter(self._sizes))
+            told.append(
+                f"{self._wanted.name}: all pictures are {height} x {width}; if the model takes that size, they cannot "
+                "show that --resize and --resample are those of the training"
+            )
+        return tuple(told)
 
     def _bad(self, problem: str, hint: str = "") -> UsageError:
         return UsageError(

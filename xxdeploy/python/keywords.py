@@ -7,23 +7,37 @@ import inspect
 import numbers
 import os
 import re
+import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from xxdeploy.errors import UsageError, XXDeployError
 from xxdeploy.exporter.option_fields import Option
-from xxdeploy.exporter.options import OPTIONS, ExportOptions
+from xxdeploy.exporter.options import GROUPS, OPTIONS, ExportOptions
 
 KEYWORDS: Mapping[str, Option] = {name.replace("-", "_"): option for name, option in OPTIONS.items()}
 """Every option by its keyword: ``max_drop`` for ``--max-drop``."""
 OWN = ("out", "quiet", "on_progress")
 """The other arguments of ``xxdeploy.export``."""
 _WORDS = {str: "a text", Path: "a path", int: "a whole number", float: "a number", bool: "True or False"}
-_FLAG = re.compile(
-    r"--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?:[ =](FILE|FOLDER|NAME|N|auto|photos|none|classification|"
-    r"features|numeric|text|[a-z0-9.]+(?:\|[A-Za-z0-9.]+)+|[0-9]+(?:\.[0-9]+)?))?"
+_CHOICES = {
+    word
+    for group in GROUPS.values()
+    for hint in typing.get_type_hints(group).values()
+    for kind in (hint, *typing.get_args(hint))
+    if typing.get_origin(kind) is typing.Literal
+    for word in typing.get_args(kind)
+}
+_VALUES = "|".join(
+    sorted(map(re.escape, {*_CHOICES, "auto", "photos", "none", "tf", "classes"}), key=len, reverse=True)
 )
+_FLAG = re.compile(
+    r"--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)"
+    r"(?:[ =](FILE|FOLDER|NAME|N|[a-z0-9.]+(?:\|[A-Za-z0-9.]+)+|-?[0-9]+\.\.[0-9]+|[0-9]+(?:\.[0-9]+)?|"
+    rf"(?:{_VALUES})(?![\w-])))?"
+)
+"""An option of the command line in a sentence, with its value where one follows."""
 
 
 def options_from(given: Mapping[str, Any]) -> ExportOptions:
@@ -63,7 +77,8 @@ def in_python(text: str) -> str:
             return f"{name}=True" + (f" {value}" if value else "")
         if value is None:
             return name
-        return f"{name}={value!r}" if value.isalpha() and value.islower() else f"{name}={value}"
+        is_text = value[0].islower() or ".." in value
+        return f"{name}={value!r}" if is_text and "|" not in value else f"{name}={value}"
 
     return _FLAG.sub(keyword, text)
 
