@@ -84,6 +84,14 @@ def test_files_stay_files(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("pictures", [(X, X[::-1]), [(X[:2], X[:2]), (X[2:], X[2:])], zip(X, Y / 7, strict=True)])
+def test_targets_that_are_no_classes_are_left_out(pictures: Any) -> None:
+    """A data set to train on has clean pictures or numbers with each picture; the measure is the float model."""
+    found = list(pictures_of(pictures, Wanted("eval", has_classes=False)))
+    assert [label for _, label in found] == [None] * 6
+    assert np.array_equal(np.stack([np.asarray(picture) for picture, _ in found]), X)
+
+
 def test_a_generator_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(given, "MOST_UNSIZED", 20)
     endless = ((X[0], 1) for _ in itertools.count())

@@ -27,13 +27,15 @@ Picture = NDArray[Any] | Path
 class Wanted:
     """What is asked of some pictures.
 
-    ``name`` is the argument that they were given for, in messages. ``labeled``: each needs a class. ``takes_unit``:
-    floats of 0..1 are pictures, since the model takes pixels of 0..1. Of more than ``most`` pictures so many are drawn
+    ``name`` is the argument that they were given for, in messages. ``labeled``: each needs a class.
+    ``has_classes``: if not, what comes with a picture (a clean picture, numbers) is left out. ``takes_unit``: floats of
+    0..1 are pictures, since the model takes pixels of 0..1. Of more than ``most`` pictures so many are drawn
     by ``seed``; None keeps all.
     """
 
     name: str
     labeled: bool = False
+    has_classes: bool = True
     takes_unit: bool = False
     most: int | None = None
     seed: int = 0
@@ -66,6 +68,8 @@ def _endless(wanted: Wanted, problem: str) -> UsageError:
 
 def _parts(given: Any, wanted: Wanted) -> tuple[Iterable[Any], bool]:
     """Return the batches or pictures of what was given, each with its labels, and whether their number is known."""
+    if not wanted.has_classes and isinstance(given, tuple) and len(given) == 2 and _rank(given[0]) in (3, 4):
+        given = given[0]
     pictures, labels = given if _is_pair(given) else (given, None)
     if (rank := _rank(pictures)) is not None:
         if rank not in (3, 4) or (rank == 3 and pictures.shape[-1] in (1, 3, 4)):
@@ -109,7 +113,7 @@ def _each(part: Any, wanted: Wanted) -> Iterator[tuple[Picture, Label | None]]:
     """Yield the pictures of a batch, or the one picture, with their labels."""
     pictures, labels = part, None
     if isinstance(part, (tuple, list)) and 2 <= len(part) <= 3:
-        pictures, labels = part[0], part[1]
+        pictures, labels = part[0], part[1] if wanted.has_classes else None
     if isinstance(pictures, (str, os.PathLike)):
         yield Path(pictures), _label(labels, wanted)
         return

@@ -26,6 +26,7 @@ from xxdeploy.optional import extra
 from xxdeploy.python.keywords import in_python, options_from, reworded, signature
 from xxdeploy.python.progress import progress_view
 from xxdeploy.results import OnProgress, Progress
+from xxdeploy.runtime.bundle.tasks import TASKS
 
 _FEWEST_DRAWN = 2000
 """Of more calibration pictures in memory, at least so many are drawn."""
@@ -166,10 +167,11 @@ def _as_json(path: Path, value: Any) -> Path:
 
 
 def _written(name: str, pictures: Any, folder: Path, words: Mapping[str, Any], report: OnProgress) -> Written:
-    samples = words.get("samples")
+    samples, task = words.get("samples"), words.get("task") or "classification"
     wanted = Wanted(
         name,
-        labeled=name == "eval",
+        labeled=name == "eval" and task == "classification",
+        has_classes=TASKS[task].has_classes is True,
         takes_unit=words.get("preprocess") in (AUTO, "0..1"),
         most=max(_FEWEST_DRAWN, 2 * (samples or DEFAULT_SAMPLES) + SELECTION) if name == "calibration" else None,
         seed=words.get("seed") or 0,
