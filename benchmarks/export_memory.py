@@ -50,11 +50,9 @@ def network(keras: Any, megabytes: int) -> Any:
     width = round((numbers / 2 / 954) ** 0.5)
     model = keras.Sequential(
         [
-            kinds.InputLayer((SIDE, SIDE, 3)),
-            *(
-                kinds.Conv2D(width * times, 3, strides=2, padding="same", activation="relu")
-                for times in (1, 2, 4, 8, 8)
-            ),
+            # Not an input layer: old files have none.
+            kinds.Conv2D(width, 3, strides=2, padding="same", activation="relu", input_shape=(SIDE, SIDE, 3)),
+            *(kinds.Conv2D(width * times, 3, strides=2, padding="same", activation="relu") for times in (2, 4, 8, 8)),
             kinds.Flatten(),
             kinds.Dense(round(numbers / 2 / (32 * width)), activation="relu"),
             kinds.Dense(CLASSES, activation="softmax"),

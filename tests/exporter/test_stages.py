@@ -32,7 +32,7 @@ from xxdeploy.verify import (
 def test_batches_are_uneven_and_hold_every_image_once() -> None:
     images = np.arange(20, dtype=np.float32).reshape(20, 1, 1, 1)
     batches = uneven_batches([images[:8], images[8:16], images[16:]], 18)
-    assert [len(batch) for batch in batches] == [1, 8, 8, 1]
+    assert [len(batch) for batch in batches] == [1, 4, 4, 4, 4, 1]
     np.testing.assert_array_equal(np.concatenate(batches), images[:18])
 
 

@@ -148,7 +148,7 @@ def check_stages(
         from xxdeploy.lowering.x86_file import from_x86_file
     _check_preprocess(manifest, reference)
     _check_labels(root, manifest, reference)
-    few = batches[:2]
+    few = batches[:3]
     exact = _limits(manifest, "fp32", trained=reference.trained)
     parities = _prove(
         reference.runner, reference.fp32, "onnx-fp32", few, exact, partial(_check_float, reference, reference.fp32, few)

@@ -73,7 +73,7 @@ def export(
     keras, reference = _keras_runner(origin)
     golden, synthetic, batches = _samples(inputs, exact=precision == "fp32")
     with timed("parity fp32"):
-        parities = prove_stage(reference, fp32, "onnx-fp32", batches[:2], tolerances(origin, "fp32"))
+        parities = prove_stage(reference, fp32, "onnx-fp32", batches[:3], tolerances(origin, "fp32"))
 
     with timed(_LOWERING[precision]):
         lowered = lower(origin, options, fp32, synthetic=synthetic, report=report)

@@ -65,6 +65,8 @@ from xxdeploy.verify import (
 FLOAT_STAGES = (EXACT_FEATURES, EXACT_PROBABILITIES)
 EXACT_IMAGES, INT8_IMAGES = 8, 64
 """Float stages differ by rounding only, which few images show; a share of agreement needs more of them."""
+_PARITY_BATCH = 4
+"""Images in a batch: the tensors of more are a good part of the memory of an export."""
 _LATENCY_ROUNDS, _WARM_UP = 15, 3
 
 Batch = NDArray[np.float32]
@@ -243,9 +245,9 @@ def parity_batches(inputs: Inputs, synthetic: Batch, *, exact: bool) -> list[Bat
 
 
 def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:
-    """Return up to ``count`` images as a batch of 1, for which engines have own kernels, and batches of at most 8."""
+    """Return up to ``count`` images as a batch of 1, for which engines have own kernels, and batches of at most 4."""
     pool = np.concatenate([batch for batch, _ in zip(images, range(-(-count // 8)), strict=False)])[:count]
-    size = batch_that_fits(8, math.prod(pool.shape[1:3]))
+    size = batch_that_fits(_PARITY_BATCH, math.prod(pool.shape[1:3]))
     return [pool[:1], *(pool[start : start + size] for start in range(1, len(pool), size))]
 
 

@@ -10,7 +10,7 @@ from xxdeploy.onnxmodel import wire
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.runtime.engines.ort import OrtSession
 
-LARGE = 1 << 27
+LARGE = 1 << 25
 """Bytes of weights from which they are passed to ONNX Runtime in a file of their own."""
 
 
