@@ -122,6 +122,25 @@ def test_the_shift_of_scores_of_lowered_files(tmp_path: Path) -> None:
     assert "scores" not in made(tmp_path / "b", evidence=evidence)  # random weights
 
 
+def test_the_figures_of_pictures_may_not_get_worse(tmp_path: Path) -> None:
+    figures = [{"name": "psnr", "value": 40.0, "interval": [39.0, 41.0]}, {"name": "ssim", "value": 0.99}]
+    names = ("onnx-fp32", "onnx-int8")
+    evidence: dict[str, Any] = {
+        "comparison": [{**COMPARED, "candidate": name, "figures": figures} for name in names],
+        **manifest()["evidence"],
+    }
+    card = made(tmp_path / "a", evidence=evidence)
+    assert card["figures"] == {"onnx-int8": {"psnr": 40.0, "ssim": 0.99}}
+    for same in (38.1, 45.0):
+        assert card_differences(card, _set(card, "figures/onnx-int8/psnr", same)) == ()
+    (problem,) = card_differences(card, _set(card, "figures/onnx-int8/psnr", 37.9))
+    assert problem == "onnx-int8: psnr is 37.9, the card says 40.0"
+    assert card_differences(card, _set(card, "figures", {}))[0] == "onnx-int8: psnr is None, the card says 40.0"
+    errors = _set(card, "figures", {"onnx-int8": {"p95_error": 1.0}})
+    assert card_differences(errors, _set(errors, "figures/onnx-int8/p95_error", 0.5)) == ()
+    assert card_differences(errors, _set(errors, "figures/onnx-int8/p95_error", 1.1))
+
+
 def _set(card: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     changed = copy.deepcopy(card)
     *folders, last = path.split("/")

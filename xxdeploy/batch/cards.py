@@ -20,7 +20,7 @@ from xxdeploy.errors import UsageError
 from xxdeploy.exporter.source import is_model_file
 from xxdeploy.models.catalog import find
 from xxdeploy.onnxmodel.wire import split
-from xxdeploy.results import Evidence, worst_parities
+from xxdeploy.results import KINDS, Evidence, worst_parities
 from xxdeploy.runtime.bundle.manifest import MANIFEST
 
 Card = dict[str, Any]
@@ -31,6 +31,8 @@ PARITY_FLOOR = {"fp32": 1e-5, "fp16": 1e-3, "int8": 0.0}
 """Largest difference that is always allowed; for FP32, the tolerance of every stage."""
 SHARE_SLACK = {"fp32": 0.002, "fp16": 0.005, "int8": 0.01}
 """Top-1, top-5 and agreement may differ by this: another processor may give an image or two another class."""
+FIGURE_SLACK = 0.05
+"""A figure of pictures, masks or values may be worse by this share of it. A better one is no difference."""
 SIZE_SLACK = 0.001
 """Relative difference of file sizes: tools write names and versions into a file."""
 
@@ -71,6 +73,8 @@ def card_from_bundle(job: Job, bundle: Path) -> Card:
     if job.precision == "int8":
         card["calibration"] = None if evidence.calibration is None else asdict(evidence.calibration)
         card["recipe"] = dict(evidence.recipe) or None
+    if figures := _figures(evidence):
+        card["figures"] = figures
     if weights != "none" and (accuracy := evidence.accuracy) is not None:
         card["accuracy"] = {"images": accuracy.images, "data_sha256": accuracy.data_sha256}
         for row in accuracy.runners:
@@ -81,6 +85,12 @@ def card_from_bundle(job: Job, bundle: Path) -> Card:
         if scores := _scores(evidence):
             card["scores"] = scores
     return card
+
+
+def _figures(evidence: Evidence) -> dict[str, dict[str, float]]:
+    """Return the figures of pictures, masks and values of each lowered file; those of float32 are in its parity."""
+    records = [record for record in evidence.comparison if record.figures and record.candidate != "onnx-fp32"]
+    return {record.candidate: {figure.name: figure.value for figure in record.figures} for record in records}
 
 
 def _scores(evidence: Evidence) -> dict[str, dict[str, float]]:
@@ -148,6 +158,12 @@ def card_differences(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> 
         for fact, value in facts.items():
             if fact not in now_facts or abs(now_facts[fact] - value) > slack:
                 problems.append(_says(f"scores of {name}: {fact}", now_facts.get(fact), value))
+    for name, facts in (expected.get("figures") or {}).items():
+        now_facts = (actual.get("figures") or {}).get(name, {})
+        for fact, value in facts.items():
+            now = now_facts.get(fact)
+            if now is None or (value - now if KINDS[fact].rises else now - value) > FIGURE_SLACK * abs(value):
+                problems.append(_says(f"{name}: {fact}", now, value))
     return tuple(problems)
 
 
