@@ -65,7 +65,12 @@ def net(kind: str) -> keras.Model:
 @pytest.fixture(scope="module")
 def exported(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, ExportResult]:
     root, made = tmp_path_factory.mktemp("bundles"), {}
-    asked = {"picture": {"min_psnr": 20.0}, "mask": {"min_iou": 0.5}, "values": {"max_error": 10.0}}
+    (root / "names.txt").write_text("ground\nroad\nsquare\n")
+    asked: dict[str, dict[str, Any]] = {
+        "picture": {"min_psnr": 20.0},
+        "mask": {"min_iou": 0.5, "labels": root / "names.txt"},
+        "values": {"max_error": 10.0},
+    }
     for kind, promise in asked.items():
         task = "values" if kind == "values" else "image"
         options = ExportOptions.of(
@@ -109,6 +114,7 @@ def test_the_float_file_computes_what_keras_does(
         assert np.array_equal(np.asarray(runtime.image(picture)), np.rint(255 * right[0]).astype(np.uint8))
     elif kind == "mask":
         assert np.array_equal(np.asarray(runtime.image(picture)), right[0].argmax(-1))
+        assert runtime.labels == ("ground", "road", "square")
     else:
         np.testing.assert_allclose(runtime.values(picture), right, atol=1e-5)
 
