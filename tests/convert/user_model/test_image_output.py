@@ -71,7 +71,7 @@ def test_an_unknown_range_is_asked_for_and_then_taken(last: Last) -> None:
         prepared(last)
     assert caught.value.code == "output-range-unknown"
     assert "--output-range 0..255" in caught.value.hint
-    assert "--output-range classes" in caught.value.hint
+    assert "--output-range=classes" in caught.value.hint
     assert prepared(last, PIXELS).outputs[0].output_range == (0.0, 1.0)
     assert prepared(last, MASK).classes == 3
 

@@ -95,7 +95,7 @@ def image_output(
     pixels = asked.output_range or known
     if pixels is None:
         likely = "0..1, or --output-range=-1..1, or --output-range 0..255, as the pictures of the training"
-        mask = "; if each channel is the score of a class, --output-range classes"
+        mask = "; if each channel is the score of a class, --output-range=classes"
         raise UsageError(
             f"the values of black and white in the output {name} are unknown: no last activation says them",
             hint=f"add --output-range {likely}{mask}",
