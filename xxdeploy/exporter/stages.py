@@ -63,10 +63,8 @@ from xxdeploy.verify import (
 )
 
 FLOAT_STAGES = (EXACT_FEATURES, EXACT_PROBABILITIES)
-EXACT_IMAGES, INT8_IMAGES = 8, 64
-"""Float stages differ by rounding only, which few images show; a share of agreement needs more of them."""
-_PARITY_BATCH = 4
-"""Images in a batch: the tensors of more are a good part of the memory of an export."""
+EXACT_IMAGES, INT8_IMAGES, _PARITY_BATCH = 8, 64, 4
+"""Float stages differ by rounding only, which few images show; a share of agreement needs more, in small batches."""
 _LATENCY_ROUNDS, _WARM_UP = 15, 3
 
 Batch = NDArray[np.float32]
