@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["export", "load"]
 
-_HOMES = {"export": "xxdeploy.python.export", "load": "xxdeploy.runtime"}
+_HOMES = {"export": ("xxdeploy.python.export", "export"), "load": ("xxdeploy.runtime", "edge")}
+"""The module of each name, and the extra that brings its libraries."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        from xxdeploy.optional import extra
+
+        home, libraries = _HOMES[name]
+        with extra(libraries):
+            return getattr(import_module(home), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -176,6 +176,23 @@ def test_a_name_and_a_path(tmp_path: Path, model: Any) -> None:
     assert refusal(str(tmp_path / "absent.keras"), tmp_path / "c").code == "no-model-file"
 
 
+def test_a_task_without_classes_needs_no_labels(model: Any, tmp_path: Path) -> None:
+    """The pictures are taken, with pictures as targets; the refusal is about the model."""
+    assert refusal(model, tmp_path, task="image", eval=(X, X)).code == "image-output"
+
+
+def test_an_installation_without_libraries_names_the_extra() -> None:
+    code = (
+        "import sys\nsys.modules['numpy'] = None\nimport xxdeploy\nfrom xxdeploy.errors import XXDeployError\n"
+        "for name in ('export', 'load'):\n    try:\n        getattr(xxdeploy, name)\n"
+        "    except XXDeployError as error:\n        print(error.code, error.hint)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        f"missing-dependency pip install 'xxdeploy[{extra}]'" for extra in ("export", "edge")
+    ]
+
+
 def test_the_package_is_light_and_a_device_has_no_exporter() -> None:
     code = (
         "import sys, xxdeploy\nassert 'export' in dir(xxdeploy)\n"
