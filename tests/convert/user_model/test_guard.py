@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from codes import code_of
 from user_nets import net, saved
@@ -30,6 +31,18 @@ def test_a_configuration_that_asks_for_other_weights(tmp_path: Path, change: dic
     path = saved(net(lambda layers, x: layers.Conv2D(4, 3)(x)), tmp_path / "own.keras")
     rewritten(path, lambda config: config["config"]["layers"][-1]["config"].update(change))
     assert code_of(load_model_file, path) == ("build-failed" if change["units"] < 0 else "weights-mismatch")
+
+
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_a_file_with_adaptive_pooling(tmp_path: Path, kind: str) -> None:
+    """Keras 3.15 cannot read its own file: it writes the size as a list and adds it to a tuple."""
+    keras = load_keras()
+    image = keras.Input((12, 12, 3))
+    pooled = getattr(keras.ops, f"adaptive_{kind}_pool")(image, (3, 2), data_format="channels_last")
+    model = keras.Model(image, pooled)
+    loaded = load_model_file(saved(model, tmp_path / "own.keras")).model
+    batch = np.random.default_rng(0).normal(size=(2, 12, 12, 3)).astype(np.float32)
+    np.testing.assert_array_equal(loaded(batch), model(batch))
 
 
 def test_pictures_that_fill_the_memory(tmp_path: Path) -> None:

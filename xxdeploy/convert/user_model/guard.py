@@ -1,13 +1,14 @@
-"""Patches of Keras variables that limit and record the weights of a model built from a file."""
+"""Patches of Keras while it builds a model from a file: they limit and record weights, and mend a fault of reading."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from xxdeploy.convert.keras_loader import replaced
 from xxdeploy.errors import ConversionError
 
 _SLACK = 1 << 16  # states of random layers, statistics of normalization: not every variable is saved
@@ -65,6 +66,26 @@ def assigned_variables() -> Iterator[set[int]]:
         yield assigned
     finally:
         variable.assign = original
+
+
+@contextmanager
+def readable_adaptive_pools() -> Iterator[None]:
+    """Within this context the operations of adaptive pooling take their size as a list, as Keras 3 writes it."""
+    from keras.src.ops import nn
+
+    with ExitStack() as patches:
+        for kind in (getattr(nn, name, None) for name in ("AdaptiveAveragePool", "AdaptiveMaxPool")):
+            if kind is not None:  # older versions lack them
+                patches.enter_context(replaced(kind, "__init__", _with_tuple(kind.__init__)))
+        yield
+
+
+def _with_tuple(original: Any) -> Any:
+    def init(self: Any, output_size: Any, data_format: str | None = None, *, name: str | None = None) -> None:
+        size = tuple(output_size) if isinstance(output_size, list) else output_size
+        original(self, size, data_format, name=name)
+
+    return init
 
 
 def check_activations(model: Any, path: Path) -> None:

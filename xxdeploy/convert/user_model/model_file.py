@@ -17,7 +17,12 @@ from xxdeploy.convert.user_model.adapt import in_float32, with_free_batch, with_
 from xxdeploy.convert.user_model.archive_weights import renamed_weights, weights_of_part
 from xxdeploy.convert.user_model.custom_objects import custom_names, import_custom_objects
 from xxdeploy.convert.user_model.describe import LoadedModel
-from xxdeploy.convert.user_model.guard import assigned_variables, check_activations, no_more_weights_than
+from xxdeploy.convert.user_model.guard import (
+    assigned_variables,
+    check_activations,
+    no_more_weights_than,
+    readable_adaptive_pools,
+)
 from xxdeploy.convert.user_model.layer_options import (
     in_inference_mode,
     refuse_state,
@@ -190,6 +195,7 @@ def _built(config: dict[str, Any], file: InspectedModel, objects: dict[str, Any]
     try:
         with (
             no_more_weights_than(file.numbers, file.path),
+            readable_adaptive_pools(),
             drawn_by_numpy(None),  # zeros: each weight is read from the file next
             ObjectSharingScope(),
             warnings.catch_warnings(),
