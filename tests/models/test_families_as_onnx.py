@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,11 @@ from xxdeploy.models.catalog import BuildOptions, find
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.lrn_as_sums import whole_lrn
 from xxdeploy.passes.optimize import optimize
+from xxdeploy.quantize import calibrate, quantize, scheme
+from xxdeploy.quantize.tensorrt.linter import lint_tensorrt
+from xxdeploy.quantize.tensorrt.placement import quantize_for_tensorrt
+from xxdeploy.runtime.engines.ort import OrtSession
+from xxdeploy.verify.outputs import cosines
 
 NAMES = [
     "alexnet-lrn",
@@ -38,6 +45,11 @@ WITHOUT_CLASSIFIER = ["zfnet-lrn", "googlenet", "resnext50", "densenet-bc-40-12"
 def same_as_keras(model: Any, batch: NDArray[np.float32], *, top: bool = True) -> OnnxModel:
     """Convert and optimize ``model``, and compare its probabilities, or features."""
     graph, _ = optimize(onnx_from_keras(model, outputs=("out",)))
+    compare_with_keras(graph, model, batch, top=top)
+    return graph
+
+
+def compare_with_keras(graph: OnnxModel, model: Any, batch: NDArray[np.float32], *, top: bool) -> None:
     expected = np.asarray(model(batch, training=False))
     tolerance = 1e-5 if top else 1e-4 * np.abs(expected).max()
     for level in ("ORT_DISABLE_ALL", "ORT_ENABLE_ALL"):
@@ -46,7 +58,6 @@ def same_as_keras(model: Any, batch: NDArray[np.float32], *, top: bool = True) -
         session = onnxruntime.InferenceSession(graph.to_bytes(), how, providers=["CPUExecutionProvider"])
         got = session.run(None, {"image": batch})[0]
         assert np.abs(got - expected).max() <= tolerance
-    return graph
 
 
 @pytest.mark.parametrize(
@@ -88,15 +99,51 @@ def scaling_inside(name: str) -> Any:
     return convnext.ConvNeXt([1, 1, 2, 1], [16, 32, 48, 64], **given)
 
 
-@pytest.mark.parametrize(
-    "name", ["mobilenetv3small", "mobilenetv3small-minimalistic", "efficientnet", "efficientnetv2", "convnext"]
+@dataclass(frozen=True)
+class Family:
+    """A small network with random weights, and its float graph."""
+
+    name: str
+    model: Any
+    graph: OnnxModel
+
+
+@pytest.fixture(
+    scope="module",
+    params=["mobilenetv3small", "mobilenetv3small-minimalistic", "efficientnet", "efficientnetv2", "convnext"],
 )
-def test_networks_that_scale_pixels_give_what_keras_gives(name: str) -> None:
-    model = scaling_inside(name)
-    settle_batch_norms(model, textures(8, 64, 64, 3).astype(np.float32))
-    batch = textures(3, 64, 64, 3, seed=1).astype(np.float32)
-    graph = same_as_keras(model, batch, top=False)
-    features = np.asarray(model(batch, training=False))
+def family(request: pytest.FixtureRequest) -> Family:
+    load_keras().utils.set_random_seed(1)
+    model = scaling_inside(request.param)
+    settle_batch_norms(model, pictures(8, seed=0))
+    return Family(request.param, model, optimize(onnx_from_keras(model, outputs=("out",)))[0])
+
+
+def pictures(count: int, seed: int) -> NDArray[np.float32]:
+    return textures(count, 64, 64, 3, seed=seed).astype(np.float32)
+
+
+def test_networks_that_scale_pixels_give_what_keras_gives(family: Family) -> None:
+    batch = pictures(3, seed=1)
+    compare_with_keras(family.graph, family.model, batch, top=False)
+    features = np.asarray(family.model(batch, training=False))
     assert np.ptp(features, axis=0).max() > 0.05 * np.abs(features).max()  # the image matters
-    kinds = [node.op_type for node in graph.proto().graph.node]
-    assert kinds.count("Transpose") == 1 if name != "convnext" else kinds.count("Transpose") >= 1
+    kinds = [node.op_type for node in family.graph.proto().graph.node]
+    assert kinds.count("Transpose") == 1 if family.name != "convnext" else kinds.count("Transpose") >= 1
+
+
+@pytest.mark.parametrize("target", ["cpu", "tensorrt"])
+def test_networks_that_scale_pixels_in_int8(family: Family, target: str) -> None:
+    seen, unseen = pictures(16, seed=2), pictures(16, seed=3)
+    ranges = calibrate(family.graph, lambda: iter([seen]), method="percentile-99.99", data_digest="d")
+    if target == "cpu":
+        integer = quantize(family.graph, ranges, scheme("static-w8c-a8"))
+    else:
+        integer = quantize_for_tensorrt(family.graph, ranges, scheme("static-w8c-a8s"))
+        assert lint_tensorrt(integer) == ()
+        kinds = Counter(node.op_type for node in integer.proto().graph.node)
+        assert kinds["DequantizeLinear"] >= 2 * (kinds["Conv"] + kinds["Gemm"])
+    right = OrtSession(family.graph.to_bytes()).run(unseen)
+    for optimized in (True, False):
+        answers = OrtSession(integer.to_bytes(), optimize=optimized).run(unseen)
+        assert cosines(right, answers).min() > 0.98

@@ -11,9 +11,13 @@ variance per channel, an image with noise at 40 dB leads to 26 dB at the output 
 the responses of random filters differ in size, and their common mode carries most of the signal. With one number per
 layer the outputs have 60 and 50 dB.
 
-Swish and its like halve small values and keep large ones. Without shifts the scores of EfficientNetB0 are a thousand
-times smaller for a dark image than for a bright one, and the integers of the bright one cannot hold them. So each batch
-normalization of such a network gets random shifts, as it has after training.
+Swish and its like halve small values and keep large ones, so each layer magnifies the difference between a dark and a
+bright image. Without shifts the scores of EfficientNetB0 are a thousand times smaller for the dark one, and the
+integers of the bright one cannot hold them. So each batch normalization of such a network gets random shifts, as it has
+after training. Shifts that are too large drown the image instead. Between the two, the layers neither magnify nor
+forget the difference of two images (Schoenholz et al. 2017, "Deep information propagation", arXiv:1611.01232). With
+shifts of 0.2, 0.35 and 0.4, the image makes 55, 5 and 3 % of the power of EfficientNetV2B0's scores (24 textures of 96
+pixels), and INT8 keeps 8, 22 and 26 dB of them; MobileNetV2, which has no swish, 7 % and 26 dB.
 
 ConvNeXt starts with layer scales of 1e-6, with which no block has an effect that a comparison could see; they get
 random scales (the layer is that of Touvron et al. 2021, arXiv:2103.17239).
@@ -36,7 +40,7 @@ _CONTRAST = 65.0
 """Standard deviation of the images, on the scale 0..255: above ImageNet's 58, to allow for clipping."""
 _CURVED = frozenset(("gelu", "hard_silu", "silu"))
 """Activations that do not keep the ratio of two signals."""
-_SHIFT = 0.1
+_SHIFT = 0.35
 """Standard deviation of the random shifts; the values that they are added to have 1."""
 _SCALES = 0.1, 0.5
 """The range of the random layer scales."""
