@@ -239,7 +239,7 @@ class QdqWriter:
         Between a DequantizeLinear and a QuantizeLinear, ONNX Runtime would round the layer's float weights to integers
         by itself, with one scale for all channels (its WeightBiasQuantization), and run an AveragePool in integers,
         which takes four to ten times as long as the copy and a float pool. Its integer Softmax wraps around where a
-        probability exceeds the calibrated range: 0.33 became 0.02 (onnxruntime 1.31). A Sum of one operand prevents all
+        probability exceeds the calibrated range: 0.311 became 0 (onnxruntime 1.31). A Sum of one operand prevents all
         that. Identity would not: it is removed first.
         """
         self.nodes.append(helper.make_node("Sum", [name], [shield], name=shield))
