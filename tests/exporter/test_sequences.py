@@ -13,6 +13,9 @@ from PIL import Image
 from user_nets import saved, shaken
 
 from xxdeploy.cli import main
+from xxdeploy.datasets import open_images
+from xxdeploy.diagnose.first_fault import open_reference
+from xxdeploy.diagnose.measures import check_agreement
 from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter import ExportOptions, ExportResult, export
@@ -108,3 +111,11 @@ def test_the_characters_are_asked_for_before_any_work() -> None:
     check_sequence(ExportOptions.of("fp32"))
     with pytest.raises(UsageError, match="reads texts"):
         check_sequence(ExportOptions.of("fp32", ctc_blank="first"))
+
+
+def test_the_plugin_compares_texts_with_the_float_graph(made: tuple[ExportResult, Path]) -> None:
+    result, root = made
+    with load(result.bundle) as runtime:
+        reference = open_reference(runtime.manifest, str(root / "reader.keras"))
+        images = open_images(root / "evaluation")
+        assert check_agreement(runtime, reference, images, 0.2)["agreement"].endswith("(at least 20.0%)")

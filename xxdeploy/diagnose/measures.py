@@ -8,12 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from xxdeploy.datasets.images import EVALUATION_BATCH
+from xxdeploy.diagnose.verify_bundle import output_of
 from xxdeploy.errors import UsageError, VerificationError
-from xxdeploy.results import Evidence, ModelOutput, figure_named
+from xxdeploy.results import Accuracy, Evidence, ModelOutput, Runner, figure_named
 from xxdeploy.runtime import Runtime
 from xxdeploy.runtime.engines.session import Session
-from xxdeploy.runtime.inputs import random_samples
-from xxdeploy.verify import FIGURE_PROMISES, compare_with, evaluate, figure_verdict, record_reference
+from xxdeploy.runtime.inputs import InputForm, random_samples
+from xxdeploy.verify import FIGURE_PROMISES, compare_with, evaluate, evaluate_texts, figure_verdict, record_reference
 
 if TYPE_CHECKING:
     from xxdeploy.datasets.images import ImageSet
@@ -29,7 +30,7 @@ _FLOOR = {"fp32": 0.999, "fp16": 0.98, "int8": 0.8}
 
 
 def check_agreement(runtime: Runtime, reference: Reference, images: ImageSet, least: float | None) -> dict[str, str]:
-    """Measure the share of images with the same class from the bundle and from the float graph.
+    """Measure the share of images with the same class, or the same text, from the bundle and from the float graph.
 
     The limit is ``least``; by default the lower end of the interval recorded by the export, less one point.
     ``VerificationError`` ``agreement``.
@@ -38,17 +39,23 @@ def check_agreement(runtime: Runtime, reference: Reference, images: ImageSet, le
 
     # The reference uses its own preprocessing, if that is known.
     right = reference.preprocess or runtime.manifest.form
-    expected = evaluate(
-        OrtSession(reference.fp32.to_bytes(), name="onnx-fp32"), images.batches(right, EVALUATION_BATCH), None
-    )
-    actual = evaluate(runtime.session, images.batches(runtime.manifest.form, EVALUATION_BATCH), None)
+    known: dict[str, int] = {}
+
+    def measured(runner: Runner, form: InputForm) -> Accuracy:
+        batches = images.batches(form, EVALUATION_BATCH)
+        if runtime.manifest.blank is None:
+            return evaluate(runner, batches, None)
+        return evaluate_texts(runner, batches, None, output_of(runtime), known)
+
+    expected = measured(OrtSession(reference.fp32.to_bytes(), name="onnx-fp32"), right)
+    actual = measured(runtime.session, runtime.manifest.form)
     share = actual.agreement(expected)
     if least is None:
         least = _recorded_agreement(runtime)
     if share < least:
         changed = [index for index, (a, b) in enumerate(zip(actual.classes, expected.classes, strict=True)) if a != b]
         raise VerificationError(
-            f"{runtime.session.name}: {share:.1%} of {actual.images} images keep the class of onnx-fp32, less than "
+            f"{runtime.session.name}: {share:.1%} of {actual.images} images keep the answer of onnx-fp32, less than "
             f"{least:.1%}; the first that changes is {images.names[changed[0]]}",
             hint="the check parity names the layer",
             code="agreement",

@@ -176,14 +176,14 @@ class Subject:
         return {parity.candidate: f"{parity.max_abs:.1e}" for parity in parities if parity.optimized}
 
     def check_agreement(self) -> Facts:
-        """Compare classes, pictures, masks or values with the float graph's on the images.
+        """Compare classes, texts, pictures, masks or values with the float graph's on the images.
 
         ``VerificationError`` ``agreement``, ``psnr-low``, ``iou-low``, ``error-high``.
         """
         images, asked = self.images, self.options.figures  # without images a test is skipped before a model is built
         from xxdeploy.diagnose.measures import check_agreement, check_figures, recorded_limits
 
-        if self.manifest.task != "classification":
+        if self.manifest.task not in ("classification", "sequence"):
             if not asked and not recorded_limits(self.runtime):
                 pytest.skip("the bundle records no figures: export it with --eval, or add a promise about them")
             return check_figures(self.runtime, self.reference, images, asked)
@@ -197,6 +197,8 @@ class Subject:
         ``VerificationError`` ``accuracy-below-card``, ``accuracy-below-floor``.
         """
         images, floor = self.images, self.options.min_accuracy
+        if self.manifest.task == "sequence":
+            pytest.skip("`xxdeploy verify BUNDLE --eval FOLDER` measures the right texts: see the check agreement")
         if self.manifest.task != "classification":
             pytest.skip(f"the task {self.manifest.task} has no labels to be right about: see the check agreement")
         from xxdeploy.diagnose.measures import check_accuracy, recorded_accuracy

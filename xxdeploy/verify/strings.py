@@ -99,21 +99,23 @@ def figures_of(read: Sequence[str], true: Sequence[str]) -> tuple[Figure, ...]:
 def evaluate_texts(
     runner: Runner,
     batches: Iterable[NDArray[Any]],
-    labels: Sequence[int],
+    labels: Sequence[int] | None,
     output: ModelOutput,
     known: dict[str, int],
     *,
     on_progress: OnProgress | None = None,
 ) -> Accuracy:
-    """Run a reader of texts over images, and count; ``labels`` are indices into ``output.truths``.
+    """Run a reader of texts over images, and count; ``labels`` are indices into ``output.truths``, or None.
 
     ``top1`` of the result is the share of whole texts that are right, and its classes are numbers of texts: ``known``
     maps each text to its number, and is extended. Errors as ``evaluate``.
     """
     read: list[str] = []
     purpose = f"evaluate {runner.name}"
-    for _, rows in run_batches(runner, batches, purpose, "accuracy", on_progress, len(labels)):
+    for _, rows in run_batches(
+        runner, batches, purpose, "accuracy", on_progress, None if labels is None else len(labels)
+    ):
         read += texts_of(rows, output)
-    figures = figures_of(read, [output.truths[label] for label in labels])
+    figures = () if labels is None else figures_of(read, [output.truths[label] for label in labels])
     numbers = tuple(known.setdefault(text, len(known)) for text in read)
-    return Accuracy(runner.name, figures[0].value, None, numbers, figures)
+    return Accuracy(runner.name, figures[0].value if figures else None, None, numbers, figures)
