@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from saved_models import SIZE, answers, write_function, write_module
+from saved_models import SIZE, answers, changed, functions_with, write_function, write_module
 
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
 from xxdeploy.convert.runner import KerasRunner
@@ -108,6 +108,26 @@ def test_constants_and_outputs_that_would_fill_the_memory_are_refused(tmp_path: 
     import tensorflow as tf
 
     folder = write_function(tmp_path / "huge", lambda x: x[:, :1, :1] + tf.fill((1, 40_000, 40_000, 3), 1.0))
+    with pytest.raises(ConversionError) as caught:
+        load_model_file(folder)
+    assert caught.value.code == "activations-too-large"
+
+
+def test_constants_are_not_computed_to_infer_a_shape(tmp_path: Path) -> None:
+    """TensorFlow would fill a tensor of eight gigabytes to learn one size from it."""
+    import tensorflow as tf
+
+    def reshaped(x: Any) -> Any:
+        return tf.reshape(x, tf.concat([[-1], tf.fill([7], 36)[:1]], 0))
+
+    def enlarge(graph: Any) -> None:
+        for function in functions_with(graph, "Fill"):
+            for node in function.node_def:
+                if node.op == "Const" and list(node.attr["value"].tensor.int_val) == [7]:
+                    node.attr["value"].tensor.int_val[0] = 2_000_000_000
+
+    folder = changed(write_function(tmp_path / "small", reshaped), tmp_path / "huge", enlarge)
+    assert load_model_file(tmp_path / "small").model.output_shape == (None, 36)
     with pytest.raises(ConversionError) as caught:
         load_model_file(folder)
     assert caught.value.code == "activations-too-large"

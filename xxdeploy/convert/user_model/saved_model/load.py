@@ -18,6 +18,7 @@ from xxdeploy.convert.user_model.describe import LoadedModel
 from xxdeploy.convert.user_model.guard import MAX_ACTIVATION
 from xxdeploy.convert.user_model.inputs import NOTHING, read_inputs
 from xxdeploy.convert.user_model.quarantine.inspect import ask, error_of
+from xxdeploy.convert.user_model.quarantine.saved_model.constants import MAX_REPEATED
 from xxdeploy.convert.user_model.quarantine.saved_model.reader import CONSTANTS
 from xxdeploy.convert.user_model.saved_model.grouping import parts_of
 from xxdeploy.convert.user_model.saved_model.naming import valid_name
@@ -217,14 +218,19 @@ def _specs(program: Program, shapes: Sequence[Shape], path: Path) -> list[list[t
     from xxdeploy.convert.user_model.saved_model.forms import CHECKS
 
     specs: dict[int, list[tuple[Shape, str]]] = {}
+    changes = [
+        late or early for late, early in zip(program.depends_on_input(), program.depends_on_weights(), strict=True)
+    ]
 
     def seen(index: int, outputs: list[Any]) -> None:
+        # TensorFlow computes what depends on constants only, if the shape of another tensor depends on it.
+        most = MAX_ACTIVATION if changes[index] else MAX_REPEATED
         for tensor in outputs:
             sizes = [size for size in tensor.shape if size is not None] if tensor.shape.rank else []
-            if math.prod(sizes) > MAX_ACTIVATION:
+            if math.prod(sizes) > most:
                 raise ConversionError(
                     f"{program.operations[index].path} of {path} has {math.prod(sizes):,} outputs for one image, over "
-                    f"{MAX_ACTIVATION:,}",
+                    f"{most:,}",
                     hint="choose a smaller --input-size, or check the layer",
                     code="activations-too-large",
                 )

@@ -70,6 +70,15 @@ class Program:
             )
         return depends
 
+    def depends_on_weights(self) -> list[bool]:
+        """Return for each operation whether it reads a weight, also through others."""
+        depends: list[bool] = []
+        for operation in self.operations:
+            depends.append(
+                any(ref.kind == "weight" or (ref.kind == "result" and depends[ref.place]) for ref in operation.inputs)
+            )
+        return depends
+
 
 Form = Callable[[Any, Operation, list[Any]], "list[Any] | None"]
 

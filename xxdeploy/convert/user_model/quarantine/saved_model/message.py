@@ -13,7 +13,7 @@ from typing import Any
 from xxdeploy.runtime.engines.external_data import read_varint
 
 MAX_FIELDS = 300_000
-"""Fields of one message. The graph of NASNetLarge, written with all functions of its training, has 12 thousand."""
+"""Fields of one message. The main graph of MobileNetV2, as Keras 3 exports it, has 2,367 nodes."""
 
 Fields = dict[int, list[Any]]
 

@@ -11,7 +11,7 @@ from xxdeploy.convert.user_model.quarantine.saved_model.nodes import Function, N
 from xxdeploy.convert.user_model.quarantine.saved_model.operations import OUTPUTS
 
 MAX_DEPTH = 60
-"""Calls of functions inside of each other; Keras writes four for each nested model."""
+"""Calls of functions inside of each other."""
 _CALL_NAME = re.compile(r"(Stateful)?PartitionedCall(_\d+)?")
 
 Item = TypeVar("Item")
