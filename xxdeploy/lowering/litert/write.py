@@ -1,0 +1,195 @@
+"""Write an ONNX graph as a LiteRT file: NHWC, batch 1, the same integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from onnx import NodeProto
+from onnx.reference import ReferenceEvaluator
+
+from xxdeploy.errors import ConversionError
+from xxdeploy.lowering.litert import elementwise, functions, layers, moves, pools
+from xxdeploy.lowering.litert.values import Values
+from xxdeploy.onnxmodel.graph import Graph, attribute, layer_name
+from xxdeploy.onnxmodel.model import OnnxModel
+
+Writer = Callable[[Values, NodeProto], None]
+
+
+def to_litert(model: OnnxModel) -> bytes:
+    """Return ``model`` (float32, or S8S8 in Q/DQ pairs) as a ``.tflite`` file with a batch of one.
+
+    The picture goes in as (1, height, width, channels): uint8 where the file's first integers are the pixels, else
+    float32. Each output has the shape of the ONNX graph's, float32.
+
+    Raises ``ConversionError`` (``litert-operator``: a layer has no form in LiteRT here; ``litert-shape``).
+    """
+    graph = Graph(model)
+    for value in graph.header.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    graph.forget_shapes()
+    graph.drop_indices()
+    _fold(graph)
+    values = Values(graph)
+    inputs = {name: _input(values, name) for name in graph.inputs}
+    for node in graph.nodes:
+        if node.op_type == "Constant" or values.absorbed.issuperset(node.output):
+            continue
+        if node.op_type not in WRITERS:
+            raise ConversionError(
+                f"the layer {layer_name(node)} ({node.op_type}) has no form in LiteRT here",
+                hint="export without LiteRT; the ONNX files hold the layer",
+                code="litert-operator",
+            )
+        WRITERS[node.op_type](values, node)
+    outputs = {name: values.real(name, tuple(range(len(values.shape(name))))).index for name in graph.outputs}
+    return values.flat.to_bytes(inputs, outputs)
+
+
+def _fold(graph: Graph) -> None:
+    """Compute what is constant once the batch is one: shapes, and what is computed from them."""
+    shapes = graph.shapes()
+    kept = []
+    for node in graph.nodes:
+        if node.op_type == "Shape" and None not in shapes.get(node.input[0], (None,)):
+            whole = shapes[node.input[0]][attribute(node, "start", 0) : attribute(node, "end", None)]
+            graph.arrays[node.output[0]] = np.array(whole, np.int64)
+        elif node.op_type in _FOLDED and all(name in graph.arrays for name in node.input if name):
+            feeds = {name: graph.arrays[name] for name in node.input if name}
+            results = ReferenceEvaluator(node).run(None, feeds)
+            graph.arrays.update(zip(node.output, results, strict=True))
+        else:
+            if node.op_type == "Constant":
+                graph.arrays[node.output[0]] = graph.constants[node.output[0]]
+                continue
+            kept.append(node)
+    graph.nodes = kept
+
+
+_FOLDED = frozenset(
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Mod",
+        "Cast",
+        "Gather",
+        "Slice",
+        "Concat",
+        "Unsqueeze",
+        "Squeeze",
+        "Reshape",
+        "Transpose",
+        "Expand",
+        "Tile",
+        "ConstantOfShape",
+        "Range",
+        "ReduceProd",
+        "ReduceSum",
+        "Max",
+        "Min",
+        "Equal",
+        "Where",
+        "Neg",
+        "Floor",
+        "Ceil",
+        "Identity",
+    ]
+)
+
+
+def _input(values: Values, name: str) -> int:
+    shape = values.shape(name)
+    value = values.keep(name, values.new(name, shape, tuple(range(len(shape)))))
+    return value.index
+
+
+def _quantize(values: Values, node: NodeProto) -> None:
+    """Round a float tensor, or a constant, to integers."""
+    pair = values.parameters(node)
+    if values.pair_of(node.input[0]) is not None:
+        x = values.integer(node.input[0])
+        if x.pair == pair:
+            values.keep(node.output[0], x)
+            return
+    else:
+        x = values.real(node.input[0])
+    out = values.new(node.output[0], x.shape, x.order, pair)
+    values.flat.operator("QUANTIZE", [x.index], [out.index], 2)
+    values.keep(node.output[0], out)
+
+
+def _dequantize(values: Values, node: NodeProto) -> None:
+    """Nothing: a reader takes the integers, or asks for them in float."""
+
+
+WRITERS: Mapping[str, Writer] = {
+    "QuantizeLinear": _quantize,
+    "DequantizeLinear": _dequantize,
+    "Conv": layers.conv,
+    "ConvTranspose": layers.conv_transpose,
+    "Gemm": layers.dense,
+    "MatMul": layers.dense,
+    "MaxPool": pools.max_pool,
+    "AveragePool": pools.average_pool,
+    "GlobalAveragePool": pools.global_pool,
+    "GlobalMaxPool": pools.global_pool,
+    "ReduceMean": pools.reduce,
+    "ReduceSum": pools.reduce,
+    **dict.fromkeys(("ReduceMax", "ReduceMin", "ReduceProd"), pools.reduce),
+    **dict.fromkeys(("ArgMax", "ArgMin"), functions.arg_extreme),
+    "Einsum": functions.einsum,
+    "ReverseSequence": moves.reverse_sequence,
+    "Resize": pools.resize,
+    **dict.fromkeys(("Add", "Sum", "Sub", "Mul", "Div", "Max", "Min", "Pow"), elementwise.binary),
+    **dict.fromkeys(
+        (
+            "Sigmoid",
+            "Tanh",
+            "Exp",
+            "Log",
+            "Sqrt",
+            "Abs",
+            "Neg",
+            "Floor",
+            "Ceil",
+            "Round",
+            "Sign",
+            "HardSwish",
+            "Cos",
+            "Sin",
+        ),
+        elementwise.unary,
+    ),
+    "Relu": elementwise.clip,
+    "Clip": elementwise.clip,
+    "LeakyRelu": elementwise.leaky,
+    "PRelu": elementwise.prelu,
+    **dict.fromkeys(("Elu", "Selu", "Celu"), functions.selu),
+    "Softplus": functions.softplus,
+    "Softsign": functions.softsign,
+    "ThresholdedRelu": functions.thresholded_relu,
+    "Erf": functions.erf,
+    "BatchNormalization": functions.batch_norm,
+    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "And", "Or"), functions.compare),
+    "Not": functions.logical_not,
+    "Where": functions.where,
+    "Cast": functions.cast,
+    **dict.fromkeys(("Tile", "Expand"), functions.tile),
+    "Gelu": elementwise.gelu,
+    "HardSigmoid": elementwise.hard_sigmoid,
+    "Reciprocal": elementwise.reciprocal,
+    "Softmax": elementwise.softmax,
+    "Transpose": moves.transpose,
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), moves.reshape),
+    "Concat": moves.concat,
+    "Pad": moves.pad,
+    "Slice": moves.slices,
+    "Split": moves.split,
+    "Gather": moves.gather,
+    "DepthToSpace": moves.depth_to_space,
+    "Identity": moves.identity,
+}
+"""How each operator of ONNX is written."""
