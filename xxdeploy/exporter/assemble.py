@@ -147,6 +147,8 @@ def _model_file(file: ModelFile, suffix: str, *, ort_format: bool) -> tuple[str,
     ``ort_format`` writes ONNX Runtime's own format for processors such as this one. ONNX Runtime optimizes the graph
     when it writes it, which is possible only for the processor that it runs on.
     """
+    if file.flat is not None:
+        return f"model{suffix}.tflite", file.flat
     if ort_format and cpu_features().issuperset(file.requires):
         return f"model{suffix}.ort", ort_from_onnx(file.model)
     return f"model{suffix}.onnx", file.model.to_bytes()

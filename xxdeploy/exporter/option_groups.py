@@ -334,6 +334,14 @@ class OutputOptions:
         "The model itself returns only this many classes, best first: for programs that run it without xxdeploy.",
         target="cpu",
     )
+    more: Literal["litert"] | None = option(
+        None,
+        "Put a file for another engine into the bundle, too: litert is a .tflite file of the same integers "
+        "for Android, browsers and small devices.",
+        name="with",
+        precisions=("fp32", "int8"),
+        target="cpu",
+    )
     force: bool = option(
         False, "Replace the output folder if it exists. In a batch, repeat finished jobs.", in_file=False
     )

@@ -17,6 +17,7 @@ from xxdeploy.bundle.pack import golden_inputs, pack
 from xxdeploy.engine import Engine
 from xxdeploy.exporter.assemble import GOLDEN_IMAGES, assemble, collect_evidence
 from xxdeploy.exporter.inputs import Inputs
+from xxdeploy.exporter.litert_file import litert_runners
 from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import lower
@@ -25,6 +26,7 @@ from xxdeploy.exporter.report_data import CLI, Caller, command_of, measured, pai
 from xxdeploy.exporter.result import ExportResult
 from xxdeploy.exporter.source import Given, Source, asks_pictures, open_source
 from xxdeploy.exporter.stages import (
+    Lowered,
     Remembered,
     closing_rows,
     conclude,
@@ -81,15 +83,17 @@ def export(
     with timed(f"parity {precision}") if precision != "fp32" else nullcontext():
         for name in list(stages)[1:]:
             parities += prove_stage(reference, stages[name], name, batches, limits)
-    with timed("engine") if options.gpu.engine else nullcontext():
+    device: tuple[Runner, ...]
+    with timed("engine") if options.gpu.engine or options.output.more else nullcontext():
         engine, device = export_engine(options, lowered.files[0].model, report)
+        device += litert_runners(lowered.files)
         parities += prove_engine(reference, device, batches, limits[origin.output_names[0]])
 
     exact = (open_session(model, name=name, exact=True) for name, model in stages.items())
     with timed(_MEASURE):
         accuracies, comparisons = measure_accuracy(chain([keras], exact, device), inputs, report, threshold)
         concluded = conclude(options, lowered, accuracies, comparisons, origin.outputs[0].classes)
-        timings = _timings(keras, origin, lowered.shipped(fp32), device, engine, golden[:1], report)
+        timings = _timings((keras, *device), origin, lowered, fp32, engine, golden[:1], report)
 
     evidence = collect_evidence(
         inputs, lowered, parities=parities, passes=passes, accuracies=accuracies, comparisons=comparisons, engine=engine
@@ -142,7 +146,7 @@ def _steps(source: Given, options: ExportOptions) -> tuple[str, ...]:
         "parity fp32",
         _LOWERING[precision],
         *((f"parity {precision}",) if precision != "fp32" else ()),
-        *(("engine",) if options.gpu.engine else ()),
+        *(("engine",) if options.gpu.engine or options.output.more else ()),
         _MEASURE,
         "report",
         *(("budgets",) if options.budgets != Budgets() else ()),
@@ -201,16 +205,22 @@ def _samples(inputs: Inputs, *, exact: bool) -> tuple[NDArray[Any], NDArray[np.f
 
 
 def _timings(
-    keras: Runner,
+    others: tuple[Runner, ...],
     origin: Source,
-    models: dict[str, OnnxModel],
-    device: tuple[Runner, ...],
+    lowered: Lowered,
+    fp32: OnnxModel,
     engine: Engine | None,
     image: NDArray[Any],
     report: OnProgress,
 ) -> tuple[Timing, ...]:
-    """Time Keras, each shipped file, and the engine if it runs here, on one decoded ``image``."""
+    """Time Keras, each shipped file, and what runs in another engine, on one decoded ``image``.
+
+    ``others`` are Keras, and TensorRT's engine if it runs here or the LiteRT files.
+    """
+    keras, *device = others
+    models = lowered.shipped(fp32)
     runners = [keras, *(open_session(model, name=name) for name, model in models.items()), *device]
     sizes = [4 * origin.model.count_params(), *(model.size for model in models.values())]
-    sizes += [engine.size for _ in device if engine]
+    flat = [len(file.flat) for file in lowered.files if file.flat is not None]
+    sizes += [engine.size for _ in device] if engine else flat
     return time_stages(runners, sizes, image, origin.inputs, report)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.exporter.litert_file import litert_file
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.source import Source
 from xxdeploy.exporter.stages import Lowered
@@ -59,4 +60,7 @@ def lower(
         model = with_shared_weights(model)
         return model if best is None or classes is None else embed_topk(model, best, classes)
 
-    return replace(lowered, files=tuple(replace(file, model=shipped(file.model)) for file in lowered.files))
+    files = [replace(file, model=shipped(file.model)) for file in lowered.files]
+    if options.output.more == "litert":
+        files.append(litert_file(lowered.files[0]))
+    return replace(lowered, files=tuple(files))

@@ -100,7 +100,7 @@ class Lowered:
 
     def shipped(self, fp32: OnnxModel) -> dict[str, OnnxModel]:
         """Return the model that x86 loads for each of :meth:`stages`: it may read the picture's bytes."""
-        x86 = [file for file in self.files if "arm" not in file.requires]
+        x86 = [file for file in self.files if "arm" not in file.requires and file.flat is None]
         return {
             name: next((file.model for file in x86 if file.answers is stage), stage)
             for name, stage in self.stages(fp32).items()

@@ -75,7 +75,8 @@ class ModelFile:
 
     ``name`` is that of its variant in the manifest; ``scheme`` names its number types (``float32``, ``static-w8c-a8``);
     ``requires`` holds the processor features without which it must not be picked. ``answers`` is the model that
-    computes on this machine the outputs of this file on its own processor.
+    computes on this machine the outputs of this file on its own processor. ``flat`` are the bytes of a LiteRT file, of
+    the same integers as ``model``; None for an ONNX file.
     """
 
     name: str
@@ -83,6 +84,7 @@ class ModelFile:
     scheme: str
     requires: tuple[str, ...]
     answers: OnnxModel
+    flat: bytes | None = None
 
     @property
     def precision(self) -> str:

@@ -22,7 +22,7 @@ from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import check_entry, open_signed, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.tasks import TASKS
-from xxdeploy.runtime.engines.select import PLANS, Settings, installed_engines, open_session
+from xxdeploy.runtime.engines.select import LITERT, PLANS, Settings, installed_engines, open_session
 from xxdeploy.runtime.engines.session import ClosedSession, Session, batch_for, session_from
 from xxdeploy.runtime.image.preprocess import ImageLike
 from xxdeploy.runtime.inputs import Sample, in_words, is_one, parts_of
@@ -240,9 +240,10 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
     bundle
         The folder.
     engine : str or None
-        ``onnxruntime`` (the default) or ``openvino``; on a GPU ``onnxruntime-cuda``, ``onnxruntime-tensorrt``,
-        ``onnxruntime-tensorrt-rtx``, and ``tensorrt`` or ``tensorrt-rtx`` for the engine that the bundle carries or
-        that ``xxdeploy build`` wrote next to it (all experimental: never run on a card). Imported only if chosen.
+        ``onnxruntime`` (the default), ``openvino``, or ``litert`` for a bundle of ``export --with litert``; on a GPU
+        ``onnxruntime-cuda``, ``onnxruntime-tensorrt``, ``onnxruntime-tensorrt-rtx``, and ``tensorrt`` or
+        ``tensorrt-rtx`` for the engine that the bundle carries or that ``xxdeploy build`` wrote next to it (all GPU
+        engines are experimental: never run on a card). Imported only if chosen.
     threads : int or None
         Threads inside one inference; None: one for each processor that this process may use, by its affinity, the
         quota of its container and ``OMP_NUM_THREADS`` (:mod:`xxdeploy.cores`).
@@ -287,7 +288,7 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
     root, manifest, version = open_signed(bundle, asked.trust)
     choice = _choice(root, manifest, asked.tuning) if asked.may_be_tuned else None
     settings, name = (asked.settings, asked.variant) if choice is None else (choice.settings, choice.variant)
-    variant = pick_variant(manifest, cpu_features()) if name is None else named_variant(manifest, name)
+    variant = pick_variant(manifest, cpu_features(), settings.engine) if name is None else named_variant(manifest, name)
     _log.debug("bundle %s: variant %s on %s", manifest.name, variant.name, settings)
     needs_model = asked.session is None and settings.engine not in PLANS
     held = _read_files(root, manifest, variant.model if needs_model else None, check=asked.check)
@@ -331,15 +332,20 @@ def _read_files(root: Path, manifest: Manifest, model: str | None, *, check: boo
     return held
 
 
-def pick_variant(manifest: Manifest, features: frozenset[str]) -> Variant:
-    """Return the first variant all of whose required features are there (``BundleError`` ``no-variant``)."""
+def pick_variant(manifest: Manifest, features: frozenset[str], engine: str = "onnxruntime") -> Variant:
+    """Return the first variant all of whose required features are there, for ``litert`` the first LiteRT file.
+
+    Raises ``BundleError`` ``no-variant``.
+    """
+    litert = engine == LITERT
+    have = features | {LITERT} if litert else features
     for variant in manifest.variants:
-        if features.issuperset(variant.requires):
+        if have.issuperset(variant.requires) and (LITERT in variant.requires) == litert:
             return variant
     known = ", ".join(sorted(features)) or "nothing known"
     raise BundleError(
-        f"no variant of {manifest.name} is for this processor (it has: {known})",
-        hint="export again with a portable variant",
+        f"no variant of {manifest.name} is for {'LiteRT' if litert else f'this processor (it has: {known})'}",
+        hint="export again with --with litert" if litert else "export again with a portable variant",
         code="no-variant",
     )
 

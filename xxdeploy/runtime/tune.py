@@ -27,7 +27,15 @@ from xxdeploy.runtime.bundle.signature import KeyLike, trust
 from xxdeploy.runtime.crash_probe import crash_of
 from xxdeploy.runtime.engines.engine_file import FOLDER, RECORD, read_own_engine
 from xxdeploy.runtime.engines.providers import listed
-from xxdeploy.runtime.engines.select import PLANS, PROVIDERS, Settings, engine_version, installed_engines, open_session
+from xxdeploy.runtime.engines.select import (
+    LITERT,
+    PLANS,
+    PROVIDERS,
+    Settings,
+    engine_version,
+    installed_engines,
+    open_session,
+)
 from xxdeploy.runtime.engines.session import Session, batch_for
 from xxdeploy.runtime.engines.trt import TrtSession
 from xxdeploy.runtime.selftest import read_golden, run_selftest
@@ -194,7 +202,8 @@ def tune_opened(
     """As ``tune``, for a bundle that is open; ``engines`` are by default those of this device."""
     engines = engines or Engines.of_this_device()
     entries = {entry.path: entry for entry in manifest.files}
-    variants = runnable_variants(manifest, cpu_features())
+    known = cpu_features() | ({LITERT} if LITERT in engines.installed else set())
+    variants = runnable_variants(manifest, known)
     models = {variant.model: read_entry(root, entries[variant.model]) for variant in variants}
     candidates = candidates_for(variants, engines.installed, cores(), engines.gpus)
     plan = _own_plan(root, manifest)
@@ -239,11 +248,11 @@ def runnable_variants(manifest: Manifest, features: frozenset[str]) -> tuple[Var
 
     Other variants of the same precision are made for other processors, and may be less accurate.
     """
-    by_precision: dict[str, Variant] = {}
+    by_precision: dict[tuple[str, bool], Variant] = {}
     for variant in manifest.variants:
         if features.issuperset(variant.requires):
-            by_precision.setdefault(variant.precision, variant)
-    return tuple(by_precision.values())
+            by_precision.setdefault((variant.precision, LITERT in variant.requires), variant)
+    return tuple(sorted(by_precision.values(), key=lambda variant: LITERT in variant.requires))
 
 
 def candidates_for(
@@ -262,12 +271,19 @@ def candidates_for(
             settings += [
                 Settings("onnxruntime", threads, spinning) for spinning in ((True,) if alone else (True, False))
             ]
+    if LITERT in engines:
+        settings += [Settings(LITERT, threads) for threads in counts]
     if "openvino" in engines:
         hints = ("f32", "bf16") if _has_bf16() else ("f32",)
         settings += [Settings("openvino", threads, hint=hint) for threads in counts for hint in hints]
     settings += [Settings(name) for name in gpus]
     # Sorted by setting and not by variant: a budget that ends early cuts off the odd settings of all variants.
-    return tuple(Candidate(variant, setting) for setting in settings for variant in variants)
+    return tuple(
+        Candidate(variant, setting)
+        for setting in settings
+        for variant in variants
+        if (LITERT in variant.requires) == (setting.engine == LITERT)
+    )
 
 
 def race(

@@ -28,7 +28,7 @@ def conv(values: Values, node: NodeProto) -> None:
     x, padding = padded(values, node, x, kernel, strides, dilations)
     depthwise = groups == channels > 1
     order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
-    filters = _constant(values, node.input[1], weights, order, x)
+    filters = _constant(values, node.input[1], weights, order)
     out = values.result(sink, CHANNELS_LAST)
     options = {
         "padding": padding,
@@ -62,7 +62,7 @@ def conv_transpose(values: Values, node: NodeProto) -> None:
     padding = _transposed_padding(wanted, x.shape[1:3], kernel, strides, ends)
     if padding is None and any(end < 0 for pair in ends for end in pair):
         raise refuse(node, "its output is padded")
-    filters = _constant(values, node.input[1], weights, (1, 2, 3, 0), x)
+    filters = _constant(values, node.input[1], weights, (1, 2, 3, 0))
     whole = sizes if padding is None else wanted
     channels = weights.array.shape[1]
     shape = values.flat.constant("shape", np.array([x.shape[0], *whole, channels], np.int32))
@@ -123,7 +123,7 @@ def dense(values: Values, node: NodeProto) -> None:
     order = (0, 1) if flags["transB"] else (1, 0)
     rank = len(values.shape(node.input[0]))
     sink, x, weights, bias = _operands(values, node, weights, tuple(range(rank)), keeps_integer_weights=True)
-    filters = _constant(values, node.input[1], weights, order, x)
+    filters = _constant(values, node.input[1], weights, order)
     out = values.result(sink)
     values.flat.operator(
         "FULLY_CONNECTED",
@@ -218,7 +218,8 @@ def _operands(
         numbers = np.zeros(_width(node, weights), np.float32) if bias is None else bias.real.reshape(-1)
         index = values.flat.constant(f"{node.output[0]}/bias", numbers)
         return sink, values.real(node.input[0], order), weights, index
-    assert pair is not None and weights.scale is not None
+    assert pair is not None
+    assert weights.scale is not None
     x = values.integer(node.input[0], order)
     width = _width(node, weights)
     scale = np.broadcast_to(weights.scale, (width,)) * np.float32(pair.scale)
@@ -239,7 +240,7 @@ def _width(node: NodeProto, weights: Weights) -> int:
     return int(weights.array.shape[0 if attribute(node, "transB", 0) else 1])
 
 
-def _constant(values: Values, name: str, weights: Weights, order: tuple[int, ...], x: Value) -> int:
+def _constant(values: Values, name: str, weights: Weights, order: tuple[int, ...]) -> int:
     """Write weights with their axes in ``order``."""
     array: NDArray[np.generic] = np.ascontiguousarray(weights.array.transpose(order))
     if weights.scale is None:

@@ -170,13 +170,14 @@ class Values:
     def parameters(self, node: NodeProto) -> Pair:
         """Return the pair of a QuantizeLinear or DequantizeLinear."""
         scale, zero = (self.graph.constants[name] for name in (*node.input[1:3],))
-        if scale.size != 1 or zero.dtype != np.int8:
+        if scale.size != 1 or zero.dtype not in (np.int8, np.uint8):
             raise ConversionError(
-                f"{node.name or node.output[0]} is not a pair of one scale in int8",
-                hint="LiteRT files are made from the signed form (S8S8)",
+                f"{node.name or node.output[0]} is not a pair of one scale in 8 bits",
+                hint="LiteRT files are made from xxdeploy's INT8 graphs",
                 code="litert-operator",
             )
-        return Pair(float(scale.reshape(())), int(zero.reshape(())))
+        moved = 128 if zero.dtype == np.uint8 else 0  # the same integers, 128 lower
+        return Pair(float(scale.reshape(())), int(zero.reshape(())) - moved)
 
     # Operands and results in the file.
 
@@ -230,7 +231,7 @@ class Values:
 
     def kind(self, name: str) -> str:
         """Return the numpy type that the file has for a tensor without a pair: float16 becomes float32."""
-        return KINDS.get(self._types.get(name, TensorProto.FLOAT), "float32")
+        return str(KINDS.get(self._types.get(name), "float32"))
 
     def new(
         self, name: str, shape: Sequence[int], order: tuple[int, ...], pair: Pair | None = None, kind: str = "float32"
@@ -303,7 +304,7 @@ def refuse(node: NodeProto, why: str) -> ConversionError:
     )
 
 
-KINDS = {
+KINDS: dict[int | None, str] = {
     TensorProto.FLOAT: "float32",
     TensorProto.FLOAT16: "float32",
     TensorProto.DOUBLE: "float32",

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
-from xxdeploy.errors import ConversionError
 from xxdeploy.lowering.litert import elementwise, functions, layers, moves, pools
-from xxdeploy.lowering.litert.values import Values
-from xxdeploy.onnxmodel.graph import Graph, attribute, layer_name
+from xxdeploy.lowering.litert.values import Pair, Values, refuse
+from xxdeploy.onnxmodel.graph import Graph, attribute
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.runtime.image.grid import METADATA, Grid, PixelGrid
 
 Writer = Callable[[Values, NodeProto], None]
 
 
-def to_litert(model: OnnxModel) -> bytes:
-    """Return ``model`` (float32, or S8S8 in Q/DQ pairs) as a ``.tflite`` file with a batch of one.
+def to_litert(model: OnnxModel, grid: Grid | None = None) -> bytes:
+    """Return ``model`` (float32, or INT8 in Q/DQ pairs) as a ``.tflite`` file with a batch of one.
 
-    The picture goes in as (1, height, width, channels): uint8 where the file's first integers are the pixels, else
-    float32. Each output has the shape of the ONNX graph's, float32.
+    The picture goes in as (1, height, width, channels): uint8 if ``grid`` says how a pixel is scaled and the model's
+    first integers are the pixels, else float32. Each output has the shape of the ONNX graph's, float32. Unsigned
+    integers become signed ones, 128 lower.
 
     Raises ``ConversionError`` (``litert-operator``: a layer has no form in LiteRT here; ``litert-shape``).
     """
@@ -32,19 +34,55 @@ def to_litert(model: OnnxModel) -> bytes:
     graph.drop_indices()
     _fold(graph)
     values = Values(graph)
-    inputs = {name: _input(values, name) for name in graph.inputs}
+    inputs = {}
+    for name in graph.inputs:
+        pixels = _pixels(values, name, grid) if isinstance(grid, PixelGrid) and len(graph.inputs) == 1 else None
+        inputs[name] = _input(values, name) if pixels is None else pixels
     for node in graph.nodes:
-        if node.op_type == "Constant" or values.absorbed.issuperset(node.output):
+        if values.absorbed.issuperset(node.output):
             continue
         if node.op_type not in WRITERS:
-            raise ConversionError(
-                f"the layer {layer_name(node)} ({node.op_type}) has no form in LiteRT here",
-                hint="export without LiteRT; the ONNX files hold the layer",
-                code="litert-operator",
-            )
+            raise refuse(node, "it is not among the operators that xxdeploy writes")
         WRITERS[node.op_type](values, node)
     outputs = {name: values.real(name, tuple(range(len(values.shape(name))))).index for name in graph.outputs}
+    for name, index in outputs.items():
+        values.flat.tensors[index].name = name
     return values.flat.to_bytes(inputs, outputs)
+
+
+def _pixels(values: Values, name: str, grid: PixelGrid) -> int | None:
+    """Write a uint8 input if the integers that ``name`` is rounded to are its pixels; return it, or None.
+
+    The Sub of ``center_pixels.shift_input`` between the two moves all pixels alike, so it is only another zero point.
+    """
+    graph, shift = values.graph, 0.0
+    node = graph.only_consumer(name)
+    passed: list[str] = []
+    if node is not None and node.op_type == "Sub" and node.input[1] in graph.constants:
+        shift = float(np.ravel(graph.constants[node.input[1]])[0])
+        if graph.constants[node.input[1]].size != 1:
+            return None
+        passed = list(node.output)
+        node = graph.only_consumer(node.output[0])
+    if node is None or node.op_type != "QuantizeLinear":
+        return None
+    pair = values.parameters(node)
+    pixels = np.arange(256)
+    scaled = ((pixels - grid.center) * grid.step - shift) / pair.scale
+    if np.abs(scaled + pair.zero_point + 128 - pixels).max() > _CLOSE:
+        return None
+    shape = values.shape(name)
+    index = values.flat.tensor(name, shape, "uint8", Pair(pair.scale, pair.zero_point + 128).table)
+    out = values.new(node.output[0], shape, tuple(range(len(shape))), pair)
+    values.flat.operator("QUANTIZE", [index], [out.index], 2)
+    values.keep(node.output[0], out)
+    values.absorbed.update([*passed, *node.output])
+    values.flat.metadata(METADATA, json.dumps({"step": grid.step, "centre": grid.center}).encode())
+    return index
+
+
+_CLOSE = 0.05
+"""By how much a pixel may miss its integer: far from the half step at which rounding would change it."""
 
 
 def _fold(graph: Graph) -> None:
@@ -58,7 +96,7 @@ def _fold(graph: Graph) -> None:
         elif node.op_type in _FOLDED and all(name in graph.arrays for name in node.input if name):
             feeds = {name: graph.arrays[name] for name in node.input if name}
             results = ReferenceEvaluator(node).run(None, feeds)
-            graph.arrays.update(zip(node.output, results, strict=True))
+            graph.arrays.update({name: np.asarray(result) for name, result in zip(node.output, results, strict=True)})
         else:
             if node.op_type == "Constant":
                 graph.arrays[node.output[0]] = graph.constants[node.output[0]]

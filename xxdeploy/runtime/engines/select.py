@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
@@ -19,12 +20,15 @@ PROVIDERS: Mapping[str, str] = {
     "onnxruntime-tensorrt-rtx": "tensorrt-rtx",
 }
 """Engines that are ONNX Runtime on a GPU (experimental: never run on a card), and their names in ``providers``."""
+LITERT = "litert"
+"""The engine of LiteRT files, and the feature that their variants require: so no other engine picks one."""
 PLANS: Mapping[str, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Engines that run a TensorRT plan in the bundle or next to it (experimental: never run on a card), and modules."""
 MODULES: Mapping[str, str] = {
     "onnxruntime": "onnxruntime",
     **dict.fromkeys(PROVIDERS, "onnxruntime"),
     "openvino": "openvino",
+    LITERT: "ai_edge_litert",
     **PLANS,
 }
 """All engines, and the module of each."""
@@ -79,11 +83,21 @@ def open_session(
             hint="export without --ort-format",
             code="ort-format-only",
         )
+    if variant.model.endswith(".tflite") != (settings.engine == LITERT):
+        raise EngineError(
+            f"{variant.model} is not a file for {settings.engine}",
+            hint="LiteRT files (export --with litert) are for engine='litert', and only they",
+            code="litert-file",
+        )
     session: Session
     if settings.engine == "openvino":
         from xxdeploy.runtime.engines.openvino.session import OpenVinoSession
 
         session = OpenVinoSession(model, name=name, threads=settings.threads, hint=settings.hint, cache=cache)
+    elif settings.engine == LITERT:
+        from xxdeploy.runtime.engines.litert import LitertSession
+
+        session = LitertSession(model, name=name, threads=settings.threads)
     else:
         from xxdeploy.runtime.engines.ort import OrtSession
 
@@ -108,12 +122,20 @@ def open_session(
 def engine_version(engine: str) -> str | None:
     """Import an engine and return its version; None where it is absent or broken."""
     try:
-        return str(importlib.import_module(MODULES[engine]).__version__)
-    except ImportError:
+        module = importlib.import_module(MODULES[engine])
+        return str(getattr(module, "__version__", None) or metadata.version(_PACKAGES[engine]))
+    except (ImportError, KeyError):
         return None
 
 
+_PACKAGES = {LITERT: "ai-edge-litert"}
+"""Packages of engines whose module does not tell its version."""
+
+
 def installed_engines() -> tuple[str, ...]:
-    """Return the installed modules that read ONNX. They are not imported, so a broken one is among them."""
-    modules = (module for engine, module in MODULES.items() if engine not in PLANS)
-    return tuple(name for name in dict.fromkeys(modules) if importlib.util.find_spec(name) is not None)
+    """Return the installed engines for processors. They are not imported, so a broken one is among them."""
+    return tuple(
+        engine
+        for engine, module in MODULES.items()
+        if engine not in PLANS and engine not in PROVIDERS and importlib.util.find_spec(module) is not None
+    )
