@@ -7,7 +7,7 @@ import math
 import numpy as np
 from onnx import NodeProto
 
-from xxdeploy.lowering.litert.values import Sink, Values, refuse
+from xxdeploy.lowering.litert.values import Sink, Value, Values, refuse
 from xxdeploy.onnxmodel.graph import attribute
 
 _BINARY = {
@@ -85,6 +85,9 @@ def unary(values: Values, node: NodeProto) -> None:
 
 def clip(values: Values, node: NodeProto) -> None:
     """Write a Relu or Clip that no operator before it applies."""
+    if (own := values.integers(node.input[0])) is not None:
+        _integer_relu(values, node, own)
+        return
     limits = values.limits(node)
     x = values.real(node.input[0])
     out = values.result(Sink(node.output[0], None), x.order)
@@ -101,6 +104,16 @@ def clip(values: Values, node: NodeProto) -> None:
         x = to
     if not steps:
         values.reshape(x.index, out.index, x.shape)
+
+
+def _integer_relu(values: Values, node: NodeProto, x: Value) -> None:
+    """Write the Clip of integers at their zero point, which ``quantize`` makes of a Relu."""
+    low = values.graph.constants.get(node.input[1]) if len(node.input) == 2 else None
+    assert x.pair is not None
+    if low is None or int(low.reshape(())) - (128 if low.dtype == np.uint8 else 0) != x.pair.zero_point:
+        raise refuse(node, "it clips integers, and not at their zero point")
+    out = values.result(Sink(node.output[0], x.pair), x.order)
+    values.flat.operator("RELU", [x.index], [out.index], 2)
 
 
 def leaky(values: Values, node: NodeProto) -> None:

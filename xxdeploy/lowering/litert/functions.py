@@ -181,7 +181,8 @@ def tile(values: Values, node: NodeProto) -> None:
     if len(x.order) < rank:
         plain = values.ordered(x, tuple(range(len(x.order))))
         widened = (1,) * (rank - len(x.order)) + plain.shape
-        x = values.new(f"{node.output[0]}/widened", widened, tuple(range(rank)))
+        kind = values.flat.kind(plain.index)
+        x = values.new(f"{node.output[0]}/widened", widened, tuple(range(rank)), kind=kind)
         values.reshape(plain.index, x.index, widened)
     times = [after[axis] // x.shape[position] for position, axis in enumerate(x.order)]
     out = values.result(Sink(node.output[0], None), x.order)

@@ -13,6 +13,8 @@ from xxdeploy.lowering.litert.values import CHANNELS_LAST, Sink, Value, Values, 
 from xxdeploy.onnxmodel.graph import attribute
 
 SAME, VALID = 0, 1
+_MANY = 1 << 16
+"""Weights of a dense layer, whose float form would take 260 kB."""
 
 
 def conv(values: Values, node: NodeProto) -> None:
@@ -109,8 +111,8 @@ def _transposed_padding(
 def dense(values: Values, node: NodeProto) -> None:
     """Write a Gemm, or a MatMul with constant weights, as FULLY_CONNECTED.
 
-    A layer whose result stays float (the logits) reads float and integer weights: LiteRT's hybrid form, which rounds
-    its input to 8 bits again, by the largest value that is there.
+    A layer whose result stays float (the logits) reads a float input. If it has many weights they stay integers:
+    LiteRT's hybrid form, which rounds its input to 8 bits again, by the largest value that is there.
     """
     flags = {name: attribute(node, name, 0) for name in ("transA", "transB")}
     factors = [attribute(node, name, 1.0) for name in ("alpha", "beta")]
@@ -122,7 +124,8 @@ def dense(values: Values, node: NodeProto) -> None:
         raise refuse(node, "its weights are not a constant matrix")
     order = (0, 1) if flags["transB"] else (1, 0)
     rank = len(values.shape(node.input[0]))
-    sink, x, weights, bias = _operands(values, node, weights, tuple(range(rank)), keeps_integer_weights=True)
+    many = weights.array.size >= _MANY
+    sink, x, weights, bias = _operands(values, node, weights, tuple(range(rank)), keeps_integer_weights=many)
     filters = _constant(values, node.input[1], weights, order)
     out = values.result(sink)
     values.flat.operator(
@@ -208,6 +211,8 @@ def _operands(
     values: Values, node: NodeProto, weights: Weights, order: tuple[int, ...], *, keeps_integer_weights: bool = False
 ) -> tuple[Sink, Value, Weights, int]:
     """Return where the result goes, the input in ``order``, the weights and the bias: all integer, or all float."""
+    if weights.zero:
+        weights = Weights(weights.real)
     pair = values.pair_of(node.input[0])
     sink = None if pair is None or weights.scale is None else values.integer_sink(node.output[0])
     bias = values.weights(node.input[2]) if len(node.input) > 2 and node.input[2] else None

@@ -10,7 +10,12 @@ from xxdeploy.onnxmodel.graph import attribute
 
 
 def moved(values: Values, node: NodeProto, order: tuple[int, ...] | None = None) -> tuple[Sink, Value]:
-    """Return where the result goes and the first operand: integers if both sides have the same pair."""
+    """Return where the result goes and the first operand: integers if both sides have the same pair.
+
+    ``quantize`` lets some operators read integers without a pair around them: their result has the pair of the operand.
+    """
+    if (own := values.integers(node.input[0])) is not None:
+        return Sink(node.output[0], own.pair), values.ordered(own, order)
     pair = values.pair_of(node.input[0])
     sink = None if pair is None else values.integer_sink(node.output[0])
     if sink is None or sink.activation or sink.pair != pair:
@@ -107,19 +112,24 @@ def pad(values: Values, node: NodeProto) -> None:
     if any(end < 0 for pair in ends.values() for end in pair):
         raise refuse(node, "it cuts")
     borders = values.flat.constant("borders", np.array([ends.get(axis, (0, 0)) for axis in x.order], np.int32))
-    fill = float(constants[node.input[2]].reshape(())) if len(node.input) > 2 and node.input[2] else 0.0
     out = values.result(sink, x.order)
     if mode == "reflect":
         values.flat.operator("MIRROR_PAD", [x.index, borders], [out.index], 2, mode=0)
         return
-    if fill == 0:
+    given = (
+        constants[node.input[2]].reshape(-1)[:1] if len(node.input) > 2 and node.input[2] else np.zeros(1, np.float32)
+    )
+    if x.pair is None:
+        fill, zero = given, 0
+    else:  # integers of ONNX, or a real number
+        moved_by = {np.dtype(np.uint8): 128, np.dtype(np.int8): 0}.get(given.dtype)
+        real = np.rint(given / x.pair.scale) + x.pair.zero_point
+        fill = np.clip(real if moved_by is None else given.astype(np.int32) - moved_by, -128, 127).astype(np.int8)
+        zero = x.pair.zero_point
+    if fill[0] == zero:
         values.flat.operator("PAD", [x.index, borders], [out.index], 2)
         return
-    if x.pair is None:
-        number = values.flat.constant("fill", np.array([fill], np.float32))
-    else:
-        integer = np.clip(round(fill / x.pair.scale) + x.pair.zero_point, -128, 127)
-        number = values.flat.constant("fill", np.array([integer], np.int8), x.pair.table)
+    number = values.flat.constant("fill", fill, None if x.pair is None else x.pair.table)
     values.flat.operator("PADV2", [x.index, borders, number], [out.index], 2)
 
 
@@ -155,7 +165,8 @@ def _gathered(values: Values, x: Value, out: Value, cut: list[range]) -> None:
     for axis in changed:
         shape = (*x.shape[:axis], len(cut[axis]), *x.shape[axis + 1 :])
         last = axis == changed[-1]
-        to = out if last else values.new(f"{values.flat.tensors[out.index].name}/{axis}", shape, x.order, x.pair)
+        name, kind = f"{values.flat.tensors[out.index].name}/{axis}", values.flat.kind(x.index)
+        to = out if last else values.new(name, shape, x.order, x.pair, kind)
         indices = values.flat.constant("indices", np.array(cut[axis], np.int32))
         values.flat.operator("GATHER", [x.index, indices], [to.index], 2, axis=axis, batchDims=0)
         x = to

@@ -67,11 +67,15 @@ class Sink:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Constant operand: float32 ``array``, or integers with a ``scale`` for each index of ``axis``."""
+    """Constant operand: float32 ``array``, or integers with a ``scale`` for each index of ``axis``.
+
+    ``zero`` is the integer that stands for 0.
+    """
 
     array: NDArray[Any]
     scale: NDArray[np.float32] | None = None
     axis: int = 0
+    zero: int = 0
 
     @property
     def real(self) -> NDArray[Any]:
@@ -82,7 +86,7 @@ class Weights:
         shape = [1] * self.array.ndim
         if self.scale.size > 1:
             shape[self.axis] = self.scale.size
-        return (self.array.astype(np.float32) * self.scale.reshape(shape)).astype(np.float32)
+        return ((self.array.astype(np.float32) - self.zero) * self.scale.reshape(shape)).astype(np.float32)
 
 
 class Values:
@@ -127,13 +131,15 @@ class Values:
         axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
         scale = np.asarray(constants[node.input[1]], np.float32).reshape(-1)
         array = np.asarray(constants[node.input[0]])
-        if len(node.input) > 2 and np.any(constants[node.input[2]]):
-            zeros = np.asarray(constants[node.input[2]]).astype(np.int32).reshape(-1)
-            shape = [1] * array.ndim
-            if zeros.size > 1:
-                shape[axis] = zeros.size
-            return Weights(((array.astype(np.int32) - zeros.reshape(shape)) * scale.reshape(shape)).astype(np.float32))
-        return Weights(array, scale, axis)
+        zeros = np.asarray(constants[node.input[2]]) if len(node.input) > 2 else np.zeros(1, array.dtype)
+        if array.dtype == np.uint8:  # the same integers, 128 lower
+            array, zeros = (part.astype(np.int16) - 128 for part in (array, zeros))
+            array = array.astype(np.int8)
+        if zeros.size > 1 and np.any(zeros):
+            shape = [zeros.size if other == axis else 1 for other in range(array.ndim)]
+            centered = array.astype(np.int32) - zeros.astype(np.int32).reshape(shape)
+            return Weights(Weights(centered, scale, axis).real)
+        return Weights(array, scale, axis, int(zeros.reshape(-1)[0]))
 
     def integer_sink(self, name: str) -> Sink | None:
         """Follow the one reader of ``name``, through a Relu or Clip, to a QuantizeLinear; None if there is none."""
@@ -185,6 +191,11 @@ class Values:
         """Return the integers that ``name``, the output of a DequantizeLinear, stands for."""
         return self.ordered(self._known[self.graph.producers()[name].input[0]], order)
 
+    def integers(self, name: str) -> Value | None:
+        """Return a tensor that itself holds integers of a pair; None for any other."""
+        value = self._known.get(name)
+        return value if value is not None and value.pair is not None else None
+
     def real(self, name: str, order: tuple[int, ...] | None = None) -> Value:
         """Return ``name`` in float32: an activation, or a constant."""
         weights = None if name in self._known else self.weights(name)
@@ -211,19 +222,20 @@ class Values:
         """Return ``value`` with its axes in ``order``: by a TRANSPOSE, or a RESHAPE where only axes of one move."""
         if order is None or value.order == order or not value.shape:
             return value
-        key = (value.index, order)
+        moved = tuple(value.order.index(axis) for axis in order)
+        key = (value.index, moved)
         if key not in self._ordered:
-            moved = tuple(value.order.index(axis) for axis in order)
             shape = tuple(value.shape[axis] for axis in moved)
             long = [axis for axis in moved if value.shape[axis] != 1]
-            new = self.new(f"{self.flat.tensors[value.index].name}/ordered", shape, order, value.pair)
+            name, kind = f"{self.flat.tensors[value.index].name}/ordered", self.flat.kind(value.index)
+            new = self.new(name, shape, order, value.pair, kind)
             if long == sorted(long):
                 self.reshape(value.index, new.index, shape)
             else:
                 permutation = self.flat.constant("permutation", np.array(moved, np.int32))
                 self.flat.operator("TRANSPOSE", [value.index, permutation], [new.index], 2)
             self._ordered[key] = new
-        return self._ordered[key]
+        return replace(self._ordered[key], order=order)
 
     def reshape(self, index: int, new: int, shape: Sequence[int]) -> None:
         """Append a RESHAPE."""
@@ -268,7 +280,7 @@ class Values:
         if weights is not None and integer:
             assert weights.scale is not None
             array = weights.array.reshape((1,) * (len(order) - weights.array.ndim) + weights.array.shape)
-            array, pair = array.transpose(order), Pair(float(weights.scale.reshape(())), 0)
+            array, pair = array.transpose(order), Pair(float(weights.scale.reshape(())), weights.zero)
             return Value(self.flat.constant(name, array, pair.table), order, array.shape, pair)
         if weights is not None:
             return self.constant(name, weights.real, order)
@@ -278,7 +290,8 @@ class Values:
             return whole(name, order)
         plain = whole(name, tuple(range(len(shape))))
         widened = (1,) * (len(order) - len(shape)) + shape
-        new = self.new(f"{name}/widened", widened, tuple(range(len(order))), plain.pair)
+        kind = self.flat.kind(plain.index)
+        new = self.new(f"{name}/widened", widened, tuple(range(len(order))), plain.pair, kind)
         self.reshape(plain.index, new.index, widened)
         return self.ordered(new, order)
 
