@@ -21,7 +21,8 @@ from xxdeploy.runtime.bundle.files import open_bundle, read_entry
 from xxdeploy.runtime.engines.select import installed_engines, open_session
 from xxdeploy.runtime.engines.session import batch_for
 from xxdeploy.runtime.selftest import read_golden, run_selftest
-from xxdeploy.runtime.tune import candidates_for, runnable_variants, tune
+from xxdeploy.runtime.tune import candidates_for, tune
+from xxdeploy.runtime.tune_store import runnable_variants
 
 
 def settings_of(bundle: Path) -> dict[str, tuple[Any, Any]]:

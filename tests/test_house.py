@@ -59,6 +59,9 @@ TESTED_ELSEWHERE: dict[str, str] = {
     "exporter/option_groups.py": "exporter/test_options.py",
     #
     # lowering
+    # what every operator is written with
+    "lowering/litert/flat.py": "lowering/litert/test_write.py",
+    "lowering/litert/values.py": "lowering/litert/test_layers.py",
     #
     #
     # models

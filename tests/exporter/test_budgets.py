@@ -14,7 +14,7 @@ from xxdeploy.exporter.promises import keep_budgets
 from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
 from xxdeploy.runtime.bench import BenchResult, bench
-from xxdeploy.runtime.tune import runnable_variants
+from xxdeploy.runtime.tune_store import runnable_variants
 
 
 def test_limits_that_are_kept_are_said() -> None:

@@ -19,8 +19,8 @@ from xxdeploy.runtime.bundle.files import open_bundle
 from xxdeploy.runtime.bundle.manifest import Variant
 from xxdeploy.runtime.engines.select import Settings
 from xxdeploy.runtime.engines.session import Session
-from xxdeploy.runtime.tune import Candidate, Engines, Tuning, candidates_for, race, runnable_variants, tune, tune_opened
-from xxdeploy.runtime.tune_store import stored_choice
+from xxdeploy.runtime.tune import Candidate, Engines, Tuning, candidates_for, race, tune, tune_opened
+from xxdeploy.runtime.tune_store import runnable_variants, stored_choice
 
 INT8 = Variant("int8", "m.onnx", "int8", "static-w8c-a8", "g.npy", ("vnni",))
 NARROW = Variant("int8-avx2", "n.onnx", "int8", "static-w8c-a8", "g.npy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,11 @@ from xxdeploy.lowering.litert.write import to_litert
 from xxdeploy.runtime.engines.litert import LitertSession
 
 
-def network(
-    body: str, output: str, arrays: dict[str, NDArray[Any]] | None = None, image: str = "n, 9, 8, 3"
-) -> OnnxModel:
+def network(body: str, output: str, arrays: Mapping[str, Any] | None = None, image: str = "n, 9, 8, 3") -> OnnxModel:
     """Return the graph ``body`` of ``x``, the channels-first ``image``, with one output ``y`` of type ``output``."""
     text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[{image}] image) => ({output} y)
     {{ x = Transpose<perm = [0, 3, 1, 2]>(image) {body} }}"""
-    return parse(text, arrays or {})
+    return parse(text, dict(arrays or {}))
 
 
 def weights(*shape: int, seed: int = 0) -> NDArray[np.float32]:

@@ -339,7 +339,6 @@ class OutputOptions:
         "Put a file for another engine into the bundle, too: litert is a .tflite file of the same integers "
         "for Android, browsers and small devices.",
         name="with",
-        precisions=("fp32", "int8"),
         target="cpu",
     )
     force: bool = option(

@@ -17,7 +17,6 @@ from xxdeploy.bundle.pack import golden_inputs, pack
 from xxdeploy.engine import Engine
 from xxdeploy.exporter.assemble import GOLDEN_IMAGES, assemble, collect_evidence
 from xxdeploy.exporter.inputs import Inputs
-from xxdeploy.exporter.litert_file import litert_runners
 from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.precision import lower
@@ -83,10 +82,8 @@ def export(
     with timed(f"parity {precision}") if precision != "fp32" else nullcontext():
         for name in list(stages)[1:]:
             parities += prove_stage(reference, stages[name], name, batches, limits)
-    device: tuple[Runner, ...]
     with timed("engine") if options.gpu.engine or options.output.more else nullcontext():
-        engine, device = export_engine(options, lowered.files[0].model, report)
-        device += litert_runners(lowered.files)
+        engine, device = export_engine(options, lowered.files, report)
         parities += prove_engine(reference, device, batches, limits[origin.output_names[0]])
 
     exact = (open_session(model, name=name, exact=True) for name, model in stages.items())

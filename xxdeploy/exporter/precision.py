@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xxdeploy.exporter.litert_file import litert_file
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.source import Source
 from xxdeploy.exporter.stages import Lowered
+from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import ModelFile, OnProgress
+from xxdeploy.results import ModelFile, OnProgress, Runner
+from xxdeploy.runtime.image.grid import METADATA, grid_from
 
 
 def lower(
@@ -64,3 +66,22 @@ def lower(
     if options.output.more == "litert":
         files.append(litert_file(lowered.files[0]))
     return replace(lowered, files=tuple(files))
+
+
+def litert_file(file: ModelFile) -> ModelFile:
+    """Return the LiteRT file of a finished ONNX ``file``, from the graph whose answers it gives.
+
+    Raises ``ConversionError`` (``litert-operator``, ``litert-shape``), ``MissingDependencyError``.
+    """
+    with extra("litert"):
+        from xxdeploy.lowering.litert.write import to_litert
+    grid = grid_from(Graph(file.model).take_note(METADATA))
+    flat = to_litert(file.answers, grid, half=file.precision == "fp16")
+    return ModelFile(f"{file.precision}-litert", file.answers, file.scheme, ("litert",), file.answers, flat)
+
+
+def litert_runners(files: Iterable[ModelFile]) -> tuple[Runner, ...]:
+    """Return the LiteRT files in their engine, to be compared and timed as the other stages are."""
+    from xxdeploy.runtime.engines.litert import LitertSession
+
+    return tuple(LitertSession(file.flat, name=f"litert-{file.precision}") for file in files if file.flat is not None)

@@ -19,11 +19,12 @@ from xxdeploy.engine.proof import LEAST, inspect_engine
 from xxdeploy.engine.record import engine_files, engine_writable, load_timing, save_timing, timing_path, write_engine
 from xxdeploy.errors import EngineError, UsageError
 from xxdeploy.exporter.options import ExportOptions
+from xxdeploy.exporter.precision import litert_runners
 from xxdeploy.exporter.stages import Remembered
 from xxdeploy.files import cache_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import EngineRecord, OnProgress, Parity, Runner
+from xxdeploy.results import EngineRecord, ModelFile, OnProgress, Parity, Runner
 from xxdeploy.runtime.bundle.files import open_bundle, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.signature import KeyLike, trust
@@ -139,14 +140,16 @@ def check_engine(options: ExportOptions) -> None:
 
 
 def export_engine(
-    options: ExportOptions, model: OnnxModel, report: OnProgress
+    options: ExportOptions, files: Sequence[ModelFile], report: OnProgress
 ) -> tuple[Engine | None, tuple[Runner, ...]]:
     """Build the engine that ``options`` ask for, and load it if it is for the GPU of this machine.
 
-    Without an engine, or where it is for other GPUs, there is no runner. Errors as ``make_engine`` and ``TrtSession``.
+    The runners are the engine, unless it is for other GPUs, or the LiteRT ``files``. Errors as ``make_engine``,
+    ``TrtSession`` and ``LitertSession``.
     """
     if options.gpu.engine is None:
-        return None, ()
+        return None, litert_runners(files)
+    model = files[0].model
     engine = make_engine(model, replace(options.gpu.engine, precision=options.precision.name), on_progress=report)
     if engine.facts["depth"] != "engine":
         return engine, ()

@@ -39,7 +39,7 @@ from xxdeploy.runtime.engines.select import (
 from xxdeploy.runtime.engines.session import Session, batch_for
 from xxdeploy.runtime.engines.trt import TrtSession
 from xxdeploy.runtime.selftest import read_golden, run_selftest
-from xxdeploy.runtime.tune_store import Choice, store_choice
+from xxdeploy.runtime.tune_store import Choice, runnable_variants, store_choice
 
 DEFAULT_BUDGET = 30.0
 MAX_BUDGET = 3600.0
@@ -202,8 +202,7 @@ def tune_opened(
     """As ``tune``, for a bundle that is open; ``engines`` are by default those of this device."""
     engines = engines or Engines.of_this_device()
     entries = {entry.path: entry for entry in manifest.files}
-    known = cpu_features() | ({LITERT} if LITERT in engines.installed else set())
-    variants = runnable_variants(manifest, known)
+    variants = runnable_variants(manifest, cpu_features().union({LITERT}.intersection(engines.installed)))
     models = {variant.model: read_entry(root, entries[variant.model]) for variant in variants}
     candidates = candidates_for(variants, engines.installed, cores(), engines.gpus)
     plan = _own_plan(root, manifest)
@@ -241,18 +240,6 @@ def tune_opened(
     versions = {name: engine_version(name) or "" for name in tried}
     tuning = replace(tuning, versions=versions)
     return replace(tuning, stored=store_choice(manifest, tuning.choice))
-
-
-def runnable_variants(manifest: Manifest, features: frozenset[str]) -> tuple[Variant, ...]:
-    """Return the variant of each precision that ``load`` would take here, in the order of ``load``'s preference.
-
-    Other variants of the same precision are made for other processors, and may be less accurate.
-    """
-    by_precision: dict[tuple[str, bool], Variant] = {}
-    for variant in manifest.variants:
-        if features.issuperset(variant.requires):
-            by_precision.setdefault((variant.precision, LITERT in variant.requires), variant)
-    return tuple(sorted(by_precision.values(), key=lambda variant: LITERT in variant.requires))
 
 
 def candidates_for(

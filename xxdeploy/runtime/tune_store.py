@@ -17,8 +17,8 @@ from xxdeploy import __version__
 from xxdeploy.cores import cores
 from xxdeploy.cpu import cpu_features, cpuinfo
 from xxdeploy.files import cache_folder, read_bounded, sha256, write_atomic
-from xxdeploy.runtime.bundle.manifest import Manifest
-from xxdeploy.runtime.engines.select import Settings, engine_version
+from xxdeploy.runtime.bundle.manifest import Manifest, Variant
+from xxdeploy.runtime.engines.select import LITERT, Settings, engine_version
 
 _FORMAT = 1
 _MAX_BYTES = 1 << 16
@@ -119,3 +119,15 @@ def _place(manifest: Manifest) -> tuple[Path | None, dict[str, object]]:
     key = sha256(json.dumps([device, digest], sort_keys=True).encode()).hexdigest()[:32]
     known = {"format": _FORMAT, "xxdeploy": __version__, "device": device, "bundle": digest}
     return None if folder is None else folder / f"{key}.json", known
+
+
+def runnable_variants(manifest: Manifest, features: frozenset[str]) -> tuple[Variant, ...]:
+    """Return the variant of each precision that ``load`` would take here, in the order of ``load``'s preference.
+
+    Other variants of the same precision are made for other processors, and may be less accurate.
+    """
+    by_precision: dict[tuple[str, bool], Variant] = {}
+    for variant in manifest.variants:
+        if features.issuperset(variant.requires):
+            by_precision.setdefault((variant.precision, LITERT in variant.requires), variant)
+    return tuple(sorted(by_precision.values(), key=lambda variant: LITERT in variant.requires))

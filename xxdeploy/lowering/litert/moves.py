@@ -122,7 +122,7 @@ def pad(values: Values, node: NodeProto) -> None:
     if x.pair is None:
         fill, zero = given, 0
     else:  # integers of ONNX, or a real number
-        moved_by = {np.dtype(np.uint8): 128, np.dtype(np.int8): 0}.get(given.dtype)
+        moved_by = {"uint8": 128, "int8": 0}.get(given.dtype.name)
         real = np.rint(given / x.pair.scale) + x.pair.zero_point
         fill = np.clip(real if moved_by is None else given.astype(np.int32) - moved_by, -128, 127).astype(np.int8)
         zero = x.pair.zero_point

@@ -92,8 +92,8 @@ class Weights:
 class Values:
     """The values of the tensors that were written so far, and how a node asks for its operands."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph, self.flat = graph, FlatModel()
+    def __init__(self, graph: Graph, flat: FlatModel) -> None:
+        self.graph, self.flat = graph, flat
         self.shapes, self._types = graph.shapes(), graph.types()
         self.absorbed: set[str] = set()
         self._known: dict[str, Value] = {}
