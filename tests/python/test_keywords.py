@@ -20,8 +20,9 @@ from xxdeploy.python.keywords import KEYWORDS, OWN, in_python, options_from, rew
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_each_option_is_reachable(name: str) -> None:
     expected = options_with(name)
-    given = {option.name.replace("-", "_"): value for option, value in expected.given().items()}
-    assert name.replace("-", "_") in given
+    words = {option: word for word, option in KEYWORDS.items()}
+    given = {words[option]: value for option, value in expected.given().items()}
+    assert name.replace("-", "_") in {word.rstrip("_") for word in given}
     assert options_from(given) == expected
 
 

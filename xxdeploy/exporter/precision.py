@@ -76,8 +76,10 @@ def litert_file(file: ModelFile) -> ModelFile:
     with extra("litert"):
         from xxdeploy.lowering.litert.write import to_litert
     grid = grid_from(Graph(file.model).take_note(METADATA))
-    flat = to_litert(file.answers, grid, half=file.precision == "fp16")
-    return ModelFile(f"{file.precision}-litert", file.answers, file.scheme, ("litert",), file.answers, flat)
+    flat = to_litert(file.answers, grid)
+    int8 = file.precision == "int8"  # LiteRT computes in float16 only where its engine is told to
+    name, scheme = ("int8", file.scheme) if int8 else ("fp32", "float32")
+    return ModelFile(f"{name}-litert", file.answers, scheme, ("litert",), file.answers, flat)
 
 
 def litert_runners(files: Iterable[ModelFile]) -> tuple[Runner, ...]:

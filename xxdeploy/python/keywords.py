@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import keyword
 import numbers
 import os
 import re
@@ -16,7 +17,14 @@ from xxdeploy.errors import UsageError, XXDeployError
 from xxdeploy.exporter.option_fields import Option
 from xxdeploy.exporter.options import GROUPS, OPTIONS, ExportOptions
 
-KEYWORDS: Mapping[str, Option] = {name.replace("-", "_"): option for name, option in OPTIONS.items()}
+
+def _keyword(name: str) -> str:
+    """Return an option's keyword: ``max_drop`` for ``max-drop``, ``with_`` for ``with``, a word of Python's."""
+    word = name.replace("-", "_")
+    return f"{word}_" if keyword.iskeyword(word) else word
+
+
+KEYWORDS: Mapping[str, Option] = {_keyword(name): option for name, option in OPTIONS.items()}
 """Every option by its keyword: ``max_drop`` for ``--max-drop``."""
 OWN = ("out", "quiet", "on_progress")
 """The other arguments of ``xxdeploy.export``."""
@@ -69,8 +77,8 @@ def signature(function: Callable[..., Any]) -> inspect.Signature:
 def in_python(text: str) -> str:
     """Write the options that a sentence names as keyword arguments: ``eval=FOLDER`` for ``--eval FOLDER``."""
 
-    def keyword(match: re.Match[str]) -> str:
-        name, value = match[1].replace("-", "_"), match[2]
+    def rewritten(match: re.Match[str]) -> str:
+        name, value = _keyword(match[1]), match[2]
         if name not in KEYWORDS:
             return match[0]
         if KEYWORDS[name].kind is bool:
@@ -80,7 +88,7 @@ def in_python(text: str) -> str:
         is_text = value[0].islower() or ".." in value
         return f"{name}={value!r}" if is_text and "|" not in value else f"{name}={value}"
 
-    return _FLAG.sub(keyword, text)
+    return _FLAG.sub(rewritten, text)
 
 
 def reworded(error: XXDeployError, folder: Path) -> None:

@@ -28,8 +28,6 @@ _TYPES = {
     "bool": schema.TensorType.BOOL,
 }
 _SCHEMA_VERSION = 3
-_SHORT = 1024
-"""Constants of fewer numbers, such as biases, stay float32."""
 _NEWEST_IN_ONE_BYTE = 127
 """An operator above this code is written into the wider field of ``OperatorCode`` only."""
 
@@ -44,19 +42,14 @@ class Quantization:
 
 
 class FlatModel:
-    """A file under construction. Tensors are known by their index; each has a static shape.
+    """A file under construction. Tensors are known by their index; each has a static shape."""
 
-    ``half`` stores float32 constants of more than a few numbers as float16, with a DEQUANTIZE behind them.
-    """
-
-    def __init__(self, *, half: bool = False) -> None:
-        self._half = half
+    def __init__(self) -> None:
         self.tensors: list[Any] = []
         self.operators: list[Any] = []
         self._buffers: list[Any] = [schema.BufferT()]  # the first buffer is empty by definition
         self._codes: dict[tuple[int, int], int] = {}
         self._constants: dict[tuple[object, ...], int] = {}
-        self._wide: dict[int, int] = {}
         self._metadata: list[Any] = []
 
     def tensor(self, name: str, shape: Sequence[int], kind: str, quantization: Quantization | None = None) -> int:
@@ -74,11 +67,6 @@ class FlatModel:
 
     def constant(self, name: str, array: NDArray[Any], quantization: Quantization | None = None) -> int:
         """Add a constant, once for equal bytes, shapes and scales."""
-        if self._half and array.dtype == np.float32 and array.size >= _SHORT:
-            with np.errstate(over="ignore"):
-                narrow = array.astype(np.float16)
-            if np.isfinite(narrow).all():
-                return self._widened(name, narrow)
         data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
         key = (array.dtype.name, array.shape, data.tobytes(), quantization)
         if key not in self._constants:
@@ -86,14 +74,6 @@ class FlatModel:
             self.tensors[index].buffer = self._buffer(data)
             self._constants[key] = index
         return self._constants[key]
-
-    def _widened(self, name: str, narrow: NDArray[np.float16]) -> int:
-        """Return the float32 tensor of a float16 constant."""
-        stored = self.constant(f"{name}/float16", narrow)
-        if stored not in self._wide:
-            self._wide[stored] = self.tensor(name, narrow.shape, "float32")
-            self.operator("DEQUANTIZE", [stored], [self._wide[stored]], 3)
-        return self._wide[stored]
 
     def operator(
         self, name: str, inputs: Sequence[int], outputs: Sequence[int], version: int = 1, **options: Any

@@ -81,8 +81,7 @@ class Weights:
     def real(self) -> NDArray[Any]:
         """The numbers without a scale: float32, or the constant's own integers or truth values."""
         if self.scale is None:
-            floating = np.issubdtype(self.array.dtype, np.floating)
-            return np.asarray(self.array, np.float32) if floating else self.array
+            return self.array
         shape = [1] * self.array.ndim
         if self.scale.size > 1:
             shape[self.axis] = self.scale.size
@@ -124,7 +123,8 @@ class Values:
         """Return a constant operand; None if ``name`` is no constant."""
         constants = self.graph.constants
         if name in constants:
-            return Weights(np.asarray(constants[name]))
+            array = np.asarray(constants[name])
+            return Weights(array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array)
         node = self.graph.producers().get(name)
         if node is None or node.op_type != "DequantizeLinear" or node.input[0] not in constants:
             return None

@@ -19,13 +19,12 @@ from xxdeploy.runtime.image.grid import METADATA, Grid, PixelGrid
 Writer = Callable[[Values, NodeProto], None]
 
 
-def to_litert(model: OnnxModel, grid: Grid | None = None, *, half: bool = False) -> bytes:
+def to_litert(model: OnnxModel, grid: Grid | None = None) -> bytes:
     """Return ``model`` (float32, or INT8 in Q/DQ pairs) as a ``.tflite`` file with a batch of one.
 
     The picture goes in as (1, height, width, channels): uint8 if ``grid`` says how a pixel is scaled and the model's
     first integers are the pixels, else float32. Each output has the shape of the ONNX graph's, float32. Unsigned
-    integers become signed ones, 128 lower. ``half`` stores float weights as float16, which engines widen when they load
-    the file.
+    integers become signed ones, 128 lower.
 
     Raises ``ConversionError`` (``litert-operator``: a layer has no form in LiteRT here; ``litert-shape``).
     """
@@ -35,7 +34,7 @@ def to_litert(model: OnnxModel, grid: Grid | None = None, *, half: bool = False)
     graph.forget_shapes()
     graph.drop_indices()
     _fold(graph)
-    values = Values(graph, FlatModel(half=half))
+    values = Values(graph, FlatModel())
     inputs = {}
     for name in graph.inputs:
         pixels = _pixels(values, name, grid) if isinstance(grid, PixelGrid) and len(graph.inputs) == 1 else None
