@@ -24,7 +24,7 @@ def carrying(request: pytest.FixtureRequest, images: Path, tmp_path_factory: pyt
         del weights["calibration"]
     options = ExportOptions.of(request.param, more="litert", **weights)
     result = export(find("lenet"), options, out)
-    assert [row.runner for row in result.rows][-1] == f"litert-{request.param}"
+    assert [row.runner for row in result.rows][-1] == ("litert-int8" if request.param == "int8" else "litert-fp32")
     assert result.rows[-1].agreement is not None
     assert result.rows[-1].agreement > 0.8  # of 20 images
     return out

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from litertnets import network, weights
-from quantnets import run
+from quantnets import parse, run
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.lowering.litert.write import to_litert
 from xxdeploy.runtime import load
 from xxdeploy.runtime.engines.litert import LitertSession
+from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.engines.select import installed_engines
 
 
@@ -27,6 +28,17 @@ def test_a_batch_runs_picture_by_picture(flat: bytes) -> None:
     session = LitertSession(flat)
     assert (session.input_name, session.output_names) == ("image", ("y",))
     np.testing.assert_allclose(session.run(batch), run(model, batch), atol=1e-5)
+
+
+def test_several_inputs_run_together() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[n, 4, 4, 3] image, float[n, 5] numbers) => (float[n, 8] y)
+    { x = Transpose<perm = [0, 3, 1, 2]>(image) p = GlobalAveragePool(x) f = Flatten(p)
+      y = Concat<axis = 1>(f, numbers) }"""
+    model = parse(text, {})
+    rows = np.random.default_rng(0).standard_normal((3, 53)).astype(np.float32)
+    answer, right = LitertSession(to_litert(model)).run(rows), OrtSession(model.to_bytes()).run(rows)
+    np.testing.assert_allclose(answer, right, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 9, 3), (0, 9, 8, 3), (9, 8, 3)])

@@ -7,6 +7,7 @@ it is asked for.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -69,11 +70,12 @@ class LitertSession(EngineSession):
         if self._image and None in self._image:
             raise EngineError(f"{name} has a free shape", hint="export it with xxdeploy", code="engine-signature")
 
-    def _infer(self, batch: NDArray[Any], count: int) -> list[NDArray[Any]]:
+    def _infer(self, feeds: Sequence[NDArray[Any]], count: int) -> list[NDArray[Any]]:
         results: list[list[NDArray[Any]]] = []
         with self._lock:  # an interpreter serves one caller
-            for start in range(len(batch)):
-                self._interpreter.set_tensor(self._first, np.ascontiguousarray(batch[start : start + 1]))
+            for start in range(len(feeds[0])):
+                for index, feed in zip(self._first, feeds, strict=True):
+                    self._interpreter.set_tensor(index, np.ascontiguousarray(feed[start : start + 1]))
                 self._interpreter.invoke()
                 results.append([self._interpreter.get_tensor(index) for index in self._last[:count]])
         return [np.concatenate(rows) for rows in zip(*results, strict=True)]
@@ -97,7 +99,7 @@ class LitertSession(EngineSession):
             model_content=model, num_threads=self._threads, experimental_op_resolver_type=kind
         )
         self._interpreter.allocate_tensors()
-        self._first = self._interpreter.get_input_details()[0]["index"]
+        self._first = [detail["index"] for detail in self._interpreter.get_input_details()]
         self._last = [detail["index"] for detail in self._interpreter.get_output_details()]
 
 
