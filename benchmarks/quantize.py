@@ -6,6 +6,11 @@ the share of images with the float model's class. ONNX Runtime runs all results 
     python benchmarks/quantize.py --calibration IMAGES --eval LABELED_IMAGES [--models mobilenetv2 ...] [--tools ...]
 
 A model is a catalog name (ImageNet weights from Keras' cache) or a float .onnx file with the `tf` preprocessing.
+
+``--whole`` measures whole exports instead, from a Keras model to an INT8 file, each in a process of its own
+(``quantize_whole.py``); a model is then a catalog name, or NAME=none for random weights under a fitted head:
+
+    python benchmarks/quantize.py --whole --models mobilenetv2 resnet50=none --calibration IMAGES --eval LABELED_IMAGES
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from quantize_whole import whole
 
 from xxdeploy.datasets import has_labels, imagenet_labels, open_images
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -170,7 +176,14 @@ def main() -> None:
     parser.add_argument("--eval", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=300, help="calibration images (default 300)")
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS), metavar="TOOL")
+    parser.add_argument("--whole", action="store_true", help="whole exports, each in a process of its own")
+    parser.add_argument("--rounds", type=int, default=2, help="--whole: runs of each tool, interleaved (default 2)")
+    parser.add_argument("--work", type=Path, default=Path("exports/quantize"), help="--whole: folder for the files")
     asked = parser.parse_args()
+    if asked.whole:
+        for name in asked.models:
+            whole(name, asked.calibration, asked.eval, samples=asked.samples, rounds=asked.rounds, work=asked.work)
+        return
     for name in asked.models:
         model, preprocess = load(name)
         job = Job(model, preprocess, decode(asked.calibration, preprocess, asked.samples)[0])

@@ -140,7 +140,9 @@ def test_the_ladder_sentences_and_processors_have_their_place(fake: FakeExport, 
     fake.changes = {
         "rungs": (
             Rung("plain", True, selected(0.9883, -0.004, 0.0037), 3.87, 7.96, 8.2),
-            Rung("calibrator", False, selected(0.9766, 0.004, 0.0038), 3.9, 7.8, 28.1, "KL is not 3 % lower"),
+            Rung(
+                "calibrator", False, selected(0.9766, 0.004, 0.0038), 3.9, 7.8, 28.1, "KL is not 3 % lower", 31.4, 0.005
+            ),
         ),
         "conclusions": Conclusions(
             ("onnx-int8: same class on 98.8 %",),
@@ -152,12 +154,13 @@ def test_the_ladder_sentences_and_processors_have_their_place(fake: FakeExport, 
     assert main(["export", "mobilenetv2", "--int8"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "WARNING: no better than chance"
-    assert out[1:8] == [
+    assert out[1:9] == [
         "INT8 compared with float on 256 images:",
-        "rung                                   agree %  KL nats  lost points  of float  seconds",
-        "───────────────────────────────────────────────────────────────────────────────────────",
-        "plain       taken                         98.8   0.0037          0.4     0.49x        8",
-        "calibrator  left: KL is not 3 % lower     97.7   0.0038         -0.4     0.50x       28",
+        "rung                                    expected  agree %  KL nats  lost points  of float  seconds",
+        "──────────────────────────────────────────────────────────────────────────────────────────────────",
+        "plain       taken                              -     98.8   0.0037          0.4     0.49x        8",
+        "calibrator  left: KL is not 3 % lower  31 s, 0.5     97.7   0.0038         -0.4     0.50x       28",
+        "expected: the seconds and the gain in points of agreement, before the rung was climbed",
         "of float: the time of an image as a multiple of the float model's, before the files are made",
         "",
     ]

@@ -142,17 +142,18 @@ _UNSEEN = (
 
 
 def _show_rungs(rungs: Sequence[Rung]) -> None:
-    """Print the ladder: the accuracy of each rung on the selection images, and why a rung was left."""
+    """Print the ladder: what each rung was expected to cost and to gain, its accuracy, and why a rung was left."""
     first = rungs[0].comparison
     judged = first.figures[0].kind.heading if first.figures else "SQNR dB" if first.agreement is None else "agree %"
     headings = (
-        *("rung", "", judged, "KL nats", "lost points"),
+        *("rung", "", "expected", judged, "KL nats", "lost points"),
         *("of float", "seconds"),
     )
     table = [
         (
             rung.name,
             "taken" if rung.taken else f"left: {rung.reason}" if rung.reason else "left",
+            "-" if rung.expected_seconds is None else f"{rung.expected_seconds:.0f} s, {percent(rung.expected_gain)}",
             _judged(rung.comparison),
             "-" if rung.comparison.kl_nats is None else f"{rung.comparison.kl_nats:.4f}",
             percent(rung.drop),
@@ -163,6 +164,8 @@ def _show_rungs(rungs: Sequence[Rung]) -> None:
     ]
     print_line(f"INT8 compared with float on {rungs[0].comparison.images} images:")
     print_table(*measured_columns(headings, table), left=2)
+    if any(rung.expected_seconds is not None for rung in rungs):
+        print_line("expected: the seconds and the gain in points of agreement, before the rung was climbed")
     print_line("of float: the time of an image as a multiple of the float model's, before the files are made")
     print_line()
 

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xxdeploy.exporter.ladder import Goal, Judge, loss
@@ -23,18 +24,18 @@ with extra("export"):
     from xxdeploy.lowering.x86_file import to_x86_file
     from xxdeploy.quantize.effort import Effort, estimate, is_worth
     from xxdeploy.quantize.methods.method import Stage
-    from xxdeploy.quantize.methods.registry import with_methods
+    from xxdeploy.quantize.methods.registry import rungs_above
     from xxdeploy.quantize.recipe import QuantizationRecipe
     from xxdeploy.quantize.x86.processors import judge_processors, observe_saturation, risky_layers
     from xxdeploy.quantize.x86.saturation import emulate_avx2
 
 SATURATION_IMAGES = 32
-_TUNED = "rounding"
-"""The rung by which the gain of tuning is estimated."""
 _LITTLE = 1.5
 """The file without overflow is not tuned if its divergence is at most this multiple of the other file's."""
 _BEARABLE = 0.005
 """The loss of agreement by 16-bit sums (0..1) that is accepted: half a point."""
+_CHANCE = 1.5
+"""More lost images than this decide without a look at more images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,13 @@ class CpuFiles:
 
 @dataclass(frozen=True, slots=True)
 class Judges:
-    """Compare a model with the float one on all selection images, or for slow models on a few of them."""
+    """Compare a model with the float one on all selection images, or for slow models on a few of them.
+
+    ``few`` is in the order of the number of images; a later one is asked where the one before it leaves a doubt.
+    """
 
     many: Judge
-    few: Judge
+    few: Sequence[Judge]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +149,26 @@ def _narrow(
     all_layers = frozenset({"all"})
     if judges is None:
         return quantizer.build(recipe, narrow=all_layers), None
-    best: tuple[OnnxModel, Comparison] | None = None
-    for tried in dict.fromkeys((recipe, with_methods(recipe, Stage.AFTER_RANGES))):
+    many = judges.many
+
+    def built(tried: QuantizationRecipe) -> tuple[OnnxModel, Comparison]:
         model = quantizer.build(tried, narrow=all_layers)
-        comparison = replace(judges.many(model), candidate="onnx-int8-avx2")
-        if best is None or loss(comparison) < loss(best[1]):
-            best = model, comparison
-        little = Goal().holds(comparison) and loss(comparison) <= _LITTLE * loss(judges.many(wide))
-        expected = estimate(_TUNED, comparison.agreement, comparison.images, 0.0)
+        return model, replace(many(model), candidate="onnx-int8-avx2")
+
+    best = built(recipe)
+    for rung, tried in rungs_above(recipe, Stage.AFTER_RANGES):
+        comparison = best[1]
+        little = Goal().holds(comparison) and loss(comparison) <= _LITTLE * loss(many(wide))
+        expected = estimate(rung, comparison.agreement, comparison.images, 0.0)
         if little or not is_worth(tuning.effort, expected, is_broken=tuning.goal.is_broken(comparison)):
-            break
-    assert best is not None
+            continue
+        trial = built(tried)
+        if loss(trial[1]) < loss(comparison):
+            best = trial
     return best
 
 
-def _is_broken(model: OnnxModel, verdicts: tuple[ProcessorVerdict, ...], judge: Judge) -> tuple[bool, str]:
+def _is_broken(model: OnnxModel, verdicts: tuple[ProcessorVerdict, ...], judges: Sequence[Judge]) -> tuple[bool, str]:
     """Return whether 16-bit sums change the model's answers, and a sentence about it."""
     verdict = next(verdict for verdict in verdicts if verdict.cpu == "avx2")
     if verdict.exact:
@@ -168,12 +177,16 @@ def _is_broken(model: OnnxModel, verdicts: tuple[ProcessorVerdict, ...], judge: 
         f"16-bit sums overflow without VNNI, in {_layers(len(verdict.saturating_layers))}, "
         f"worst in {verdict.worst_layer} (up to {verdict.worst_steps:.0f} steps)"
     )
-    exact, saturated = judge(model), judge(emulate_avx2(model))
-    if exact.agreement is None or saturated.agreement is None:
-        worse = (exact.sqnr_db or 0) - (saturated.sqnr_db or 0)
-        return worse > 1, f"{where}: {worse:.1f} dB lost"
-    lost = exact.agreement - saturated.agreement
-    shares = f"agreement {100 * exact.agreement:.1f} -> {100 * saturated.agreement:.1f} % ({exact.images} images)"
+    emulated, lost, shares = emulate_avx2(model), 0.0, ""
+    for judge in judges:
+        exact, saturated = judge(model), judge(emulated)
+        if exact.agreement is None or saturated.agreement is None:
+            worse = (exact.sqnr_db or 0) - (saturated.sqnr_db or 0)
+            return worse > 1, f"{where}: {worse:.1f} dB lost"
+        lost = exact.agreement - saturated.agreement
+        shares = f"agreement {100 * exact.agreement:.1f} -> {100 * saturated.agreement:.1f} % ({exact.images} images)"
+        if lost * exact.images > _CHANCE:
+            break
     return lost > _BEARABLE, f"{where}: {shares}"
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xxdeploy.datasets import (
     CalibrationRecipe,
@@ -22,6 +26,7 @@ from xxdeploy.datasets import (
     overlap,
     recipe_from,
 )
+from xxdeploy.datasets.decoded import Decoded
 from xxdeploy.datasets.scaling_file import scaling_for
 from xxdeploy.datasets.table import expected_columns, measured_spans
 from xxdeploy.datasets.texts import open_texts
@@ -74,6 +79,11 @@ class Inputs:
     method: str | None
     evaluation: ImageSet | None
     notes: tuple[str, ...]
+    decoded: Decoded = field(default_factory=Decoded, repr=False, compare=False)
+
+    def batches(self, images: ImageSet, size: int) -> Iterator[NDArray[np.float32]]:
+        """Yield the preprocessed batches of some of these images; each picture is decoded once. Errors as there."""
+        return self.decoded.batches(images, self.preprocess, size)
 
     @property
     def warnings(self) -> tuple[str, ...]:

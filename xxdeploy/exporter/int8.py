@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xxdeploy.datasets import ImageSet
 from xxdeploy.datasets.images import CALIBRATION_BATCH, EVALUATION_BATCH, batch_that_fits
@@ -21,7 +25,7 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.optional import extra
 from xxdeploy.results import DomainRecord, Evidence, LayerNoise, ModelFile, OnProgress, Progress
-from xxdeploy.runtime.inputs import InputForm, area_of
+from xxdeploy.runtime.inputs import area_of
 from xxdeploy.verify import Comparison, compare_with, record_reference
 from xxdeploy.verify.comparison import Reference
 
@@ -36,8 +40,9 @@ with extra("export"):
 SENSITIVITY_IMAGES = 16
 _PREVIEW_IMAGES = 48
 """Enough to tell a good calibrator from a bad one; the best are judged on all selection images."""
-_EMULATED_IMAGES = 96
-"""Emulating 16-bit sums takes several times as long as running the model."""
+_EMULATED_IMAGES = 24, 96
+"""Emulating 16-bit sums takes several times as long as running the model: the second number of images is for models on
+which the first does not show a loss."""
 _UNTRAINED_IMAGES = 16
 """Random weights keep no class: a few images show that the network runs."""
 _EMULATED_BATCH = 1
@@ -57,10 +62,10 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
     if not source.trained:
         images = images.sample(min(_UNTRAINED_IMAGES, len(images)))
     threshold, effort = options.proof.threshold, options.precision.effort
-    judge = _judge(fp32, inputs, images, EVALUATION_BATCH, report, threshold)
-    some = images.sample(min(_PREVIEW_IMAGES, len(images)))
-    preview = _judge(fp32, inputs, some, EVALUATION_BATCH, report)
-    bench = Bench(judge, preview, _clock(fp32, images, inputs.preprocess))
+    floats = _Floats(fp32, inputs, images, report)
+    judge = floats.judge(images, threshold=threshold)
+    preview = floats.judge(images.sample(min(_PREVIEW_IMAGES, len(images))))
+    bench = Bench(judge, preview, _clock(fp32, images, inputs))
     pinned = pinned or not source.trained
     goal = _goal(options, source, name, images)
     climbed = climb(quantizer, bench, goal, start=start, name=name, pinned=pinned, effort=effort, report=report)
@@ -68,8 +73,9 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
     if engine:
         made = CpuFiles((ModelFile("int8", best.model, best.recipe.asked().name, (), best.model),), (), ())
     else:
-        few = images.sample(min(_EMULATED_IMAGES, len(images)))
-        judges = Judges(judge, _judge(fp32, inputs, few, _EMULATED_BATCH, report)) if source.trained else None
+        fewer = dict.fromkeys(min(count, len(images)) for count in _EMULATED_IMAGES)
+        few = tuple(floats.judge(images.sample(count), _EMULATED_BATCH) for count in fewer)
+        judges = Judges(judge, few) if source.trained else None
         cpu = options.precision.cpu
         tuning = Tuning(effort, goal)
         made = int8_variants(quantizer, best.recipe, best.model, cpu=cpu, judges=judges, tuning=tuning, report=report)
@@ -93,41 +99,71 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
     )
 
 
-def _judge(
-    fp32: OnnxModel, inputs: Inputs, images: ImageSet, most: int, report: OnProgress, threshold: float | None = None
-) -> Judge:
-    """Return a function that compares an INT8 model with ``fp32`` on ``images``, in batches of ``most`` at most.
+class _Floats:
+    """The outputs of the float model on the selection images: it runs once, when they are needed first."""
 
-    ``fp32`` runs when the function is called first, and each model once.
-    """
-    preprocess = inputs.preprocess
-    batch = batch_that_fits(most, area_of(preprocess))
-    known: dict[str, Comparison] = {}
+    def __init__(self, fp32: OnnxModel, inputs: Inputs, images: ImageSet, report: OnProgress) -> None:
+        self._fp32, self._inputs, self._images, self._report = fp32, inputs, images, report
+        self._kept: Reference | None = None
 
-    @cache
-    def reference() -> Reference:
-        return record_reference(
-            open_session(fp32, name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
-            images.batches(preprocess, batch),
-            classes=inputs.task == "classification",
-            threshold=threshold,
-            output=inputs.output,
-            on_progress=lambda progress: report(replace(progress, step="reference")),
-            total=len(images),
-        )
+    def judge(self, images: ImageSet, most: int = EVALUATION_BATCH, threshold: float | None = None) -> Judge:
+        """Return a function that compares an INT8 model with the float model on some of the images.
 
-    def judge(model: OnnxModel) -> Comparison:
-        if model.digest not in known:
-            floats, session = reference(), open_session(model, name="onnx-int8", exact=True)
-            known[model.digest] = compare_with(floats, session, images.batches(preprocess, batch), images.labels)
-        return known[model.digest]
+        They run in batches of ``most`` at most, and each model once.
+        """
+        known = dict[str, Comparison]()
+        batch = batch_that_fits(most, area_of(self._inputs.preprocess))
 
-    return judge
+        @cache
+        def reference() -> Reference:
+            kept = self._reference()
+            if images is self._images:
+                return replace(kept, threshold=threshold)
+            rows = dict(zip(self._images.names, kept.outputs, strict=True))
+            chosen = _Recorded([rows[name] for name in images.names])
+            batches = self._inputs.batches(images, batch)
+            return record_reference(chosen, batches, classes=kept.classes, output=kept.output)
+
+        def judge(model: OnnxModel) -> Comparison:
+            if model.digest not in known:
+                floats, session = reference(), open_session(model, name="onnx-int8", exact=True)
+                known[model.digest] = compare_with(floats, session, self._inputs.batches(images, batch), images.labels)
+            return known[model.digest]
+
+        return judge
+
+    def _reference(self) -> Reference:
+        """Return the outputs for all selection images."""
+        if self._kept is None:
+            batch = batch_that_fits(EVALUATION_BATCH, area_of(self._inputs.preprocess))
+            self._kept = record_reference(
+                open_session(self._fp32, name="onnx-fp32"),  # not kept: a session holds the weights once or twice more
+                self._inputs.batches(self._images, batch),
+                classes=self._inputs.task == "classification",
+                output=self._inputs.output,
+                on_progress=lambda progress: self._report(replace(progress, step="reference")),
+                total=len(self._images),
+            )
+        return self._kept
 
 
-def _clock(fp32: OnnxModel, images: ImageSet, preprocess: InputForm) -> Clock:
+class _Recorded:
+    """A runner that returns the float model's outputs, which are known, in their order."""
+
+    name = "onnx-fp32"
+
+    def __init__(self, rows: Sequence[NDArray[np.float32]]) -> None:
+        self._rows, self._next = rows, 0
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the rows of the next images."""
+        self._next += len(batch)
+        return np.stack(self._rows[self._next - len(batch) : self._next])
+
+
+def _clock(fp32: OnnxModel, images: ImageSet, inputs: Inputs) -> Clock:
     """Return a function that times an INT8 model and ``fp32`` on one image, their runs interleaved."""
-    image = next(iter(images.batches(preprocess, 1)))
+    image = next(inputs.batches(images, 1))
 
     def clock(model: OnnxModel) -> tuple[float, float]:
         named = (("onnx-int8", model), ("onnx-fp32", fp32))
@@ -170,7 +206,7 @@ def _domain(quantizer: Quantizer, best: Trial, inputs: Inputs, report: OnProgres
         if images is None:
             return None
         few = images.sample(min(IMAGES, len(images)))
-        return lambda: few.batches(inputs.preprocess, CALIBRATION_BATCH)
+        return lambda: inputs.batches(few, CALIBRATION_BATCH)
 
     recipe, held_back, seen = best.recipe, some(inputs.selection), some(inputs.evaluation)
     model, ranges, scheme = quantizer.float_model(recipe), quantizer.ranges(recipe), quantizer.scheme(recipe)

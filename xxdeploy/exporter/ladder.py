@@ -249,7 +249,10 @@ class _Climber:
         assert best is not None
         ours, floats = self._bench.clock(best.model)
         seconds = time.perf_counter() - began
-        self.rungs.append(Rung(rung, True, best.comparison.record, ours, floats, seconds))
+        record = Rung(rung, True, best.comparison.record, ours, floats, seconds)
+        if expected is not None:
+            record = replace(record, expected_seconds=expected.seconds, expected_gain=expected.gain)
+        self.rungs.append(record)
         self._report(Progress(step, 1, 1))
         return best
 

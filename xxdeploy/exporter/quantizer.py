@@ -204,7 +204,7 @@ class Quantizer:
     def some(self, count: int) -> Batches:
         """Return ``count`` of the calibration images, or all if there are fewer."""
         few = self._images.sample(min(count, len(self._images)))
-        return lambda: few.batches(self._inputs.preprocess, self._batch)
+        return lambda: self._inputs.batches(few, self._batch)
 
     def _observed(self, model: OnnxModel) -> Histograms:
         total = len(self._images)
@@ -212,7 +212,7 @@ class Quantizer:
         def compute() -> Histograms:
             return observe_histograms(
                 model,
-                lambda: self._images.batches(self._inputs.preprocess, self._batch),
+                lambda: self._inputs.batches(self._images, self._batch),
                 data_digest=self._digest,
                 total=total,
                 checkpoint=None if self._folder is None else Checkpoint(self._folder),

@@ -239,7 +239,7 @@ def parity_batches(inputs: Inputs, synthetic: Batch, *, exact: bool) -> list[Bat
     images = inputs.calibration or inputs.evaluation
     if images is None:
         return uneven_batches([synthetic], count)
-    return uneven_batches(images.sample(min(count, len(images))).batches(inputs.preprocess, 8), count)
+    return uneven_batches(inputs.batches(images.sample(min(count, len(images))), 8), count)
 
 
 def uneven_batches(images: Iterable[Batch], count: int) -> list[Batch]:
@@ -284,7 +284,7 @@ def measure_accuracy(
     reference = None
     for runner in runners:
         recorder = _Recorder(runner)
-        batches = images.batches(inputs.preprocess, size)
+        batches = inputs.batches(images, size)
         accuracies.append(evaluate(recorder, batches, images.labels, on_progress=on_progress, total=len(images)))
         outputs = np.concatenate(recorder.outputs)
         if reference is None:
@@ -324,7 +324,7 @@ def _compare_outputs(
     """Compare each runner but the first with the first, by the measure of the task; ``size`` images in a batch."""
     comparisons, reference = [], None
     for runner in runners:
-        batches = images.batches(inputs.preprocess, size)
+        batches = inputs.batches(images, size)
         if reference is None:
             output, total = inputs.output, len(images)
             reference = record_reference(

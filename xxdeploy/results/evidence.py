@@ -147,8 +147,9 @@ class Rung:
     """One rung of the INT8 ladder, compared with the float model on the selection images.
 
     ``taken`` tells whether it is in the bundle, ``reason`` why not. ``milliseconds`` is the median of one image,
-    interleaved with the float model's ``float_milliseconds``; ``seconds`` is the time to make it. Manifests hold no
-    times, so they are None where the rung was read from one.
+    interleaved with the float model's ``float_milliseconds``; ``seconds`` is the time to make it. Before it was made
+    ``expected_seconds`` and the gain of agreement ``expected_gain`` (0..1) were expected; None for the first rung, and
+    the gain for features. Manifests hold no times, so all of these are None where the rung was read from one.
     """
 
     name: str
@@ -158,6 +159,8 @@ class Rung:
     float_milliseconds: float | None = None
     seconds: float | None = None
     reason: str = ""
+    expected_seconds: float | None = None
+    expected_gain: float | None = None
 
     @property
     def drop(self) -> float | None:

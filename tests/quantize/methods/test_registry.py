@@ -10,7 +10,7 @@ from quantnets import batches, images, residual
 
 from xxdeploy.quantize import Scheme, calibrate
 from xxdeploy.quantize.methods.method import Draft, MethodContext, Stage
-from xxdeploy.quantize.methods.registry import METHODS, Method, methods_of, settings_of, with_methods, without_methods
+from xxdeploy.quantize.methods.registry import METHODS, Method, methods_of, rungs_above, settings_of, without_methods
 from xxdeploy.quantize.recipe import QuantizationRecipe
 
 PLAIN = QuantizationRecipe()
@@ -31,10 +31,17 @@ def test_a_rung_switches_its_method_on_and_no_other(rung: str, method: Method) -
     assert without_methods(asked, method.stage) == PLAIN
 
 
-def test_all_methods_of_a_stage_are_switched_on_and_off_together() -> None:
-    everything = with_methods(with_methods(PLAIN, Stage.BEFORE_RANGES), Stage.AFTER_RANGES)
-    assert tuple(method for stage in Stage for method in methods_of(everything, stage)) == METHODS
-    assert (everything.bias_correction, everything.rounding) == ("empirical", "adaptive")
+def test_rungs_above_a_recipe_are_those_that_it_lacks() -> None:
+    corrected, rounded = replace(PLAIN, bias_correction="empirical"), settings_of(EVERYTHING, Stage.AFTER_RANGES)
+    steps = (("bias correction", corrected), ("rounding", rounded))
+    assert rungs_above(PLAIN, Stage.AFTER_RANGES) == steps
+    assert rungs_above(corrected, Stage.AFTER_RANGES) == steps[1:]
+    assert rungs_above(rounded, Stage.AFTER_RANGES) == ()
+    assert rungs_above(EVERYTHING, Stage.BEFORE_RANGES) == ()
+
+
+def test_all_methods_of_a_stage_are_switched_off_together() -> None:
+    assert tuple(method for stage in Stage for method in methods_of(EVERYTHING, stage)) == METHODS
     plain = without_methods(without_methods(EVERYTHING, Stage.AFTER_RANGES), Stage.BEFORE_RANGES)
     assert plain == QuantizationRecipe("static-w7c-a8", "mse", float_layers=("logits",))
 

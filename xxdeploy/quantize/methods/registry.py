@@ -79,12 +79,15 @@ def without_methods(recipe: QuantizationRecipe, stage: Stage) -> QuantizationRec
     return replace(recipe, **{name: getattr(_PLAIN, name) for name in _fields(stage)})
 
 
-def with_methods(recipe: QuantizationRecipe, stage: Stage) -> QuantizationRecipe:
-    """Return ``recipe`` with every method of ``stage`` on its last rung, the most accurate one."""
+def rungs_above(recipe: QuantizationRecipe, stage: Stage) -> tuple[tuple[str, QuantizationRecipe], ...]:
+    """Return ``recipe`` with each rung of ``stage`` that it lacks, with the name of the rung, the cheapest first."""
+    rungs: list[tuple[str, QuantizationRecipe]] = []
     for method in METHODS:
         if method.stage is stage:
-            recipe = replace(recipe, **list(method.rungs.values())[-1])
-    return recipe
+            steps = [(rung, replace(recipe, **values)) for rung, values in method.rungs.items()]
+            on = max((index for index, (_, changed) in enumerate(steps) if changed == recipe), default=-1)
+            rungs += steps[on + 1 :]
+    return tuple(rungs)
 
 
 def settings_of(recipe: QuantizationRecipe, stage: Stage) -> QuantizationRecipe:

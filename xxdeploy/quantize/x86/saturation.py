@@ -257,23 +257,33 @@ class _Writer:
         return self._add(layer.node.op_type, [*operands, bias], f"{stem}_sum", **attributes(layer.node))
 
     def _pair_sums(self, layer: IntegerLayer, pairs: _SaturatingPairs, centered: str, stem: str) -> str:
-        """Return the loss of each pair, without sign: a grouped convolution of its two inputs, and a threshold."""
-        bounds = self._array(f"{stem}_bounds", -pairs.bounds)
+        """Return the loss of each pair, without sign: the products of its two inputs, and a threshold."""
+        axis, source = -1, centered
         if layer.node.op_type == "Conv":
-            picked = self._array(f"{stem}_picked", pairs.inputs.reshape(-1))
-            inputs = self._add("Gather", [centered, picked], f"{stem}_inputs", axis=1)
-            weights = self._array(f"{stem}_pair_weights", pairs.weights)
-            settings = attributes(layer.node) | {"group": len(pairs.signs)}
-            over = self._add("Conv", [inputs, weights, bounds], f"{stem}_over", **settings)
-        else:
-            over = bounds
-            for side in (0, 1):
-                picked = self._array(f"{stem}_picked_{side}", pairs.inputs[:, side])
-                inputs = self._add("Gather", [centered, picked], f"{stem}_inputs_{side}", axis=-1)
-                weights = self._array(f"{stem}_pair_weights_{side}", pairs.weights[:, side])
-                product = self._add("Mul", [inputs, weights], f"{stem}_product_{side}")
-                over = self._add("Add", [product, over], f"{stem}_over_{side}")
+            axis, source = 1, self._positions(layer, pairs, centered, stem)
+        over = self._channels(layer, f"{stem}_bounds", -pairs.bounds)
+        for side in (0, 1):
+            picked = self._array(f"{stem}_picked_{side}", pairs.picked[:, side])
+            inputs = self._add("Gather", [source, picked], f"{stem}_inputs_{side}", axis=axis)
+            weights = self._channels(layer, f"{stem}_pair_weights_{side}", pairs.weights[:, side])
+            product = self._add("Mul", [inputs, weights], f"{stem}_product_{side}")
+            over = self._add("Add", [product, over], f"{stem}_over_{side}")
         return self._add("Relu", [over], f"{stem}_lost_by_pair")
+
+    def _positions(self, layer: IntegerLayer, pairs: _SaturatingPairs, centered: str, stem: str) -> str:
+        """Return what the kernel reads of each input channel at each of ``pairs.positions``.
+
+        A depthwise convolution with a one at a position copies it. One group for each pair instead would take a call
+        for each pair: ResNet50 has a hundred thousand.
+        """
+        size, settings = layer.values.shape[2:], attributes(layer.node)
+        if int(np.prod(size)) == 1 and all(stride == 1 for stride in settings.get("strides", ())):
+            return centered
+        ones = np.eye(int(np.prod(size)), dtype=np.float32)[pairs.positions]
+        channels = layer.values.shape[1] * settings.get("group", 1)
+        kernel = np.tile(ones, (channels, 1)).reshape(-1, 1, *size)
+        operands = [centered, self._array(f"{stem}_copied", kernel)]
+        return self._add("Conv", operands, f"{stem}_positions", **settings | {"group": channels})
 
     def _by_channel(self, layer: IntegerLayer, pairs: _SaturatingPairs, source: str, output: str) -> str:
         """Sum the pairs of each output channel, by a table (slots, channels) padded with the last pair."""
@@ -301,14 +311,16 @@ class _Writer:
 class _SaturatingPairs:
     """The pairs of a layer that can overflow, and a last one of zeros that never does.
 
-    ``inputs`` int64 (pairs, 2) are input channels; ``weights`` float32 are (pairs, 2, *kernel) for a convolution with
-    one group per pair, (pairs, 2) for a matrix. Weights are made positive, so that ``weights * input - bounds`` is the
-    loss if it is positive, and ``signs`` float32 (pairs,) is +1 or -1. ``bounds`` float32 (pairs,) are relative to the
-    zero point, as the graph's integers are; the kernels' integers are relative to 0. ``table`` int64 (slots, channels)
-    lists the pairs of each output channel.
+    ``positions`` int64 are the positions of the kernel, row by row, at which one of their weights stands. ``picked``
+    int64 (pairs, 2) are their inputs, counted through the ``positions`` of each input channel. ``weights``
+    float32 (pairs, 2) are made positive, so that ``weights * input - bounds`` is the loss if it is positive, and
+    ``signs`` float32 (pairs,) is +1 or -1. ``bounds`` float32 (pairs,) are relative to the zero point, as the graph's
+    integers are; the kernels' integers are relative to 0. ``table`` int64 (slots, channels) lists the pairs of each
+    output channel.
     """
 
-    inputs: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    picked: NDArray[np.int64]
     weights: NDArray[np.float32]
     bounds: NDArray[np.float32]
     signs: NDArray[np.float32]
@@ -323,16 +335,18 @@ class _SaturatingPairs:
         width = layer.values.shape[1] if conv else rows.shape[1]  # input channels at one position of the kernel
         groups = attributes(layer.node).get("group", 1) if conv else 1
         first_input = channels // (len(rows) // groups) * width
-        inputs = np.zeros((count + 1, 2), np.int64)
-        weights = np.zeros((count + 1, 2, rows.shape[1] // width), np.float32)
+        at = np.zeros((count + 1, 2), np.int64)
+        inputs, weights = np.zeros_like(at), np.zeros((count + 1, 2), np.float32)
         for side, k in enumerate((firsts, firsts + 1)):
             inputs[:count, side] = first_input + k % width
-            weights[every, side, k // width] = np.abs(rows[channels, k])
+            at[:count, side] = k // width
+            weights[:count, side] = np.abs(rows[channels, k])
+        positions = np.unique(at[:count])
         signs = np.append(np.sign(rows[channels, firsts]), np.float32(1))
         offset = float(layer.input_zero) + (128 if layer.input_zero.dtype == np.int8 else 0)
-        bounds = np.where(signs > 0, 32767.0, 32768.0) - offset * weights.sum(axis=(1, 2), dtype=np.float64)
+        bounds = np.where(signs > 0, 32767.0, 32768.0) - offset * weights.sum(axis=1, dtype=np.float64)
         slot = every - np.searchsorted(channels, channels)
         table = np.full((int(slot.max(initial=0)) + 1, len(rows)), count, np.int64)
         table[slot, channels] = every
-        shape = (count + 1, 2, *(layer.values.shape[2:] if conv else ()))
-        return cls(inputs, weights.reshape(shape), bounds.astype(np.float32), signs.astype(np.float32), table)
+        picked = inputs * len(positions) + np.minimum(np.searchsorted(positions, at), len(positions) - 1)
+        return cls(positions, picked, weights, bounds.astype(np.float32), signs.astype(np.float32), table)
