@@ -8,7 +8,7 @@ import pytest
 from hardnets import PREPROCESS, draw, harmless_overflow, inputs, network, saturating
 
 from xxdeploy.datasets import ImageSet
-from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, Tuning, int8_variants
+from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, Sample, Tuning, int8_variants
 from xxdeploy.exporter.ladder import Goal
 from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.lowering.x86_file import from_x86_file
@@ -44,6 +44,10 @@ class Judge:
         return compare_with(self._kept, session, self._images.batches(PREPROCESS, 16))
 
 
+def few(judge: Judge, images: ImageSet) -> Sample:
+    return Sample(judge, lambda: images.batches(PREPROCESS, 16))
+
+
 def made(
     sets: tuple[ImageSet, ImageSet], model: OnnxModel, cpu: str | None = None, recipe: QuantizationRecipe | None = None
 ) -> CpuFiles:
@@ -54,7 +58,7 @@ def made(
         recipe,
         quantizer.build(recipe),
         cpu=cpu,
-        judges=Judges(judge, (judge,)),
+        judges=Judges(judge, (few(judge, sets[1]),)),
         tuning=Tuning(),
         report=lambda _: None,
     )
@@ -162,7 +166,7 @@ def test_the_avx2_file_is_tuned_only_where_there_is_something_to_gain(
         narrow.append(model.digest)
         return replace(comparison, agreeing=round(agreement * comparison.images), kl_mean=divergence)
 
-    judges = Judges(say, (judge,))
+    judges = Judges(say, (few(judge, sets[1]),))
     int8_variants(
         quantizer, QuantizationRecipe(), wide, cpu="avx2", judges=judges, tuning=tuning, report=lambda _: None
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ class Decoded:
         crops = images.crops or (None,) * len(images)
         pictures = list(zip(images.files, crops, strict=True))
         for start in range(0, len(pictures), size):
-            part = [self._pixels(path, crop, preprocess) for path, crop in pictures[start : start + size]]
+            part: list[NDArray[Any]] = [self._pixels(*each, preprocess) for each in pictures[start : start + size]]
             yield preprocess.normalize(np.stack(part))
 
     def _pixels(self, path: Path, crop: Crop | None, preprocess: Preprocess) -> Pixels:

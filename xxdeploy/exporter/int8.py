@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xxdeploy.datasets import ImageSet
 from xxdeploy.datasets.images import CALIBRATION_BATCH, EVALUATION_BATCH, batch_that_fits
 from xxdeploy.errors import UsageError
-from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, Tuning, int8_variants
+from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, Sample, Tuning, int8_variants
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.ladder import FREE_AGREEMENT, Bench, Clock, Goal, Judge, Trial, climb
 from xxdeploy.exporter.options import ExportOptions
@@ -74,7 +74,7 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
         made = CpuFiles((ModelFile("int8", best.model, best.recipe.asked().name, (), best.model),), (), ())
     else:
         fewer = dict.fromkeys(min(count, len(images)) for count in _EMULATED_IMAGES)
-        few = tuple(floats.judge(images.sample(count), _EMULATED_BATCH) for count in fewer)
+        few = tuple(floats.sample(images.sample(count)) for count in fewer)
         judges = Judges(judge, few) if source.trained else None
         cpu = options.precision.cpu
         tuning = Tuning(effort, goal)
@@ -131,6 +131,10 @@ class _Floats:
             return known[model.digest]
 
         return judge
+
+    def sample(self, images: ImageSet) -> Sample:
+        """Return a judge for emulations on some of the images, and their batches."""
+        return Sample(self.judge(images, _EMULATED_BATCH), lambda: self._inputs.batches(images, CALIBRATION_BATCH))
 
     def _reference(self) -> Reference:
         """Return the outputs for all selection images."""

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +19,19 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Arrays, GraphSession, feeds_of
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import Batches, single_images
-from xxdeploy.quantize.x86.saturation import Tap, count_saturating_pairs, integer_layers, rewrite
+from xxdeploy.quantize.x86.reach import guard, observe_reach
+from xxdeploy.quantize.x86.saturation import (
+    BEYOND,
+    Tap,
+    count_saturating_pairs,
+    integer_layers,
+    rewrite,
+    risky_by_output,
+)
 from xxdeploy.results import OnProgress, ProcessorVerdict, Progress
 
 with extra("export"):
-    from onnx import ModelProto, ValueInfoProto, helper
+    from onnx import ModelProto, NodeProto, ValueInfoProto, helper
 
 _STEPS = 255
 
@@ -59,14 +67,20 @@ def observe_saturation(
     Each layer reads the outputs of layers that saturate already, as on the processor. Raises ``UsageError``
     (``no-calibration-images``), ``ConversionError`` (``calibration-run``: a batch does not fit the graph).
     """
-    graph = Graph(int8)
-    layers = integer_layers(graph)
-    risky = {layer.node.output[0]: layer for layer in layers if count_saturating_pairs(layer)}
-    saturations = {layer.name: Saturation(layer.name, 0, 0.0, 0.0) for layer in layers if layer.adds_in_16_bits}
-    if risky:
-        model, taps = rewrite(graph, risky, tapped=True)
-        for tap, (share, worst) in zip(taps, _measure(model, taps, batches, on_progress), strict=True):
+    layers = [layer for layer in integer_layers(Graph(int8)) if layer.adds_in_16_bits]
+    saturations = {layer.name: Saturation(layer.name, count_saturating_pairs(layer), 0.0, 0.0) for layer in layers}
+    for limited in (True, False) if any(saturation.pairs for saturation in saturations.values()) else ():
+        graph = Graph(int8)
+        risky = risky_by_output(graph)
+        reach = observe_reach(int8, risky, batches) if limited else None
+        guarded = ([], {}) if reach is None else guard(risky, reach, BEYOND)
+        model, taps = rewrite(graph, risky, tapped=True, reach=reach)
+        measured = _measure(model, taps, guarded, batches, on_progress)
+        if measured is None:  # an image goes beyond the reach: once more with all pairs
+            continue
+        for tap, (share, worst) in zip(taps, measured, strict=True):
             saturations[tap.layer.name] = Saturation(tap.layer.name, tap.pairs, share, worst)
+        break
     return saturations
 
 
@@ -90,25 +104,40 @@ def judge_processors(saturations: Mapping[str, Saturation]) -> tuple[ProcessorVe
 
 
 def _measure(
-    model: OnnxModel, taps: tuple[Tap, ...], batches: Batches, on_progress: OnProgress | None
-) -> Iterator[tuple[float, float]]:
-    """Yield (share of wrong values, largest error in integer steps) of each tap's layer."""
+    model: OnnxModel,
+    taps: tuple[Tap, ...],
+    guarded: tuple[list[NodeProto], Arrays],
+    batches: Batches,
+    on_progress: OnProgress | None,
+) -> list[tuple[float, float]] | None:
+    """Return (share of wrong values, largest error in integer steps) of each tap's layer.
+
+    None if an image is beyond the nodes ``guarded``.
+    """
     proto, arrays = _with_summaries(model, taps)
-    session, inputs = GraphSession(proto, arrays), list(proto.graph.input)
+    proto.graph.node.extend(guarded[0])
+    last = [BEYOND] if guarded[0] else []
+    proto.graph.output.extend(ValueInfoProto(name=name) for name in last)
+    session, inputs = GraphSession(proto, {**arrays, **guarded[1]}), list(proto.graph.input)
     outputs = [f"{tap.lost}_{what}" for tap in taps for what in ("share", "worst", "low", "high")]
     images, shares = 0, np.zeros(len(taps))
     worst, low, high = np.zeros(len(taps)), np.full(len(taps), math.inf), np.full(len(taps), -math.inf)
     # Every pair of weights has two inputs and a sum of its own: one image takes 100 MB, and is faster than a batch.
     for images, image in enumerate(single_images(batches), 1):
-        rows = np.array(session.run(outputs, feeds_of(inputs, image)), np.float64).reshape(len(taps), 4)
+        values = np.array(session.run([*outputs, *last], feeds_of(inputs, image)), np.float64)
+        if (values[len(outputs) :] > 0).any():
+            return None
+        rows = values[: len(outputs)].reshape(len(taps), 4)
         shares += rows[:, 0]
         worst, low, high = np.maximum(worst, rows[:, 1]), np.minimum(low, rows[:, 2]), np.maximum(high, rows[:, 3])
         if on_progress is not None:
             on_progress(Progress("observe saturation", images))
-    for index, tap in enumerate(taps):
-        span = max(high[index], 0.0) - min(low[index], 0.0)
-        step = tap.step if tap.step is not None else span / _STEPS
-        yield float(shares[index] / images), float(worst[index] / step) if worst[index] else 0.0
+    spans = np.maximum(high, 0.0) - np.minimum(low, 0.0)
+    steps = [span / _STEPS if tap.step is None else tap.step for tap, span in zip(taps, spans, strict=True)]
+    return [
+        (float(share / images), float(error / step) if error else 0.0)
+        for share, error, step in zip(shares, worst, steps, strict=True)
+    ]
 
 
 def _with_summaries(model: OnnxModel, taps: tuple[Tap, ...]) -> tuple[ModelProto, Arrays]:

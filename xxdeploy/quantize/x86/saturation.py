@@ -26,7 +26,9 @@ from numpy.typing import NDArray
 from xxdeploy.onnxmodel.graph import Graph, attributes, layer_name
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
+from xxdeploy.quantize.calibration.images import Batches
 from xxdeploy.quantize.policy import weight_axis
+from xxdeploy.quantize.x86.reach import Reach, guard, observe_reach, poison
 from xxdeploy.quantize.x86.saturating_pairs import adds_in_16_bits, kernel_rows, saturating_pairs
 
 with extra("export"):
@@ -34,6 +36,10 @@ with extra("export"):
 
 _CLIP_SLACK = 1.2e-7
 """ONNX Runtime removes a Clip if the quantizer clips at the same place to within this."""
+
+
+BEYOND = "beyond_reach"
+"""The tensor that tells whether an image goes beyond the pairs of an emulation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +86,32 @@ class Tap:
     step: float | None
 
 
-def emulate_avx2(int8: OnnxModel) -> OnnxModel:
+def emulate_avx2(int8: OnnxModel, batches: Batches | None = None) -> OnnxModel:
     """Return a graph that has the results of ``int8`` on x86 with AVX2 and without VNNI, on any processor.
 
-    Input and output are the same. It takes five to ten times as long as ``int8``. If no weights can overflow, it is
-    ``int8`` itself. Raises ``ConversionError`` (``unreadable-onnx``).
+    Input and output are the same. It takes five to a hundred times as long as ``int8``. With ``batches``, preprocessed
+    images, it leaves out pairs that cannot overflow on them, which is faster: outputs are NaN for an image on which one
+    of these might. If no weights can overflow, it is ``int8`` itself. Raises ``ConversionError`` (``unreadable-onnx``;
+    ``calibration-run``: a batch does not fit the graph).
     """
     graph = Graph(int8)
-    risky = {layer.node.output[0]: layer for layer in integer_layers(graph) if count_saturating_pairs(layer)}
+    risky = risky_by_output(graph)
     if not risky:
         return int8
-    return rewrite(graph, risky)[0]
+    if batches is None:
+        return rewrite(graph, risky)[0]
+    reach = observe_reach(int8, risky, batches)
+    emulated = Graph(rewrite(graph, risky, reach=reach)[0])
+    guards, arrays = guard(risky, reach, BEYOND)
+    nodes, more = poison([*emulated.nodes, *guards], emulated.outputs, BEYOND)
+    emulated.nodes = nodes
+    emulated.arrays |= arrays | more
+    return emulated.to_model()
+
+
+def risky_by_output(graph: Graph) -> dict[str, IntegerLayer]:
+    """Return the layers in which a pair can overflow for some input, by their output."""
+    return {layer.node.output[0]: layer for layer in integer_layers(graph) if count_saturating_pairs(layer)}
 
 
 def count_saturating_pairs(layer: IntegerLayer) -> int:
@@ -188,13 +209,16 @@ def _redundant(graph: Graph, node: NodeProto, low: float, high: float) -> bool:
 
 
 def rewrite(
-    graph: Graph, risky: Mapping[str, IntegerLayer], *, tapped: bool = False
+    graph: Graph, risky: Mapping[str, IntegerLayer], *, tapped: bool = False, reach: Reach | None = None
 ) -> tuple[OnnxModel, tuple[Tap, ...]]:
     """Replace the layers ``risky``, by their output, by their emulation; edits ``graph``.
 
-    The taps, one per layer, name tensors of the graph only if ``tapped``; they are not outputs of it.
+    The taps, one per layer, name tensors of the graph only if ``tapped``; they are not outputs of it. With ``reach``
+    pairs that cannot overflow within it are left out, and layers without any other stay as they are.
     """
-    writer = _Writer(dict(graph.arrays))
+    writer = _Writer(dict(graph.arrays), reach)
+    if reach is not None:
+        risky = {name: layer for name, layer in risky.items() if len(writer.pairs_of(layer).signs) > 1}
     replaced = {id(node) for layer in risky.values() for node in (*layer.between, layer.quantizer) if node is not None}
     for node in graph.nodes:
         if node.output[0] in risky:
@@ -219,8 +243,9 @@ def _alive(nodes: list[NodeProto], wanted: set[str]) -> list[NodeProto]:
 class _Writer:
     """Collects the nodes and initializers of an emulation."""
 
-    def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.arrays = arrays
+    def __init__(self, arrays: dict[str, NDArray[Any]], reach: Reach | None) -> None:
+        self.arrays, self._reach = arrays, reach
+        self._pairs: dict[str, _SaturatingPairs] = {}
         self.nodes: list[NodeProto] = []
         self.taps: list[Tap] = []
 
@@ -230,7 +255,7 @@ class _Writer:
         number = self._add("Cast", [layer.source], f"{stem}_stored", to=TensorProto.FLOAT)
         zero = self._array(f"{stem}_zero", np.asarray(layer.input_zero, np.float32))
         centered = self._add("Sub", [number, zero], f"{stem}_centred")
-        pairs = _SaturatingPairs.of(layer)
+        pairs = self.pairs_of(layer)
         over = self._pair_sums(layer, pairs, centered, stem)
         signed = self._add("Mul", [over, self._channels(layer, f"{stem}_signs", pairs.signs)], f"{stem}_signed")
         lost = self._by_channel(layer, pairs, signed, f"{stem}_lost")
@@ -244,7 +269,14 @@ class _Writer:
             one = self._array(f"{stem}_one", np.ones((), np.float32))
             self._add("QuantizeLinear", [steps, one, layer.quantizer.input[2]], output)
         real = self._add("Mul", [lost, self._channels(layer, f"{stem}_unit", factor)], f"{stem}_lost_real")
-        self.taps.append(Tap(layer, len(pairs.signs) - 1, real, output, None if step is None else float(step)))
+        self.taps.append(Tap(layer, count_saturating_pairs(layer), real, output, None if step is None else float(step)))
+
+    def pairs_of(self, layer: IntegerLayer) -> _SaturatingPairs:
+        """Return the pairs of a layer that are emulated."""
+        name = layer.node.output[0]
+        if name not in self._pairs:
+            self._pairs[name] = _SaturatingPairs.of(layer, None if self._reach is None else self._reach[name])
+        return self._pairs[name]
 
     def _sum(self, layer: IntegerLayer, centered: str, stem: str) -> str:
         """Multiply and add as the layer does, exactly."""
@@ -327,14 +359,19 @@ class _SaturatingPairs:
     table: NDArray[np.int64]
 
     @classmethod
-    def of(cls, layer: IntegerLayer) -> _SaturatingPairs:
+    def of(cls, layer: IntegerLayer, reach: NDArray[np.float64] | None = None) -> _SaturatingPairs:
         channels, firsts = saturating_pairs(layer.values, layer.axis)
         rows = kernel_rows(layer.values, layer.axis).astype(np.float32)
-        count, every = len(channels), np.arange(len(channels))
         conv = layer.node.op_type == "Conv"
         width = layer.values.shape[1] if conv else rows.shape[1]  # input channels at one position of the kernel
         groups = attributes(layer.node).get("group", 1) if conv else 1
         first_input = channels // (len(rows) // groups) * width
+        if reach is not None:
+            largest = np.broadcast_to(reach, (width * groups,))
+            sums = sum(np.abs(rows[channels, k]) * largest[first_input + k % width] for k in (firsts, firsts + 1))
+            kept = np.flatnonzero(sums > np.where(rows[channels, firsts] > 0, 32767, 32768))
+            channels, firsts, first_input = channels[kept], firsts[kept], first_input[kept]
+        count, every = len(channels), np.arange(len(channels))
         at = np.zeros((count + 1, 2), np.int64)
         inputs, weights = np.zeros_like(at), np.zeros((count + 1, 2), np.float32)
         for side, k in enumerate((firsts, firsts + 1)):
