@@ -93,7 +93,7 @@ def poison(nodes: Sequence[NodeProto], outputs: Sequence[str], beyond: str) -> t
 def _largest(layer: IntegerLayer, output: str) -> list[NodeProto]:
     """Return nodes that write the largest stored input of each channel of a layer; of a matrix, of all."""
     number = f"{output}_number"
-    axes = {"axes": [0, *range(2, layer.values.ndim)]} if layer.node.op_type == "Conv" else {}
+    axes: dict[str, Any] = {"axes": [0, *range(2, layer.values.ndim)]} if layer.node.op_type == "Conv" else {}
     return [
         helper.make_node("Cast", [layer.source], [number], name=number, to=TensorProto.FLOAT),
         helper.make_node("ReduceMax", [number], [output], name=output, keepdims=0, **axes),
