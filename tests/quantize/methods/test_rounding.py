@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from xxdeploy.quantize.methods import rounding
 from xxdeploy.quantize.methods.rounding import DAMPING, round_weights
 
 Floats = NDArray[np.float32]
@@ -140,3 +141,16 @@ def test_a_dead_input_and_its_weights_are_left_alone() -> None:
     moments = moments_of(rng, 1, 12, 2)
     moments[:, 4] = moments[:, :, 4] = 0
     np.testing.assert_array_equal(round_weights(steps, moments, 127)[..., 4], nearest(steps, 127)[..., 4])
+
+
+def test_many_taps_gain_almost_as_much_by_one_start_as_by_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(11)
+    steps = rng.uniform(-100, 100, (1, 24, 96)).astype(np.float32)
+    moments = moments_of(rng, 1, 96, 16)
+    plain = loss(steps, nearest(steps, 127), damped(moments))
+    twice = loss(steps, round_weights(steps, moments, 127), damped(moments))
+    monkeypatch.setattr(rounding, "MANY", 64)
+    once = loss(steps, round_weights(steps, moments, 127), damped(moments))
+    assert not np.array_equal(once, twice)
+    assert (once <= plain * (1 + 1e-5)).all()
+    assert plain.sum() - once.sum() > 0.9 * (plain.sum() - twice.sum())

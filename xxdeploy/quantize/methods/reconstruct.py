@@ -42,7 +42,7 @@ with extra("export"):
 
 log = logging.getLogger(__name__)
 
-_PRODUCTS = 20
+_PRODUCTS = 6
 """Matrix products of a layer's errors with its moments, and as much time again between them."""
 
 
