@@ -16,6 +16,9 @@ from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.runtime.image.resample import Pixels
 from xxdeploy.runtime.inputs import InputForm
 
+Batches = Iterator[NDArray[np.float32]]
+"""Preprocessed batches (n, h, w, c)."""
+
 LIMIT = 256 << 20
 """Bytes of decoded pictures that are kept: 1,700 of 224 x 224 pixels, uint8."""
 
@@ -31,7 +34,7 @@ class Decoded:
         self._left = limit
         self._kept: dict[tuple[Path, Crop | None, Preprocess], Pixels] = {}
 
-    def batches(self, images: ImageSet, preprocess: InputForm, size: int) -> Iterator[NDArray[np.float32]]:
+    def batches(self, images: ImageSet, preprocess: InputForm, size: int) -> Batches:
         """Yield the batches of :meth:`ImageSet.batches`: the same values, and the same errors.
 
         Only pictures are kept: numbers are read fast, and samples of several inputs in each pass.

@@ -5,13 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from xxdeploy.datasets import (
     CalibrationRecipe,
@@ -26,7 +22,7 @@ from xxdeploy.datasets import (
     overlap,
     recipe_from,
 )
-from xxdeploy.datasets.decoded import Decoded
+from xxdeploy.datasets.decoded import Batches, Decoded
 from xxdeploy.datasets.scaling_file import scaling_for
 from xxdeploy.datasets.table import expected_columns, measured_spans
 from xxdeploy.datasets.texts import open_texts
@@ -81,7 +77,7 @@ class Inputs:
     notes: tuple[str, ...]
     decoded: Decoded = field(default_factory=Decoded, repr=False, compare=False)
 
-    def batches(self, images: ImageSet, size: int) -> Iterator[NDArray[np.float32]]:
+    def batches(self, images: ImageSet, size: int) -> Batches:
         """Yield the preprocessed batches of some of these images; each picture is decoded once. Errors as there."""
         return self.decoded.batches(images, self.preprocess, size)
 
