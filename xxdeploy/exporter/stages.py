@@ -326,10 +326,8 @@ def _compare_outputs(
     for runner in runners:
         batches = inputs.batches(images, size)
         if reference is None:
-            output, total = inputs.output, len(images)
-            reference = record_reference(
-                runner, batches, classes=False, output=output, on_progress=on_progress, total=total
-            )
+            about: dict[str, Any] = {"output": inputs.output, "total": len(images)}
+            reference = record_reference(runner, batches, classes=False, on_progress=on_progress, **about)
         else:
             comparisons.append(compare_with(reference, runner, batches, on_progress=on_progress))
     return tuple(comparisons)
