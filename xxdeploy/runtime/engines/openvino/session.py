@@ -53,7 +53,8 @@ class OpenVinoSession(EngineSession):
     MissingDependencyError
         OpenVINO is absent (``missing-dependency``) or cannot be loaded (``broken-dependency``).
     EngineError
-        ``engine-load``, ``engine-external-data``, ``engine-signature``: as ``OrtSession``.
+        ``engine-load``, ``engine-external-data``, ``engine-signature``: as ``OrtSession``. ``engine-recurrent``: an
+        INT8 file with recurrent layers.
     UsageError
         ``threads-invalid``; ``hint-invalid``: another hint.
     """
@@ -86,6 +87,7 @@ class OpenVinoSession(EngineSession):
         try:
             self._core = self._new_core()
             self._model = self._core.read_model(model=model)
+            _refuse_recurrent(self._model, name)
             inputs, outputs = ([_tensor(port) for port in ports] for ports in (self._model.inputs, self._model.outputs))
             super().__init__(name, inputs, outputs, self._note)
             self._outputs = len(outputs)
@@ -177,6 +179,20 @@ class OpenVinoSession(EngineSession):
 
 def _shared(feeds: Sequence[NDArray[Any]]) -> dict[int, NDArray[Any]]:
     return {index: np.ascontiguousarray(feed) for index, feed in enumerate(feeds)}
+
+
+def _refuse_recurrent(model: Any, name: str) -> None:
+    """Refuse recurrent layers with integers: OpenVINO 2026.4 computes an INT8 file with an LSTM wrongly (0.996 off)."""
+    kinds = {node.get_type_name() for node in model.get_ops()}
+    if "FakeQuantize" in kinds and any(kind.startswith(_RECURRENT) for kind in kinds):
+        raise EngineError(
+            f"{name} has recurrent layers in an INT8 file, for which OpenVINO has given wrong answers",
+            hint="use engine='onnxruntime', or the FP32 file",
+            code="engine-recurrent",
+        )
+
+
+_RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def _tensor(port: Any) -> TensorInfo:
