@@ -6,6 +6,7 @@ import importlib.util
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -204,7 +205,7 @@ RECURRENT = """<ir_version: 8, opset_import: ["" : 17]> g (float[n, 4, 5, 3] ima
 def test_recurrent_layers_in_an_int8_file_are_refused() -> None:
     """OpenVINO 2026.4 gave answers that were 0.996 off for such a file."""
     numbers = np.random.default_rng(0).standard_normal(2000).astype(np.float32)
-    arrays = {
+    arrays: dict[str, Any] = {
         "w": numbers[:6].reshape(2, 3, 1, 1), "s": np.array(0.05, np.float32), "z": np.array(128, np.uint8),
         "t": np.array([4, -1, 10]), "v": numbers[:240].reshape(1, 24, 10), "u": numbers[:144].reshape(1, 24, 6),
         "a": np.array([1]),
