@@ -15,6 +15,7 @@ from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter import ExportOptions, ExportResult, export
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.pytest_plugin.subject import Subject, SubjectOptions
 from xxdeploy.runtime import load
 from xxdeploy.runtime.bench import bench_many
 from xxdeploy.runtime.tune import Engines, tune_opened
@@ -143,6 +144,16 @@ def test_shared_weights_are_stored_once_in_int8(pair: Exported) -> None:
     for variant in load(pair.result.bundle).manifest.variants:
         arrays = OnnxModel((pair.result.bundle / variant.model).read_bytes()).split()[1]
         assert sum(array.shape[-2:] == (3, 3) for array in arrays.values()) == 2
+
+
+def test_the_plugin_compares_each_stage_with_keras(pair: Exported, person: Exported) -> None:
+    for exported in (pair, person):
+        options = SubjectOptions(evaluation=exported.val, model=str(exported.file))
+        assert {"onnx-fp32", "onnx-int8 (model.onnx)"} <= set(
+            Subject(exported.result.bundle, options).check_parity()
+        )  # the INT8 file is loaded for exact sums, too, which shared weights prevented
+    with pytest.raises(pytest.skip.Exception, match="--xxdeploy-eval"):
+        Subject(person.result.bundle, SubjectOptions(model=str(person.file))).check_parity()
 
 
 def test_the_device_answers_as_keras_does(pair: Exported) -> None:

@@ -10,7 +10,7 @@ from graphnets import HEADER, apply, assert_same, parse, random_feeds, run
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.passes.hoist_relu import hoist_relu
-from xxdeploy.passes.merge_duplicates import merge_duplicates
+from xxdeploy.passes.merge_duplicates import merge_duplicates, with_shared_weights
 from xxdeploy.passes.optimize import optimize
 from xxdeploy.passes.remove_dead import remove_dead
 from xxdeploy.runtime.engines.ort import OrtSession
@@ -192,3 +192,21 @@ def test_optimize_on_the_cell_is_exact_and_settled() -> None:
     again, records = optimize(after)
     assert not any(record.facts["changed"] for record in records if record.step in ("merge_duplicates", "hoist_relu"))
     assert run(again, {"image": feed})["y"].shape == (2, 5)
+
+
+def test_layers_with_equal_weights_share_them() -> None:
+    weights = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+    bias = np.arange(4, dtype=np.float32)
+    nodes = [
+        onnx.helper.make_node("Gemm", ["x", "v", "a"], ["p"]),
+        onnx.helper.make_node("Gemm", ["y", "w", "b"], ["q"]),
+        onnx.helper.make_node("MatMul", ["y", "u"], ["r"]),
+        onnx.helper.make_node("Sum", ["p", "q", "r"], ["z"]),
+    ]
+    values = [onnx.helper.make_tensor_value_info(name, 1, ["n", 6 if name != "z" else 4]) for name in "xyz"]
+    graph = onnx.helper.make_graph(nodes, "g", values[:2], values[2:])
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    arrays = {"v": weights, "w": weights.copy(), "u": 2 * weights, "a": bias, "b": bias.copy()}
+    shared = with_shared_weights(OnnxModel.join(proto, arrays))
+    assert {name: array.shape for name, array in shared.split()[1].items()} == {"v": (6, 4), "u": (6, 4), "a": (4,)}
+    assert with_shared_weights(shared) is shared

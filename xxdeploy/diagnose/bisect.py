@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.errors import ConversionError, VerificationError
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.onnxmodel.run import Arrays, GraphSession
+from xxdeploy.onnxmodel.run import Arrays, GraphSession, feeds_of
 from xxdeploy.optional import extra
 from xxdeploy.results import decibels
 from xxdeploy.runtime.image.grid import METADATA, grid_from
@@ -80,13 +80,14 @@ class Watch:
         proto.CopyFrom(self.proto)
         del proto.graph.output[:]
         proto.graph.output.extend(ValueInfoProto(name=name) for name in self.tensors)
-        self.input: str = next(value.name for value in proto.graph.input if value.name not in self.arrays)
+        self._inputs = [value for value in proto.graph.input if value.name not in self.arrays]
+        self.inputs = tuple(value.name for value in self._inputs)
         self._session = _session(proto, self.arrays)
 
     def run(self, batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Map a batch (n, h, w, c) float32 to the value of each tensor, including the input."""
-        values = _run(self._session, self.tensors, {self.input: batch})
-        return {self.input: batch, **values}
+        """Map a batch (n, h, w, c) float32 to the value of each tensor, including the inputs."""
+        feeds = feeds_of(self._inputs, batch)
+        return {**feeds, **_run(self._session, self.tensors, feeds)}
 
 
 class Cut:
@@ -95,18 +96,19 @@ class Cut:
     def __init__(self, model: OnnxModel, known: Iterable[str]) -> None:
         proto, arrays = model.split()
         graph = proto.graph
-        value = next(value for value in graph.input if value.name not in arrays)
-        self.input: str = value.name
+        inputs = [value for value in graph.input if value.name not in arrays]
+        self.input: str = inputs[0].name
         # The metadata of a file with uint8 input says how a scaled batch converts back to bytes.
         self._grid = None
-        if (kind := value.type.tensor_type.elem_type) == TensorProto.UINT8:
+        kinds = {f"{_FED}{value.name}": value.type.tensor_type.elem_type for value in inputs}
+        if len(inputs) == 1 and kinds[f"{_FED}{self.input}"] == TensorProto.UINT8:
             self._grid = grid_from(next((p.value for p in proto.metadata_props if p.key == METADATA), None))
         self._known = set(known) - set(arrays)
         written = {output for node in graph.node for output in node.output if output}
         self.shared = tuple(
             output for node in graph.node for output in node.output if output in self._known and output in written
         )
-        readers = {name: f"{_FED}{name}" for name in (*self.shared, self.input)}
+        readers = {name: f"{_FED}{name}" for name in (*self.shared, *(value.name for value in inputs))}
         self.pieces: list[tuple[str, str, Any, str]] = []  # fetched tensor, reference tensor, node, what
         rounded = {}  # output of Q -> its input
         for node in graph.node:
@@ -121,7 +123,6 @@ class Cut:
         self._writers = {output: node for node in graph.node for output in node.output}
         del graph.input[:], graph.output[:], graph.value_info[:]
         self._fed = sorted({name for node in graph.node for name in node.input if name.startswith(_FED)})
-        kinds = {f"{_FED}{self.input}": kind}
         graph.input.extend(
             helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), None) for name in self._fed
         )

@@ -30,6 +30,7 @@ from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import parts_of
 from xxdeploy.verify import Tolerance
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
             key: _text(source.get(key)) for key in ("output_layer", "task", "output_range", "signature")
         }
         asked_for = ExportOptions.of(
-            **said, transpose=source.get("transpose") is True, preprocess="none", input_size=size
+            **said, transpose=source.get("transpose") is True, preprocess=_asked(manifest), input_size=size
         )
     else:
         built = dict(options) if isinstance(options, dict) else {}
@@ -102,7 +103,7 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
         from xxdeploy.convert.keras_to_onnx import onnx_from_keras
         from xxdeploy.convert.runner import KerasRunner
         from xxdeploy.passes.optimize import optimize
-    fp32 = optimize(onnx_from_keras(origin.model, outputs=origin.output_names))[0]
+    fp32 = optimize(onnx_from_keras(origin.model, inputs=origin.input_names, outputs=origin.output_names))[0]
     known = not is_file and asked in ("sample", "imagenet")
     runner = KerasRunner(origin.model, outputs=origin.output_names)
     return Reference(
@@ -114,6 +115,14 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
         origin.trained,
         Remembered(runner, runner.exact),
     )
+
+
+def _asked(manifest: Manifest) -> str:
+    """Return a ``--preprocess`` that scales nothing, and says which inputs of the bundle are arrays."""
+    kinds = ["none" if isinstance(part, Preprocess) else "array" for _, part in parts_of(manifest.form)]
+    if len(kinds) == 1:
+        return kinds[0]
+    return ",".join(f"{name}={kind}" for name, kind in zip(manifest.input_names, kinds, strict=True))
 
 
 def _check_same(manifest: Manifest, named: str, origin: Source, *, in_memory: bool) -> None:
@@ -245,7 +254,7 @@ def _check_float(reference: Reference, model: OnnxModel, batches: Sequence[Batch
     rights = [layers.run(batch, watch.run(batch)) for batch in batches]
     differing = weight_faults(reference.fp32, model) if model is not reference.fp32 else ()
     faults = {fault.tensor: fault for fault in differing}
-    pieces = measure_pieces(model, rights, rights[0].keys() - {watch.input})
+    pieces = measure_pieces(model, rights, rights[0].keys() - set(watch.inputs))
     _judge(reference, model, pieces, EXACT_DB, faults, where=layers.tensors)
 
 

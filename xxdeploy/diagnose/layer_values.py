@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xxdeploy.convert.keras_graph import single_input
 from xxdeploy.convert.keras_loader import load_keras
 from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.run import feeds_of
 
 if TYPE_CHECKING:
     import keras
@@ -46,15 +48,16 @@ class LayerValues:
             wanted[output.name] = value
             self.tensors.setdefault(output.name, value._keras_history.operation.name)
         self._names = tuple(wanted)
-        self._model = library.Model(model.inputs[0], list(wanted.values()))
-        self._input = next(value.name for value in proto.graph.input)
+        self._inputs = list(proto.graph.input)
+        self._model = library.Model(single_input(model), list(wanted.values()))
 
     def run(
         self, batch: NDArray[np.float32], like: Mapping[str, NDArray[np.float32]]
     ) -> dict[str, NDArray[np.float32]]:
         """Map a batch (n, h, w, c) float32 to values by tensor, in the axis order of the graph's values ``like``."""
-        values = self._model(batch, training=False)
-        by_tensor: dict[str, NDArray[np.float32]] = {self._input: batch}
+        by_tensor: dict[str, NDArray[np.float32]] = dict(feeds_of(self._inputs, batch))
+        parts = list(by_tensor.values())
+        values = self._model(parts[0] if len(parts) == 1 else parts, training=False)
         for name, value in zip(self._names, values, strict=True):
             array = np.asarray(value, np.float32)
             if name in like and array.ndim == 4 and array.shape != like[name].shape:

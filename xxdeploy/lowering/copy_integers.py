@@ -58,7 +58,8 @@ def pair_copies(model: OnnxModel) -> OnnxModel:
                 nodes.append(helper.make_node("DequantizeLinear", [name, *parameters], [dequantized], dequantized))
                 made.add(dequantized)
             node.input[index] = dequantized
-        node.output[0] = output.removesuffix(_QUANTIZED)
+        written = output.removesuffix(_QUANTIZED)
+        node.output[0] = f"{written}_float" if written in graph.outputs else written  # as ``qdq`` names it
         nodes += [node, helper.make_node("QuantizeLinear", [node.output[0], *parameters], [output], output)]
     return graph.with_nodes(nodes) if len(nodes) > len(graph.nodes) else model
 

@@ -16,6 +16,7 @@ from xxdeploy.errors import UsageError, VerificationError
 from xxdeploy.runtime import Runtime, load
 from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.runtime.bundle.signature import trust
+from xxdeploy.runtime.inputs import ArrayInput, parts_of
 from xxdeploy.runtime.selftest import read_golden, run_selftest
 
 if TYPE_CHECKING:
@@ -172,6 +173,10 @@ class Subject:
         from xxdeploy.diagnose.first_fault import check_stages
 
         root, drawn = self.runtime.root, self.options.evaluation is None
+        reads_numbers = any(isinstance(part, ArrayInput) for _, part in parts_of(self.manifest.form))
+        if drawn and reads_numbers and any(variant.precision == "int8" for variant in self.manifest.variants):
+            # Numbers drawn from one range lie far outside that of a single feature, so INT8 clips them.
+            pytest.skip("numbers drawn at random show nothing about INT8: add --xxdeploy-eval FILE.csv")
         parities = check_stages(root, self.manifest, reference, self._parity_batches(), drawn=drawn)
         return {parity.candidate: f"{parity.max_abs:.1e}" for parity in parities if parity.optimized}
 
