@@ -42,7 +42,7 @@ def test_a_choice() -> None:
     check_choice(Drink(kind="tea"), "kind", code="unknown-kind")
     with pytest.raises(UsageError) as caught:
         check_choice(Drink(kind="milk"), "kind", code="unknown-kind")  # type: ignore[arg-type]
-    assert (caught.value.code, caught.value.hint) == ("unknown-kind", "--kind tea|coffee")
+    assert (caught.value.code, caught.value.hint) == ("unknown-kind", "--sort tea|coffee")
 
 
 def test_the_flag_of_a_precision() -> None:

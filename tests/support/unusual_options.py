@@ -12,7 +12,7 @@ _VALUES: dict[str, Value] = {
     "weights": "own weights.h5", "pooling": "max", "preprocess": "-my.toml", "resize": "crop", "task": "features",
     "resample": "area", "background": "white", "class-order": "numeric", "output-range": "-1..1", "ctc-blank": "first",
     "custom-objects": ("a:b", "c d:e"), "recipe": "mine.toml",
-    "cpu": "arm", "effort": "quick", "target": "tensorrt-rtx", "gpu": "sm86,sm89", "batch": "1,2,4",
+    "cpu": "arm", "with": "litert", "effort": "quick", "target": "tensorrt-rtx", "gpu": "sm86,sm89", "batch": "1,2,4",
 }  # fmt: skip
 _OF_KIND: dict[type, Value] = {bool: True, int: 7, float: 0.25, str: "-x 'y' \"z\"", Path: Path("my files.txt")}
 

@@ -58,6 +58,12 @@ def command(
         For a bundle that makes pictures or masks: the file to write (.png), or a folder for NAME-out.png of each image.
         By default the current folder.
     """
+    if not images and not inputs:
+        raise UsageError(
+            "`xxdeploy predict` needs IMAGES",
+            hint="`xxdeploy predict --help` shows how it is used",
+            code="missing-argument",
+        )
     with extra("edge"):
         from xxdeploy import runtime
         from xxdeploy.runtime.image.preprocess import MAX_PIXELS

@@ -145,11 +145,12 @@ def range_of(text: str) -> tuple[float, float] | None:
 
 def check_choice(group: Any, name: str, *, code: str) -> None:
     """Raise ``UsageError`` unless a field has one of the values of its ``Literal`` type."""
+    option = next(option for option in options_in(group.__class__) if option.field == name)
     value, choices = getattr(group, name), typing.get_args(_without_none(typing.get_type_hints(type(group))[name]))
     if value is not None and value not in choices:
         raise UsageError(
             f"there is no {name.replace('_', ' ')} {value!r}",
-            hint=f"--{name.replace('_', '-')} {'|'.join(choices)}",
+            hint=f"--{option.name} {'|'.join(choices)}",
             code=code,
         )
 

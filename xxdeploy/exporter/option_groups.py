@@ -347,3 +347,6 @@ class OutputOptions:
     pictures: bool = option(
         False, "Show photographs in the report: some calibration images, and images that changed class."
     )
+
+    def __post_init__(self) -> None:
+        check_choice(self, "more", code="unknown-engine")
