@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -44,12 +45,16 @@ class Judge:
         return compare_with(self._kept, session, self._images.batches(PREPROCESS, 16))
 
 
-def few(judge: Judge, images: ImageSet) -> Sample:
+def few(judge: Callable[[OnnxModel], Comparison], images: ImageSet) -> Sample:
     return Sample(judge, lambda: images.batches(PREPROCESS, 16))
 
 
 def made(
-    sets: tuple[ImageSet, ImageSet], model: OnnxModel, cpu: str | None = None, recipe: QuantizationRecipe | None = None
+    sets: tuple[ImageSet, ImageSet],
+    model: OnnxModel,
+    cpu: str | None = None,
+    recipe: QuantizationRecipe | None = None,
+    pixels: int = 256,
 ) -> CpuFiles:
     quantizer, judge = Quantizer(model, inputs(sets[0]), lambda _: None), Judge(model, sets[1])
     recipe = recipe or QuantizationRecipe()
@@ -58,7 +63,7 @@ def made(
         recipe,
         quantizer.build(recipe),
         cpu=cpu,
-        judges=Judges(judge, (few(judge, sets[1]),)),
+        judges=Judges(judge, (few(judge, sets[1]),), pixels),
         tuning=Tuning(),
         report=lambda _: None,
     )
@@ -166,11 +171,62 @@ def test_the_avx2_file_is_tuned_only_where_there_is_something_to_gain(
         narrow.append(model.digest)
         return replace(comparison, agreeing=round(agreement * comparison.images), kl_mean=divergence)
 
-    judges = Judges(say, (few(judge, sets[1]),))
+    judges = Judges(say, (few(judge, sets[1]),), 64)
     int8_variants(
         quantizer, QuantizationRecipe(), wide, cpu="avx2", judges=judges, tuning=tuning, report=lambda _: None
     )
     assert len(set(narrow)) == tries
+
+
+def test_more_pairs_than_can_be_emulated_get_the_file_that_cannot_overflow(sets: tuple[ImageSet, ImageSet]) -> None:
+    cpu_files = made(sets, HARMLESS, pixels=10**12)
+    assert [file.name for file in cpu_files.files] == ["int8", "int8-arm", "int8-avx2"]
+    assert not any(risky_layers(from_x86_file(cpu_files.files[-1].model)).values())
+    assert cpu_files.sentences[0] == (
+        "int8, for x86 with VNNI: 16-bit sums can overflow without VNNI, in 1 layer (too many pairs of weights to "
+        "emulate: 1)"
+    )
+    avx2 = next(verdict for verdict in cpu_files.verdicts if verdict.cpu == "avx2")
+    assert avx2.saturating_layers == ("wide/Conv",)
+
+
+@pytest.mark.parametrize(
+    ("lost", "divergence", "asked", "own_file"),
+    [
+        ((1, 0), 0.0, 1, True),  # one of 8 images is more than half a point
+        ((0, 1), 0.0, 2, False),  # one of 256 is less
+        ((0, 0), 0.03, 1, True),
+        ((0, 0), 0.01, 2, False),
+    ],
+)
+def test_the_first_number_of_images_that_shows_a_loss_decides(
+    sets: tuple[ImageSet, ImageSet], lost: tuple[int, int], divergence: float, asked: int, own_file: bool
+) -> None:
+    quantizer, judge = Quantizer(SATURATING, inputs(sets[0]), lambda _: None), Judge(SATURATING, sets[1])
+    model = quantizer.build(QuantizationRecipe())
+    known = replace(judge(model), kl_mean=0.0)
+    seen: list[int] = []
+
+    def sample(images: int, lost: int) -> Sample:
+        def say(candidate: OnnxModel) -> Comparison:
+            exact = candidate.digest == model.digest
+            if not exact:
+                seen.append(images)
+            return replace(
+                known,
+                images=images,
+                agreeing=images if exact else images - lost,
+                kl_mean=0.001 if exact else 0.001 + divergence,
+            )
+
+        return few(say, sets[1])
+
+    judges = Judges(judge, (sample(8, lost[0]), sample(256, lost[1])), 256)
+    made = int8_variants(
+        quantizer, QuantizationRecipe(), model, cpu="vnni", judges=judges, tuning=Tuning("quick"), report=lambda _: None
+    )
+    assert seen == [8, 256][:asked]
+    assert made.files[0].requires == (("vnni",) if own_file else ())
 
 
 def test_with_random_weights_nothing_is_run(sets: tuple[ImageSet, ImageSet]) -> None:

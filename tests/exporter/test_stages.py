@@ -10,9 +10,9 @@ from graphnets import parse
 
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter import ExportOptions
+from xxdeploy.exporter.precision import Lowered
 from xxdeploy.exporter.promises import warnings_about
 from xxdeploy.exporter.stages import (
-    Lowered,
     Remembered,
     conclude,
     prove_stage,
@@ -117,3 +117,34 @@ def test_doubts_about_the_input_are_the_first_warnings() -> None:
     concluded = conclude(ExportOptions(), Lowered(()), accuracies, (), 4).warned("WARNING: a doubt")
     assert concluded.warnings[0] == "WARNING: a doubt"
     assert "no better than chance" in concluded.warnings[1]
+
+
+class _Changing(_Fixed):
+    """A runner that gives the next rows of its output."""
+
+    def run_all(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        rows, self._output = self._output[: len(batch)], self._output[len(batch) :]
+        return {"probabilities": rows}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "unoptimized"),
+    [((), 9), ((0,), 9), ((0, 1), 17), ((11,), 9), ((0, 1, 2), 17), ((0, 1, 2, 3), None), ((9, 10, 11, 12), None)],
+)
+def test_without_optimizations_few_images_are_judged_and_all_where_these_fail(
+    wrong: tuple[int, ...], unoptimized: int | None
+) -> None:
+    """Of 9 images 8 must agree, of 17 images 14."""
+    text = "g (float[n, 2] image) => (float[n, 2] probabilities) { probabilities = Identity(image) }"
+    images = np.tile(np.array([[0.9, 0.1]], np.float32), (17, 1))
+    batches = [images[:1], *(images[start : start + 4] for start in range(1, 17, 4))]
+    outputs = images.copy()
+    outputs[list(wrong)] = outputs[list(wrong), ::-1]
+    reference, limits = Remembered(_Changing(outputs)), {"probabilities": INT8_PROBABILITIES}
+    if unoptimized is None:
+        with pytest.raises(VerificationError, match="on 17 images") as caught:
+            prove_stage(reference, parse(text), "onnx-int8", batches, limits)
+        assert caught.value.code == "parity"
+    else:
+        parities = prove_stage(reference, parse(text), "onnx-int8", batches, limits)
+        assert [(parity.images, parity.optimized) for parity in parities] == [(unoptimized, False), (17, True)]

@@ -17,9 +17,10 @@ from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, Sample, Tuning, int
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.ladder import FREE_AGREEMENT, Bench, Clock, Goal, Judge, Trial, climb
 from xxdeploy.exporter.options import ExportOptions
+from xxdeploy.exporter.precision import Lowered
 from xxdeploy.exporter.quantizer import Quantizer, nodes_of
 from xxdeploy.exporter.source import Source
-from xxdeploy.exporter.stages import Lowered, measure_latency
+from xxdeploy.exporter.stages import measure_latency
 from xxdeploy.models.samples import shipped_folder
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.session import open_session
@@ -37,12 +38,12 @@ with extra("export"):
     from xxdeploy.quantize.methods.registry import without_methods
     from xxdeploy.quantize.recipe import QuantizationRecipe, load_quantization_recipe
 
-SENSITIVITY_IMAGES = 16
+SENSITIVITY_IMAGES = 8
 _PREVIEW_IMAGES = 48
 """Enough to tell a good calibrator from a bad one; the best are judged on all selection images."""
-_EMULATED_IMAGES = 24, 96
-"""Emulating 16-bit sums takes several times as long as running the model: the second number of images is for models on
-which the first does not show a loss."""
+_EMULATED_IMAGES = 8, 24, 96
+"""Emulating 16-bit sums takes several times as long as running the model: more images are for models on which fewer do
+not show a clear loss."""
 _UNTRAINED_IMAGES = 16
 """Random weights keep no class: a few images show that the network runs."""
 _EMULATED_BATCH = 1
@@ -75,7 +76,7 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
     else:
         fewer = dict.fromkeys(min(count, len(images)) for count in _EMULATED_IMAGES)
         few = tuple(floats.sample(images.sample(count)) for count in fewer)
-        judges = Judges(judge, few) if source.trained else None
+        judges = Judges(judge, few, area_of(inputs.preprocess)) if source.trained else None
         cpu = options.precision.cpu
         tuning = Tuning(effort, goal)
         made = int8_variants(quantizer, best.recipe, best.model, cpu=cpu, judges=judges, tuning=tuning, report=report)

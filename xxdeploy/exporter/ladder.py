@@ -45,6 +45,8 @@ _BETTER = 0.97
 _LEAST_DB = -10 * math.log10(_BETTER)
 _PREVIEWED = 2
 """Of several recipes, so many are judged on all selection images: the best on a few of them."""
+_CLOSE = 1.1
+"""The second best is judged only if its loss on the few images is at most this multiple of the best one's."""
 _FALLBACKS = 4
 """The largest number of times that layers are returned to float."""
 
@@ -271,7 +273,8 @@ class _Climber:
         the same images differ far less by chance than their sum does.
         """
         ranks = {recipe: loss(self._bench.preview(self._quantizer.build(recipe))) for recipe in recipes}
-        return sorted(ranks, key=ranks.__getitem__)[:_PREVIEWED]
+        ranked = sorted(ranks, key=ranks.__getitem__)[:_PREVIEWED]
+        return [recipe for recipe in ranked if ranks[recipe] <= _CLOSE * ranks[ranked[0]]]
 
     def _rank(self, comparison: Comparison, previous: Comparison | None) -> tuple[bool, float]:
         goal = self._goal

@@ -19,13 +19,13 @@ from xxdeploy.exporter.assemble import GOLDEN_IMAGES, assemble, collect_evidence
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.precision import lower
+from xxdeploy.exporter.precision import Lowered, lower
 from xxdeploy.exporter.promises import check_sequence, keep_budgets
 from xxdeploy.exporter.report_data import CLI, Caller, command_of, measured, pairs_of
 from xxdeploy.exporter.result import ExportResult
 from xxdeploy.exporter.source import Given, Source, asks_pictures, open_source
 from xxdeploy.exporter.stages import (
-    Lowered,
+    FEW_BATCHES,
     Remembered,
     closing_rows,
     conclude,
@@ -74,7 +74,7 @@ def export(
     keras, reference = _keras_runner(origin)
     golden, synthetic, batches = _samples(inputs, exact=precision == "fp32")
     with timed("parity fp32"):
-        parities = prove_stage(reference, fp32, "onnx-fp32", batches[:3], tolerances(origin, "fp32"))
+        parities = prove_stage(reference, fp32, "onnx-fp32", batches[:FEW_BATCHES], tolerances(origin, "fp32"))
 
     with timed(_LOWERING[precision]):
         lowered = lower(origin, options, fp32, synthetic=synthetic, report=report)
