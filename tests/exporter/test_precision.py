@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xxdeploy.exporter.precision import Lowered
+from xxdeploy.exporter.result import Lowered
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.results import ModelFile
 

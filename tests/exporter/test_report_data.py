@@ -13,9 +13,8 @@ from bundle_contents import without_report
 from xxdeploy.cli import main
 from xxdeploy.exporter import ExportOptions
 from xxdeploy.exporter.inputs import catalog_inputs
-from xxdeploy.exporter.precision import Lowered
 from xxdeploy.exporter.report_data import command_of, measured
-from xxdeploy.exporter.result import Conclusions
+from xxdeploy.exporter.result import Conclusions, Lowered
 from xxdeploy.models.catalog import find
 from xxdeploy.results import Accuracy
 

@@ -10,8 +10,8 @@ from graphnets import parse
 
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter import ExportOptions
-from xxdeploy.exporter.precision import Lowered
 from xxdeploy.exporter.promises import warnings_about
+from xxdeploy.exporter.result import Lowered
 from xxdeploy.exporter.stages import (
     Remembered,
     conclude,

@@ -15,7 +15,7 @@ from xxdeploy.cpu import cpu_features
 from xxdeploy.engine import Engine
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.precision import Lowered
+from xxdeploy.exporter.result import Lowered
 from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import ort_from_onnx

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xxdeploy.datasets.images import CALIBRATION_BATCH, batch_that_fits
 from xxdeploy.exporter.inputs import Inputs
-from xxdeploy.exporter.precision import Lowered
+from xxdeploy.exporter.result import Lowered
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
 from xxdeploy.results import Evidence, Fp16Record, ModelFile, OnProgress, Ranges

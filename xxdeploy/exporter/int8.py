@@ -17,8 +17,8 @@ from xxdeploy.exporter.cpu_variants import CpuFiles, Judges, Sample, Tuning, int
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.ladder import FREE_AGREEMENT, Bench, Clock, Goal, Judge, Trial, climb
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.precision import Lowered
 from xxdeploy.exporter.quantizer import Quantizer, nodes_of
+from xxdeploy.exporter.result import Lowered
 from xxdeploy.exporter.source import Source
 from xxdeploy.exporter.stages import measure_latency
 from xxdeploy.models.samples import shipped_folder

@@ -19,10 +19,10 @@ from xxdeploy.exporter.assemble import GOLDEN_IMAGES, assemble, collect_evidence
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.precision import Lowered, lower
+from xxdeploy.exporter.precision import lower
 from xxdeploy.exporter.promises import check_sequence, keep_budgets
 from xxdeploy.exporter.report_data import CLI, Caller, command_of, measured, pairs_of
-from xxdeploy.exporter.result import ExportResult
+from xxdeploy.exporter.result import ExportResult, Lowered
 from xxdeploy.exporter.source import Given, Source, asks_pictures, open_source
 from xxdeploy.exporter.stages import (
     FEW_BATCHES,

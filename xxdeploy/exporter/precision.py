@@ -3,56 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.exporter.options import ExportOptions
+from xxdeploy.exporter.result import Lowered
 from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.optional import extra
-from xxdeploy.results import Evidence, LayerNoise, ModelFile, OnProgress, Ranges, Runner
+from xxdeploy.results import ModelFile, OnProgress, Runner
 from xxdeploy.runtime.image.grid import METADATA, grid_from
-from xxdeploy.verify import Comparison
-
-
-@dataclass(frozen=True, slots=True)
-class Lowered:
-    """The model files, in order of preference, and what was measured to make them.
-
-    ``ranges`` are the measured ones, ``evidence`` is this step's part of the manifest's; ``selection`` compares each
-    INT8 model with the float model on the selection images; ``noise`` lists the layers, the most sensitive first;
-    ``sentences`` and ``processors`` are for the user.
-    """
-
-    files: tuple[ModelFile, ...]
-    ranges: Ranges | None = None
-    evidence: Evidence = field(default_factory=Evidence)
-    selection: tuple[Comparison, ...] = ()
-    noise: tuple[LayerNoise, ...] = ()
-    sentences: tuple[str, ...] = ()
-    processors: tuple[str, ...] = ()
-
-    def stages(self, fp32: OnnxModel) -> dict[str, OnnxModel]:
-        """Return the models that compute different answers by the name of the stage, ``fp32`` first.
-
-        An ARM file shares its integers, and so its answers and its stage, with an x86 file if there is one.
-        """
-        stages = {"onnx-fp32": fp32}
-        for file in sorted(self.files, key=lambda file: "arm" in file.requires):
-            if all(file.answers is not stage for stage in stages.values()):
-                stages[f"onnx-{file.name}"] = file.answers
-        return stages
-
-    def shipped(self, fp32: OnnxModel) -> dict[str, OnnxModel]:
-        """Return the model that x86 loads for each of :meth:`stages`: it may read the picture's bytes."""
-        x86 = [file for file in self.files if "arm" not in file.requires and file.flat is None]
-        return {
-            name: next((file.model for file in x86 if file.answers is stage), stage)
-            for name, stage in self.stages(fp32).items()
-        }
 
 
 def lower(

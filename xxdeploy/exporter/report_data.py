@@ -17,8 +17,7 @@ from PIL import Image, ImageChops
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.option_fields import Option, Value, words_of
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.precision import Lowered
-from xxdeploy.exporter.result import Conclusions
+from xxdeploy.exporter.result import Conclusions, Lowered
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.report import Changed, ClassCount, Measured, Pair, Timing

@@ -17,9 +17,8 @@ from xxdeploy.datasets.images import EVALUATION_BATCH, ImageSet, batch_that_fits
 from xxdeploy.errors import VerificationError
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.precision import Lowered
 from xxdeploy.exporter.promises import keep_promises, warnings_about
-from xxdeploy.exporter.result import Conclusions, TableRow
+from xxdeploy.exporter.result import Conclusions, Lowered, TableRow
 from xxdeploy.exporter.source import Source
 from xxdeploy.memory import release_memory
 from xxdeploy.onnxmodel.model import OnnxModel

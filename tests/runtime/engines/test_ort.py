@@ -12,6 +12,7 @@ import numpy as np
 import onnx.parser
 import pytest
 import tiny_bundle
+from satnets import CASES, Case, brute_conv, conv_arrays, conv_input, conv_model, integers_of
 
 from xxdeploy.errors import EngineError, MissingDependencyError, UsageError
 from xxdeploy.runtime.engines.ort import OrtSession
@@ -160,3 +161,11 @@ def test_a_model_for_a_newer_onnxruntime(change: dict[str, Any], hint: str) -> N
     assert caught.value.code == "engine-load"
     assert caught.value.hint.startswith("pip install -U onnxruntime: ")
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.depthwise and not case.signed], ids=str)
+def test_exact_sums_do_not_saturate_on_any_processor(case: Case) -> None:
+    session = OrtSession(conv_model(case).to_bytes(), exact=True)
+    np.testing.assert_array_equal(
+        integers_of(session.run(conv_input(case)), conv_arrays(case)), brute_conv(case, saturate=False)
+    )

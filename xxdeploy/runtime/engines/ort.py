@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from xxdeploy.cores import default_threads
+from xxdeploy.cpu import cpu_features
 from xxdeploy.errors import EngineError
 from xxdeploy.optional import import_library
 from xxdeploy.runtime.engines.external_data import check_self_contained
@@ -39,7 +40,7 @@ class OrtSession(EngineSession):
         False lets idle threads sleep. On small or shared processors spinning can double the latency.
     exact
         True sums 8-bit products in 32 bits also on x86 processors without VNNI, which is slower there: to evaluate a
-        model that is meant for other processors.
+        model that is meant for other processors. The answers are those of a processor with VNNI.
     provider
         Execution provider of a GPU (``cuda``, ``tensorrt``, ``tensorrt-rtx``; experimental: never run on a card) for
         every node that it supports; None: the CPU. A provider that does not work here is an error, not a fallback.
@@ -84,7 +85,7 @@ class OrtSession(EngineSession):
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Else bytes that are ONNX to check_self_contained() might be another format to onnxruntime.
         options.add_session_config_entry("session.load_model_format", "ORT" if ort_format else "ONNX")
-        if exact:
+        if exact and "vnni" not in cpu_features():  # with VNNI sums are exact, and the option only slows them down
             options.add_session_config_entry("session.x64quantprecision", "1")
         # Spinning within a run only: threads that spin on after it take the cores from other work.
         idle = "session.force_spinning_stop" if spinning else "session.intra_op.allow_spinning"
