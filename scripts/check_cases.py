@@ -28,16 +28,14 @@ BUILDER = ROOT.parent / "shared" / "cases" / "build_cases.py"
 REFUSED = {
     "31-crnn-ctc": "unsupported-layer",
     "34-dropout-training-true": "training-mode",
-    "36-four-channels": "not-an-image",
+    "36-four-channels": "preprocess-names",
 }
 """The cases that are refused, with the code of the error."""
 OPTIONS: dict[str, dict[str, Any]] = {"32-dynamic-size": {"input_size": 32}}
 TOLERANCES = {"11-mixed-float16": 2e-2}
 """Of the largest difference from an answer of the model in memory; 1e-4 for the others."""
-MAY_EXPORT = {"31-crnn-ctc", "36-four-channels"}
+MAY_EXPORT = {"31-crnn-ctc"}
 """Of ``REFUSED``, those that may export with the right answers instead."""
-NUMBERS = {"36-four-channels"}
-"""The cases whose bundles take the scaled numbers, not pictures."""
 
 
 def build(folder: Path, names: list[str]) -> list[dict[str, str]]:
@@ -88,7 +86,7 @@ def outcome(case: dict[str, str], folder: Path, *, int8: bool) -> tuple[bool, st
         return False, "exports, and should be refused"
     if not rights:
         return True, "exports; Keras itself has no answer here"
-    given = answers(bundle, stored["x" if case["name"] in NUMBERS else "pixels"])
+    given = answers(bundle, stored["pixels"])
     if int8:
         pairs = zip(given, rights, strict=True)
         cosine = min(float(np.vdot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)) for a, b in pairs)

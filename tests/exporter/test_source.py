@@ -237,3 +237,20 @@ def legacy(path: Path, model: Any) -> None:
                 group[f"{layer.name}/{index}:0"] = weight
                 names.append(f"{layer.name}/{index}:0".encode())
             group.attrs["weight_names"] = names
+
+
+def test_options_for_pictures_are_refused_where_the_model_reads_numbers(tmp_path: Path) -> None:
+    import keras
+
+    numbers = keras.Input((4, 4, 4), name="bands")
+    model = keras.Model(numbers, keras.layers.Dense(3, "softmax")(keras.layers.Flatten()(numbers)), name="spectral")
+    path = tmp_path / "spectral.keras"
+    model.save(path)
+    asked: dict[str, Any] = {"resize": "crop", "background": "white", "scale_twice": True}
+    with pytest.raises(UsageError, match="--resize, --background and --scale-twice apply to pictures only") as caught:
+        export(path, ExportOptions.of(**asked), tmp_path / "out")
+    assert caught.value.code == "no-picture"
+    with pytest.raises(UsageError, match=r"bands \(4, 4, 4\)") as caught:
+        export(path, ExportOptions.of(preprocess="tf"), tmp_path / "out")
+    assert caught.value.code == "preprocess-names"
+    assert export(path, ExportOptions.of(), tmp_path / "out").parities[0].max_abs < 1e-5

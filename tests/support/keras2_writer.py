@@ -287,6 +287,121 @@ def write_recurrent(folder: Path) -> None:
     edit(folder / "old-gru.h5", "2.0.8", lambda config: without(config, "reset_after"))
 
 
+def write_cudnn(folder: Path) -> None:
+    """Write a model with layers of cuDNN; Keras 2 answers with the same weights in ``LSTM`` and ``GRU``."""
+    import tf_keras
+    from tf_keras.src.layers.rnn.cudnn_gru import CuDNNGRU
+    from tf_keras.src.layers.rnn.cudnn_lstm import CuDNNLSTM
+
+    kinds = layers()
+
+    def model(lstm: Any, gru: Any) -> Any:
+        image = kinds.Input((4, 6, 1))
+        x = kinds.Reshape((6, 4))(kinds.Permute((2, 1, 3))(image))
+        x = kinds.Bidirectional(lstm(4, return_sequences=True, name="one"), name="both")(x)
+        x = kinds.Add()([gru(5, return_sequences=True, go_backwards=back, name=f"gru{back:d}")(x) for back in (0, 1)])
+        inner = tf_keras.Sequential([kinds.Input((6, 5)), lstm(3, return_sequences=True, name="two")], name="inner")
+        return tf_keras.Model(image, gru(4, name="last")(inner(x)))
+
+    given, judge = model(CuDNNLSTM, CuDNNGRU), model(kinds.LSTM, kinds.GRU)
+    rng = np.random.default_rng(SEED)
+    given.set_weights([rng.normal(0, 0.5, array.shape) for array in given.get_weights()])
+    given.save(folder / "cudnn.h5")
+    given.save(folder / "cudnn.keras")
+    given.save_weights(folder / "cudnn-weights.h5")
+    judge.load_weights(folder / "cudnn-weights.h5")
+    answers(judge, folder / "cudnn", (4, 6, 1))
+    (folder / "lstm.json").write_text(judge.to_json(), encoding="utf-8")
+
+
+def write_recurrent_of_keras_1(folder: Path) -> None:
+    """Write an LSTM and a GRU with one array for each gate, which Keras 2 itself joins to those of the judge."""
+    import tf_keras
+    from tf_keras.src.saving.legacy.hdf5_format import preprocess_weights_for_loading
+
+    kinds, hard, image = layers(), {"recurrent_activation": "hard_sigmoid"}, layers().Input((6, 4))
+    x = kinds.Bidirectional(kinds.LSTM(3, return_sequences=True, **hard))(image)
+    judge = tf_keras.Model(image, kinds.GRU(5, reset_after=False, go_backwards=True, **hard)(x))
+    shapes, rng = {"W": (0, 1), "U": (1, 1), "b": (1,)}, np.random.default_rng(SEED)
+    common: dict[str, Any] = {
+        "init": "glorot_uniform",
+        "inner_init": "orthogonal",
+        "activation": "tanh",
+        "consume_less": "cpu",
+    }
+    common |= {"inner_activation": "hard_sigmoid", "dropout_W": 0.0, "dropout_U": 0.1, "unroll": False}
+    common |= {"W_regularizer": {"name": "WeightRegularizer", "l1": 0.0, "l2": 1e-4}, "U_regularizer": None}
+
+    def gates(layer: str, names: str, inputs: int, units: int) -> dict[str, Any]:
+        size = (inputs, units)
+        return {
+            f"{layer}_{kind}_{gate}:0": rng.normal(0, 0.5, [size[axis] for axis in axes]).astype("float32")
+            for gate in names
+            for kind, axes in shapes.items()
+        }
+
+    lstms = gates("forward_lstm_1", "icfo", 4, 3) | gates("backward_lstm_1", "icfo", 4, 3)
+    arrays = {"bidirectional_1": lstms, "gru_1": gates("gru_1", "zrh", 6, 5)}
+    joined = [
+        preprocess_weights_for_loading(layer, list(stored.values()), "1", "tensorflow")
+        for layer, stored in zip(judge.layers[1:], arrays.values(), strict=True)
+    ]
+    judge.set_weights([array for stored in joined for array in stored])
+    answers(judge, folder / "keras-1-recurrent", (6, 4))
+    lstm = {**common, "name": "lstm_1", "output_dim": 3, "return_sequences": True, "forget_bias_init": "one"}
+    wrapped = {"class_name": "LSTM", "config": {**lstm, "go_backwards": False, "stateful": False, "input_dim": 4}}
+    both = {"name": "bidirectional_1", "layer": wrapped, "merge_mode": "concat", "batch_input_shape": [None, 6, 4]}
+    gru = {**common, "name": "gru_1", "output_dim": 5, "go_backwards": True, "return_sequences": False}
+    config = [{"class_name": "Bidirectional", "config": both}, {"class_name": "GRU", "config": gru}]
+    with h5py.File(folder / "keras-1-recurrent.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": config})
+        file.attrs["keras_version"] = "1.2.2"
+        root = file.create_group("model_weights")
+        root.attrs["layer_names"] = [name.encode() for name in arrays]
+        for layer, stored in arrays.items():
+            group = root.create_group(layer)
+            group.attrs["weight_names"] = [name.encode() for name in stored]
+            for name, array in stored.items():
+                group[name] = array
+
+
+def ctc_lambda_func(args: Any) -> Any:
+    y_pred, labels, input_length, label_length = args
+    y_pred = y_pred[:, 2:, :]
+    return K.ctc_batch_cost(labels, y_pred, input_length, label_length)  # type: ignore[name-defined]  # noqa: F821
+
+
+def write_image_ocr(folder: Path) -> None:
+    """Write the network of Keras' example image_ocr.py, smaller: its loss is a Lambda with four inputs."""
+    import tf_keras
+
+    globals()["K"] = tf_keras.backend  # the name in the example, which imports it at the top
+    kinds, width, height = layers(), 20, 8
+
+    image = kinds.Input(name="the_input", shape=(width, height, 1), dtype="float32")
+    x = kinds.Conv2D(4, (3, 3), padding="same", activation="relu", name="conv1")(image)
+    x = kinds.MaxPooling2D(pool_size=(2, 2), name="max1")(x)
+    x = kinds.Reshape(target_shape=(width // 2, height // 2 * 4), name="reshape")(x)
+    x = kinds.Dense(8, activation="relu", name="dense1")(x)
+    gru = {"return_sequences": True, "kernel_initializer": "he_normal"}
+    one, back = kinds.GRU(6, name="gru1", **gru)(x), kinds.GRU(6, go_backwards=True, name="gru1_b", **gru)(x)
+    x = kinds.concatenate([one, back])
+    y_pred = kinds.Activation("softmax", name="softmax")(kinds.Dense(4, name="dense2")(x))
+    rng = np.random.default_rng(SEED)
+    network = tf_keras.Model(image, y_pred)
+    network.set_weights([rng.normal(0, 1, array.shape) for array in network.get_weights()])
+    pixels = np.kron(rng.integers(0, 256, (4, 5, 2, 1)), np.ones((1, 4, 4, 1)))
+    y = network.predict(pixels.astype(np.float32) / 255, verbose=0)
+    np.savez(folder / "image-ocr.npz", pixels=pixels.astype(np.uint8), y=y)
+    others = [kinds.Input(name="the_labels", shape=[16], dtype="float32")]
+    others += [kinds.Input(name=name, shape=[1], dtype="int64") for name in ("input_length", "label_length")]
+    loss = kinds.Lambda(ctc_lambda_func, output_shape=(1,), name="ctc")([y_pred, *others])
+    model = tf_keras.Model(inputs=[image, *others], outputs=loss)
+    model.compile(loss={"ctc": lambda _, y_pred: y_pred}, optimizer="sgd")
+    model.save(folder / "image-ocr.h5")
+    model.save(folder / "image-ocr.keras")
+
+
 def without(value: Any, key: str) -> Any:
     if isinstance(value, dict):
         return {name: without(item, key) for name, item in value.items() if name != key}
@@ -299,3 +414,6 @@ if __name__ == "__main__":
     write_operations(place)
     write_lambdas(place)
     write_recurrent(place)
+    write_cudnn(place)
+    write_recurrent_of_keras_1(place)
+    write_image_ocr(place)

@@ -17,7 +17,7 @@ from xxdeploy.datasets.table import is_table
 from xxdeploy.errors import UsageError
 from xxdeploy.exporter.find_pipeline import auto_pipeline, check_auto, doubt, sentence, with_pipeline
 from xxdeploy.exporter.inputs import AUTO, Inputs, catalog_inputs, gather, sizing_of
-from xxdeploy.exporter.option_fields import CLASSES, range_of
+from xxdeploy.exporter.option_fields import CLASSES, range_of, refuse
 from xxdeploy.exporter.option_groups import NetworkOptions
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.models.catalog import ModelSpec, find
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _SETTLING_IMAGES = 8
 """Synthetic images, so that random weights do not depend on the calibration images."""
 
+_FOR_PICTURES = ("resize", "resample", "crop_fraction", "pad_color", "background", "scale_twice")
 _KNOWN_WEIGHTS = ("imagenet", "sample", "none")
 SUFFIXES = (".keras", ".h5", ".hdf5")
 Timed = Callable[[str], AbstractContextManager[None]]
@@ -313,7 +314,17 @@ def _asked(options: ExportOptions) -> Asked:
 
 
 def _check_several(prepared: PreparedModel, preprocess: InputForm, options: ExportOptions) -> None:
-    """Refuse what needs one output, or one picture. ``UsageError`` ``several-outputs``, ``not-one-picture``."""
+    """Refuse what needs one output, one picture, or any picture.
+
+    ``UsageError`` ``several-outputs``, ``not-one-picture``, ``no-picture``.
+    """
+    if not any(each.is_picture for each in prepared.described.inputs):
+        refuse(
+            (asked for asked in options.given() if asked.field in _FOR_PICTURES),
+            f"to pictures only, and {prepared.described.name} reads arrays of numbers",
+            hint="leave out",
+            code="no-picture",
+        )
     outputs = prepared.outputs
     if len(outputs) > 1 and (options.gpu.engine is not None or options.output.top_k is not None):
         names = ", ".join(output.name for output in outputs)

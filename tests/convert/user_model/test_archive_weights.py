@@ -45,6 +45,15 @@ def test_backslashes_of_windows() -> None:
     assert new_names(["layers\\conv2d_3/vars/0"]) == {"layers\\conv2d_3/vars/0": "layers/conv2d/vars/0"}
 
 
+def test_layers_of_cudnn_have_the_names_of_those_in_their_places() -> None:
+    assert list(new_names(["layers/cu_dnngru/vars/0", "layers/cu_dnngru_3/vars/0"]).values()) == [
+        "layers/gru/vars/0",
+        "layers/gru_1/vars/0",
+    ]
+    both = ["layers/cu_dnngru/vars/0", "layers/gru/vars/0"]  # which comes first is not known
+    assert list(new_names(both).values()) == both
+
+
 def test_a_copy_is_made_only_where_a_name_changes(tmp_path: Path) -> None:
     path = tmp_path / "w.h5"
     with h5py.File(path, "w") as file:

@@ -13,9 +13,13 @@ from lambda_sources import PAIRS, SOURCES
 
 from xxdeploy.convert.user_model.model_file import load_model_file
 from xxdeploy.errors import UsageError
+from xxdeploy.exporter import ExportOptions, export
+from xxdeploy.runtime import load
+from xxdeploy.runtime.answers import reading_from
 
 pytest.importorskip("tf_keras", reason="tf-keras, the judge of old files, is not installed (it comes with [dev])")
 WRITER = Path(__file__).resolve().parents[2] / "support" / "keras2_writer.py"
+OF_OTHER_LAYOUTS = ("cudnn.h5", "cudnn.keras", "keras-1-recurrent.h5")
 REFUSED = {"matmul", "add_n"}
 
 
@@ -79,6 +83,32 @@ def test_lambda_layers_of_known_forms(folder: Path, name: str) -> None:
     assert len(load_model_file(folder / name).notes) == len(SOURCES) + len(PAIRS)
 
 
-@pytest.mark.parametrize("name", ["recurrent.h5", "recurrent.keras", "old-gru.h5"])
+@pytest.mark.parametrize("name", ["recurrent.h5", "recurrent.keras", "old-gru.h5", *OF_OTHER_LAYOUTS])
 def test_recurrent_layers_of_keras_2(folder: Path, name: str) -> None:
     assert difference(folder / name, folder / f"{Path(name).stem}.npz") < 1e-6
+
+
+def test_layers_of_cudnn_are_said_to_be_others_and_their_weights_fit_these(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    for name in ("cudnn.h5", "cudnn.keras"):
+        said = [note for note in load_model_file(folder / name).notes if "CuDNN" in note]
+        assert len(said) == 5
+        assert "gru0 (CuDNNGRU) is exported as GRU, which computes the same" in said
+    assert difference(folder / "lstm.json", folder / "cudnn.npz", folder / "cudnn-weights.h5") < 1e-6
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_the_captcha_network_of_the_keras_examples_reads(folder: Path, suffix: str, tmp_path: Path) -> None:
+    file, stored = folder / f"image-ocr{suffix}", np.load(folder / "image-ocr.npz")
+    with pytest.raises(UsageError) as caught:
+        load_model_file(file)
+    assert "--output-layer softmax" in caught.value.hint
+    (tmp_path / "characters.txt").write_text("a\nb\nc\n")
+    asked = {"task": "sequence", "labels": tmp_path / "characters.txt", "ctc_blank": "last", "transpose": True}
+    options = ExportOptions.of("fp32", output_layer="softmax", preprocess="0..1", **asked)
+    bundle = export(file, options, tmp_path / "bundle").bundle
+    expected = [reading_from(steps, ("a", "b", "c", ""), 3).text for steps in stored["y"]]
+    assert len(set(expected)) == len(expected)
+    with load(bundle) as runtime:
+        assert [runtime.read(pixels.T[0]).text for pixels in stored["pixels"]] == expected

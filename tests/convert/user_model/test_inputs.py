@@ -1,5 +1,6 @@
 """The inputs of a user's model: their order and names, pictures and arrays, and what is asked for each."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,11 @@ def test_an_array_alone(shape: tuple[int, ...]) -> None:
     model = user_nets.shaken(keras.Model(features, layers.Dense(3, "softmax")(layers.Flatten()(features))))
     prepared = prepare_model(model)
     assert prepared.inputs == ("features",)
+    assert choose_preprocess(prepared.described, None)[0] == choose_preprocess(prepared.described, "array")[0]
     assert choose_preprocess(prepared.described, None)[0] == ArrayInput(shape)
+    with pytest.raises(UsageError, match=re.escape(f"features {shape}")) as caught:
+        choose_preprocess(prepared.described, "tf")  # of pictures: without effect here
+    assert caught.value.code == "preprocess-names"
     agree(prepared.model, prepared.inputs, RANDOM.normal(size=(2, *shape)).astype(np.float32))
 
 

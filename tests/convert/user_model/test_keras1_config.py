@@ -57,6 +57,15 @@ def test_words_of_keras_1() -> None:
     assert (merge["class_name"], merge["config"]["axis"]) == ("Concatenate", -1)
 
 
+def test_recurrent_layers_of_keras_1() -> None:
+    old = layer("LSTM", output_dim=3, inner_activation="hard_sigmoid", inner_init="orthogonal", dropout_U=0.1)
+    old["config"] |= {"forget_bias_init": "one", "consume_less": "gpu", "input_length": 6, "unroll": False}
+    old["config"]["W_regularizer"] = {"name": "WeightRegularizer", "l1": 0.0, "l2": 1e-4}
+    expected = {"units": 3, "recurrent_activation": "hard_sigmoid", "recurrent_dropout": 0.1, "unroll": False}
+    expected["recurrent_initializer"] = "glorot_uniform"  # of training only
+    assert keras2_from_keras1(old)["config"] == {"name": "lstm", **expected}
+
+
 @pytest.mark.parametrize(
     "old",
     [

@@ -3,7 +3,8 @@
 Keras 3 numbers the layers of one class within their model: ``layers/conv2d``, ``layers/conv2d_1``. tf.keras 2.12 to
 2.15 skipped numbers (``conv2d``, ``conv2d_2``, ``conv2d_4``), called the group ``_layer_checkpoint_dependencies``, and
 wrote backslashes on Windows. In all of them the numbers of one class grow in the order of the layers, so counting again
-from zero gives the names of Keras 3. Keras compares the shapes when it reads the copy.
+from zero gives the names of Keras 3. Layers of cuDNN get the names of the
+``LSTM`` and ``GRU`` in their places. Keras compares the shapes when it reads the copy.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from xxdeploy.optional import extra
 
 _OLD_CONTAINER, _CONTAINER = "_layer_checkpoint_dependencies", "layers"
+_STEMS = {"cu_dnnlstm": "lstm", "cu_dnngru": "gru"}
 _NUMBERED = re.compile(r"(.*?)(?:_(\d+))?", re.DOTALL)
 
 
@@ -110,9 +112,15 @@ def _counted(names: set[str]) -> dict[str, str]:
     for name in names:
         match = _NUMBERED.fullmatch(name)
         assert match is not None  # the pattern takes any text
-        classes[match[1]].append((int(match[2] or 0), name))
+        classes[_stem(match[1], names)].append((int(match[2] or 0), name))
     return {
         name: f"{base}_{index}" if index else base
         for base, members in classes.items()
         for index, (_, name) in enumerate(sorted(members))
     }
+
+
+def _stem(stem: str, names: set[str]) -> str:
+    """Return the stem of the layer in the place of one of cuDNN, unless a model has both: their order is not known."""
+    taken = any(match[1] == _STEMS.get(stem) for match in map(_NUMBERED.fullmatch, names) if match is not None)
+    return stem if taken else _STEMS.get(stem, stem)

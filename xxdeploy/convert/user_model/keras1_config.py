@@ -36,10 +36,10 @@ _RENAMED = {
     "subsample": "strides",
     "atrous_rate": "dilation_rate",
     "init": "kernel_initializer",
-    "W_regularizer": "kernel_regularizer",
-    "b_regularizer": "bias_regularizer",
-    "W_constraint": "kernel_constraint",
-    "b_constraint": "bias_constraint",
+    "inner_init": "recurrent_initializer",
+    "inner_activation": "recurrent_activation",
+    "dropout_W": "dropout",
+    "dropout_U": "recurrent_dropout",
     "bias": "use_bias",
     "output_dim": "units",
     "p": "rate",
@@ -57,7 +57,20 @@ _GONE = (
     "concat_axis",
 )
 _MERGES = {"sum": "Add", "mul": "Multiply", "concat": "Concatenate", "ave": "Average", "max": "Maximum"}
-_NO_TRAINING = ("gamma_regularizer", "beta_regularizer", "W_learning_rate_multiplier", "b_learning_rate_multiplier")
+_NO_TRAINING = (
+    "W_regularizer",
+    "U_regularizer",
+    "b_regularizer",
+    "activity_regularizer",
+    "W_constraint",
+    "b_constraint",
+    "forget_bias_init",
+    "consume_less",
+    "gamma_regularizer",
+    "beta_regularizer",
+    "W_learning_rate_multiplier",
+    "b_learning_rate_multiplier",
+)
 
 
 def is_keras_1(config: Any) -> bool:
@@ -162,8 +175,9 @@ def _options(name: str, inner: Mapping[str, Any]) -> Config:
         options.pop("kernel_constraint", None)
     if name == "ZeroPadding2D":
         options["padding"] = _pads(options["padding"])
-    if isinstance(options.get("kernel_initializer"), str):  # matters in training only, but Keras looks the name up
-        options["kernel_initializer"] = "glorot_uniform"
+    for key in ("kernel_initializer", "recurrent_initializer"):  # of training only, but Keras looks the name up
+        if key in options:
+            options[key] = "glorot_uniform"
     return options
 
 

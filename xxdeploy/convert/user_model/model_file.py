@@ -32,6 +32,7 @@ from xxdeploy.convert.user_model.layer_options import (
 from xxdeploy.convert.user_model.quarantine import InspectedModel, inspect_model_file
 from xxdeploy.convert.user_model.quarantine.hdf5 import layers_with_weights
 from xxdeploy.convert.user_model.quarantine.sniff import is_saved_model
+from xxdeploy.convert.user_model.recurrent_weights import readable_weights
 from xxdeploy.convert.user_model.saved_model.load import load_saved_model, refuse_file_options
 from xxdeploy.convert.user_model.upgrade_config import upgrade_config
 from xxdeploy.convert.user_model.usual_size import usual_size
@@ -118,7 +119,7 @@ def load_model_file(
                 notes += dropped
                 model = _built(config, file, objects, unsafe_lambda)
             check_activations(model, path)
-            _fill(model, file)
+            _fill(model, file, Path(folder))
         except ConversionError as error:
             if input_size is None or error.code not in ("build-failed", "weights-mismatch"):
                 raise
@@ -221,14 +222,15 @@ def _built(config: dict[str, Any], file: InspectedModel, objects: dict[str, Any]
     return model
 
 
-def _fill(model: keras.Model, file: InspectedModel) -> None:
-    """Read the weights, and check that each variable received a value."""
+def _fill(model: keras.Model, file: InspectedModel, folder: Path) -> None:
+    """Read the weights, by copies in ``folder`` if need be, and check that each variable received a value."""
     suffix = ".h5" if file.kind == "h5" else ".weights.h5"
     weights, old = file.weights, (file.keras_version or "").startswith("2.")
     if old and file.kind == "keras":
-        weights = renamed_weights(weights, weights.parent)
+        weights = renamed_weights(weights, folder)
     if file.kind == "keras":
-        weights = weights_of_part(weights, weights.parent, file.order, model)
+        weights = weights_of_part(weights, folder, file.order, model)
+    weights = readable_weights(weights, folder)
     try:
         with (
             named_as_keras_expects(weights, suffix) as named,

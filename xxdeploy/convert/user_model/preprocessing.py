@@ -55,10 +55,17 @@ def choose_preprocess(
     UsageError
         ``preprocess-unknown``: nothing is asked for a picture and the model does not scale it; the hint names the
         likely answer. ``scaled-twice``: the model scales, and so does ``asked``, and it is not said that both are
-        meant. ``preprocess-names``: a scaling is asked for an array. ``preprocess-invalid``, ``no-preprocess-file``,
-        ``bad-preprocess-file``.
+        meant. ``preprocess-names``: a scaling is asked for an array, or no input is a picture.
+        ``preprocess-invalid``, ``no-preprocess-file``, ``bad-preprocess-file``.
     """
     read = Asked.read(asked)
+    if read.default not in (None, ARRAY) and not any(each.is_picture for each in user_model.inputs):
+        raise UsageError(
+            f"--preprocess {read.default} scales pixels, and {user_model.name} reads no picture, but "
+            + ", ".join(f"{each.name} {each.shape}" for each in user_model.inputs),
+            hint="leave --preprocess out: the bundle takes the numbers as they are, so scale them as in training first",
+            code="preprocess-names",
+        )
     forms: list[Preprocess | ArrayInput] = []
     notes: tuple[str, ...] = ()
     for each in user_model.inputs:

@@ -20,6 +20,7 @@ from xxdeploy.convert.user_model.quarantine.cut import cut_at, inputs_of, layer_
 from xxdeploy.convert.user_model.quarantine.facts import facts_of
 from xxdeploy.convert.user_model.quarantine.hdf5 import is_by_layer_name, read_hdf5
 from xxdeploy.convert.user_model.quarantine.saved_model.reader import read_saved_model
+from xxdeploy.convert.user_model.recurrent_weights import without_cudnn
 from xxdeploy.errors import UsageError, XXDeployError
 
 MEMORY = 1 << 30
@@ -79,6 +80,7 @@ def inspect(
     facts["keras_version"] = version
     config = without_training(read_config(text, path))
     facts |= facts_of(config)
+    config, replaced = without_cudnn(config, custom)
     config, notes, order = _checked(config, path, version, custom, unsafe_lambda, output_layer)
     return {
         "kind": kind,
@@ -86,7 +88,7 @@ def inspect(
         "weights": str(weights),
         "numbers": numbers,
         "keras_version": version,
-        "notes": notes,
+        "notes": (*replaced, *notes),
         "order": order,
     }
 

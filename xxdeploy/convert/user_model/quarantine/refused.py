@@ -17,7 +17,6 @@ _NAMES = {
         GlobalMaxPooling3D MaxPool3D MaxPooling3D UpSampling3D ZeroPadding3D
         """,
     "computes on series of images, and xxdeploy exports layers for single images": "ConvLSTM1D ConvLSTM2D",
-    "runs on a GPU with CUDA only; LSTM and GRU take the same weights": "CuDNNGRU CuDNNLSTM",
     "passes a mask to the layers after it, and xxdeploy does not export masks": "Masking",
     "turns numbers of a table into categories, and xxdeploy exports layers for images": """
         CategoryEncoding Discretization HashedCrossing Hashing
