@@ -64,7 +64,7 @@ def test_a_bundle_sees_the_pixels_of_the_pipeline(pipeline: dict[str, str], fold
 
 
 def test_the_tables_and_the_command_line_have_all_names() -> None:
-    tables = re.findall(r"^\| `([a-z][a-z-]*)", PAGE.split("### The names")[1], re.MULTILINE)
+    tables = re.findall(r"^\| `([a-z][a-z-]*)", PAGE.split("### The names")[1].split("\n### ")[0], re.MULTILINE)
     hints = get_type_hints(NetworkOptions)
     resamples, resizes = (get_args(get_args(hints[name])[0]) for name in ("resample", "resize"))
     assert resamples == RESAMPLES
