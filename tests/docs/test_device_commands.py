@@ -40,8 +40,8 @@ def device_commands() -> list[str]:
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     lines = re.findall(rf"^ *(xxdeploy (?:{'|'.join(DEVICE)})\b.*)$", text, re.MULTILINE)
     model_file = re.compile(r"\.(?:h5|keras|json)\b")  # `doctor MODEL` reads it with the exporter's libraries
-    # `--out` is for bundles that make pictures, see tests/exporter/test_picture_tasks.py.
-    others = (*OTHER_EXTRAS, "--out")
+    # Bundles that make pictures or take several inputs: tests/exporter/test_picture_tasks.py, test_several_inputs.py.
+    others = (*OTHER_EXTRAS, "--out", "--input")
     return sorted({line for line in lines if not any(word in line for word in others) and not model_file.search(line)})
 
 
