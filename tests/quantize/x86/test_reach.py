@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from quantnets import batches, images, residual, run
+from quantnets import batches, images, parse, residual, run
 
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -60,3 +60,19 @@ def test_what_is_observed_is_the_same_with_all_pairs(int8: OnnxModel) -> None:
     assert {layer.name for layer in risky.values()} == {name for name, seen in observed.items() if seen.pairs}
     bright = observe_saturation(int8, batches(images(12)))
     assert sum(seen.share for seen in bright.values()) >= sum(seen.share for seen in observed.values())
+
+
+def test_an_output_that_a_quantizer_writes_is_guarded_under_its_own_name() -> None:
+    weights = np.random.default_rng(0).standard_normal((8, 3, 3, 3)).astype(np.float32)
+    model = parse(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[n, 16, 16, 3] image) => (float[n, 8, 14, 14] y) {
+        x = Transpose<perm = [0, 3, 1, 2]>(image)  y = Conv(x, w) }""",
+        {"w": weights},
+    )
+    seen = batches(images(12))
+    int8 = quantize(model, calibrate(model, seen, data_digest="d"), scheme("static-w8c-a8"))
+    guarded = emulate_avx2(int8, seen)
+    assert any(node.op_type == "Where" for node in Graph(guarded).nodes)
+    names = [node.name for node in Graph(guarded).nodes]
+    assert len(names) == len(set(names))
+    np.testing.assert_array_equal(run(guarded, images(12)), run(emulate_avx2(int8), images(12)))

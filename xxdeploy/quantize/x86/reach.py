@@ -81,6 +81,7 @@ def poison(nodes: Sequence[NodeProto], outputs: Sequence[str], beyond: str) -> t
     for node in nodes:
         copy = NodeProto()
         copy.CopyFrom(node)
+        copy.name = written.get(node.name, node.name)  # a quantizer is named after the output that it writes
         copy.input[:] = [written.get(name, name) for name in node.input]
         copy.output[:] = [written.get(name, name) for name in node.output]
         changed.append(copy)
