@@ -77,3 +77,22 @@ def test_the_scores_of_attention_stay_in_float() -> None:
     layout = plan_layout(Graph(parse(text, {**arrays, "half": np.array(0.5, np.float32)})), Scheme())
     assert layout.layers == {"q", "k", "v", "y"}
     assert set(layout.scale_of) == {"t", "mixed"}
+
+
+@pytest.mark.parametrize("squash", ["Sigmoid", "Softmax<axis = 1>", "Tanh"])
+def test_what_is_computed_from_probabilities_for_the_outputs_alone_stays_float(squash: str) -> None:
+    both = f"{START} p = {squash}(c)  m = Mul(p, minus)  q = Add(m, one)  y = Add(q, p) }}"
+    arrays = {
+        **dict(network(NORMS["rms"]).split()[1]),
+        "minus": np.array([-1], np.float32),
+        "one": np.array([1], np.float32),
+    }
+    layout = plan_layout(Graph(parse(f"{HEAD} {both}", arrays)), Scheme())
+    assert layout.layers == {"c"}
+    assert set(layout.scale_of) == {"image", "x", "c"}
+
+
+def test_a_gate_before_a_layer_with_weights_is_quantized() -> None:
+    gate = f"{START} p = Sigmoid(c)  m = Mul(p, c)  y = Conv(m, w2) }}"
+    arrays = dict(network(NORMS["rms"]).split()[1])
+    assert plan_layout(Graph(parse(f"{HEAD} {gate}", arrays)), Scheme()).layers == {"c", "m", "y"}

@@ -1,4 +1,4 @@
-"""Find the parts of a graph that lose their answer in eight bits: the insides of norms and of attention.
+"""Find the parts of a graph that lose their answer in eight bits: the insides of norms and of attention, and answers.
 
 A norm (layer, group, instance, RMS, L2, or written by hand) divides a tensor by a statistic of itself. Its squares, its
 sums and its reciprocal root span many powers of two, and each would be rounded to 256 steps. They are found by
@@ -8,6 +8,9 @@ meet again. All nodes between the fork and the meeting stay in float, so the nor
 The scores of attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2.1) are products of two activations, scaled
 by a number before or after the product, and read by a softmax, whose exponentials amplify each rounding. From the
 scaling to the softmax they stay in float, too.
+
+Answers are what is computed from a sigmoid or a softmax for the outputs alone, without weights: 1 - p and p of a
+classifier of two classes, or a picture of 0..1 times 255. Eight bits would round a small probability to zero.
 """
 
 from __future__ import annotations
@@ -25,14 +28,15 @@ _ROOT = ""
 """The tensor before all inputs."""
 _REDUCTIONS = ("GlobalAveragePool", "GlobalMaxPool", "Softmax", "LogSoftmax", "CumSum", "LpNormalization")
 _PRODUCTS = ("MatMul", "Einsum")
+_SQUASHES = ("Sigmoid", "Softmax", "Tanh")
 
 
 def float_insides(graph: Graph, roles: Mapping[int, Role]) -> frozenset[str]:
-    """Return the first outputs of the nodes that stay in float as the inside of a norm or of attention.
+    """Return the first outputs of the nodes that stay in float: the insides of norms and of attention, and answers.
 
     ``roles`` maps the ``id`` of each node to its role on the target.
     """
-    return frozenset(_norms(graph, roles)) | frozenset(_scores(graph, roles))
+    return frozenset(_norms(graph, roles)) | frozenset(_scores(graph, roles)) | _answers(graph, roles)
 
 
 def _norms(graph: Graph, roles: Mapping[int, Role]) -> Iterator[str]:
@@ -109,6 +113,23 @@ def _scores(graph: Graph, roles: Mapping[int, Role]) -> Iterator[str]:
             reader = graph.only_consumer(reader.output[0])
         if reader is not None and reader.op_type == "Softmax":
             yield from path
+
+
+def _answers(graph: Graph, roles: Mapping[int, Role]) -> frozenset[str]:
+    """Return the outputs of the nodes after a sigmoid or a softmax that no layer with weights follows."""
+    after: set[str] = set()
+    for node in graph.nodes:
+        if node.op_type in _SQUASHES or after.intersection(node.input):
+            after |= set(node.output)
+    weighed: set[str] = set()
+    for node in reversed(graph.nodes):
+        if roles[id(node)] is Role.COMPUTE or weighed.intersection(node.output):
+            weighed |= set(node.input)
+    return frozenset(
+        node.output[0]
+        for node in graph.nodes
+        if node.output[0] in after - weighed and roles[id(node)] is not Role.COMPUTE
+    )
 
 
 def _is_simple(graph: Graph, node: NodeProto, roles: Mapping[int, Role]) -> bool:

@@ -13,7 +13,8 @@ ONNX Runtime needs each of these rules to find an integer kernel, or the rule co
   a DenseNet block share one scale, or each would round the first tensors again.
 - An Add stays in float if one of its operands is computed in float and would be rounded for it alone (NASNet adds the
   outputs of average pools).
-- The inside of a norm and of attention stays in float (``quantize.float_insides``).
+- The inside of a norm and of attention, and what follows the last sigmoid or softmax, stay in float
+  (``quantize.float_insides``).
 - A tensor is quantized once, for all its readers.
 """
 
