@@ -214,3 +214,9 @@ def test_names_that_a_manifest_allows() -> None:
         "unnamed_2",
         "left_2",
     )
+
+
+def test_an_input_keeps_its_name_where_the_output_would_have_the_same() -> None:
+    prepared = prepare_model(siamese(names=("Probabilities", "right")))
+    assert prepared.inputs == ("Probabilities", "right")
+    assert [output.name for output in prepared.outputs] == ["probabilities_2"]

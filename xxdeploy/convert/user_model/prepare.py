@@ -26,8 +26,9 @@ class PreparedModel:
 
     ``model`` has the ``inputs`` by their names, pictures as ``(n, h, w, c)``, and the ``outputs``. A single picture is
     called ``image``. Of several outputs the first classifier (or picture) comes first: it is measured and predicted
-    with. A single output is called ``probabilities``, ``features``, ``picture``, ``mask`` or ``values``, several are
-    called after their layers. ``described`` is the model as it was loaded; ``notes`` lists additions and omissions.
+    with. A single output is called ``probabilities``, ``features``, ``picture``, ``mask`` or ``values`` (with a number
+    after it if an input has this name), several are called after their layers. ``described`` is the model as it was
+    loaded; ``notes`` lists additions and omissions.
     """
 
     model: keras.Model
@@ -118,6 +119,10 @@ def prepare_model(
         others = ", ".join(f"{output.name} ({output.task})" for output in outputs[1:])
         what = "accuracy and predictions" if outputs[0].task == "classification" else "measurements and predictions"
         notes.append(f"{what} use the output {outputs[0].name}; other outputs: {others}")
+    else:
+        taken = () if len(described.inputs) == 1 and described.inputs[0].is_picture else described.inputs
+        name = names_in_manifest([outputs[0].name], [each.name for each in taken])[0]
+        outputs = (replace(outputs[0], name=name),)
     if len(tensors) > 1 or any(last is not tensor for last, tensor in zip(finished, tensors, strict=True)):
         selected = _model(single_input(selected), finished[0] if len(finished) == 1 else finished, selected.name)
     if transposed:
