@@ -142,7 +142,7 @@ def test_features_have_no_classes(images: Path, tmp_path: Path) -> None:
     features = load(exported.bundle).features(np.zeros((28, 28, 1), np.uint8))
     assert features.shape == (1, 64)
     assert exported.rows[0].top1 is None
-    with pytest.raises(UsageError, match="not classes"):
+    with pytest.raises(UsageError, match="its task is features"):
         verify_bundle(exported.bundle, evaluation=images / "labelled")
 
 

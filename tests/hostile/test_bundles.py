@@ -166,7 +166,7 @@ def test_paths_out_of_the_bundle(bundle: Path, path: str) -> None:
 
 
 def test_another_schema_is_named(bundle: Path) -> None:
-    edit(bundle, lambda manifest: manifest.update(schema=4, new_key="of the future"))
+    edit(bundle, lambda manifest: manifest.update(schema=99, new_key="of the future"))
     assert codes(bundle) == {"unknown-schema"}
 
 
