@@ -66,6 +66,10 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
     manifest. ``UsageError``: ``another-model-file``: another file was exported; ``model-unknown``: the manifest names a
     file, and none is given; those of ``open_source``.
     """
+    with extra("export"):
+        from xxdeploy.convert.keras_to_onnx import onnx_from_keras
+        from xxdeploy.convert.runner import KerasRunner
+        from xxdeploy.passes.optimize import optimize
     source = manifest.source
     named = str(source.get("model")) if model is None else model
     options, in_memory = source.get("options"), source.get("in_memory") is True
@@ -99,10 +103,6 @@ def open_reference(manifest: Manifest, model: str | None = None, weights: str | 
     origin = open_source(Path(named) if is_file else find(named), asked_for, lambda _: nullcontext())
     if is_file:
         _check_same(manifest, named, origin, in_memory=in_memory)
-    with extra("export"):
-        from xxdeploy.convert.keras_to_onnx import onnx_from_keras
-        from xxdeploy.convert.runner import KerasRunner
-        from xxdeploy.passes.optimize import optimize
     fp32 = optimize(onnx_from_keras(origin.model, inputs=origin.input_names, outputs=origin.output_names))[0]
     known = not is_file and asked in ("sample", "imagenet")
     runner = KerasRunner(origin.model, outputs=origin.output_names)
