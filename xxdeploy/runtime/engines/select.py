@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
@@ -122,14 +121,9 @@ def open_session(
 def engine_version(engine: str) -> str | None:
     """Import an engine and return its version; None where it is absent or broken."""
     try:
-        module = importlib.import_module(MODULES[engine])
-        return str(getattr(module, "__version__", None) or metadata.version(_PACKAGES[engine]))
-    except (ImportError, KeyError):
+        return str(importlib.import_module(MODULES[engine]).__version__)
+    except ImportError:
         return None
-
-
-_PACKAGES = {LITERT: "ai-edge-litert"}
-"""Packages of engines whose module does not tell its version."""
 
 
 def installed_engines() -> tuple[str, ...]:
