@@ -121,7 +121,7 @@ def open_session(
 def engine_version(engine: str) -> str | None:
     """Import an engine and return its version; None where it is absent or broken."""
     try:
-        return str(importlib.import_module(MODULES[engine]).__version__)
+        return str(getattr(importlib.import_module(MODULES[engine]), "__version__", "unknown"))
     except ImportError:
         return None
 
