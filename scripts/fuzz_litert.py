@@ -51,7 +51,7 @@ def models(seed: int) -> Iterator[tuple[str, Any, NDArray[np.float32]]]:
 
 
 def outcome(kind: str, model: Any, batch: NDArray[np.float32], exact: Answers) -> str:
-    """Return ``right``, or what is wrong with the LiteRT file of ``model``."""
+    """Return ``right``, or the fault of the LiteRT file of ``model``."""
     from xxdeploy.errors import XXDeployError
     from xxdeploy.lowering.litert.write import to_litert
     from xxdeploy.runtime.engines.litert import LitertSession

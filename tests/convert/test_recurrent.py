@@ -9,8 +9,9 @@ from user_nets import shaken
 
 from xxdeploy.convert.keras_loader import load_keras, load_tensorflow
 from xxdeploy.convert.keras_to_onnx import onnx_from_keras
+from xxdeploy.convert.recurrent import MOST_STEPS
 from xxdeploy.convert.user_model.keras2_operations import hard_sigmoid_of_keras2
-from xxdeploy.errors import UsageError
+from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.passes.optimize import optimize
 from xxdeploy.runtime.engines.ort import OrtSession
 
@@ -176,6 +177,16 @@ def test_what_no_graph_can_do_is_refused_by_name(body: Body, does: str) -> None:
     with pytest.raises(UsageError, match=does) as caught:
         onnx_from_keras(keras.Model(image, body(keras.layers, x)))
     assert caught.value.code == "unsupported-layer"
+
+
+def test_a_cell_without_a_node_and_with_many_steps_is_refused() -> None:
+    keras = load_keras()
+    image = keras.Input((MOST_STEPS + 1, 1, 3))
+    x = keras.layers.Reshape((MOST_STEPS + 1, 3))(image)
+    model = keras.Model(image, keras.layers.LSTM(2, activation="gelu")(x))
+    with pytest.raises(ConversionError, match=f"{MOST_STEPS + 1} steps") as caught:
+        onnx_from_keras(model)
+    assert caught.value.code == "recurrent-steps"
 
 
 def test_keras_is_itself_again_after_a_trace() -> None:

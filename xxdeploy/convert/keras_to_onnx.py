@@ -81,6 +81,8 @@ def _trace(model: Any) -> Trace:
     try:
         return trace(model)
     except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error.__context__, ConversionError):  # Keras replaces an error that a layer raises
+            raise error.__context__ from None
         raise ConversionError(
             f"Keras could not trace the model for inference: {_first_line(error)}",
             hint="the model must be built, and callable on a batch of images with training=False",

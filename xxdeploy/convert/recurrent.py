@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from xxdeploy.convert.keras_loader import replaced
 from xxdeploy.convert.user_model.keras2_operations import hard_sigmoid_of_keras2
 from xxdeploy.convert.user_model.layer_options import keeps_state, unsupported
+from xxdeploy.errors import ConversionError
 
 OPERATION = "PyFunc"
 """The kind of TensorFlow operation that stands for a node: it takes and returns any tensors, and is never run."""
@@ -177,7 +178,12 @@ def _lean_call(
         ):
             steps = sequences.shape[1]
             if steps is None or steps > MOST_STEPS:
-                raise NotImplementedError(f"the cell of {self.name} has no ONNX node, and {steps} steps of it are many")
+                raise ConversionError(
+                    f"{self.name} has a cell without an ONNX node, so its steps are written out, and it has "
+                    f"{'an unknown number of' if steps is None else steps} steps: {MOST_STEPS} is the limit",
+                    hint="use LSTM, GRU or SimpleRNN with their usual activations, or fewer steps",
+                    code="recurrent-steps",
+                )
             with replaced(self, "unroll", True):
                 return original(self, sequences, initial_state=initial_state, mask=mask, training=training)
         steps_first = tf.transpose(sequences, (1, 0, 2))

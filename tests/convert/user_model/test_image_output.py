@@ -1,4 +1,4 @@
-"""Outputs that are pictures or masks: their shape, their range, and what is asked for."""
+"""Outputs that are pictures or masks: their shape, their range, and the options about them."""
 
 from __future__ import annotations
 

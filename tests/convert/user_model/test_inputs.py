@@ -1,4 +1,4 @@
-"""The inputs of a user's model: their order and names, pictures and arrays, and what is asked for each."""
+"""The inputs of a user's model: their order and names, pictures and arrays, and the options of each."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whole graphs as LiteRT files: their input, their constants, and what is refused."""
+"""Whole graphs as LiteRT files: their input, their constants, and the refusals."""
 
 from __future__ import annotations
 

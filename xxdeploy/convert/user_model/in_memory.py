@@ -1,7 +1,7 @@
 """A Keras model of this very process as a model to export: a copy of it, or the model itself where it has no copy.
 
 The model and its layers are the user's own running code, so nothing is inspected in quarantine (``docs/python.md``).
-Nothing of it is changed: the weights, the dtype policies, the names, what is trainable and how it is compiled.
+The export changes nothing in it: weights, dtype policies, names, trainable flags and compilation stay.
 """
 
 from __future__ import annotations

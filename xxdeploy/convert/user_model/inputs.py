@@ -1,4 +1,4 @@
-"""The inputs of a user's model: which are pictures, which are arrays, and what is asked for each of them."""
+"""The inputs of a user's model: pictures and arrays, and the options of each."""
 
 from __future__ import annotations
 

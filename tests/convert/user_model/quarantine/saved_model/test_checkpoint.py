@@ -59,5 +59,5 @@ def test_every_byte_of_an_index_may_be_damaged(folder: Path, tmp_path: Path) -> 
     whole = (folder / "variables.index").read_bytes()
     for place in range(0, len(whole), 37):
         (tmp_path / "variables.index").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
-        with suppress(ValueError):  # no other error; what is not found here, TensorFlow finds by its checksums
+        with suppress(ValueError):  # no other error is allowed; TensorFlow finds the remaining damage by its checksums
             read_index(tmp_path)
