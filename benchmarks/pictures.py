@@ -1,4 +1,4 @@
-"""Figures of docs/pictures.md and docs/embed.md: phone photos, JPEG decoders, and a container with half a processor.
+"""Figures of docs/how-to/pictures.md and embed.md: phone photos, JPEG decoders, a container with half a processor.
 
     python benchmarks/pictures.py memory                       # memory and time of large photographs
     python benchmarks/pictures.py halves PHOTO.jpg ...         # JPEG's decode at 1/2, 1/4 and 1/8 against the full one

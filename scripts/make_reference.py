@@ -37,7 +37,7 @@ def cli_page() -> str:
         NOTE,
         "Results go to stdout, talk to stderr; `--json` makes results machine-readable (`json-output.schema.json`).",
     ]
-    lines += ["Exit statuses and codes: [errors.md](../errors.md).", ""]
+    lines += ["Exit statuses and codes: [errors.md](errors.md).", ""]
     for name, (command, example) in COMMANDS.items():
         about = (inspect.getdoc(command) or "").partition("\nParameters\n")[0]
         lines += [f"## xxdeploy {name}", "", _plain(" ".join(about.split())), "", *_examples(example)]

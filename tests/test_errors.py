@@ -51,7 +51,7 @@ def raised() -> dict[str, set[str | None]]:
 
 
 def documented() -> dict[str, re.Match[str]]:
-    lines = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8").splitlines()
     rows = [row for line in lines if (row := ROW.match(line))]
     assert len(rows) == len({row["code"] for row in rows}), "a code has two rows"
     return {row["code"]: row for row in rows}
@@ -76,8 +76,8 @@ def test_the_walk_finds_every_way_to_give_a_code() -> None:
 def test_docs_list_every_code_and_no_other() -> None:
     code, docs = set(raised()), set(documented())
     missing, extra_rows = sorted(code - docs), sorted(docs - code)
-    assert not missing, f"docs/errors.md lacks {len(missing)} codes that the package raises: {', '.join(missing)}"
-    assert not extra_rows, f"docs/errors.md lists {len(extra_rows)} codes that nothing raises: {', '.join(extra_rows)}"
+    assert not missing, f"errors.md lacks {len(missing)} codes that the package raises: {', '.join(missing)}"
+    assert not extra_rows, f"errors.md lists {len(extra_rows)} codes that nothing raises: {', '.join(extra_rows)}"
 
 
 def test_docs_name_the_class_and_its_exit_status() -> None:
@@ -87,7 +87,7 @@ def test_docs_name_the_class_and_its_exit_status() -> None:
         assert row["kind"] in CLASSES or row["kind"] == "none", f"{code}: there is no class {row['kind']}"
         if row["kind"] in CLASSES:
             assert int(row["status"]) == CLASSES[row["kind"]].exit_status, code
-            assert not known or row["kind"] in known, f"{code} is a {known}, docs/errors.md says {row['kind']}"
+            assert not known or row["kind"] in known, f"{code} is a {known}, errors.md says {row['kind']}"
 
 
 def test_codes_are_kebab_case() -> None:

@@ -1,4 +1,4 @@
-"""The rules of ``docs/style.md`` that a machine can check: sizes of files and functions, and a test for each module."""
+"""The rules of ``docs/contributing/style.md`` that a machine can check: sizes, and a test for each module."""
 
 from __future__ import annotations
 

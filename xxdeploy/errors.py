@@ -11,7 +11,7 @@ The tree, with the exit status of the command line::
     └── BundleError              7   a bundle is damaged, incomplete, hostile or of another version
 
 Each error has a ``code`` in kebab-case (``accuracy-drop``), unique to its cause and listed in
-``docs/errors.md``; a message that says what is wrong; and a ``hint`` that says what to do.
+``docs/reference/errors.md``; a message that says what is wrong; and a ``hint`` that says what to do.
 """
 
 from __future__ import annotations

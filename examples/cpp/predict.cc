@@ -33,7 +33,7 @@ struct Npy {
   std::vector<char> data;
 };
 
-// Version 1.0, C order, as docs/bundle-format.md promises.
+// Version 1.0, C order, as docs/reference/bundle-format.md promises.
 static Npy read_npy(const char* path) {
   std::ifstream file(path, std::ios::binary);
   std::vector<char> all((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());

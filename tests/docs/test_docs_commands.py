@@ -81,6 +81,6 @@ def test_named_files_exist(page: Path) -> None:
 
 
 def test_the_architecture_names_every_package() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "contributing" / "architecture.md").read_text(encoding="utf-8")
     packages = [path.parent.name for path in (ROOT / "xxdeploy").glob("*/__init__.py")]
     assert [name for name in sorted(packages) if f"`{name}/`" not in text] == []

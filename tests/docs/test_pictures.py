@@ -1,4 +1,4 @@
-"""Each pipeline in ``docs/pictures.md`` gives the pixels of a bundle with the options that stand above it."""
+"""Each pipeline in ``docs/how-to/pictures.md`` gives the pixels of a bundle with the options that stand above it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.runtime.image.resample import RESAMPLES
 from xxdeploy.runtime.image.sizing import RESIZES
 
-PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "pictures.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parent.parent.parent / "docs" / "how-to" / "pictures.md").read_text(encoding="utf-8")
 PIPELINE = re.compile(
     r"^Options `(?P<options>[^`]+)`, (?P<close>[^(:]+).*?:\n\n```python\n(?P<code>.*?)\n```", re.M | re.S
 )

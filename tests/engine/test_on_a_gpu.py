@@ -1,4 +1,4 @@
-"""On a real card: engines that are built and run there. Skipped with the reason elsewhere; see docs/gpu.md."""
+"""On a real card: engines that are built and run there. Skipped with the reason elsewhere: docs/explanation/gpu.md."""
 
 from __future__ import annotations
 

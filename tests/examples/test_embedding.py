@@ -1,4 +1,4 @@
-"""The examples of docs/embed.md, as a user runs them."""
+"""The examples of docs/how-to/embed.md, as a user runs them."""
 
 from __future__ import annotations
 

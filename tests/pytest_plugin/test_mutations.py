@@ -1,6 +1,7 @@
 """Breaking one thing on purpose fails a check with a message that names the place; nothing broken, nothing fails.
 
-On the sample MobileNetV2 (Fashion-MNIST), exported as anybody would. The table in docs/reliability.md is of these.
+On the sample MobileNetV2 (Fashion-MNIST), exported as anybody would. The table in docs/explanation/reliability.md is
+of these.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def test_a_float_graph_that_was_converted_wrongly_is_told_by_stage_and_layer(mad
 
 
 def test_the_table_of_the_documentation_is_of_these() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[2] / "docs" / "explanation" / "reliability.md").read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if line.startswith("| ") and " | `" in line]
     expected = [
         f"| {what} | {precision} | `{check}` | `{code}{'*' if code.endswith('-') else ''}` | {place} |"

@@ -1,4 +1,4 @@
-"""Threads share one Runtime; neither the locale nor the clock matters; and the scripts of docs/reliability.md run."""
+"""Threads share one Runtime; neither the locale nor the clock matters; and the scripts of reliability.md run."""
 
 from __future__ import annotations
 

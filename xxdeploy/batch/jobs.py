@@ -81,7 +81,7 @@ class Job:
 
     @property
     def memory(self) -> int:
-        """Return the bytes that its process may use, which are more than was measured: see docs/batch.md."""
+        """Return the bytes that its process may use, which are more than was measured: see docs/how-to/batch.md."""
         weights = self.weight_bytes
         if weights is None:
             return _UNKNOWN

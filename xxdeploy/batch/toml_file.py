@@ -32,7 +32,7 @@ _FILE = TomlFile(
     missing_code="no-matrix",
     missing_hint="give a .toml file, names of networks, or --all",
     bad_code="bad-matrix",
-    bad_hint="precisions, [options] and [[network]] with model, name, precisions, options; see docs/batch.md",
+    bad_hint="precisions, [options] and [[network]] with model, name, precisions, options; see docs/how-to/batch.md",
 )
 
 

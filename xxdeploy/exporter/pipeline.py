@@ -61,8 +61,8 @@ def export(
     Raises
     ------
     XXDeployError
-        See ``docs/errors.md``: ``UsageError`` for options and images, ``ConversionError`` for a step that failed,
-        ``VerificationError`` for a stage outside its tolerance, a broken promise or an exceeded budget.
+        See ``docs/reference/errors.md``: ``UsageError`` for options and images, ``ConversionError`` for a step that
+        failed, ``VerificationError`` for a stage outside its tolerance, a broken promise or an exceeded budget.
     """
     report = on_progress or (lambda _: None)
     _check(options, out)

@@ -12,7 +12,7 @@ from xxdeploy.runtime.engines.session import SessionLike
 from xxdeploy.runtime.image.picture import MAX_PIXELS
 
 DEVICE_PIXELS = 64_000_000
-"""More than the 24, 48 and 50 million of phones. docs/pictures.md has the memory that they take."""
+"""More than the 24, 48 and 50 million of phones. docs/how-to/pictures.md has the memory that they take."""
 TUNINGS = ("stored", "measure", "off")
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "check": bool,

@@ -167,7 +167,7 @@ def test_the_cpus_layout_is_another(model: OnnxModel, ranges: Ranges) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "least"), [("mobilenet", 0.94), ("mobilenetv2", 0.95)])
 def test_real_networks_keep_their_classes(shared_data: Path, name: str, least: float) -> None:
-    """On training images that calibration has not seen, half of them; the figures in docs/gpu.md are of all others."""
+    """On half of the training images that calibration has not seen; docs/explanation/gpu.md has the figures of all."""
     from xxdeploy.convert.catalog.build import build_model
     from xxdeploy.convert.keras_to_onnx import onnx_from_keras
     from xxdeploy.datasets import open_images

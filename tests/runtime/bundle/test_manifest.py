@@ -298,7 +298,7 @@ def test_fuzz_bytes(noise: bytes, at: int) -> None:
 
 
 def test_the_example_in_the_documents_is_a_manifest() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "bundle-format.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "bundle-format.md").read_text(encoding="utf-8")
     text = re.sub(r'"([0-9a-f]{8})…"', lambda match: f'"{match[1] * 8}"', page.split("```json")[1].split("```")[0])
     manifest = Manifest.from_json(text)
     assert manifest.name == "mobilenetv2-int8"

@@ -1,7 +1,8 @@
 """A Keras model of this very process as a model to export: a copy of it, or the model itself where it has no copy.
 
-The model and its layers are the user's own running code, so nothing is inspected in quarantine (``docs/python.md``).
-The export changes nothing in it: weights, dtype policies, names, trainable flags and compilation stay.
+The model and its layers are the user's own running code, so nothing is inspected in quarantine
+(``docs/reference/python.md``). The export changes nothing in it: weights, dtype policies, names, trainable flags and
+compilation stay.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """``manifest.json``: the description of a bundle. Read strictly, because it comes from elsewhere.
 
-The schema is explained key by key in ``docs/bundle-format.md``. Anything that is not exactly as
+The schema is explained key by key in ``docs/reference/bundle-format.md``. Anything that is not exactly as
 written there is a ``BundleError``; nothing is guessed, defaulted or ignored.
 """
 

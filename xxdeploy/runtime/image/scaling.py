@@ -86,7 +86,7 @@ def invalid(message: str) -> UsageError:
     """Return the error for preprocessing that is wrong."""
     return UsageError(
         f"preprocessing: {message}",
-        hint="see docs/bundle-format.md for the keys and their values",
+        hint="see docs/reference/bundle-format.md for the keys and their values",
         code="preprocess-invalid",
     )
 
