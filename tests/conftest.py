@@ -81,6 +81,16 @@ def lenet_bundle(lenet_export: ExportResult) -> Path:
     return lenet_export.bundle
 
 
+@pytest.fixture(scope="session")
+def conformance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that ``scripts/make_conformance.py`` writes: copy what you change."""
+    import make_conformance
+
+    folder = tmp_path_factory.mktemp("conformance") / "suite"
+    make_conformance.write(folder)
+    return folder
+
+
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Fake libraries for ``xxdeploy doctor``, all of which work: ``install(name, source)`` replaces one."""

@@ -1,0 +1,361 @@
+"""The hostile inputs of the conformance suite: a good bundle with one fault each, and the code that must be told.
+
+The codes are written by hand here, from docs/reference/errors.md and docs/reference/bundle-format.md. ``make_conformance.py`` stops if the
+Python runtime tells another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xxdeploy.runtime.bundle.contents import npy_from_array
+
+Edit = Callable[[Path], None]
+TOO_LARGE = (4 << 20) + 1
+"""Bytes of a manifest, one more than a reader accepts."""
+_DEEP = 20_000
+RUN = ("onnx",)
+"""An entry that loads a model needs this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How a copy of a good bundle is spoiled.
+
+    ``when``: ``load`` must refuse it, or with ``selftest`` the golden pairs. ``needs`` as in docs/reference/conformance.md.
+    """
+
+    name: str
+    code: str
+    edit: Edit
+    base: str = "classes"
+    when: str = "load"
+    needs: tuple[str, ...] = ()
+
+
+def set_at(*path: str | int, value: Any) -> Edit:
+    """Return an edit that sets one value of the manifest."""
+
+    def change(document: Any) -> None:
+        for key in path[:-1]:
+            document = document[key]
+        document[path[-1]] = value
+
+    return _document(change)
+
+
+def without(*path: str | int) -> Edit:
+    """Return an edit that deletes one key of the manifest."""
+
+    def change(document: Any) -> None:
+        for key in path[:-1]:
+            document = document[key]
+        del document[path[-1]]
+
+    return _document(change)
+
+
+def in_text(old: str, new: str) -> Edit:
+    """Return an edit that replaces the first ``old`` in the manifest's text."""
+
+    def edit(bundle: Path) -> None:
+        text = (bundle / "manifest.json").read_text(encoding="utf-8")
+        if old not in text:
+            raise SystemExit(f"error: there is no {old!r} in {bundle}/manifest.json")
+        (bundle / "manifest.json").write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return edit
+
+
+def content(name: str, data: bytes | Callable[[bytes], bytes]) -> Edit:
+    """Return an edit that replaces a file and leaves its hash in the manifest as it was."""
+
+    def edit(bundle: Path) -> None:
+        (bundle / name).write_bytes(data((bundle / name).read_bytes()) if callable(data) else data)
+
+    return edit
+
+
+def vouched(name: str, data: bytes | Callable[[bytes], bytes]) -> Edit:
+    """Return an edit that replaces a file and writes its size and hash into the manifest."""
+
+    def edit(bundle: Path) -> None:
+        content(name, data)(bundle)
+        fresh = (bundle / name).read_bytes()
+
+        def change(document: Any) -> None:
+            entry = next(entry for entry in document["files"] if entry["path"] == name)
+            entry.update(sha256=hashlib.sha256(fresh).hexdigest(), size=len(fresh))
+
+        _document(change)(bundle)
+
+    return edit
+
+
+def _document(change: Callable[[Any], None]) -> Edit:
+    def edit(bundle: Path) -> None:
+        file = bundle / "manifest.json"
+        document = json.loads(file.read_text(encoding="utf-8"))
+        change(document)
+        file.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
+
+    return edit
+
+
+def _twice(bundle: Path) -> None:
+    _document(lambda document: document["files"].append(document["files"][0]))(bundle)
+
+
+def _other_case(bundle: Path) -> None:
+    _document(lambda document: document["files"].append({**document["files"][0], "path": "GOLDEN/Inputs.npy"}))(bundle)
+
+
+def _file_as_folder(bundle: Path) -> None:
+    _document(lambda document: document["files"].append({**document["files"][0], "path": "labels.txt/more"}))(bundle)
+
+
+def _many_files(bundle: Path) -> None:
+    def change(document: Any) -> None:
+        document["files"] += [{**document["files"][0], "path": f"more/{index}.npy"} for index in range(256)]
+
+    _document(change)(bundle)
+
+
+def _unlisted(bundle: Path) -> None:
+    def change(document: Any) -> None:
+        document["files"] = [entry for entry in document["files"] if entry["path"] != "model.onnx"]
+
+    _document(change)(bundle)
+
+
+def _sparse(name: str, size: int) -> Edit:
+    def edit(bundle: Path) -> None:
+        with (bundle / name).open("r+b") as file:
+            file.truncate(size)
+
+    return edit
+
+
+def _link(name: str, target: str) -> Edit:
+    def edit(bundle: Path) -> None:
+        (bundle / name).unlink()
+        (bundle / name).symlink_to(target)
+
+    return edit
+
+
+def _folder(name: str) -> Edit:
+    def edit(bundle: Path) -> None:
+        (bundle / name).unlink()
+        (bundle / name).mkdir()
+
+    return edit
+
+
+def _removed(name: str) -> Edit:
+    return lambda bundle: (bundle / name).unlink()
+
+
+def _flipped(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
+def faults() -> Iterator[Fault]:
+    """Yield every hostile input that needs no signature."""
+    yield from _of_the_text()
+    yield from _of_values()
+    yield from _of_paths()
+    yield from _of_files()
+
+
+def _of_the_text() -> Iterator[Fault]:
+    manifest = "manifest.json"
+    yield Fault("no-manifest", "not-a-bundle", _removed(manifest))
+    yield Fault("empty", "manifest-json", content(manifest, b""))
+    yield Fault("no-json", "manifest-json", content(manifest, b"\x89PNG\r\n\x1a\n"))
+    yield Fault("no-object", "manifest-value", content(manifest, b"[]"))
+    yield Fault("cut-short", "manifest-json", content(manifest, lambda data: data[: len(data) // 2]))
+    yield Fault("text-after-the-end", "manifest-json", content(manifest, lambda data: data + b"{}"))
+    yield Fault("no-utf-8", "manifest-json", content(manifest, lambda data: data.replace(b"classes", b"class\xff", 1)))
+    yield Fault("overlong-utf-8", "manifest-json", content(manifest, lambda data: data.replace(b"tf", b"\xc1\xb4", 1)))
+    yield Fault("key-twice", "manifest-json", in_text('"classes":', '"classes": 12, "classes":'))
+    yield Fault("key-twice-in-evidence", "manifest-json", in_text('"evidence": {', '"evidence": {"a": 1, "a": 1'))
+    yield Fault("nan", "manifest-json", in_text('"tolerance": 1e-06', '"tolerance": NaN'))
+    yield Fault("infinity", "manifest-json", in_text('"tolerance": 1e-06', '"tolerance": Infinity'))
+    yield Fault("infinite-number", "manifest-json", in_text('"tolerance": 1e-06', '"tolerance": 1e999'))
+    yield Fault("comment", "manifest-json", in_text("{", "{ // a comment\n"))
+    yield Fault("comma-at-the-end", "manifest-json", in_text('"evidence": {}', '"evidence": {"a": 1,}'))
+    yield Fault("plus-sign", "manifest-json", in_text('"classes": 12', '"classes": +12'))
+    yield Fault("zero-first", "manifest-json", in_text('"classes": 12', '"classes": 012'))
+    yield Fault("single-quotes", "manifest-json", in_text('"evidence"', "'evidence'"))
+    yield Fault(
+        "deep-nesting", "manifest-json", in_text('"evidence": {', f'"evidence": {{"a": {"[" * _DEEP}{"]" * _DEEP}')
+    )
+    yield Fault("control-character", "manifest-text", in_text('"evidence": {', '"evidence": {"a": "\\u0007"'))
+    yield Fault("control-character-in-a-key", "manifest-text", in_text('"evidence": {', '"evidence": {"\\u009b": 1'))
+    yield Fault("lone-surrogate", "manifest-text", in_text('"evidence": {', '"evidence": {"a": "\\ud800"'))
+    yield Fault("raw-control-character", "manifest-json", in_text('"evidence": {', '"evidence": {"a": "\x07"'))
+    yield Fault("too-large", "manifest-too-large", _sparse(manifest, TOO_LARGE))
+
+
+def _of_values() -> Iterator[Fault]:
+    for name, schema in (("0", 0), ("99", 99), ("text", "1"), ("null", None), ("huge", 10**400)):
+        yield Fault(f"schema-{name}", "unknown-schema", set_at("schema", value=schema))
+    yield Fault("schema-missing", "unknown-schema", without("schema"))
+    yield Fault("key-missing", "manifest-keys", without("classes"))
+    yield Fault("key-unknown", "manifest-keys", set_at("color", value="red"))
+    yield Fault("variant-key-missing", "manifest-keys", without("variants", 0, "scheme"))
+    yield Fault("variant-key-unknown", "manifest-keys", set_at("variants", 0, "url", value="x"))
+    yield Fault("file-key-unknown", "manifest-keys", set_at("files", 0, "mode", value=420))
+    yield Fault("golden-key-missing", "manifest-keys", without("golden", "tolerance"))
+    values: dict[str, tuple[tuple[str | int, ...], Any]] = {
+        "name-empty": (("name",), ""),
+        "name-with-a-slash": (("name",), "a/b"),
+        "name-a-number": (("name",), 7),
+        "task-unknown": (("task",), "guess"),
+        "task-with-other-classes": (("task",), "features"),
+        "classes-none": (("classes",), 0),
+        "classes-negative": (("classes",), -1),
+        "classes-too-many": (("classes",), 1_000_001),
+        "classes-a-fraction": (("classes",), 12.5),
+        "classes-a-float": (("classes",), 12.0),
+        "classes-true": (("classes",), True),
+        "classes-text": (("classes",), "12"),
+        "input-name-empty": (("input_name",), ""),
+        "output-is-the-input": (("output_name",), "image"),
+        "variants-none": (("variants",), []),
+        "variants-an-object": (("variants",), {}),
+        "precision-unknown": (("variants", 0, "precision"), "int4"),
+        "requires-text": (("variants", 0, "requires"), "arm"),
+        "requires-a-space": (("variants", 0, "requires"), ["arm v8"]),
+        "sha256-short": (("files", 0, "sha256"), "00"),
+        "sha256-capitals": (("files", 0, "sha256"), "A" * 64),
+        "size-negative": (("files", 0, "size"), -1),
+        "size-a-fraction": (("files", 0, "size"), 0.5),
+        "size-huge": (("files", 0, "size"), 1 << 63),
+        "size-more-than-any-number": (("files", 0, "size"), 10**400),
+        "tolerance-zero": (("golden", "tolerance"), 0),
+        "tolerance-negative": (("golden", "tolerance"), -0.5),
+        "tolerance-null": (("golden", "tolerance"), None),
+        "tools-a-number": (("tools", "conformance"), 1),
+        "evidence-a-list": (("evidence",), []),
+        "mode-unknown": (("preprocess", "mode"), "keras"),
+        "mode-custom-without-scaling": (("preprocess", "mode"), "custom"),
+        "preprocess-key-unknown": (("preprocess", "crop"), 1),
+        "channels-2": (("preprocess", "channels"), 2),
+        "height-0": (("preprocess", "height"), 0),
+        "height-huge": (("preprocess", "height"), 4097),
+        "height-a-float": (("preprocess", "height"), 12.0),
+        "resize-unknown": (("preprocess", "resize"), "stretch"),
+        "resample-unknown": (("preprocess", "resample"), "cubic"),
+        "crop-fraction-of-squash": (("preprocess", "crop_fraction"), 0.5),
+        "pad-color-of-squash": (("preprocess", "pad_color"), [0]),
+        "background-unknown": (("preprocess", "background"), "green"),
+    }  # fmt: skip
+    for name, (path, value) in values.items():
+        code = "manifest-duplicate" if name == "output-is-the-input" else "manifest-value"
+        yield Fault(name, code, set_at(*path, value=value))
+    yield Fault("gray-caffe", "manifest-value", set_at("preprocess", "mode", value="caffe"), "none-gray")
+    scaling = "custom-0-to-1-rgb"
+    for name, key, wrong in (
+        ("std-zero", "std", [0.0, 1.0, 1.0]),
+        ("std-short", "std", [1.0]),
+        ("mean-text", "mean", ["0", "0", "0"]),
+        ("scale-true", "scale", True),
+        ("scale-huge", "scale", 1e7),
+        ("order-unknown", "order", "grb"),
+    ):
+        yield Fault(f"scaling-{name}", "manifest-value", set_at("preprocess", "scaling", key, value=wrong), scaling)
+    yield Fault(
+        "crop-fraction-small", "manifest-value", set_at("preprocess", "crop_fraction", value=0.05), "crop-1-area"
+    )
+    yield Fault("pad-color-256", "manifest-value", set_at("preprocess", "pad_color", value=[256]), "pad-color-area")
+    yield Fault("fit-with-area", "manifest-value", set_at("preprocess", "resample", value="area"), "fit-nearest")
+    several = "several-outputs"
+    yield Fault("output-twice", "manifest-duplicate", set_at("more_outputs", 0, "name", value="probabilities"), several)
+    yield Fault("output-without-golden", "manifest-value", set_at("more_outputs", 0, "golden", value=[]), several)
+
+
+def _of_paths() -> Iterator[Fault]:
+    paths = {
+        "parent": "../labels.txt",
+        "parent-inside": "golden/../labels.txt",
+        "absolute": "/etc/passwd",
+        "drive": "C:/labels.txt",
+        "backslash": "golden\\inputs.npy",
+        "double-slash": "golden//inputs.npy",
+        "slash-at-the-end": "labels.txt/",
+        "dot": "./labels.txt",
+        "hidden": ".labels.txt",
+        "dash": "-labels.txt",
+        "stream": "labels.txt:hidden",
+        "space": "my labels.txt",
+        "accent": "label\u00e9.txt",
+        "empty": "",
+        "long": "a" * 201,
+        "deep": "/".join("abcdefghi"),
+        "manifest": "manifest.json",
+        "manifest-in-capitals": "MANIFEST.JSON",
+        "signature": "manifest.sig",
+    }
+    for name, path in paths.items():
+        yield Fault(f"path-{name}", "manifest-path", set_at("files", 0, "path", value=path))
+    yield Fault("labels-parent", "manifest-path", set_at("labels", value="../labels.txt"))
+    yield Fault("file-twice", "manifest-duplicate", _twice)
+    yield Fault("file-twice-in-capitals", "manifest-duplicate", _other_case)
+    yield Fault("file-is-a-folder", "manifest-duplicate", _file_as_folder)
+    yield Fault("files-too-many", "manifest-value", _many_files)
+    yield Fault("model-unlisted", "manifest-unlisted", _unlisted)
+    yield Fault("labels-unlisted", "manifest-unlisted", set_at("labels", value="names.txt"))
+
+
+def _of_files() -> Iterator[Fault]:
+    for name in ("model.onnx", "labels.txt", "golden/inputs.npy", "golden/outputs.npy"):
+        short = name.replace("/", "-")
+        yield Fault(f"changed-{short}", "file-hash", content(name, _flipped))
+        yield Fault(f"missing-{short}", "file-missing", _removed(name))
+        yield Fault(f"cut-{short}", "file-size", content(name, lambda data: data[:-1]))
+        yield Fault(f"grown-{short}", "file-size", content(name, lambda data: data + b"\n"))
+    yield Fault("model-empty", "file-size", content("model.onnx", b""))
+    yield Fault("folder-for-a-file", "file-not-regular", _folder("model.onnx"), needs=("links",))
+    yield Fault(
+        "link-outside", "file-outside", _link("model.onnx", "../../bundles/classes/model.onnx"), needs=("links",)
+    )
+    yield Fault("link-to-a-device", "file-outside", _link("model.onnx", "/dev/zero"), needs=("links",))
+    yield Fault("link-to-nothing", "file-missing", _link("model.onnx", "absent"), needs=("links",))
+    yield Fault("link-to-itself", "file-missing", _link("model.onnx", "model.onnx"), needs=("links",))
+    yield Fault("model-no-model", "engine-load", vouched("model.onnx", b"not a model"), needs=RUN)
+    labels = "labels.txt"
+    yield Fault("labels-short", "labels-invalid", vouched(labels, b"one\ntwo\n"))
+    yield Fault("labels-empty", "labels-invalid", vouched(labels, b""))
+    yield Fault("labels-empty-line", "labels-invalid", vouched(labels, lambda data: data.replace(b"class 3", b" ", 1)))
+    yield Fault("labels-no-utf-8", "labels-invalid", vouched(labels, lambda data: data.replace(b"3", b"\xff", 1)))
+    yield Fault("labels-escape", "labels-invalid", vouched(labels, lambda data: data.replace(b"3", b"\x1b[2J", 1)))
+    yield Fault("labels-long", "labels-invalid", vouched(labels, lambda data: data.replace(b"3", b"3" * 1001, 1)))
+    inputs, outputs = "golden/inputs.npy", "golden/outputs.npy"
+    wrong = npy_from_array(np.full((2, 12), 0.5, np.float32))
+    yield Fault("golden-other-values", "golden-mismatch", vouched(outputs, wrong), when="selftest", needs=RUN)
+    nan = npy_from_array(np.full((2, 12), np.nan, np.float32))
+    yield Fault("golden-nan", "golden-invalid", vouched(outputs, nan), when="selftest", needs=RUN)
+    wide = npy_from_array(np.zeros((2, 13), np.float32))
+    yield Fault("golden-wide", "golden-invalid", vouched(outputs, wide), when="selftest", needs=RUN)
+    none = npy_from_array(np.zeros((0, 12, 10, 3), np.uint8))
+    yield Fault("golden-no-images", "golden-invalid", vouched(inputs, none), when="selftest", needs=RUN)
+    other = npy_from_array(np.zeros((2, 10, 12, 3), np.uint8))
+    yield Fault("golden-other-size", "golden-invalid", vouched(inputs, other), when="selftest", needs=RUN)
+    yield Fault("golden-no-npy", "array-invalid", vouched(inputs, b"PK\x03\x04"), when="selftest", needs=RUN)
+    cut = npy_from_array(np.zeros((2, 12), np.float32))[:-4]
+    yield Fault("golden-short", "array-invalid", vouched(outputs, cut), when="selftest", needs=RUN)
+    huge = npy_from_array(np.zeros((2, 12), np.float32)).replace(b"(2, 12)", b"(99999999999999999999, 12)", 1)
+    yield Fault("golden-huge-shape", "array-invalid", vouched(outputs, huge), when="selftest", needs=RUN)
+    doubles = npy_from_array(np.zeros((2, 12), np.float32)).replace(b"<f4", b"<f8", 1)
+    yield Fault("golden-float64", "array-invalid", vouched(outputs, doubles), when="selftest", needs=RUN)
+    pickled = npy_from_array(np.zeros((2, 12), np.float32)).replace(b"'<f4'", b"'|O' ", 1)
+    yield Fault("golden-objects", "array-invalid", vouched(outputs, pickled), when="selftest", needs=RUN)
