@@ -34,6 +34,7 @@ def test_the_file_gives_the_answers_of_the_others(carrying: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (28, 28, 1)).astype(np.uint8)
     with load(carrying, tuning="off") as usual, load(carrying, engine="litert", selftest=True) as other:
         assert other.variant.requires == ("litert",)
+        assert (other.variant.inputs[0].shape, usual.variant.inputs[0].shape) == ((1, 28, 28, 1), (None, 28, 28, 1))
         assert usual.variant.requires != ("litert",)
         np.testing.assert_allclose(other.probabilities(image), usual.probabilities(image), atol=0.05)
 

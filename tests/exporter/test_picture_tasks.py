@@ -97,7 +97,7 @@ def test_each_kind_is_measured_by_its_task(exported: dict[str, ExportResult], ki
     assert better if floats.figures[0].kind.rises else floats.figures[0].value <= int8.figures[0].value
     assert all(line.startswith("PASS") for line in result.conclusions.promises)
     manifest = Manifest.from_json((result.bundle / "manifest.json").read_bytes())
-    assert (manifest.schema, manifest.task) == (4, "values" if kind == "values" else "image")
+    assert (manifest.schema, manifest.task) == (5, "values" if kind == "values" else "image")
     assert manifest.classes == (3 if kind == "mask" else 0)
     assert manifest.output_range == ((0.0, 1.0) if kind == "picture" else None)
 

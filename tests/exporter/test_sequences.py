@@ -76,7 +76,7 @@ def test_whole_texts_and_characters_are_measured(made: tuple[ExportResult, Path]
     assert floats.figures[0].value == 1.0
     assert result.conclusions.promises[0].startswith("PASS min-agreement 20 (onnx-int8)")
     manifest = Manifest.from_json((result.bundle / "manifest.json").read_bytes())
-    assert (manifest.schema, manifest.task, manifest.classes, manifest.blank) == (4, "sequence", 4, 3)
+    assert (manifest.schema, manifest.task, manifest.classes, manifest.blank) == (5, "sequence", 4, 3)
     assert isinstance(manifest.preprocess, Preprocess)
     assert (manifest.preprocess.height, manifest.preprocess.width) == (HEIGHT, WIDTH)
     assert (result.bundle / "labels.txt").read_text() == "a\nb\n \n<blank>\n"

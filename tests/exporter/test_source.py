@@ -81,8 +81,11 @@ def test_several_outputs_are_all_proved(precision: str, residual: Path, folder: 
     stage = f"onnx-{precision}"
     assert stages >= {stage, f"embedding of {stage}", f"block of {stage}", f"block of {stage}, unoptimized"}
     manifest = check_bundle(exported.bundle)
-    assert (manifest.schema, manifest.output_names) == (2, ("kinds", "embedding", "block"))
+    assert (manifest.schema, manifest.output_names) == (5, ("kinds", "embedding", "block"))
     assert [(output.task, output.classes) for output in manifest.more_outputs] == [("features", 0)] * 2
+    kinds = {variant.inputs[0].dtype for variant in manifest.variants}
+    assert kinds == ({"float32", "uint8"} if precision == "int8" else {"float32"})
+    assert [output.shape[0] for output in manifest.variants[0].outputs] == [None] * 3
 
     runtime = load(exported.bundle, selftest=True)
     picture = np.asarray(Image.open(next(folder.iterdir())))

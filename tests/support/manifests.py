@@ -10,6 +10,7 @@ import pytest
 
 from xxdeploy.errors import BundleError
 from xxdeploy.runtime.bundle.manifest import FileEntry, GoldenSpec, Manifest, MoreOutput, Variant
+from xxdeploy.runtime.bundle.tensors import InputTensor, OutputTensor
 from xxdeploy.runtime.image.preprocess import Preprocess
 
 SHA = "0" * 64
@@ -83,3 +84,11 @@ def values() -> Manifest:
 def sequence() -> Manifest:
     """A bundle that reads texts."""
     return dataclasses.replace(good(), schema=4, task="sequence", blank=9)
+
+
+def current() -> Manifest:
+    """A bundle of the schema that is written today: each variant lists its inputs and outputs."""
+    image = InputTensor("image", "uint8", (None, 8, 8, 3), "NHWC")
+    output = OutputTensor("probabilities", "float32", (None, 10))
+    variants = tuple(dataclasses.replace(held, inputs=(image,), outputs=(output,)) for held in good().variants)
+    return dataclasses.replace(good(), schema=5, variants=variants)

@@ -17,7 +17,7 @@ from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.options import ExportOptions
 from xxdeploy.exporter.result import Lowered
 from xxdeploy.exporter.source import Source
-from xxdeploy.onnxmodel.model import OnnxModel
+from xxdeploy.onnxmodel.model import OnnxModel, tensors_of
 from xxdeploy.onnxmodel.run import ort_from_onnx
 from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.results import (
@@ -33,16 +33,10 @@ from xxdeploy.results import (
     noise_to_json,
 )
 from xxdeploy.runtime.bundle.contents import npy_from_array, text_from_labels
-from xxdeploy.runtime.bundle.manifest import (
-    GoldenSpec,
-    Manifest,
-    MoreInput,
-    MoreOutput,
-    Variant,
-    schema_for,
-)
+from xxdeploy.runtime.bundle.manifest import SCHEMA, GoldenSpec, Manifest, MoreInput, MoreOutput, Variant
+from xxdeploy.runtime.bundle.tensors import NHWC, InputTensor, OutputTensor
 from xxdeploy.runtime.image.preprocess import Preprocess
-from xxdeploy.runtime.inputs import SeveralInputs, parts_of
+from xxdeploy.runtime.inputs import InputForm, SeveralInputs, parts_of
 from xxdeploy.verify import Comparison
 
 GOLDEN_IMAGES = 4
@@ -108,13 +102,16 @@ def assemble(
     for number, (file, suffix) in enumerate(zip(lowered.files, suffixes, strict=True)):
         path, model = _model_file(file, suffix, ort_format=options.output.ort_format)
         files |= {path: model, **{spec.paths[number]: spec.contents[number] for spec in specs}}
-        variants.append(Variant(file.name, path, file.precision, file.scheme, specs[0].paths[number], file.requires))
+        tensors = _tensors(file, form)
+        variants.append(
+            Variant(file.name, path, file.precision, file.scheme, specs[0].paths[number], file.requires, *tensors)
+        )
     more = tuple(
         MoreOutput(output.name, output.task, output.classes or 0, spec.paths, spec.tolerance)
         for output, spec in zip(source.outputs, specs, strict=True)
     )[1:]
     manifest = Manifest(
-        schema=schema_for(form, more, inputs.task),
+        schema=SCHEMA,
         name=bundle_name(source.name, precision, weights=options.network.weights, target=options.gpu.target),
         task=inputs.task,
         input_name=source.input_names[0],
@@ -152,6 +149,24 @@ def _model_file(file: ModelFile, suffix: str, *, ort_format: bool) -> tuple[str,
     if ort_format and cpu_features().issuperset(file.requires):
         return f"model{suffix}.ort", ort_from_onnx(file.model)
     return f"model{suffix}.onnx", file.model.to_bytes()
+
+
+def _tensors(file: ModelFile, form: InputForm) -> tuple[tuple[InputTensor, ...], tuple[OutputTensor, ...]]:
+    """Return the inputs and outputs of a model file as the manifest lists them."""
+    if file.flat is None:
+        inputs, outputs = tensors_of(file.model)
+    else:
+        from xxdeploy.lowering.litert.flat import tensors_in
+
+        inputs, outputs = tensors_in(file.flat)
+    parts = [part for _, part in parts_of(form)]
+    return (
+        tuple(
+            InputTensor(*tensor, NHWC if isinstance(part, Preprocess) else None)
+            for tensor, part in zip(inputs, parts, strict=True)
+        ),
+        tuple(OutputTensor(*tensor) for tensor in outputs),
+    )
 
 
 @dataclass(frozen=True, slots=True)

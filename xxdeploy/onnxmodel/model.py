@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xxdeploy.errors import ConversionError, UsageError
 from xxdeploy.onnxmodel import wire
 from xxdeploy.optional import extra
+from xxdeploy.runtime.engines.session import TensorInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -123,6 +124,24 @@ class OnnxModel:
     def from_proto(cls, proto: onnx.ModelProto) -> OnnxModel:
         """Serialize deterministically: the same graph becomes the same bytes."""
         return cls(proto.SerializeToString(deterministic=True))
+
+
+def tensors_of(model: OnnxModel) -> tuple[list[TensorInfo], list[TensorInfo]]:
+    """Return the inputs and the outputs of a model, in the order of its graph."""
+    graph = model.split()[0].graph
+    weights = {array.name for array in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    return [_tensor(value) for value in inputs], [_tensor(value) for value in graph.output]
+
+
+def _tensor(value: onnx.ValueInfoProto) -> TensorInfo:
+    tensor = value.type.tensor_type
+    shape = tuple(side.dim_value if side.HasField("dim_value") else None for side in tensor.shape.dim)
+    return TensorInfo(value.name, _DTYPES.get(tensor.elem_type, f"type {tensor.elem_type}"), shape)
+
+
+_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 7: "int64"}
+"""NumPy's name of ``TensorProto.DataType``, for the types of inputs and outputs."""
 
 
 def _bits_equal(one: NDArray[Any], other: NDArray[Any]) -> bool:

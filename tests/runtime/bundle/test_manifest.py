@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from manifests import SHA, code_of, document, good, picture, several
+from manifests import SHA, code_of, current, document, good, picture, several
 
 from xxdeploy.errors import BundleError
 from xxdeploy.runtime.bundle.manifest import (
@@ -35,9 +35,12 @@ def test_round_trip_is_the_same_text() -> None:
 
 def test_keys_of_the_document_are_the_fields() -> None:
     fields = {field.name for field in dataclasses.fields(Manifest)}
-    assert set(document()) == fields - set(KEYS_SINCE)
-    assert set(json.loads(several().to_json())) == fields - {key for key, since in KEYS_SINCE.items() if since > 2}
-    assert set(json.loads(picture().to_json())) == fields
+    since = KEYS_SINCE["Manifest"]
+    assert set(document()) == fields - set(since)
+    assert set(json.loads(several().to_json())) == fields - {key for key, first in since.items() if first > 2}
+    assert set(json.loads(picture().to_json())) == set(json.loads(current().to_json())) == fields
+    tensors = set(KEYS_SINCE["Variant"])
+    assert set(json.loads(current().to_json())["variants"][0]) - set(document()["variants"][0]) == tensors
 
 
 def test_several_outputs_survive_the_round_trip() -> None:
@@ -129,7 +132,8 @@ VALUE, PATH, KEYS, TWICE = "manifest-value", "manifest-path", "manifest-keys", "
         (put("schema", 2), "manifest-keys"),
         (put("schema", 3), "manifest-keys"),
         (put("schema", 4), "manifest-keys"),
-        (put("schema", 5), "unknown-schema"),
+        (put("schema", 5), "manifest-keys"),
+        (put("schema", 6), "unknown-schema"),
         (put("preprocess/resample", "bilinear"), VALUE),
         (put("preprocess/resize", "pad"), VALUE),
         (put("schema", 0), "unknown-schema"),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.optional import extra
+from xxdeploy.runtime.engines.session import TensorInfo
 
 with extra("litert"):
     import flatbuffers
@@ -131,6 +132,18 @@ class FlatModel:
         buffer.data = data
         self._buffers.append(buffer)
         return len(self._buffers) - 1
+
+
+def tensors_in(flat: bytes) -> tuple[list[TensorInfo], list[TensorInfo]]:
+    """Return the inputs and the outputs of a LiteRT file, in its order."""
+    graph = schema.Model.GetRootAs(flat, 0).Subgraphs(0)
+    kinds = {code: name for name, code in _TYPES.items()}
+
+    def tensor(index: int) -> TensorInfo:
+        held = graph.Tensors(index)
+        return TensorInfo(held.Name().decode(), kinds[held.Type()], tuple(held.ShapeAsNumpy().tolist()))
+
+    return [tensor(x) for x in graph.InputsAsNumpy()], [tensor(x) for x in graph.OutputsAsNumpy()]
 
 
 def _quantization(given: Quantization | None) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from xxdeploy.errors import BundleError, UsageError
@@ -24,24 +25,30 @@ from xxdeploy.runtime.bundle.records import (
 )
 from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, as_record, parse, typed, wrong_value
 from xxdeploy.runtime.bundle.tasks import SCHEMA_WITH_TASKS, TASKS, check_blank, check_output_range, check_task
+from xxdeploy.runtime.bundle.tensors import InputTensor, OutputTensor
 from xxdeploy.runtime.image.preprocess import Preprocess
-from xxdeploy.runtime.inputs import ArrayInput, InputForm, SeveralInputs, one_picture
+from xxdeploy.runtime.inputs import ArrayInput, InputForm, SeveralInputs, one_picture, parts_of
 
 __all__ = ["MANIFEST", "FileEntry", "GoldenSpec", "Manifest", "MoreInput", "MoreOutput", "Variant", "schema_for"]
 
 SCHEMA_VERSION = 1
 SCHEMA_WITH_MORE_OUTPUTS = 2
-"""Schema 1 and one key more. A bundle is written in the lowest schema that can say it, which most versions read."""
+"""Schema 1 and one key more. Schemas below 5 have the lowest number that can say the rest of the manifest."""
 SCHEMA_WITH_SIZING = 3
 """Schema 2 (with any number of outputs), and how pictures are resampled, cropped and padded."""
 SCHEMA_WITH_INPUTS = SCHEMA_WITH_TASKS
 """Schema 3, and other tasks, and several inputs, or one that is no picture."""
-SCHEMAS = (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS, SCHEMA_WITH_SIZING, SCHEMA_WITH_TASKS)
-KEYS_SINCE = {
-    "more_outputs": SCHEMA_WITH_MORE_OUTPUTS,
-    "output_range": SCHEMA_WITH_TASKS,
-    "blank": SCHEMA_WITH_TASKS,
-    "more_inputs": SCHEMA_WITH_INPUTS,
+SCHEMA = 5
+"""Schema 4 with the inputs and outputs of each model file. New bundles have it; those of the others stay readable."""
+SCHEMAS = (SCHEMA_VERSION, SCHEMA_WITH_MORE_OUTPUTS, SCHEMA_WITH_SIZING, SCHEMA_WITH_TASKS, SCHEMA)
+KEYS_SINCE: Mapping[str, Mapping[str, int]] = {
+    "Manifest": {
+        "more_outputs": SCHEMA_WITH_MORE_OUTPUTS,
+        "output_range": SCHEMA_WITH_TASKS,
+        "blank": SCHEMA_WITH_TASKS,
+        "more_inputs": SCHEMA_WITH_INPUTS,
+    },
+    "Variant": {"inputs": SCHEMA, "outputs": SCHEMA},
 }
 """The keys that not every schema has, with the first one that does; from then on they are required."""
 MAX_FILES = 256
@@ -63,7 +70,7 @@ class Manifest:
     are for people and carry reproducible facts only: no dates, no seconds. ``output_name``, ``task``, ``classes``,
     ``labels`` and ``golden`` are about the first output, the one to predict with; ``more_outputs`` about the others.
     ``input_name``, ``preprocess`` and ``golden.inputs`` are about the first input, ``more_inputs`` about the others.
-    ``schema`` is that of :func:`schema_for`.
+    ``schema`` is 5, or in older bundles that of :func:`schema_for`.
 
     Raises
     ------
@@ -108,10 +115,12 @@ class Manifest:
         if len(self.files) > MAX_FILES:
             raise wrong_value(f"there may be at most {MAX_FILES} files, not {len(self.files)}")
         lowest = schema_for(self.form, self.more_outputs, self.task)
-        if self.schema != lowest or len(self.output_names) > MAX_OUTPUTS:
+        if self.schema not in (lowest, SCHEMA) or len(self.output_names) > MAX_OUTPUTS:
             how = ", ".join(f"{key} {value!r}" for key, value in self.form.to_json().items())
             outputs = f"{len(self.output_names)} outputs, the task {self.task}"
             raise wrong_value(f"schema {self.schema} with {outputs} and {how}")
+        for variant in self.variants:
+            self._check_tensors(variant)
         for output in self.more_outputs:
             if len(output.golden) != len(self.variants):
                 raise wrong_value(f"the output {output.name} needs a golden file for each variant")
@@ -119,6 +128,18 @@ class Manifest:
         _check_distinct((variant.name for variant in self.variants), "variant")
         _check_distinct((entry.path for entry in self.files), "file")
         _check_no_file_is_a_folder(self.files)
+
+    def _check_tensors(self, variant: Variant) -> None:
+        """Refuse a variant whose inputs and outputs are not those of the manifest; top-k adds an output of classes."""
+        if self.schema < SCHEMA:
+            if variant.inputs or variant.outputs:
+                raise wrong_value(f"only schema {SCHEMA} lists the inputs and outputs of the variant {variant.name}")
+            return
+        inputs, outputs = (tuple(x.name for x in tensors) for tensors in (variant.inputs, variant.outputs))
+        if inputs != self.input_names or outputs[: len(self.output_names)] != self.output_names:
+            raise wrong_value(f"the variant {variant.name} maps {', '.join(inputs)[:80]} to {', '.join(outputs)[:80]}")
+        for tensor, (_, part) in zip(variant.inputs, parts_of(self.form), strict=True):
+            tensor.check_part(part)
 
     @property
     def form(self) -> InputForm:
@@ -159,9 +180,10 @@ class Manifest:
 
         ``BundleError`` ``manifest-value``: ``source`` or ``evidence`` holds NaN, infinity or no JSON value.
         """
-        document = {key: getattr(self, key) for key in _keys(self.schema)}
+        document = {key: getattr(self, key) for key in _keys(Manifest, self.schema)}
+        plain = partial(_plain, schema=self.schema)
         try:
-            text = json.dumps(document, default=_plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+            text = json.dumps(document, default=plain, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
             return text.encode("utf-8", "replace").decode() + "\n"
         except (TypeError, ValueError, RecursionError) as error:
             raise wrong_value(f"source or evidence cannot be written as JSON: {error}") from error
@@ -181,7 +203,9 @@ class Manifest:
         schema = top.get("schema")  # first: another version has other keys
         if schema not in SCHEMAS:
             raise _unknown_schema(schema)
-        manifest: Manifest = _read(cls, as_record(top, _keys(typed(schema, int, "schema")), "the manifest"))
+        version = typed(schema, int, "schema")
+        record = as_record(top, _keys(cls, version), "the manifest")
+        manifest: Manifest = _read(cls, record, {**_READERS, "tuple[Variant, ...]": _list(_record(Variant, version))})
         listed = {entry.path for entry in manifest.files}
         named = [*manifest.golden_inputs, *(path for v in manifest.variants for path in (v.model, v.golden))]
         named += [path for output in manifest.more_outputs for path in output.golden]
@@ -211,33 +235,38 @@ def schema_of(form: InputForm) -> int:
     return SCHEMA_WITH_SIZING if form.is_new else SCHEMA_VERSION
 
 
-def _keys(schema: int) -> list[str]:
-    """Return the keys of a manifest with this schema."""
-    return [key for key in Manifest.__dataclass_fields__ if KEYS_SINCE.get(key, SCHEMA_VERSION) <= schema]
+def _keys(kind: Any, schema: int) -> list[str]:
+    """Return the keys of a record of this class in a manifest with this schema."""
+    since = KEYS_SINCE.get(kind.__name__, {})
+    return [key for key in kind.__dataclass_fields__ if since.get(key, SCHEMA_VERSION) <= schema]
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, *, schema: int) -> object:
     """Return a part of a manifest as JSON has it."""
     if isinstance(value, Preprocess | ArrayInput):
         return value.to_json()
-    if isinstance(value, FileEntry | Variant | GoldenSpec | MoreOutput | MoreInput):
-        return {key: getattr(value, key) for key in value.__dataclass_fields__}
+    if isinstance(value, FileEntry | Variant | GoldenSpec | MoreOutput | MoreInput | InputTensor | OutputTensor):
+        return {key: getattr(value, key) for key in _keys(type(value), schema)}
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def _read(kind: Any, record: Mapping[str, JsonValue], prefix: str = "") -> Any:
+Reader = Callable[[JsonValue, str], Any]
+
+
+def _read(kind: Any, record: Mapping[str, JsonValue], readers: Mapping[str, Reader], prefix: str = "") -> Any:
     """Make a ``kind`` of a record, each value read as the annotation of its field asks."""
     fields = kind.__dataclass_fields__
-    return kind(**{key: _READERS[fields[key].type](value, prefix + key) for key, value in record.items()})
+    return kind(**{key: readers[fields[key].type](value, prefix + key) for key, value in record.items()})
 
 
-def _record(kind: Any) -> Callable[[JsonValue, str], Any]:
-    return lambda value, where: _read(kind, as_record(value, kind.__dataclass_fields__, where), f"{where}.")
+def _record(kind: Any, schema: int = SCHEMA) -> Reader:
+    keys = _keys(kind, schema)
+    return lambda value, where: _read(kind, as_record(value, keys, where), _READERS, f"{where}.")
 
 
-def _list(reader: Callable[[JsonValue, str], Any]) -> Callable[[JsonValue, str], tuple[Any, ...]]:
+def _list(reader: Reader) -> Callable[[JsonValue, str], tuple[Any, ...]]:
     return lambda value, where: tuple(reader(item, where.removesuffix("s")) for item in typed(value, list, where))
 
 
@@ -264,7 +293,7 @@ def _pair(value: JsonValue, where: str) -> tuple[float, float]:
     return numbers[0], numbers[1]
 
 
-_READERS: dict[str, Callable[[JsonValue, str], Any]] = {
+_READERS: Mapping[str, Reader] = {
     "str": _text,
     "str | None": lambda value, where: None if value is None else _text(value, where),
     "int": lambda value, where: typed(value, int, where),
@@ -274,7 +303,9 @@ _READERS: dict[str, Callable[[JsonValue, str], Any]] = {
     "GoldenSpec": _record(GoldenSpec),
     "tuple[float, float] | None": lambda value, where: None if value is None else _pair(value, where),
     "tuple[str, ...]": _list(_text),
-    "tuple[Variant, ...]": _list(_record(Variant)),
+    "tuple[int | None, ...]": _list(lambda value, where: None if value is None else typed(value, int, where)),
+    "tuple[InputTensor, ...]": _list(_record(InputTensor)),
+    "tuple[OutputTensor, ...]": _list(_record(OutputTensor)),
     "tuple[FileEntry, ...]": _list(_record(FileEntry)),
     "tuple[MoreOutput, ...]": _list(_record(MoreOutput)),
     "tuple[MoreInput, ...]": _list(_record(MoreInput)),

@@ -10,6 +10,7 @@ from xxdeploy.errors import BundleError
 from xxdeploy.runtime.bundle.signature import SIGNATURES
 from xxdeploy.runtime.bundle.strict_json import wrong_value
 from xxdeploy.runtime.bundle.tasks import check_task
+from xxdeploy.runtime.bundle.tensors import InputTensor, OutputTensor
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.runtime.inputs import ArrayInput
 
@@ -46,7 +47,8 @@ class Variant:
 
     ``model`` and ``golden`` (its expected outputs, float32 .npy) are paths in the bundle; ``precision`` is
     fp32, fp16 or int8; ``scheme`` names the numbers (``float32``, ``static-w8c-a8``); ``requires`` the
-    processor features without which it must not be picked (``cpu.cpu_features``).
+    processor features without which it must not be picked (``cpu.cpu_features``). ``inputs`` and ``outputs`` are those
+    of the model file, in its order; below schema 5 they are not known, and empty.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Variant:
     scheme: str
     golden: str
     requires: tuple[str, ...] = ()
+    inputs: tuple[InputTensor, ...] = ()
+    outputs: tuple[OutputTensor, ...] = ()
 
     def __post_init__(self) -> None:
         words = (("name", self.name), ("scheme", self.scheme), *(("requires", word) for word in self.requires))

@@ -106,7 +106,7 @@ class LitertSession(EngineSession):
 def _tensor(detail: dict[str, Any]) -> TensorInfo:
     """Return an input or output; its first side is the batch of one, which the session extends by a loop."""
     shape = tuple(int(side) for side in detail["shape"])
-    return TensorInfo(str(detail["name"]), np.dtype(detail["dtype"]).name, (None, *shape[1:]))
+    return TensorInfo(str(detail["name"]), np.dtype(detail["dtype"]).name, shape)
 
 
 def _note(model: bytes, key: str) -> str | None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from xxdeploy.errors import BundleError, EngineError, UsageError
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
-from xxdeploy.runtime.engines.session import Session
+from xxdeploy.runtime.bundle.tensors import check_held
+from xxdeploy.runtime.engines.session import EngineSession, Session
 
 CUDA = "onnxruntime-cuda"
 PROVIDERS: Mapping[str, str] = {
@@ -72,7 +73,7 @@ def open_session(
     """Load a variant's model, whose bytes were hashed, into an engine that reads ONNX.
 
     ``cache`` is a folder for models that OpenVINO compiled; None keeps nothing. Errors as the engine's session, and
-    ``BundleError`` ``bundle-signature``: the names of input or output are not those of the manifest.
+    ``BundleError`` ``bundle-signature``: the inputs or outputs are not those of the manifest.
     """
     name = f"{settings.engine.replace('onnxruntime', 'onnx')}-{variant.precision}"
     ort_format = variant.model.endswith(".ort")
@@ -88,7 +89,7 @@ def open_session(
             hint="LiteRT files (export --with litert) are for engine='litert', and only they",
             code="litert-file",
         )
-    session: Session
+    session: EngineSession
     if settings.engine == "openvino":
         from xxdeploy.runtime.engines.openvino.session import OpenVinoSession
 
@@ -115,6 +116,8 @@ def open_session(
             hint="export the bundle again",
             code="bundle-signature",
         )
+    if variant.inputs:  # below schema 5 the manifest does not list them
+        check_held(variant.model, (variant.inputs, variant.outputs), session.tensors)
     return session
 
 

@@ -127,6 +127,7 @@ class EngineSession(Session):
         if not (inputs and outputs and known and right and written == wanted):
             raise wrong_signature(name, inputs, outputs)
         self.name = name
+        self.tensors = tuple(inputs), tuple(outputs)
         self.input_names = tuple(tensor.name for tensor in inputs)
         self.input_name = inputs[0].name
         self.output_name = outputs[0].name
