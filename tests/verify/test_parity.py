@@ -18,6 +18,7 @@ from xxdeploy.verify import (
     INT8_SCORES,
     Tolerance,
     check,
+    check_independence,
     compare,
 )
 
@@ -211,3 +212,28 @@ def test_a_tolerance_must_judge_something() -> None:
         Tolerance("do")
     with pytest.raises(ValueError, match="finite"):
         Tolerance("do", max_abs=np.nan)
+
+
+@dataclass
+class Shifted:
+    """A runner that subtracts a share of the batch's mean, as a normalization in training mode does."""
+
+    share: float
+    name: str = "shifted"
+
+    def run(self, batch: F32) -> F32:
+        return self.run_all(batch)["a"]
+
+    def run_all(self, batch: F32) -> dict[str, F32]:
+        values = batch.mean(axis=(1, 2))
+        return {"a": values - np.float32(self.share) * values.mean(axis=0)}
+
+
+def test_a_model_that_mixes_the_pictures_of_a_batch_is_refused() -> None:
+    pictures = np.random.default_rng(0).uniform(0, 1, (4, 8, 8, 3)).astype(np.float32)
+    pictures[1:] *= 0.5
+    check_independence(Shifted(0.0), pictures)
+    check_independence(Shifted(1e-4), pictures)  # kernels for other batch sizes round otherwise
+    with pytest.raises(VerificationError, match="depends on the other pictures") as refused:
+        check_independence(Shifted(0.1), pictures)
+    assert refused.value.code == "mixed-batch"

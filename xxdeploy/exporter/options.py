@@ -65,7 +65,7 @@ class ExportOptions:
         if self.precision.int8 and self.precision.fp16:
             raise UsageError(
                 "--int8 and --fp16 are given",
-                hint="leave one of them out, or --precisions fp16,int8",
+                hint="leave one of them out; each precision is an export of its own",
                 code="two-precisions",
             )
         given, precision = self.given(), self.precision.name

@@ -43,6 +43,7 @@ from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.optional import extra
 from xxdeploy.report import REPORT, Timing, render_report
 from xxdeploy.results import OnProgress, Progress, Runner, StepRecord
+from xxdeploy.verify import check_independence
 
 if TYPE_CHECKING:
     from xxdeploy.convert.runner import KerasRunner
@@ -74,6 +75,7 @@ def export(
     keras, reference = _keras_runner(origin)
     golden, synthetic, batches = _samples(inputs, exact=precision == "fp32")
     with timed("parity fp32"):
+        check_independence(reference, max(synthetic, *batches[:FEW_BATCHES], key=len))
         parities = prove_stage(reference, fp32, "onnx-fp32", batches[:FEW_BATCHES], tolerances(origin, "fp32"))
 
     with timed(_LOWERING[precision]):

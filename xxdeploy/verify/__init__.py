@@ -16,6 +16,7 @@ from xxdeploy.verify.parity import (
     Tolerance,
     check,
     check_errors,
+    check_independence,
     compare,
     rounding_of,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "agreement_verdict",
     "check",
     "check_errors",
+    "check_independence",
     "compare",
     "compare_with",
     "drop_verdict",

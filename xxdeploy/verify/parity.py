@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xxdeploy.errors import VerificationError
-from xxdeploy.results import Parity, Runner
+from xxdeploy.results import ManyRunner, Parity, Runner
 from xxdeploy.verify.outputs import are_probabilities, check_same_values, cosines, no_images, run_finite, scores
 
 ROUNDING_FACTOR, MOST_ROUNDING = 4.0, 1e-3
 SYSTEMATIC_FACTOR, ENOUGH_VALUES = 6.0, 64
 """The mean error of a channel may be so many times that of Keras, if it is the mean of so many values: the mean of
 fewer rounding errors says little."""
+_MIXED = 2e-3
+"""A picture may change by this share of the largest value with the size of its batch, since kernels round otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,3 +280,22 @@ def check_errors(
             hint=_EXACT,
             code="parity",
         )
+
+
+def check_independence(runner: ManyRunner, images: NDArray[np.float32]) -> None:
+    """Raise ``VerificationError`` ``mixed-batch`` if the first of ``images`` (n, h, w, c) is answered by the others, too.
+
+    Keras and its conversion agree on such a model, and a device that runs one picture at a time gives other answers
+    than the training saw. ``images`` has two pictures or more.
+    """
+    together, alone = runner.run_all(images), runner.run_all(images[:1])
+    for name, values in alone.items():
+        difference, largest = float(np.abs(together[name][:1] - values).max()), float(np.abs(values).max())
+        if difference > _MIXED * largest:
+            raise VerificationError(
+                f"the answer for a picture depends on the other pictures of its batch: {name} differs by "
+                f"{difference:.2g}, and its largest value is {largest:.2g}",
+                hint="look in the model for an operation over the batch axis, such as a mean or a softmax with axis=0, "
+                "or a normalization in training mode; give it the axes after the first",
+                code="mixed-batch",
+            )

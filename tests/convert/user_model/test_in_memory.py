@@ -94,6 +94,17 @@ def test_a_mixed_model_is_copied_to_float32_under_the_users_policy() -> None:
     assert np.allclose(answers(loaded.model), answers(model), atol=2e-3)
 
 
+def test_an_input_of_bytes_is_copied_to_float32() -> None:
+    import keras
+
+    image = keras.Input((8, 8, 3), dtype="uint8")
+    model = keras.Model(image, keras.layers.Conv2D(2, 3)(keras.layers.Rescaling(1 / 255)(image)))
+    loaded = copy_of_model(model)
+    assert loaded.model.inputs[0].dtype == "float32"
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3))
+    np.testing.assert_allclose(loaded.model(pixels.astype(np.float32)), model(pixels.astype(np.uint8)), atol=1e-6)
+
+
 def test_a_lambda_keeps_the_variables_around_its_function() -> None:
     import keras
 
