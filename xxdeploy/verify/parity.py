@@ -283,7 +283,7 @@ def check_errors(
 
 
 def check_independence(runner: ManyRunner, images: NDArray[np.float32]) -> None:
-    """Raise ``VerificationError`` ``mixed-batch`` if the first of ``images`` (n, h, w, c) is answered by the others, too.
+    """Raise ``VerificationError`` ``mixed-batch`` if the first of ``images`` (n, h, w, c) is answered by others, too.
 
     Keras and its conversion agree on such a model, and a device that runs one picture at a time gives other answers
     than the training saw. ``images`` has two pictures or more.
