@@ -8,6 +8,7 @@ FROM python:${PYTHON}-slim AS source
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY calibration ./calibration
+COPY examples ./examples
 COPY xxdeploy ./xxdeploy
 
 # The workstation: TensorFlow, tf2onnx, onnxruntime-gpu, TensorRT for RTX, which builds engines without a GPU.

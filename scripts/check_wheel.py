@@ -2,10 +2,11 @@
 
     python scripts/check_wheel.py [BUNDLE IMAGE]
 
-Without any extra, each command names the one to install. With ``[edge]``, the runtime, the device commands and the
-pytest plugin work, and the shipped photographs are found. Without a bundle, the script makes the smallest one of the
-tests. pip downloads the dependencies. The exit status is 1 if a step fails, if ``[edge]`` takes more than 120 MB
-without onnxruntime and pip, or if the libraries of the command line take more than 25 MB in addition.
+twine checks both files, and the package says the version of the wheel. Without any extra, each command names the one to
+install. With ``[edge]``, the runtime, the device commands and the pytest plugin work, and the shipped photographs are
+found. Without a bundle, the script makes the smallest one of the tests. pip downloads the dependencies. The exit status
+is 1 if a step fails, if ``[edge]`` takes more than 120 MB without onnxruntime and pip, or if the libraries of the
+command line take more than 25 MB in addition.
 """
 
 from __future__ import annotations
@@ -40,17 +41,24 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     ).stdout
 
 
+def program(environment: Path, name: str) -> Path:
+    """Return a program of a virtual environment."""
+    return environment / "Scripts" / f"{name}.exe" if sys.platform == "win32" else environment / "bin" / name
+
+
 def build(folder: Path) -> Path:
-    """Build the sdist from the checkout and the wheel from the sdist; return the wheel."""
+    """Build the sdist from the checkout and the wheel from the sdist, and check both; return the wheel."""
     environment = folder / "build-env"
     venv.create(environment, with_pip=True)
-    python = environment / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", "hatchling")
+    python = program(environment, "python")
+    run(python, "-m", "pip", "install", "-q", "hatchling", "hatch-vcs", "twine")
     run(python, "-m", "hatchling", "build", "-t", "sdist", "-d", folder, cwd=ROOT)
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         archive.extractall(folder / "sdist", filter="data")
     run(python, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=next((folder / "sdist").iterdir()))
-    return next(folder.glob("*.whl"))
+    wheel = next(folder.glob("*.whl"))
+    run(python, "-m", "twine", "check", "--strict", wheel, next(folder.glob("*.tar.gz")))
+    return wheel
 
 
 def weigh(site: Path) -> dict[str, float]:
@@ -78,10 +86,15 @@ def check_bare(folder: Path, wheel: Path) -> None:
     """Install the wheel without an extra; every device command must end with an error that names the extra."""
     environment = folder / "bare"
     venv.create(environment, with_pip=True)
-    run(environment / "bin" / "python", "-m", "pip", "install", "-q", wheel)
+    run(program(environment, "python"), "-m", "pip", "install", "-q", wheel)
+    version = run(
+        program(environment, "python"), "-P", "-c", "import xxdeploy; print(xxdeploy.__version__)", cwd=folder
+    )
+    if version.strip() != wheel.name.split("-")[1]:
+        raise SystemExit(f"{wheel.name} says that its version is {version.strip()}")
     for command, *_ in _DEVICE:
         done = subprocess.run(
-            [environment / "bin" / "xxdeploy", command], cwd=folder, capture_output=True, text=True, check=False
+            [program(environment, "xxdeploy"), command], cwd=folder, capture_output=True, text=True, check=False
         )
         if done.returncode != 3 or "pip install 'xxdeploy[edge]'" not in done.stderr:
             raise SystemExit(f"without an extra, `xxdeploy {command}` ends with {done.returncode}: {done.stderr}")
@@ -89,7 +102,7 @@ def check_bare(folder: Path, wheel: Path) -> None:
 
 def check_device(folder: Path, environment: Path, bundle: Path, image: Path) -> None:
     """Run the runtime, the device commands and the pytest plugin in an environment with ``[edge]``."""
-    python = environment / "bin" / "python"
+    python = program(environment, "python")
     code = (
         "import sys; from xxdeploy.runtime import load\nprint(load(sys.argv[1], selftest=True).predict(sys.argv[2])[0])"
     )
@@ -100,7 +113,7 @@ def check_device(folder: Path, environment: Path, bundle: Path, image: Path) -> 
     )
     print(run(python, "-P", "-c", code, cwd=folder).strip())
     for words in _DEVICE:
-        run(environment / "bin" / "xxdeploy", *(word.format(bundle=bundle, image=image) for word in words), cwd=folder)
+        run(program(environment, "xxdeploy"), *(word.format(bundle=bundle, image=image) for word in words), cwd=folder)
     run(python, "-m", "pip", "install", "-q", "pytest")
     empty = folder / "empty"  # pytest would collect the tests of the sdist
     empty.mkdir()
@@ -117,8 +130,8 @@ def main(*example: str) -> int:
         check_bare(folder, wheel)
         environment = folder / "edge"
         venv.create(environment, with_pip=True)
-        run(environment / "bin" / "python", "-m", "pip", "install", "-q", f"{wheel}[edge]")
-        sizes = weigh(next(environment.glob("lib/python*/site-packages")))
+        run(program(environment, "python"), "-m", "pip", "install", "-q", f"{wheel}[edge]")
+        sizes = weigh(next(environment.glob("[Ll]ib/**/site-packages")))
         commands = sum(size for package, size in sizes.items() if package in _COMMAND_LINE)
         ours = sum(size for package, size in sizes.items() if package not in _NOT_OURS) - commands
         for package, size in sorted(sizes.items(), key=lambda item: -item[1])[:8]:

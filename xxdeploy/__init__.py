@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from xxdeploy.python.export import export
     from xxdeploy.runtime import load
 
-__version__ = "0.1.0"
+try:
+    __version__: str = import_module("xxdeploy._version").__version__  # a build writes this module
+except ModuleNotFoundError:
+    __version__ = "0.1.0.dev0"  # a checkout that was not built
 __all__ = ["export", "load"]
 
 _HOMES = {"export": ("xxdeploy.python.export", "export"), "load": ("xxdeploy.runtime", "edge")}

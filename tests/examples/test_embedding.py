@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from xxdeploy.errors import UsageError
 from xxdeploy.runtime import load
 from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.image.preprocess import Preprocess
@@ -63,21 +65,31 @@ def test_batches_of_files(bundle: Path, frames: Path) -> None:
     assert (row["class"], row["probability"]) == (best.label, f"{best.probability:.4f}")
 
 
-def test_the_http_service(bundle: Path, frames: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def service() -> Any:
+    """The module of the HTTP example."""
     pytest.importorskip("starlette", reason="starlette is not installed")
-    pytest.importorskip("httpx", reason="httpx, which Starlette's test client needs, is not installed")
-    import anyio
-    import httpx
-
+    pytest.importorskip("httpx", reason="httpx, which talks to the service, is not installed")
     spec = importlib.util.spec_from_file_location("http_service", EXAMPLES / "http_service.py")
     assert spec is not None
     assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
+    module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    monkeypatch.setenv("XXDEPLOY_BUNDLE", str(bundle))
+    return module
+
+
+def test_the_http_service_answers_with_classes_and_blames_the_right_side(
+    bundle: Path, frames: Path, service: Any
+) -> None:
+    import anyio
+    import httpx
+
+    async def chunks() -> AsyncIterator[bytes]:  # without a length in the header
+        for _ in range(12):
+            yield bytes(1_000_000)
 
     async def talk() -> None:
-        transport = httpx.ASGITransport(app=module.app)
+        transport = httpx.ASGITransport(app=service.create_app(str(bundle)))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             health = (await client.get("/health")).json()
             assert health == {"bundle": "tiny-0", "variant": "portable", "version": None}
@@ -89,12 +101,41 @@ def test_the_http_service(bundle: Path, frames: Path, monkeypatch: pytest.Monkey
                 (b"", 400),
                 (b"no picture", 400),
                 (content[:-60], 400),
-                (bytes(module.MAX_BYTES + 1), 413),
+                (bytes(service.MAX_BYTES + 1), 413),
+                (chunks(), 413),
+                (_png_of(6000, 6000), 413),
             ):
                 answer = await client.post("/predict", content=bad)
                 assert (answer.status_code, "error" in answer.json()) == (status, True)
 
     anyio.run(talk)
+
+
+def _png_of(width: int, height: int) -> bytes:
+    """Return a small file of a picture of many pixels."""
+    file = io.BytesIO()
+    Image.new("L", (width, height)).save(file, "png")
+    return file.getvalue()
+
+
+def test_a_fault_of_the_http_service_is_not_the_clients(bundle: Path, frames: Path, service: Any) -> None:
+    runtime = load(bundle)
+    runtime.close()
+    answer = service.answer(runtime, (frames / "frame-0.png").read_bytes())
+    assert (answer.status_code, answer.body) == (500, b'{"error":"closed"}')
+
+
+def test_the_http_service_does_not_start_with_a_broken_bundle(bundle: Path, tmp_path: Path, service: Any) -> None:
+    import tiny_bundle
+
+    (bundle / "model.onnx").write_bytes((bundle / "model.onnx").read_bytes()[:-1] + b"?")
+    command = [sys.executable, str(EXAMPLES / "http_service.py"), str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+    assert done.returncode == 7
+    assert done.stderr.startswith("error[file-hash]: model.onnx")
+    with pytest.raises(UsageError) as caught:
+        service.create_app(str(tiny_bundle.make(tmp_path / "features", features=True)))
+    assert caught.value.code == "wrong-task"
 
 
 def _cpp(folder: Path) -> Path:

@@ -19,7 +19,21 @@ from cyclopts.exceptions import (
 )
 
 from xxdeploy import __version__
-from xxdeploy.cli import bench, build, diagnose, doctor, export, inspect, models, predict, report, sign, tune, verify
+from xxdeploy.cli import (
+    bench,
+    build,
+    diagnose,
+    doctor,
+    export,
+    inspect,
+    models,
+    predict,
+    report,
+    sign,
+    tune,
+    verify,
+)
+from xxdeploy.cli.installation import example
 from xxdeploy.cli.verbosity import chosen_verbosity
 from xxdeploy.errors import UsageError
 
@@ -44,6 +58,7 @@ COMMANDS: Mapping[str, tuple[Callable[..., None], str]] = {
     "inspect": (inspect.command, inspect.EXAMPLE),
     "keygen": (sign.keygen, sign.KEYGEN_EXAMPLE),
     "sign": (sign.command, sign.EXAMPLE),
+    "example": (example.command, example.EXAMPLE),
     "doctor": (doctor.command, doctor.EXAMPLE),
 }
 """The function and the example of each command, in the order of the help."""
@@ -62,8 +77,8 @@ def run(arguments: Sequence[str]) -> int:
         suppress_keyboard_interrupt=False,
         result_action="return_value",
     )
-    for place, (name, (command, example)) in enumerate(COMMANDS.items()):
-        app.command(command, name=name, help_epilogue=example, sort_key=place)
+    for place, (name, (command, epilogue)) in enumerate(COMMANDS.items()):
+        app.command(command, name=name, help_epilogue=epilogue, sort_key=place)
     app.meta.group_parameters = _EVERYWHERE
 
     @app.meta.default

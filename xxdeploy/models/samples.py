@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xxdeploy.errors import UsageError
 from xxdeploy.models.catalog import CATALOG, BuildOptions, ModelSpec
+from xxdeploy.shipped import PACKAGE, shipped
 
 FASHION_MNIST = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 """The ten classes in the order of the data set's labels; also the names of the class folders."""
@@ -16,7 +17,6 @@ PHOTOS = "photos"
 CALIBRATION_SETS = (PHOTOS, "sample")
 """The calibration sets that ship: the files of these names in ``calibration/``."""
 
-_PACKAGE = Path(__file__).resolve().parent.parent
 _OPTIONS = {
     "lenet": BuildOptions(input_size=28, classes=10),
     "mobilenetv2": BuildOptions(alpha=0.35, input_size=48, classes=10),
@@ -52,7 +52,7 @@ def sample_for(spec: ModelSpec) -> Sample:
     width = f" of width {options.alpha}" if options.alpha else ""
     return Sample(
         options=options,
-        weights=_PACKAGE / "models" / "weights" / f"{spec.name}.weights.h5",
+        weights=PACKAGE / "models" / "weights" / f"{spec.name}.weights.h5",
         labels=FASHION_MNIST,
         calibration=folder / "calibration",
         evaluation=folder / "evaluation",
@@ -88,16 +88,6 @@ def shipped_set(name: str) -> Path | None:
     return shipped_folder() / f"{name}.toml" if name in CALIBRATION_SETS else None
 
 
-def shipped_folder(package: Path = _PACKAGE) -> Path:
-    """Return the shipped folder ``calibration/``, inside an installed wheel or at the top of a checkout.
-
-    ``UsageError`` ``no-shipped-folder``: neither is there.
-    """
-    for folder in (package / "_shipped" / "calibration", package.parent / "calibration"):
-        if (folder / "sample").is_dir():
-            return folder
-    raise UsageError(
-        "the sample images are missing from this installation",
-        hint="reinstall xxdeploy, or run scripts/make_sample_set.py in a checkout",
-        code="no-shipped-folder",
-    )
+def shipped_folder(package: Path = PACKAGE) -> Path:
+    """Return the folder ``calibration/`` of the calibration sets that ship. ``UsageError`` ``no-shipped-folder``."""
+    return shipped("calibration", "sample", package)
