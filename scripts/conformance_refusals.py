@@ -1,7 +1,7 @@
 """The hostile inputs of the conformance suite: a good bundle with one fault each, and the code that must be told.
 
-The codes are written by hand here, from docs/reference/errors.md and docs/reference/bundle-format.md. ``make_conformance.py`` stops if the
-Python runtime tells another one.
+The codes are written by hand here, from docs/reference/errors.md and docs/reference/bundle-format.md.
+``make_conformance.py`` ends with an error if the Python runtime tells another one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ RUN = ("onnx",)
 class Fault:
     """How a copy of a good bundle is spoiled.
 
-    ``when``: ``load`` must refuse it, or with ``selftest`` the golden pairs. ``needs`` as in docs/reference/conformance.md.
+    ``when``: ``load`` must refuse it, or with ``selftest`` the golden pairs. ``needs`` holds words of
+    docs/reference/conformance.md.
     """
 
     name: str

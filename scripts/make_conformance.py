@@ -2,8 +2,8 @@
 
     python scripts/make_conformance.py FOLDER
 
-Every runtime of xxdeploy's bundles must pass it; docs/reference/conformance.md says how it is judged. FOLDER must not exist.
-The pictures have integer formulas and the keys of the signatures are fixed, so two runs write equal files.
+Every runtime of xxdeploy's bundles must pass it; docs/reference/conformance.md says how it is judged. FOLDER must not
+exist. The pictures have integer formulas and the keys of the signatures are fixed, so two runs write equal files.
 """
 
 from __future__ import annotations

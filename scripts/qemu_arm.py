@@ -3,12 +3,13 @@
     python scripts/qemu_arm.py prepare FOLDER
     python scripts/qemu_arm.py run FOLDER SOURCE IMAGES [--images 60] [--variant NAME] [--float MODEL.onnx]
 
-`prepare` unpacks (without installing) Debian's arm64 Python and the aarch64 wheels of numpy, pillow and onnxruntime
-into FOLDER, about 250 MB. It needs Debian 12 or a derivative (apt-get, dpkg) and a package index. `run` starts this
-Python under qemu-aarch64 with `xxdeploy.runtime`, prints the class of each image, and compares the outputs with this
-machine. SOURCE is a bundle, or an .onnx file with the `tf` preprocessing. An image takes about half a second.
+`prepare` unpacks (without installing) Debian's arm64 Python and the aarch64 wheels of numpy, pillow, onnxruntime and
+LiteRT into FOLDER, about 300 MB. It needs Debian 12 or a derivative (apt-get, dpkg) and a package index. `run` starts
+this Python under qemu-aarch64 with `xxdeploy.runtime`, prints the class of each image, and compares the outputs with
+this machine. SOURCE is a bundle, or an .onnx file with the `tf` preprocessing. An image takes about half a second.
 
-onnxruntime 1.24.1 works under Debian 12's qemu 7.2; 1.31 and 1.32 crash at import there.
+onnxruntime 1.24.1 and ai-edge-litert 1.4.0 work under Debian 12's qemu 7.2; onnxruntime 1.31 and 1.32 and
+ai-edge-litert 2.3.0 crash there. `benchmarks/arm_instructions.py` counts instructions with the same folder.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PACKAGES = (
     f"python{PYTHON}-minimal", f"libpython{PYTHON}-minimal", f"libpython{PYTHON}-stdlib", "libc6", "libcrypt1",
     "libgcc-s1", "libstdc++6", "zlib1g", "libexpat1", "libssl3", "libffi8", "libbz2-1.0", "liblzma5", "libuuid1",
 )  # fmt: skip
-WHEELS = ("numpy", "pillow", "onnxruntime==1.24.1")
+WHEELS = ("numpy", "pillow", "onnxruntime==1.24.1", "ai-edge-litert==1.4.0", "flatbuffers")
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 
 
@@ -52,13 +53,13 @@ def prepare(folder: Path) -> None:
     print(f"{folder} is ready")
 
 
-def arm_python(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """Return the command that starts the ARM Python, and its environment."""
+def arm_python(folder: Path, options: Sequence[str] = ("-cpu", "max")) -> tuple[list[str], dict[str, str]]:
+    """Return the command that starts the ARM Python with ``options`` of qemu, and its environment."""
     root = folder.resolve() / "root"
     python = root / "usr" / "bin" / f"python{PYTHON}"
     if not python.is_file():
         raise SystemExit(f"error: there is no {python}\n hint: python scripts/qemu_arm.py prepare {folder}")
-    words = [require("qemu-aarch64"), "-cpu", "max", "-L", str(root), str(python)]
+    words = [require("qemu-aarch64"), *options, "-L", str(root), str(python)]
     return words, {"PYTHONPATH": f"{folder.resolve() / 'site'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
