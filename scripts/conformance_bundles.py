@@ -16,10 +16,13 @@ import onnx.parser
 from numpy.typing import NDArray
 
 from xxdeploy.bundle.pack import Disk, golden_images, pack
+from xxdeploy.onnxmodel.model import OnnxModel, tensors_of
 from xxdeploy.runtime.bundle.contents import npy_from_array, text_from_labels
-from xxdeploy.runtime.bundle.manifest import GoldenSpec, Manifest, MoreOutput, Variant, schema_for
+from xxdeploy.runtime.bundle.manifest import SCHEMA, GoldenSpec, Manifest, MoreOutput, Variant, schema_for
+from xxdeploy.runtime.bundle.tensors import NHWC, InputTensor, OutputTensor
 from xxdeploy.runtime.engines.ort import OrtSession
-from xxdeploy.runtime.engines.session import batch_for
+from xxdeploy.runtime.engines.session import TensorInfo, batch_for
+from xxdeploy.runtime.image.grid import PixelGrid
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.runtime.image.resample import FRACTIONAL, RESAMPLES
 from xxdeploy.runtime.image.scaling import NAMED, named_scaling
@@ -36,8 +39,13 @@ GEOMETRIES = {
     "pad-color": {"resize": "pad", "pad_color": (9, 250, 128)},
 }
 """Every value of ``resize`` and of the keys that belong to it, by the name in the suite."""
-SAME = "same"
-"""The variant of a runtime that knows no feature of its processor."""
+SAME, LITERT = "same", "litert"
+"""The variants of a runtime that knows no feature of its processor: an ONNX file, and a LiteRT file."""
+WITH_LITERT = (
+    "squash-bilinear", "pad-bilinear-antialias", "crop-nearest", "torch-rgb", "caffe-rgb", "pad-color-gray",
+    "classes", "classes-100", "classes-without-labels", "several-outputs",
+)  # fmt: skip
+"""The bundles that carry a LiteRT file, too."""
 EXACT = 1e-6
 """Tolerance of networks that return their input."""
 LABELS = (*(f"class {index}" for index in range(8)), "crane", "crane", "Blåbær 蓝莓", ' a, "b"')
@@ -67,14 +75,24 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A bundle before it is written: its name, preprocessing, network, and the labels of its classes."""
+    """A bundle before it is written: its name, preprocessing, network, and the labels of its classes.
+
+    ``integers`` is the network with its input in a Q/DQ pair, for a LiteRT file that reads uint8. ``old`` writes the
+    bundle in the lowest schema that can say it, not in the newest.
+    """
 
     name: str
     preprocess: Preprocess
     network: Network
     labels: tuple[str, ...] | None = None
     requires: Sequence[tuple[str, ...]] = ((),)
-    tolerance: float = EXACT
+    integers: Network | None = None
+    old: bool = False
+
+    @property
+    def has_litert(self) -> bool:
+        """Whether the bundle has a variant ``litert``."""
+        return not self.old and (self.integers is not None or self.name in WITH_LITERT)
 
     def write(self, out: Path) -> Path:
         """Write the bundle to the folder ``out``; its golden outputs are those of ONNX Runtime."""
@@ -90,17 +108,14 @@ class Planned:
         if self.labels is not None:
             parts["labels.txt"] = text_from_labels(self.labels)
         task, classes = self.network.outputs[names[0]]
-        variants = tuple(
-            Variant(SAME if not words else f"for-{words[0]}", "model.onnx", "fp32", "float32", _golden(0), words)
-            for words in self.requires
-        )
+        variants = tuple(self._variants(parts))
         more = tuple(
-            MoreOutput(name, *self.network.outputs[name], (_golden(index),) * len(variants), self.tolerance)
+            MoreOutput(name, *self.network.outputs[name], (_golden(index),) * len(variants), EXACT)
             for index, name in enumerate(names)
             if index
         )
         manifest = Manifest(
-            schema=schema_for(form, more, task),
+            schema=schema_for(form, more, task) if self.old else SCHEMA,
             name=self.name,
             task=task,
             input_name="image",
@@ -109,7 +124,7 @@ class Planned:
             classes=classes,
             labels=None if self.labels is None else "labels.txt",
             variants=variants,
-            golden=GoldenSpec("golden/inputs.npy", self.tolerance),
+            golden=GoldenSpec("golden/inputs.npy", EXACT),
             files=(),
             tools={"conformance": "1"},
             source={"model": "conformance"},
@@ -117,6 +132,30 @@ class Planned:
             more_outputs=more,
         )
         return pack(manifest, parts, out, force=True, disk=Disk(write=lambda path, data: void(path.write_bytes(data))))
+
+    def _variants(self, parts: dict[str, bytes]) -> Iterator[Variant]:
+        """Yield the variants, and add the LiteRT file to ``parts`` where there is one."""
+        model = OnnxModel(parts["model.onnx"])
+        tensors = () if self.old else _tensors(*tensors_of(model))
+        for words in self.requires:
+            name = f"for-{words[0]}" if words else SAME
+            yield Variant(name, "model.onnx", "fp32", "float32", _golden(0), words, *tensors)
+        if self.has_litert:
+            from xxdeploy.lowering.litert.flat import tensors_in
+            from xxdeploy.lowering.litert.write import to_litert
+
+            source = model if self.integers is None else OnnxModel(self.integers.to_bytes())
+            parts["model.tflite"] = to_litert(source, None if self.integers is None else PixelGrid(1.0, 0.0))
+            tensors = _tensors(*tensors_in(parts["model.tflite"]))
+            yield Variant(LITERT, "model.tflite", "fp32", "float32", _golden(0), (LITERT,), *tensors)
+
+
+def _tensors(
+    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+) -> tuple[tuple[InputTensor, ...], tuple[OutputTensor, ...]]:
+    return tuple(InputTensor(*tensor, layout=NHWC) for tensor in inputs), tuple(
+        OutputTensor(*tensor) for tensor in outputs
+    )
 
 
 def void(_: object) -> None:
@@ -130,13 +169,23 @@ def _golden(index: int) -> str:
 def same(form: Preprocess, *, pixels: bool = False) -> Network:
     """Return the network that gives its input back: float32, or with ``pixels`` the uint8 of the picture as float32."""
     sides = f"n, {form.height}, {form.width}, {form.channels}"
-    kind, operator = ("uint8", "Cast <to = 1>") if pixels else ("float", "Identity")
-    text = f"same ({kind}[{sides}] image) => (float[{sides}] features) {{ features = {operator}(image) }}"
+    kind, body = ("uint8", "features = Cast <to = 1> (image)") if pixels else ("float", "features = Mul (image, one)")
+    one = "one = Constant <value = float {1.0}> ()"
+    text = f"same ({kind}[{sides}] image) => (float[{sides}] features) {{ {'' if pixels else one} {body} }}"
     notes = {}
     if pixels and form.grid is not None:
         step, center = form.grid
         notes = {"xxdeploy.pixels": json.dumps({"step": step, "centre": center})}
     return Network(text, {"features": ("features", 0)}, notes)
+
+
+def pair(form: Preprocess) -> Network:
+    """Return the network that gives pixels of 0..255 back after a Q/DQ pair, float32, for a LiteRT file of uint8."""
+    sides = f"n, {form.height}, {form.width}, {form.channels}"
+    body = "step = Constant <value = float {1.0}> () zero = Constant <value = uint8 {0}> () "
+    body += "integers = QuantizeLinear (image, step, zero) features = DequantizeLinear (integers, step, zero)"
+    text = f"pair (float[{sides}] image) => (float[{sides}] features) {{ {body} }}"
+    return Network(text, {"features": ("features", 0)})
 
 
 def classifier(form: Preprocess, classes: int, *, listed: int | None = None, more: bool = False) -> Network:
@@ -175,6 +224,8 @@ def planned() -> Iterator[Planned]:
     for resample in RESAMPLES:
         form = Preprocess(HEIGHT, WIDTH, mode="tf", sizing=Sizing(resample=resample))
         yield Planned(f"uint8-{resample}", form, same(form, pixels=True))
+    form = Preprocess(HEIGHT, WIDTH, mode="none", sizing=Sizing(resample="bilinear"))
+    yield Planned("uint8-none", form, same(form, pixels=True), integers=pair(form))
     yield from _scaled()
     for background in ("white", "black"):
         form = Preprocess(HEIGHT, WIDTH, mode="none", background=background)
@@ -207,3 +258,7 @@ def _classifiers() -> Iterator[Planned]:
     yield Planned("several-outputs", form, classifier(form, 12, more=True), LABELS)
     unknown = (("a-feature-that-no-processor-has",), ())
     yield Planned("variants", form, classifier(form, 12), LABELS, unknown)
+    yield Planned("schema-1", form, classifier(form, 12), LABELS, old=True)
+    yield Planned("schema-2", form, classifier(form, 12, more=True), LABELS, old=True)
+    form = Preprocess(HEIGHT, WIDTH, sizing=Sizing("pad"))
+    yield Planned("schema-3", form, classifier(form, 12), LABELS, old=True)

@@ -40,6 +40,11 @@ class Fault:
     when: str = "load"
     needs: tuple[str, ...] = ()
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether a reader comes to the other files at all before it refuses the bundle."""
+        return not self.code.startswith("manifest-") and self.code not in ("unknown-schema", "not-a-bundle")
+
 
 def set_at(*path: str | int, value: Any) -> Edit:
     """Return an edit that sets one value of the manifest."""
@@ -110,6 +115,14 @@ def _document(change: Callable[[Any], None]) -> Edit:
     return edit
 
 
+def _all(*edits: Edit) -> Edit:
+    def edit(bundle: Path) -> None:
+        for one in edits:
+            one(bundle)
+
+    return edit
+
+
 def _twice(bundle: Path) -> None:
     _document(lambda document: document["files"].append(document["files"][0]))(bundle)
 
@@ -172,6 +185,7 @@ def faults() -> Iterator[Fault]:
     """Yield every hostile input that needs no signature."""
     yield from _of_the_text()
     yield from _of_values()
+    yield from _of_tensors()
     yield from _of_paths()
     yield from _of_files()
 
@@ -230,7 +244,6 @@ def _of_values() -> Iterator[Fault]:
         "classes-true": (("classes",), True),
         "classes-text": (("classes",), "12"),
         "input-name-empty": (("input_name",), ""),
-        "output-is-the-input": (("output_name",), "image"),
         "variants-none": (("variants",), []),
         "variants-an-object": (("variants",), {}),
         "precision-unknown": (("variants", 0, "precision"), "int4"),
@@ -261,8 +274,7 @@ def _of_values() -> Iterator[Fault]:
         "background-unknown": (("preprocess", "background"), "green"),
     }  # fmt: skip
     for name, (path, value) in values.items():
-        code = "manifest-duplicate" if name == "output-is-the-input" else "manifest-value"
-        yield Fault(name, code, set_at(*path, value=value))
+        yield Fault(name, "manifest-value", set_at(*path, value=value))
     yield Fault("gray-caffe", "manifest-value", set_at("preprocess", "mode", value="caffe"), "none-gray")
     scaling = "custom-0-to-1-rgb"
     for name, key, wrong in (
@@ -280,8 +292,50 @@ def _of_values() -> Iterator[Fault]:
     yield Fault("pad-color-256", "manifest-value", set_at("preprocess", "pad_color", value=[256]), "pad-color-area")
     yield Fault("fit-with-area", "manifest-value", set_at("preprocess", "resample", value="area"), "fit-nearest")
     several = "several-outputs"
-    yield Fault("output-twice", "manifest-duplicate", set_at("more_outputs", 0, "name", value="probabilities"), several)
+    named = set_at("more_outputs", 0, "name", value="Probabilities")
+    listed = [set_at("variants", index, "outputs", 1, "name", value="Probabilities") for index in range(2)]
+    yield Fault("output-twice-in-capitals", "manifest-duplicate", _all(named, *listed), several)
+    listed = [set_at("variants", index, "outputs", 0, "name", value="image") for index in range(2)]
+    yield Fault("output-is-the-input", "manifest-duplicate", _all(set_at("output_name", value="image"), *listed))
     yield Fault("output-without-golden", "manifest-value", set_at("more_outputs", 0, "golden", value=[]), several)
+
+
+def _of_tensors() -> Iterator[Fault]:
+    """Yield wrong lists of the inputs and outputs of a model file."""
+    first, one, out = ("variants", 0), ("variants", 0, "inputs", 0), ("variants", 0, "outputs", 0)
+    yield Fault("inputs-missing", "manifest-keys", without(*first, "inputs"))
+    yield Fault("input-key-missing", "manifest-keys", without(*one, "layout"))
+    yield Fault("output-key-unknown", "manifest-keys", set_at(*out, "layout", value=None))
+    values: dict[str, tuple[tuple[str | int, ...], Any]] = {
+        "inputs-none": ((*first, "inputs"), []),
+        "outputs-none": ((*first, "outputs"), []),
+        "input-name-other": ((*one, "name"), "pixels"),
+        "input-name-none": ((*one, "name"), ""),
+        "input-dtype-unknown": ((*one, "dtype"), "float16"),
+        "input-dtype-of-an-output": ((*one, "dtype"), "int8"),
+        "input-layout-unknown": ((*one, "layout"), "NCHW"),
+        "input-layout-none": ((*one, "layout"), None),
+        "input-shape-empty": ((*one, "shape"), []),
+        "input-shape-text": ((*one, "shape"), [None, "12", 10, 3]),
+        "input-shape-zero": ((*one, "shape"), [0, 12, 10, 3]),
+        "input-shape-huge": ((*one, "shape"), [1 << 31, 12, 10, 3]),
+        "input-shape-a-float": ((*one, "shape"), [None, 12.0, 10, 3]),
+        "input-shape-of-another-size": ((*one, "shape"), [None, 10, 12, 3]),
+        "output-dtype-unknown": ((*out, "dtype"), "bool"),
+        "output-name-of-another": ((*out, "name"), "scores"),
+        "output-shape-of-ten-axes": ((*out, "shape"), [1] * 10),
+    }
+    for name, (path, value) in values.items():
+        yield Fault(name, "manifest-value", set_at(*path, value=value))
+    untrue: dict[str, tuple[tuple[str | int, ...], Any]] = {
+        "untrue-input-dtype": ((*one, "dtype"), "uint8"),
+        "untrue-batch": ((*one, "shape"), [1, 12, 10, 3]),
+        "untrue-output-dtype": ((*out, "dtype"), "int8"),
+        "untrue-output-shape": ((*out, "shape"), [None, 13]),
+        "untrue-output-axes": ((*out, "shape"), [None, 12, 1]),
+    }
+    for name, (path, value) in untrue.items():
+        yield Fault(name, "bundle-signature", set_at(*path, value=value), needs=RUN)
 
 
 def _of_paths() -> Iterator[Fault]:

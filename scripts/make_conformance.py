@@ -12,12 +12,13 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conformance_bundles import EXACT, HEIGHT, SAME, WIDTH, Planned, planned
+from conformance_bundles import EXACT, HEIGHT, LITERT, SAME, WIDTH, Planned, planned
 from conformance_refusals import Fault, faults
 from conformance_signatures import KEYS, SIGNED, refused_signatures, sign
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ from xxdeploy.runtime.predictor import Runtime
 FORMAT = 1
 SINE = 1e-3
 """Tolerance of inputs that Lanczos made: its weights come from the sine of the platform."""
-SIZES = {"wide": (23, 37), "tall": (41, 19), "small": (2, 3), "exact": (HEIGHT, WIDTH), "large": (120, 160)}
+SIZES = {"wide": (23, 37), "tall": (41, 19), "small": (2, 3), "exact": (HEIGHT, WIDTH), "large": (80, 96)}
 """(height, width) of the pictures of three channels."""
 GRAY = (31, 29)
 
@@ -79,39 +80,53 @@ def asked_of(plan: Planned) -> Iterator[tuple[str, tuple[str, ...]]]:
             yield name, ("png",)
 
 
-def answers(root: Path, plan: Planned, held: dict[str, NDArray[np.uint8]]) -> list[dict[str, Any]]:
-    """Ask a bundle about its pictures, write what it read and answered, and return the entries of ``expected.json``."""
-    entries = []
-    with load(root / "bundles" / plan.name, threads=1, variant=SAME, tuning="off") as runtime:
-        for name, needs in asked_of(plan):
-            source = held.get(name, root / "pictures" / f"{name}.png")
-            pixels = runtime.manifest.picture.pixels([source])
-            batch = batch_for(runtime.session, runtime.manifest.form, pixels)
-            stem = f"expected/{plan.name}.{name}"
-            (root / f"{stem}.input.npy").write_bytes(npy_from_array(batch))
-            wave = batch.dtype == np.float32 and plan.preprocess.sizing.resample == "lanczos"
-            entries.append(
-                {
-                    "name": f"{plan.name}/{name}",
-                    "bundle": f"bundles/{plan.name}",
-                    "picture": name,
-                    "needs": ["onnx", *needs],
-                    "variant": SAME,
-                    "input": {"npy": f"{stem}.input.npy", "tolerance": SINE if wave else 0.0},
-                    "outputs": list(_outputs(root, runtime, source, stem, SINE if wave else EXACT)),
-                    "top": _top(runtime, source),
-                }
-            )
-    return entries
+def answers(root: Path, plan: Planned, held: dict[str, NDArray[np.uint8]]) -> Iterator[dict[str, Any]]:
+    """Ask a bundle about its pictures, write what it read and answered, and yield the entries of ``expected.json``."""
+    asked = Asked(root, plan)
+    for variant in (SAME, LITERT) if plan.has_litert else (SAME,):
+        engine = LITERT if variant == LITERT else "onnxruntime"
+        with load(root / "bundles" / plan.name, threads=1, variant=variant, engine=engine) as runtime:
+            for name, needs in asked_of(plan):
+                yield asked.about(name, needs, runtime, held.get(name, root / "pictures" / f"{name}.png"))
 
 
-def _outputs(root: Path, runtime: Runtime, source: Any, stem: str, tolerance: float) -> Iterator[dict[str, Any]]:
-    for index, (name, output) in enumerate(runtime.run(source).items()):
-        data, path = npy_from_array(output), f"{stem}.input.npy"
-        if data != (root / path).read_bytes():  # most networks return their input
-            path = f"{stem}.output{f'.{index + 1}' if index else ''}.npy"
-            (root / path).write_bytes(data)
-        yield {"name": name, "npy": path, "tolerance": tolerance}
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Where the expected arrays of one bundle are written."""
+
+    root: Path
+    plan: Planned
+
+    def about(self, picture: str, needs: Sequence[str], runtime: Runtime, source: Any) -> dict[str, Any]:
+        """Write what a bundle read and answered for one picture; return its entry."""
+        form, variant = self.plan.preprocess, runtime.variant.name
+        read = batch_for(runtime.session, runtime.manifest.form, form.pixels([source]))
+        ending = "" if variant == SAME else f".{variant}"
+        given = f"expected/{self.plan.name}.{picture}{ending}.input.npy"
+        (self.root / given).write_bytes(npy_from_array(read))
+        wave = read.dtype == np.float32 and form.sizing.resample == "lanczos"
+        outputs = []
+        for index, (name, output) in enumerate(runtime.run(source).items()):
+            data, path = npy_from_array(output), given
+            if data != (self.root / given).read_bytes():  # most networks return their input
+                path = f"expected/{self.plan.name}.{picture}{ending}.output{f'.{index + 1}' if index else ''}.npy"
+                (self.root / path).write_bytes(data)
+            outputs.append({"name": name, "npy": path, "tolerance": SINE if wave else EXACT})
+        return {
+            "name": f"{self.plan.name}/{picture}{'' if variant == SAME else f'/{variant}'}",
+            "bundle": f"bundles/{self.plan.name}",
+            "picture": picture,
+            "needs": [*_engine(self.plan, variant), *needs],
+            "variant": variant,
+            "input": {"npy": given, "tolerance": SINE if wave else 0.0},
+            "outputs": outputs,
+            "top": _top(runtime, source),
+        }
+
+
+def _engine(plan: Planned, variant: str) -> list[str]:
+    """Return what a runtime needs to run a variant."""
+    return ["litert" if variant == LITERT else "onnx", *(["schemas-1-to-4"] if plan.old else [])]
 
 
 def _top(runtime: Runtime, source: Any) -> list[dict[str, Any]] | None:
@@ -125,7 +140,11 @@ def refusals(root: Path, entries: list[Fault]) -> list[dict[str, Any]]:
     made = []
     for fault in entries:
         folder = root / "hostile" / fault.name
-        shutil.copytree(root / "bundles" / fault.base, folder)
+        if fault.reads_files:
+            shutil.copytree(root / "bundles" / fault.base, folder)
+        else:
+            folder.mkdir()
+            shutil.copy(root / "bundles" / fault.base / "manifest.json", folder)
         fault.edit(folder)
         path = f"hostile/{fault.name}"
         made.append(
@@ -150,6 +169,7 @@ ABSENT: dict[str, Any] = {
     "name": "absent", "bundle": "hostile/absent", "when": "load", "needs": [], "key": None, "min_version": 0,
     "code": "bundle-not-found",
 }  # fmt: skip
+SIGNED_ENTRY: dict[str, Any] = {"key": "keys/a.pub", "version": 3, "needs": ["onnx", "signature"]}
 SCHEMA = Path(__file__).with_name("conformance.schema.json")
 
 
@@ -164,10 +184,13 @@ def write(root: Path) -> dict[str, Any]:
     for name, public in KEYS.items():
         (root / "keys" / f"{name}.pub").write_bytes(public)
     sign(root / "bundles" / SIGNED, "a", version=3)
-    bundles: list[dict[str, Any]] = [
-        {"path": f"bundles/{plan.name}", "key": None, "version": None, "needs": ["onnx"]} for plan in plans
+    bundles = [
+        {"path": f"bundles/{plan.name}", "variant": variant, "key": None, "version": None}
+        | {"needs": _engine(plan, variant)}
+        for plan in plans
+        for variant in ((SAME, LITERT) if plan.has_litert else (SAME,))
     ]
-    bundles.append({"path": f"bundles/{SIGNED}", "key": "keys/a.pub", "version": 3, "needs": ["onnx", "signature"]})
+    bundles.append({**SIGNED_ENTRY, "path": f"bundles/{SIGNED}", "variant": SAME})
     document = {
         "format": FORMAT,
         "pictures": [
@@ -182,10 +205,18 @@ def write(root: Path) -> dict[str, Any]:
         "answers": [entry for plan in plans for entry in answers(root, plan, held)],
         "refusals": [ABSENT, *refusals(root, list(faults())), *refused_signatures(root)],
     }
-    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    (root / "expected.json").write_text(text + "\n", encoding="utf-8")
+    (root / "expected.json").write_text(_lines(document), encoding="utf-8")
     shutil.copy(SCHEMA, root / "expected.schema.json")
     return document
+
+
+def _lines(document: dict[str, Any]) -> str:
+    """Return the document as JSON with a line for each entry."""
+    parts = []
+    for key, value in document.items():
+        entries = [json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in value] if value != FORMAT else []
+        parts.append(f'"{key}": ' + ("[\n" + ",\n".join(entries) + "\n]" if entries else str(value)))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
 def main() -> int:

@@ -22,7 +22,10 @@ from xxdeploy.runtime import load
 from xxdeploy.runtime.bundle.contents import array_from_npy
 from xxdeploy.runtime.engines.session import batch_for
 
-ABLE = {"onnxruntime": frozenset({"onnx", "png", "links", "signature"}), "litert": frozenset({"litert", "png"})}
+ABLE = {
+    "onnxruntime": frozenset({"onnx", "png", "links", "signature", "schemas-1-to-4"}),
+    "litert": frozenset({"litert", "png", "links", "signature"}),
+}
 """What the Python runtime can do with each engine, in the words of ``needs``."""
 
 
@@ -48,7 +51,7 @@ def judge(root: Path, engine: str = "onnxruntime", able: Collection[str] | None 
     have = ABLE[engine] if able is None else able
     for kind, check in (("bundles", _bundle), ("answers", _answer), ("refusals", _refusal)):
         for entry in document[kind]:
-            name = f"{kind}: {entry.get('name', entry.get('path'))}{' signed' if entry.get('version') else ''}"
+            name = f"{kind}: {entry['name'] if 'name' in entry else _bundle_name(entry)}"
             lacking = next((word for word in entry["needs"] if word not in have), None)
             if lacking is not None:
                 yield Verdict(name, skipped=lacking)
@@ -64,8 +67,13 @@ def _options(root: Path, entry: Mapping[str, Any], engine: str) -> dict[str, Any
     return {"engine": engine, "threads": 1, "key": key, "min_version": entry.get("min_version", 0)}
 
 
+def _bundle_name(entry: Mapping[str, Any]) -> str:
+    return f"{entry['path']} {entry['variant']}{' signed' if entry['version'] else ''}"
+
+
 def _bundle(root: Path, entry: Mapping[str, Any], _: Mapping[str, Any], engine: str) -> str | None:
-    with load(root / entry["path"], selftest=True, **_options(root, entry, engine)) as runtime:
+    options = _options(root, entry, engine)
+    with load(root / entry["path"], selftest=True, variant=entry["variant"], **options) as runtime:
         same = runtime.version == entry["version"]
         return None if same else f"version {runtime.version}, expected {entry['version']}"
 

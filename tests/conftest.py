@@ -84,6 +84,8 @@ def lenet_bundle(lenet_export: ExportResult) -> Path:
 @pytest.fixture(scope="session")
 def conformance(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that ``scripts/make_conformance.py`` writes: copy what you change."""
+    pytest.importorskip("ai_edge_litert", reason="pip install 'xxdeploy[litert]': the suite has LiteRT files")
+    pytest.importorskip("cryptography", reason="pip install 'xxdeploy[sign]': the suite has signatures")
     import make_conformance
 
     folder = tmp_path_factory.mktemp("conformance") / "suite"
