@@ -112,3 +112,17 @@ def test_damaged_metadata(text: str | None) -> None:
     assert grid_from(text) is None
     grid = grid_of("torch")
     assert grid_from(json.dumps(grid.to_json())) == grid
+
+
+@pytest.mark.parametrize("pads", PADS)
+@pytest.mark.parametrize("mode", ["caffe", "torch"])
+def test_a_litert_file_reads_the_same_pixels(mode: str, pads: str) -> None:
+    pytest.importorskip("ai_edge_litert", reason="pip install 'xxdeploy[litert]': there is no LiteRT to run the file")
+    from xxdeploy.lowering.litert.write import to_litert
+    from xxdeploy.runtime.engines.litert import LitertSession
+
+    before, grid = quantized(mode, pads), grid_of(mode)
+    session = LitertSession(to_litert(before, grid), threads=1)
+    assert session.takes_pixels
+    answer = session.run(pictures())
+    np.testing.assert_allclose(answer, run(before, Preprocess(16, 16, mode=mode).normalize(pictures())), rtol=0.02)

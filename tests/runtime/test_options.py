@@ -21,7 +21,7 @@ def test_the_keywords_are_the_fields() -> None:
 
 def test_defaults() -> None:
     options = LoadOptions.of({})
-    assert (options.settings, options.trust, options.may_be_tuned) == (Settings(), None, True)
+    assert (options.settings_for(()), options.trust, options.may_be_tuned) == (Settings(), None, True)
     assert (options.check, options.selftest, options.max_pixels) == (True, False, DEVICE_PIXELS)
 
 

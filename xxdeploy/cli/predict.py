@@ -38,6 +38,7 @@ def command(
     *,
     inputs: Annotated[tuple[str, ...], Parameter(name="--input")] = (),
     top: int = 5,
+    engine: str | None = None,
     out: Path | None = None,
     key: PublicKey = None,
     min_version: MinVersion = 0,
@@ -54,6 +55,9 @@ def command(
         with blanks between them.
     top
         Number of classes to show per image.
+    engine
+        onnxruntime, openvino, litert or a GPU's. By default the one of `xxdeploy tune`, else the first that reads the
+        bundle's files.
     out
         For a bundle that makes pictures or masks: the file to write (.png), or a folder for NAME-out.png of each image.
         By default the current folder.
@@ -68,7 +72,7 @@ def command(
         from xxdeploy import runtime
         from xxdeploy.runtime.image.preprocess import MAX_PIXELS
     # The user chose these files, so they may be larger than images that arrive over the network.
-    model = runtime.load(bundle, key=key, min_version=min_version, max_pixels=MAX_PIXELS)
+    model = runtime.load(bundle, engine=engine, key=key, min_version=min_version, max_pixels=MAX_PIXELS)
     task = model.manifest.task
     if out is not None and task != "image":
         raise UsageError(

@@ -29,9 +29,10 @@ from xxdeploy.results import Evidence, Parity, noise_from_json
 from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest
+from xxdeploy.runtime.engines.select import LITERT
 from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.runtime.inputs import parts_of
-from xxdeploy.verify import Tolerance
+from xxdeploy.verify import Tolerance, check, compare
 
 if TYPE_CHECKING:
     from xxdeploy.diagnose.bisect import Piece, WeightFault
@@ -164,6 +165,15 @@ def check_stages(
     )
     entries = {entry.path: entry for entry in manifest.files}
     for variant in manifest.variants:
+        limits = _limits(manifest, variant.precision, trained=reference.trained and not drawn)
+        if LITERT in variant.requires:
+            from xxdeploy.runtime.engines.litert import LitertSession
+
+            flat = LitertSession(read_entry(root, entries[variant.model]), name=f"litert-{variant.name}")
+            parity = compare(reference.runner, flat, batches)
+            check(parity, limits[manifest.output_name])
+            parities += (parity,)
+            continue
         model = remove_topk(OnnxModel(read_entry(root, entries[variant.model])))
         stage = f"onnx-{variant.name} ({variant.model})"
         if variant.precision == "fp32":
@@ -178,7 +188,6 @@ def check_stages(
                 plain = from_x86_file(model)
             _check_pieces(reference, plain, stage, batches, DRAWN_DB if drawn else PHOTO_DB, recorded)
         if not {"arm", "dotprod"} & set(variant.requires):  # the file for ARM is compared only piece by piece
-            limits = _limits(manifest, variant.precision, trained=reference.trained and not drawn)
             parities += prove_stage(reference.runner, model, stage, batches, limits)
     return parities
 

@@ -15,6 +15,7 @@ from xxdeploy.optional import extra
 from xxdeploy.results import LayerNoise, OnProgress, Progress, noise_from_json
 from xxdeploy.runtime.bundle.files import open_bundle, read_entry
 from xxdeploy.runtime.bundle.manifest import FileEntry, Manifest, Variant
+from xxdeploy.runtime.engines.select import LITERT
 from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
 
 RECORD = "sensitivity.json"
@@ -148,7 +149,8 @@ def _from_bundle(path: Path, manifest: Manifest, *, given: bool) -> tuple[OnnxMo
 
 
 def _float_variant(manifest: Manifest) -> Variant | None:
-    return next((variant for variant in manifest.variants if variant.precision == "fp32"), None)
+    floats = (variant for variant in manifest.variants if variant.precision == "fp32")
+    return next((variant for variant in floats if LITERT not in variant.requires), None)
 
 
 def _entry(manifest: Manifest, name: str) -> FileEntry | None:

@@ -31,6 +31,7 @@ from xxdeploy.verify import Comparison, compare_with, record_reference
 from xxdeploy.verify.comparison import Reference
 
 with extra("export"):
+    from xxdeploy.lowering.x86_file import to_x86_file
     from xxdeploy.quantize import Batches
     from xxdeploy.quantize.measure.domain import IMAGES, compare_domains
     from xxdeploy.quantize.measure.sensitivity import layer_noise
@@ -73,6 +74,9 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
     best = climbed.best
     if engine:
         made = CpuFiles((ModelFile("int8", best.model, best.recipe.asked().name, (), best.model),), (), ())
+    elif options.gpu.target == "litert":  # its kernels add in 32 bits, on every processor
+        shipped = to_x86_file(best.model, quantizer.grid, any_order=True)
+        made = CpuFiles((ModelFile("int8", shipped, best.recipe.asked().name, (), best.model),), (), ())
     else:
         fewer = dict.fromkeys(min(count, len(images)) for count in _EMULATED_IMAGES)
         few = tuple(floats.sample(images.sample(count)) for count in fewer)

@@ -214,11 +214,15 @@ class PrecisionOptions:
 
 @dataclass(frozen=True, slots=True)
 class GpuOptions:
-    """The TensorRT engine that the bundle carries. ``UsageError``: those of ``EngineOptions`` and ``parse_batch``."""
+    """What runs the bundle: a processor, LiteRT, or a TensorRT engine that the bundle carries.
 
-    target: Literal["cpu", "tensorrt", "tensorrt-rtx"] = option(
+    ``UsageError`` ``unknown-target``; those of ``EngineOptions`` and ``parse_batch``.
+    """
+
+    target: Literal["cpu", "litert", "tensorrt", "tensorrt-rtx"] = option(
         "cpu",
-        "cpu (the default), or tensorrt or tensorrt-rtx: the bundle then carries an engine with verified precision, "
+        "cpu (the default); litert: a .tflite file instead of the ONNX files, for Android, browsers and small devices; "
+        "or tensorrt or tensorrt-rtx: the bundle then carries an engine with verified precision, "
         "and the ONNX file that it was built from, which also runs on a processor. Experimental: never run on a card.",
     )
     gpu: str | None = option(
@@ -233,8 +237,8 @@ class GpuOptions:
 
     @property
     def engine(self) -> EngineOptions | None:
-        """The engine to build, without its precision; None for processors."""
-        if self.target == "cpu":
+        """The engine to build, without its precision; None for processors and LiteRT."""
+        if self.target in ("cpu", "litert"):
             return None
         from xxdeploy.engine.options import Batch, EngineOptions, parse_batch, parse_gpus
 

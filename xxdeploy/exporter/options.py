@@ -77,20 +77,26 @@ class ExportOptions:
                 hint=f"add --{' or --'.join(names).lower()}, or leave out",
                 code="int8-only",
             )
-        if self.gpu.target == "cpu":
+        if self.gpu.engine is None:
             refuse(
                 (asked for asked in given if asked.scope.target == "gpu"),
                 "to an engine, and none is built",
                 hint="add --target tensorrt-rtx or --target tensorrt, or leave out",
                 code="target-missing",
             )
-        else:
+        if self.gpu.target != "cpu":
+            what = "writes no ONNX file" if self.gpu.engine is None else "is a GPU"
             refuse(
                 (asked for asked in given if asked.scope.target == "cpu"),
-                f"to processors only, and --target {self.gpu.target} is a GPU",
+                f"to ONNX files for processors only, and --target {self.gpu.target} {what}",
                 hint="export twice to serve both, or leave out",
                 code="cpu-and-target",
             )
+
+    @property
+    def has_litert(self) -> bool:
+        """Whether the bundle has a LiteRT file, with or without ONNX files."""
+        return "litert" in (self.gpu.target, self.output.more)
 
     def check_source(self, source: Literal["catalog", "file"], *, hint: str) -> None:
         """Raise ``UsageError`` ``model-file-only`` or ``catalog-only`` for options of the other kind of source."""

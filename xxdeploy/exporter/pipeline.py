@@ -19,7 +19,7 @@ from xxdeploy.exporter.assemble import GOLDEN_IMAGES, assemble, collect_evidence
 from xxdeploy.exporter.inputs import Inputs
 from xxdeploy.exporter.option_groups import Budgets
 from xxdeploy.exporter.options import ExportOptions
-from xxdeploy.exporter.precision import lower
+from xxdeploy.exporter.precision import check_litert, lower
 from xxdeploy.exporter.promises import check_sequence, keep_budgets
 from xxdeploy.exporter.report_data import CLI, Caller, command_of, measured, pairs_of
 from xxdeploy.exporter.result import ExportResult, Lowered
@@ -84,7 +84,7 @@ def export(
     with timed(f"parity {precision}") if precision != "fp32" else nullcontext():
         for name in list(stages)[1:]:
             parities += prove_stage(reference, stages[name], name, batches, limits)
-    with timed("engine") if options.gpu.engine or options.output.more else nullcontext():
+    with timed("engine") if options.gpu.engine or options.has_litert else nullcontext():
         engine, device = export_engine(options, lowered.files, report)
         parities += prove_engine(reference, device, batches, limits[origin.output_names[0]])
 
@@ -128,6 +128,7 @@ def _check(options: ExportOptions, out: Path) -> None:
     """Refuse options that can be refused before any work."""
     output_writable(out, options.output.force)
     check_engine(options)
+    check_litert(options)
     check_sequence(options)
 
 
@@ -145,7 +146,7 @@ def _steps(source: Given, options: ExportOptions) -> tuple[str, ...]:
         "parity fp32",
         _LOWERING[precision],
         *((f"parity {precision}",) if precision != "fp32" else ()),
-        *(("engine",) if options.gpu.engine or options.output.more else ()),
+        *(("engine",) if options.gpu.engine or options.has_litert else ()),
         _MEASURE,
         "report",
         *(("budgets",) if options.budgets != Budgets() else ()),

@@ -13,8 +13,9 @@ from xxdeploy.exporter.result import Lowered
 from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.optional import extra
+from xxdeploy.optional import extra, import_library
 from xxdeploy.results import ModelFile, OnProgress, Runner
+from xxdeploy.runtime.engines.select import LITERT
 from xxdeploy.runtime.image.grid import METADATA, grid_from
 
 
@@ -38,7 +39,8 @@ def lower(
     """
     precision = options.precision
     float_file = ModelFile("fp32", fp32, "float32", (), fp32)
-    if precision.name == "fp32":
+    only_litert = options.gpu.target == "litert"
+    if precision.name == "fp32" or (precision.name == "fp16" and only_litert):
         lowered = Lowered((float_file,))
     elif precision.name == "fp16":
         from xxdeploy.exporter.fp16 import make_fp16
@@ -62,24 +64,48 @@ def lower(
         model = with_shared_weights(model)
         return model if best is None or classes is None else embed_topk(model, best, classes)
 
+    half = precision.name == "fp16"
+    if only_litert:
+        made = [litert_file(file, half=half) for file in lowered.files]
+        told = f"{precision.name}, for LiteRT: {_LITERT_SAYS[precision.name]}"
+        return replace(lowered, files=tuple(made), processors=(told,))
     files = [replace(file, model=shipped(file.model)) for file in lowered.files]
     if options.output.more == "litert":
-        files.append(litert_file(lowered.files[0]))
+        file = litert_file(float_file if half else lowered.files[0], half=half)
+        files.append(replace(file, name=f"{file.name}-litert"))
     return replace(lowered, files=tuple(files))
 
 
-def litert_file(file: ModelFile) -> ModelFile:
+_LITERT_SAYS = {
+    "fp32": "the float32 graph, channels last, for a batch of one",
+    "fp16": "weights in float16 where they fit, widened when the file is loaded; it computes in float32",
+    "int8": "the integers of the graph in signed 8 bits, channels last, for a batch of one",
+}
+
+
+def check_litert(options: ExportOptions) -> None:
+    """Raise ``MissingDependencyError`` before any work if a LiteRT file is asked for and its libraries are absent."""
+    if options.has_litert:
+        for module in ("flatbuffers", "ai_edge_litert.interpreter"):
+            import_library(module, "litert")
+
+
+def litert_file(file: ModelFile, *, half: bool = False) -> ModelFile:
     """Return the LiteRT file of a finished ONNX ``file``, from the graph whose answers it gives.
 
-    Raises ``ConversionError`` (``litert-operator``, ``litert-shape``), ``MissingDependencyError``.
+    ``half`` stores the weights of a float graph in float16. Raises ``ConversionError`` (``litert-operator``,
+    ``litert-shape``), ``MissingDependencyError``.
     """
     with extra("litert"):
-        from xxdeploy.lowering.litert.write import to_litert
-    grid = grid_from(Graph(file.model).take_note(METADATA))
-    flat = to_litert(file.answers, grid)
-    int8 = file.precision == "int8"  # LiteRT computes in float16 only where its engine is told to
-    name, scheme = ("int8", file.scheme) if int8 else ("fp32", "float32")
-    return ModelFile(f"{name}-litert", file.answers, scheme, ("litert",), file.answers, flat)
+        from xxdeploy.lowering.litert.write import to_litert, with_half_weights
+        from xxdeploy.quantize.scheme import scheme
+    if file.precision == "int8":
+        flat = to_litert(file.answers, grid_from(Graph(file.model).take_note(METADATA)))
+        signed = replace(scheme(file.scheme), signed=True).name
+        return ModelFile("int8", file.answers, signed, (LITERT,), file.answers, flat)
+    answers = with_half_weights(file.model) if half else file.model
+    name, numbers = ("fp16", "float16") if half else ("fp32", "float32")
+    return ModelFile(name, answers, numbers, (LITERT,), answers, to_litert(answers, half=half))
 
 
 def litert_runners(files: Iterable[ModelFile]) -> tuple[Runner, ...]:

@@ -29,6 +29,7 @@ from xxdeploy.runtime.bundle.files import open_bundle, read_entry
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.signature import KeyLike, trust
 from xxdeploy.runtime.engines.engine_file import FOLDER
+from xxdeploy.runtime.engines.select import LITERT
 from xxdeploy.runtime.engines.trt import TrtSession
 from xxdeploy.runtime.predictor import named_variant
 from xxdeploy.verify import Tolerance, check, compare
@@ -117,13 +118,20 @@ def build_from_bundle(
         return remove_topk(OnnxModel(read_entry(root, entries[taken.model])))
 
     picked = _best(manifest, read) if variant is None else named_variant(manifest, variant)
+    if LITERT in picked.requires:
+        raise UsageError(
+            f"{picked.model} is a LiteRT file, from which TensorRT cannot build",
+            hint="leave --variant out, or export with --target tensorrt or tensorrt-rtx",
+            code="no-engine-variant",
+        )
     model = read(picked)
     engine = make_engine(model, replace(options, precision=picked.precision), on_progress=on_progress)
     return BuiltEngine(write_engine(engine, out, force=force), picked.name, engine)
 
 
 def _best(manifest: Manifest, read: Callable[[Variant], OnnxModel]) -> Variant:
-    for variant in sorted(manifest.variants, key=lambda variant: _BEST_FIRST.index(variant.precision)):
+    models = [variant for variant in manifest.variants if LITERT not in variant.requires]
+    for variant in sorted(models, key=lambda variant: _BEST_FIRST.index(variant.precision)):
         if not lint_tensorrt(read(variant)):
             return variant
     raise UsageError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypedDict
 
 from xxdeploy.errors import UsageError
+from xxdeploy.runtime.bundle.records import Variant
 from xxdeploy.runtime.bundle.signature import KeyLike, Trust, trust
-from xxdeploy.runtime.engines.select import Settings
+from xxdeploy.runtime.engines.select import LITERT, Settings
 from xxdeploy.runtime.engines.session import SessionLike
 from xxdeploy.runtime.image.picture import MAX_PIXELS
 
@@ -90,10 +92,11 @@ class LoadOptions:
                 raise TypeError(f"load() got an unexpected keyword argument {name!r}")
         return cls(**keywords)
 
-    @property
-    def settings(self) -> Settings:
-        """Return the engine that is asked for, or the default."""
-        return Settings(self.engine or "onnxruntime", self.threads)
+    def settings_for(self, variants: Sequence[Variant]) -> Settings:
+        """Return the engine that is asked for, or else the one that reads the ``variants``, all or the chosen one."""
+        named = [variant for variant in variants if self.variant in (None, variant.name)]
+        default = LITERT if named and all(LITERT in variant.requires for variant in named) else "onnxruntime"
+        return Settings(self.engine or default, self.threads)
 
     @property
     def may_be_tuned(self) -> bool:

@@ -240,7 +240,8 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
     bundle
         The folder.
     engine : str or None
-        ``onnxruntime`` (the default), ``openvino``, or ``litert`` for a bundle of ``export --with litert``; on a GPU
+        ``onnxruntime`` (the default), ``openvino``, or ``litert`` for LiteRT files (the default if the bundle, or the
+        variant, has no other); on a GPU
         ``onnxruntime-cuda``, ``onnxruntime-tensorrt``, ``onnxruntime-tensorrt-rtx``, and ``tensorrt`` or
         ``tensorrt-rtx`` for the engine that the bundle carries or that ``xxdeploy build`` wrote next to it (all GPU
         engines are experimental: never run on a card). Imported only if chosen.
@@ -287,7 +288,9 @@ def load(bundle: str | os.PathLike[str], **options: Unpack[LoadKeywords]) -> Run
     asked = LoadOptions.of(dict(options))
     root, manifest, version = open_signed(bundle, asked.trust)
     choice = _choice(root, manifest, asked.tuning) if asked.may_be_tuned else None
-    settings, name = (asked.settings, asked.variant) if choice is None else (choice.settings, choice.variant)
+    settings, name = (
+        (asked.settings_for(manifest.variants), asked.variant) if choice is None else (choice.settings, choice.variant)
+    )
     variant = pick_variant(manifest, cpu_features(), settings.engine) if name is None else named_variant(manifest, name)
     _log.debug("bundle %s: variant %s on %s", manifest.name, variant.name, settings)
     needs_model = asked.session is None and settings.engine not in PLANS
@@ -342,11 +345,13 @@ def pick_variant(manifest: Manifest, features: frozenset[str], engine: str = "on
     for variant in manifest.variants:
         if have.issuperset(variant.requires) and (LITERT in variant.requires) == litert:
             return variant
-    known = ", ".join(sorted(features)) or "nothing known"
+    who, hint = f"this processor (it has: {', '.join(sorted(features)) or 'nothing known'})", "a portable variant"
+    if litert:
+        who, hint = "LiteRT", "--with litert"
+    elif all(LITERT in variant.requires for variant in manifest.variants):
+        who, hint = f"{engine}: it has LiteRT files only", "--with litert, or leave the engine out"
     raise BundleError(
-        f"no variant of {manifest.name} is for {'LiteRT' if litert else f'this processor (it has: {known})'}",
-        hint="export again with --with litert" if litert else "export again with a portable variant",
-        code="no-variant",
+        f"no variant of {manifest.name} is for {who}", hint=f"export again with {hint}", code="no-variant"
     )
 
 

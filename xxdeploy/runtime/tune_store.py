@@ -85,9 +85,9 @@ def stored_choice(manifest: Manifest, *, engines: Iterable[str] = ()) -> Choice 
             float(record["milliseconds"]),
             float(record["default_milliseconds"]),
         )
-        if not cpu_features().issuperset(variant.requires):
-            return None
         engine = choice.settings.engine
+        if not (cpu_features() | {engine}).issuperset(variant.requires):  # a LiteRT file requires its engine
+            return None
         if choice.versions.get(engine) != engine_version(engine) or not set(engines) <= choice.versions.keys():
             _log.debug("%s: the engines are others than when it was tuned", path)
             return None

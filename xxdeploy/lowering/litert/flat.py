@@ -42,16 +42,34 @@ class Quantization:
     axis: int = 0
 
 
-class FlatModel:
-    """A file under construction. Tensors are known by their index; each has a static shape."""
+HALF_FROM = 1024
+"""Numbers of a float constant from which a file of half precision holds it in float16."""
 
-    def __init__(self) -> None:
+
+def is_half(array: NDArray[Any]) -> bool:
+    """Tell whether float16 holds each number of a large float32 array exactly."""
+    if array.dtype != np.float32 or array.size < HALF_FROM:
+        return False
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(array.astype(np.float16).astype(np.float32), array))
+
+
+class FlatModel:
+    """A file under construction. Tensors are known by their index; each has a static shape.
+
+    With ``half``, large float constants are stored in float16 where that changes no number, and a DEQUANTIZE gives the
+    float32 tensor that operators read: XNNPACK does so once, when it loads the file.
+    """
+
+    def __init__(self, *, half: bool = False) -> None:
+        self._half = half
         self.tensors: list[Any] = []
         self.operators: list[Any] = []
         self._buffers: list[Any] = [schema.BufferT()]  # the first buffer is empty by definition
         self._codes: dict[tuple[int, int], int] = {}
         self._constants: dict[tuple[object, ...], int] = {}
         self._metadata: list[Any] = []
+        self._wide: dict[int, int] = {}
 
     def tensor(self, name: str, shape: Sequence[int], kind: str, quantization: Quantization | None = None) -> int:
         """Add a tensor that an operator writes, or an input. ``kind`` is a numpy type's name."""
@@ -68,6 +86,8 @@ class FlatModel:
 
     def constant(self, name: str, array: NDArray[Any], quantization: Quantization | None = None) -> int:
         """Add a constant, once for equal bytes, shapes and scales."""
+        if self._half and quantization is None and is_half(array):
+            return self._widened(name, array.astype(np.float16))
         data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
         key = (array.dtype.name, array.shape, data.tobytes(), quantization)
         if key not in self._constants:
@@ -75,6 +95,14 @@ class FlatModel:
             self.tensors[index].buffer = self._buffer(data)
             self._constants[key] = index
         return self._constants[key]
+
+    def _widened(self, name: str, array: NDArray[np.float16]) -> int:
+        """Add a float16 constant, and return the float32 tensor that an operator makes of it."""
+        stored = self.constant(name, array)
+        if stored not in self._wide:
+            self._wide[stored] = self.tensor(f"{name}/float32", array.shape, "float32")
+            self.operator("DEQUANTIZE", [stored], [self._wide[stored]], 2)
+        return self._wide[stored]
 
     def operator(
         self, name: str, inputs: Sequence[int], outputs: Sequence[int], version: int = 1, **options: Any

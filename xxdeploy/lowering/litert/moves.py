@@ -79,6 +79,9 @@ def _groups(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[
 
 def concat(values: Values, node: NodeProto) -> None:
     """Write a Concat; integers of another pair are brought to that of the result first."""
+    if (own := next(filter(None, map(values.integers, node.input)), None)) is not None:
+        _integer_concat(values, node, own)
+        return
     integer = all(values.pair_of(name) is not None for name in node.input)
     sink = values.integer_sink(node.output[0]) if integer else None
     if sink is not None and sink.activation:
@@ -94,6 +97,24 @@ def concat(values: Values, node: NodeProto) -> None:
     axis = order.index(attribute(node, "axis", 0) % rank)
     out = values.result(sink or Sink(node.output[0], None), order)
     values.flat.operator("CONCATENATION", [x.index for x in operands], [out.index], 2, axis=axis)
+
+
+def _integer_concat(values: Values, node: NodeProto, own: Value) -> None:
+    """Write the Concat of integers of one pair, as ``take_uint8_channels`` puts a border around a picture."""
+    assert own.pair is not None
+    operands = []
+    for name in node.input:
+        value = values.integers(name)
+        array = values.graph.constants.get(name)
+        if array is not None and array.dtype == np.uint8:
+            moved_by = (array.astype(np.int16) - 128).astype(np.int8).transpose(own.order)
+            value = Value(values.flat.constant(name, moved_by, own.pair.table), own.order, moved_by.shape, own.pair)
+        if value is None or value.pair != own.pair:
+            raise refuse(node, "it joins integers of several scales")
+        operands.append(values.ordered(value, own.order).index)
+    axis = own.order.index(attribute(node, "axis", 0) % len(own.order))
+    out = values.result(Sink(node.output[0], own.pair), own.order)
+    values.flat.operator("CONCATENATION", operands, [out.index], 2, axis=axis)
 
 
 def pad(values: Values, node: NodeProto) -> None:

@@ -6,38 +6,46 @@ import json
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 from onnx.reference import ReferenceEvaluator
 
 from xxdeploy.lowering.litert import elementwise, functions, layers, moves, pools
-from xxdeploy.lowering.litert.flat import FlatModel
+from xxdeploy.lowering.litert.flat import HALF_FROM, FlatModel
 from xxdeploy.lowering.litert.values import Pair, Values, refuse
+from xxdeploy.lowering.uint8_channels import take_uint8_channels
 from xxdeploy.onnxmodel.graph import Graph, attribute
 from xxdeploy.onnxmodel.model import OnnxModel
-from xxdeploy.runtime.image.grid import METADATA, Grid, PixelGrid
+from xxdeploy.runtime.image.grid import METADATA, MIDDLE, ChannelGrid, Grid, PixelGrid
 
 Writer = Callable[[Values, NodeProto], None]
 
 
-def to_litert(model: OnnxModel, grid: Grid | None = None) -> bytes:
+def to_litert(model: OnnxModel, grid: Grid | None = None, *, half: bool = False) -> bytes:
     """Return ``model`` (float32, or INT8 in Q/DQ pairs) as a ``.tflite`` file with a batch of one.
 
     The picture goes in as (1, height, width, channels): uint8 if ``grid`` says how a pixel is scaled and the model's
     first integers are the pixels, else float32. Each output has the shape of the ONNX graph's, float32. Unsigned
-    integers become signed ones, 128 lower.
+    integers become signed ones, 128 lower. ``half`` stores large float constants in float16 where that loses nothing,
+    as in a model of :func:`with_half_weights`.
 
     Raises ``ConversionError`` (``litert-operator``: a layer has no form in LiteRT here; ``litert-shape``).
     """
+    if isinstance(grid, ChannelGrid):
+        model = take_uint8_channels(model, grid)
     graph = Graph(model)
     for value in graph.header.graph.input:
         value.type.tensor_type.shape.dim[0].dim_value = 1
     graph.forget_shapes()
     graph.drop_indices()
     _fold(graph)
-    values = Values(graph, FlatModel())
+    values = Values(graph, FlatModel(half=half))
     inputs = {}
     for name in graph.inputs:
-        pixels = _pixels(values, name, grid) if isinstance(grid, PixelGrid) and len(graph.inputs) == 1 else None
+        pixels = None
+        if graph.types().get(name) == TensorProto.UINT8 and isinstance(grid, ChannelGrid):
+            pixels = _picture(values, name, name, Pair(1.0, MIDDLE - 128), grid.to_json())
+        elif isinstance(grid, PixelGrid) and len(graph.inputs) == 1:
+            pixels = _pixels(values, name, grid)
         inputs[name] = _input(values, name) if pixels is None else pixels
     for node in graph.nodes:
         if values.absorbed.issuperset(node.output):
@@ -49,6 +57,15 @@ def to_litert(model: OnnxModel, grid: Grid | None = None) -> bytes:
     for name, index in outputs.items():
         values.flat.tensors[index].name = name
     return values.flat.to_bytes(inputs, outputs)
+
+
+def with_half_weights(model: OnnxModel) -> OnnxModel:
+    """Return a float model whose large weights are rounded to float16, but for those that it cannot hold."""
+    graph = Graph(model)
+    for name, array in graph.arrays.items():
+        if array.dtype == np.float32 and array.size >= HALF_FROM and np.abs(array).max() <= np.finfo(np.float16).max:
+            graph.arrays[name] = array.astype(np.float16).astype(np.float32)
+    return graph.to_model()
 
 
 def _pixels(values: Values, name: str, grid: PixelGrid) -> int | None:
@@ -72,13 +89,18 @@ def _pixels(values: Values, name: str, grid: PixelGrid) -> int | None:
     scaled = ((pixels - grid.center) * grid.step - shift) / pair.scale
     if np.abs(scaled + pair.zero_point + 128 - pixels).max() > _CLOSE:
         return None
+    values.absorbed.update([*passed, *node.output])
+    return _picture(values, name, node.output[0], pair, {"step": grid.step, "centre": grid.center})
+
+
+def _picture(values: Values, name: str, integers: str, pair: Pair, grid: Mapping[str, object]) -> int:
+    """Write a uint8 input of the pixels, which 128 lower are the ``integers`` of ``pair``, and note their scaling."""
     shape = values.shape(name)
     index = values.flat.tensor(name, shape, "uint8", Pair(pair.scale, pair.zero_point + 128).table)
-    out = values.new(node.output[0], shape, tuple(range(len(shape))), pair)
+    out = values.new(f"{name}/signed", shape, tuple(range(len(shape))), pair)
     values.flat.operator("QUANTIZE", [index], [out.index], 2)
-    values.keep(node.output[0], out)
-    values.absorbed.update([*passed, *node.output])
-    values.flat.metadata(METADATA, json.dumps({"step": grid.step, "centre": grid.center}).encode())
+    values.keep(integers, out)
+    values.flat.metadata(METADATA, json.dumps(grid).encode())
     return index
 
 
