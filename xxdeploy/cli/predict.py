@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -31,6 +32,25 @@ _FEW = 8
 """Numbers of an image that a table shows; --json has all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How the bundle is opened.
+
+    Parameters
+    ----------
+    engine
+        onnxruntime, openvino, litert or a GPU's. By default the one of `xxdeploy tune`, else the first that reads the
+        bundle's files.
+    """
+
+    engine: str | None = None
+    key: PublicKey = None
+    min_version: MinVersion = 0
+
+
+_DEFAULT = Opening()
+
+
 def command(
     bundle: BundlePath,
     images: tuple[Path, ...] = (),
@@ -38,10 +58,8 @@ def command(
     *,
     inputs: Annotated[tuple[str, ...], Parameter(name="--input")] = (),
     top: int = 5,
-    engine: str | None = None,
     out: Path | None = None,
-    key: PublicKey = None,
-    min_version: MinVersion = 0,
+    opening: Annotated[Opening, Parameter(name="*")] = _DEFAULT,
     as_json: AsJson = False,
 ) -> None:
     """Name the classes of images, read their texts, or write the pictures or numbers that a bundle makes of them.
@@ -55,9 +73,6 @@ def command(
         with blanks between them.
     top
         Number of classes to show per image.
-    engine
-        onnxruntime, openvino, litert or a GPU's. By default the one of `xxdeploy tune`, else the first that reads the
-        bundle's files.
     out
         For a bundle that makes pictures or masks: the file to write (.png), or a folder for NAME-out.png of each image.
         By default the current folder.
@@ -72,7 +87,9 @@ def command(
         from xxdeploy import runtime
         from xxdeploy.runtime.image.preprocess import MAX_PIXELS
     # The user chose these files, so they may be larger than images that arrive over the network.
-    model = runtime.load(bundle, engine=engine, key=key, min_version=min_version, max_pixels=MAX_PIXELS)
+    model = runtime.load(
+        bundle, engine=opening.engine, key=opening.key, min_version=opening.min_version, max_pixels=MAX_PIXELS
+    )
     task = model.manifest.task
     if out is not None and task != "image":
         raise UsageError(
