@@ -69,7 +69,7 @@ def json_schema() -> Schema:
         "example": _list(_object({"name": _TEXT, "about": _TEXT})),
         "example, copy": _object({"name": _TEXT, "file": _TEXT}),
         "keygen": of(KeyPair),
-        "sign": _object({"folder": _TEXT, "version": _PLAIN[int], "key": _TEXT}),
+        "sign": _object({"folder": _TEXT, "version": {"type": ["integer", "null"]}, "key": _TEXT}),
         "error": _object({"error": problem}, closed=False),
     }
     return {

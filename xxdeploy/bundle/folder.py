@@ -15,7 +15,7 @@ from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.runtime.bundle.contents import labels_from_text
 from xxdeploy.runtime.bundle.files import check_entry, open_bundle, read_entry
 from xxdeploy.runtime.bundle.manifest import MANIFEST, Manifest
-from xxdeploy.runtime.bundle.signature import SIGNATURES, Trust
+from xxdeploy.runtime.bundle.signature import OMS_SIGNATURE, SIGNATURES, Trust
 from xxdeploy.runtime.selftest import read_golden
 
 _LIFE = secrets.token_hex(4)
@@ -48,8 +48,8 @@ def check_bundle(path: str | os.PathLike[str], trust: Trust | None = None) -> Ma
 
 
 def extra_files(root: Path, manifest: Manifest) -> list[str]:
-    """Return the files and links below ``root`` that the manifest does not list, sorted; its signature is none."""
-    listed = {MANIFEST, SIGNATURES[MANIFEST], *(entry.path for entry in manifest.files)}
+    """Return the files and links below ``root`` that the manifest does not list, sorted; its signatures are none."""
+    listed = {MANIFEST, SIGNATURES[MANIFEST], OMS_SIGNATURE, *(entry.path for entry in manifest.files)}
     present: set[str] = set()
     for folder, folders, files in os.walk(root):
         links = [name for name in folders if Path(folder, name).is_symlink()]

@@ -1,14 +1,15 @@
-"""Makes keys and signs: the workstation's side of ``runtime.signature``."""
+"""Makes keys and signs: the workstation's side of ``runtime.signature``. ``bundle.oms`` signs in another format."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.errors import UsageError
-from xxdeploy.files import write_atomic, write_new
+from xxdeploy.files import sha256, write_atomic, write_new
 from xxdeploy.optional import extra
 from xxdeploy.runtime.bundle.files import read_small
 from xxdeploy.runtime.bundle.manifest import MANIFEST
@@ -27,7 +28,13 @@ from xxdeploy.runtime.engines.engine_file import RECORD, read_engine
 with extra("sign"):
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+Format = Literal["ed25519", "oms"]
+"""The format of a signature, and so the kind of its key: Ed25519, or P-256 for OpenSSF Model Signing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +46,8 @@ class KeyPair:
     name: str
 
 
-def generate_key(name: str | os.PathLike[str], *, passphrase: bytes | None = None) -> KeyPair:
-    """Make an Ed25519 key: ``NAME.key`` (PKCS 8, readable by its owner only) and ``NAME.pub``, both PEM.
+def generate_key(name: str | os.PathLike[str], *, passphrase: bytes | None = None, kind: Format = "ed25519") -> KeyPair:
+    """Make a key of a ``kind``: ``NAME.key`` (PKCS 8, readable by its owner only) and ``NAME.pub``, both PEM.
 
     ``passphrase`` encrypts the private key. ``UsageError``: ``key-exists`` (a key is never replaced),
     ``key-unwritable``, ``key-passphrase`` for an empty one.
@@ -48,10 +55,10 @@ def generate_key(name: str | os.PathLike[str], *, passphrase: bytes | None = Non
     if passphrase is not None and not passphrase:
         raise _passphrase("the passphrase is empty")
     private, public = Path(f"{os.fspath(name)}.key"), Path(f"{os.fspath(name)}.pub")
-    key = Ed25519PrivateKey.generate()
+    key = Ed25519PrivateKey.generate() if kind == "ed25519" else generate_ec_key(SECP256R1())
     lock = serialization.NoEncryption() if passphrase is None else serialization.BestAvailableEncryption(passphrase)
     secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
-    shown = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    shown = public_pem(key)
     try:
         for path in (private, public):
             if os.path.lexists(path):
@@ -69,7 +76,8 @@ def generate_key(name: str | os.PathLike[str], *, passphrase: bytes | None = Non
             hint="choose another folder",
             code="key-unwritable",
         ) from error
-    return KeyPair(private, public, fingerprint(_raw(key)))
+    named = fingerprint(_raw(key)) if isinstance(key, Ed25519PrivateKey) else pem_digest(key)
+    return KeyPair(private, public, named)
 
 
 def sign(
@@ -91,7 +99,11 @@ def sign(
             hint="count up by one with each release",
             code="version-invalid",
         )
-    secret = _private_key(key, passphrase)
+    secret = private_key(key, passphrase)
+    if not isinstance(secret, Ed25519PrivateKey):
+        is_oms = isinstance(secret, EllipticCurvePrivateKey)
+        hint = "sign with --format oms, or make" if is_oms else "make"
+        raise key_error(str(key), "it is no Ed25519 key", f"{hint} one with `xxdeploy keygen`")
     root = Path(folder)
     name = RECORD if (root / RECORD).is_file() and not (root / MANIFEST).exists() else MANIFEST
     if root.is_dir():
@@ -106,11 +118,12 @@ def sign(
     public = _raw(secret)
     made = Signature(version, fingerprint(public), secret.sign(message(before, name, version)))
     Trust((public,)).version_of(read_small(root.resolve(), name), name, made.to_bytes())
-    _replace(root / SIGNATURES[name], made.to_bytes())
+    write_signature(root / SIGNATURES[name], made.to_bytes())
     return made
 
 
-def _private_key(path: str | os.PathLike[str], passphrase: bytes | None) -> Ed25519PrivateKey:
+def private_key(path: str | os.PathLike[str], passphrase: bytes | None) -> PrivateKeyTypes:
+    """Read a private key of any kind. ``UsageError``: ``key-invalid``, ``key-passphrase``."""
     pem = read_key(path)
     locked = b"ENCRYPTED PRIVATE KEY" in pem
     if locked and passphrase is None:
@@ -121,9 +134,18 @@ def _private_key(path: str | os.PathLike[str], passphrase: bytes | None) -> Ed25
         if locked:
             raise _passphrase(f"{path} does not open with this passphrase, or is damaged") from error
         raise key_error(str(path), "it is no private key, or damaged", "give the file that ends in .key") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise key_error(str(path), "it is no Ed25519 key", "make one with `xxdeploy keygen`")
     return key
+
+
+def public_pem(key: Ed25519PrivateKey | EllipticCurvePrivateKey) -> bytes:
+    """Return the public half of a key in PEM (SubjectPublicKeyInfo)."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key.public_key().public_bytes(serialization.Encoding.PEM, form)
+
+
+def pem_digest(key: EllipticCurvePrivateKey) -> str:
+    """Return the name of a key in OpenSSF Model Signing: the SHA-256 of its public PEM, in hexadecimal."""
+    return sha256(public_pem(key)).hexdigest()
 
 
 def _raw(key: Ed25519PrivateKey) -> bytes:
@@ -136,7 +158,8 @@ def _passphrase(why: str) -> UsageError:
     )
 
 
-def _replace(path: Path, content: bytes) -> None:
+def write_signature(path: Path, content: bytes) -> None:
+    """Write or replace a signature. ``UsageError`` ``signature-unwritable``."""
     try:
         write_atomic(path, content)
     except OSError as error:

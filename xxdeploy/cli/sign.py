@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -14,8 +14,9 @@ from xxdeploy.optional import extra
 EXAMPLE = """Examples:
 
   xxdeploy sign exports/mobilenetv2-int8 --key release.key --as-version 3
-  xxdeploy sign exports/mobilenetv2-int8-engine --key release.key --as-version 3"""
-KEYGEN_EXAMPLE = "Example:\n\n  xxdeploy keygen release"
+  xxdeploy sign exports/mobilenetv2-int8-engine --key release.key --as-version 3
+  xxdeploy sign exports/mobilenetv2-int8 --format oms --key oms.key"""
+KEYGEN_EXAMPLE = "Examples:\n\n  xxdeploy keygen release\n  xxdeploy keygen oms --format oms"
 
 
 def command(
@@ -23,7 +24,8 @@ def command(
     /,
     *,
     key: Path,
-    as_version: Annotated[int, Parameter(name="--as-version")],
+    as_version: Annotated[int | None, Parameter(name="--as-version")] = None,
+    format: Literal["ed25519", "oms"] = "ed25519",
     passphrase: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
@@ -37,9 +39,33 @@ def command(
         Private key (.key) of `xxdeploy keygen`.
     as_version
         Number of this release. Increase it with each release: `--min-version` lets devices refuse older ones.
+    format
+        ed25519 is checked by xxdeploy (`--key`). oms writes model.sig for other tools, such as `model_signing verify`:
+        OpenSSF Model Signing, which has no version. A bundle may have both.
     passphrase
         File whose first line is the passphrase of the private key.
     """
+    if format == "oms":
+        if as_version is not None:
+            raise UsageError(
+                "a signature of --format oms has no version",
+                hint="leave --as-version out, or sign with --format ed25519, too",
+                code="oms-version",
+            )
+        with extra("sign"):
+            from xxdeploy.bundle.oms import sign_oms
+        written = sign_oms(folder, key, passphrase=_passphrase(passphrase))
+        if as_json:
+            print_json({"folder": folder, "version": None, "key": written.key})
+        else:
+            print_line(f"{written.path}: {written.files} files signed with the key {written.key}")
+        return
+    if as_version is None:
+        raise UsageError(
+            "`xxdeploy sign` needs --as-version, the number of this release",
+            hint="begin with --as-version 1, and count up by one with each release",
+            code="missing-argument",
+        )
     with extra("sign"):
         from xxdeploy.bundle.sign import sign
     made = sign(folder, key, version=as_version, passphrase=_passphrase(passphrase))
@@ -49,26 +75,36 @@ def command(
         print_line(f"{folder}: signed as version {made.version} with the key {made.key}")
 
 
-def keygen(name: Path, /, *, passphrase: Path | None = None, as_json: AsJson = False) -> None:
-    """Create an Ed25519 key pair: NAME.key signs and stays with you, NAME.pub goes onto the devices.
+def keygen(
+    name: Path,
+    /,
+    *,
+    format: Literal["ed25519", "oms"] = "ed25519",
+    passphrase: Path | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create a key pair: NAME.key signs and stays with you, NAME.pub goes to those who check.
 
     Parameters
     ----------
     name
         Path of the two files, without their suffix.
+    format
+        Format of the signatures that the key will make: ed25519, or oms for a key on the curve P-256.
     passphrase
         File whose first line encrypts the private key.
     """
     with extra("sign"):
         from xxdeploy.bundle.sign import generate_key
-    pair = generate_key(name, passphrase=_passphrase(passphrase))
+    pair = generate_key(name, passphrase=_passphrase(passphrase), kind=format)
+    where = "for the devices: load(..., key=...), verify --key" if format == "ed25519" else "model_signing verify key"
     if as_json:
         print_json(pair)
         return
     print_facts(
         {
             "private": f"{pair.private} (keep it secret)",
-            "public": f"{pair.public} (for the devices: load(..., key=...), verify --key)",
+            "public": f"{pair.public} ({where})",
             "name": pair.name,
         }
     )

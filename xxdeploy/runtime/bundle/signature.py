@@ -28,6 +28,8 @@ from xxdeploy.optional import extra
 KeyLike: TypeAlias = "str | os.PathLike[str] | bytes"
 SIGNATURES = {"manifest.json": "manifest.sig", "engine.json": "engine.sig"}
 """The signature's file for each kind of record."""
+OMS_SIGNATURE = "model.sig"
+"""The file of a signature in the format of OpenSSF Model Signing, which the runtime does not read."""
 MAX_SIGNATURE_BYTES = 1024
 MAX_KEY_BYTES = 1 << 16
 MAX_VERSION = (1 << 63) - 1
@@ -167,7 +169,8 @@ def _raw_key(pem: bytes, name: str) -> bytes:
     except Exception as error:  # ValueError, and classes of the library that it does not export
         raise key_error(name, "it is damaged", "copy the file that `xxdeploy keygen` wrote") from error
     if not isinstance(key, kind):
-        raise key_error(name, "it is no Ed25519 key", "make one with `xxdeploy keygen`")
+        hint = "make one with `xxdeploy keygen`; the signature of `xxdeploy sign --format oms` is checked by "
+        raise key_error(name, "it is no Ed25519 key", f"{hint}`model_signing verify key`, not by the runtime")
     raw: bytes = key.public_bytes(encoding.Raw, form.Raw)
     return raw
 
