@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
 
         def accepted(bundle: Path, key: str = "good") -> bool:
             words = ["--signature", bundle / "model.sig", "--public_key", folder / f"{key}.pub"]
-            command = [program, "verify", "key", bundle, *words]
+            command = [str(word) for word in (program, "verify", "key", bundle, *words)]
             return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
         bundle = tiny_bundle.make(folder / "bundle")
