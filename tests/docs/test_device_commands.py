@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import tiny_bundle
+from docs_blocks import PAGES, ROOT
 from PIL import Image
 
 from xxdeploy.bundle.pack import pack
 from xxdeploy.cli.app import COMMANDS
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 DEVICE = ("predict", "verify", "tune", "bench", "doctor")
 OTHER_EXTRAS = {"--key": "sign", "--cluster": "cluster", "--engine": "openvino"}
 EXPORTER = (
@@ -34,15 +34,15 @@ EXPORTER = (
 COMMAND_LINE = ("cyclopts", "rich", "numpy", "PIL", "onnxruntime")
 
 
-def device_commands() -> list[str]:
-    """Return the lines in the documents that run on a device with the extra ``edge`` alone, each once."""
-    pages = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+def device_commands() -> list[list[str]]:
+    """Return the commands in the documents that run on a device with the extra ``edge`` alone, each once."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     lines = re.findall(rf"^ *(xxdeploy (?:{'|'.join(DEVICE)})\b.*)$", text, re.MULTILINE)
     model_file = re.compile(r"\.(?:h5|keras|json)\b")  # `doctor MODEL` reads it with the exporter's libraries
     # Bundles that make pictures or take several inputs: tests/exporter/test_picture_tasks.py, test_several_inputs.py.
     others = (*OTHER_EXTRAS, "--out", "--input")
-    return sorted({line for line in lines if not any(word in line for word in others) and not model_file.search(line)})
+    given = {line for line in lines if not any(word in line for word in others) and not model_file.search(line)}
+    return [list(words) for words in sorted({tuple(here(line)) for line in given})]
 
 
 def here(line: str) -> list[str]:
@@ -78,11 +78,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_device_commands_of_the_documents_need_no_exporter(folder: Path) -> None:
-    lines = device_commands()
-    assert {line.split()[1] for line in lines} == set(DEVICE)
-    done = without(EXPORTER, [here(line) for line in lines], folder)
+    commands = device_commands()
+    assert {words[0] for words in commands} == set(DEVICE)
+    done = without(EXPORTER, commands, folder)
     statuses = re.findall(r"^status (\d+) (.*)$", done.stdout, re.MULTILINE)
-    assert len(statuses) == len(lines), done.stderr
+    assert len(statuses) == len(commands), done.stderr
     assert [words for status, words in statuses if status != "0"] == [], done.stderr
 
 

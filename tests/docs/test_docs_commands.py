@@ -10,58 +10,56 @@ import sys
 from pathlib import Path
 
 import pytest
+from docs_blocks import COMMAND, GUIDES, MARK, PAGES, ROOT, TUTORIALS, blocks, name
 
 from xxdeploy.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"(?P<before>[^\n]*)\n```(?P<kind>\w*)\n(?P<text>.*?)\n```", re.DOTALL)
-NOT_RUN = re.compile(r"<!-- not run: .{10,} -->")
 
-
-def blocks(page: Path, *kinds: str) -> list[tuple[str, str, bool]]:
-    """Return the language and the text of the page's fenced blocks, and whether they must run."""
-    fences = FENCE.finditer(page.read_text(encoding="utf-8"))
-    return [
-        (fence["kind"], fence["text"], NOT_RUN.fullmatch(fence["before"]) is None)
-        for fence in fences
-        if fence["kind"] in kinds
-    ]
-
-
-@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", TUTORIALS, ids=name)
 def test_a_tutorial_works_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ran = 0
-    for kind, text, wanted in blocks(page, "bash", "python"):
-        if not wanted:
+    for block in blocks(page, "bash", "python"):
+        if not block.runs:
             continue
         ran += 1
-        if kind == "python":
-            (tmp_path / "block.py").write_text(text)
+        if block.kind == "python":
+            (tmp_path / "block.py").write_text(block.text)
             environment = os.environ | {"PYTHONPATH": str(ROOT)}
             done = subprocess.run(
                 [sys.executable, "block.py"], env=environment, capture_output=True, text=True, timeout=300, check=False
             )
             assert done.returncode == 0, done.stderr[-3000:]
             continue
-        for line in text.replace("\\\n", " ").splitlines():
+        for line in block.text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             assert words[0] == "xxdeploy", f"{page.name} runs {words[0]}: say why it is not run"
             assert main(words[1:]) == 0, line
     assert ran
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_elsewhere_say_why_they_are_not_run(page: Path) -> None:
-    if page in TUTORIALS:
+    if page in (*TUTORIALS, *GUIDES):
         return
-    for _, text, wanted in blocks(page, "bash", "sh", "console"):
-        assert not wanted, f"{page.name}: say before this block why it is not run here:\n{text}"
+    for block in blocks(page, "bash", "sh", "console"):
+        assert not block.runs, f"{page.name}: say before this block why it is not run here:\n{block.text}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_test_that_runs_a_block_exists(page: Path) -> None:
+    tests = [found["test"] for found in MARK.finditer(page.read_text(encoding="utf-8")) if found["test"]]
+    assert [test for test in tests if not (ROOT / test).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_block_of_commands_is_marked_as_such(page: Path) -> None:
+    """A block without a language is text: commands in it would escape the tests above."""
+    found = [block.text for block in blocks(page, "", "text") if COMMAND.search(block.text)]
+    assert page.name == "api.md" or found == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
@@ -72,7 +70,7 @@ PATH = re.compile(r"`((?:[a-z0-9_]+/)+[a-z0-9_]+\.(?:py|toml|md))`")
 PLACEHOLDERS = {"xxdeploy/a/b.py", "tests/a/test_b.py"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_named_files_exist(page: Path) -> None:
     """A path in backticks is relative to the repository, to ``xxdeploy/`` or to ``tests/``."""
     names = set(PATH.findall(page.read_text(encoding="utf-8"))) - PLACEHOLDERS
