@@ -1,0 +1,35 @@
+// Judges the package in Node by the conformance suite (docs/reference/conformance.md), and prints TAP.
+//
+//     node test/conformance.mjs FOLDER
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { load } from "../dist/xxdeploy-node.js";
+import { judge, npy } from "./judge.mjs";
+
+/** What Node can do, in the words of `needs`: it decodes no pictures. */
+const ABLE = ["onnx", "links", "signature"];
+const root = process.argv[2];
+const read = async (path) => new Uint8Array(await readFile(join(root, path)));
+const world = { load, read, place: (path) => join(root, path), options: { engine: "onnxruntime" } };
+const suite = JSON.parse(await readFile(join(root, "expected.json"), "utf8"));
+
+async function sampleOf(entry) {
+  const picture = suite.pictures.find((each) => each.name === entry.picture);
+  if (!picture?.npy) return undefined;
+  const { data, shape } = npy(await read(picture.npy));
+  return { data, width: shape[1], height: shape[0] };
+}
+
+const entries = ["bundles", "answers", "refusals"].flatMap((kind) => suite[kind].map((entry) => ({ kind, entry })));
+console.log(`TAP version 13\n1..${entries.length}`);
+let failed = 0;
+for (const [number, { kind, entry }] of entries.entries()) {
+  const name = `${number + 1} - ${kind}: ${entry.name ?? entry.path}`;
+  const lacking = entry.needs.find((word) => !ABLE.includes(word));
+  const problem = lacking
+    ? null
+    : await judge(world, kind, entry, await sampleOf(entry)).catch((error) => (error.code ? `${error.code}: ${error.message}` : error.stack));
+  if (problem) failed++;
+  console.log(problem ? `not ok ${name}: ${problem}` : `ok ${name}${lacking ? ` # SKIP ${lacking}` : ""}`);
+}
+process.exitCode = failed ? 1 : 0;
