@@ -205,10 +205,11 @@ function checkSignature(manifest: Manifest, variant: Variant, { inputs, outputs 
       `${variant.model} maps ${told(inputs)} to ${told(outputs)}, and the manifest says otherwise`, "export the bundle again", "bundle-signature",
     );
   };
-  const same = (held: readonly TensorSpec[], listed: readonly TensorSpec[] | undefined) =>
+  const equal = (a: TensorSpec["shape"], b: TensorSpec["shape"]) => String(a) === String(b);
+  const same = (held: readonly TensorSpec[], listed: readonly TensorSpec[] | undefined, fit: typeof equal) =>
     !listed || (held.length === listed.length && held.every(({ name, dtype, shape }, i) =>
-      name === listed[i]!.name && dtype === listed[i]!.dtype && canBe(shape, listed[i]!.shape)));
-  if (!same(inputs, variant.inputs) || !same(outputs, variant.outputs)) throw wrong();
+      name === listed[i]!.name && dtype === listed[i]!.dtype && fit(shape, listed[i]!.shape)));
+  if (!same(inputs, variant.inputs, equal) || !same(outputs, variant.outputs, canBe)) throw wrong();
   const takes = inputs.length === manifest.inputs.length && inputs.every(({ dtype, shape }, i) => {
     const { form } = manifest.inputs[i]!;
     return (dtype === "float32" || (dtype === "uint8" && form.kind === "picture")) && canBe(shape.slice(1), shapeOf(form));

@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { launch, serve } from "./browser.mjs";
 
 /** What a page can do, in the words of `needs`. Over HTTP there are no links. */
-const ABLE = ["onnx", "png", "signature"];
+const ABLE = ["onnx", "litert", "png", "signature", "schemas-1-to-4"];
 const [root, every = "1"] = process.argv.slice(2);
 const here = dirname(dirname(fileURLToPath(import.meta.url)));
 const suite = JSON.parse(readFileSync(join(root, "expected.json"), "utf8"));

@@ -24,7 +24,8 @@ function differs(have, expected, tolerance) {
  */
 export async function judge({ load, read, place, options }, kind, entry, sample) {
   const key = entry.key ? new TextDecoder().decode(await read(entry.key)) : undefined;
-  const given = { ...options, key, minVersion: entry.min_version ?? 0, threads: 1, check: "all" };
+  const engine = entry.needs.includes("litert") ? "litert" : "onnxruntime";
+  const given = { ...options, engine, key, minVersion: entry.min_version ?? 0, threads: 1, check: "all" };
   if (kind === "refusals") return refusal(load, place(entry.bundle), { ...given, selftest: entry.when === "selftest" }, entry.code);
   if (kind === "bundles") {
     const model = await load(place(entry.path), { ...given, selftest: true });
