@@ -59,3 +59,12 @@ def test_a_gate_for_each_channel_broadcasts_in_integers() -> None:
     body = "a = Conv(x, w) g = GlobalAveragePool(a) s = Sigmoid(g) y = Mul(a, s)"
     model = network(body, "float[n, 4, 9, 8]", {"w": weights(4, 3, 1, 1)})
     assert steps(in_int8(model)) < 1.5
+
+
+def test_a_relu_of_integers_that_others_read_too_is_an_addition() -> None:
+    body = "a = Conv(x, w) s = Add(a, a) r = Relu(s) t = Add(r, s) u = Add(s, t) y = Conv(u, v)"
+    model = network(body, "float[n, 4, 9, 8]", {"w": weights(4, 3, 1, 1), "v": weights(4, 4, 1, 1)})
+    model = in_int8(model, signed=False)
+    assert any(node.op_type == "Clip" for node in model.proto().graph.node)
+    assert steps(model) < 1.01
+    assert steps(model, reference=True) < 1.01

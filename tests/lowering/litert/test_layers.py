@@ -18,6 +18,10 @@ CONVOLUTIONS = {
     "dilated": ("<pads = [2, 2, 2, 2], dilations = [2, 2]>", (4, 3, 3, 3), (9, 8)),
     "grouped": ("<group = 3>", (6, 1, 3, 3), (7, 6)),
     "one channel per group of two": ("<group = 3>", (3, 1, 3, 3), (7, 6)),
+    "large depthwise": ("<group = 3, pads = [3, 3, 3, 3]>", (3, 1, 7, 7), (9, 8)),
+    "large depthwise, strided": ("<group = 3, pads = [2, 3, 3, 3], strides = [2, 2]>", (6, 1, 7, 7), (4, 4)),
+    "large depthwise, dilated": ("<group = 3, pads = [6, 5, 6, 5], dilations = [2, 2]>", (3, 1, 7, 6), (9, 8)),
+    "one row larger than a kernel of XNNPACK": ("<group = 3, pads = [0, 13, 0, 13]>", (3, 1, 1, 27), (9, 8)),
     "rectangular": ("<pads = [0, 2, 0, 2]>", (4, 3, 1, 5), (9, 8)),
 }
 

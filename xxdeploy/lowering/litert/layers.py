@@ -13,6 +13,8 @@ from xxdeploy.lowering.litert.values import CHANNELS_LAST, Sink, Value, Values, 
 from xxdeploy.onnxmodel.graph import attribute
 
 SAME, VALID = 0, 1
+_MOST_TAPS = 25
+"""Weights of a channel up to which XNNPACK has depthwise kernels; beyond, it takes 7 to 40 times as long."""
 _MANY = 1 << 16
 """Weights of a dense layer, whose float form would take 260 kB."""
 
@@ -23,12 +25,15 @@ def conv(values: Values, node: NodeProto) -> None:
     rank = weights.array.ndim
     if rank != 4:
         raise refuse(node, f"it has {rank - 2} spatial axes")
-    sink, x, weights, bias = _operands(values, node, weights, CHANNELS_LAST)
-    groups, channels = attribute(node, "group", 1), x.shape[3]
+    groups, channels = attribute(node, "group", 1), values.shape(node.input[0])[1]
     kernel = weights.array.shape[2:]
+    depthwise = groups == channels > 1
+    if depthwise and kernel[0] * kernel[1] > _MOST_TAPS >= kernel[1]:
+        _large_depthwise(values, node, weights)
+        return
+    sink, x, weights, bias = _operands(values, node, weights, CHANNELS_LAST)
     strides, dilations = (attribute(node, name, [1, 1]) for name in ("strides", "dilations"))
     x, padding = padded(values, node, x, kernel, strides, dilations)
-    depthwise = groups == channels > 1
     order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
     filters = _constant(values, node.input[1], weights, order)
     out = values.result(sink, CHANNELS_LAST)
@@ -44,6 +49,40 @@ def conv(values: Values, node: NodeProto) -> None:
         options["depthMultiplier"] = weights.array.shape[0] // channels
     name = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
     values.flat.operator(name, [x.index, filters, bias], [out.index], 3 if sink.pair else 2, **options)
+
+
+def _large_depthwise(values: Values, node: NodeProto, weights: Weights) -> None:
+    """Write a depthwise convolution as the sum of smaller ones over rows of its kernel, in float: see ``_MOST_TAPS``."""
+    sink, x, weights, bias = _operands(values, node, weights, CHANNELS_LAST, floats=True)
+    kernel, channels = weights.array.shape[2:], x.shape[3]
+    strides, dilations = (attribute(node, name, [1, 1]) for name in ("strides", "dilations"))
+    ends = _ends(node, x, kernel, strides, dilations)
+    x = pad_spatial(values, x, ends) if any(map(any, ends)) else x
+    out = values.result(sink, CHANNELS_LAST)
+    options = {"strideH": strides[0], "strideW": strides[1]}
+    options |= {"dilationHFactor": dilations[0], "dilationWFactor": dilations[1]}
+    none = values.flat.constant("none", np.zeros(weights.array.shape[0], np.float32))
+    total: Value | None = None
+    most = _MOST_TAPS // kernel[1]
+    for row in range(0, kernel[0], most):
+        part = Weights(weights.array[:, :, row : row + most])
+        tall = (out.shape[1] - 1) * strides[0] + (part.array.shape[2] - 1) * dilations[0] + 1
+        cut = values.new(f"{sink.name}/{row}/rows", (1, tall, *x.shape[2:]), CHANNELS_LAST)
+        bounds = np.array([[0, row * dilations[0], 0, 0], cut.shape], np.int32)
+        values.flat.operator("SLICE", [x.index, *(values.flat.constant("bounds", b) for b in bounds)], [cut.index], 2)
+        made = values.new(f"{sink.name}/{row}", out.shape, CHANNELS_LAST)
+        operands = [cut.index, _constant(values, node.input[1], part, (1, 2, 3, 0)), none if total else bias]
+        multiplier = weights.array.shape[0] // channels
+        values.flat.operator(
+            "DEPTHWISE_CONV_2D", operands, [made.index], 2, padding=VALID, depthMultiplier=multiplier, **options
+        )
+        if total is not None:
+            last = row + most >= kernel[0]
+            added = out if last else values.new(f"{sink.name}/{row}/sum", out.shape, CHANNELS_LAST)
+            activation = sink.activation if last else 0
+            values.flat.operator("ADD", [total.index, made.index], [added.index], fusedActivationFunction=activation)
+            made = added
+        total = made
 
 
 def conv_transpose(values: Values, node: NodeProto) -> None:
@@ -159,19 +198,34 @@ def padded(
 
     ``lowest`` pads with the least number, as a maximum asks for; else with zero.
     """
+    ends = _ends(node, x, kernel, strides, dilations)
+    if all(end == (0, 0) for end in ends):
+        return x, VALID
+    if ends == _same_ends(x, kernel, strides, dilations):
+        return x, SAME
+    return pad_spatial(values, x, ends, lowest=lowest), VALID
+
+
+def _ends(
+    node: NodeProto, x: Value, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Return the borders of height and of width that ``node`` puts around ``x``, channels last."""
     automatic = attribute(node, "auto_pad", "NOTSET")
     if automatic == "SAME_LOWER":
         raise refuse(node, "it pads more at the start than at the end")
-    same = [_same(x.shape[1 + axis], kernel[axis], strides[axis], dilations[axis]) for axis in (0, 1)]
     pads = attribute(node, "pads", [0] * 4) if automatic == "NOTSET" else [0] * 4
-    ends = same if automatic == "SAME_UPPER" else [(pads[axis], pads[axis + 2]) for axis in (0, 1)]
+    ends = [(pads[axis], pads[axis + 2]) for axis in (0, 1)]
+    if automatic == "SAME_UPPER":
+        ends = _same_ends(x, kernel, strides, dilations)
     if attribute(node, "ceil_mode", 0):
         ends = [_ceiled(x.shape[1 + axis], kernel[axis], strides[axis], ends[axis]) for axis in (0, 1)]
-    if all(end == (0, 0) for end in ends):
-        return x, VALID
-    if ends == same:
-        return x, SAME
-    return pad_spatial(values, x, ends, lowest=lowest), VALID
+    return ends
+
+
+def _same_ends(
+    x: Value, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+) -> list[tuple[int, int]]:
+    return [_same(x.shape[1 + axis], kernel[axis], strides[axis], dilations[axis]) for axis in (0, 1)]
 
 
 def pad_spatial(values: Values, x: Value, ends: Sequence[tuple[int, int]], *, lowest: bool = False) -> Value:
@@ -208,13 +262,22 @@ def _weights(values: Values, node: NodeProto) -> Weights:
 
 
 def _operands(
-    values: Values, node: NodeProto, weights: Weights, order: tuple[int, ...], *, keeps_integer_weights: bool = False
+    values: Values,
+    node: NodeProto,
+    weights: Weights,
+    order: tuple[int, ...],
+    *,
+    keeps_integer_weights: bool = False,
+    floats: bool = False,
 ) -> tuple[Sink, Value, Weights, int]:
-    """Return where the result goes, the input in ``order``, the weights and the bias: all integer, or all float."""
+    """Return where the result goes, the input in ``order``, the weights and the bias: all integer, or all float.
+
+    ``floats``: the layer has no integer form, whatever the graph says.
+    """
     if weights.zero:
         weights = Weights(weights.real)
     pair = values.pair_of(node.input[0])
-    sink = None if pair is None or weights.scale is None else values.integer_sink(node.output[0])
+    sink = None if floats or pair is None or weights.scale is None else values.integer_sink(node.output[0])
     bias = values.weights(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     if sink is None:
         sink = values.float_sink(node.output[0])
