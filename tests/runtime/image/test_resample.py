@@ -10,7 +10,7 @@ from oddpictures import odd_pictures
 from PIL import Image
 
 from xxdeploy.runtime.image import resample as module
-from xxdeploy.runtime.image.resample import FRACTIONAL, RESAMPLES, resample, rounded
+from xxdeploy.runtime.image.resample import ANTIALIASES, FRACTIONAL, RESAMPLES, is_vertical_first, resample, rounded
 
 CLOSE = 1e-3
 """TensorFlow adds the same products in another order."""
@@ -99,3 +99,19 @@ def test_rounding_clips_what_overshoots() -> None:
     assert overshoots.min() < 0
     assert overshoots.max() > 255
     assert rounded(overshoots).dtype == np.uint8
+
+
+@pytest.mark.parametrize("name", ANTIALIASES)
+@pytest.mark.parametrize(
+    ("old", "new", "first"), [((19, 41), (10, 12), 1), ((41, 19), (10, 12), 0), ((30, 60), (9, 18), 0)]
+)
+def test_the_order_of_the_passes_is_the_same_in_every_pillow(
+    name: str, old: tuple[int, int], new: tuple[int, int], first: int
+) -> None:
+    picture = Image.fromarray(np.random.default_rng(4).integers(0, 256, (old[1], old[0], 3), np.uint8))
+    assert is_vertical_first(old, new) == first
+    between = (old[0], new[1]) if first else (new[0], old[1])
+    passes = picture.resize(between, ANTIALIASES[name]).resize(new, ANTIALIASES[name])
+    assert np.array_equal(resample(picture, new, name), np.asarray(passes))
+    other = picture.resize((new[0], old[1]) if first else (old[0], new[1]), ANTIALIASES[name])
+    assert not np.array_equal(resample(picture, new, name), np.asarray(other.resize(new, ANTIALIASES[name])))

@@ -116,7 +116,7 @@ class Preprocess:
         mode, size, sizing = "L" if self.channels == 1 else "RGB", (self.width, self.height), self.sizing
         picture, name, turn = open_unturned(source, mode, max_pixels, self.background)
         if turn is not None:
-            if sizing.resize == "squash" and is_worth_strips(picture, turn, sizing.resample):
+            if sizing.resize == "squash" and is_worth_strips(picture, turn, size, sizing.resample):
                 return resample_turned(picture, turn, size, sizing.resample)
             picture = picture.transpose(turn)
         return sizing.apply(picture, size, name)

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+NEAREST = "nearest"
 ANTIALIASED = "bilinear-antialias"
 """The resampling of a bundle whose manifest names none."""
-RESAMPLES = ("nearest", "bilinear", ANTIALIASED, "bicubic", "bicubic-antialias", "lanczos", "lanczos-antialias", "area")
+RESAMPLES = (NEAREST, "bilinear", ANTIALIASED, "bicubic", "bicubic-antialias", "lanczos", "lanczos-antialias", "area")
 """All names."""
 FRACTIONAL = ("bilinear", "bicubic", "lanczos", "area")
 """The names whose results have fractions, as those of ``tf.image.resize``: float32, neither rounded nor clipped."""
@@ -30,7 +31,6 @@ ANTIALIASES = {
     "lanczos-antialias": Image.Resampling.LANCZOS,
 }
 """Pillow's filters that widen, by name."""
-_PILLOW = {"nearest": Image.Resampling.NEAREST, **ANTIALIASES}
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """Values of 0..255: uint8, or float32 with fractions. Bicubic and Lanczos go beyond that range beside edges."""
@@ -89,14 +89,35 @@ def resample(
             picture = picture.crop((int(left), int(top), int(right), int(bottom)))
         kept = np.asarray(picture, np.uint8).reshape(shape)
         return kept if part is None else kept[part[1] : part[3], part[0] : part[2]]
-    if name in _PILLOW:
-        resized = picture.resize(size, _PILLOW[name], None if box is None else (left, top, right, bottom))
+    if name in ANTIALIASES:
+        return np.asarray(_in_two_passes(picture, size, name, (left, top, right, bottom)), np.uint8).reshape(shape)
+    if name == NEAREST:
+        resized = picture.resize(size, Image.Resampling.NEAREST, None if box is None else (left, top, right, bottom))
         return np.asarray(resized, np.uint8).reshape(shape)
     rows, columns = _taps(name, int(bottom - top), size[1]), _taps(name, int(right - left), size[0])
     if part is not None:
         rows, columns = rows.of(part[1], part[3]), columns.of(part[0], part[2])
     picture = picture if box is None else picture.crop((int(left), int(top), int(right), int(bottom)))
     return _filtered(picture, rows, columns, _bilinear if name == "bilinear" else _separable)
+
+
+def is_vertical_first(old: tuple[int, int], new: tuple[int, int]) -> bool:
+    """Return whether a filter of ``ANTIALIASES`` resizes the columns of a picture before its lines.
+
+    ``old`` and ``new`` are (width, height). Each pass rounds, so the order changes the pixels of tall pictures by some
+    steps. Pillow 13 has this rule, and older versions have others; here it holds for all of them.
+    """
+    return new[1] < old[1] and old[1] - new[1] > 2 * (old[0] - new[0])
+
+
+def _in_two_passes(picture: Image.Image, size: tuple[int, int], name: str, box: Box) -> Image.Image:
+    """Resize lines and columns one after the other, by a filter of ``ANTIALIASES``."""
+    (width, height), (left, top, right, bottom) = size, box
+    if is_vertical_first(picture.size, size):
+        picture = picture.resize((picture.width, height), ANTIALIASES[name], (0, top, picture.width, bottom))
+        return picture.resize(size, ANTIALIASES[name], (left, 0, right, height))
+    picture = picture.resize((width, picture.height), ANTIALIASES[name], (left, 0, right, picture.height))
+    return picture.resize(size, ANTIALIASES[name], (0, top, width, bottom))
 
 
 def _whole(picture: Image.Image) -> Box:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xxdeploy.runtime.image.resample import ANTIALIASES, STRIP
+from xxdeploy.runtime.image.resample import ANTIALIASES, STRIP, is_vertical_first
 
 _TURN = Image.Transpose
 SIDEWAYS = (_TURN.TRANSPOSE, _TURN.ROTATE_90, _TURN.ROTATE_270, _TURN.TRANSVERSE)
@@ -15,9 +15,11 @@ _LINES = 1 << 19
 """Pixels that are turned at a time: 2 MB, cut out, turned and narrowed."""
 
 
-def is_worth_strips(picture: Image.Image, turn: Image.Transpose, resample: str) -> bool:
-    """Return whether :func:`resample_turned` serves this filter, and saves memory."""
-    return turn in SIDEWAYS and resample in ANTIALIASES and picture.width * picture.height > STRIP
+def is_worth_strips(picture: Image.Image, turn: Image.Transpose, size: tuple[int, int], resample: str) -> bool:
+    """Return whether :func:`resample_turned` serves this filter and ``size`` (width, height), and saves memory."""
+    if turn not in SIDEWAYS or resample not in ANTIALIASES or is_vertical_first((picture.height, picture.width), size):
+        return False
+    return picture.width * picture.height > STRIP
 
 
 def resample_turned(
