@@ -12,12 +12,20 @@ import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(?<=\]\()(?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
 FENCE = re.compile(r"^(?P<fence> *```).*?^ *```[ ]*$", re.DOTALL | re.MULTILINE)
+
+
+LOADED = re.compile(
+    r"<(?:script|img|iframe|source|video|audio|embed)\b[^>]*\bsrc=\"?(?:https?:)?//"
+    r"|<link\b(?![^>]*\brel=\"?(?:canonical|prev|next))[^>]*\bhref=\"?(?:https?:)?//|url\([\"']?(?:https?:)?//"
+)
+"""What makes a browser ask another host while it shows a page; links, which wait for a click, do not."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -34,6 +42,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
     """Return the page with links that MkDocs resolves: relative, between files of the site."""
     assert page.file.abs_src_path is not None
     return rewritten(markdown, Path(page.file.abs_src_path), Path(config.docs_dir))
+
+
+def on_post_page(output: str, page: Page, **_: object) -> str:
+    """Return the page as it is; ``PluginError`` if it would load something from another host."""
+    if found := LOADED.search(output):
+        raise PluginError(f"{page.file.src_uri} loads a file from another host: {output[found.start() :][:120]}")
+    return output
 
 
 def linked_outside(pages: list[Path], docs: Path) -> list[Path]:

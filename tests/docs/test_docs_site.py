@@ -27,6 +27,21 @@ def test_links_lead_to_files_of_the_site(page: str, link: str, expected: str) ->
     assert docs_site.rewritten(f"[a]({link})", ROOT / page, DOCS) == f"[a]({expected})"
 
 
+@pytest.mark.parametrize(
+    ("html", "loads"),
+    [
+        ('<script src="https://cdn.example/a.js"></script>', True),
+        ('<link rel="stylesheet" href="//fonts.example/a.css">', True),
+        ("<style>@font-face { src: url(https://fonts.example/a) }</style>", True),
+        ('<script src="assets/a.js"></script><link rel="stylesheet" href="a.css">', False),
+        ('<a href="https://arxiv.org/abs/1906.04721">', False),
+        ('<link rel="canonical" href="https://docs.example/">', False),
+    ],
+)
+def test_a_page_that_asks_another_host_is_found(html: str, loads: bool) -> None:
+    assert (docs_site.LOADED.search(html) is not None) is loads
+
+
 def test_code_blocks_stay() -> None:
     text = "```\n[a](../CONTRIBUTING.md)\n```\n[b](../CONTRIBUTING.md)\n"
     expected = "```\n[a](../CONTRIBUTING.md)\n```\n[b](repository/CONTRIBUTING.md)\n"

@@ -53,6 +53,8 @@ def lean_layers(keras: Any, tf: Any, pairs: Mapping[int, tuple[Any, Any]]) -> It
         **forms(tf),
         (image, "resize"): _lean_resize(tf, keras, image.resize),
     }
+    # An older Keras lacks some operations, so no layer of it calls them.
+    originals = {(home, name): form for (home, name), form in originals.items() if hasattr(home, name)}
     before = {(home, name): getattr(home, name) for home, name in originals}
     try:
         for (home, name), replacement in originals.items():
