@@ -10,6 +10,7 @@ import pytest
 from bundle_contents import contents, without_report
 
 from xxdeploy import verify
+from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.diagnose.verify_bundle import verify_bundle
 from xxdeploy.errors import BundleError, MissingDependencyError, UsageError, VerificationError
 from xxdeploy.exporter import ExportOptions, ExportResult, export, stages
@@ -96,8 +97,12 @@ def test_a_bundle_for_one_kind_of_processor(plan: ExportOptions, tmp_path: Path,
 
 
 def test_the_sample_export_is_honest_and_repeatable(tmp_path: Path) -> None:
-    plan = ExportOptions.of("int8", weights="sample", cpu="vnni", max_drop=2.0, min_agreement=95.0)
+    promised = {"max_drop": 2.0, "min_agreement": 95.0}
+    plan = ExportOptions.of("int8", weights="sample", cpu="vnni", card=True, bom=True, **promised)
     exported = export(LENET, plan, tmp_path / "one")
+    listed = {entry.path for entry in check_bundle(tmp_path / "one").files}
+    assert {"README.md", "bom.cdx.json"} <= listed
+    assert any("no preprocessor_config.json was written" in said for said in exported.conclusions.sentences)
     assert [(rung.name, rung.comparison.images) for rung in exported.rungs] == [("plain", 50)]
     assert len(exported.conclusions.promises) == 2 * len(exported.rows[2:])  # both promises, for each model of its own
     assert all(line.startswith("PASS ") for line in exported.conclusions.promises)

@@ -345,6 +345,11 @@ class OutputOptions:
         name="with",
         target="cpu",
     )
+    card: bool = option(
+        False,
+        "Add a model card (README.md, as Hugging Face reads it) and preprocessor_config.json for transformers.js.",
+    )
+    bom: bool = option(False, "Add a bill of materials, bom.cdx.json (CycloneDX 1.6).")
     force: bool = option(
         False, "Replace the output folder if it exists. In a batch, repeat finished jobs.", in_file=False
     )

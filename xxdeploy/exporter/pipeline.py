@@ -42,6 +42,7 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.optional import extra
 from xxdeploy.report import REPORT, Timing, render_report
+from xxdeploy.report.card import describe
 from xxdeploy.results import OnProgress, Progress, Runner, StepRecord
 from xxdeploy.verify import check_independence
 
@@ -99,7 +100,10 @@ def export(
     )
     built = bundled_engine(engine)
     manifest, files = assemble(origin, options, lowered, evidence, golden=golden, fp32=fp32, more_files=built)
-    concluded = concluded.warned(*inputs.warnings).plus(*((engine_sentence(engine),) if engine else ()))
+    described = describe(manifest, evidence, files, card=options.output.card, bom=options.output.bom)
+    files |= described.files
+    said = (*described.sentences, *((engine_sentence(engine),) if engine else ()))
+    concluded = concluded.warned(*inputs.warnings).plus(*said)
     with timed("report"):
         seen = measured(
             caller.command or command_of(source.name, options), options, inputs, lowered,
