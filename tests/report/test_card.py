@@ -63,17 +63,15 @@ def test_a_text_of_a_user_is_only_a_text() -> None:
 def test_the_card_and_the_file_for_transformers_come_together() -> None:
     files, _ = tiny_bundle.parts_and_manifest()
     described = describe(with_input(Preprocess(8, 8)), EVIDENCE, files, card=True, bom=True)
-    assert sorted(described.files) == ["README.md", "bom.cdx.json", "preprocessor_config.json"]
-    assert described.sentences == ()
-    parts = json.loads(described.files["bom.cdx.json"])["components"]
+    assert sorted(described) == ["README.md", "bom.cdx.json", "preprocessor_config.json"]
+    parts = json.loads(described["bom.cdx.json"])["components"]
     assert {"README.md", "preprocessor_config.json"} <= {part["name"] for part in parts}
-    assert describe(with_input(Preprocess(8, 8)), EVIDENCE, files, card=False, bom=False).files == {}
+    assert describe(with_input(Preprocess(8, 8)), EVIDENCE, files, card=False, bom=False) == {}
 
 
 def test_a_preprocessing_that_transformers_lacks_is_named_in_the_card() -> None:
     files, _ = tiny_bundle.parts_and_manifest()
     described = describe(with_input(Preprocess(8, 8, 3, "caffe")), EVIDENCE, files, card=True, bom=False)
-    assert list(described.files) == ["README.md"]
-    why = "the model takes BGR, and transformers makes RGB"
-    assert described.sentences == (f"note: no preprocessor_config.json was written: {why}",)
-    assert why in described.files["README.md"].decode()
+    assert list(described) == ["README.md"]
+    why = "there is no `preprocessor_config.json`: the model takes BGR, and transformers makes RGB"
+    assert why in described["README.md"].decode()

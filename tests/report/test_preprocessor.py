@@ -10,8 +10,7 @@ import tiny_bundle
 from described import with_input
 from PIL import Image
 
-from xxdeploy.errors import UsageError
-from xxdeploy.report.preprocessor import FILTERS, preprocessor_config
+from xxdeploy.report.preprocessor import FILTERS, preprocessor_config, unsaid
 from xxdeploy.runtime.image.preprocess import Preprocess, Sizing
 from xxdeploy.runtime.image.scaling import Scaling, named_scaling
 
@@ -71,13 +70,10 @@ def test_a_file_of_uint8_takes_the_pixels_as_they_are(mode: str) -> None:
     ],
 )
 def test_a_step_that_it_cannot_say_is_named(form: Preprocess, why: str) -> None:
-    with pytest.raises(UsageError) as caught:
+    assert why in unsaid(with_input(form))
+    with pytest.raises(ValueError, match=why):
         preprocessor_config(with_input(form))
-    assert caught.value.code == "preprocessor-unsaid"
-    assert why in caught.value.message
 
 
 def test_an_old_manifest_does_not_say_what_the_file_takes() -> None:
-    with pytest.raises(UsageError) as caught:
-        preprocessor_config(tiny_bundle.parts_and_manifest()[1])
-    assert "schema 5" in caught.value.message
+    assert "schema 5" in unsaid(tiny_bundle.parts_and_manifest()[1])

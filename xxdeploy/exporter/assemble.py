@@ -20,6 +20,7 @@ from xxdeploy.exporter.source import Source
 from xxdeploy.onnxmodel.model import OnnxModel, tensors_of
 from xxdeploy.onnxmodel.run import ort_from_onnx
 from xxdeploy.onnxmodel.session import open_session
+from xxdeploy.report.card import describe
 from xxdeploy.results import (
     Accuracy,
     AccuracyRecord,
@@ -130,7 +131,7 @@ def assemble(
         more_inputs=tuple(map(MoreInput, source.input_names[1:], others, paths[1:])),
         blank=inputs.output.blank,
     )
-    return manifest, files
+    return manifest, files | describe(manifest, evidence, files, card=options.output.card, bom=options.output.bom)
 
 
 def _suffix(file: ModelFile, precision: str) -> str:

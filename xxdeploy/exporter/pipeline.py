@@ -42,8 +42,9 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.session import open_session
 from xxdeploy.optional import extra
 from xxdeploy.report import REPORT, Timing, render_report
-from xxdeploy.report.card import describe
+from xxdeploy.report.preprocessor import PREPROCESSOR, unsaid
 from xxdeploy.results import OnProgress, Progress, Runner, StepRecord
+from xxdeploy.runtime.bundle.manifest import Manifest
 from xxdeploy.verify import check_independence
 
 if TYPE_CHECKING:
@@ -100,10 +101,7 @@ def export(
     )
     built = bundled_engine(engine)
     manifest, files = assemble(origin, options, lowered, evidence, golden=golden, fp32=fp32, more_files=built)
-    described = describe(manifest, evidence, files, card=options.output.card, bom=options.output.bom)
-    files |= described.files
-    said = (*described.sentences, *((engine_sentence(engine),) if engine else ()))
-    concluded = concluded.warned(*inputs.warnings).plus(*said)
+    concluded = concluded.warned(*inputs.warnings).plus(*_sentences(engine, manifest, options))
     with timed("report"):
         seen = measured(
             caller.command or command_of(source.name, options), options, inputs, lowered,
@@ -134,6 +132,15 @@ def _check(options: ExportOptions, out: Path) -> None:
     check_engine(options)
     check_litert(options)
     check_sequence(options)
+
+
+def _sentences(engine: Engine | None, manifest: Manifest, options: ExportOptions) -> tuple[str, ...]:
+    """Return a sentence about the engine, and one about a file of ``--card`` that cannot be written."""
+    missing = unsaid(manifest) if options.output.card else ""
+    return (
+        *((engine_sentence(engine),) if engine else ()),
+        *((f"note: no {PREPROCESSOR} was written: {missing}",) if missing else ()),
+    )
 
 
 _MEASURE = "accuracy and latency"

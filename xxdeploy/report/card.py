@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from xxdeploy.errors import UsageError
 from xxdeploy.figures import percent
 from xxdeploy.report.bom import BOM, bill_of_materials, task_word, top1_shares
-from xxdeploy.report.preprocessor import PREPROCESSOR, preprocessor_config
+from xxdeploy.report.preprocessor import PREPROCESSOR, preprocessor_config, unsaid
 from xxdeploy.results import Evidence, worst_parities
 from xxdeploy.runtime.bundle.manifest import Manifest, Variant
 from xxdeploy.runtime.bundle.tasks import TASKS
@@ -28,37 +26,30 @@ _NO_TASK = ("image-regression",)
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
-    """The files that describe a bundle to other tools, by path, and a sentence for each that could not be written."""
+def describe(
+    manifest: Manifest, evidence: Evidence, files: Mapping[str, bytes], *, card: bool, bom: bool
+) -> dict[str, bytes]:
+    """Return the files that describe a bundle to other tools, by path.
 
-    files: Mapping[str, bytes]
-    sentences: tuple[str, ...] = ()
-
-
-def describe(manifest: Manifest, evidence: Evidence, files: Mapping[str, bytes], *, card: bool, bom: bool) -> Described:
-    """Return ``README.md`` and ``preprocessor_config.json`` (``card``), and the bill of materials (``bom``)."""
+    ``card``: ``README.md``, and ``preprocessor_config.json`` unless ``unsaid`` has a reason; ``bom``: the bill of
+    materials.
+    """
     made: dict[str, bytes] = {}
-    sentences: tuple[str, ...] = ()
     if card:
-        missing = ""
-        try:
+        if not unsaid(manifest):
             made[PREPROCESSOR] = (json.dumps(preprocessor_config(manifest), indent=1) + "\n").encode()
-        except UsageError as error:
-            missing = error.message
-            sentences = (f"note: no {PREPROCESSOR} was written: {missing.partition(': ')[2]}",)
-        made[CARD] = model_card(manifest, evidence, files, missing=missing).encode()
+        made[CARD] = model_card(manifest, evidence, files).encode()
     if bom:
         made[BOM] = bill_of_materials(manifest, evidence, {**files, **made}).encode()
-    return Described(made, sentences)
+    return made
 
 
-def model_card(manifest: Manifest, evidence: Evidence, files: Mapping[str, bytes], *, missing: str = "") -> str:
-    """Return the card as Markdown; ``missing`` says why there is no ``preprocessor_config.json``."""
+def model_card(manifest: Manifest, evidence: Evidence, files: Mapping[str, bytes]) -> str:
+    """Return the card as Markdown."""
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in _metadata(manifest, evidence).items()), "---", ""]
     lines += [f"# {manifest.name}", "", _about(manifest), ""]
     lines += ["## Use", "", *_use(manifest), ""]
-    lines += ["## Input and output", "", *_tensors(manifest, missing), ""]
+    lines += ["## Input and output", "", *_tensors(manifest), ""]
     lines += ["## Files", "", *_files(manifest, files), ""]
     measured = list(_measured(evidence))
     lines += ["## Measured", "", *measured, ""] if measured else []
@@ -124,7 +115,7 @@ def _use(manifest: Manifest) -> Iterator[str]:
     yield "Other programs run a model file with any engine that reads it, after the preprocessing below."
 
 
-def _tensors(manifest: Manifest, missing: str) -> Iterator[str]:
+def _tensors(manifest: Manifest) -> Iterator[str]:
     for name, part in zip(manifest.input_names, (part for _, part in parts_of(manifest.form)), strict=True):
         yield f"- `{name}`: {in_words(part)}"
     first = manifest.variants[0]
@@ -135,8 +126,8 @@ def _tensors(manifest: Manifest, missing: str) -> Iterator[str]:
             yield f"- {kind} `{tensor.name}` of `{first.model}`: {tensor.dtype} ({sides}){layout}"
     if any(tensor.dtype == "uint8" for tensor in first.inputs):
         yield f"- `{first.model}` takes the resized pixels as they are: its first layer contains the scaling"
-    if missing:
-        yield f"- {missing}"
+    if missing := unsaid(manifest):
+        yield f"- there is no `{PREPROCESSOR}`: {missing}"
     else:
         yield (
             f"- `{PREPROCESSOR}` says the same for transformers and transformers.js, for `{first.model}`. Their "
