@@ -8,6 +8,7 @@ import typing
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import quote
 
 from xxdeploy.batch.records import JobRecord
 from xxdeploy.bundle.sign import KeyPair
@@ -83,7 +84,7 @@ def json_schema() -> Schema:
 def schema_of(command: str) -> Schema:
     """Return a schema that validates the output of one ``command``, one of the names in ``$defs``."""
     document = json_schema()
-    return {**document, "$ref": f"#/$defs/{command}"}
+    return {**document, "$ref": f"#/$defs/{quote(command)}"}
 
 
 def _object(properties: Mapping[str, Schema], *, closed: bool = True) -> Schema:
