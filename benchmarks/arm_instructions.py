@@ -86,8 +86,10 @@ def total(arm: Path, plugin: Path, cpu: str, model: Path, count: int) -> int:
     return int(out.read_text())
 
 
-def count(arm: Path, files: Mapping[str, Path], cpus: Sequence[str], runs: tuple[int, int]) -> Counts:
-    """Return the instructions of one inference of each file on each processor."""
+def count(
+    arm: Path, files: Mapping[str, Path], cpus: Sequence[str], runs: tuple[int, int], out: Path | None = None
+) -> Counts:
+    """Return the instructions of one inference of each file on each processor; add each file's to ``out``."""
     few, many = runs
     counts: Counts = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -98,6 +100,10 @@ def count(arm: Path, files: Mapping[str, Path], cpus: Sequence[str], runs: tuple
                 more = total(arm, plugin, cpu, model, many) - total(arm, plugin, cpu, model, few)
                 counts[name][cpu] = more / (many - few)
                 print(f"{name} on {cpu}: {counts[name][cpu] / 1e6:.1f} million", file=sys.stderr, flush=True)
+            if out is not None:
+                kept: Counts = json.loads(out.read_text()) if out.is_file() else {}
+                kept[name] = kept.get(name, {}) | counts[name]
+                out.write_text(json.dumps(kept, indent=1) + "\n")
     return counts
 
 
@@ -158,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     counting.add_argument("files", type=_file, nargs="+", metavar="NETWORK:FILE=PATH")
     counting.add_argument("--cpus", nargs="+", default=list(CPUS), help=f"default: {' '.join(CPUS)}")
     counting.add_argument("--runs", type=int, nargs=2, default=(1, 10), help="inferences of the two processes")
-    counting.add_argument("--out", type=Path, help="JSON file for the counts; entries of other files in it are kept")
+    counting.add_argument("--out", type=Path, help="JSON file to add the counts to")
     checking = commands.add_parser("check", help="compare two files of counts")
     checking.add_argument("counts", type=Path)
     checking.add_argument("--against", type=Path, required=True)
@@ -186,11 +192,7 @@ def main() -> int:
     few, many = asked.runs
     if not 0 < few < many:
         raise SystemExit("error: --runs needs two numbers, the smaller first")
-    counts = count(asked.arm, dict(asked.files), asked.cpus, (few, many))
-    if asked.out is not None:
-        kept: Counts = json.loads(asked.out.read_text()) if asked.out.is_file() else {}
-        asked.out.write_text(json.dumps({**kept, **counts}, indent=1) + "\n")
-    print(table(counts))
+    print(table(count(asked.arm, dict(asked.files), asked.cpus, (few, many), asked.out)))
     return 0
 
 

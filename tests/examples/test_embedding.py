@@ -6,7 +6,6 @@ import csv
 import importlib.util
 import io
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -14,15 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime import load
-from xxdeploy.runtime.engines.ort import OrtSession
-from xxdeploy.runtime.image.preprocess import Preprocess
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -136,77 +131,3 @@ def test_the_http_service_does_not_start_with_a_broken_bundle(bundle: Path, tmp_
     with pytest.raises(UsageError) as caught:
         service.create_app(str(tiny_bundle.make(tmp_path / "features", features=True)))
     assert caught.value.code == "wrong-task"
-
-
-def _cpp(folder: Path) -> Path:
-    """Build the C++ example: headers of ``ORT_HOME`` or Debian's package, library of ``ORT_HOME`` or of the wheel."""
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("there is no C++ compiler")
-    home = Path(os.environ.get("ORT_HOME", "/nowhere"))
-    places = (home / "include", *(Path(root) / "include/onnxruntime" for root in (home, "/usr", "/usr/local")))
-    headers = next((place for place in places if (place / "onnxruntime_c_api.h").is_file()), None)
-    if headers is None:
-        pytest.skip("no headers of ONNX Runtime in ORT_HOME or /usr/include/onnxruntime; its Python wheel has none")
-    libraries = home / "lib"
-    if not (libraries / "libonnxruntime.so").exists():
-        import onnxruntime
-
-        builds = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
-        if not builds:
-            pytest.skip("no libonnxruntime.so in ORT_HOME or in the Python wheel")
-        libraries = folder / "lib"
-        libraries.mkdir()
-        for name in ("libonnxruntime.so", "libonnxruntime.so.1"):  # to link with, and what is then looked for
-            (libraries / name).symlink_to(builds[-1])
-    program = folder / "predict"
-    subprocess.run(
-        [compiler, "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{headers}", EXAMPLES / "cpp" / "predict.cc",
-         f"-L{libraries}", "-lonnxruntime", f"-Wl,-rpath,{libraries}", "-o", program], check=True,
-    )  # fmt: skip
-    return program
-
-
-def test_cpp_through_the_c_api(bundle: Path, tmp_path: Path) -> None:
-    program = _cpp(tmp_path)
-    pixels = tmp_path / "pixels.onnx"  # takes bytes, as INT8 models for x86 do
-    model = onnx.load(bundle / "model.onnx")
-    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
-    model.graph.node.insert(0, onnx.helper.make_node("Cast", ["image"], ["floats"], to=onnx.TensorProto.FLOAT))
-    model.graph.node[1].input[0] = "floats"
-    onnx.save(model, pixels)
-    inputs, outputs, answers = (
-        bundle / "golden" / "inputs.npy",
-        bundle / "golden" / "portable.npy",
-        tmp_path / "found",
-    )
-    images = np.load(inputs)
-
-    def run_it(*words: object) -> tuple[int, str]:
-        done = subprocess.run([program, *map(str, words)], capture_output=True, text=True, check=False, timeout=60)
-        return done.returncode, done.stdout + done.stderr
-
-    def computed() -> NDArray[np.float32]:
-        return np.fromfile(answers, "<f4").reshape(len(images), -1)
-
-    status, told = run_it(bundle / "model.onnx", inputs, outputs, "tf", 1e-5)
-    assert (status, told[:14]) == (0, "largest error ")
-    for mode in ("tf", "caffe", "torch", "none"):
-        status, told = run_it(bundle / "model.onnx", inputs, outputs, mode, 1e-5, answers)
-        assert status == (mode != "tf"), told
-        batch = Preprocess(8, 8, mode=mode).normalize(images)
-        right = OrtSession((bundle / "model.onnx").read_bytes(), threads=1).run(batch)
-        np.testing.assert_allclose(computed(), right, atol=1e-6)
-    status, told = run_it(pixels, inputs, outputs, "ignored", 1e-5, answers)
-    assert status == 1, told
-    np.testing.assert_allclose(computed(), right, atol=1e-6)  # those of mode none
-    assert run_it(bundle / "model.onnx", inputs, outputs, "custom", 1e-5)[0] == 2
-    assert run_it(bundle / "model.onnx", inputs, inputs, "tf", 1e-5)[0] == 2
-    model.graph.input.add().CopyFrom(onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, [1]))
-    onnx.save(model, pixels)
-    status, told = run_it(pixels, inputs, outputs, "tf", 1e-5)
-    assert (status, "several inputs" in told) == (2, True)
-    np.save(tmp_path / "numbers.npy", images.astype(np.float32))
-    assert run_it(bundle / "model.onnx", tmp_path / "numbers.npy", outputs, "tf", 1e-5)[0] == 2
-    assert run_it(bundle / "labels.txt", inputs, outputs, "tf", 1e-5)[0] == 2
-    assert run_it(bundle / "model.onnx", bundle / "labels.txt", outputs, "tf", 1e-5)[0] == 2
