@@ -35,7 +35,7 @@ CHANGELOG = """# Changelog
 
 @pytest.mark.parametrize("tag", ["v1.10.0", "v1.10.0rc2", "v1.0.0"])
 def test_a_version_with_its_section_is_released(tag: str) -> None:
-    assert release.faults(tag, CHANGELOG) == []
+    assert release.faults(tag, CHANGELOG, published=True) == []
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,27 @@ def test_a_version_with_its_section_is_released(tag: str) -> None:
     ],
 )
 def test_another_tag_is_refused(tag: str, fault: str) -> None:
-    assert any(fault in problem for problem in release.faults(tag, CHANGELOG))
+    assert any(fault in problem for problem in release.faults(tag, CHANGELOG, published=True))
+
+
+def test_a_release_has_pages_that_know_of_it() -> None:
+    assert release.faults("v1.0.0", CHANGELOG, published=False)[0].startswith(
+        "PUBLISHED in scripts/release.py is False"
+    )
+
+
+def test_the_pages_say_whether_the_package_is_on_the_index() -> None:
+    assert release.write_pages(check=True) == [], "run python scripts/release.py pages"
+    assert Path("docs/tutorials/first-export.md") in release.pages()
+
+
+@pytest.mark.parametrize("path", [Path("README.md"), Path("docs/tutorials/a.md"), release.INSTALL])
+def test_a_notice_comes_and_goes(path: Path) -> None:
+    text = "# Title\n\nA text.\n\n## More\n"
+    before = release.page_with_block(path, text, published=False)
+    assert "not on the package index yet" in before
+    assert release.page_with_block(path, before, published=False) == before
+    assert release.page_with_block(path, before, published=True).rstrip() == text.rstrip()
 
 
 def test_the_notes_are_the_section() -> None:
