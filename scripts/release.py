@@ -5,8 +5,8 @@
     python scripts/release.py pages [--check]
 
 ``check`` wants ``PUBLISHED``, a tag ``vX.Y.Z`` or ``vX.Y.ZrcN`` and a section ``## [X.Y.Z] - YYYY-MM-DD`` with text in
-CHANGELOG.md; the section of a release candidate is that of its version. Otherwise the exit status is 1, and stderr has a
-sentence for each fault.
+CHANGELOG.md; the section of a release candidate is that of its version. Otherwise the exit status is 1, and stderr has
+a sentence for each fault.
 
 Until ``PUBLISHED`` is True, each page with a line ``pip install xxdeploy`` has a notice below its title, and the page
 about the installation says how such lines work before the first release. ``pages`` writes both, or takes them out.
