@@ -3,12 +3,17 @@
 ``xxdeploy.export`` and ``xxdeploy.load`` are imported when they are first used: a device has no exporter.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xxdeploy.python.export import export
     from xxdeploy.runtime import load
+
+# The builds of ONNX Runtime send usage data to their maker unless this is set before the library starts. A value that
+# the user has set stays; docs/how-to/privacy.md has the whole story.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 try:
     __version__: str = import_module("xxdeploy._version").__version__  # a build writes this module

@@ -28,6 +28,15 @@ def test_keras_is_itself_again_after_a_trace() -> None:
     assert before == (nn.gelu, nn.celu, nn.conv, keras.layers.Rescaling.call, keras.layers.BatchNormalization.call)
 
 
+def test_a_keras_without_an_operation_converts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras 3.5 has no celu; nothing puts one there."""
+    from keras.src.backend.tensorflow import nn
+
+    monkeypatch.delattr(nn, "celu")
+    onnx_from_keras(net(lambda layers, x: layers.Conv2D(4, 3)(x)))
+    assert not hasattr(nn, "celu")
+
+
 def test_a_dense_layer_over_an_image_is_a_convolution_and_a_layer_norm_folds_into_it() -> None:
     def block(layers: Any, x: Any) -> Any:
         x = layers.LayerNormalization(epsilon=1e-6)(layers.Conv2D(5, 3)(x))
