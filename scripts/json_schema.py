@@ -68,7 +68,7 @@ def json_schema() -> Schema:
         ),
         "doctor": of(Checkup),
         "example": _list(_object({"name": _TEXT, "about": _TEXT})),
-        "example, copy": _object({"name": _TEXT, "file": _TEXT}),
+        "example, copy": _object({"name": _TEXT, "files": _list(_TEXT)}),
         "keygen": of(KeyPair),
         "sign": _object({"folder": _TEXT, "version": {"type": ["integer", "null"]}, "key": _TEXT}),
         "error": _object({"error": problem}, closed=False),

@@ -27,17 +27,17 @@ def test_the_installed_folder_goes_before_the_checkout(tmp_path: Path) -> None:
 def test_each_example_has_a_name_of_its_own_and_a_sentence() -> None:
     files = {path for path in (ROOT / "examples").rglob("*") if path.is_file() and path.suffix != ".pyc"}
     known = examples()
-    assert {example.file for example in known} == files
+    assert {file for example in known for file in example.files} == files
     assert len({example.name for example in known}) == len(known)
     assert [example.name for example in known if not 20 < len(example.about) < 110] == []
 
 
-@pytest.mark.parametrize("name", ["http_service", "cpp_predict", "train_and_export"])
+@pytest.mark.parametrize("name", ["http_service", "cpp", "train_and_export"])
 def test_an_example_is_copied_whole(name: str, tmp_path: Path) -> None:
-    copy = copy_example(name, tmp_path / "new" / "folder")
-    original = next(example.file for example in examples() if example.name == name)
-    assert copy == tmp_path / "new" / "folder" / original.name
-    assert copy.read_bytes() == original.read_bytes()
+    copies = copy_example(name, tmp_path / "new" / "folder")
+    originals = next(example.files for example in examples() if example.name == name)
+    assert [copy.name for copy in copies] == [original.name for original in originals]
+    assert [copy.read_bytes() for copy in copies] == [original.read_bytes() for original in originals]
 
 
 def test_no_file_is_replaced(tmp_path: Path) -> None:
@@ -46,6 +46,10 @@ def test_no_file_is_replaced(tmp_path: Path) -> None:
         copy_example("http_service", tmp_path)
     assert caught.value.code == "example-exists"
     assert (tmp_path / "http_service.py").read_text() == "mine"
+    (tmp_path / "xxdeploy.hpp").write_text("mine")
+    with pytest.raises(UsageError):
+        copy_example("cpp", tmp_path)
+    assert not (tmp_path / "predict.cc").exists(), "all files, or none"
 
 
 @pytest.mark.parametrize(
@@ -63,4 +67,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError) as caught:
         copy_example("http_service", tmp_path / "file")
-    assert caught.value.code in ("output-unwritable", "example-exists")
+    assert caught.value.code == "example-exists"
+    with pytest.raises(UsageError) as caught:
+        copy_example("http_service", tmp_path / "file" / "inside")
+    assert caught.value.code == "output-unwritable"

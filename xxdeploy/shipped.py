@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +13,16 @@ from xxdeploy.errors import UsageError
 from xxdeploy.files import write_new
 
 PACKAGE = Path(__file__).resolve().parent
-_SUFFIXES = (".py", ".ipynb", ".cc")
+_FIRST = ("predict.cc",)
+"""The files of a folder of examples that speak for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One example: its name, its file, and a sentence about it."""
+    """One example: its name, its files, and the first sentence of the first of them."""
 
     name: str
-    file: Path
+    files: tuple[Path, ...]
     about: str
 
 
@@ -41,16 +43,21 @@ def shipped(name: str, marker: str, package: Path = PACKAGE) -> Path:
 
 
 def examples(package: Path = PACKAGE) -> tuple[Example, ...]:
-    """Return the examples by name. ``UsageError`` ``no-shipped-folder``."""
-    folder = shipped("examples", "http_service.py", package)
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
-    return tuple(Example(_name(file, folder), file, _about(file)) for file in files)
+    """Return the examples by name: each file is one, and each folder. ``UsageError`` ``no-shipped-folder``."""
+    found = []
+    for path in sorted(shipped("examples", "http_service.py", package).iterdir()):
+        if path.name == "__pycache__":
+            continue
+        inside = path.iterdir() if path.is_dir() else [path]
+        files = tuple(sorted(inside, key=lambda file: (file.name not in _FIRST, file.name)))
+        found.append(Example(path.stem, files, _about(files[0])))
+    return tuple(found)
 
 
-def copy_example(name: str, folder: Path) -> Path:
-    """Copy an example into a folder, which is made if it is missing; return the new file.
+def copy_example(name: str, folder: Path) -> tuple[Path, ...]:
+    """Copy the files of an example into a folder, which is made if it is missing; return the new files.
 
-    ``UsageError``: ``unknown-example``; ``example-exists`` (a file is never replaced); ``output-unwritable``.
+    ``UsageError``: ``unknown-example``; ``example-exists`` (no file is replaced); ``output-unwritable``.
     """
     known = {example.name: example for example in examples()}
     if name not in known:
@@ -60,29 +67,25 @@ def copy_example(name: str, folder: Path) -> Path:
             hint=f"did you mean `xxdeploy example {close[0]}`?" if close else "`xxdeploy example` lists them",
             code="unknown-example",
         )
-    file = known[name].file
-    target = folder / file.name
+    targets = {folder / file.name: file for file in known[name].files}
     try:
+        for path in (*([] if folder.is_dir() else [folder]), *targets):
+            if os.path.lexists(path):
+                raise UsageError(
+                    f"{path} already exists",
+                    hint=f"choose another folder: xxdeploy example {name} FOLDER",
+                    code="example-exists",
+                )
         folder.mkdir(parents=True, exist_ok=True)
-        write_new(target, file.read_bytes())
-    except FileExistsError as error:
-        raise UsageError(
-            f"{target if folder.is_dir() else folder} already exists",
-            hint=f"choose another folder: xxdeploy example {name} FOLDER",
-            code="example-exists",
-        ) from error
+        for target, file in targets.items():
+            write_new(target, file.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{target} cannot be written: {getattr(error, 'strerror', None) or error}",
+            f"{folder} cannot be written: {getattr(error, 'strerror', None) or error}",
             hint="choose another folder, or check the permissions",
             code="output-unwritable",
         ) from error
-    return target
-
-
-def _name(file: Path, folder: Path) -> str:
-    """Return the name of an example: that of its file, after that of its folder if it has one of its own."""
-    return "_".join((*file.relative_to(folder).parts[:-1], file.stem))
+    return tuple(targets)
 
 
 def _about(file: Path) -> str:

@@ -21,11 +21,11 @@ def command(name: str | None = None, folder: Path = Path(), /, *, as_json: AsJso
         Folder for the copy. No file is replaced.
     """
     if name is not None:
-        copy = copy_example(name, folder)
+        copies = copy_example(name, folder)
         if as_json:
-            print_json({"name": name, "file": copy})
+            print_json({"name": name, "files": copies})
         else:
-            print_line(f"wrote {copy}; its first lines say how it is used")
+            print_line(f"wrote {', '.join(map(str, copies))}; the first lines say how it is used")
         return
     known = examples()
     if as_json:
