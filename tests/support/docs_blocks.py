@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,4 +69,4 @@ GUIDES = tuple(page for page in sorted((DOCS / "how-to").glob("*.md")) if runs(p
 
 
 if __name__ == "__main__":
-    print("\n".join(not_run()))
+    sys.stdout.write("".join(f"{line}\n" for line in not_run()))
