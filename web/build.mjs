@@ -13,6 +13,8 @@ for (const [name, platform] of [["web", "browser"], ["node", "node"]]) {
     platform,
     define: { NODE: String(name === "node") },
     external: ["@litertjs/core", "onnxruntime-web/*", "node:*"],
+    // Private names, which no type shows.
+    mangleProps: /^(checkOpen|checked|answer|feed|scaled|weights|places)$/,
     legalComments: "none",
     logLevel: "warning",
   });

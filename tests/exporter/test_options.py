@@ -40,7 +40,11 @@ def test_an_option_has_an_effect_or_is_refused(name: str) -> None:
             options.changed(int8=precision == "int8", fp16=precision == "fp16")
         assert caught.value.code == "int8-only"
     if option.scope.target is not None:
-        other, code = {"cpu": ("tensorrt", "cpu-and-target"), "gpu": ("cpu", "target-missing")}[option.scope.target]
+        other, code = {
+            "cpu": ("tensorrt", "cpu-and-target"),
+            "gpu": ("cpu", "target-missing"),
+            "web": ("litert", "target-missing"),
+        }[option.scope.target]
         with pytest.raises(UsageError) as caught:
             options.changed(target=other)
         assert caught.value.code == code

@@ -25,8 +25,8 @@ def options_with(name: str) -> ExportOptions:
     """Return options with an unusual value of one option, and with what it needs."""
     option = OPTIONS[name]
     values: dict[str, Any] = {option.field: unusual_value(name)}
-    if option.scope.target == "gpu":
-        values["target"] = "tensorrt-rtx"
+    if option.scope.target in ("gpu", "web"):
+        values["target"] = "tensorrt-rtx" if option.scope.target == "gpu" else "web"
     if name == "strict":
         values["max_drop"] = 0.25
     precision = "int8" if "fp32" not in option.scope.precisions else "fp32"

@@ -1,5 +1,5 @@
 /** From the output for one sample to an answer, as xxdeploy/runtime/answers.py. */
-import { rint } from "./resample.js";
+import { max, min, rint } from "./resample.js";
 
 export interface Prediction {
   readonly index: number;
@@ -52,7 +52,7 @@ export function pictureFrom(values: Float32Array, shape: readonly number[], rang
   const [height, width, depth] = shape as [number, number, number];
   if (range !== null) {
     const [low, high] = range as [number, number];
-    const data = Uint8Array.from(values, (value) => rint(Math.min(255, Math.max(0, (value - low) * (255 / (high - low))))));
+    const data = Uint8Array.from(values, (value) => rint(min(255, max(0, (value - low) * (255 / (high - low))))));
     return { data, width, height, channels: depth as 1 | 3 };
   }
   const data = new Uint8Array(width * height);
@@ -62,8 +62,8 @@ export function pictureFrom(values: Float32Array, shape: readonly number[], rang
 
 /** Put the values of a top-k model into their places, and an equal share of the rest of 1 elsewhere. */
 export function spread(values: Float32Array, classes: BigInt64Array, count: number): Float32Array {
-  const rest = (1 - values.reduce((a, b) => a + b, 0)) / Math.max(1, count - values.length);
-  const whole = new Float32Array(count).fill(Math.min(Math.max(rest, 0), values[values.length - 1]!));
+  const rest = (1 - values.reduce((a, b) => a + b, 0)) / max(1, count - values.length);
+  const whole = new Float32Array(count).fill(min(max(rest, 0), values[values.length - 1]!));
   classes.forEach((index, i) => {
     if (index < 0n || index >= BigInt(count)) throw new RangeError(`there is no class ${index}`);
     whole[Number(index)] = values[i]!;

@@ -1,6 +1,6 @@
 /** The engines: LiteRT.js and ONNX Runtime Web, each imported when it is chosen, and each of them optional. */
 import { EngineError, MissingDependencyError, reason, UsageError } from "./errors.js";
-import { pageUrl } from "./files.js";
+import { folderUrl } from "./files.js";
 import type { TensorSpec } from "./manifest.js";
 
 export const ENGINES = ["litert", "litert-webgpu", "onnxruntime", "onnxruntime-webgpu"] as const;
@@ -35,7 +35,7 @@ export interface Session {
 
 /** Open a model. `EngineError` `engine-load`; `MissingDependencyError` `missing-dependency`. */
 export function openSession(engine: EngineName, model: Uint8Array, threads: number, files: EngineFiles): Promise<Session> {
-  return engine.startsWith("litert") ? LitertSession.open(engine, model, threads, files) : OrtSession.open(engine, model, threads, files);
+  return (engine.startsWith("litert") ? openLitert : openOnnx)(engine, model, threads, files);
 }
 
 /** Return whether the module of an engine can be imported here. */
@@ -50,19 +50,20 @@ export async function isInstalled(engine: EngineName, files: EngineFiles): Promi
 }
 
 /** The number of threads where the caller names none: more than one needs a page that is isolated from other origins. */
+import { max, min } from "./resample.js";
 export function threadsFor(asked: number | undefined): number {
   if (asked !== undefined && !(Number.isInteger(asked) && asked >= 1 && asked <= 1024)) {
-    throw new UsageError(`threads must be 1 to 1024, not ${asked}`, "leave it out to use the processors that the browser names", "threads-invalid");
+    throw new UsageError(`threads must be 1 to 1024, not ${asked}`, "leave it out", "threads-invalid");
   }
   const isolated = NODE || globalThis.crossOriginIsolated === true;
   if (!isolated) return 1;
-  return asked ?? Math.max(1, Math.min(8, (globalThis.navigator?.hardwareConcurrency ?? 2) >> 1));
+  return asked ?? max(1, min(8, (globalThis.navigator?.hardwareConcurrency ?? 2) >> 1));
 }
 
 function missing(library: string, why: unknown): MissingDependencyError {
   return new MissingDependencyError(
     `${library} cannot be loaded: ${reason(why)}`,
-    `npm install ${library}, and let the page find it: see "Engines" in docs/web.md`,
+    `npm install ${library}; README.md says how a page finds it`,
     "missing-dependency",
     why,
   );
@@ -80,51 +81,40 @@ async function litertModule(files: EngineFiles): Promise<any> {
 }
 
 async function ortModule(engine: EngineName, files: EngineFiles): Promise<any> {
-  if (files.onnxruntime) {
-    try {
-      return await files.onnxruntime();
-    } catch (error) {
-      throw missing("onnxruntime-web", error);
-    }
-  }
-  if (NODE) {
-    for (const name of ["onnxruntime-node", "onnxruntime-web"]) {
-      try {
-        const module = await import(/* webpackIgnore: true */ /* @vite-ignore */ name);
-        return module.InferenceSession ? module : module.default;
-      } catch (error) {
-        if (name === "onnxruntime-web") throw missing("onnxruntime-node", error);
-      }
-    }
-  }
   try {
+    if (files.onnxruntime) return await files.onnxruntime();
+    if (NODE) return await nodeModule();
     return await (engine.endsWith("webgpu") ? import("onnxruntime-web/webgpu") : import("onnxruntime-web/wasm"));
   } catch (error) {
-    throw missing("onnxruntime-web", error);
+    throw missing(NODE ? "onnxruntime-node" : "onnxruntime-web", error);
   }
 }
 
-/** A folder as an absolute URL, next to the page unless it is named. */
-function folder(given: string | undefined, usual: string): string {
-  const url = new URL(given ?? usual, pageUrl()).href;
-  return url.endsWith("/") ? url : `${url}/`;
+/** The native engine, if it is installed, else the one in WebAssembly. */
+async function nodeModule(): Promise<any> {
+  const names = ["onnxruntime-node", "onnxruntime-web"]; // in variables: bundlers need neither
+  const module: any = await import(names[0]!).catch(() => import(names[1]!));
+  return module.InferenceSession ? module : module.default;
 }
+
+/** The hint where an engine fails. */
+export const OTHER = "update the engine, or choose another: load(..., {engine})";
 
 function unloadable(engine: EngineName, error: unknown): EngineError {
   return new EngineError(
-    `${engine} cannot load the model: ${reason(error)}`, "another engine may: load(..., {engine}); or update the engine", "engine-load", error,
+    `${engine} cannot load the model: ${reason(error)}`, OTHER, "engine-load", error,
   );
 }
 
 function failed(engine: EngineName, error: unknown): EngineError {
-  return new EngineError(`${engine} failed: ${reason(error)}`, "load the bundle again, or with another engine: load(..., {engine})", "engine-run", error);
+  return new EngineError(`${engine} failed: ${reason(error)}`, OTHER, "engine-run", error);
 }
 
 let litertLoaded: Promise<number> | undefined;
 
 /** Load LiteRT's WebAssembly once for the page; resolves to its number of threads. */
 function litertReady(library: any, threads: number, files: EngineFiles): Promise<number> {
-  const path = folder(files.litertWasm, "engine/litert/wasm/");
+  const path = folderUrl(files.litertWasm ?? "engine/litert/wasm/");
   litertLoaded ??= (async () => {
     // Emscripten's settings: LiteRT writes its remarks to stderr, which the console would show as errors.
     (globalThis as any).Module = { printErr: (text: string) => console[/^(ERROR|F)/.test(text) ? "error" : "debug"](text) };
@@ -143,121 +133,81 @@ function litertReady(library: any, threads: number, files: EngineFiles): Promise
   return litertLoaded;
 }
 
-class LitertSession implements Session {
-  readonly version = "LiteRT.js";
-  readonly inputs: readonly TensorSpec[];
-  readonly outputs: readonly TensorSpec[];
-
-  private constructor(
-    readonly engine: EngineName,
-    readonly threads: number,
-    private readonly library: any,
-    private readonly model: any,
-  ) {
-    const specs = (details: any[]) =>
-      details.map(({ name, dtype, shape }) => ({ name: String(name), dtype: String(dtype), shape: Array.from(shape as Int32Array) }));
-    this.inputs = specs(model.getInputDetails());
-    this.outputs = specs(model.getOutputDetails());
+/** Open a LiteRT file. */
+async function openLitert(engine: EngineName, bytes: Uint8Array, asked: number, files: EngineFiles): Promise<Session> {
+  const library = await litertModule(files);
+  let model: any;
+  let threads: number;
+  try {
+    threads = min(asked, await litertReady(library, asked, files));
+    const accelerator = engine === "litert" ? "wasm" : "webgpu";
+    model = await library.loadAndCompile(bytes, { accelerator, cpuOptions: { numThreads: threads } });
+    if (accelerator === "webgpu" && !model.isFullyAccelerated) throw new Error("WebGPU runs only a part of the model");
+  } catch (error) {
+    model?.delete();
+    throw unloadable(engine, error);
   }
-
-  static async open(engine: EngineName, model: Uint8Array, threads: number, files: EngineFiles): Promise<Session> {
-    const library = await litertModule(files);
-    try {
-      const most = await litertReady(library, threads, files);
-      const used = Math.min(threads, most);
-      const accelerator = engine === "litert" ? "wasm" : "webgpu";
-      const compiled = await library.loadAndCompile(model, { accelerator, cpuOptions: { numThreads: used } });
-      if (accelerator === "webgpu" && !compiled.isFullyAccelerated) {
-        compiled.delete();
-        throw new Error("WebGPU runs only a part of the model");
+  const specs = (details: any[]): TensorSpec[] => details.map(({ name, dtype, shape }) => ({ name, dtype, shape: [...shape] }));
+  const inputs = specs(model.getInputDetails());
+  return {
+    engine, threads, inputs,
+    version: "LiteRT.js",
+    outputs: specs(model.getOutputDetails()),
+    async run(feeds) {
+      const tensors: any[] = [];
+      try {
+        feeds.forEach((feed, i) => tensors.push(new library.Tensor(feed, inputs[i]!.shape)));
+        const results: any[] = await model.run(tensors);
+        tensors.push(...results);
+        return await Promise.all(results.map((tensor) => tensor.data()));
+      } catch (error) {
+        throw failed(engine, error);
+      } finally {
+        for (const tensor of tensors) tensor.delete();
       }
-      return new LitertSession(engine, used, library, compiled);
-    } catch (error) {
-      throw unloadable(engine, error);
-    }
-  }
-
-  async run(feeds: readonly Values[]): Promise<readonly Float32Array[]> {
-    const tensors: any[] = [];
-    try {
-      feeds.forEach((feed, i) => tensors.push(new this.library.Tensor(feed, this.inputs[i]!.shape)));
-      const outputs = await this.model.run(tensors);
-      tensors.push(...outputs);
-      return await Promise.all(outputs.map((tensor: any) => tensor.data()));
-    } catch (error) {
-      throw failed(this.engine, error);
-    } finally {
-      for (const tensor of tensors) tensor.delete();
-    }
-  }
-
-  async close(): Promise<void> {
-    this.model.delete();
-  }
+    },
+    close: async () => model.delete(),
+  };
 }
 
-class OrtSession implements Session {
-  readonly inputs: readonly TensorSpec[];
-  readonly outputs: readonly TensorSpec[];
-  /** ONNX Runtime Web runs one inference at a time. */
-  private last: Promise<unknown> = Promise.resolve();
-
-  private constructor(
-    readonly engine: EngineName,
-    readonly version: string,
-    readonly threads: number,
-    private readonly library: any,
-    private readonly session: any,
-  ) {
-    const specs = (metadata: any[]) =>
-      metadata.map(({ name, type, shape }) => ({
-        name: String(name),
-        dtype: String(type),
-        shape: (shape as (number | string)[]).map((side) => (typeof side === "number" && side > 0 ? side : null)),
-      }));
-    this.inputs = specs(session.inputMetadata);
-    this.outputs = specs(session.outputMetadata);
-  }
-
-  static async open(engine: EngineName, model: Uint8Array, threads: number, files: EngineFiles): Promise<Session> {
-    const library = await ortModule(engine, files);
-    const isGpu = engine.endsWith("webgpu");
-    try {
-      if (!NODE) {
-        const wasm = library.env.wasm;
-        wasm.wasmPaths ??= folder(files.onnxruntimeWasm, "engine/onnxruntime/");
-        wasm.numThreads = threads;
-      }
-      const native = NODE && library.env?.versions?.node !== undefined;
-      const session = await library.InferenceSession.create(model, {
-        executionProviders: isGpu ? ["webgpu"] : native ? ["cpu"] : ["wasm"],
-        ...(NODE ? { intraOpNumThreads: threads } : {}),
-      });
-      return new OrtSession(engine, `ONNX Runtime ${library.env?.versions?.common ?? ""}`.trim(), threads, library, session);
-    } catch (error) {
-      throw unloadable(engine, error);
+/** Open an ONNX file. */
+async function openOnnx(engine: EngineName, bytes: Uint8Array, threads: number, files: EngineFiles): Promise<Session> {
+  const library = await ortModule(engine, files);
+  const { env } = library;
+  let session: any;
+  try {
+    if (!NODE) {
+      env.wasm.wasmPaths ??= folderUrl(files.onnxruntimeWasm ?? "engine/onnxruntime/");
+      env.wasm.numThreads = threads;
     }
-  }
-
-  run(feeds: readonly Values[]): Promise<readonly (Float32Array | BigInt64Array)[]> {
-    const result = this.last.then(async () => {
-      try {
-        const named: Record<string, unknown> = {};
-        feeds.forEach((feed, i) => {
-          const { name, dtype, shape } = this.inputs[i]!;
-          named[name] = new this.library.Tensor(dtype, feed, shape.map((side) => side ?? 1));
-        });
-        const outputs = await this.session.run(named);
-        return this.outputs.map(({ name }) => outputs[name].data);
-      } catch (error) {
-        throw failed(this.engine, error);
-      }
+    session = await library.InferenceSession.create(bytes, {
+      executionProviders: [engine.endsWith("webgpu") ? "webgpu" : NODE && env.versions?.node ? "cpu" : "wasm"],
+      ...(NODE ? { intraOpNumThreads: threads } : {}),
     });
-    this.last = result.catch(() => undefined);
-    return result;
+  } catch (error) {
+    throw unloadable(engine, error);
   }
-
-  async close(): Promise<void> {
-    await this.session.release();
-  }
+  const specs = (metadata: any[]): TensorSpec[] =>
+    metadata.map(({ name, type, shape }) => ({ name, dtype: type, shape: shape.map((side: number | string) => (Number(side) > 0 ? side : null)) }));
+  const inputs = specs(session.inputMetadata);
+  const outputs = specs(session.outputMetadata);
+  let last: Promise<unknown> = Promise.resolve(); // ONNX Runtime Web runs one inference at a time
+  return {
+    engine, threads, inputs, outputs,
+    version: `ONNX Runtime ${env.versions?.common ?? ""}`,
+    run(feeds) {
+      const result = last.then(async () => {
+        try {
+          const tensor = (feed: Values, i: number) => new library.Tensor(inputs[i]!.dtype, feed, inputs[i]!.shape.map((side) => side ?? 1));
+          const results = await session.run(Object.fromEntries(feeds.map((feed, i) => [inputs[i]!.name, tensor(feed, i)])));
+          return outputs.map(({ name }) => results[name].data);
+        } catch (error) {
+          throw failed(engine, error);
+        }
+      });
+      last = result.catch(() => undefined);
+      return result;
+    },
+    close: () => session.release(),
+  };
 }

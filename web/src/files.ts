@@ -1,6 +1,6 @@
 /** Reads the files of a bundle, from a server or in Node from a folder: the listed size and SHA-256, before any parser. */
-import { BundleError, MissingDependencyError, reason } from "./errors.js";
-import { CONTROL } from "./json.js";
+import { AGAIN, BundleError, MissingDependencyError, reason } from "./errors.js";
+import { CONTROL, utf8 } from "./json.js";
 import type { FileEntry } from "./manifest.js";
 
 /** A place to read a bundle from. `read` returns at most `limit` bytes of a file, null if there is no such file. */
@@ -25,26 +25,17 @@ class WebSource implements Source {
   readonly name: string;
 
   constructor(url: string) {
-    const place = new URL(url, NODE ? undefined : pageUrl());
-    if (!place.pathname.endsWith("/")) place.pathname += "/";
-    this.name = place.href;
+    this.name = folderUrl(url);
   }
 
   async read(path: string, limit: number): Promise<Uint8Array<ArrayBuffer> | null> {
-    const url = new URL(path, this.name);
-    url.search = new URL(this.name).search;
-    let response: Response;
-    try {
-      response = await fetch(url);
-    } catch (error) {
-      throw unreadable(path, reason(error), "check the address and the network", error);
-    }
-    if (response.status === 404 || response.status === 410) return null;
-    if (!response.ok || response.body === null) throw unreadable(path, `the server answers ${response.status}`, "check the server");
-    const reader = response.body.getReader();
     const blocks: Uint8Array[] = [];
     let size = 0;
     try {
+      const { body, ok, status } = await fetch(new URL(path, this.name));
+      if (status === 404 || status === 410) return null;
+      if (!ok || body === null) throw new Error(`the server answers ${status}`);
+      const reader = body.getReader();
       while (size < limit) {
         const { done, value } = await reader.read();
         if (done) break;
@@ -53,7 +44,7 @@ class WebSource implements Source {
       }
       if (size >= limit) await reader.cancel();
     } catch (error) {
-      throw unreadable(path, reason(error), "check the network", error);
+      throw unreadable(path, error);
     }
     const bytes = new Uint8Array(size);
     let at = 0;
@@ -85,7 +76,7 @@ class FolderSource implements Source {
     }
     try {
       if (!(await fs.stat(file)).isFile()) {
-        throw new BundleError(`${path} is not a regular file`, "copy or export the bundle again", "file-not-regular");
+        throw new BundleError(`${path} is not a regular file`, AGAIN, "file-not-regular");
       }
       const handle = await fs.open(file);
       try {
@@ -98,31 +89,35 @@ class FolderSource implements Source {
       }
     } catch (error) {
       if (error instanceof BundleError) throw error;
-      throw unreadable(path, reason(error), "check the permissions and the disk", error);
+      throw unreadable(path, error);
     }
   }
 }
 
-/** The address of the page, or of the script of a worker. */
-export function pageUrl(): string {
-  return typeof document === "object" ? document.baseURI : location.href;
+/** Return a folder as an absolute URL, next to the page or the worker unless it is named so. */
+export function folderUrl(given: string): string {
+  const url = new URL(given, NODE ? undefined : typeof document === "object" ? document.baseURI : location.href);
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  return url.href;
 }
 
-function unreadable(path: string, why: string, hint: string, cause?: unknown): BundleError {
-  return new BundleError(`${path} cannot be read: ${why}`, hint, "file-unreadable", cause);
+function unreadable(path: string, error: unknown): BundleError {
+  return new BundleError(`${path} cannot be read: ${reason(error)}`, "check the address and the network", "file-unreadable", error);
 }
 
 /** WebCrypto; `MissingDependencyError` `missing-dependency` where the page is not trusted with it. */
 export function subtle(): SubtleCrypto {
   if (globalThis.crypto?.subtle === undefined) {
     throw new MissingDependencyError(
-      "the browser gives this page no WebCrypto, without which no file can be checked",
+      "this page has no WebCrypto to check files with",
       "serve the page over https, or from localhost",
       "missing-dependency",
     );
   }
   return globalThis.crypto.subtle;
 }
+
+export const latin1 = (bytes: Uint8Array) => new TextDecoder("latin1").decode(bytes);
 
 export function hex(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -138,18 +133,18 @@ export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
  */
 export async function readEntry(source: Source, entry: FileEntry): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = await source.read(entry.path, entry.size + 1);
-  if (bytes === null) throw new BundleError(`the bundle has no file ${entry.path}`, "copy or export the bundle again", "file-missing");
+  if (bytes === null) throw new BundleError(`the bundle has no file ${entry.path}`, AGAIN, "file-missing");
   if (bytes.length !== entry.size) {
     const told = bytes.length > entry.size ? "more" : String(bytes.length);
     throw new BundleError(
-      `${entry.path} has ${told} bytes, the manifest says ${entry.size}`, "the bundle is damaged: copy or export it again", "file-size",
+      `${entry.path} has ${told} bytes, the manifest says ${entry.size}`, AGAIN, "file-size",
     );
   }
   const digest = await sha256(bytes);
   if (digest !== entry.sha256) {
     throw new BundleError(
       `${entry.path} is not the file that was exported (SHA-256 ${digest.slice(0, 12)}…, expected ${entry.sha256.slice(0, 12)}…)`,
-      "the bundle is damaged or was changed: copy or export it again",
+      AGAIN,
       "file-hash",
     );
   }
@@ -162,7 +157,7 @@ export function labelsFrom(bytes: Uint8Array, classes: number, characters: boole
     new BundleError(`the labels file is wrong: ${message}`, "export again with one class name a line", "labels-invalid");
   let text: string;
   try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+    text = utf8(bytes);
   } catch {
     throw wrong("it is not UTF-8");
   }
@@ -170,7 +165,7 @@ export function labelsFrom(bytes: Uint8Array, classes: number, characters: boole
   if (names.length !== classes) throw wrong(`it has ${names.length} names for ${classes} classes`);
   names.forEach((name, number) => {
     if (!(characters ? name : name.trim()) || [...name].length > 1000 || CONTROL.test(name)) {
-      throw wrong(`the name of class ${number} is empty, too long or has control characters`);
+      throw wrong(`the name of class ${number}`);
     }
   });
   return names;
@@ -185,16 +180,16 @@ const NPY = /^\{'descr': '(\|u1|<f4)', 'fortran_order': False, 'shape': \(((?:\d
 
 /** Read a .npy file of uint8 or float32; the shape must account for every byte. `BundleError` `array-invalid`. */
 export function arrayFromNpy(bytes: Uint8Array, path: string): NpyArray {
-  const wrong = (why: string) => new BundleError(`${path} is not a .npy file of a bundle: ${why}`, "export the bundle again", "array-invalid");
+  const wrong = (why: string) => new BundleError(`${path} is not a .npy file of a bundle: ${why}`, AGAIN, "array-invalid");
   const magic = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0];
-  if (bytes.length < 10 || !magic.every((byte, at) => bytes[at] === byte)) throw wrong("it does not begin as .npy version 1.0");
+  if (bytes.length < 10 || !magic.every((byte, at) => bytes[at] === byte)) throw wrong("its first bytes");
   const start = 10 + bytes[8]! + 256 * bytes[9]!;
-  const form = NPY.exec(new TextDecoder("latin1").decode(bytes.subarray(10, start)));
-  if (form === null) throw wrong("its header is not that of an array of uint8 or float32");
+  const form = NPY.exec(latin1(bytes.subarray(10, start)));
+  if (form === null) throw wrong("its header");
   const shape = form[2]!.split(",").map((side) => side.trim()).filter(Boolean).map(Number);
   const count = shape.reduce((a, b) => a * b, 1);
   const size = form[1] === "|u1" ? 1 : 4;
   const body = bytes.slice(start); // aligned to four bytes
-  if (count * size !== body.length) throw wrong(`the shape ${shape.join(" x ")} does not account for ${bytes.length} bytes`);
+  if (count * size !== body.length) throw wrong(`${bytes.length} bytes for the shape ${shape}`);
   return { data: size === 1 ? body : new Float32Array(body.buffer), shape };
 }

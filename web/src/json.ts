@@ -1,5 +1,5 @@
 /** JSON from somewhere else, read as strictly as by xxdeploy/runtime/bundle/strict_json.py. */
-import { BundleError } from "./errors.js";
+import { AGAIN, BundleError, quoted, reason } from "./errors.js";
 
 /** A number that is written with a fraction or an exponent: `1.0` is no whole number, `1` is one. */
 export class Float {
@@ -16,7 +16,7 @@ const MAX_DIGITS = 4300;
 export const CONTROL = /[\u0000-\u001f\u007f-\u009f]|\p{Surrogate}/u;
 
 export function wrongValue(message: string): BundleError {
-  return new BundleError(`the manifest is wrong: ${message}`, "export the bundle again", "manifest-value");
+  return new BundleError(`the manifest is wrong: ${message}`, AGAIN, "manifest-value");
 }
 
 /**
@@ -30,18 +30,20 @@ export function parse(bytes: Uint8Array): Json {
   let control: string | undefined;
   let value: Json;
   try {
-    value = build(marked(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes)), 0, (text) => {
+    value = build(marked(utf8(bytes)), 0, (text) => {
       if (CONTROL.test(text)) control ??= text;
       return text;
     });
   } catch (error) {
-    throw new BundleError(`the manifest is not valid JSON: ${(error as Error).message}`, "copy or export the bundle again", "manifest-json", error);
+    throw new BundleError(`the manifest is not valid JSON: ${reason(error)}`, AGAIN, "manifest-json", error);
   }
   if (control !== undefined) {
-    throw new BundleError(`the manifest has a control character in ${JSON.stringify(control.slice(0, 80))}`, "export the bundle again", "manifest-text");
+    throw new BundleError(`the manifest has a control character in ${quoted(control)}`, AGAIN, "manifest-text");
   }
   return value;
 }
+
+export const utf8 = (bytes: Uint8Array) => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
 
 const TOKENS = /("(?:[^"\\]|\\.)*")(\s*:)?|-?\d[\d.eE+-]*/g;
 
@@ -121,8 +123,8 @@ export function record<T extends object>(readers: Readers<T>, check?: (record: T
     const unknown = [...given.keys()].filter((key) => !Object.hasOwn(readers, key)).sort();
     if (missing.length || unknown.length) {
       throw new BundleError(
-        `${where} has the wrong keys: missing ${missing.join(", ") || "none"}; unknown ${unknown.join(", ") || "none"}`.slice(0, 400),
-        "export the bundle again, or update xxdeploy-web",
+        `${where} has the wrong keys: missing ${missing}; unknown ${unknown}`.slice(0, 400),
+        `${AGAIN}, or update xxdeploy-web`,
         "manifest-keys",
       );
     }
@@ -130,11 +132,4 @@ export function record<T extends object>(readers: Readers<T>, check?: (record: T
     check?.(result);
     return result;
   };
-}
-
-/** Turn a parsed value into plain JavaScript, for the parts that are for people. */
-export function plain(value: Json): unknown {
-  if (value instanceof Float) return value.value;
-  if (Array.isArray(value)) return value.map(plain);
-  return value instanceof Map ? Object.fromEntries([...value].map(([key, item]) => [key, plain(item)])) : value;
 }

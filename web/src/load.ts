@@ -1,11 +1,12 @@
 /** `load`: open a bundle, choose its file and engine, check what is read, and make it ready to predict. */
-import { BundleError, UsageError, XXDeployError } from "./errors.js";
+import { BundleError, quoted, UsageError, XXDeployError } from "./errors.js";
 import { ENGINES, isInstalled, openSession, threadsFor, type EngineFiles, type EngineName } from "./engines.js";
 import { labelsFrom, readEntry, sha256, sourceOf, type Source } from "./files.js";
 import { MAX_BYTES } from "./json.js";
 import { MANIFEST, manifestFrom, type Manifest, type Variant } from "./manifest.js";
 import { Model } from "./model.js";
 import { MAX_SIGNATURE_BYTES, trustOf, versionOf } from "./signature.js";
+import { min } from "./resample.js";
 
 export interface LoadOptions extends EngineFiles {
   /** Public keys (the text of a PEM file): the bundle must be signed with one of them. */
@@ -75,15 +76,12 @@ export async function load(bundle: string | URL | Source, options: LoadOptions =
 }
 
 function checkOptions({ engine, tuning, check }: LoadOptions): void {
-  if (engine !== undefined && !ENGINES.includes(engine)) {
-    throw new UsageError(`there is no engine ${JSON.stringify(engine)}`, `engine: ${ENGINES.join(", ")}`, "unknown-engine");
-  }
-  if (tuning !== undefined && !["measure", "stored", "off"].includes(tuning)) {
-    throw new UsageError(`tuning must be measure, stored or off, not ${JSON.stringify(tuning)}`, 'leave it out, or tuning: "off"', "tuning-invalid");
-  }
-  if (check !== undefined && !["used", "all"].includes(check)) {
-    throw new UsageError(`check must be used or all, not ${JSON.stringify(check)}`, 'leave it out, or check: "all"', "bad-value");
-  }
+  const known = (name: string, value: string | undefined, choices: readonly string[], code: string) => {
+    if (value !== undefined && !choices.includes(value)) throw new UsageError(`${name} cannot be ${quoted(String(value))}`, `${name}: ${choices.join(" or ")}`, code);
+  };
+  known("engine", engine, ENGINES, "unknown-engine");
+  known("tuning", tuning, ["measure", "stored", "off"], "tuning-invalid");
+  known("check", check, ["used", "all"], "bad-value");
 }
 
 /** Read the manifest; with a key its signature is checked before it is parsed. */
@@ -125,24 +123,24 @@ function variantsFor(manifest: Manifest, engine: EngineName, name: string | unde
 function noVariant(manifest: Manifest, { variant, engine }: LoadOptions): XXDeployError {
   const names = manifest.variants.map((each) => each.name).join(", ");
   if (variant !== undefined && !manifest.variants.some((each) => each.name === variant)) {
-    return new UsageError(`${manifest.name} has no variant ${JSON.stringify(variant)}`, `it has ${names}`, "unknown-variant");
+    return new UsageError(`${manifest.name} has no variant ${quoted(variant)}`, `it has ${names}`, "unknown-variant");
   }
   return new BundleError(
-    `no variant of ${manifest.name}${variant ? ` named ${variant}` : ""} is for ${engine ?? "this browser"} (it has ${names})`,
+    `no variant of ${manifest.name} is for ${engine ?? "a browser"}; it has ${names}`,
     "export again with --target web or --with litert, or choose another engine",
     "no-variant",
   );
 }
 
-async function open(opened: Opened, choice: Choice, threads: number, options: LoadOptions): Promise<Model> {
-  const { manifest, source, digest, version } = opened;
+async function open(opened: Opened, { engine, variant }: Choice, threads: number, options: LoadOptions): Promise<Model> {
+  const { manifest, source } = opened;
   const read = (path: string) => readEntry(source, manifest.files.find((entry) => entry.path === path)!);
   const { classes } = manifest.outputs[0]!;
-  const [model, text] = await Promise.all([read(choice.variant.model), manifest.labels === null ? null : read(manifest.labels)]);
+  const [model, text] = await Promise.all([read(variant.model), manifest.labels === null ? null : read(manifest.labels)]);
   const labels = text === null ? Array.from({ length: classes }, (_, i) => String(i)) : labelsFrom(text, classes, manifest.blank !== null);
-  const session = await openSession(choice.engine, model, threads, options);
+  const session = await openSession(engine, model, threads, options);
   try {
-    return new Model(manifest, choice.variant, labels, digest, version, session, source, options.maxPixels ?? 64_000_000);
+    return new Model({ ...opened, variant, labels, session, maxPixels: options.maxPixels ?? 64_000_000 });
   } catch (error) {
     await session.close();
     throw error;
@@ -182,7 +180,7 @@ async function measured(model: Model): Promise<number> {
   const end = performance.now() + MEASURED_MS;
   for (let i = 0; i < MEASURED_RUNS && performance.now() < end; i++) {
     await model.infer(feeds);
-    shortest = Math.min(shortest, model.lastMilliseconds);
+    shortest = min(shortest, model.lastMilliseconds);
   }
   return shortest;
 }

@@ -1,6 +1,6 @@
 /** manifest.json, read with the rules and codes of xxdeploy/runtime/bundle/manifest.py; docs/bundle-format.md. */
-import { BundleError } from "./errors.js";
-import { int, list, number, object, orNull, parse, plain, record, text, wrongValue, type Json, type Reader } from "./json.js";
+import { AGAIN, BundleError, quoted } from "./errors.js";
+import { int, list, number, object, orNull, parse, record, text, wrongValue, type Json, type Reader } from "./json.js";
 import { form, shapeOf, type Form } from "./preprocess.js";
 
 export const MANIFEST = "manifest.json";
@@ -11,21 +11,21 @@ const MAX_TENSORS = 64;
 const MAX_FILE_SIZE = 2 ** 40;
 
 /**
- * For each task the lowest schema that may name it; whether the output may have classes, and must; the smallest and
- * the largest number of classes; the axes of the output without the batch (0: any number); the method to call.
+ * For each task the lowest schema that may name it; the smallest and the largest number of classes; whether there may
+ * be none; the axes of the output without the batch (0: any number).
  */
-export const TASKS = {
-  classification: { schema: 1, may: true, must: true, least: 1, most: 1e6, axes: 1, instead: "predict() or probabilities()" },
-  features: { schema: 1, may: false, must: false, least: 0, most: 0, axes: 0, instead: "features()" },
-  image: { schema: 4, may: true, must: false, least: 2, most: 256, axes: 3, instead: "image()" },
-  values: { schema: 4, may: false, must: false, least: 0, most: 0, axes: 0, instead: "values()" },
-  sequence: { schema: 4, may: true, must: true, least: 2, most: 1e6, axes: 2, instead: "read()" },
-};
+const TASKS = {
+  classification: [1, 1, 1e6, false, 1],
+  features: [1, 0, 0, true, 0],
+  image: [4, 2, 256, true, 3],
+  values: [4, 0, 0, true, 0],
+  sequence: [4, 2, 1e6, false, 2],
+} as const;
 export type TaskName = keyof typeof TASKS;
 
 /** Whether `shape`, without the batch axis, can be the output of a task. */
 export function fits(task: TaskName, shape: readonly number[], classes: number): boolean {
-  const { axes } = TASKS[task];
+  const axes = TASKS[task][4];
   if (axes ? shape.length !== axes : !shape.length) return false;
   const last = shape[shape.length - 1]!;
   if (task === "image") return (classes === 2 ? [2, 1] : classes ? [classes] : [1, 3]).includes(last);
@@ -85,10 +85,6 @@ export interface Manifest {
   readonly files: readonly FileEntry[];
   readonly outputRange: readonly number[] | null;
   readonly blank: number | null;
-  /** Facts for people, as they stand in the file. */
-  readonly tools: unknown;
-  readonly source: unknown;
-  readonly evidence: unknown;
 }
 
 function must(right: boolean, problem: string): void {
@@ -97,14 +93,14 @@ function must(right: boolean, problem: string): void {
 
 function one(words: readonly string[]): Reader<string> {
   return (value, where) => {
-    must(words.includes(value as string), `${where} must be one of ${words.join(", ")}`);
+    must(words.includes(value as string), `${where} must be one of ${words}`);
     return value as string;
   };
 }
 
 const word: Reader<string> = (value, where) => {
   const given = text(value, where);
-  must(/^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$/.test(given), `${where} must be of letters, digits and . _ + -, not ${JSON.stringify(given.slice(0, 80))}`);
+  must(/^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$/.test(given), `${where} cannot be ${quoted(given)}`);
   return given;
 };
 
@@ -114,8 +110,8 @@ const path: Reader<string> = (value, where) => {
   const right = given.length <= 200 && parts.length <= 8 && parts.every((part) => /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(part));
   if (right && ![MANIFEST, "manifest.sig"].includes(given.toLowerCase())) return given;
   throw new BundleError(
-    `the manifest names the path ${JSON.stringify(given.slice(0, 200))}, which a bundle may not contain`,
-    "paths are relative, of letters, digits and . _ -, inside the bundle, and not those of the manifest and its signature",
+    `the manifest names the path ${quoted(given)}, which a bundle may not contain`,
+    AGAIN,
     "manifest-path",
   );
 };
@@ -128,26 +124,25 @@ const nonempty: Reader<string> = (value, where) => {
 
 const tolerance: Reader<number> = (value, where) => {
   const given = number(value, where);
-  must(given > 0, `the golden tolerance must be a positive number, not ${given}`);
+  must(given > 0, `${where} must be positive`);
   return given;
 };
 
 const task: Reader<TaskName> = (value, where) => one(Object.keys(TASKS))(value, where) as TaskName;
 
 function checkClasses({ task, classes }: { task: TaskName; classes: number }): void {
-  const known = TASKS[task];
-  must(classes ? known.may && classes >= known.least && classes <= known.most : !known.must, `the task ${task} cannot have ${classes} classes`);
+  const [, least, most, none] = TASKS[task];
+  must(classes ? classes >= least && classes <= most : none, `${classes} classes with the task ${task}`);
 }
 
 const file = record<FileEntry>({ path, sha256: text, size: int }, ({ path: name, sha256, size }) => {
-  must(/^[0-9a-f]{64}$/.test(sha256), `the sha256 of ${name} must be 64 lower-case hexadecimal digits`);
-  must(size >= 0 && size <= MAX_FILE_SIZE, `the size of ${name} must be 0 to ${MAX_FILE_SIZE}, not ${size}`);
+  must(/^[0-9a-f]{64}$/.test(sha256), `the sha256 of ${name}`);
+  must(size >= 0 && size <= MAX_FILE_SIZE, `the size of ${name}`);
 });
 
 const sides: Reader<TensorSpec["shape"]> = (value, where) => {
   const shape = list(orNull(int))(value, where);
-  must(shape.length >= 1 && shape.length <= 9, "a tensor must have 1 to 9 axes");
-  must(shape.every((side) => side === null || (side >= 1 && side < 2 ** 31)), `the sides of a tensor must be null or 1 to ${2 ** 31 - 1}`);
+  must(shape.length >= 1 && shape.length <= 9 && shape.every((side) => side === null || (side >= 1 && side < 2 ** 31)), `${where} [${shape}]`);
   return shape;
 };
 const input = record<TensorSpec>(
@@ -170,11 +165,9 @@ const FIRST = {
   schema: int, name: word, task, input_name: nonempty, output_name: nonempty, preprocess: form, classes: int, labels: orNull(path),
   variants, golden: record({ inputs: path, tolerance }), files: list(file),
   tools: (value: Json, where: string) => {
-    for (const [key, item] of object(value, where)) text(item, `tools.${key}`);
-    return plain(value);
+    for (const item of object(value, where).values()) text(item, where);
   },
-  source: (value: Json, where: string) => plain(object(value, where)),
-  evidence: (value: Json, where: string) => plain(object(value, where)),
+  source: object, evidence: object, // for people
 };
 const FOURTH = { ...FIRST, more_outputs: moreOutputs, output_range: orNull(list(number)), blank: orNull(int), more_inputs: moreInputs };
 const MANIFESTS = [FIRST, { ...FIRST, more_outputs: moreOutputs }, { ...FIRST, more_outputs: moreOutputs }, FOURTH, { ...FOURTH, variants: typedVariants }];
@@ -191,13 +184,13 @@ export function manifestFrom(bytes: Uint8Array): Manifest {
   const schema = object(document, "the manifest").get("schema") as number;
   if (!SCHEMAS.includes(schema)) {
     throw new BundleError(
-      `the bundle has schema ${JSON.stringify(plain(schema ?? null)).slice(0, 40)}; this xxdeploy-web reads ${SCHEMAS.join(", ")}`,
-      "update xxdeploy-web, or export the bundle with the version that is here",
+      `the bundle has schema ${quoted(String(schema))}; this xxdeploy-web reads ${SCHEMAS}`,
+      "update xxdeploy-web",
       "unknown-schema",
     );
   }
   const top = record(MANIFESTS[schema - 1] as typeof FIRST)(document, "the manifest") as Top;
-  const { name, classes, labels, files, tools, source, evidence, golden } = top;
+  const { name, classes, labels, files, golden } = top;
   const [outputRange, blank] = [top.output_range ?? null, top.blank ?? null];
   const outputs: Output[] = [
     { name: top.output_name, task: top.task, classes, golden: top.variants.map((each) => each.golden), tolerance: golden.tolerance },
@@ -207,7 +200,7 @@ export function manifestFrom(bytes: Uint8Array): Manifest {
     { name: top.input_name, form: top.preprocess, golden: golden.inputs },
     ...(top.more_inputs ?? []).map((more) => ({ name: more.name, form: more.preprocess, golden: more.golden })),
   ];
-  const manifest = { schema, name, inputs, outputs, labels, variants: top.variants, files, outputRange, blank, tools, source, evidence };
+  const manifest = { schema, name, inputs, outputs, labels, variants: top.variants, files, outputRange, blank };
   checkWhole(manifest);
   checkListed(manifest);
   return manifest;
@@ -216,24 +209,24 @@ export function manifestFrom(bytes: Uint8Array): Manifest {
 function checkWhole({ schema, inputs, outputs, labels, variants, files, outputRange, blank }: Manifest): void {
   const [{ task, classes }, first] = [outputs[0]!, inputs[0]!.form];
   checkClasses(outputs[0]!);
-  must((task === "image" && !classes) === (outputRange !== null), `output_range is for pictures, not for the task ${task} with ${classes} classes`);
-  must(!outputRange || (outputRange.length === 2 && outputRange[0]! < outputRange[1]!), "output_range must be two numbers, the smaller first");
-  must((task === "sequence") === (blank !== null), `blank is a class of a sequence, and this is ${blank} with the task ${task}`);
-  must(blank === null || (blank >= 0 && blank < classes), `blank must be one of the ${classes} classes, counted from 0, not ${blank}`);
-  must(blank === null || labels !== null, "a sequence needs labels: the text of each class");
-  must(labels === null || classes > 0, `labels name classes, and there are none with the task ${task}`);
-  must(variants.length > 0, "there must be at least one variant");
-  must(files.length <= MAX_FILES, `there may be at most ${MAX_FILES} files, not ${files.length}`);
+  must((task === "image" && !classes) === (outputRange !== null), `output_range with the task ${task}`);
+  must(!outputRange || (outputRange.length === 2 && outputRange[0]! < outputRange[1]!), "output_range");
+  must((task === "sequence") === (blank !== null), `blank with the task ${task}`);
+  must(blank === null || (blank >= 0 && blank < classes), `blank ${blank}`);
+  must(blank === null || labels !== null, "a sequence without labels");
+  must(labels === null || classes > 0, "labels without classes");
+  must(variants.length > 0, "no variant");
+  must(files.length <= MAX_FILES, `${files.length} files`);
   const isPicture = inputs.length === 1 && first.kind === "picture";
   const lowest = Math.max(
-    isPicture ? (first.isNew ? 3 : 1) : 4, outputs.length > 1 ? 2 : 1, ...outputs.map((output) => TASKS[output.task].schema),
+    isPicture ? (first.isNew ? 3 : 1) : 4, outputs.length > 1 ? 2 : 1, ...outputs.map((output) => TASKS[output.task][0]),
   );
   must(
     (schema === 5 || schema === lowest) && Math.max(outputs.length, inputs.length) <= MAX_TENSORS,
     `schema ${schema} with ${inputs.length} inputs, ${outputs.length} outputs and the task ${task}`,
   );
   for (const variant of variants) checkTensors(variant, inputs, outputs);
-  for (const { golden, name } of outputs) must(golden.length === variants.length, `the output ${name} needs a golden file for each variant`);
+  for (const { golden, name } of outputs) must(golden.length === variants.length, `the golden files of ${name}`);
   must(distinct(inputs.map(({ name }) => name)) === undefined, "two inputs have one name");
   for (const [kind, names] of [
     ["input or output", [...inputs, ...outputs].map(({ name }) => name)],
@@ -251,7 +244,7 @@ function checkTensors(variant: Variant, inputs: readonly Input[], outputs: reado
   const same =
     variant.inputs.length === inputs.length && inputs.every(({ name }, i) => name === variant.inputs![i]!.name) &&
     outputs.every(({ name }, i) => name === variant.outputs![i]?.name);
-  must(same, `the inputs or outputs of the variant ${variant.name} are not those of the manifest`);
+  must(same, `the inputs or outputs of the variant ${variant.name}`);
   variant.inputs.forEach(({ name, layout, shape }, i) => {
     const { form } = inputs[i]!;
     must((form.kind === "picture") === (layout === NHWC) && canBe(shape.slice(1), shapeOf(form)), `the input ${name} does not fit its preprocessing`);
@@ -274,13 +267,13 @@ function checkListed({ inputs, outputs, variants, labels, files }: Manifest): vo
   const named = [...inputs.map(({ golden }) => golden), ...variants.flatMap(({ model, golden }) => [model, golden]), ...outputs.flatMap(({ golden }) => golden)];
   for (const each of labels === null ? named : [...named, labels]) {
     if (!listed.has(each)) {
-      throw new BundleError(`the manifest uses ${each} but does not list it, so nothing vouches for it`, "export the bundle again", "manifest-unlisted");
+      throw new BundleError(`the manifest does not list the hash of ${each}`, AGAIN, "manifest-unlisted");
     }
   }
 }
 
 function duplicate(problem: string): BundleError {
-  return new BundleError(`the manifest has ${problem}`, "export it again", "manifest-duplicate");
+  return new BundleError(`the manifest has ${problem}`, AGAIN, "manifest-duplicate");
 }
 
 /** Return a name that another one equals except for case. Upper and then lower case come close to Python's casefold. */

@@ -1,13 +1,12 @@
 /** `load` a bundle, get a `Model`, ask it about pictures. */
 import { argmax, pictureFrom, readingFrom, spread, topPredictions, type OutputPicture, type Prediction, type Reading } from "./answers.js";
-import { EngineError, UsageError, VerificationError } from "./errors.js";
-import type { EngineName, Session, Values } from "./engines.js";
+import { AGAIN, BundleError, EngineError, UsageError, VerificationError } from "./errors.js";
+import { OTHER, type EngineName, type Session, type Values } from "./engines.js";
 import { arrayFromNpy, readEntry, type NpyArray, type Source } from "./files.js";
-import { BundleError } from "./errors.js";
-import { canBe, fits, TASKS, type Input, type Manifest, type Output, type TaskName, type TensorSpec, type Variant } from "./manifest.js";
+import { canBe, fits, type Input, type Manifest, type Output, type TaskName, type TensorSpec, type Variant } from "./manifest.js";
 import { pixelsOf, type Picture } from "./picture.js";
 import { shapeOf } from "./preprocess.js";
-import type { Pixels } from "./resample.js";
+import { abs, max, min, type Pixels } from "./resample.js";
 import { normalized, rounded, sized } from "./sizing.js";
 
 /** Numbers of an input that is no picture, in C order. */
@@ -31,25 +30,35 @@ export interface SelfTest {
   readonly agreement: number | null;
 }
 
+/** The method to call for a task. */
+const METHODS = { classification: "predict() or probabilities()", features: "features()", values: "values()", image: "image()", sequence: "read()" };
+
+/** What a model is made of. */
+export interface Parts {
+  readonly manifest: Manifest;
+  readonly variant: Variant;
+  readonly labels: readonly string[];
+  /** SHA-256 of manifest.json, which holds the hash of every other file. */
+  readonly digest: string;
+  /** The version that the bundle was signed as; null where no key was given. */
+  readonly version: bigint | null;
+  readonly session: Session;
+  readonly source: Source;
+  readonly maxPixels: number;
+}
+
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- the constructor assigns them
+export interface Model extends Parts {}
+
 /** A loaded bundle. Calls may overlap. */
 export class Model {
   /** Milliseconds of the last inference, without decoding and resizing. */
   lastMilliseconds = 0;
   private closed = false;
 
-  constructor(
-    readonly manifest: Manifest,
-    readonly variant: Variant,
-    readonly labels: readonly string[],
-    /** SHA-256 of manifest.json, which holds the hash of every other file. */
-    readonly digest: string,
-    /** The version that the bundle was signed as; null where no key was given. */
-    readonly version: bigint | null,
-    readonly session: Session,
-    private readonly source: Source,
-    private readonly maxPixels: number,
-  ) {
-    checkSignature(manifest, variant, session);
+  constructor(parts: Parts) {
+    checkSignature(parts);
+    Object.assign(this, parts);
   }
 
   get engine(): EngineName {
@@ -103,8 +112,7 @@ export class Model {
     const given = Object.keys(sample as object);
     if (names.some((name) => !given.includes(name)) || given.some((name) => !names.includes(name))) {
       throw new UsageError(
-        `a sample of this model has the inputs ${names.join(", ")}, and it holds ${given.slice(0, 8).join(", ") || "nothing"}`,
-        `give {${names.map((name) => `"${name}": ...`).join(", ")}}`,
+        `a sample of this model has the inputs ${names.join(", ")}, not ${given.slice(0, 8).join(", ")}`, "give an object with these names",
         "wrong-inputs",
       );
     }
@@ -115,7 +123,7 @@ export class Model {
   /** Run the golden pairs. `VerificationError` `golden-mismatch` if this browser computes other outputs. */
   async verify(): Promise<SelfTest> {
     this.checkOpen();
-    return runGolden(this, this.source);
+    return runGolden(this);
   }
 
   /** Free the engine's memory. Later calls are `UsageError` `closed`. */
@@ -134,7 +142,7 @@ export class Model {
     return this.manifest.outputs.map((output, i) => this.checked(output, raw, i));
   }
 
-  /** The input of one sample: pixels as they are for uint8, else scaled. */
+  /** The input of one sample: pixels as they are for uint8, else scaled. @internal */
   scaled(index: number, pixels: Pixels): Values {
     const form = this.manifest.inputs[index]!.form;
     if (form.kind === "array") return pixels.data as Float32Array;
@@ -151,7 +159,7 @@ export class Model {
     const { manifest } = this;
     const own = manifest.outputs[0]!.task;
     if (own !== task) {
-      throw new UsageError(`${manifest.name} is a bundle for ${own}, not for ${task}`, `call ${TASKS[own].instead}`, "wrong-task");
+      throw new UsageError(`${manifest.name} is a bundle for ${own}, not for ${task}`, `call ${METHODS[own]}`, "wrong-task");
     }
     this.checkOpen();
     return (await this.infer(await this.feeds(sample)))[0]!;
@@ -162,27 +170,26 @@ export class Model {
   }
 
   private checked(output: Output, raw: readonly (Float32Array | BigInt64Array)[], index: number): OutputValues {
-    const at = outputIndex(this.session, output.name, index);
+    const { outputs } = this.session;
+    const named = outputs.findIndex(({ name }) => name === output.name);
+    const at = named < 0 ? index : named; // in a file that has other names, outputs are found by their place
     let data = raw[at] as Float32Array;
-    let shape = this.session.outputs[at]!.shape.slice(1).map((side) => side ?? 0);
+    let shape = outputs[at]!.shape.slice(1);
     if (isTopK(this.session)) {
       data = spread(data, raw[1] as BigInt64Array, output.classes);
       shape = [data.length];
     }
-    // One free side can be told from the number of values.
-    if (shape.filter((side) => side === 0).length === 1) {
-      const known = shape.reduce((a, b) => a * (b || 1), 1);
-      shape = shape.map((side) => side || data.length / known);
-    }
-    const right = data instanceof Float32Array && shape.reduce((a, b) => a * b, 1) === data.length;
-    if (!right || !fits(output.task, shape, output.classes) || !data.every(Number.isFinite)) {
+    const free = data.length / shape.reduce<number>((a, b) => a * (b ?? 1), 1); // one free side is told by the number of values
+    const sides = shape.map((side) => side ?? free);
+    const right = data instanceof Float32Array && sides.reduce((a, b) => a * b, 1) === data.length;
+    if (!right || !fits(output.task, sides, output.classes) || !data.every(Number.isFinite)) {
       throw new EngineError(
-        `${this.engine} returned ${output.name} of shape ${shape.join(" x ")}, or values that are no numbers, for the task ${output.task}`,
+        `${this.engine} returned ${output.name} of shape ${sides}, or values that are no numbers`,
         "run the self-test: model.verify()",
         "engine-output",
       );
     }
-    return { data, shape };
+    return { data, shape: sides };
   }
 }
 
@@ -190,20 +197,11 @@ function isTopK(session: Session): boolean {
   return session.outputs.length === 2 && session.outputs[1]!.dtype === "int64";
 }
 
-/** Outputs are found by their name, and in a file that has other names by their place. */
-function outputIndex(session: Session, name: string, index: number): number {
-  const found = session.outputs.findIndex((output) => output.name === name);
-  return found >= 0 ? found : index;
-}
-
 /** Compare the model file with the manifest: `BundleError` `bundle-signature`. */
-function checkSignature(manifest: Manifest, variant: Variant, { inputs, outputs }: Session): void {
+function checkSignature({ manifest, variant, session: { inputs, outputs } }: Parts): void {
   const wrong = () => {
-    const told = (tensors: readonly TensorSpec[]) =>
-      tensors.map(({ name, dtype, shape }) => `${name} ${dtype} (${shape.map((side) => side ?? "any").join(", ")})`).join(", ");
-    return new BundleError(
-      `${variant.model} maps ${told(inputs)} to ${told(outputs)}, and the manifest says otherwise`, "export the bundle again", "bundle-signature",
-    );
+    const told = (tensors: readonly TensorSpec[]) => tensors.map(({ name, dtype, shape }) => `${name} ${dtype} (${shape})`);
+    return new BundleError(`${variant.model} maps ${told(inputs)} to ${told(outputs)}, and the manifest says otherwise`, AGAIN, "bundle-signature");
   };
   const equal = (a: TensorSpec["shape"], b: TensorSpec["shape"]) => String(a) === String(b);
   const same = (held: readonly TensorSpec[], listed: readonly TensorSpec[] | undefined, fit: typeof equal) =>
@@ -221,94 +219,67 @@ function checkSignature(manifest: Manifest, variant: Variant, { inputs, outputs 
 function numbersOf(sample: Sample, shape: readonly number[]): Float32Array {
   const flat = sample instanceof Float32Array ? sample : Array.isArray(sample) ? sample.flat(Infinity) : typeof sample === "number" ? [sample] : null;
   if (flat === null || !Array.prototype.every.call(flat, Number.isFinite)) {
-    throw new UsageError("an input is not an array of finite numbers", `give numbers of shape (${shape.join(", ")})`, "array-values");
+    throw new UsageError("an input holds other values than finite numbers", `give numbers of shape (${shape})`, "array-values");
   }
   const count = shape.reduce((a, b) => a * b, 1);
   if (flat.length !== count) {
-    throw new UsageError(`an array has ${flat.length} numbers, and the model reads (${shape.join(", ")})`, "give one sample", "array-shape");
+    throw new UsageError(`${flat.length} numbers are given, and the model reads (${shape})`, "give one sample", "array-shape");
   }
   return Float32Array.from(flat as ArrayLike<number>);
 }
 
-async function golden(source: Source, manifest: Manifest, path: string): Promise<NpyArray> {
-  return arrayFromNpy(await readEntry(source, manifest.files.find((entry) => entry.path === path)!), path);
-}
-
-async function runGolden(model: Model, source: Source): Promise<SelfTest> {
-  const { manifest, variant } = model;
+async function runGolden(model: Model): Promise<SelfTest> {
+  const { manifest, variant, session, engine, source } = model;
   const number = manifest.variants.indexOf(variant);
-  const inputs = await Promise.all(manifest.inputs.map((input) => golden(source, manifest, input.golden)));
-  const expected = await Promise.all(manifest.outputs.map((output) => golden(source, manifest, output.golden[number]!)));
+  const read = async (path: string) => arrayFromNpy(await readEntry(source, manifest.files.find((entry) => entry.path === path)!), path);
+  const inputs = await Promise.all(manifest.inputs.map(({ golden }) => read(golden)));
+  const expected = await Promise.all(manifest.outputs.map(({ golden }) => read(golden[number]!)));
   const count = inputs[0]!.shape[0] ?? 0;
-  const inputsFit = inputs.every(({ data, shape }, i) => {
-    const { form } = manifest.inputs[i]!;
-    const type = form.kind === "picture" ? data instanceof Uint8Array : data instanceof Float32Array && data.every(Number.isFinite);
-    return type && count > 0 && String(shape) === String([count, ...shapeOf(form)]);
-  });
-  const outputsFit = expected.every(({ data, shape }, i) => {
-    const { task, classes } = manifest.outputs[i]!;
-    return data instanceof Float32Array && shape[0] === count && fits(task, shape.slice(1), classes) && data.every(Number.isFinite);
-  });
-  if (!inputsFit || !outputsFit) {
-    throw new BundleError(`the golden pairs of variant ${variant.name} do not fit the manifest`, "export the bundle again", "golden-invalid");
-  }
-  const judges = manifest.outputs.map((output, i) => new Judge(output, expected[i]!, count));
+  const isRight = ({ data, shape }: NpyArray, kind: Function, fit: boolean) =>
+    count > 0 && shape[0] === count && fit && data instanceof kind && data.every(Number.isFinite);
+  const fit =
+    inputs.every((array, i) => {
+      const { form } = manifest.inputs[i]!;
+      return isRight(array, form.kind === "picture" ? Uint8Array : Float32Array, String(array.shape.slice(1)) === String(shapeOf(form)));
+    }) &&
+    expected.every((array, i) => {
+      const { task, classes } = manifest.outputs[i]!;
+      return isRight(array, Float32Array, fits(task, array.shape.slice(1), classes));
+    });
+  if (!fit) throw new BundleError(`the golden pairs of variant ${variant.name} do not fit the manifest`, AGAIN, "golden-invalid");
+  const listed = isTopK(session) ? session.outputs[0]!.shape[1]! : null;
+  const largest = expected.map(() => 0);
+  let kept = 0;
   for (let n = 0; n < count; n++) {
     const feeds = inputs.map(({ data, shape }, i) => {
       const size = data.length / count;
-      const [height, width, channels] = shape.slice(1) as [number, number, number];
+      const [, height, width, channels] = shape as [number, number, number, number];
       return model.scaled(i, { data: data.slice(n * size, (n + 1) * size), height, width, channels });
     });
-    const outputs = await model.infer(feeds);
-    judges.forEach((judge, i) => judge.add(n, outputs[i]!, isTopK(model.session) ? (model.session.outputs[0]!.shape[1] ?? null) : null));
+    (await model.infer(feeds)).forEach(({ data, shape }, i) => {
+      const wanted = expected[i]!;
+      const right = (wanted.data as Float32Array).subarray(n * data.length, (n + 1) * data.length);
+      const error = String(shape) === String(wanted.shape.slice(1)) ? errorOf(data, right, listed) : Infinity;
+      largest[i] = max(largest[i]!, error);
+      if (i === 0 && argmax(data, 0, data.length) === argmax(right, 0, right.length)) kept++;
+    });
   }
-  for (const judge of judges) judge.check(variant, model.engine);
-  const { maxAbs, kept } = judges[0]!;
-  const { task, tolerance } = manifest.outputs[0]!;
-  return {
-    variant: variant.name, engine: model.engine, images: count, maxAbs, tolerance,
-    agreement: task === "classification" ? kept / count : null,
-  };
-}
-
-/** The largest error of one output over the golden pairs. */
-class Judge {
-  maxAbs = 0;
-  kept = 0;
-  private shape = "";
-
-  constructor(
-    private readonly output: Output,
-    private readonly expected: NpyArray,
-    private readonly count: number,
-  ) {}
-
-  /** Compare one sample. Of a top-k model, classes that are not listed may have any value up to the least listed one. */
-  add(n: number, { data, shape }: OutputValues, listed: number | null): void {
-    const wanted = this.expected.shape.slice(1);
-    if (String(shape) !== String(wanted)) {
-      this.shape ||= `${this.output.name} is (${shape.join(", ")}), expected (${wanted.join(", ")})`;
-      return;
-    }
-    const least = listed === null ? -Infinity : Float32Array.from(data).sort()[Math.max(0, data.length - listed)]!;
-    const start = n * data.length;
-    for (let i = 0; i < data.length; i++) {
-      const right = this.expected.data[start + i]!;
-      const value = data[i]! < least ? Math.min(right, least) : data[i]!;
-      this.maxAbs = Math.max(this.maxAbs, Math.abs(value - right));
-    }
-    this.kept += Number(argmax(data, 0, data.length) === argmax(this.expected.data, start, data.length));
-  }
-
-  check(variant: Variant, engine: EngineName): void {
-    const { name, task, tolerance } = this.output;
-    if (!this.shape && this.maxAbs <= tolerance) return;
-    const agrees = task === "classification" ? `; ${this.kept} of ${this.count} images keep their class` : "";
-    const why = this.shape || `the largest error of ${name} is ${this.maxAbs.toPrecision(3)}, allowed is ${tolerance.toPrecision(3)}${agrees}`;
+  manifest.outputs.forEach(({ name, tolerance }, i) => {
+    if (largest[i]! <= tolerance) return;
     throw new VerificationError(
-      `this browser does not compute the exported model's outputs (variant ${variant.name}, ${engine}): ${why}`,
-      "choose another engine: load(..., {engine})",
+      `this browser does not compute the exported model's outputs (variant ${variant.name}, ${engine}): ` +
+        `the largest error of ${name} is ${largest[i]}, allowed is ${tolerance}`,
+      OTHER,
       "golden-mismatch",
     );
-  }
+  });
+  const { task, tolerance } = manifest.outputs[0]!;
+  const agreement = task === "classification" ? kept / count : null;
+  return { variant: variant.name, engine, images: count, maxAbs: largest[0]!, tolerance, agreement };
+}
+
+/** The largest error. Of a top-k model, classes that are not listed may have any value up to the least listed one. */
+function errorOf(data: Float32Array, right: Float32Array, listed: number | null): number {
+  const least = listed === null ? -Infinity : Float32Array.from(data).sort()[max(0, data.length - listed)]!;
+  return data.reduce((most, value, i) => max(most, abs((value < least ? min(right[i]!, least) : value) - right[i]!)), 0);
 }

@@ -1,7 +1,7 @@
 /** From what a page holds (a file, an image element, a bitmap, raw pixels) to upright pixels of one or three channels. */
 import { reason, UsageError } from "./errors.js";
 import type { Preprocess } from "./preprocess.js";
-import type { Pixels } from "./resample.js";
+import { floor, max, min, type Pixels } from "./resample.js";
 import { checkPixels } from "./sizing.js";
 
 /** Decoded pixels, (height, width, channels) uint8: gray (1), RGB (3) or RGBA (4, not premultiplied). */
@@ -13,6 +13,8 @@ export interface RawPixels {
 
 export type Picture = Blob | ImageBitmapSource | RawPixels;
 
+/** The hint where decoded pixels help. */
+const PIXELS = "{data, width, height} with gray, RGB or RGBA bytes, line by line";
 /** Pixels that are copied out of a canvas at a time: 16 MB. */
 const STRIP = 1 << 22;
 const OPTIONS: ImageBitmapOptions = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "from-image" };
@@ -27,8 +29,7 @@ export async function pixelsOf(picture: Picture, form: Preprocess, maxPixels: nu
   if (isRaw(picture)) return converted(checkedRaw(picture, maxPixels), form);
   if (typeof createImageBitmap !== "function") {
     throw new UsageError(
-      "there is no decoder of pictures here, and no decoded pixels are given",
-      "decode the picture and give {data, width, height} with RGB or RGBA bytes",
+      "there is no decoder of pictures here", PIXELS,
       "image-type",
     );
   }
@@ -56,7 +57,7 @@ function checkedRaw(raw: RawPixels, maxPixels: number): Pixels {
   if (!bytes || ![1, 3, 4].includes(channels)) {
     throw new UsageError(
       `pixels must be width x height x 1, 3 or 4 bytes, not ${data?.length} for ${width} x ${height}`,
-      "give a Uint8Array of gray, RGB or RGBA bytes, line by line",
+      PIXELS,
       "image-array",
     );
   }
@@ -71,12 +72,12 @@ async function decoded(picture: ImageBitmapSource): Promise<ImageBitmap> {
   } catch (error) {
     if (error instanceof TypeError) {
       throw new UsageError(
-        `a picture must be a file, an image, a bitmap or {data, width, height}: ${reason(error)}`, "see docs/web.md", "image-type",
+        `this is no picture: ${reason(error)}`, `give a file, an image, a bitmap, or ${PIXELS}`, "image-type",
       );
     }
     throw new UsageError(
       `the browser cannot decode the picture: ${reason(error)}`,
-      "it may be damaged or cut short, or of a format that this browser lacks: save it as JPEG or PNG",
+      "copy it again, or save it as JPEG or PNG",
       "image-format",
     );
   }
@@ -86,14 +87,11 @@ async function decoded(picture: ImageBitmapSource): Promise<ImageBitmap> {
 function drawn(bitmap: ImageBitmap, form: Preprocess): Pixels {
   const { width, height } = bitmap;
   const { channels } = form;
-  const lines = Math.max(1, Math.min(height, Math.floor(STRIP / width)));
-  const context = canvas(width, lines).getContext("2d", { willReadFrequently: true, colorSpace: "srgb" }) as
-    | OffscreenCanvasRenderingContext2D
-    | null;
-  if (context === null) throw new UsageError("the browser has no canvas to decode with", "give {data, width, height}", "image-type");
+  const lines = max(1, min(height, floor(STRIP / width)));
+  const context = new OffscreenCanvas(width, lines).getContext("2d", { willReadFrequently: true })!;
   const data = new Uint8Array(width * height * channels);
   for (let top = 0; top < height; top += lines) {
-    const count = Math.min(lines, height - top);
+    const count = min(lines, height - top);
     context.clearRect(0, 0, width, lines);
     context.drawImage(bitmap, 0, top, width, count, 0, 0, width, count);
     const strip = { data: context.getImageData(0, 0, width, count).data, width, height: count, channels: 4 };
@@ -101,11 +99,6 @@ function drawn(bitmap: ImageBitmap, form: Preprocess): Pixels {
     data.set(converted(strip, form).data, top * width * channels);
   }
   return { data, width, height, channels };
-}
-
-function canvas(width: number, height: number): OffscreenCanvas | HTMLCanvasElement {
-  if (typeof OffscreenCanvas === "function") return new OffscreenCanvas(width, height);
-  return Object.assign(document.createElement("canvas"), { width, height });
 }
 
 function hasAlpha(rgba: Uint8ClampedArray): boolean {
@@ -116,21 +109,20 @@ function hasAlpha(rgba: Uint8ClampedArray): boolean {
 /** A canvas multiplies colors by their alpha, which loses bits; a texture keeps the bytes of the file. */
 function throughWebGl(bitmap: ImageBitmap): Pixels {
   const { width, height } = bitmap;
-  const gl = canvas(1, 1).getContext("webgl2") as WebGL2RenderingContext | null;
+  const gl = new OffscreenCanvas(1, 1).getContext("webgl2");
   const most = gl === null ? 0 : (gl.getParameter(gl.MAX_TEXTURE_SIZE) as number);
   if (gl === null || width > most || height > most) {
     throw new UsageError(
-      `the picture has transparent pixels, and this browser cannot read their colors${gl ? ` of more than ${most} lines` : ""}`,
-      "save the picture without transparency, as JPEG, or give {data, width, height}",
+      "this browser cannot read the colors of transparent pixels of this many lines",
+      "save the picture as JPEG, without transparency",
       "image-transparent",
     );
   }
-  gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, false);
-  gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
-  gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
+  const texture = gl.createTexture();
+  gl.bindTexture(gl.TEXTURE_2D, texture);
+  gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap); // a bitmap is taken as it is
   gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
-  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
+  gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
   const data = new Uint8Array(width * height * 4);
   gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, data);
   gl.getExtension("WEBGL_lose_context")?.loseContext();

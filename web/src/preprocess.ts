@@ -1,5 +1,6 @@
 /** What a model reads: a picture brought to size and scaled, or an array of numbers. Rules: docs/bundle-format.md. */
 import { Float, wrongValue, type Json, type JsonObject, type Reader } from "./json.js";
+import { abs, min } from "./resample.js";
 
 export const RESAMPLES = [
   "nearest", "bilinear", "bilinear-antialias", "bicubic", "bicubic-antialias", "lanczos", "lanczos-antialias", "area",
@@ -45,8 +46,9 @@ export interface ArrayInput {
 
 export type Form = Preprocess | ArrayInput;
 
-function need(right: boolean, rule: string): void {
-  if (!right) throw wrongValue(`preprocessing: ${rule}`);
+/** Refuse a key of `preprocess`; docs/reference/bundle-format.md has the rules. */
+function need(right: boolean, key: string): void {
+  if (!right) throw wrongValue(`the key ${key} of preprocess`);
 }
 
 /** The shape of one sample as the network reads it. */
@@ -56,23 +58,23 @@ export function shapeOf(form: Form): readonly number[] {
 
 /** Read the key `preprocess` of a manifest; `BundleError` `manifest-value`. */
 export const form: Reader<Form> = (value) => {
-  need(value instanceof Map, "it must be an object");
+  need(value instanceof Map, "itself");
   const given = value as JsonObject;
   return given.has("shape") ? arrayFrom(given) : pictureFrom(given);
 };
 
 /** Refuse other keys than `needed`, and at most `optional`. */
 function checkKeys(given: JsonObject, needed: readonly string[], optional: readonly string[] = []): void {
-  const right = needed.every((key) => given.has(key)) && [...given.keys()].every((key) => needed.includes(key) || optional.includes(key));
-  need(right, `it must have the keys ${needed.join(", ")}${optional.length ? `, and may have ${optional.join(", ")}` : ""}`);
+  for (const key of needed) need(given.has(key), key);
+  for (const key of given.keys()) need(needed.includes(key) || optional.includes(key), key);
 }
 
 function arrayFrom(given: JsonObject): ArrayInput {
   checkKeys(given, ["shape", "range"]);
   const shape = numbers(given.get("shape"), true);
-  need(shape.length <= 8 && shape.every((side) => side >= 1) && shape.reduce((a, b) => a * b, 1) <= 2 ** 26, "an array has up to 8 sides of at least 1");
+  need(shape.length <= 8 && shape.every((side) => side >= 1) && shape.reduce((a, b) => a * b, 1) <= 2 ** 26, "shape");
   const range = given.get("range") === null ? [0, 0] : numbers(given.get("range"));
-  need(range.length === 2 && range[0]! <= range[1]!, "the range of an array must be two numbers in order, or null");
+  need(range.length === 2 && range[0]! <= range[1]!, "range");
   return { kind: "array", shape };
 }
 
@@ -94,12 +96,12 @@ function pictureFrom(given: JsonObject): Preprocess {
   );
   const choice = <T extends string>(key: string, choices: readonly T[], usual?: T): T => {
     const value = given.has(key) ? (given.get(key) as T) : usual!;
-    need(choices.includes(value), `${key} must be one of ${choices.join(", ")}`);
+    need(choices.includes(value), key);
     return value;
   };
   const side = (key: string, most: number): number => {
     const value = given.get(key) as number;
-    need(typeof value === "number" && value >= 1 && value <= most, `${key} must be a whole number of 1 to ${most}`);
+    need(typeof value === "number" && value >= 1 && value <= most, key);
     return value;
   };
   const [height, width, channels] = [side("height", MAX_SIDE), side("width", MAX_SIDE), side("channels", 3) as 1 | 3];
@@ -110,14 +112,12 @@ function pictureFrom(given: JsonObject): Preprocess {
   const cropFraction = given.has("crop_fraction") ? numberOf(given.get("crop_fraction")) : CROP_FRACTION;
   const padColor = given.has("pad_color") ? numbers(given.get("pad_color"), true) : null;
   const scaling = isCustom ? scalingFrom(given.get("scaling")!) : null;
-  need([1, 3].includes(channels), "channels must be 1 or 3");
-  need(channels === 3 || (mode !== "caffe" && mode !== "torch"), `mode ${mode} is defined for three channels only`);
-  need(resize !== "fit" || !FRACTIONAL.includes(resample), `resize fit is Pillow's, and resample ${resample} is not`);
-  need(cropFraction >= 0.1 && cropFraction <= 1, "crop_fraction must be a number of 0.1 to 1");
-  need(resize === "crop" || cropFraction === CROP_FRACTION, "crop_fraction is for resize crop");
+  need(channels === 3 || (channels === 1 && mode !== "caffe" && mode !== "torch"), "channels");
+  need(resize !== "fit" || !FRACTIONAL.includes(resample), "resample");
+  need(cropFraction >= 0.1 && cropFraction <= 1 && (resize === "crop" || cropFraction === CROP_FRACTION), "crop_fraction");
   const isColor = padColor === null || (padColor.every((value) => value >= 0 && value <= 255) && [1, channels].includes(padColor.length));
-  need(isColor && (padColor === null || resize === "pad"), "pad_color is for resize pad: one number of 0 to 255, or one a channel");
-  need(scaling === null || scaling.mean.length === channels, "the scaling needs one value a channel");
+  need(isColor && (padColor === null || resize === "pad"), "pad_color");
+  need(scaling === null || scaling.mean.length === channels, "scaling");
   const isNew =
     resize === "fit" || resize === "pad" || resample !== "bilinear-antialias" || cropFraction !== CROP_FRACTION ||
     padColor !== null || background !== "drop";
@@ -128,9 +128,8 @@ function scalingFrom(value: Json): Scaling {
   const given = value instanceof Map ? value : new Map();
   checkKeys(given, ["mean", "order", "scale", "std"]);
   const [scale, mean, std, order] = [numberOf(given.get("scale")), numbers(given.get("mean")), numbers(given.get("std")), given.get("order") as "rgb" | "bgr"];
-  need([scale, ...mean, ...std].every((each) => Math.abs(each) <= LARGEST), "scale, mean and std must be numbers up to 1000000");
-  need(Math.min(scale, ...std) >= 1 / LARGEST, "scale and std must be positive, at least 1e-06");
-  need(mean.length === std.length && [1, 3].includes(mean.length), "mean and std must have one value a channel");
-  need(order === "rgb" || (order === "bgr" && mean.length === 3), "order must be rgb, or bgr with three channels");
+  need([scale, ...mean, ...std].every((each) => abs(each) <= LARGEST) && min(scale, ...std) >= 1 / LARGEST, "scaling");
+  need(mean.length === std.length && [1, 3].includes(mean.length), "scaling");
+  need(order === "rgb" || (order === "bgr" && mean.length === 3), "order");
   return { scale, mean, std, order };
 }

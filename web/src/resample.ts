@@ -15,11 +15,11 @@ export interface Pixels {
 /** Left, top, right and bottom, in pixels. */
 export type Box = readonly [number, number, number, number];
 
-const f32 = Math.fround;
+export const { abs, ceil, floor, fround: f32, max, min, trunc } = Math;
 
 /** Round to the nearest whole number, halves to the even one. */
 export function rint(value: number): number {
-  const low = Math.floor(value);
+  const low = floor(value);
   const rest = value - low;
   return rest < 0.5 || (rest === 0.5 && low % 2 === 0) ? low : low + 1;
 }
@@ -77,19 +77,19 @@ function nearest(picture: Pixels, width: number, height: number, box: Box, part:
 function places(step: number, start: number, count: number): Int32Array {
   const result = new Int32Array(count);
   let place = start + step * 0.5;
-  for (let i = 0; i < count; i++, place += step) result[i] = place < 0 ? -1 : Math.trunc(place);
+  for (let i = 0; i < count; i++, place += step) result[i] = place < 0 ? -1 : trunc(place);
   return result;
 }
 
 const BITS = 22;
 const FILTERS: Record<string, [number, (x: number) => number]> = {
-  "bilinear-antialias": [1, (x) => Math.max(0, 1 - Math.abs(x))],
+  "bilinear-antialias": [1, (x) => max(0, 1 - abs(x))],
   "bicubic-antialias": [2, cubic],
   "lanczos-antialias": [3, (x) => (x >= -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0)],
 };
 
 function cubic(x: number): number {
-  x = Math.abs(x);
+  x = abs(x);
   if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
@@ -112,20 +112,20 @@ interface Coefficients {
 function coefficients(old: number, from: number, to: number, count: number, name: string): Coefficients {
   const [radius, filter] = FILTERS[name]!;
   const scale = f32(to - from) / count;
-  const wide = Math.max(scale, 1);
+  const wide = max(scale, 1);
   const support = radius * wide;
-  const size = Math.ceil(support) * 2 + 1;
+  const size = ceil(support) * 2 + 1;
   const result = { first: new Int32Array(count), count: new Int32Array(count), size, weights: new Int32Array(count * size) };
   const row = new Float64Array(size);
   for (let i = 0; i < count; i++) {
     const center = from + (i + 0.5) * scale;
-    const low = Math.max(0, Math.trunc(center - support + 0.5));
-    const taps = Math.min(old, Math.trunc(center + support + 0.5)) - low;
+    const low = max(0, trunc(center - support + 0.5));
+    const taps = min(old, trunc(center + support + 0.5)) - low;
     let total = 0;
     for (let k = 0; k < taps; k++) total += row[k] = filter((k + low - center + 0.5) * (1 / wide));
     for (let k = 0; k < taps; k++) {
       const weight = (total !== 0 ? row[k]! / total : row[k]!) * (1 << BITS);
-      result.weights[i * size + k] = Math.trunc(weight + (weight < 0 ? -0.5 : 0.5));
+      result.weights[i * size + k] = trunc(weight + (weight < 0 ? -0.5 : 0.5));
     }
     result.first[i] = low;
     result.count[i] = taps;
@@ -209,11 +209,11 @@ function tapsOf(name: Resample, old: number, count: number): Taps {
   const row = new Float64Array(size);
   for (let i = 0; i < count; i++) {
     const place = f32(f32(f32(i + 0.5) * ratio) - 0.5);
-    const low = Math.floor(place);
+    const low = floor(place);
     const at = i * size;
     if (name === "bilinear") {
-      taps.places[at] = Math.max(low, 0);
-      taps.places[at + 1] = Math.min(Math.ceil(place), old - 1);
+      taps.places[at] = max(low, 0);
+      taps.places[at + 1] = min(ceil(place), old - 1);
       taps.weights[at + 1] = f32(place - low);
       continue;
     }
@@ -222,10 +222,10 @@ function tapsOf(name: Resample, old: number, count: number): Taps {
     let total = 0;
     for (let k = 0; k < size; k++) {
       const index = start + k;
-      const far = name === "bicubic" ? Math.abs(share - (k - 1)) : Math.abs(index - place);
+      const far = name === "bicubic" ? abs(share - (k - 1)) : abs(index - place);
       const weight = name === "bicubic" ? keys(far) : far < 3 ? sinc(far) * sinc(far / 3) : 0;
       total += row[k] = index >= 0 && index < old ? weight : 0;
-      taps.places[at + k] = Math.min(Math.max(index, 0), old - 1);
+      taps.places[at + k] = min(max(index, 0), old - 1);
     }
     for (let k = 0; k < size; k++) taps.weights[at + k] = row[k]! / total;
   }
@@ -241,15 +241,15 @@ function areaTaps(old: number, count: number): Taps {
   const scale = f32(f32(old) / f32(count));
   const edges = Float32Array.from({ length: count + 1 }, (_, i) => f32(i) * scale);
   let size = 0;
-  for (let i = 0; i < count; i++) size = Math.max(size, Math.ceil(edges[i + 1]!) - Math.floor(edges[i]!));
+  for (let i = 0; i < count; i++) size = max(size, ceil(edges[i + 1]!) - floor(edges[i]!));
   const taps = new Taps(count, size, new Int32Array(count * size), new Float32Array(count * size));
   for (let i = 0; i < count; i++) {
     const [first, last] = [edges[i]!, edges[i + 1]!];
     for (let k = 0; k < size; k++) {
-      const index = Math.floor(first) + k;
+      const index = floor(first) + k;
       const inside = index < first && index + 1 > last;
-      const covered = inside ? scale : Math.max(0, Math.min(index + 1, last) - Math.max(index, first));
-      taps.places[i * size + k] = Math.min(Math.max(index, 0), old - 1);
+      const covered = inside ? scale : max(0, min(index + 1, last) - max(index, first));
+      taps.places[i * size + k] = min(max(index, 0), old - 1);
       taps.weights[i * size + k] = covered / scale;
     }
   }

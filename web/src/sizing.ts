@@ -1,9 +1,8 @@
 /** From the pixels of a picture to the numbers of an input: aspect ratio, filter and scaling, as in Python. */
 import { UsageError } from "./errors.js";
 import type { Preprocess } from "./preprocess.js";
-import { resample, rint, type Box, type Pixels } from "./resample.js";
+import { type Box, f32, floor, max, min, type Pixels, resample, rint, trunc } from "./resample.js";
 
-const f32 = Math.fround;
 /** Pixels of a side. */
 const MAX_LENGTH = 4_000_000;
 /** Pixels of a picture that grows while it is resized. */
@@ -11,10 +10,10 @@ const MAX_GROWN = 89_478_485;
 
 /** Refuse more than `most` pixels: `UsageError` `image-too-large`. */
 export function checkPixels(width: number, height: number, most: number): void {
-  if (Math.max(width, height) > MAX_LENGTH || width * height > most) {
+  if (max(width, height) > MAX_LENGTH || width * height > most) {
     throw new UsageError(
-      `the picture is too large (${width} x ${height} pixels; the limit is ${most} pixels, and ${MAX_LENGTH} for a side)`,
-      "scale the picture down first; on a device with memory for it, load(..., {maxPixels})",
+      `the picture of ${width} x ${height} pixels is too large: the limit is ${most}`,
+      "scale the picture down, or load(..., {maxPixels})",
       "image-too-large",
     );
   }
@@ -28,8 +27,8 @@ export function sized(picture: Pixels, form: Preprocess): Pixels {
   if (form.resize === "fit") return resample(picture, width, height, name, fitBox(picture, form));
   if (form.cropFraction === 1) return resample(picture, width, height, name, cropBox(picture, form));
   const cover = [width, height].map((side) => rint(side / form.cropFraction)) as [number, number];
-  const scale = Math.max(cover[0] / picture.width, cover[1] / picture.height);
-  const grown = [Math.max(cover[0], rint(picture.width * scale)), Math.max(cover[1], rint(picture.height * scale))] as const;
+  const scale = max(cover[0] / picture.width, cover[1] / picture.height);
+  const grown = [max(cover[0], rint(picture.width * scale)), max(cover[1], rint(picture.height * scale))] as const;
   checkPixels(grown[0], grown[1], MAX_GROWN);
   const [left, top] = [(grown[0] - width) >> 1, (grown[1] - height) >> 1];
   return resample(picture, grown[0], grown[1], name, undefined, [left, top, left + width, top + height]);
@@ -38,10 +37,10 @@ export function sized(picture: Pixels, form: Preprocess): Pixels {
 /** `tf.image.resize_with_pad`, in float32. */
 function padded(picture: Pixels, form: Preprocess): Pixels {
   const [old, room] = [[picture.width, picture.height], [form.width, form.height]];
-  const ratio = Math.max(...old.map((side, i) => f32(f32(side) / f32(room[i]!))));
+  const ratio = max(...old.map((side, i) => f32(f32(side) / f32(room[i]!))));
   const exact = old.map((side) => f32(f32(side) / ratio));
-  const [width, height] = exact.map((side, i) => Math.max(1, Math.min(room[i]!, Math.floor(side)))) as [number, number];
-  const [left, top] = exact.map((side, i) => Math.max(0, Math.floor(f32(f32(room[i]!) - side) / 2))) as [number, number];
+  const [width, height] = exact.map((side, i) => max(1, min(room[i]!, floor(side)))) as [number, number];
+  const [left, top] = exact.map((side, i) => max(0, floor(f32(f32(room[i]!) - side) / 2))) as [number, number];
   const inner = resample(picture, width, height, form.resample);
   const { channels } = inner;
   const data = new (inner.data.constructor as Uint8ArrayConstructor)(form.width * form.height * channels);
@@ -57,7 +56,7 @@ function padded(picture: Pixels, form: Preprocess): Pixels {
 /** The box of Keras' `smart_resize`, which divides in float32 and drops fractions of pixels. */
 function cropBox(old: Pixels, form: Preprocess): Box {
   const cut = (side: number, other: number, mine: number, theirs: number) =>
-    Math.max(Math.min(side, Math.trunc(f32(f32(other * mine) / f32(theirs)))), 1);
+    max(min(side, trunc(f32(f32(other * mine) / f32(theirs)))), 1);
   const height = cut(old.height, old.width, form.height, form.width);
   const width = cut(old.width, old.height, form.width, form.height);
   const [left, top] = [(old.width - width) >> 1, (old.height - height) >> 1];
@@ -77,7 +76,7 @@ function fitBox(old: Pixels, form: Preprocess): Box {
 /** Pixels as uint8: clipped to 0..255 and rounded, halves to the even number. */
 export function rounded(pixels: Pixels): Uint8Array {
   const { data } = pixels;
-  if (data instanceof Float32Array) return Uint8Array.from(data, (value) => Math.min(255, Math.max(0, rint(value))));
+  if (data instanceof Float32Array) return Uint8Array.from(data, (value) => min(255, max(0, rint(value))));
   return new Uint8Array(data.buffer, data.byteOffset, data.length);
 }
 

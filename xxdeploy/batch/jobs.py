@@ -85,7 +85,7 @@ class Job:
         weights = self.weight_bytes
         if weights is None:
             return _UNKNOWN
-        engine = _ENGINE if self.options.get("target", "cpu") not in ("cpu", "litert") else 0
+        engine = _ENGINE if self.options.get("target", "cpu") not in ("cpu", "litert", "web") else 0
         if self.precision == "int8":
             depth = _UNKNOWN_DEPTH if is_model_file(self.model) else find(self.model).depth
             return int(_BASE_INT8 + _LAYER_INT8 * depth + _TIMES_WEIGHTS_INT8 * weights) + engine

@@ -28,12 +28,12 @@ from xxdeploy.cli import (
     inspect,
     models,
     predict,
-    report,
     sign,
     tune,
     verify,
 )
 from xxdeploy.cli.installation import example
+from xxdeploy.cli.pages import report, serve
 from xxdeploy.cli.verbosity import chosen_verbosity
 from xxdeploy.errors import UsageError
 
@@ -52,6 +52,7 @@ COMMANDS: Mapping[str, tuple[Callable[..., None], str]] = {
     "verify": (verify.command, verify.EXAMPLE),
     "predict": (predict.command, predict.EXAMPLE),
     "report": (report.command, report.EXAMPLE),
+    "serve": (serve.command, serve.EXAMPLE),
     "bench": (bench.command, bench.EXAMPLE),
     "tune": (tune.command, tune.EXAMPLE),
     "build": (build.command, build.EXAMPLE),

@@ -74,7 +74,7 @@ def make_int8(source: Source, options: ExportOptions, fp32: OnnxModel, report: O
     best = climbed.best
     if engine:
         made = CpuFiles((ModelFile("int8", best.model, best.recipe.asked().name, (), best.model),), (), ())
-    elif options.gpu.target == "litert":  # its kernels add in 32 bits, on every processor
+    elif options.gpu.only_litert:  # its kernels add in 32 bits, on every processor
         shipped = to_x86_file(best.model, quantizer.grid, any_order=True)
         made = CpuFiles((ModelFile("int8", shipped, best.recipe.asked().name, (), best.model),), (), ())
     else:

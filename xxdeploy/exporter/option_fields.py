@@ -30,7 +30,7 @@ class Scope:
 
     precisions: tuple[str, ...] = PRECISIONS
     ignored: bool = False
-    target: Literal["cpu", "gpu"] | None = None
+    target: Literal["cpu", "gpu", "web"] | None = None
     source: Literal["catalog", "file"] | None = None
     in_file: bool = True
     suffixes: tuple[str, ...] = ()

@@ -219,9 +219,10 @@ class GpuOptions:
     ``UsageError`` ``unknown-target``; those of ``EngineOptions`` and ``parse_batch``.
     """
 
-    target: Literal["cpu", "litert", "tensorrt", "tensorrt-rtx"] = option(
+    target: Literal["cpu", "litert", "web", "tensorrt", "tensorrt-rtx"] = option(
         "cpu",
         "cpu (the default); litert: a .tflite file instead of the ONNX files, for Android, browsers and small devices; "
+        "web: the same with a page that runs it, for any static server; "
         "or tensorrt or tensorrt-rtx: the bundle then carries an engine with verified precision, "
         "and the ONNX file that it was built from, which also runs on a processor. Experimental: never run on a card.",
     )
@@ -230,15 +231,26 @@ class GpuOptions:
         "GPUs to build for (tensorrt-rtx): sm75, sm80, sm86, sm89, sm120, sm121. By default the one in this machine.",
         target="gpu",
     )
+    engine_files: Path | None = option(
+        None,
+        "With --target web: the node_modules folder with @litertjs/core, by default the one in the current folder.",
+        target="web",
+    )
     batch: str | None = option(None, "Smallest, usual and largest batch of the engine; 1,1,8 by default.", target="gpu")
 
     def __post_init__(self) -> None:
+        check_choice(self, "target", code="unknown-target")
         _ = self.engine
+
+    @property
+    def only_litert(self) -> bool:
+        """Whether the bundle has a LiteRT file and no ONNX file."""
+        return self.target in ("litert", "web")
 
     @property
     def engine(self) -> EngineOptions | None:
         """The engine to build, without its precision; None for processors and LiteRT."""
-        if self.target in ("cpu", "litert"):
+        if self.target == "cpu" or self.only_litert:
             return None
         from xxdeploy.engine.options import Batch, EngineOptions, parse_batch, parse_gpus
 

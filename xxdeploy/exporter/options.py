@@ -84,6 +84,13 @@ class ExportOptions:
                 hint="add --target tensorrt-rtx or --target tensorrt, or leave out",
                 code="target-missing",
             )
+        if self.gpu.target != "web":
+            refuse(
+                (asked for asked in given if asked.scope.target == "web"),
+                "to --target web only",
+                hint="add --target web, or leave out",
+                code="target-missing",
+            )
         if self.gpu.target != "cpu":
             what = "writes no ONNX file" if self.gpu.engine is None else "is a GPU"
             refuse(
@@ -96,7 +103,7 @@ class ExportOptions:
     @property
     def has_litert(self) -> bool:
         """Whether the bundle has a LiteRT file, with or without ONNX files."""
-        return "litert" in (self.gpu.target, self.output.more)
+        return self.gpu.only_litert or self.output.more == "litert"
 
     def check_source(self, source: Literal["catalog", "file"], *, hint: str) -> None:
         """Raise ``UsageError`` ``model-file-only`` or ``catalog-only`` for options of the other kind of source."""

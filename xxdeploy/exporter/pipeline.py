@@ -45,6 +45,8 @@ from xxdeploy.report import REPORT, Timing, render_report
 from xxdeploy.report.preprocessor import PREPROCESSOR, unsaid
 from xxdeploy.results import OnProgress, Progress, Runner, StepRecord
 from xxdeploy.runtime.bundle.manifest import Manifest
+from xxdeploy.runtime.engines.select import LITERT
+from xxdeploy.site.files import engine_files, site_files
 from xxdeploy.verify import check_independence
 
 if TYPE_CHECKING:
@@ -99,8 +101,8 @@ def export(
     evidence = collect_evidence(
         inputs, lowered, parities=parities, passes=passes, accuracies=accuracies, comparisons=comparisons, engine=engine
     )
-    built = bundled_engine(engine)
-    manifest, files = assemble(origin, options, lowered, evidence, golden=golden, fp32=fp32, more_files=built)
+    more = site_files(LITERT, options.gpu.engine_files) if options.gpu.target == "web" else bundled_engine(engine)
+    manifest, files = assemble(origin, options, lowered, evidence, golden=golden, fp32=fp32, more_files=more)
     concluded = concluded.warned(*inputs.warnings).plus(*_sentences(engine, manifest, options))
     with timed("report"):
         seen = measured(
@@ -131,6 +133,8 @@ def _check(options: ExportOptions, out: Path) -> None:
     output_writable(out, options.output.force)
     check_engine(options)
     check_litert(options)
+    if options.gpu.target == "web":
+        engine_files(LITERT, options.gpu.engine_files)
     check_sequence(options)
 
 

@@ -39,7 +39,7 @@ def lower(
     """
     precision = options.precision
     float_file = ModelFile("fp32", fp32, "float32", (), fp32)
-    only_litert = options.gpu.target == "litert"
+    only_litert = options.gpu.only_litert
     if precision.name == "fp32" or (precision.name == "fp16" and only_litert):
         lowered = Lowered((float_file,))
     elif precision.name == "fp16":

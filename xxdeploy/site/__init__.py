@@ -1,0 +1,1 @@
+"""A page for a bundle: the files of a static site, and a server for this machine."""

@@ -1,0 +1,174 @@
+"""A server of one bundle and its page, for this machine: files of a fixed list, no others."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from xxdeploy.errors import UsageError
+from xxdeploy.runtime.bundle.files import open_bundle
+from xxdeploy.runtime.bundle.manifest import MANIFEST
+from xxdeploy.runtime.bundle.signature import SIGNATURES, KeyLike, trust
+from xxdeploy.site.files import INDEX, engine_files, engine_for, page_files, policy
+
+LOCAL = "127.0.0.1"
+TYPES: Mapping[str, str] = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".json": "application/json",
+    ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
+}
+"""The types of files; others are ``application/octet-stream``. A browser compiles WebAssembly only by its type."""
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is served: each path with its content or its file, and the policy of the page."""
+
+    name: str
+    parts: Mapping[str, bytes | Path]
+    policy: str
+
+    @classmethod
+    def of(cls, bundle: Path, engines: Path | None = None, *, key: KeyLike | None = None) -> Site:
+        """Return the site of a bundle: the files that its manifest lists, the page, and the engine that it needs.
+
+        The page is always that of this xxdeploy, also for a bundle of ``--target web``; the engine is that of
+        ``engines`` (a ``node_modules``), by default the bundle's own, else that of the current folder.
+
+        ``BundleError`` as ``open_bundle``; ``MissingDependencyError`` ``engine-files``; ``UsageError`` ``key-*``.
+        """
+        root, manifest = open_bundle(bundle, trust(key))
+        engine = engine_for(manifest)
+        listed: dict[str, bytes | Path] = {entry.path: root / entry.path for entry in manifest.files}
+        own = {path for path in listed if path.startswith("web/engine/")}
+        needed = {} if own and engines is None else engine_files(engine, engines)
+        record = {name: root / name for name in (MANIFEST, SIGNATURES[MANIFEST]) if (root / name).is_file()}
+        return cls(manifest.name, {**listed, **record, **needed, **page_files(engine)}, policy(engine))
+
+
+def serve(site: Site, host: str, port: int, certificate: Path | None = None) -> http.server.ThreadingHTTPServer:
+    """Return a server that listens; ``serve_forever`` of it serves. Port 0 is any free one.
+
+    With ``certificate`` (PEM with its private key) it speaks HTTPS. ``UsageError``: ``address-unusable`` (the port is
+    taken, or the host is no address of this machine), ``certificate-invalid``.
+    """
+    if not 0 <= port <= 65535:
+        raise UsageError(f"a port is 0 to 65535, not {port}", hint="leave it out, or --port 0", code="address-unusable")
+    try:
+        server = http.server.ThreadingHTTPServer((host, port), _handler(site, host))
+    except (OSError, UnicodeError) as error:
+        raise UsageError(
+            f"cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}",
+            hint="choose another port: --port 0 takes a free one",
+            code="address-unusable",
+        ) from error
+    server.daemon_threads = True
+    if certificate is not None:
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            server.server_close()
+            raise UsageError(
+                f"{certificate} is not a certificate with its private key: {getattr(error, 'strerror', None) or error}",
+                hint="give one PEM file that holds both",
+                code="certificate-invalid",
+            ) from error
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    return server
+
+
+def _handler(site: Site, host: str) -> type[_Handler]:
+    """Return the class of handlers of one site."""
+    return type("Handler", (_Handler,), {"site": site, "host": host})
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers one request: a file of the site, or a refusal without a body."""
+
+    site: Site
+    host: str
+    server_version, sys_version = "xxdeploy", ""
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing: the command prints the address once."""
+
+    def _answer(self, *, body: bool) -> None:
+        name = unquote(urlsplit(self.path).path).removeprefix("/") or INDEX
+        part = self.site.parts.get(name)
+        if not _is_expected(self.headers.get("Host", ""), self.host):
+            self._refuse(HTTPStatus.MISDIRECTED_REQUEST)  # a page of another name that resolves to this machine
+        elif part is None:
+            self._refuse(HTTPStatus.NOT_FOUND)
+        elif isinstance(part, bytes):
+            self._head(len(part), name)
+            if body:
+                self.wfile.write(part)
+        else:
+            self._send(part, body=body)
+
+    def _send(self, path: Path, *, body: bool) -> None:
+        try:
+            file = path.open("rb")
+        except OSError:
+            self._refuse(HTTPStatus.NOT_FOUND)
+            return
+        with file:
+            left = os.fstat(file.fileno()).st_size
+            self._head(left, path.name)
+            while body and left and (block := file.read(min(left, _BLOCK))):
+                left -= len(block)
+                self.wfile.write(block)
+
+    def _refuse(self, status: HTTPStatus) -> None:
+        self.send_response(status)
+        self._guards()
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def _head(self, size: int, name: str) -> None:
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", TYPES.get(PurePosixPath(name).suffix, "application/octet-stream"))
+        self.send_header("Content-Length", str(size))
+        self._guards()
+        self.end_headers()
+
+    def _guards(self) -> None:
+        """Isolate the page, which gives it threads, and keep every other host out."""
+        for name, value in (
+            ("Content-Security-Policy", f"{self.site.policy}; frame-ancestors 'none'"),
+            ("Cross-Origin-Opener-Policy", "same-origin"),
+            ("Cross-Origin-Embedder-Policy", "require-corp"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cache-Control", "no-cache"),
+        ):
+            self.send_header(name, value)
+
+
+def _is_expected(given: str, host: str) -> bool:
+    """Tell whether a request names this machine: on the local address, by a local name only."""
+    if host not in (LOCAL, "localhost", "::1"):
+        return True
+    name = given.rsplit(":", 1)[0] if not given.endswith("]") else given
+    return name in (LOCAL, "localhost", "[::1]")
