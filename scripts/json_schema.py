@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from xxdeploy.batch.records import JobRecord
 from xxdeploy.bundle.sign import KeyPair
+from xxdeploy.cache import Removed
 from xxdeploy.convert.user_model.examine import ExaminedModel
 from xxdeploy.diagnose.sensitivity import Sensitivity
 from xxdeploy.doctor.checkup import Checkup
@@ -67,6 +68,14 @@ def json_schema() -> Schema:
             defs,
         ),
         "doctor": of(Checkup),
+        "cache": _object(
+            {
+                "folder": {"type": ["string", "null"]},
+                "limit_bytes": _PLAIN[int],
+                "parts": _list(_object({"name": _TEXT, "files": _PLAIN[int], "bytes": _PLAIN[int]})),
+                "removed": of(Removed),
+            }
+        ),
         "example": _list(_object({"name": _TEXT, "about": _TEXT})),
         "example, copy": _object({"name": _TEXT, "files": _list(_TEXT)}),
         "keygen": of(KeyPair),

@@ -23,7 +23,7 @@ from xxdeploy.cli.failure import report_bug, report_error
 from xxdeploy.errors import MissingDependencyError, XXDeployError
 from xxdeploy.optional import extra
 
-_DEVICE = ("predict", "verify", "tune", "bench", "doctor", "inspect", "models", "example")
+_DEVICE = ("predict", "verify", "tune", "bench", "doctor", "inspect", "models", "example", "cache")
 _WORKSTATION = ("export", "build")
 _INSTALL = {
     **dict.fromkeys(_DEVICE, "pip install 'xxdeploy[edge]'"),

@@ -32,7 +32,7 @@ from xxdeploy.cli import (
     tune,
     verify,
 )
-from xxdeploy.cli.installation import example
+from xxdeploy.cli.installation import cache, example
 from xxdeploy.cli.pages import report, serve
 from xxdeploy.cli.verbosity import chosen_verbosity
 from xxdeploy.errors import UsageError
@@ -60,6 +60,7 @@ COMMANDS: Mapping[str, tuple[Callable[..., None], str]] = {
     "keygen": (sign.keygen, sign.KEYGEN_EXAMPLE),
     "sign": (sign.command, sign.EXAMPLE),
     "example": (example.command, example.EXAMPLE),
+    "cache": (cache.command, cache.EXAMPLE),
     "doctor": (doctor.command, doctor.EXAMPLE),
 }
 """The function and the example of each command, in the order of the help."""

@@ -107,6 +107,9 @@ def store_choice(manifest: Manifest, choice: Choice) -> Path | None:
     record = {**known, "name": manifest.name, **asdict(choice)}
     try:
         write_atomic(path, json.dumps(record, indent=1, sort_keys=True))
+        from xxdeploy.cache import trim  # here, since a start that only reads a choice does not need it
+
+        trim(path)
     except OSError as error:
         _log.warning("the choice could not be kept in %s: %s", path.parent, error)
         return None

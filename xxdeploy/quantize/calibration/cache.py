@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from xxdeploy.cache import trim
 from xxdeploy.errors import ConversionError
 from xxdeploy.files import write_atomic
 from xxdeploy.quantize.calibration.histograms import Histograms
@@ -119,5 +120,6 @@ def _read(path: Path, matches: Callable[[Histograms], bool], instead: str) -> Hi
 def _write(path: Path, histograms: Histograms, failure: str) -> None:
     try:
         write_atomic(path, histograms.to_bytes())
+        trim(path)
     except OSError as error:
         log.warning("%s: %s", failure, error)

@@ -1,0 +1,75 @@
+"""``xxdeploy cache``: show what xxdeploy keeps on the disk between runs, and remove it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from xxdeploy.cache import PARTS, Removed, cache_root, clear, entries, limit_bytes
+from xxdeploy.cli.output import AsJson, megabytes, print_json, print_line, print_table
+from xxdeploy.errors import UsageError
+
+EXAMPLE = """Examples:
+
+  xxdeploy cache
+  xxdeploy cache clear --part openvino
+  xxdeploy cache clear --to-mb 500"""
+
+
+def command(
+    action: Literal["list", "clear"] = "list",
+    /,
+    *,
+    part: Annotated[str | None, Parameter(name="--part")] = None,
+    to_mb: Annotated[float | None, Parameter(name="--to-mb")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what xxdeploy keeps in the cache folder between runs, or remove it. Everything in it can be made again.
+
+    The least recently used files go on their own where the cache grows beyond XXDEPLOY_CACHE_MB (2000 by default).
+
+    Parameters
+    ----------
+    action
+        list (the default) or clear.
+    part
+        One part: calibration, engines, openvino or tuned. By default all.
+    to_mb
+        With clear: remove the least recently used files only, until the others take at most this many MB.
+    """
+    root, limit = cache_root(), limit_bytes()
+    if to_mb is not None and (action != "clear" or not to_mb >= 0):
+        raise UsageError(
+            "--to-mb is a size that `xxdeploy cache clear` leaves, 0 or more",
+            hint="xxdeploy cache clear --to-mb 500",
+            code="cache-limit",
+        )
+    removed = Removed(0, 0)
+    if action == "clear":
+        removed = clear(part, down_to=0 if to_mb is None else int(to_mb * 1e6))
+        part = None  # what is left is shown whole
+    held = entries(part)
+    shown = [known for known in PARTS if part in (None, known.name)]
+    rows = [(known, [entry for entry in held if entry.part == known.name]) for known in shown]
+    if as_json:
+        parts = [
+            {"name": known.name, "files": len(found), "bytes": sum(entry.size for entry in found)}
+            for known, found in rows
+        ]
+        print_json({"folder": root, "limit_bytes": limit, "parts": parts, "removed": removed})
+        return
+    if action == "clear":
+        print_line(f"removed {removed.files} files, {megabytes(removed.size)}")
+        if removed.kept:
+            print_line(f"{removed.kept} files could not be removed: check the permissions of {root}")
+    else:
+        print_table(
+            ("part", "", "files", "MB"),
+            [
+                (known.name, known.about, str(len(found)), f"{sum(entry.size for entry in found) / 1e6:.1f}")
+                for known, found in rows
+            ],
+            left=2,
+        )
+    print_line(f"{root}: {megabytes(sum(entry.size for entry in held))}, limit {megabytes(limit)}")
