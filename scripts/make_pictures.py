@@ -1,8 +1,9 @@
-"""Run the README's first command, and show its output as a picture and in the README: the same run in both.
+"""Run the README's first command, and make from this one run the pictures of the documents and the README's table.
 
-    python scripts/make_terminal_svg.py
+    python scripts/make_pictures.py
 
-Writes ``docs/images/terminal.svg`` and the block of the README below ``<!-- output of ... -->``. Needs Linux or macOS.
+Writes ``docs/images/terminal.svg``, the block of the README below ``<!-- output of ... -->``, and with Chromium
+``docs/images/report.png``, the head of the report. Needs Linux or macOS.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,9 +23,10 @@ from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "images" / "terminal.svg"
+REPORT = ROOT / "docs" / "images" / "report.png"
 COMMAND = "xxdeploy export mobilenetv2 --weights sample --int8 --force"
 COLUMNS = 100
-BLOCK = re.compile(r"(?<=<!-- output of scripts/make_terminal_svg.py -->\n```\n).*?(?=\n```)", re.DOTALL)
+BLOCK = re.compile(r"(?<=<!-- output of scripts/make_pictures.py -->\n```\n).*?(?=\n```)", re.DOTALL)
 
 
 def output_of(words: list[str], folder: Path) -> str:
@@ -65,10 +68,22 @@ def picture_of(output: str) -> str:
     return svg.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace")
 
 
+def photograph(page: Path) -> None:
+    """Write ``REPORT``, the first screen of a bundle's report; leave it as it is where there is no Chromium."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        print(f"Chromium is absent: {REPORT.name} stays as it is")
+        return
+    # A browser in a container, or of root, has no sandbox; the page is our own.
+    options = ("--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1100,780")
+    subprocess.run([browser, *options, f"--screenshot={REPORT}", str(page)], check=True, capture_output=True)
+
+
 def main() -> None:
-    """Run the command in an empty folder, and write the picture and the README."""
+    """Run the command in an empty folder, and write the pictures and the README."""
     with tempfile.TemporaryDirectory() as folder:
         output = output_of([sys.executable, "-m", *COMMAND.split()], Path(folder))
+        photograph(next(Path(folder).glob("exports/*/report.html")))
     PICTURE.write_text(picture_of(output) + "\n", encoding="utf-8")
     readme = ROOT / "README.md"
     text, count = BLOCK.subn(lambda _: table_of(output), readme.read_text(encoding="utf-8"))
