@@ -33,6 +33,8 @@ class FakeQuantizer:
         """The float layers of each recipe whose worst layers were asked for."""
         self.paced: list[tuple[str, QuantizationRecipe, float]] = []
         """The rungs that were estimated."""
+        self.timed: list[OnnxModel] = []
+        """The models that were timed."""
         self.given, self._has_worst = given, has_worst
 
     def build(self, recipe: QuantizationRecipe) -> OnnxModel:
@@ -66,7 +68,11 @@ def climbed(
         known[model.to_bytes()] = quantizer.built[-1]
         return figures(known[model.to_bytes()])
 
-    bench = Bench(judge, judge, lambda _: (2.0, 3.0))
+    def clock(model: OnnxModel) -> tuple[float, float]:
+        quantizer.timed.append(model)
+        return 2.0 + len(quantizer.timed), 3.0
+
+    bench = Bench(judge, judge, clock)
     end = climb(quantizer, bench, goal, start=start, name="plain", pinned=pinned, effort=effort, report=report)
     assert end.best.model.to_bytes() == repr(end.best.recipe).encode()
     return end, quantizer
@@ -82,7 +88,15 @@ def test_the_first_rung_that_holds_is_kept_and_no_other_is_made() -> None:
     assert quantizer.built == [QuantizationRecipe()]
     assert end.holds
     rung = end.rungs[0]
-    assert (rung.milliseconds, rung.float_milliseconds) == (2.0, 3.0)
+    assert (rung.milliseconds, rung.float_milliseconds) == (3.0, 3.0)
+
+
+def test_only_rungs_that_change_the_kernels_are_timed() -> None:
+    end, quantizer = climbed(lambda recipe: found(80, 1 / (1 + len(recipe.float_layers))), Goal(agreement=0.9))
+    times = {rung.name: rung.milliseconds for rung in end.rungs}
+    assert times["plain"] == times["rounding"] == 3.0
+    assert times["float layers"] > 3.0
+    assert len(quantizer.timed) == 1 + sum(rung.name == "float layers" for rung in end.rungs)
 
 
 def test_it_stops_on_the_rung_that_holds() -> None:

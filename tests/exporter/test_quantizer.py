@@ -12,6 +12,7 @@ from PIL import Image
 
 from xxdeploy.datasets import ImageSet, open_images
 from xxdeploy.errors import ConversionError, UsageError
+from xxdeploy.exporter import quantizer as quantizer_module
 from xxdeploy.exporter.ladder import Bench, Goal, climb
 from xxdeploy.exporter.quantizer import Quantizer
 from xxdeploy.onnxmodel.model import OnnxModel
@@ -78,6 +79,17 @@ def test_images_are_looked_at_once_for_all_calibrators(colors: ImageSet) -> None
     ]
     assert len(set(models)) == 3
     assert Counter(event.step for event in seen)["calibrate"] == len(colors)
+
+
+def test_a_network_with_long_passes_is_corrected_on_half_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, images = QuantizationRecipe(bias_correction="empirical"), draw(tmp_path, 120, 0)
+    small = Quantizer(network(weights()), inputs(images), lambda _: None)
+    monkeypatch.setattr(quantizer_module, "LARGE_MODEL", 100)
+    large = Quantizer(network(weights()), inputs(images), lambda _: None)
+    expected = [quantizer.seconds("bias correction", recipe, 1.0) for quantizer in (small, large)]
+    assert expected[1] / expected[0] == 96 / 120
 
 
 def test_signed_activations_give_the_same_answers(colors: ImageSet) -> None:
