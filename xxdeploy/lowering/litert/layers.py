@@ -52,7 +52,7 @@ def conv(values: Values, node: NodeProto) -> None:
 
 
 def _large_depthwise(values: Values, node: NodeProto, weights: Weights) -> None:
-    """Write a depthwise convolution as the sum of smaller ones over rows of its kernel, in float: see ``_MOST_TAPS``."""
+    """Write a depthwise convolution as the sum of smaller ones over rows of its kernel, float: see ``_MOST_TAPS``."""
     sink, x, weights, bias = _operands(values, node, weights, CHANNELS_LAST, floats=True)
     kernel, channels = weights.array.shape[2:], x.shape[3]
     strides, dilations = (attribute(node, name, [1, 1]) for name in ("strides", "dilations"))
