@@ -95,7 +95,7 @@ def test_only_rungs_that_change_the_kernels_are_timed() -> None:
     end, quantizer = climbed(lambda recipe: found(80, 1 / (1 + len(recipe.float_layers))), Goal(agreement=0.9))
     times = {rung.name: rung.milliseconds for rung in end.rungs}
     assert times["plain"] == times["rounding"] == 3.0
-    assert times["float layers"] > 3.0
+    assert (times["float layers"] or 0.0) > 3.0
     assert len(quantizer.timed) == 1 + sum(rung.name == "float layers" for rung in end.rungs)
 
 
