@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,10 @@ from xxdeploy.optional import extra, import_library
 from xxdeploy.results import ModelFile, OnProgress, Runner
 from xxdeploy.runtime.engines.select import LITERT
 from xxdeploy.runtime.image.grid import METADATA, grid_from
+from xxdeploy.runtime.image.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from xxdeploy.lowering.litert.metadata import About
 
 
 def lower(
@@ -65,13 +70,14 @@ def lower(
         return model if best is None or classes is None else embed_topk(model, best, classes)
 
     half = precision.name == "fp16"
+    about = _about(source) if options.has_litert else None
     if only_litert:
-        made = [litert_file(file, half=half) for file in lowered.files]
+        made = [litert_file(file, about, half=half) for file in lowered.files]
         told = f"{precision.name}, for LiteRT: {_LITERT_SAYS[precision.name]}"
         return replace(lowered, files=tuple(made), processors=(told,))
     files = [replace(file, model=shipped(file.model)) for file in lowered.files]
     if options.output.more == "litert":
-        file = litert_file(float_file if half else lowered.files[0], half=half)
+        file = litert_file(float_file if half else lowered.files[0], about, half=half)
         files.append(replace(file, name=f"{file.name}-litert"))
     return replace(lowered, files=tuple(files))
 
@@ -90,22 +96,32 @@ def check_litert(options: ExportOptions) -> None:
             import_library(module, "litert")
 
 
-def litert_file(file: ModelFile, *, half: bool = False) -> ModelFile:
+def _about(source: Source) -> About:
+    """Return what readers of a LiteRT file are told about the model."""
+    with extra("litert"):
+        from xxdeploy.lowering.litert.metadata import About
+    inputs = source.inputs
+    form = inputs.preprocess if isinstance(inputs.preprocess, Preprocess) else None
+    labels = inputs.labels.names if inputs.labels is not None and inputs.task == "classification" else ()
+    return About(source.name, form, labels)
+
+
+def litert_file(file: ModelFile, about: About | None = None, *, half: bool = False) -> ModelFile:
     """Return the LiteRT file of a finished ONNX ``file``, from the graph whose answers it gives.
 
-    ``half`` stores the weights of a float graph in float16. Raises ``ConversionError`` (``litert-operator``,
-    ``litert-shape``), ``MissingDependencyError``.
+    ``about`` becomes its metadata; ``half`` stores the weights of a float graph in float16. Raises ``ConversionError``
+    (``litert-operator``, ``litert-shape``), ``MissingDependencyError``.
     """
     with extra("litert"):
         from xxdeploy.lowering.litert.write import to_litert, with_half_weights
         from xxdeploy.quantize.scheme import scheme
     if file.precision == "int8":
-        flat = to_litert(file.answers, grid_from(Graph(file.model).take_note(METADATA)))
+        flat = to_litert(file.answers, grid_from(Graph(file.model).take_note(METADATA)), about=about)
         signed = replace(scheme(file.scheme), signed=True).name
         return ModelFile("int8", file.answers, signed, (LITERT,), file.answers, flat)
     answers = with_half_weights(file.model) if half else file.model
     name, numbers = ("fp16", "float16") if half else ("fp32", "float32")
-    return ModelFile(name, answers, numbers, (LITERT,), answers, to_litert(answers, half=half))
+    return ModelFile(name, answers, numbers, (LITERT,), answers, to_litert(answers, half=half, about=about))
 
 
 def litert_runners(files: Iterable[ModelFile]) -> tuple[Runner, ...]:

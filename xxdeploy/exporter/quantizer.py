@@ -85,7 +85,7 @@ class Quantizer:
         assert inputs.calibration is not None  # gather() has seen to it
         self._inputs, self._report = inputs, report
         self.prepared, self.image_grid, self.grid = (
-            (fp32, None, None) if tensorrt or given else _prepared(fp32, inputs.preprocess)
+            (fp32, None, None) if tensorrt or given else prepared_for_int8(fp32, inputs.preprocess)
         )
         self._digests = self.prepared.digest, fp32.digest
         self._is_large = self.prepared.size > LARGE_MODEL
@@ -235,7 +235,7 @@ class Quantizer:
         return histograms
 
 
-def _prepared(fp32: OnnxModel, preprocess: InputForm) -> tuple[OnnxModel, PixelGrid | None, Grid | None]:
+def prepared_for_int8(fp32: OnnxModel, preprocess: InputForm) -> tuple[OnnxModel, PixelGrid | None, Grid | None]:
     """Return ``fp32`` ready for INT8, and the scaling of the image that it quantizes and of the picture.
 
     Where possible, the input is shifted so that zero is a pixel value, and batch normalizations become convolutions

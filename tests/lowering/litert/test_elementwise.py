@@ -68,3 +68,10 @@ def test_a_relu_of_integers_that_others_read_too_is_an_addition() -> None:
     assert any(node.op_type == "Clip" for node in model.proto().graph.node)
     assert steps(model) < 1.01
     assert steps(model, reference=True) < 1.01
+
+
+@pytest.mark.parametrize("operator", ["Sum", "Max", "Min"])
+def test_three_operands_are_taken_one_after_the_other(operator: str) -> None:
+    body = f"a = Neg(x) b = {operator}(c, a, x) y = Relu(b)"
+    assert error(network(body, SHAPE, {"c": weights(3, 1, 1)})) < 1e-5
+    assert error(network(f"a = Neg(x) b = Abs(x) y = {operator}(a, b, x, x)", SHAPE)) < 1e-5

@@ -41,12 +41,13 @@ _UNARY = {
 
 
 def binary(values: Values, node: NodeProto) -> None:
-    """Write an operator of two operands, which may broadcast."""
+    """Write an operator of operands that may broadcast, usually two."""
     if len(node.input) == 1:
         values.keep(node.output[0], values.real(node.input[0]))
         return
-    if len(node.input) != 2:
-        raise refuse(node, f"it has {len(node.input)} operands")
+    if len(node.input) > 2:
+        _several(values, node)
+        return
     sink = values.integer_sink(node.output[0]) if node.op_type in _INTEGER and _all_integer(values, node) else None
     if sink is None:
         order, operands = values.aligned(node, node.input)
@@ -64,6 +65,22 @@ def binary(values: Values, node: NodeProto) -> None:
         options["potScaleInt16"] = False
     version = 2 if sink is not None or node.op_type in ("Max", "Min") else 1
     values.flat.operator(_BINARY[node.op_type], [x.index for x in operands], [out.index], version, **options)
+
+
+def _several(values: Values, node: NodeProto) -> None:
+    """Write a Sum, Max or Min of three or more operands one after the other, in float."""
+    order, operands = values.aligned(node, node.input)
+    target = values.float_sink(node.output[0]) if node.op_type in _FUSING else Sink(node.output[0], None)
+    out = values.result(target, order)
+    total = operands[0]
+    for position, operand in enumerate(operands[1:], 1):
+        last = position == len(operands) - 1
+        shape = np.broadcast_shapes(total.shape, operand.shape)
+        made = out if last else values.new(f"{node.output[0]}/{position}", shape, order)
+        fused = target.activation if last else 0
+        options = {"fusedActivationFunction": fused, "potScaleInt16": False} if node.op_type in _FUSING else {}
+        values.flat.operator(_BINARY[node.op_type], [total.index, operand.index], [made.index], 1, **options)
+        total = made
 
 
 def _all_integer(values: Values, node: NodeProto) -> bool:

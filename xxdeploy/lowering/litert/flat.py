@@ -84,6 +84,11 @@ class FlatModel:
         """Return the numpy type of a tensor."""
         return next(name for name, code in _TYPES.items() if code == self.tensors[index].type)
 
+    def info(self, index: int) -> TensorInfo:
+        """Return name, type and shape of a tensor."""
+        tensor = self.tensors[index]
+        return TensorInfo(tensor.name, self.kind(index), tuple(map(int, tensor.shape)))
+
     def constant(self, name: str, array: NDArray[Any], quantization: Quantization | None = None) -> int:
         """Add a constant, once for equal bytes, shapes and scales."""
         if self._half and quantization is None and is_half(array):

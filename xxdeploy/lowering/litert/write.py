@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from xxdeploy.lowering.litert import elementwise, functions, layers, moves, pools
 from xxdeploy.lowering.litert.flat import HALF_FROM, FlatModel
+from xxdeploy.lowering.litert.metadata import NAME, About, metadata_of, with_labels
 from xxdeploy.lowering.litert.values import Pair, Values, refuse
 from xxdeploy.lowering.uint8_channels import take_uint8_channels
 from xxdeploy.onnxmodel.graph import Graph, attribute
@@ -20,13 +21,13 @@ from xxdeploy.runtime.image.grid import METADATA, MIDDLE, ChannelGrid, Grid, Pix
 Writer = Callable[[Values, NodeProto], None]
 
 
-def to_litert(model: OnnxModel, grid: Grid | None = None, *, half: bool = False) -> bytes:
+def to_litert(model: OnnxModel, grid: Grid | None = None, *, half: bool = False, about: About | None = None) -> bytes:
     """Return ``model`` (float32, or INT8 in Q/DQ pairs) as a ``.tflite`` file with a batch of one.
 
     The picture goes in as (1, height, width, channels): uint8 if ``grid`` says how a pixel is scaled and the model's
     first integers are the pixels, else float32. Each output has the shape of the ONNX graph's, float32. Unsigned
     integers become signed ones, 128 lower. ``half`` stores large float constants in float16 where that loses nothing,
-    as in a model of :func:`with_half_weights`.
+    as in a model of :func:`with_half_weights`. ``about`` is written as the metadata of the Task Library.
 
     Raises ``ConversionError`` (``litert-operator``: a layer has no form in LiteRT here; ``litert-shape``).
     """
@@ -56,7 +57,12 @@ def to_litert(model: OnnxModel, grid: Grid | None = None, *, half: bool = False)
     outputs = {name: values.real(name, tuple(range(len(values.shape(name))))).index for name in graph.outputs}
     for name, index in outputs.items():
         values.flat.tensors[index].name = name
-    return values.flat.to_bytes(inputs, outputs)
+    if about is None:
+        return values.flat.to_bytes(inputs, outputs)
+    ends = ([values.flat.info(index) for index in indices.values()] for indices in (inputs, outputs))
+    values.flat.metadata(NAME, metadata_of(about, *ends))
+    flat = values.flat.to_bytes(inputs, outputs)
+    return with_labels(flat, about.labels) if about.labels else flat
 
 
 def with_half_weights(model: OnnxModel) -> OnnxModel:
