@@ -43,6 +43,14 @@ def test_the_metadata_are_those_of_a_model_index() -> None:
     ]
 
 
+def test_a_litert_file_is_of_another_library() -> None:
+    files, manifest = tiny_bundle.parts_and_manifest()
+    variant = replace(manifest.variants[0], model="model.tflite", requires=("litert",))
+    card = model_card(replace(manifest, variants=(variant,)), Evidence(), {**files, "model.tflite": b""})
+    assert metadata(card)["library_name"] == "tflite"
+    assert "| `model.tflite` | fp32 | litert | 0.00 |" in card
+
+
 def test_without_labeled_images_there_is_no_index() -> None:
     files, manifest = tiny_bundle.parts_and_manifest()
     card = model_card(manifest, Evidence(), files)

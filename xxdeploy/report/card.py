@@ -66,7 +66,8 @@ def escaped(text: str) -> str:
 
 def _metadata(manifest: Manifest, evidence: Evidence) -> dict[str, Any]:
     word, precision = task_word(manifest), manifest.variants[0].precision
-    values: dict[str, Any] = {"library_name": "onnx", "tags": ["onnx", "keras", "xxdeploy", precision]}
+    library = "tflite" if manifest.variants[0].model.endswith(".tflite") else "onnx"
+    values: dict[str, Any] = {"library_name": library, "tags": [library, "keras", "xxdeploy", precision]}
     if word not in _NO_TASK:
         values["pipeline_tag"] = word
     shares = {runner: (share, interval, images) for runner, share, interval, images in top1_shares(evidence)}
@@ -98,7 +99,8 @@ def _about(manifest: Manifest) -> str:
 
 
 def _use(manifest: Manifest) -> Iterator[str]:
-    yield "On a device with Python (numpy, Pillow and ONNX Runtime), this folder is a bundle of xxdeploy:"
+    engine = "LiteRT" if manifest.variants[0].model.endswith(".tflite") else "ONNX Runtime"
+    yield f"On a device with Python (numpy, Pillow and {engine}), this folder is a bundle of xxdeploy:"
     yield ""
     yield "```python"
     yield "from xxdeploy.runtime import load"
@@ -137,7 +139,7 @@ def _tensors(manifest: Manifest) -> Iterator[str]:
 
 
 def _files(manifest: Manifest, files: Mapping[str, bytes]) -> Iterator[str]:
-    yield "| file | precision | for processors with | MB |"
+    yield "| file | precision | needs | MB |"
     yield "| --- | --- | --- | --- |"
     for variant in manifest.variants:
         size = f"{len(files[variant.model]) / 1e6:.2f}" if variant.model in files else "-"
@@ -145,7 +147,7 @@ def _files(manifest: Manifest, files: Mapping[str, bytes]) -> Iterator[str]:
 
 
 def _needs(variant: Variant) -> str:
-    return ", ".join(variant.requires) or "any"
+    return ", ".join(variant.requires) or "-"
 
 
 def _measured(evidence: Evidence) -> Iterator[str]:
