@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import importlib
 import os
 import re
 import shlex
@@ -10,9 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts import App, Parameter
 from docs_blocks import COMMAND, GUIDES, MARK, PAGES, ROOT, TUTORIALS, blocks, name
 
 from xxdeploy.cli import main
+from xxdeploy.cli.app import COMMANDS
 
 
 @pytest.mark.parametrize("page", TUTORIALS, ids=name)
@@ -57,6 +62,36 @@ def test_a_block_of_commands_is_marked_as_such(page: Path) -> None:
     """A block without a language is text: commands in it would escape the tests above."""
     found = [block.text for block in blocks(page, "", "text") if COMMAND.search(block.text)]
     assert page.name == "api.md" or found == []
+
+
+@functools.cache
+def options_of(command: str) -> frozenset[str]:
+    """Return the options of a command, as its help shows them."""
+    app = App(default_parameter=Parameter(negative=""))
+    app.default(COMMANDS[command][0])
+    arguments = app.assemble_argument_collection(parse_docstring=True)
+    return frozenset(option for argument in arguments for option in argument.names) | {"--help"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_that_are_not_run_have_options_that_exist(page: Path) -> None:
+    for block in blocks(page, "bash", "console"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            if not (found := re.search(r"(?:^|[ /])xxdeploy ([a-z]+)\b(.*)", line.partition(" #")[0])):
+                continue
+            command, rest = found[1], found[2]
+            assert command in COMMANDS, line
+            given = {word.partition("=")[0] for word in rest.split() if word.startswith("--")}
+            assert given - options_of(command) == set(), line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_python_blocks_are_python_and_their_imports_exist(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block.text)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "xxdeploy":
+                home = importlib.import_module(str(node.module))
+                assert [alias.name for alias in node.names if not hasattr(home, alias.name)] == [], block.text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
