@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tiny_bundle
 
-from xxdeploy.cache import LIMIT_VARIABLE, PARTS, cache_root, clear, entries, limit_bytes, trim
+from xxdeploy.cache import LIMIT_VARIABLE, PARTS, cache_root, clear, entries, keras_downloads, limit_bytes, trim
 from xxdeploy.engine.record import timing_path
 from xxdeploy.errors import UsageError
 from xxdeploy.files import CACHE_VARIABLE, cache_folder
@@ -121,6 +121,17 @@ def test_a_limit_that_is_none(text: str, root: Path, monkeypatch: pytest.MonkeyP
     written = put(root, names("1")[0], 10, 1)
     trim(written)  # logs a warning, and goes on
     assert written.exists()
+
+
+def test_weights_that_keras_downloaded_are_counted_and_stay(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    assert keras_downloads() is None
+    weights = put(tmp_path, "keras/models/mobilenet.h5", 100, 1)
+    assert keras_downloads() == (weights.parent, 100)
+    clear()
+    assert weights.exists()
 
 
 def test_an_unknown_part_is_named(root: Path) -> None:

@@ -69,6 +69,20 @@ def cache_root() -> Path | None:
     return None if folder is None else folder.parent
 
 
+def keras_downloads() -> tuple[Path, int] | None:
+    """Return the folder of weights that Keras downloaded, and their bytes; None if it has none.
+
+    It belongs to Keras and to all programs that use it, so nothing here removes it.
+    """
+    home = os.environ.get("KERAS_HOME")
+    try:
+        folder = Path(home or Path.home() / ".keras") / "models"
+        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    except (OSError, RuntimeError):  # RuntimeError: there is no home folder
+        return None
+    return (folder, size) if size else None
+
+
 def entries(part: str | None = None) -> tuple[Entry, ...]:
     """Return the files of the cache, or of one part, the least recently used first. ``UsageError`` ``cache-part``."""
     if part is not None and part not in (known.name for known in PARTS):

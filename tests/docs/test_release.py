@@ -105,6 +105,8 @@ def test_workflows_run_scripts_that_exist(name: str) -> None:
 def test_workflows_run_the_pythons_that_the_package_accepts() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     low, high = map(int, re.fullmatch(r">=3\.(\d+),<3\.(\d+)", project["requires-python"]).groups())  # type: ignore[union-attr]
+    named = {text.rpartition(" ")[2] for text in project["classifiers"] if ":: Python :: 3." in text}
+    assert named == {f"3.{minor}" for minor in range(low, high)}
     jobs = yaml.safe_load(workflows()["checks.yml"])["jobs"]
     for job in ("checks", "systems"):
         assert jobs[job]["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(low, high)]

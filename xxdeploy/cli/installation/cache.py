@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from xxdeploy.cache import PARTS, Removed, cache_root, clear, entries, limit_bytes
+from xxdeploy.cache import PARTS, Removed, cache_root, clear, entries, keras_downloads, limit_bytes
 from xxdeploy.cli.output import AsJson, megabytes, print_json, print_line, print_table
 from xxdeploy.errors import UsageError
 
@@ -71,5 +71,9 @@ def command(
                 for known, found in rows
             ],
             left=2,
+        )
+    if action == "list" and (downloads := keras_downloads()) is not None:
+        print_line(
+            f"{downloads[0]}: {megabytes(downloads[1])} of weights that Keras downloaded; they are not removed here"
         )
     print_line(f"{root}: {megabytes(sum(entry.size for entry in held))}, limit {megabytes(limit)}")
