@@ -19,6 +19,7 @@ from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
 from xxdeploy.runtime.bundle.files import open_bundle
 from xxdeploy.site.files import ENGINES, engine_files, engine_for, page_files, site_files
+from xxdeploy.site.server import Site
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES))
@@ -86,6 +87,8 @@ def test_a_bundle_for_the_web_lists_its_page_and_loads_in_python(tmp_path: Path)
     }
     assert engine_for(manifest) == "litert"
     assert list(bundle.glob("*.onnx")) == []
+    assert Site.of(bundle).parts["web/engine/litert/core.js"] == bundle / "web/engine/litert/core.js"
+    assert Site.of(bundle).parts["web/page.js"] == page_files("litert")["web/page.js"]
     load(bundle, selftest=True).close()
     (bundle / "web/page.js").write_text("alert()")
     with pytest.raises(Exception, match=r"web/page\.js"):

@@ -108,7 +108,10 @@ async function candidatesFor(manifest: Manifest, options: LoadOptions): Promise<
   return ready.length ? ready : fitting.slice(0, 1); // opening it says which library is missing
 }
 
-/** The best variant of each precision that an engine reads; WebAssembly has none of the features of a processor. */
+/**
+ * The best variant of each precision that an engine reads. WebAssembly adds 8-bit products in 32 bits, as `vnni` asks;
+ * Node's engine may be native, and then a processor without VNNI would saturate.
+ */
 function variantsFor(manifest: Manifest, engine: EngineName, name: string | undefined): Variant[] {
   const isLitert = engine.startsWith("litert");
   const suffix = isLitert ? /\.tflite$/ : /\.(onnx|ort)$/;
@@ -116,7 +119,7 @@ function variantsFor(manifest: Manifest, engine: EngineName, name: string | unde
     (variant) => suffix.test(variant.model) && variant.requires.includes("litert") === isLitert && (name === undefined || variant.name === name),
   );
   if (name !== undefined) return readable;
-  const portable = readable.filter((variant) => variant.requires.every((word) => word === "litert"));
+  const portable = readable.filter((variant) => variant.requires.every((word) => word === "litert" || (word === "vnni" && !NODE)));
   return portable.filter((variant, i) => portable.findIndex((other) => other.precision === variant.precision) === i);
 }
 

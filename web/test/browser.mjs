@@ -29,5 +29,5 @@ export async function serve(folders, { isolated = true } = {}) {
 export const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
 
 export function launch() {
-  return puppeteer.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu-sandbox", "--enable-unsafe-swiftshader"] });
+  return puppeteer.launch({ executablePath: CHROMIUM, protocolTimeout: 1_800_000, args: ["--no-sandbox", "--disable-gpu-sandbox", "--enable-unsafe-swiftshader"] });
 }

@@ -37,6 +37,7 @@ const shown = await page.evaluate(() => ({
   classes: [...document.querySelectorAll("#classes li")].map((row) => [...row.querySelectorAll("span")].map((part) => part.textContent)),
   facts: document.querySelector("#facts").innerText,
   error: document.querySelector("#error").textContent,
+  stored: Object.entries(localStorage),
   wide: document.documentElement.scrollWidth > innerWidth,
 }));
 console.log(JSON.stringify({ ...shown, errors, hosts: [...hosts] }, null, 1));
