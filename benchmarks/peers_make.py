@@ -64,12 +64,16 @@ def nncf_int8(source: Path, batches: Batches, target: Path) -> None:
     ov.save_model(quantized, target, compress_to_fp16=False)
 
 
-def litert(model: Any, batches: Batches | None, target: Path) -> None:
-    """Convert with TensorFlow Lite's converter: float, or INT8 from input to output if there are images."""
+def litert(model: Any, batches: Batches | None, target: Path, *, batch: int | None = None) -> None:
+    """Convert with TensorFlow Lite's converter: float, or INT8 from input to output if there are images.
+
+    ``batch`` is that of the file, None a free one, which LiteRT.js cannot run.
+    """
     import tensorflow as tf
 
     folder = target.with_suffix(".saved")
-    model.export(str(folder), verbose=False)
+    given = tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32, name="image")
+    model.export(str(folder), verbose=False, input_signature=[given])
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder))
     if batches is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

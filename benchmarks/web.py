@@ -47,7 +47,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="folder of pictures whose classes are compared with Keras")
     parser.add_argument("--count", type=int, default=200, help="number of these pictures")
     parser.add_argument("--networks", nargs="+", default=["mobilenet", "mobilenetv2", "nasnetmobile"])
-    parser.add_argument("--random-weights", nargs="*", default=["nasnetmobile"], help="networks without ImageNet weights")
+    parser.add_argument(
+        "--random-weights", nargs="*", default=["nasnetmobile"], help="networks without ImageNet weights"
+    )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--work", type=Path, default=Path("build/web"))
     asked = parser.parse_args()
@@ -59,8 +61,8 @@ def main() -> None:
         models = [{"engine": engine, "path": path} for _, engine, path in subjects]
         times = in_browser(folder, "timed", [models, asked.rounds])
         print(f"\n{network} ({weights}): milliseconds, quickest and median of {asked.rounds}")
-        for (name, _, _), of_one in zip(subjects, times, strict=True):
-            print(f"  {name:34}{min(of_one):8.1f}{statistics.median(of_one):8.1f}")
+        for (name, _, _), each in zip(subjects, times, strict=True):
+            print(f"  {name:34}{min(each):8.1f}{statistics.median(each):8.1f}")
         if asked.pictures is not None and weights == "imagenet":
             compare(folder, network, asked.pictures, asked.count)
 
@@ -79,7 +81,7 @@ def made(network: str, weights: str, calibration: Path, folder: Path) -> None:
                 preprocess = runtime.manifest.picture
             paths = open_images(calibration).sample(STOCK_IMAGES).files
             batches = [preprocess.batch([path]) for path in paths[:count]] or None
-            make.litert(keras_model(network, weights), batches, folder / name)
+            make.litert(keras_model(network, weights), batches, folder / name, batch=1)
 
 
 def keras_model(network: str, weights: str) -> Any:
@@ -96,7 +98,7 @@ def in_browser(folder: Path, call: str, arguments: Sequence[object], pictures: P
     job = folder / "job.json"
     place = None if pictures is None else str(pictures.resolve())
     job.write_text(json.dumps({"work": str(folder), "pictures": place, "call": call, "args": arguments}))
-    done = subprocess.run(["node", "bench/bench.mjs", job], cwd=WEB, check=True, capture_output=True, text=True)
+    done = subprocess.run(["node", "bench/bench.mjs", job], cwd=WEB, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout)
 
 
