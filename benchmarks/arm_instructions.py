@@ -109,11 +109,12 @@ def count(
 
 def table(counts: Counts) -> str:
     """Return the counts in millions as a table of Markdown."""
-    cpus = list(next(iter(counts.values())))
+    cpus = list(dict.fromkeys(cpu for row in counts.values() for cpu in row))
     rows = [f"| network | file | {' | '.join(cpus)} |", f"| --- | --- |{' --- |' * len(cpus)}"]
     for name, row in counts.items():
         network, _, file = name.partition(":")
-        rows.append(f"| {network} | {file} | {' | '.join(f'{row[cpu] / 1e6:.1f}' for cpu in cpus)} |")
+        shown = [f"{row[cpu] / 1e6:.1f}" if cpu in row else "-" for cpu in cpus]
+        rows.append(f"| {network} | {file} | {' | '.join(shown)} |")
     return "\n".join(rows)
 
 

@@ -1621,7 +1621,9 @@ struct OrtTable {
   void* a0[2];
   const char* (*GetErrorMessage)(const void*);
   void* (*CreateEnv)(int, const char*, void**);
-  void* a4[4];
+  void* a4[2];
+  void* (*DisableTelemetryEvents)(const void*);
+  void* a7[1];
   void* (*CreateSessionFromArray)(const void*, const void*, size_t, const void*, void**);
   void* (*Run)(void*, const void*, const char* const*, const void* const*, size_t, const char* const*, size_t, void**);
   void* (*CreateSessionOptions)(void**);
@@ -1671,6 +1673,7 @@ struct OrtTable {
   static_assert(offsetof(OrtTable, name) == offsetof(::OrtApi, name), "ONNX Runtime's table has another order")
 XXDEPLOY_SAME(GetErrorMessage);
 XXDEPLOY_SAME(CreateEnv);
+XXDEPLOY_SAME(DisableTelemetryEvents);
 XXDEPLOY_SAME(CreateSessionFromArray);
 XXDEPLOY_SAME(Run);
 XXDEPLOY_SAME(CreateSessionOptions);
@@ -1720,6 +1723,7 @@ class OrtSession final : public Session {
     if (api_ == nullptr) throw Error("engine-load", "this ONNX Runtime is older than 1.16", "install a newer one");
     Owned options;
     check(api_->CreateEnv(4, "xxdeploy", env_.set(api_->ReleaseEnv)), "engine-load");
+    check(api_->DisableTelemetryEvents(env_.get()), "engine-load");  // official builds for Windows send events
     check(api_->CreateSessionOptions(options.set(api_->ReleaseSessionOptions)), "engine-load");
     check(api_->SetIntraOpNumThreads(options.get(), threads), "engine-load");
     check(api_->CreateSessionFromArray(env_.get(), model.data(), model.size(), options.get(),

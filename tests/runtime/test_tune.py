@@ -142,6 +142,19 @@ def test_one_variant_of_each_precision_takes_part(tmp_path: Path) -> None:
     assert runnable_variants(manifest, frozenset({"avx2"})) == (NARROW, FP32)
 
 
+def test_on_arm_the_float_file_races_with_s8s8_and_litert() -> None:
+    _, manifest = tiny_bundle.parts_and_manifest()
+    arm = Variant("int8-arm", "a.onnx", "int8", "static-w8c-a8", "g.npy", ("arm",))
+    flat = Variant("int8-litert", "m.tflite", "int8", "static-w8c-a8", "g.npy", ("litert",))
+    manifest = replace(manifest, variants=(INT8, arm, NARROW, FP32, flat))
+    running = runnable_variants(manifest, frozenset({"arm", "dotprod", "litert"}))
+    assert running == (arm, FP32, flat)
+    candidates = candidates_for(running, ("onnxruntime", "litert"), 4)
+    assert candidates[0] == Candidate(arm, Settings())
+    assert Candidate(FP32, Settings()) in candidates
+    assert Candidate(flat, Settings("litert")) in candidates
+
+
 def test_candidates_begin_with_the_default() -> None:
     candidates = candidates_for((INT8, FP32), ("onnxruntime",), 4)
     assert candidates[:2] == (Candidate(INT8, Settings()), Candidate(FP32, Settings()))
