@@ -1047,17 +1047,17 @@ inline Taps<int64_t> antialias_taps(const std::string& name, int old, float from
 inline float place_of(int index, float scale) { return (float(index) + 0.5f) * scale - 0.5f; }
 
 // Drops taps outside the picture and lets the weights of each place add up to 1.
-inline void add_inside(Taps<float>& taps, int64_t first, const std::vector<double>& weights, int old) {
+template <size_t N>
+void add_inside(Taps<float>& taps, int64_t first, std::array<double, N> weights, int old) {
   double sum = 0;
-  std::vector<double> kept(weights);
-  for (size_t k = 0; k < kept.size(); ++k) {
+  for (size_t k = 0; k < N; ++k) {
     const int64_t at = first + int64_t(k);
-    if (at < 0 || at >= old) kept[k] = 0;
-    sum += kept[k];
+    if (at < 0 || at >= old) weights[k] = 0;
+    sum += weights[k];
     taps.places.push_back(int(std::clamp<int64_t>(at, 0, old - 1)));
   }
-  for (double weight : kept) taps.weights.push_back(float(weight / sum));
-  taps.each = int(weights.size());
+  for (double weight : weights) taps.weights.push_back(float(weight / sum));
+  taps.each = int(N);
 }
 
 inline Taps<float> linear_taps(int old, int size) {
@@ -1079,10 +1079,10 @@ inline Taps<float> cubic_taps(int old, int size) {
   for (int index = 0; index < size; ++index) {
     const float place = place_of(index, float(old) / float(size)), lower = std::floor(place);
     const double share = double(std::nearbyint((place - lower) * 1024.0f) / 1024.0f);
-    std::vector<double> weights;
-    for (int offset = -1; offset < 3; ++offset) {
-      const double far = std::fabs(share - offset);
-      weights.push_back(far <= 1 ? (1.5 * far - 2.5) * far * far + 1 : ((-0.5 * far + 2.5) * far - 4) * far + 2);
+    std::array<double, 4> weights{};
+    for (size_t k = 0; k < 4; ++k) {
+      const double far = std::fabs(share - (double(k) - 1));
+      weights[k] = far <= 1 ? (1.5 * far - 2.5) * far * far + 1 : ((-0.5 * far + 2.5) * far - 4) * far + 2;
     }
     add_inside(taps, int64_t(lower) - 1, weights, old);
   }
@@ -1096,10 +1096,10 @@ inline Taps<float> lanczos_taps(int old, int size) {
   for (int index = 0; index < size; ++index) {
     const float place = place_of(index, 1.0f / (float(size) / float(old)));
     const int64_t first = int64_t(std::floor(place)) - 2;
-    std::vector<double> weights;
-    for (int64_t k = first; k < first + 6; ++k) {
-      const double far = std::fabs(double(k) - double(place));
-      weights.push_back(far < 3 ? sinc(far) * sinc(far / 3) : 0.0);
+    std::array<double, 6> weights{};
+    for (size_t k = 0; k < 6; ++k) {
+      const double far = std::fabs(double(first + int64_t(k)) - double(place));
+      weights[k] = far < 3 ? sinc(far) * sinc(far / 3) : 0.0;
     }
     add_inside(taps, first, weights, old);
   }
