@@ -92,6 +92,12 @@ def test_a_bundle_with_the_signature_is_whole(signed: Path, tmp_path: Path) -> N
     assert (signed / "manifest.sig").read_bytes() == before
 
 
+def test_a_killed_run_leaves_nothing_that_stops_the_next(signed: Path, tmp_path: Path) -> None:
+    (signed / ".model.sig-0123abcd").touch()
+    assert sign_oms(signed, tmp_path / "oms.key").path.exists()
+    check_bundle(signed)
+
+
 def test_another_key_does_not_open_it(signed: Path, tmp_path: Path) -> None:
     signature = json.loads((signed / FILE).read_text())
     public = generate_key(tmp_path / "other", kind="oms").public.read_text()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
+from xxdeploy.bundle.oms import sign_oms
+from xxdeploy.bundle.sign import generate_key, sign
 from xxdeploy.engine import Batch, Engine, EngineOptions
 from xxdeploy.engine.record import engine_writable, load_timing, save_timing, timing_path, write_engine
 from xxdeploy.errors import BundleError, UsageError
@@ -38,6 +43,22 @@ def test_an_engine_is_replaced_only_by_force_and_nothing_else_ever(tmp_path: Pat
     with pytest.raises(UsageError) as caught:
         write_engine(engine(), folder, force=True)
     assert caught.value.code == "output-not-an-engine"
+
+
+def test_signatures_of_the_old_engine_go(tmp_path: Path) -> None:
+    folder = write_engine(engine(), tmp_path / "engine")
+    generate_key(tmp_path / "oms", kind="oms")
+    generate_key(tmp_path / "own")
+    signed = sign_oms(folder, tmp_path / "oms.key")
+    assert (signed.files, signed.path) == (2, folder / "model.sig")
+    payload = json.loads(base64.b64decode(json.loads(signed.path.read_text())["dsseEnvelope"]["payload"]))
+    digests = {resource["name"]: resource["digest"] for resource in payload["predicate"]["resources"]}
+    assert digests == {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("engine.json", "engine.plan")
+    }
+    sign(folder, tmp_path / "own.key", version=1)
+    write_engine(engine(b"other"), folder, force=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["engine.json", "engine.plan"]
 
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:

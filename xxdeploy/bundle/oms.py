@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from xxdeploy.bundle.folder import check_bundle
-from xxdeploy.bundle.sign import pem_digest, private_key, write_signature
+from xxdeploy.bundle.sign import pem_digest, private_key, remove_leftovers, write_signature
 from xxdeploy.errors import BundleError, UsageError
 from xxdeploy.files import sha256
 from xxdeploy.optional import extra
@@ -67,6 +67,7 @@ def sign_oms(
         hint = "make one with `xxdeploy keygen NAME --format oms`, or sign with --format ed25519"
         raise key_error(str(key), "it is no key on the curve P-256, P-384 or P-521", hint)
     root = Path(folder)
+    remove_leftovers(root)
     name, files = _files(root)
     payload = json.dumps(statement(name, files), indent=1, sort_keys=True).encode()
     value = secret.sign(pae(payload), ec.ECDSA(_HASHES[secret.curve.name]))

@@ -15,6 +15,7 @@ from xxdeploy.runtime.bundle.files import read_small
 from xxdeploy.runtime.bundle.manifest import MANIFEST
 from xxdeploy.runtime.bundle.signature import (
     MAX_VERSION,
+    OMS_SIGNATURE,
     SIGNATURES,
     Signature,
     Trust,
@@ -106,9 +107,7 @@ def sign(
         raise key_error(str(key), "it is no Ed25519 key", f"{hint} one with `xxdeploy keygen`")
     root = Path(folder)
     name = RECORD if (root / RECORD).is_file() and not (root / MANIFEST).exists() else MANIFEST
-    if root.is_dir():
-        for leftover in root.glob(f".{SIGNATURES[name]}-*"):  # of a killed run: not in the manifest
-            leftover.unlink(missing_ok=True)
+    remove_leftovers(root)
     # Read once before and once after the check: the signed bytes are the checked ones.
     before = read_small(root.resolve(), name) if (root / name).is_file() else b""
     if name == MANIFEST:
@@ -120,6 +119,13 @@ def sign(
     Trust((public,)).version_of(read_small(root.resolve(), name), name, made.to_bytes())
     write_signature(root / SIGNATURES[name], made.to_bytes())
     return made
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove signatures that a killed run was writing: no manifest lists them."""
+    for name in (*SIGNATURES.values(), OMS_SIGNATURE):
+        for leftover in root.glob(f".{name}-*") if root.is_dir() else ():
+            leftover.unlink(missing_ok=True)
 
 
 def private_key(path: str | os.PathLike[str], passphrase: bytes | None) -> PrivateKeyTypes:

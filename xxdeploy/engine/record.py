@@ -16,10 +16,10 @@ from pathlib import Path
 from xxdeploy.engine.options import Engine
 from xxdeploy.errors import UsageError
 from xxdeploy.files import read_bounded, write_atomic
-from xxdeploy.runtime.bundle.signature import SIGNATURES
+from xxdeploy.runtime.bundle.signature import OMS_SIGNATURE, SIGNATURES
 from xxdeploy.runtime.engines.engine_file import PLAN, RECORD, SCHEMA
 
-SIGNATURE = SIGNATURES[RECORD]
+_SIGNATURES = (SIGNATURES[RECORD], OMS_SIGNATURE)
 LARGEST_TIMING = 256 << 20
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ def write_engine(engine: Engine, folder: str | os.PathLike[str], *, force: bool 
     root = engine_writable(folder, force=force)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        (root / SIGNATURE).unlink(missing_ok=True)  # it was the old engine's
+        for signature in _SIGNATURES:  # of the old engine
+            (root / signature).unlink(missing_ok=True)
         for name, content in engine_files(engine).items():
             write_atomic(root / name, content)
     except OSError as error:
@@ -65,9 +66,9 @@ def engine_writable(folder: str | os.PathLike[str], *, force: bool) -> Path:
         names = {path.name for path in root.iterdir()} if root.exists() else set()
     except OSError as error:
         raise _unwritable(folder, error) from error
-    if names - {PLAN, RECORD, SIGNATURE}:
+    if others := names - {PLAN, RECORD, *_SIGNATURES}:
         raise UsageError(
-            f"{folder} holds other files than an engine: {sorted(names - {PLAN, RECORD, SIGNATURE})[0]!r}",
+            f"{folder} holds other files than an engine: {sorted(others)[0]!r}",
             hint="choose another --out",
             code="output-not-an-engine",
         )
