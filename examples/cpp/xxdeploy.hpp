@@ -901,7 +901,14 @@ inline Array parse_npy(const std::string& data, const std::string& name) {
     array.shape.push_back(int64_t(side));
     while (at < header.size() && (header[at] == ',' || header[at] == ' ')) ++at;
   }
-  if (header.compare(at, 4, "), }") != 0) return fail();
+  std::string told;  // the shape as numpy writes it, and nothing but spaces after it
+  for (size_t axis = 0; axis < array.shape.size(); ++axis)
+    told += (axis == 0 ? "" : ", ") + std::to_string(array.shape[axis]);
+  told += array.shape.size() == 1 ? ",), }" : "), }";
+  const size_t end = bytes.size() + told.size();
+  if (header.compare(bytes.size(), told.size(), told) != 0 || header.back() != '\n' ||
+      header.find_first_not_of(' ', end) != header.size() - 1)
+    return fail();
   const size_t held = data.size() - 10 - length;
   if (held != numbers * (array.is_uint8 ? 1 : 4)) return fail();
   const char* start = data.data() + 10 + length;
