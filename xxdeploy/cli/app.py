@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +19,9 @@ from cyclopts.exceptions import (
     UnusedCliTokensError,
     ValidationError,
 )
+from cyclopts.help import DefaultFormatter, HelpPanel, InlineText
+from rich.console import Console, ConsoleOptions
+from rich.text import Text
 
 from xxdeploy import __version__
 from xxdeploy.cli import (
@@ -74,7 +79,8 @@ def run(arguments: Sequence[str]) -> int:
         version=__version__,
         help_format="plaintext",
         group_parameters="Options",
-        default_parameter=Parameter(negative=""),
+        help_formatter=_Help(),
+        default_parameter=Parameter(negative="", show_default=_shown_default),
         help_epilogue="`xxdeploy COMMAND --help` shows the options of a command, with an example.",
         suppress_keyboard_interrupt=False,
         result_action="return_value",
@@ -86,12 +92,8 @@ def run(arguments: Sequence[str]) -> int:
     @app.meta.default
     def with_verbosity(
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-        quiet: Annotated[
-            bool, Parameter(name=("--quiet", "-q"), help="Print results and errors only.", show_default=False)
-        ] = False,
-        verbose: Annotated[
-            bool, Parameter(name=("--verbose", "-v"), help="Print details, too.", show_default=False)
-        ] = False,
+        quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), help="Print results and errors only.")] = False,
+        verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), help="Print details, too.")] = False,
         log_file: Annotated[Path | None, Parameter(help="Append progress and details to a file.")] = None,
     ) -> object:
         with chosen_verbosity(quiet=quiet, verbose=verbose, log_file=log_file):
@@ -104,8 +106,33 @@ def run(arguments: Sequence[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
-def _flag(*names: str, text: str) -> Parameter:
-    return Parameter(name=names, help=text, show_default=False)
+class _Help(DefaultFormatter):
+    """Help whose paragraphs fill the terminal, wherever their docstring breaks its lines."""
+
+    def __call__(self, console: Console, options: ConsoleOptions, panel: HelpPanel) -> None:
+        for entry in panel.entries:
+            _fill(entry.description)
+        super().__call__(console, options, panel)
+
+    def render_description(self, console: Console, options: ConsoleOptions, description: object) -> None:
+        _fill(description)
+        super().render_description(console, options, description)
+
+
+def _fill(text: object) -> None:
+    """Join the lines of each paragraph. Blank lines and indented ones (examples) stay."""
+    if isinstance(text, InlineText) and isinstance(text.primary_renderable, Text):
+        text.primary_renderable = Text(re.sub(r"(?<=\S)\n(?=\S)", " ", text.primary_renderable.plain))
+
+
+def _shown_default(value: object) -> str | None:
+    """Return what the help shows as a default: nothing for an option that is off or empty unless it is given."""
+    return None if value is None or value is False or value in ("", ()) else str(value)
+
+
+def _alike(given: str, option: str) -> bool:
+    """Return whether the words alone are alike; Cyclopts also counts the dashes, which every option has."""
+    return difflib.SequenceMatcher(None, given.strip("-"), option.strip("-")).ratio() >= 0.6
 
 
 def _usage_error(error: CycloptsError) -> UsageError:
@@ -115,6 +142,8 @@ def _usage_error(error: CycloptsError) -> UsageError:
     message = message.strip().rstrip(".")
     message = message[:1].lower() + message[1:]
     guess = guess.partition("?")[0].strip('"')
+    if isinstance(error, UnknownOptionError) and not _alike(message.rpartition(" ")[2], guess):
+        guess = ""
     hint = f"did you mean {guess}?" if guess else f"`{command} --help` shows how it is used"
     match error:
         case UnknownCommandError():

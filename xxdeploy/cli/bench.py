@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from xxdeploy.cli.output import AsJson, plain, print_json, print_line, print_table
 from xxdeploy.optional import extra
@@ -26,7 +24,7 @@ def command(
     *,
     engine: str | None = None,
     threads: int | None = None,
-    untuned: Annotated[bool, Parameter(show_default=False)] = False,
+    untuned: bool = False,
     rounds: int = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -40,7 +38,7 @@ def command(
     bundles
         One or more bundles; the others are compared with the first.
     engine
-        onnxruntime, openvino or onnxruntime-cuda; or several, such as onnxruntime,openvino.
+        onnxruntime, openvino, litert or onnxruntime-cuda; or several, such as onnxruntime,openvino.
     threads
         Threads of the engine. Default: one per core.
     untuned

@@ -69,7 +69,7 @@ def command(
     /,
     *,
     as_json: AsJson = False,
-    sensitivity: Annotated[bool, Parameter(show_default=False, group=_GROUP)] = False,
+    sensitivity: Annotated[bool, Parameter(group=_GROUP)] = False,
     request: Annotated[SensitivityRequest, Parameter(name="*", group=_GROUP)] = _NO_REQUEST,
 ) -> None:
     """Show the content of a model file or a bundle; with --sensitivity, the error that INT8 adds at each layer.

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from xxdeploy.exporter import TableRow
     from xxdeploy.results import Parity
 
-AsJson = Annotated[
-    bool, Parameter(name="--json", show_default=False, help="Print one JSON document instead of tables.")
-]
+AsJson = Annotated[bool, Parameter(name="--json", help="Print one JSON document instead of tables.")]
 
 BundlePath = Annotated[Path, Parameter(help="Folder written by `xxdeploy export`.")]
 PublicKey = Annotated[Path | None, Parameter(help="Public key (.pub). The bundle must carry its signature.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from xxdeploy.errors import BundleError
@@ -14,6 +15,8 @@ from xxdeploy.runtime.bundle.signature import MAX_SIGNATURE_BYTES, SIGNATURES, T
 from xxdeploy.runtime.bundle.strict_json import MAX_BYTES
 
 _BLOCK = 1 << 20
+_MOST_CHILDREN = 1000  # of a folder, among which a hint looks for bundles
+_NAMED = 3
 
 
 def open_bundle(bundle: str | os.PathLike[str], trust: Trust | None = None) -> tuple[Path, Manifest]:
@@ -32,15 +35,31 @@ def open_signed(bundle: str | os.PathLike[str], trust: Trust | None) -> tuple[Pa
     try:
         root = path.resolve(strict=True)
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-        raise BundleError(f"there is no bundle {path}", hint="check the path", code="bundle-not-found") from error
+        hint = _bundles_hint(path.parent, otherwise="check the path")
+        raise BundleError(f"there is no bundle {path}", hint=hint, code="bundle-not-found") from error
     if not (root / MANIFEST).exists():
         raise BundleError(
             f"{path} is not a bundle: it is no folder with a {MANIFEST}",
-            hint="give the folder that `xxdeploy export` wrote",
+            hint=_bundles_hint(path, otherwise="give the folder that `xxdeploy export` wrote"),
             code="not-a-bundle",
         )
     data, version = read_signed(root, MANIFEST, trust)
     return root, Manifest.from_json(data), version
+
+
+def _bundles_hint(near: Path, *, otherwise: str) -> str:
+    """Return a hint with the bundle that ``near`` lies in, or up to three bundles in ``near``, else ``otherwise``."""
+    try:
+        if near.is_file() and (near.parent / MANIFEST).exists():
+            return f"give its folder, {near.parent}"
+        children = sorted(islice(near.iterdir(), _MOST_CHILDREN))
+        found = [str(child) for child in children if (child / MANIFEST).exists()]
+    except (OSError, ValueError):
+        return otherwise
+    if not found:
+        return otherwise
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f"bundles there: {', '.join(found[:_NAMED])}{more}"
 
 
 def read_signed(root: Path, name: str, trust: Trust | None) -> tuple[bytes, int | None]:
