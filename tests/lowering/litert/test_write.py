@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from litertnets import error, in_int8, in_litert, network, weights
+from litertnets import error, in_int8, in_litert, network, steps, weights
 from quantnets import batches, run
 from random_models import random_model
 
@@ -82,3 +82,11 @@ def test_random_models_are_equal(seed: int) -> None:
     batch = np.random.default_rng(seed).uniform(-1, 1, (2, *model.input_shape[1:])).astype(np.float32)
     right = run(onnx, batch)
     np.testing.assert_allclose(in_litert(onnx, batch), right, atol=1e-3 * np.abs(right).max())
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_a_small_network_differs_by_one_step_at_most(signed: bool) -> None:
+    body = """a = Conv<pads = [1, 1, 1, 1]>(x, w) b = Relu(a) c = Conv<group = 8, pads = [1, 1, 1, 1]>(b, v) d = Relu(c)
+              e = Conv(d, u) f = Add(e, b) g = GlobalAveragePool(f) h = Flatten(g) y = Gemm(h, m)"""
+    arrays = {"w": weights(8, 3, 3, 3), "v": weights(8, 1, 3, 3), "u": weights(8, 8, 1, 1), "m": weights(8, 5)}
+    assert steps(in_int8(network(body, "float[n, 5]", arrays), signed=signed)) < 1.01
