@@ -87,7 +87,6 @@ TESTED_ELSEWHERE: dict[str, str] = {
     #
     # runtime
     # each of these meets hostile or spoiled files in a test of its own kind
-    "runtime/bundle/files.py": "hostile/test_bundles.py",
     "runtime/bundle/signature.py": "bundle/test_sign.py",
     "runtime/image/picture.py": "hostile/test_hostile_pictures.py",
     # a pass has a file each; what they read of a graph shows in all
