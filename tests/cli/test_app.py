@@ -29,6 +29,13 @@ Capture = pytest.CaptureFixture[str]
             "`xxdeploy export --help` shows how it is used",
         ),
         (
+            "serve b --forse",  # --port is near only by its dashes
+            "unknown-option",
+            "unknown option --forse",
+            "`xxdeploy serve --help` shows how it is used",
+        ),
+        ("export m --forse", "unknown-option", "unknown option --forse", "did you mean --force?"),
+        (
             "export",
             "missing-argument",
             "`xxdeploy export` needs MODEL",
@@ -114,6 +121,22 @@ def test_help_shows_each_option_and_an_example(
     assert "Example" in out
     assert f"xxdeploy {command}" in out.split("Example")[1]
     assert max(len(line) for line in out.splitlines()) <= int(columns)
+
+
+def test_help_fills_the_terminal(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["bench", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "runs with the settings of `xxdeploy tune` on this device, or with the defaults." in out
+    assert "  xxdeploy bench exports/mobilenetv2-int8\n  xxdeploy bench" in out
+    assert "Timed runs of each bundle. [default: 50]" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_no_default_that_is_off_or_empty(capsys: Capture, command: str) -> None:
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert not [value for value in ("False", "()", '""', "None") if f"[default: {value}]" in out]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
