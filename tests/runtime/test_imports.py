@@ -29,6 +29,7 @@ def test_no_module_of_the_runtime_imports_the_workstation() -> None:
     loaded = modules_after("\n".join(f"import {name}" for name in names) + "\nimport onnxruntime")
     assert not loaded & (WORKSTATION | LATE)
     ours = {name for name in loaded if name.startswith("xxdeploy.") and not name.startswith("xxdeploy.runtime")}
+    ours.discard("xxdeploy._version")  # a build writes it; a checkout that was not built has none
     assert ours == {f"xxdeploy.{name}" for name in ("cores", "cpu", "errors", "files", "optional")}
 
 

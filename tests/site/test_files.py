@@ -13,7 +13,7 @@ import node_modules
 import pytest
 import tiny_bundle
 
-from xxdeploy.errors import MissingDependencyError
+from xxdeploy.errors import BundleError, MissingDependencyError
 from xxdeploy.exporter import ExportOptions, export
 from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
@@ -87,9 +87,16 @@ def test_a_bundle_for_the_web_lists_its_page_and_loads_in_python(tmp_path: Path)
     }
     assert engine_for(manifest) == "litert"
     assert list(bundle.glob("*.onnx")) == []
-    assert Site.of(bundle).parts["web/engine/litert/core.js"] == bundle / "web/engine/litert/core.js"
+    core = bundle / "web/engine/litert/core.js"
+    assert Site.of(bundle).parts["web/engine/litert/core.js"] == core.read_bytes()
     assert Site.of(bundle).parts["web/page.js"] == page_files("litert")["web/page.js"]
     load(bundle, selftest=True).close()
+    right = core.read_bytes()
+    core.write_bytes(right.upper())
+    with pytest.raises(BundleError, match=r"web/engine/litert/core\.js is not the file that was exported"):
+        Site.of(bundle)
+    assert Site.of(bundle, modules).parts["web/engine/litert/core.js"] == modules / "@litertjs/core/dist/index.js"
+    core.write_bytes(right)
     (bundle / "web/page.js").write_text("alert()")
     with pytest.raises(Exception, match=r"web/page\.js"):
         load(bundle)

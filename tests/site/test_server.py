@@ -115,6 +115,16 @@ def test_what_cannot_be_served_is_told_before_the_server_starts(folder: Path, tm
         assert raised.value.code == "certificate-invalid"
 
 
+def test_the_manifest_that_was_checked_is_the_one_that_is_served(folder: Path, tmp_path: Path) -> None:
+    bundle = tiny_bundle.make(tmp_path / "bundle")
+    checked = (bundle / "manifest.json").read_bytes()
+    site = Site.of(bundle, folder / "node_modules")
+    other = (tiny_bundle.make(tmp_path / "other", seed=1) / "manifest.json").read_bytes()
+    assert other != checked
+    (bundle / "manifest.json").write_bytes(other)
+    assert site.parts["manifest.json"] == checked
+
+
 def test_a_certificate_makes_it_https(folder: Path, tmp_path: Path) -> None:
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl to make a certificate")

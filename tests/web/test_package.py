@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tiny_bundle
 
 from xxdeploy.runtime import load
 from xxdeploy.site.server import LOCAL, Site, serve
@@ -136,6 +138,23 @@ def test_a_changed_byte_of_the_model_is_refused_on_the_page(
     shown = page(bundle)
     assert shown["state"] == "bad"
     assert shown["error"].startswith(f"error[file-hash]: {model.name} is not the file that was exported")
+    assert shown["classes"] == []
+
+
+def test_a_page_whose_golden_pairs_fail_answers_to_no_picture(
+    page: Callable[[Path], dict[str, Any]], tmp_path: Path
+) -> None:
+    bundle = tiny_bundle.make(tmp_path / "bundle")
+    assert len(page(bundle)["classes"]) == 5
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    golden = bundle / manifest["variants"][0]["golden"]
+    golden.write_bytes(golden.read_bytes()[:-40] + np.full(10, 0.1, np.float32).tobytes())
+    (entry,) = (entry for entry in manifest["files"] if entry["path"] == manifest["variants"][0]["golden"])
+    entry["sha256"] = hashlib.sha256(golden.read_bytes()).hexdigest()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    shown = page(bundle)
+    assert (shown["state"], shown["proof"]) == ("bad", "not verified")
+    assert shown["error"].startswith("error[golden-mismatch]: this browser does not compute")
     assert shown["classes"] == []
 
 

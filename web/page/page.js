@@ -4,6 +4,7 @@ import { load, UsageError, XXDeployError } from "./xxdeploy-web.js";
 const $ = (id) => document.getElementById(id);
 const [file, camera, button, drop] = [$("file"), $("camera"), $("use-camera"), $("drop")];
 let model;
+let verified = false;
 let latest = 0;
 
 function fail(error) {
@@ -58,15 +59,13 @@ function showText(text) {
   Object.assign($("text"), { textContent: text, hidden: false });
 }
 
-const SHOW = {
-  classification: async (picture) => showClasses(await model.predict(picture, 5)),
-  image: async (picture) => showPicture(await model.image(picture)),
-  sequence: async (picture) => {
-    const { text, probability } = await model.read(picture);
-    showText(`${text}\n${(100 * probability).toFixed(1)} %`);
-  },
-  features: async (picture) => showNumbers(await model.features(picture)),
-  values: async (picture) => showNumbers(await model.values(picture)),
+/** How each task is asked, and how its answer is shown. */
+const ANSWERS = {
+  classification: [(picture) => model.predict(picture, 5), showClasses],
+  image: [(picture) => model.image(picture), showPicture],
+  sequence: [(picture) => model.read(picture), ({ text, probability }) => showText(`${text}\n${(100 * probability).toFixed(1)} %`)],
+  features: [(picture) => model.features(picture), showNumbers],
+  values: [(picture) => model.values(picture), showNumbers],
 };
 
 function showNumbers({ data, shape }) {
@@ -74,17 +73,25 @@ function showNumbers({ data, shape }) {
   showText(`${shape.join(" x ")}\n${first.join("  ")}${data.length > 20 ? " …" : ""}`);
 }
 
+/** Take away what belongs to the picture before, so that no answer stands next to another picture. */
+function clear() {
+  latest++;
+  $("classes").replaceChildren();
+  $("output").hidden = $("text").hidden = $("error").hidden = true;
+  facts(described());
+}
+
 async function answer(picture) {
-  const mine = ++latest;
-  $("error").hidden = true;
+  const mine = latest;
+  const [ask, showAnswer] = ANSWERS[model.manifest.outputs[0].task];
   try {
     const start = performance.now();
-    await SHOW[model.manifest.outputs[0].task](picture);
-    if (mine === latest) facts(described(performance.now() - start));
+    const found = await ask(picture);
+    if (mine !== latest) return; // another picture has taken its place
+    showAnswer(found);
+    facts(described(performance.now() - start));
   } catch (error) {
-    $("classes").replaceChildren();
-    $("output").hidden = $("text").hidden = true;
-    fail(error);
+    if (mine === latest) fail(error);
   }
 }
 
@@ -97,8 +104,9 @@ function show(picture) {
 }
 
 function open(picture) {
-  if (!picture || !model) return;
+  if (!picture || !verified) return;
   stopCamera();
+  clear();
   show(picture);
   answer(picture);
 }
@@ -112,6 +120,7 @@ function stopCamera() {
 
 async function useCamera() {
   if (camera.srcObject === null) {
+    clear();
     try {
       camera.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
       await camera.play();
@@ -147,13 +156,14 @@ button.addEventListener("click", useCamera);
 try {
   model = await load("./", { litertWasm: "web/engine/litert/wasm/", onnxruntimeWasm: "web/engine/onnxruntime/" });
   $("name").textContent = document.title = model.manifest.name;
-  if (!(model.manifest.outputs[0].task in SHOW) || model.manifest.inputs.length > 1 || model.manifest.inputs[0].form.kind !== "picture") {
+  if (!(model.manifest.outputs[0].task in ANSWERS) || model.manifest.inputs.length > 1 || model.manifest.inputs[0].form.kind !== "picture") {
     throw new UsageError(`${model.manifest.name} does not read one picture, and this page gives one`, "call model.run() in a page of your own", "not-one-picture");
   }
   const { images } = await model.verify();
   Object.assign($("proof"), { textContent: `verified: ${images} golden pictures, SHA-256 ${model.digest.slice(0, 16)}…`, title: model.digest });
   $("proof").dataset.state = "good";
   facts(described());
+  verified = true;
   file.disabled = false;
   button.disabled = !navigator.mediaDevices;
 } catch (error) {

@@ -1,6 +1,7 @@
 // Opens a page of `xxdeploy serve` in headless Chromium, gives it a picture, and prints what it shows as JSON.
 //
 //     node test/page.mjs ADDRESS PICTURE [FOLDER]     with FOLDER, screenshots: 1280 and 390 pixels wide, light and dark
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { launch } from "./browser.mjs";
 
@@ -20,6 +21,20 @@ if (enabled) {
   await page.waitForFunction(() => document.querySelector("#classes li, #error:not([hidden]), #output:not([hidden]), #text:not([hidden])"), { timeout: 30_000 });
   await page.waitForFunction(() => document.querySelector("#facts").textContent.includes("time") || !document.querySelector("#error").hidden, { timeout: 30_000 });
 }
+// Drop a picture that takes long and then the given one: only the answer to the second may stay.
+const bytes = readFileSync(picture).toString("base64");
+await page.evaluate(async (base64) => {
+  const canvas = new OffscreenCanvas(5000, 5000);
+  canvas.getContext("2d").fillRect(0, 0, 5000, 5000);
+  const slow = await canvas.convertToBlob();
+  const quick = new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))]);
+  for (const blob of [slow, quick]) {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([blob], "picture.png", { type: "image/png" }));
+    document.querySelector("#drop").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, cancelable: true }));
+  }
+}, bytes);
+await new Promise((resolve) => setTimeout(resolve, 2000));
 if (folder) {
   for (const scheme of ["light", "dark"]) {
     await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.bundle.files import open_bundle
-from xxdeploy.runtime.bundle.manifest import MANIFEST
+from xxdeploy.runtime.bundle.files import open_bundle, read_entry, read_signed
+from xxdeploy.runtime.bundle.manifest import MANIFEST, Manifest
 from xxdeploy.runtime.bundle.signature import SIGNATURES, KeyLike, trust
-from xxdeploy.site.files import INDEX, engine_files, engine_for, page_files, policy
+from xxdeploy.site.files import INDEX, WEB, engine_files, engine_for, page_files, policy
 
 LOCAL = "127.0.0.1"
 TYPES: Mapping[str, str] = {
@@ -46,15 +46,26 @@ class Site:
         The page is always that of this xxdeploy, also for a bundle of ``--target web``; the engine is that of
         ``engines`` (a ``node_modules``), by default the bundle's own, else that of the current folder.
 
-        ``BundleError`` as ``open_bundle``; ``MissingDependencyError`` ``engine-files``; ``UsageError`` ``key-*``.
+        The manifest is served as the bytes that ``key`` vouches for, and the bundle's own engine as the bytes that have
+        the listed hash: the browser runs it. The page compares the other files with the manifest itself.
+
+        ``BundleError`` as ``open_bundle`` and ``read_entry``; ``MissingDependencyError`` ``engine-files``;
+        ``UsageError`` ``key-*``.
         """
-        root, manifest = open_bundle(bundle, trust(key))
+        trusted = trust(key)
+        root, _ = open_bundle(bundle, trusted)
+        record, _ = read_signed(root, MANIFEST, trusted)
+        manifest = Manifest.from_json(record)
         engine = engine_for(manifest)
-        listed: dict[str, bytes | Path] = {entry.path: root / entry.path for entry in manifest.files}
-        own = {path for path in listed if path.startswith("web/engine/")}
-        needed = {} if own and engines is None else engine_files(engine, engines)
-        record = {name: root / name for name in (MANIFEST, SIGNATURES[MANIFEST]) if (root / name).is_file()}
-        return cls(manifest.name, {**listed, **record, **needed, **page_files(engine)}, policy(engine))
+        parts: dict[str, bytes | Path] = {entry.path: root / entry.path for entry in manifest.files}
+        own = [entry for entry in manifest.files if entry.path.startswith(f"{WEB}/engine/")]
+        if own and engines is None:
+            parts.update({entry.path: read_entry(root, entry) for entry in own})
+        else:
+            parts.update(engine_files(engine, engines))
+        if (root / SIGNATURES[MANIFEST]).is_file():
+            parts[SIGNATURES[MANIFEST]] = root / SIGNATURES[MANIFEST]
+        return cls(manifest.name, {**parts, MANIFEST: record, **page_files(engine)}, policy(engine))
 
 
 def serve(site: Site, host: str, port: int, certificate: Path | None = None) -> http.server.ThreadingHTTPServer:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from litertnets import error, in_int8, network, steps, weights
+from litertnets import error, in_int8, in_litert, network, pictures, steps, weights
 from numpy.typing import NDArray
+from quantnets import run
 
 from xxdeploy.errors import ConversionError
 from xxdeploy.lowering.litert.write import to_litert
@@ -54,6 +55,17 @@ MOVES: dict[str, tuple[str, str, dict[str, NDArray[Any]]]] = {
 def test_moves_are_equal(name: str) -> None:
     body, output, arrays = MOVES[name]
     assert error(network(body, f"float[{output}]", arrays)) < 1e-6
+
+
+def test_a_tensor_that_is_reshaped_keeps_its_values_for_later_readers() -> None:
+    """LiteRT's own kernels write the product into the memory of ``c``, unless the reshape works on a copy."""
+    body = "q = Abs(x) e = Floor(q) a = Sub(q, e) c = Transpose<perm = [0, 2, 3, 1]>(a) f = Reshape(c, s) "
+    body += "h = Mul(f, m) r = ReduceMax<axes = [1, 2, 3], keepdims = 0>(c) d = Unsqueeze(r, o) y = Sub(h, d)"
+    factors = np.linspace(0.5, 3, 216, dtype=np.float32)[None]
+    model = network(body, "float[n, 216]", {"s": np.array([-1, 216]), "m": factors, "o": np.array([1])})
+    batch = pictures(model)
+    for reference in (True, False):
+        assert np.abs(in_litert(model, batch, reference=reference) - run(model, batch)).max() < 1e-6
 
 
 @pytest.mark.parametrize(

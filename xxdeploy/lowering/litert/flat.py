@@ -145,6 +145,7 @@ class FlatModel:
 
     def to_bytes(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> bytes:
         """Pack the file, with one signature ``serving_default`` of the named inputs and outputs."""
+        self._copy_reshaped(set(outputs.values()))
         graph = schema.SubGraphT()
         graph.name, graph.tensors, graph.operators = "main", self.tensors, self.operators
         graph.inputs, graph.outputs = (np.array(list(ends.values()), np.int32) for ends in (inputs, outputs))
@@ -159,6 +160,32 @@ class FlatModel:
         builder = flatbuffers.Builder(sum(0 if buffer.data is None else buffer.data.size for buffer in self._buffers))
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
+
+    def _copy_reshaped(self, outputs: set[int]) -> None:
+        """Let each RESHAPE of a tensor that is read again later work on a copy.
+
+        LiteRT's own kernels give a RESHAPE the memory of its input, and let the next operator write its result there:
+        ai-edge-litert 2.3.0 then computes other values for the later readers of the input.
+        """
+        last = {index: place for place, operator in enumerate(self.operators) for index in operator.inputs.tolist()}
+        written, self.operators = self.operators, []
+        reshape = self._codes.get((int(schema.BuiltinOperator.RESHAPE), 1))
+        for place, operator in enumerate(written):
+            x = int(operator.inputs[0])
+            if operator.opcodeIndex == reshape and (x in outputs or last[x] > place):
+                size = np.array([np.prod(self.tensors[x].shape, dtype=np.int32)])
+                flat, copy = (self._like(x, f"{self.tensors[x].name}/{step}", size) for step in ("flat", "copy"))
+                shape, begin = self.constant("shape", size), self.constant("begin", np.zeros(1, np.int32))
+                self.operator("RESHAPE", [x, shape], [flat])
+                self.operator("SLICE", [flat, begin, shape], [copy], 2)
+                operator.inputs[0] = copy
+            self.operators.append(operator)
+
+    def _like(self, index: int, name: str, shape: NDArray[np.int32]) -> int:
+        """Add a tensor of another shape, with the type and the quantization of tensor ``index``."""
+        new = self.tensor(name, shape.tolist(), self.kind(index))
+        self.tensors[new].quantization = self.tensors[index].quantization
+        return new
 
     def _buffer(self, data: NDArray[np.uint8]) -> int:
         buffer = schema.BufferT()
