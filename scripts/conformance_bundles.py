@@ -15,10 +15,10 @@ import numpy as np
 import onnx.parser
 from numpy.typing import NDArray
 
-from xxdeploy.bundle.pack import Disk, golden_images, pack
+from xxdeploy.bundle.pack import Disk, golden_inputs, pack
 from xxdeploy.onnxmodel.model import OnnxModel, tensors_of
 from xxdeploy.runtime.bundle.contents import npy_from_array, text_from_labels
-from xxdeploy.runtime.bundle.manifest import SCHEMA, GoldenSpec, Manifest, MoreOutput, Variant, schema_for
+from xxdeploy.runtime.bundle.manifest import SCHEMA, GoldenSpec, Manifest, MoreInput, MoreOutput, Variant, schema_for
 from xxdeploy.runtime.bundle.tensors import NHWC, InputTensor, OutputTensor
 from xxdeploy.runtime.engines.ort import OrtSession
 from xxdeploy.runtime.engines.session import TensorInfo, batch_for
@@ -27,6 +27,7 @@ from xxdeploy.runtime.image.preprocess import Preprocess
 from xxdeploy.runtime.image.resample import FRACTIONAL, RESAMPLES
 from xxdeploy.runtime.image.scaling import NAMED, named_scaling
 from xxdeploy.runtime.image.sizing import Sizing
+from xxdeploy.runtime.inputs import InputForm, SeveralInputs, parts_of, shape_of, unpack
 
 HEIGHT, WIDTH = 12, 10
 GEOMETRIES = {
@@ -39,11 +40,14 @@ GEOMETRIES = {
     "pad-color": {"resize": "pad", "pad_color": (9, 250, 128)},
 }
 """Every value of ``resize`` and of the keys that belong to it, by the name in the suite."""
+IMAGE = "image"
+"""The name of a network's only input."""
 SAME, LITERT = "same", "litert"
 """The variants of a runtime that knows no feature of its processor: an ONNX file, and a LiteRT file."""
 WITH_LITERT = (
     "squash-bilinear", "pad-bilinear-antialias", "crop-nearest", "torch-rgb", "caffe-rgb", "pad-color-gray",
-    "classes", "classes-100", "classes-without-labels", "several-outputs",
+    "classes", "classes-100", "classes-without-labels", "several-outputs", "image-rgb", "mask-of-classes", "values",
+    "sequence",
 )  # fmt: skip
 """The bundles that carry a LiteRT file, too."""
 EXACT = 1e-6
@@ -78,16 +82,24 @@ class Planned:
     """A bundle before it is written: its name, preprocessing, network, and the labels of its classes.
 
     ``integers`` is the network with its input in a Q/DQ pair, for a LiteRT file that reads uint8. ``old`` writes the
-    bundle in the lowest schema that can say it, not in the newest.
+    bundle in the lowest schema that can say it, not in the newest. ``tolerance`` is that of the outputs.
     """
 
     name: str
-    preprocess: Preprocess
+    preprocess: InputForm
     network: Network
     labels: tuple[str, ...] | None = None
     requires: Sequence[tuple[str, ...]] = ((),)
     integers: Network | None = None
     old: bool = False
+    output_range: tuple[float, float] | None = None
+    blank: int | None = None
+    tolerance: float = EXACT
+
+    @property
+    def picture(self) -> Preprocess | None:
+        """How the one picture that the network reads is prepared; None for other inputs."""
+        return self.preprocess if isinstance(self.preprocess, Preprocess) else None
 
     @property
     def has_litert(self) -> bool:
@@ -98,19 +110,23 @@ class Planned:
         """Write the bundle to the folder ``out``; its golden outputs are those of ONNX Runtime."""
         model = self.network.to_bytes()
         form = self.preprocess
-        images = golden_images(2, form.height, form.width, form.channels)
+        samples = golden_inputs(2, form)
         session = OrtSession(model, threads=1)
-        golden = session.run_all(batch_for(session, form, images))
-        parts = {"model.onnx": model, "golden/inputs.npy": npy_from_array(images)}
+        golden = session.run_all(batch_for(session, form, samples))
+        parts = {"model.onnx": model}
+        (input_name, first), *others = ((name or IMAGE, part) for name, part in parts_of(form))
+        arrays = form.apart(samples) if isinstance(form, SeveralInputs) else [samples]
+        for index, array in enumerate(arrays):
+            parts[_golden("inputs", index)] = npy_from_array(array)
         names = list(self.network.outputs)
         for index, name in enumerate(names):
-            parts[_golden(index)] = npy_from_array(golden[name])
+            parts[_golden("outputs", index)] = npy_from_array(golden[name])
         if self.labels is not None:
-            parts["labels.txt"] = text_from_labels(self.labels)
+            parts["labels.txt"] = text_from_labels(self.labels, characters=self.blank is not None)
         task, classes = self.network.outputs[names[0]]
         variants = tuple(self._variants(parts))
         more = tuple(
-            MoreOutput(name, *self.network.outputs[name], (_golden(index),) * len(variants), EXACT)
+            MoreOutput(name, *self.network.outputs[name], (_golden("outputs", index),) * len(variants), self.tolerance)
             for index, name in enumerate(names)
             if index
         )
@@ -118,52 +134,61 @@ class Planned:
             schema=schema_for(form, more, task) if self.old else SCHEMA,
             name=self.name,
             task=task,
-            input_name="image",
+            input_name=input_name,
             output_name=names[0],
-            preprocess=form,
+            preprocess=first,
             classes=classes,
             labels=None if self.labels is None else "labels.txt",
             variants=variants,
-            golden=GoldenSpec("golden/inputs.npy", EXACT),
+            golden=GoldenSpec(_golden("inputs", 0), self.tolerance),
             files=(),
             tools={"conformance": "1"},
             source={"model": "conformance"},
             evidence={},
             more_outputs=more,
+            output_range=self.output_range,
+            blank=self.blank,
+            more_inputs=tuple(
+                MoreInput(name, part, _golden("inputs", index)) for index, (name, part) in enumerate(others, 1)
+            ),
         )
         return pack(manifest, parts, out, force=True, disk=Disk(write=lambda path, data: void(path.write_bytes(data))))
 
     def _variants(self, parts: dict[str, bytes]) -> Iterator[Variant]:
         """Yield the variants, and add the LiteRT file to ``parts`` where there is one."""
         model = OnnxModel(parts["model.onnx"])
-        tensors = () if self.old else _tensors(*tensors_of(model))
+        tensors = () if self.old else self._tensors(*tensors_of(model))
         for words in self.requires:
             name = f"for-{words[0]}" if words else SAME
-            yield Variant(name, "model.onnx", "fp32", "float32", _golden(0), words, *tensors)
+            yield Variant(name, "model.onnx", "fp32", "float32", _golden("outputs", 0), words, *tensors)
         if self.has_litert:
             from xxdeploy.lowering.litert.flat import tensors_in
             from xxdeploy.lowering.litert.write import to_litert
 
             source = model if self.integers is None else OnnxModel(self.integers.to_bytes())
             parts["model.tflite"] = to_litert(source, None if self.integers is None else PixelGrid(1.0, 0.0))
-            tensors = _tensors(*tensors_in(parts["model.tflite"]))
-            yield Variant(LITERT, "model.tflite", "fp32", "float32", _golden(0), (LITERT,), *tensors)
+            tensors = self._tensors(*tensors_in(parts["model.tflite"]))
+            yield Variant(LITERT, "model.tflite", "fp32", "float32", _golden("outputs", 0), (LITERT,), *tensors)
+
+    def _tensors(
+        self, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
+    ) -> tuple[tuple[InputTensor, ...], tuple[OutputTensor, ...]]:
+        layouts = [NHWC if isinstance(part, Preprocess) else None for _, part in parts_of(self.preprocess)]
+        told = (InputTensor(*tensor, layout=layout) for tensor, layout in zip(inputs, layouts, strict=True))
+        return tuple(told), tuple(OutputTensor(*tensor) for tensor in outputs)
 
 
-def _tensors(
-    inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo]
-) -> tuple[tuple[InputTensor, ...], tuple[OutputTensor, ...]]:
-    return tuple(InputTensor(*tensor, layout=NHWC) for tensor in inputs), tuple(
-        OutputTensor(*tensor) for tensor in outputs
-    )
+def feeds_of(form: InputForm, batch: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return what each input of the model file gets, of a batch as ``batch_for`` returns it."""
+    return unpack(batch, [shape_of(part) for _, part in form.parts]) if isinstance(form, SeveralInputs) else [batch]
 
 
 def void(_: object) -> None:
     """Return None."""
 
 
-def _golden(index: int) -> str:
-    return f"golden/outputs{f'.{index + 1}' if index else ''}.npy"
+def _golden(kind: str, index: int) -> str:
+    return f"golden/{kind}{f'.{index + 1}' if index else ''}.npy"
 
 
 def same(form: Preprocess, *, pixels: bool = False) -> Network:
@@ -231,6 +256,9 @@ def planned() -> Iterator[Planned]:
         form = Preprocess(HEIGHT, WIDTH, mode="none", background=background)
         yield Planned(f"background-{background}", form, same(form))
     yield from _classifiers()
+    from conformance_tasks import tasks
+
+    yield from tasks()
 
 
 def _scaled() -> Iterator[Planned]:

@@ -115,7 +115,9 @@ def _document(change: Callable[[Any], None]) -> Edit:
     return edit
 
 
-def _all(*edits: Edit) -> Edit:
+def all_of(*edits: Edit) -> Edit:
+    """Return the edit that makes several edits, one after the other."""
+
     def edit(bundle: Path) -> None:
         for one in edits:
             one(bundle)
@@ -221,7 +223,16 @@ def _of_the_text() -> Iterator[Fault]:
 
 
 def _of_values() -> Iterator[Fault]:
-    for name, schema in (("0", 0), ("99", 99), ("text", "1"), ("null", None), ("huge", 10**400)):
+    schemas: dict[str, Any] = {
+        "0": 0,
+        "99": 99,
+        "text": "1",
+        "null": None,
+        "huge": 10**400,
+        "a-float": 5.0,
+        "true": True,
+    }
+    for name, schema in schemas.items():
         yield Fault(f"schema-{name}", "unknown-schema", set_at("schema", value=schema))
     yield Fault("schema-missing", "unknown-schema", without("schema"))
     yield Fault("key-missing", "manifest-keys", without("classes"))
@@ -269,6 +280,8 @@ def _of_values() -> Iterator[Fault]:
         "height-a-float": (("preprocess", "height"), 12.0),
         "resize-unknown": (("preprocess", "resize"), "stretch"),
         "resample-unknown": (("preprocess", "resample"), "cubic"),
+        "crop-fraction-huge": (("preprocess", "crop_fraction"), 10**400),
+        "tolerance-huge": (("golden", "tolerance"), 10**400),
         "crop-fraction-of-squash": (("preprocess", "crop_fraction"), 0.5),
         "pad-color-of-squash": (("preprocess", "pad_color"), [0]),
         "background-unknown": (("preprocess", "background"), "green"),
@@ -283,6 +296,7 @@ def _of_values() -> Iterator[Fault]:
         ("mean-text", "mean", ["0", "0", "0"]),
         ("scale-true", "scale", True),
         ("scale-huge", "scale", 1e7),
+        ("mean-more-than-any-number", "mean", [10**400] * 3),
         ("order-unknown", "order", "grb"),
     ):
         yield Fault(f"scaling-{name}", "manifest-value", set_at("preprocess", "scaling", key, value=wrong), scaling)
@@ -294,9 +308,9 @@ def _of_values() -> Iterator[Fault]:
     several = "several-outputs"
     named = set_at("more_outputs", 0, "name", value="Probabilities")
     listed = [set_at("variants", index, "outputs", 1, "name", value="Probabilities") for index in range(2)]
-    yield Fault("output-twice-in-capitals", "manifest-duplicate", _all(named, *listed), several)
+    yield Fault("output-twice-in-capitals", "manifest-duplicate", all_of(named, *listed), several)
     listed = [set_at("variants", index, "outputs", 0, "name", value="image") for index in range(2)]
-    yield Fault("output-is-the-input", "manifest-duplicate", _all(set_at("output_name", value="image"), *listed))
+    yield Fault("output-is-the-input", "manifest-duplicate", all_of(set_at("output_name", value="image"), *listed))
     yield Fault("output-without-golden", "manifest-value", set_at("more_outputs", 0, "golden", value=[]), several)
 
 

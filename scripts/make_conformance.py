@@ -12,26 +12,31 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conformance_bundles import EXACT, HEIGHT, LITERT, SAME, WIDTH, Planned, planned
+from conformance_bundles import GEOMETRIES, HEIGHT, IMAGE, LITERT, SAME, WIDTH, Planned, feeds_of, planned
 from conformance_refusals import Fault, faults
 from conformance_signatures import KEYS, SIGNED, refused_signatures, sign
+from conformance_tasks import task_faults
 from numpy.typing import NDArray
 from PIL import Image
 
-from xxdeploy.bundle.pack import golden_images
+from xxdeploy.bundle.pack import golden_images, golden_inputs
 from xxdeploy.errors import XXDeployError
 from xxdeploy.runtime import load
-from xxdeploy.runtime.bundle.contents import npy_from_array
+from xxdeploy.runtime.bundle.contents import array_from_npy, npy_from_array
 from xxdeploy.runtime.engines.session import batch_for
+from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.inputs import parts_of
 from xxdeploy.runtime.predictor import Runtime
 
-FORMAT = 1
+FORMAT = 2
+WITHOUT = {"schemas-1-to-4": "unknown-schema", "several-inputs": "not-one-picture"}
+"""The code that a runtime tells for a good bundle which it does not read, by the word of ``needs``."""
 SINE = 1e-3
 """Tolerance of inputs that Lanczos made: its weights come from the sine of the platform."""
 SIZES = {"wide": (23, 37), "tall": (41, 19), "small": (2, 3), "exact": (HEIGHT, WIDTH), "large": (80, 96)}
@@ -60,79 +65,127 @@ def pictures(folder: Path) -> dict[str, NDArray[np.uint8]]:
 
 def asked_of(plan: Planned) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the pictures that a bundle is asked about, and the abilities that each needs."""
+    form = plan.picture
     if plan.name.startswith("background-"):
         yield "transparent", ("png",)
         return
-    if plan.preprocess.channels == 1:
+    if form is None:
+        yield "wide", ()
+        return
+    if form.channels == 1:
         yield "gray", ()
         yield "wide", ()
         if plan.name == "none-gray":
             yield "sixteen-bits", ("png",)
         return
-    geometric = plan.labels is None and not plan.name.startswith(("custom", "caffe", "torch", "tf", "none"))
+    geometric = plan.labels is None and plan.name.split("-")[0] in (*GEOMETRIES, "uint8")
     for name in ("wide", "tall", "small", "exact") if geometric else ("wide", "exact"):
         yield name, ()
     if plan.name.startswith(("squash-", "uint8-")):
         yield "large", ()
-    if plan.name == "none-rgb":
+    if plan.name in ("none-rgb", "mask-of-classes"):
         yield "gray", ()
+    if plan.name == "none-rgb":
         for name in ("transparent", "turned", "palette"):
             yield name, ("png",)
 
 
 def answers(root: Path, plan: Planned, held: dict[str, NDArray[np.uint8]]) -> Iterator[dict[str, Any]]:
     """Ask a bundle about its pictures, write what it read and answered, and yield the entries of ``expected.json``."""
-    asked = Asked(root, plan)
+    asked = Asked(root, plan, held)
     for variant in (SAME, LITERT) if plan.has_litert else (SAME,):
         engine = LITERT if variant == LITERT else "onnxruntime"
         with load(root / "bundles" / plan.name, threads=1, variant=variant, engine=engine) as runtime:
             for name, needs in asked_of(plan):
-                yield asked.about(name, needs, runtime, held.get(name, root / "pictures" / f"{name}.png"))
+                yield asked.about(name, needs, runtime)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Where the expected arrays of one bundle are written."""
+    """Where the expected arrays of one bundle are written, and the pixels of the pictures that have some."""
 
     root: Path
     plan: Planned
+    held: Mapping[str, NDArray[np.uint8]]
 
-    def about(self, picture: str, needs: Sequence[str], runtime: Runtime, source: Any) -> dict[str, Any]:
+    def about(self, picture: str, needs: Sequence[str], runtime: Runtime) -> dict[str, Any]:
         """Write what a bundle read and answered for one picture; return its entry."""
         form, variant = self.plan.preprocess, runtime.variant.name
-        read = batch_for(runtime.session, runtime.manifest.form, form.pixels([source]))
         ending = "" if variant == SAME else f".{variant}"
-        given = f"expected/{self.plan.name}.{picture}{ending}.input.npy"
-        (self.root / given).write_bytes(npy_from_array(read))
-        wave = read.dtype == np.float32 and form.sizing.resample == "lanczos"
-        outputs = []
-        for index, (name, output) in enumerate(runtime.run(source).items()):
-            data, path = npy_from_array(output), given
-            if data != (self.root / given).read_bytes():  # most networks return their input
-                path = f"expected/{self.plan.name}.{picture}{ending}.output{f'.{index + 1}' if index else ''}.npy"
-                (self.root / path).write_bytes(data)
-            outputs.append({"name": name, "npy": path, "tolerance": SINE if wave else EXACT})
+        stem = f"expected/{self.plan.name}.{picture}{ending}"
+        inputs = list(self._inputs(stem, picture))
+        given = {one["name"]: self._value(one) for one in inputs}
+        sample: Any = given if len(given) > 1 else next(iter(given.values()))
+        read = feeds_of(form, batch_for(runtime.session, form, form.pixels([sample])))
+        wave = any(isinstance(part, Preprocess) and _is_wave(part, read[0]) for _, part in parts_of(form))
+        written: dict[bytes, str] = {}  # most networks return their input
+        for index, (one, array) in enumerate(zip(inputs, read, strict=True)):
+            path = f"{stem}.input{f'.{index + 1}' if index else ''}.npy"
+            one |= {"npy": self._write(path, array, written), "tolerance": SINE if wave else 0.0}
+        outputs = [
+            {
+                "name": name,
+                "npy": self._write(f"{stem}.output{f'.{index + 1}' if index else ''}.npy", output, written),
+                "tolerance": SINE if wave else self.plan.tolerance,
+            }
+            for index, (name, output) in enumerate(runtime.run(sample).items())
+        ]
         return {
             "name": f"{self.plan.name}/{picture}{'' if variant == SAME else f'/{variant}'}",
             "bundle": f"bundles/{self.plan.name}",
-            "picture": picture,
-            "needs": [*_engine(self.plan, variant), *needs],
+            "needs": [*_needs(self.plan, variant), *needs],
             "variant": variant,
-            "input": {"npy": given, "tolerance": SINE if wave else 0.0},
+            "inputs": inputs,
             "outputs": outputs,
-            "top": _top(runtime, source),
+            "top": _top(runtime, sample),
+            "text": runtime.read(sample).text if runtime.manifest.task == "sequence" else None,
+            "image": self._image(stem, runtime, sample, written),
         }
 
+    def _inputs(self, stem: str, picture: str) -> Iterator[dict[str, Any]]:
+        """Yield each input with what it is given: a picture, or numbers, which are written."""
+        for index, (name, part) in enumerate(parts_of(self.plan.preprocess)):
+            one = {"name": name or IMAGE, "picture": picture, "numbers": None}
+            if not isinstance(part, Preprocess):
+                path = f"{stem}.numbers{f'.{index + 1}' if index else ''}.npy"
+                (self.root / path).write_bytes(npy_from_array(golden_inputs(index + 1, part)[-1]))
+                one |= {"picture": None, "numbers": path}
+            yield one
 
-def _engine(plan: Planned, variant: str) -> list[str]:
-    """Return what a runtime needs to run a variant."""
-    return ["litert" if variant == LITERT else "onnx", *(["schemas-1-to-4"] if plan.old else [])]
+    def _value(self, one: Mapping[str, Any]) -> Any:
+        if one["picture"] is None:
+            return array_from_npy((self.root / one["numbers"]).read_bytes(), one["numbers"])
+        return self.held.get(one["picture"], self.root / "pictures" / f"{one['picture']}.png")
+
+    def _write(self, path: str, array: NDArray[Any], written: dict[bytes, str]) -> str:
+        """Write an array, unless an equal one is written; return its path."""
+        data = npy_from_array(array)
+        if data not in written:
+            (self.root / path).write_bytes(data)
+        return written.setdefault(data, path)
+
+    def _image(self, stem: str, runtime: Runtime, sample: Any, written: dict[bytes, str]) -> str | None:
+        """Write the picture, or the classes of a mask, (height, width, channels) uint8."""
+        if runtime.manifest.task != "image":
+            return None
+        pixels = np.asarray(runtime.image(sample))
+        return self._write(f"{stem}.image.npy", pixels.reshape(*pixels.shape[:2], -1), written)
 
 
-def _top(runtime: Runtime, source: Any) -> list[dict[str, Any]] | None:
+def _is_wave(form: Preprocess, read: NDArray[Any]) -> bool:
+    return read.dtype == np.float32 and form.sizing.resample == "lanczos"
+
+
+def _needs(plan: Planned, variant: str) -> list[str]:
+    """Return what a runtime needs to read a bundle and run a variant."""
+    several = [] if plan.picture is not None else ["several-inputs"]
+    return ["litert" if variant == LITERT else "onnx", *(["schemas-1-to-4"] if plan.old else []), *several]
+
+
+def _top(runtime: Runtime, sample: Any) -> list[dict[str, Any]] | None:
     if runtime.manifest.task != "classification":
         return None
-    return [{"class": one.index, "label": one.label, "score": one.probability} for one in runtime.predict(source)]
+    return [{"class": one.index, "label": one.label, "score": one.probability} for one in runtime.predict(sample)]
 
 
 def refusals(root: Path, entries: list[Fault]) -> list[dict[str, Any]]:
@@ -186,13 +239,14 @@ def write(root: Path) -> dict[str, Any]:
     sign(root / "bundles" / SIGNED, "a", version=3)
     bundles = [
         {"path": f"bundles/{plan.name}", "variant": variant, "key": None, "version": None}
-        | {"needs": _engine(plan, variant)}
+        | {"needs": _needs(plan, variant)}
         for plan in plans
         for variant in ((SAME, LITERT) if plan.has_litert else (SAME,))
     ]
     bundles.append({**SIGNED_ENTRY, "path": f"bundles/{SIGNED}", "variant": SAME})
     document = {
         "format": FORMAT,
+        "without": WITHOUT,
         "pictures": [
             {
                 "name": path.stem,
@@ -203,7 +257,7 @@ def write(root: Path) -> dict[str, Any]:
         ],
         "bundles": bundles,
         "answers": [entry for plan in plans for entry in answers(root, plan, held)],
-        "refusals": [ABSENT, *refusals(root, list(faults())), *refused_signatures(root)],
+        "refusals": [ABSENT, *refusals(root, [*faults(), *task_faults()]), *refused_signatures(root)],
     }
     (root / "expected.json").write_text(_lines(document), encoding="utf-8")
     shutil.copy(SCHEMA, root / "expected.schema.json")
@@ -214,8 +268,10 @@ def _lines(document: dict[str, Any]) -> str:
     """Return the document as JSON with a line for each entry."""
     parts = []
     for key, value in document.items():
-        entries = [json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in value] if value != FORMAT else []
-        parts.append(f'"{key}": ' + ("[\n" + ",\n".join(entries) + "\n]" if entries else str(value)))
+        told = (
+            [json.dumps(one, ensure_ascii=False, allow_nan=False) for one in value] if isinstance(value, list) else ()
+        )
+        parts.append(f'"{key}": ' + ("[\n" + ",\n".join(told) + "\n]" if told else json.dumps(value)))
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 

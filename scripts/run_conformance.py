@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from conformance_bundles import feeds_of
 from numpy.typing import NDArray
 
 from xxdeploy.errors import XXDeployError
@@ -23,8 +24,8 @@ from xxdeploy.runtime.bundle.contents import array_from_npy
 from xxdeploy.runtime.engines.session import batch_for
 
 ABLE = {
-    "onnxruntime": frozenset({"onnx", "png", "links", "signature", "schemas-1-to-4"}),
-    "litert": frozenset({"litert", "png", "links", "signature"}),
+    "onnxruntime": frozenset({"onnx", "png", "links", "signature", "schemas-1-to-4", "several-inputs"}),
+    "litert": frozenset({"litert", "png", "links", "signature", "schemas-1-to-4", "several-inputs"}),
 }
 """What the Python runtime can do with each engine, in the words of ``needs``."""
 
@@ -53,11 +54,14 @@ def judge(root: Path, engine: str = "onnxruntime", able: Collection[str] | None 
         for entry in document[kind]:
             name = f"{kind}: {entry['name'] if 'name' in entry else _bundle_name(entry)}"
             lacking = next((word for word in entry["needs"] if word not in have), None)
-            if lacking is not None:
+            if lacking is not None and lacking not in document["without"]:
                 yield Verdict(name, skipped=lacking)
                 continue
             try:
-                yield Verdict(name, check(root, entry, pictures, engine))
+                if lacking is None:
+                    yield Verdict(name, check(root, entry, pictures, engine))
+                else:
+                    yield Verdict(name, _refusal(root, _as_refusal(entry, document["without"][lacking]), {}, engine))
             except XXDeployError as error:
                 yield Verdict(name, f"{error.code}: {error.message}")
 
@@ -78,13 +82,20 @@ def _bundle(root: Path, entry: Mapping[str, Any], _: Mapping[str, Any], engine: 
         return None if same else f"version {runtime.version}, expected {entry['version']}"
 
 
+def _as_refusal(entry: Mapping[str, Any], code: str) -> dict[str, Any]:
+    """Return the entry of a good bundle that a runtime does not read, as the refusal by ``code``."""
+    return {"bundle": entry.get("bundle", entry.get("path")), "when": "load", "code": code}
+
+
 def _answer(root: Path, entry: Mapping[str, Any], pictures: Mapping[str, Any], engine: str) -> str | None:
-    files = pictures[entry["picture"]]
-    source = root / files["png"] if files["npy"] is None else _array(root, files["npy"])
+    given = {one["name"]: _given(root, one, pictures) for one in entry["inputs"]}
+    source: Any = given if len(given) > 1 else next(iter(given.values()))
     with load(root / entry["bundle"], variant=entry["variant"], **_options(root, entry, engine)) as runtime:
-        read = batch_for(runtime.session, runtime.manifest.form, runtime.manifest.picture.pixels([source]))
-        if (problem := _differs(read, _array(root, entry["input"]["npy"]), entry["input"]["tolerance"])) is not None:
-            return f"input: {problem}"
+        form = runtime.manifest.form
+        read = feeds_of(form, batch_for(runtime.session, form, form.pixels([source])))
+        for feed, one in zip(read, entry["inputs"], strict=True):
+            if (problem := _differs(feed, _array(root, one["npy"]), one["tolerance"])) is not None:
+                return f"input {one['name']}: {problem}"
         outputs = runtime.run(source)
         if list(outputs) != [output["name"] for output in entry["outputs"]]:
             return f"outputs {', '.join(outputs)}"
@@ -96,7 +107,21 @@ def _answer(root: Path, entry: Mapping[str, Any], pictures: Mapping[str, Any], e
             best = [(one.index, one.label) for one in runtime.predict(source, top=5)]
             if best != [(one["class"], one["label"]) for one in entry["top"]]:
                 return f"the best classes are {best}"
+        if entry["text"] is not None and (text := runtime.read(source).text) != entry["text"]:
+            return f"the text is {text!r}"
+        if entry["image"] is not None:
+            pixels = np.asarray(runtime.image(source))
+            problem = _differs(pixels.reshape(*pixels.shape[:2], -1), _array(root, entry["image"]), 0)
+            return None if problem is None else f"image: {problem}"
     return None
+
+
+def _given(root: Path, one: Mapping[str, Any], pictures: Mapping[str, Any]) -> Any:
+    """Return what an input is given: numbers, pixels, or the path of a PNG."""
+    if one["picture"] is None:
+        return _array(root, one["numbers"])
+    files = pictures[one["picture"]]
+    return root / files["png"] if files["npy"] is None else _array(root, files["npy"])
 
 
 def _refusal(root: Path, entry: Mapping[str, Any], _: Mapping[str, Any], engine: str) -> str | None:

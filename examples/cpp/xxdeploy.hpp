@@ -6,6 +6,7 @@
 //   for (const xxdeploy::Prediction& best : runtime.predict({pixels, height, width, 3}))
 //     std::printf("%s %.3f\n", best.label.c_str(), best.score);
 //
+// `read` gives the text of a bundle for sequences, `image` the picture or mask of one for images, `run` every output.
 // It needs no library but the engine: libonnxruntime (ONNX Runtime's C API, 1.16 or newer), or libLiteRt (LiteRT's C
 // API, 2.3 or newer). It does not decode files: give it the pixels, (height, width, 3) RGB or (height, width, 1) gray,
 // uint8, upright. Every error is an xxdeploy::Error with the code of docs/reference/errors.md. The header reads schema
@@ -415,8 +416,11 @@ struct Input {
   std::vector<int64_t> shape;
 };
 
+// `blank` is the class of a sequence that has no text; `output_range` are black and white of a picture.
 struct Manifest {
   std::string name, labels;  // labels: a path, or empty
+  int64_t blank = -1;
+  std::optional<std::pair<double, double>> output_range;
   std::vector<Input> inputs;
   std::vector<Output> outputs;
   std::vector<Variant> variants;
@@ -533,13 +537,15 @@ inline Preprocess read_picture(const Json& value) {
 }
 
 inline void read_array(const Json& value, Input& input) {
-  record(value, {"shape", "range"}, "preprocess");
+  const Json *shape = value.find("shape"), *ends_of = value.find("range");
+  if (shape == nullptr || ends_of == nullptr || value.members.size() != 2)
+    wrong("preprocessing: an array must have the keys range and shape");
   int64_t numbers = 1;
-  for (const Json& side : list_of(*value.find("shape"), "shape")) {
+  for (const Json& side : list_of(*shape, "shape")) {
     input.shape.push_back(whole_of(side, "a side of an array", 1, kMaxNumbers));
     if ((numbers *= input.shape.back()) > kMaxNumbers || input.shape.size() > 8) wrong("an array is too large");
   }
-  const Json& range = *value.find("range");
+  const Json& range = *ends_of;
   if (range.kind == Json::null) return;
   const std::vector<Json>& ends = list_of(range, "range");
   if (ends.size() != 2 || !(number_of(ends[0], "range") <= number_of(ends[1], "range")))
@@ -630,17 +636,19 @@ inline int64_t read_classes(const Json& value) {
 }
 
 // The keys that belong to one task only: `blank` and `output_range`.
-inline void check_task_keys(const Json& top, const Output& first, bool has_labels) {
+inline void read_task_keys(const Json& top, Manifest& manifest) {
+  const Output& first = manifest.outputs[0];
   const Json &blank = *top.find("blank"), &range = *top.find("output_range");
   if ((first.task == "sequence") != (blank.kind != Json::null)) wrong("blank is a class of a sequence");
-  if (blank.kind != Json::null) whole_of(blank, "blank", 0, first.classes - 1);
-  if (blank.kind != Json::null && !has_labels) wrong("a sequence needs labels: the text of each class");
+  if (blank.kind != Json::null) manifest.blank = whole_of(blank, "blank", 0, first.classes - 1);
+  if (blank.kind != Json::null && manifest.labels.empty()) wrong("a sequence needs labels: the text of each class");
   if ((first.task == "image" && first.classes == 0) != (range.kind != Json::null))
     wrong("output_range is for pictures");
   if (range.kind == Json::null) return;
   const std::vector<Json>& ends = list_of(range, "output_range");
   if (ends.size() != 2 || !(number_of(ends[0], "output_range") < number_of(ends[1], "output_range")))
     wrong("output_range must be two numbers, the smaller first");
+  manifest.output_range = {ends[0].number, ends[1].number};
 }
 
 [[noreturn]] inline void duplicate(const std::string& problem) {
@@ -657,7 +665,11 @@ inline void check_distinct(const std::vector<std::string>& names, const std::str
 
 inline void check_names(const Manifest& manifest) {
   std::vector<std::string> ends, variants, files;
-  for (const Input& input : manifest.inputs) ends.push_back(input.name);
+  std::set<std::string> inputs;
+  for (const Input& input : manifest.inputs) {
+    ends.push_back(input.name);
+    if (!inputs.insert(folded(input.name)).second) wrong("two inputs have one name");
+  }
   for (const Output& output : manifest.outputs) ends.push_back(output.name);
   for (const Variant& variant : manifest.variants) variants.push_back(variant.name);
   for (const File& file : manifest.files) files.push_back(file.path);
@@ -715,10 +727,9 @@ inline Manifest Manifest::parse(const std::string& text) {
   const Json top = JsonReader::read(text);
   if (top.kind != Json::object) wrong("it must be an object");
   const Json* schema = top.find("schema");
-  if (schema == nullptr || !(schema->kind == Json::integer || schema->kind == Json::real) || schema->number != 5)
+  if (schema == nullptr || schema->kind != Json::integer || schema->number != 5)
     throw Error("unknown-schema", "this program reads bundles of schema 5, and this is another one",
                 "export the bundle again with a new xxdeploy");
-  whole_of(*schema, "schema", 5, 5);
   record(top,
          {"schema", "name", "task", "input_name", "output_name", "preprocess", "classes", "labels", "variants",
           "golden", "files", "tools", "source", "evidence", "more_outputs", "output_range", "blank", "more_inputs"},
@@ -762,7 +773,7 @@ inline Manifest Manifest::parse(const std::string& text) {
       wrong("the output " + output.name + " needs a golden file for each variant");
   }
   if (!manifest.labels.empty() && first.classes == 0) wrong("labels name classes, and there are none");
-  check_task_keys(top, first, !manifest.labels.empty());
+  read_task_keys(top, manifest);
   for (const Variant& variant : manifest.variants) check_tensors(manifest, variant);
   check_names(manifest);
   check_listed(manifest);
@@ -1512,6 +1523,51 @@ inline std::vector<Prediction> top_classes(const std::vector<float>& scores, con
 
 namespace detail {
 
+// The first of the largest of `count` values.
+inline size_t best_of(const float* values, size_t count) {
+  return size_t(std::max_element(values, values + count) - values);
+}
+
+}  // namespace detail
+
+// The text of (steps, classes) probabilities, decoded greedily (CTC, Graves et al. 2006, section 3.2): the best class of
+// each step; of equal classes in a row one stays; `blank` is left out.
+inline std::string text_of_steps(const std::vector<float>& steps, const std::vector<std::string>& labels,
+                                 int64_t blank) {
+  std::string text;
+  size_t before = labels.size();
+  for (size_t start = 0; start + labels.size() <= steps.size(); start += labels.size()) {
+    const size_t best = detail::best_of(steps.data() + start, labels.size());
+    if (best != before && int64_t(best) != blank) text += labels[best];
+    before = best;
+  }
+  return text;
+}
+
+// The pixels of an output (1, height, width, channels), (height, width, channels) uint8: values of `range` as black to
+// white, halves rounded to the even number; without a range the class of each pixel, of one channel above 0.5.
+inline Array pixels_of(const Array& output, const std::optional<std::pair<double, double>>& range) {
+  Array made;
+  made.is_uint8 = true;
+  made.shape.assign(output.shape.begin() + 1, output.shape.end());
+  const size_t channels = size_t(made.shape.at(2));
+  if (range) {
+    const double low = range->first, factor = 255 / (range->second - low);
+    for (float value : output.floats) {
+      const double scaled = (double(value) - low) * factor;
+      made.bytes.push_back(uint8_t(std::nearbyint(std::min(std::max(scaled, 0.0), 255.0))));
+    }
+    return made;
+  }
+  made.shape[2] = 1;
+  for (size_t at = 0; at < output.floats.size(); at += channels)
+    made.bytes.push_back(channels == 1 ? output.floats[at] > 0.5F
+                                       : uint8_t(detail::best_of(output.floats.data() + at, channels)));
+  return made;
+}
+
+namespace detail {
+
 // What an engine returns: float32, or int64 for the classes that `export --top-k` adds.
 struct Result {
   std::vector<int64_t> shape;
@@ -2074,10 +2130,21 @@ class Runtime {
 
   // The `top` best classes. Errors: wrong-task, and those of `run`.
   std::vector<Prediction> predict(const Picture& picture, size_t top = 5) {
-    if (bundle_.manifest.outputs[0].task != "classification")
-      throw Error("wrong-task", bundle_.manifest.name + " is a bundle for " + bundle_.manifest.outputs[0].task,
-                  "call run()");
+    check_task("classification");
     return top_classes(run(picture)[0].floats, bundle_.labels, top);
+  }
+
+  // The text of a bundle for sequences. Errors as `predict`.
+  std::string read(const Picture& picture) {
+    check_task("sequence");
+    return text_of_steps(run(picture)[0].floats, bundle_.labels, bundle_.manifest.blank);
+  }
+
+  // The picture of a bundle for images, or the class of each pixel of a mask: (height, width, channels) uint8. Errors
+  // as `predict`.
+  Array image(const Picture& picture) {
+    check_task("image");
+    return pixels_of(run(picture)[0], bundle_.manifest.output_range);
   }
 
   // Runs the golden pairs; returns the largest error of the first output. Errors: golden-invalid, golden-mismatch.
@@ -2126,6 +2193,16 @@ class Runtime {
   }
 
  private:
+  void check_task(const char* task) const {
+    const std::string& own = bundle_.manifest.outputs[0].task;
+    if (own == task) return;
+    const std::string method = own == "classification" ? "predict()" : own == "sequence" ? "read()"
+                               : own == "image"        ? "image()"
+                                                       : "run()";
+    throw Error("wrong-task", bundle_.manifest.name + " is a bundle for " + own + ", not for " + task,
+                "call " + method);
+  }
+
   // The outputs for an input. `listed` gets the number of classes that a top-k model returned.
   std::vector<Array> answers(const Array& input, size_t* listed = nullptr) {
     const Manifest& manifest = bundle_.manifest;

@@ -18,12 +18,13 @@ from make_conformance import told
 from run_conformance import ABLE, judge
 
 from xxdeploy.runtime.bundle.contents import npy_from_array
+from xxdeploy.runtime.bundle.tasks import TASKS
 from xxdeploy.runtime.image.preprocess import MODES
 from xxdeploy.runtime.image.resample import RESAMPLES
 from xxdeploy.runtime.image.sizing import RESIZES
 
 READERS = Path(__file__).resolve().parents[2] / "xxdeploy" / "runtime" / "bundle"
-PIXELS = "0d118532d51b9884531db724dbafeeb09c8ecbc7e882041b1c350f5f039aa869"
+PIXELS = "c8d93c1359b7fc17ddec876e16d052b18c9eca86d868b8ac5095fd934bd077eb"
 """SHA-256 of all inputs that are equal to the bit on every platform: a change of the arithmetic changes it."""
 
 
@@ -65,7 +66,9 @@ def test_the_suite_has_every_code_of_a_reader_and_every_way_to_prepare_a_picture
         "file-unreadable",  # depends on the user's rights, and root has all of them
         *("key-invalid", "min-version-without-key", "version-invalid"),  # the caller's mistakes
     }
-    forms = [plan.preprocess for plan in planned()]
+    plans = list(planned())
+    assert {task for plan in plans for task, _ in plan.network.outputs.values()} == set(TASKS)
+    forms = [plan.picture for plan in plans if plan.picture is not None]
     assert {form.sizing.resample for form in forms} == set(RESAMPLES)
     assert {form.sizing.resize for form in forms} == set(RESIZES)
     assert {form.mode for form in forms} == {*MODES, "custom"}
@@ -74,8 +77,9 @@ def test_the_suite_has_every_code_of_a_reader_and_every_way_to_prepare_a_picture
 def test_the_inputs_are_those_of_the_first_version_to_the_bit(conformance: Path) -> None:
     digest = hashlib.sha256()
     for entry in sorted(expected(conformance)["answers"], key=lambda entry: str(entry["name"])):
-        if entry["input"]["tolerance"] == 0:
-            digest.update(entry["name"].encode() + (conformance / entry["input"]["npy"]).read_bytes())
+        for one in entry["inputs"]:
+            if one["tolerance"] == 0:
+                digest.update(entry["name"].encode() + (conformance / one["npy"]).read_bytes())
     assert digest.hexdigest() == PIXELS
 
 
@@ -125,7 +129,7 @@ def test_the_runner_sees_a_wrong_answer(few: tuple[Path, dict[str, Any]]) -> Non
     values[0, 0] += 1e-3
     (folder / answer["outputs"][0]["npy"]).write_bytes(npy_from_array(values))
     assert problems(folder, document)[0].startswith("probabilities: the largest difference is 0.001")
-    (folder / answer["input"]["npy"]).write_bytes(npy_from_array(np.zeros((1, 12, 10, 3), np.uint8)))
+    (folder / answer["inputs"][0]["npy"]).write_bytes(npy_from_array(np.zeros((1, 12, 10, 3), np.uint8)))
     assert "uint8" in problems(folder, document)[0]
     (folder / "bundles" / "classes" / "labels.txt").unlink()
     assert all("file-missing" in problem for problem in problems(folder, document))
@@ -141,3 +145,16 @@ def test_an_ability_that_a_runtime_lacks_is_skipped_by_its_name(few: tuple[Path,
     ]
     failed = dataclasses.replace(skipped[-1], problem="why", skipped=None)
     assert failed.line(3) == "not ok 3 - bundles: bundles/classes same signed: why"
+
+
+def test_a_bundle_that_a_runtime_does_not_read_must_be_refused_by_its_code(few: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = few
+    answer = {**document["answers"][0], "needs": ["onnx", "several-inputs", "png"]}
+    able = ABLE["onnxruntime"] - {"several-inputs", "png"}
+    told = problems(folder, {**document, "answers": [answer]}, able=able)
+    assert told == ["accepted, expected not-one-picture"]
+    manifest = folder / answer["bundle"] / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"schema": 5', '"schema": 6'))
+    document = {**document, "bundles": document["bundles"][:1], "without": {"several-inputs": "unknown-schema"}}
+    document["bundles"][0] = {**document["bundles"][0], "needs": ["several-inputs"]}
+    assert problems(folder, {**document, "answers": [answer]}, able=able) == []

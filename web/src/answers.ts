@@ -1,4 +1,6 @@
 /** From the output for one sample to an answer, as xxdeploy/runtime/answers.py. */
+import { OTHER } from "./engines.js";
+import { EngineError } from "./errors.js";
 import { max, min, rint } from "./resample.js";
 
 export interface Prediction {
@@ -65,7 +67,9 @@ export function spread(values: Float32Array, classes: BigInt64Array, count: numb
   const rest = (1 - values.reduce((a, b) => a + b, 0)) / max(1, count - values.length);
   const whole = new Float32Array(count).fill(min(max(rest, 0), values[values.length - 1]!));
   classes.forEach((index, i) => {
-    if (index < 0n || index >= BigInt(count)) throw new RangeError(`there is no class ${index}`);
+    if (index < 0n || index >= BigInt(count)) {
+      throw new EngineError(`the model names class ${index} of ${count}`, OTHER, "engine-output");
+    }
     whole[Number(index)] = values[i]!;
   });
   return whole;

@@ -32,7 +32,7 @@ class WebSource implements Source {
     const blocks: Uint8Array[] = [];
     let size = 0;
     try {
-      const { body, ok, status } = await fetch(new URL(path, this.name));
+      const { body, ok, status } = await fetch(new URL(path, this.name), { cache: "no-cache" }); // else a cache may mix two bundles
       if (status === 404 || status === 410) return null;
       if (!ok || body === null) throw new Error(`the server answers ${status}`);
       const reader = body.getReader();

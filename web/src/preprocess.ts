@@ -83,9 +83,9 @@ function numbers(value: Json | undefined, whole = false): number[] {
   return Array.isArray(value) ? value.map((item) => (whole && item instanceof Float ? NaN : numberOf(item))) : [NaN];
 }
 
-/** A JSON number, NaN for anything else. */
+/** A JSON number, NaN for anything else, also for a whole number that a double cannot tell from its neighbors. */
 function numberOf(value: Json | undefined): number {
-  return value instanceof Float ? value.value : typeof value === "number" ? value : NaN;
+  return value instanceof Float ? value.value : typeof value === "number" && abs(value) < 2 ** 53 ? value : NaN;
 }
 
 function pictureFrom(given: JsonObject): Preprocess {

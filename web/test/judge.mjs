@@ -20,38 +20,72 @@ function differs(have, expected, tolerance) {
 
 /**
  * `load` is that of the package; `read(path)` gives the bytes of a file of the suite, `place(path)` what to load for a
- * folder of it; `sample` is the picture of an answer; `options` go to `load`.
+ * folder of it; `picture(name)` a picture; `options` go to `load`. With `lacking`, the code of an ability that the
+ * runtime lacks, the entry must be refused by it.
  */
-export async function judge({ load, read, place, options }, kind, entry, sample) {
+export async function judge({ load, read, place, picture, options }, kind, entry, lacking) {
   const key = entry.key ? new TextDecoder().decode(await read(entry.key)) : undefined;
   const engine = entry.needs.includes("litert") ? "litert" : "onnxruntime";
-  const given = { ...options, engine, key, minVersion: entry.min_version ?? 0, threads: 1, check: "all" };
-  if (kind === "refusals") return refusal(load, place(entry.bundle), { ...given, selftest: entry.when === "selftest" }, entry.code);
+  const given = { ...options, engine, key, minVersion: entry.min_version ?? 0, threads: 1 };
+  if (lacking) return refusal(load, place(entry.bundle ?? entry.path), given, lacking);
+  if (kind === "refusals") {
+    const asked = { ...given, selftest: entry.when === "selftest" };
+    const all = await refusal(load, place(entry.bundle), { ...asked, check: "all" }, entry.code);
+    // By default a file is compared when it is read; the golden pairs read what loading leaves.
+    return all ?? refusal(load, place(entry.bundle), { ...asked, selftest: true }, entry.code);
+  }
   if (kind === "bundles") {
-    const model = await load(place(entry.path), { ...given, selftest: true });
+    const model = await load(place(entry.path), { ...given, variant: entry.variant, selftest: true });
     await model.close();
     const version = model.version === null ? null : Number(model.version);
     return version === entry.version ? null : `version ${version}, expected ${entry.version}`;
   }
   const model = await load(place(entry.bundle), { ...given, variant: entry.variant });
   try {
-    return await answer(model, entry, sample, async (path) => npy(await read(path)));
+    const array = async (path) => npy(await read(path));
+    const samples = {};
+    for (const one of entry.inputs) samples[one.name] = one.picture === null ? (await array(one.numbers)).data : await picture(one.picture);
+    return await answer(model, entry, entry.inputs.length > 1 ? samples : Object.values(samples)[0], array);
   } finally {
     await model.close();
   }
 }
 
 async function answer(model, entry, sample, array) {
-  const [feed] = await model.feeds(sample);
-  const problem = differs(feed, await array(entry.input.npy), entry.input.tolerance);
-  if (problem) return `input: ${problem}`;
+  const feeds = await model.feeds(sample);
+  for (const [i, { name, npy: path, tolerance }] of entry.inputs.entries()) {
+    const problem = differs(feeds[i], await array(path), tolerance);
+    if (problem) return `input ${name}: ${problem}`;
+  }
   const outputs = await model.run(sample);
   if (String(Object.keys(outputs)) !== String(entry.outputs.map(({ name }) => name))) return `outputs ${Object.keys(outputs)}`;
   for (const output of entry.outputs) {
-    const wrong = differs(outputs[output.name].data, await array(output.npy), output.tolerance);
+    const { data, shape } = outputs[output.name];
+    const expected = await array(output.npy);
+    if (String([1, ...shape]) !== String(expected.shape)) return `${output.name} has the shape ${shape}`;
+    const wrong = differs(data, expected, output.tolerance);
     if (wrong) return `${output.name}: ${wrong}`;
   }
-  if (!entry.top) return null;
+  return (await wrongText(model, entry, sample)) ?? (await wrongPicture(model, entry, sample, array)) ?? (await wrongClasses(model, entry, sample));
+}
+
+async function wrongText(model, entry, sample) {
+  if (entry.text === null) return null;
+  const { text } = await model.read(sample);
+  return text === entry.text ? null : `the text is ${text}, expected ${entry.text}`;
+}
+
+async function wrongPicture(model, entry, sample, array) {
+  if (entry.image === null) return null;
+  const { data, width, height, channels } = await model.image(sample);
+  const expected = await array(entry.image);
+  if (String([height, width, channels]) !== String(expected.shape)) return `the picture has ${height} x ${width} x ${channels}`;
+  const problem = differs(data, expected, 0);
+  return problem && `image: ${problem}`;
+}
+
+async function wrongClasses(model, entry, sample) {
+  if (entry.top === null) return null;
   const best = (await model.predict(sample, 5)).map(({ index, label }) => `${index} ${label}`);
   const wanted = entry.top.map((one) => `${one.class} ${one.label}`);
   return String(best) === String(wanted) ? null : `the best classes are ${best}, expected ${wanted}`;

@@ -21,6 +21,7 @@ from PIL import Image
 from xxdeploy.errors import UsageError
 from xxdeploy.runtime.image.picture import MAX_PIXELS
 from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.image.scaling import float_from
 from xxdeploy.runtime.image.scaling import invalid as _invalid
 
 MAX_INPUTS = 64
@@ -111,9 +112,10 @@ class ArrayInput:
         span = value["range"]
         if span is None:
             return cls(tuple(value["shape"]))
-        if not isinstance(span, list) or len(span) != 2 or any(type(end) not in (int, float) for end in span):
+        ends = tuple(map(float_from, span)) if isinstance(span, list) else ()
+        if len(ends) != 2 or any(type(end) is not float for end in ends):
             raise _invalid(f"the range of an array must be two numbers or null, not {str(span)[:80]}")
-        return cls(tuple(value["shape"]), (float(span[0]), float(span[1])))
+        return cls(tuple(value["shape"]), ends)  # type: ignore[arg-type]
 
     def _one(self, source: Sample) -> NDArray[np.float32]:
         try:

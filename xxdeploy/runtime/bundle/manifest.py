@@ -27,6 +27,7 @@ from xxdeploy.runtime.bundle.strict_json import JsonValue, as_object, as_record,
 from xxdeploy.runtime.bundle.tasks import SCHEMA_WITH_TASKS, TASKS, check_blank, check_output_range, check_task
 from xxdeploy.runtime.bundle.tensors import InputTensor, OutputTensor
 from xxdeploy.runtime.image.preprocess import Preprocess
+from xxdeploy.runtime.image.scaling import float_from
 from xxdeploy.runtime.inputs import ArrayInput, InputForm, SeveralInputs, one_picture, parts_of
 
 __all__ = ["MANIFEST", "FileEntry", "GoldenSpec", "Manifest", "MoreInput", "MoreOutput", "Variant", "schema_for"]
@@ -200,10 +201,9 @@ class Manifest:
             ``manifest-value``, ``manifest-path``, ``manifest-duplicate``, ``manifest-unlisted``.
         """
         top = as_object(parse(text), "the manifest")
-        schema = top.get("schema")  # first: another version has other keys
-        if schema not in SCHEMAS:
-            raise _unknown_schema(schema)
-        version = typed(schema, int, "schema")
+        version = top.get("schema")  # first: another version has other keys
+        if type(version) is not int or version not in SCHEMAS:
+            raise _unknown_schema(version)
         record = as_record(top, _keys(cls, version), "the manifest")
         manifest: Manifest = _read(cls, record, {**_READERS, "tuple[Variant, ...]": _list(_record(Variant, version))})
         listed = {entry.path for entry in manifest.files}
@@ -283,7 +283,7 @@ def _text(value: JsonValue, where: str) -> str:
 
 
 def _number(value: JsonValue, where: str) -> float:
-    return float(value) if type(value) is int and abs(value) < 1 << 53 else typed(value, float, where)
+    return typed(float_from(value), float, where)
 
 
 def _pair(value: JsonValue, where: str) -> tuple[float, float]:

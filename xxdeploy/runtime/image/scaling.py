@@ -73,13 +73,13 @@ class Scaling:
             raise invalid("scaling must be an object with exactly the keys mean, order, scale, std")
         if not isinstance(value["mean"], list) or not isinstance(value["std"], list):
             raise invalid("mean and std must be lists of numbers")
-        mean, std = (tuple(_number(item) for item in value[key]) for key in ("mean", "std"))
-        return cls(_number(value["scale"]), mean, std, value["order"])
+        mean, std = (tuple(map(float_from, value[key])) for key in ("mean", "std"))
+        return cls(float_from(value["scale"]), mean, std, value["order"])  # type: ignore[arg-type]
 
 
-def _number(value: object) -> float:
-    """Return a JSON number as float: ``0`` and ``1`` are written without a point."""
-    return float(value) if type(value) is int and abs(value) <= _LARGEST else value  # type: ignore[return-value]
+def float_from(value: object) -> object:
+    """Return a JSON number that a float holds exactly as float: ``0`` is written without a point; else the value."""
+    return float(value) if type(value) is int and abs(value) < 1 << 53 else value
 
 
 def invalid(message: str) -> UsageError:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from xxdeploy.runtime.image.picture import check_pixels
 from xxdeploy.runtime.image.resample import ANTIALIASED, FRACTIONAL, RESAMPLES, Box, Pixels, resample
-from xxdeploy.runtime.image.scaling import invalid
+from xxdeploy.runtime.image.scaling import float_from, invalid
 
 RESIZES = ("squash", "crop", "fit", "pad")
 CROP_FRACTION = 0.875
@@ -129,8 +129,8 @@ class Sizing:
     def from_json(cls, value: dict[str, object]) -> Sizing:
         """Read what ``to_json`` wrote. ``UsageError`` ``preprocess-invalid``."""
         given: dict[str, Any] = dict(value)
-        if type(given.get("crop_fraction")) is int:
-            given["crop_fraction"] = float(given["crop_fraction"])
+        if "crop_fraction" in given:
+            given["crop_fraction"] = float_from(given["crop_fraction"])
         if "pad_color" in given:
             if not isinstance(given["pad_color"], list):
                 raise invalid(f"pad_color must be a list of numbers, not {given['pad_color']!r}")
