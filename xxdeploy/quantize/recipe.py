@@ -69,7 +69,7 @@ _FILE = TomlFile(
     missing_code="no-quantization-recipe",
     missing_hint="--recipe takes a file, or the name of one that ships: see calibration/recipes",
     bad_code="bad-quantization-recipe",
-    bad_hint=f"its keys are {', '.join(_TYPES)}; see calibration/README.md",
+    bad_hint=f"its keys are {', '.join(_TYPES)}; see docs/reference/recipes.md",
 )
 
 
