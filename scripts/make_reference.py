@@ -35,7 +35,7 @@ def cli_page() -> str:
     lines = [
         "# The command line",
         NOTE,
-        "Results go to stdout, talk to stderr; `--json` makes results machine-readable (`json-output.schema.json`).",
+        "Results go to stdout, progress to stderr; `--json` prints results as JSON (`json-output.schema.json`).",
     ]
     lines += ["Exit statuses and codes: [errors.md](errors.md).", ""]
     for name, (command, example) in COMMANDS.items():

@@ -119,7 +119,7 @@ def test_what_a_person_sees(fake: FakeExport, capsys: Capture) -> None:
         "keras         -    45.2     79.5     94.5            -        -         -",
         "onnx-int8  3.70    3.62     79.1        -          0.4     98.5         -",
         "onnx-fp32     -       -        -        -            -        -   4.2e-07",
-        "max diff: the largest difference of an output from keras, on 32 images",
+        "max diff: the largest difference from keras in any output, on 32 images",
         "",
         "note: the sample weights know clothes only",
         "",

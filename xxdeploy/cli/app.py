@@ -42,7 +42,7 @@ from xxdeploy.cli.pages import report, serve
 from xxdeploy.cli.verbosity import chosen_verbosity
 from xxdeploy.errors import UsageError
 
-_ABOUT = """Export Keras image models to small machines, and verify that they still compute the same.
+_ABOUT = """Export Keras image models to small machines, and verify that they still give the same answers.
 
 First steps, with the samples in the package:
 
@@ -93,7 +93,7 @@ def run(arguments: Sequence[str]) -> int:
     def with_verbosity(
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
         quiet: Annotated[bool, Parameter(name=("--quiet", "-q"), help="Print results and errors only.")] = False,
-        verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), help="Print details, too.")] = False,
+        verbose: Annotated[bool, Parameter(name=("--verbose", "-v"), help="Also print details.")] = False,
         log_file: Annotated[Path | None, Parameter(help="Append progress and details to a file.")] = None,
     ) -> object:
         with chosen_verbosity(quiet=quiet, verbose=verbose, log_file=log_file):

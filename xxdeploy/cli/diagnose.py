@@ -41,7 +41,7 @@ def command(
     as_json: AsJson = False,
     network: Annotated[NetworkOptions, _NETWORK] = _DEFAULT,
 ) -> None:
-    """Find out how the pictures of a network were prepared in its training, by at most 300 labeled ones.
+    """Find out from labeled pictures (at most 300) how pictures were prepared when the network was trained.
 
     Parameters
     ----------

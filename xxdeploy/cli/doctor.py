@@ -39,7 +39,7 @@ def command(
     custom_objects
         A layer or function of your own that the model uses, as module:name, as in `xxdeploy export`.
     unsafe_lambda
-        Take Lambda layers of unknown code for exportable, as in `xxdeploy export`.
+        Count Lambda layers of unknown code as exportable, as in `xxdeploy export`.
     signature
         The signature of a SavedModel folder, as in `xxdeploy export`.
     """

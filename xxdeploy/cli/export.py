@@ -55,7 +55,7 @@ class Destination:
 class BatchRequest:
     """The options of many exports at once."""
 
-    all: bool = option(False, "Every network of the catalog.")
+    all: bool = option(False, "Export every network of the catalog.")
     precisions: str | None = option(None, "Precisions of each network, such as fp32,int8.")
     jobs: int | None = option(None, "Number of jobs at once. By default half the number of processors.")
     memory: float | None = option(None, "GB for all jobs together. By default most of what is free.")
@@ -78,7 +78,7 @@ def command(
     destination: Annotated[Destination, _options(_OUTPUT)] = _DESTINATION,
     batch: Annotated[BatchRequest, _options(Group("Many at once", sort_key=7))] = _NO_BATCH,
 ) -> None:
-    """Convert a network, prove that it is still the same, and write a bundle for the device.
+    """Convert a network, compare its answers with those of Keras, and write a bundle for the device.
 
     Parameters
     ----------
@@ -115,9 +115,9 @@ def _show(exported: ExportResult) -> None:
     if len(exported.rungs) > 1 or (exported.rungs and verbosity().verbose):
         _show_rungs(exported.rungs)
     print_rows(exported.rows, exported.parities)
-    images = " and ".join(str(count) for count in sorted({parity.images for parity in exported.parities}))
+    images = " or ".join(str(count) for count in sorted({parity.images for parity in exported.parities}))
     print_line(
-        f"max diff: the largest difference of an output from {exported.parities[0].reference}, on {images} images"
+        f"max diff: the largest difference from {exported.parities[0].reference} in any output, on {images} images"
     )
     unseen = (_UNSEEN,) if is_classifier and exported.rows[0].top1 is None else ()
     notes = [f"note: {note}" for note in (*exported.notes, *unseen)]

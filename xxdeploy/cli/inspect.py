@@ -36,9 +36,9 @@ class SensitivityRequest:
     Parameters
     ----------
     calibration
-        Folder of images like those in use (no labels needed), or a recipe (.toml).
+        Folder of images like those in use (no labels needed), or a calibration set (.toml).
     samples
-        Number of images to use. Default: as many as the recipe says, or 100 at most.
+        Number of images to use. Default: that of the calibration set, else at most 100.
     method
         Calibrator, as in `xxdeploy export`.
     preprocess

@@ -51,7 +51,7 @@ class NetworkOptions:
     preprocess: str | None = option(
         None,
         "How pixels are scaled: tf, caffe, torch, none, 0..1, or a file with mean and std. By default as the network "
-        "was trained, or as a scaling layer of the model file says. auto: as the pictures of --eval support.",
+        "was trained, or none if the model file scales. auto: the scaling that best fits the pictures of --eval.",
         suffixes=(".toml", ".json"),
     )
     resize: Literal["squash", "crop", "fit", "pad"] | None = option(
@@ -71,21 +71,21 @@ class NetworkOptions:
     )
     pad_color: str | None = option(None, "With --resize pad: one number of 0 to 255, or R,G,B. Black by default.")
     background: Literal["drop", "white", "black"] | None = option(
-        None, "What transparent pictures are laid over. drop (the default) drops their alpha, as Keras does."
+        None, "The color under transparent pictures; drop (the default) drops their alpha, as Keras does."
     )
     output_layer: str | None = option(
         None, "Model files only: the layer whose output becomes the model's output.", source="file"
     )
     task: Literal["classification", "features", "image", "values", "sequence"] | None = option(
         None,
-        "Model files only. image: the output is a picture, or a mask with a class for each pixel; values: numbers, as "
-        "key points; sequence: a text, a class for each step, with --labels and --ctc-blank. classification and "
-        "features are inferred from the last layers; a final layer with weights and no activation is treated as class "
+        "Model files only. image: the output is a picture, or a mask with a class for each pixel; values: numbers, "
+        "such as key points; sequence: a text, one class for each step, with --labels and --ctc-blank. By default "
+        "classification or features, by the last layers; a last layer with weights and no activation counts as class "
         "logits.",
         source="file",
     )
     ctc_blank: Literal["last", "first"] | None = option(
-        None, "With --task sequence: the class of CTC that is no character. keras.io's examples have the last.",
+        None, "With --task sequence: which class is CTC's blank; the last one in keras.io's examples.",
         source="file",
     )  # fmt: skip
     transpose: bool = option(
@@ -96,7 +96,7 @@ class NetworkOptions:
     output_range: str | None = option(
         None,
         "With --task image: the values of black and white in the output (0..1, 0..255, or with an equals sign "
-        "--output-range=-1..1), or classes for a mask. By default as the last activation says.",
+        "--output-range=-1..1), or classes for a mask. By default it follows from the last activation.",
         source="file",
     )
     signature: str | None = option(
@@ -116,7 +116,9 @@ class NetworkOptions:
         "Model files only: where the model calls a layer with training=True, export it with training=False.",
         source="file",
     )
-    scale_twice: bool = option(False, "Model files only: --preprocess before a model that scales, too.", source="file")
+    scale_twice: bool = option(
+        False, "Model files only: apply --preprocess although the model scales pixels itself.", source="file"
+    )
     unsafe_lambda: bool = option(
         False,
         "Model files only: run the Python code of its Lambda layers. The code gets all permissions that you have.",
@@ -145,19 +147,19 @@ class PrecisionOptions:
     int8: bool = option(False, "Quantize to 8-bit integers, calibrated on images.", in_file=False)
     fp16: bool = option(
         False,
-        "Convert to FP16. Layers that overflow FP16 stay FP32; with --calibration, activations are measured too.",
+        "Convert to FP16. Layers that overflow FP16 stay FP32; with --calibration, activations are checked, too.",
         in_file=False,
     )
     calibration: Path | None = option(
         None,
-        "Folder of images like those that the device will see (no labels needed), a recipe (.toml), or photos: crops "
-        "of photographs that ship, the default for ImageNet weights.",
+        "Folder of images like those that the device will see (no labels needed), a calibration set (.toml), or "
+        "photos: crops of photographs that ship, the default for ImageNet weights.",
         names=CALIBRATION_SETS, precisions=ROUNDED, ignored=True,
     )  # fmt: skip
     samples: int | None = option(
         None,
-        "Number of calibration images. By default the recipe's number, else at most 300. The quantized "
-        "model is judged on other images of the folder, or on a quarter of these.",
+        "Number of calibration images. By default that of the calibration set, else at most 300. Other images of the "
+        "folder judge the quantized model, or a quarter of these if there are too few others.",
         precisions=ROUNDED,
         ignored=True,
     )
@@ -176,15 +178,14 @@ class PrecisionOptions:
     )
     effort: Literal["quick", "normal", "thorough"] = option(
         "normal",
-        "How far the ladder of INT8 recipes is climbed: quick takes its first rung; normal (the default) passes over "
-        "rungs whose expected gain the held-back images could not show; thorough tries all. Each climbs on for a "
-        "promise.",
+        "How many INT8 methods the ladder tries: quick only the first; normal (the default) skips methods whose "
+        "expected gain is less than one image; thorough tries all. Each of them continues while a promise is violated.",
         precisions=INT8,
     )
     ranges: Path | None = option(
         None,
         "File of ranges to use instead of measured ones: TensorRT's calibration cache, or a bundle's "
-        "calibration.json. Calibration images then correct and judge only.",
+        "calibration.json. Calibration images then only correct biases and judge the result.",
         precisions=INT8,
     )
     cpu: Literal["vnni", "avx2", "arm"] | None = option(
@@ -192,7 +193,7 @@ class PrecisionOptions:
     )
     keep_fp32: bool = option(
         False,
-        "Put the FP32 model into the bundle, too: `xxdeploy tune` chooses it where INT8 is not faster.",
+        "Also put the FP32 model into the bundle: `xxdeploy tune` chooses it where INT8 is not faster.",
         precisions=INT8,
     )
 
@@ -222,9 +223,9 @@ class GpuOptions:
     target: Literal["cpu", "litert", "web", "tensorrt", "tensorrt-rtx"] = option(
         "cpu",
         "cpu (the default); litert: a .tflite file instead of the ONNX files, for Android, browsers and small devices; "
-        "web: the same with a page that runs it, for any static server; "
-        "or tensorrt or tensorrt-rtx: the bundle then carries an engine with verified precision, "
-        "and the ONNX file that it was built from, which also runs on a processor. Experimental: never run on a card.",
+        "web: the same with a page that runs it, for any static server; tensorrt and tensorrt-rtx (experimental: never "
+        "run on a card): an engine with verified precision, and the ONNX file that it was built from, which also runs "
+        "on a processor.",
     )
     gpu: str | None = option(
         None,
@@ -279,7 +280,7 @@ class ProofOptions:
         precisions=ROUNDED,
     )
     min_psnr: float | None = option(
-        None, "Promise for pictures: fail if their mean PSNR against Keras is less than this, in dB."
+        None, "Promise for pictures: fail if their mean PSNR, compared with Keras', is less than this, in dB."
     )
     min_iou: float | None = option(
         None,
@@ -289,10 +290,10 @@ class ProofOptions:
         None,
         "Promise for values: fail if more than 5 % of the values differ from Keras' by more than this, in their unit.",
     )
-    strict: bool = option(False, "Hold the whole 95 % interval to each promise, not only the measured value.")
+    strict: bool = option(False, "A promise holds only if the whole 95 % interval of the measured value keeps it.")
     threshold: float | None = option(
         None,
-        "Score (0..1) above which your program acts: find the one that keeps the float model's decisions.",
+        "Score (0..1) above which your program acts: find the score of the exported model that keeps the decisions.",
         precisions=ROUNDED,
     )
 
@@ -322,7 +323,7 @@ class Budgets:
         "Fail if the median time from a decoded image at input size to its result is longer than this on this machine.",
     )
     max_size_mb: float | None = option(
-        None, "Fail if the files of the bundle are larger than this together (MB are 10^6 bytes)."
+        None, "Fail if the files of the bundle together are larger than this (MB are 10^6 bytes)."
     )
     max_memory_mb: float | None = option(
         None, "Fail if a fresh Python process that loads the bundle and predicts once takes more memory than this."
@@ -352,8 +353,8 @@ class OutputOptions:
     )
     more: Literal["litert"] | None = option(
         None,
-        "Put a file for another engine into the bundle, too: litert is a .tflite file of the same integers "
-        "for Android, browsers and small devices.",
+        "Also put a file for another engine into the bundle. litert: a .tflite file with the same integers, for "
+        "Android, browsers and small devices.",
         name="with",
         target="cpu",
     )

@@ -41,7 +41,7 @@ def export(
     on_progress: OnProgress | None = None,
     **options: Any,
 ) -> ExportResult:
-    """Convert a model, prove that it is still the same, and write a bundle for the device.
+    """Convert a model, compare its answers with those of Keras, and write a bundle for the device.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ def command(
 ) -> None:
     """Show what xxdeploy keeps in the cache folder between runs, or remove it. Everything in it can be made again.
 
-    The least recently used files go on their own where the cache grows beyond XXDEPLOY_CACHE_MB (2000 by default).
+    When the cache exceeds XXDEPLOY_CACHE_MB (2000 by default), the least recently used files are removed.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def command(
     part
         One part: calibration, engines, openvino or tuned. By default all.
     to_mb
-        With clear: remove the least recently used files only, until the others take at most this many MB.
+        With clear: remove only the least recently used files, until the others take at most this many MB.
     """
     root, limit = cache_root(), limit_bytes()
     if to_mb is not None and (action != "clear" or not to_mb >= 0):

@@ -26,15 +26,15 @@ def command(
 ) -> None:
     """Serve a page that runs a bundle in the browser: drop a picture, or take one with the camera.
 
-    The bundle runs in the browser, and pictures do not leave it. Ctrl-C ends the server.
+    Pictures do not leave the browser. Ctrl-C ends the server.
 
     Parameters
     ----------
     port
-        0 takes a free port.
+        Port to listen on; 0 takes a free one.
     host
-        Address to listen on. By default only this machine can open the page. Browsers give pages of other machines
-        neither a camera nor WebCrypto, unless they come by HTTPS: see --certificate.
+        Address to listen on. By default only this machine can open the page. On other machines, browsers need
+        HTTPS for the camera and for WebCrypto, which hashes the files: see --certificate.
     engine_files
         The node_modules folder that holds @litertjs/core, or onnxruntime-web for a bundle without a LiteRT file. By
         default the files in the bundle (--target web), else node_modules in the current folder.
