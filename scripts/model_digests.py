@@ -3,7 +3,7 @@
     python scripts/model_digests.py before.json
     python scripts/model_digests.py after.json --against before.json
 
-The script exports each of the 64 networks in INT8 with random weights (``--weights none``, seed 0) and four synthetic
+The script exports every network by name in INT8 with random weights (``--weights none``, seed 0) and four synthetic
 calibration images, and records the SHA-256 of the optimized FP32 model and of every INT8 file. It exports the sample
 bundles in FP32, FP16 and INT8 with their real calibration images, and records the SHA-256 of every file except the
 report, which shows times. Exports use the command line, so the script can also compare two versions of xxdeploy with
