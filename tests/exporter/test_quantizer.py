@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,9 @@ def test_images_are_looked_at_once_for_all_calibrators(colors: ImageSet) -> None
     ]
     assert len(set(models)) == 3
     assert Counter(event.step for event in seen)["calibrate"] == len(colors)
+    entropy = QuantizationRecipe(calibrator="entropy")
+    corrected = replace(entropy, bias_correction="empirical")
+    assert quantizer.ranges(corrected) is quantizer.ranges(entropy)  # the choice took seconds: it is made once
 
 
 def test_a_network_with_long_passes_is_corrected_on_half_the_images(

@@ -40,6 +40,8 @@ with extra("export"):
     from xxdeploy.quantize.recipe import QuantizationRecipe, load_quantization_recipe
 
 SENSITIVITY_IMAGES = 8
+_CLIPPING_IMAGES = 16
+"""Enough to see which layers clip, where two sets of images cannot be compared."""
 _PREVIEW_IMAGES = 48
 """Enough to tell a good calibrator from a bad one; the best are judged on all selection images."""
 _EMULATED_IMAGES = 8, 24, 96
@@ -210,11 +212,12 @@ def _domain(quantizer: Quantizer, best: Trial, inputs: Inputs, report: OnProgres
 
     Golden images are synthetic, so they cannot stand in for those that the device will see.
     """
+    both = inputs.selection is not None and inputs.evaluation is not None
 
     def some(images: ImageSet | None) -> Batches | None:
         if images is None:
             return None
-        few = images.sample(min(IMAGES, len(images)))
+        few = images.sample(min(IMAGES if both else _CLIPPING_IMAGES, len(images)))
         return lambda: inputs.batches(few, CALIBRATION_BATCH)
 
     recipe, held_back, seen = best.recipe, some(inputs.selection), some(inputs.evaluation)

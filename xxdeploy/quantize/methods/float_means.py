@@ -1,4 +1,4 @@
-"""The mean of each channel of float layers, image by image: what methods after ranges steer towards.
+"""Means inside the float network: of each channel, what methods steer towards, and of the inputs of each weight.
 
 The means depend on the float model and the images alone, not on the calibrator, the scheme or the rounding. So one
 :class:`FloatMeans` serves all rungs of the ladder and the files for all processors.
@@ -14,17 +14,22 @@ from numpy.typing import NDArray
 from xxdeploy.onnxmodel.graph import Graph
 from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer, Tensors
+from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
+
+with extra("export"):
+    from onnx import helper
 
 Means = NDArray[np.float64]
 
 
 class FloatMeans:
-    """Measures the means of a float ``model`` on ``batches``, each tensor once."""
+    """Measures the means of a float ``model`` on ``batches``, each tensor and each layer once."""
 
     def __init__(self, model: OnnxModel, batches: Batches) -> None:
         self._model, self._batches = model, batches
         self._known: dict[str, Means] = {}
+        self._patches: dict[str, Means] = {}
 
     def __call__(self, outputs: Sequence[str]) -> Mapping[str, Means]:
         """Return the mean of each channel (axis 1) of each of ``outputs``, image by image (images, channels).
@@ -33,15 +38,35 @@ class FloatMeans:
         """
         unknown = [name for name in outputs if name not in self._known]
 
-        def look(tensors: Tensors) -> list[Means]:
-            return [channel_means(tensors[name]) for name in unknown]
-
         if unknown:
-            observer = Observer(Graph(self._model), unknown, threads=1)
+            graph = Graph(self._model)
+            pooled = _pool(graph, unknown)
+
+            def look(tensors: Tensors) -> list[Means]:
+                return [channel_means(tensors[name]) for name in pooled]
+
+            observer = Observer(graph, pooled, threads=1)
             by_image = list(map_images(observer, single_images(self._batches), look))
             for name, means in zip(unknown, zip(*by_image, strict=True), strict=True):
                 self._known[name] = np.concatenate(means)
         return {name: self._known[name] for name in outputs}
+
+
+def _pool(graph: Graph, outputs: Sequence[str]) -> list[str]:
+    """Let ``graph`` compute the means of ``outputs`` over their positions; return what to fetch for each.
+
+    Of a convolution's output (1, channels, ...) one value a channel is fetched: the whole tensors of ResNet50 are 44 MB
+    an image. The output of a Gemm has no positions.
+    """
+    fetched, added = [], []
+    for name in outputs:
+        if graph.producers()[name].op_type == "Conv":
+            added.append(helper.make_node("GlobalAveragePool", [name], [graph.fresh(f"{name}_mean")]))
+            fetched.append(str(added[-1].output[0]))
+        else:
+            fetched.append(name)
+    graph.nodes = [*graph.nodes, *added]
+    return fetched
 
 
 def channel_means(values: NDArray[np.float32]) -> Means:
