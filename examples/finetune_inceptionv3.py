@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="none: random weights")
     parser.add_argument("--input-size", type=int, default=299, help="pixels, 75 or more")
     parser.add_argument("--steps", type=int, default=200, help="batches of 16, for the last block")
+    parser.add_argument("--effort", choices=("quick", "normal", "thorough"), default="normal", help="of the INT8 export")
     parser.add_argument("--out", type=Path, default=Path("exports/inceptionv3-mine-int8"))
     arguments = parser.parse_args()
 
@@ -84,7 +85,14 @@ def main() -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     model.save(file)
 
-    plan = ExportOptions.of("int8", calibration=arguments.train, evaluation=arguments.val, max_drop=5.0, force=True)
+    plan = ExportOptions.of(
+        "int8",
+        calibration=arguments.train,
+        evaluation=arguments.val,
+        max_drop=5.0,
+        effort=arguments.effort,
+        force=True,
+    )
     result = export(file, plan, arguments.out)
     for row in result.rows:
         print(f"{row.runner}: top-1 {100 * (row.top1 or 0):.1f} %, {row.latency_p50_ms:.1f} ms an image")

@@ -85,7 +85,7 @@ def test_an_inner_layer_of_vgg19(run: Run, pictures: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_inceptionv3_on_new_classes(run: Run, pictures: Path, tmp_path: Path) -> None:
     train = _draw(tmp_path / "train", 22, 0)
-    out = run("finetune_inceptionv3.py", train, pictures, "--input-size", 75, "--steps", 4)
+    out = run("finetune_inceptionv3.py", train, pictures, "--input-size", 75, "--steps", 4, "--effort", "quick")
     top1 = {name: float(share) for name, share in re.findall(r"^(\S+): top-1 (\S+) %", out, re.MULTILINE)}
     assert {"keras", "onnx-fp32", "onnx-int8"} <= top1.keys()
     assert top1["keras"] >= 90
