@@ -29,9 +29,10 @@ from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
 
 WEB = Path(__file__).resolve().parents[1] / "web"
+STOCK = "LiteRT.js, stock INT8"
 SUBJECTS = (
     ("LiteRT.js, xxdeploy INT8", "litert", "bundle/model-litert.tflite"),
-    ("LiteRT.js, stock INT8", "litert", "stock-int8.tflite"),
+    (STOCK, "litert", "stock-int8.tflite"),
     ("LiteRT.js, stock float", "litert", "stock-float.tflite"),
     ("ONNX Runtime Web, xxdeploy INT8", "onnxruntime", "bundle/model.onnx"),
     ("ONNX Runtime Web, float", "onnxruntime", "bundle/model-fp32.onnx"),
@@ -60,9 +61,12 @@ def main() -> None:
         subjects = [(name, engine, path) for name, engine, path in SUBJECTS if (folder / path).is_file()]
         models = [{"engine": engine, "path": path} for _, engine, path in subjects]
         times = in_browser(folder, "timed", [models, asked.rounds])
-        print(f"\n{network} ({weights}): milliseconds, quickest and median of {asked.rounds}")
+        print(f"\n| {network} ({weights}), {asked.rounds} rounds | quickest, ms | median, ms | median, of stock INT8 |")
+        print("| --- | --- | --- | --- |")
+        stock = next(each for (name, _, _), each in zip(subjects, times, strict=True) if name == STOCK)
         for (name, _, _), each in zip(subjects, times, strict=True):
-            print(f"  {name:34}{min(each):8.1f}{statistics.median(each):8.1f}")
+            middle = statistics.median(each)
+            print(f"| {name} | {min(each):.1f} | {middle:.1f} | {middle / statistics.median(stock):.2f}x |")
         if asked.pictures is not None and weights == "imagenet":
             compare(folder, network, asked.pictures, asked.count)
 
@@ -72,7 +76,7 @@ def made(network: str, weights: str, calibration: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "bundle").is_dir():
         options = ExportOptions.of(
-            "int8", weights=weights, calibration=calibration, effort="quick", keep_fp32=True, more="litert"
+            "int8", weights=weights, calibration=calibration, samples=300, keep_fp32=True, more="litert"
         )
         export(find(network), options, folder / "bundle")
     for name, count in (("stock-int8.tflite", STOCK_IMAGES), ("stock-float.tflite", 0)):
