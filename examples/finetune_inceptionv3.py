@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--weights", choices=("imagenet", "none"), default="imagenet", help="none: random weights")
     parser.add_argument("--input-size", type=int, default=299, help="pixels, 75 or more")
     parser.add_argument("--steps", type=int, default=200, help="batches of 16, for the last block")
-    parser.add_argument("--effort", choices=("quick", "normal", "thorough"), default="normal", help="of the INT8 export")
+    parser.add_argument("--effort", choices=("quick", "normal", "thorough"), default="normal", help="of the export")
     parser.add_argument("--out", type=Path, default=Path("exports/inceptionv3-mine-int8"))
     arguments = parser.parse_args()
 

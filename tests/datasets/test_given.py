@@ -102,6 +102,14 @@ def test_a_generator_without_end_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     assert len(list(pictures_of([X, X, X, X], Wanted("calibration")))) == 24  # a length is no riddle
 
 
+def test_one_hot_vectors_have_the_length_of_the_models_classes() -> None:
+    three = Wanted("eval", labeled=True, classes=3)
+    assert [label for _, label in pictures_of((X, np.eye(3)[Y]), three)] == Y.tolist()
+    with pytest.raises(UsageError, match="one-hot vectors of 4 classes, and the model has 3") as caught:
+        list(pictures_of((X, np.eye(4)[Y]), three))
+    assert caught.value.code == "picture-label"
+
+
 @pytest.mark.parametrize(
     ("pictures", "code", "said"),
     [

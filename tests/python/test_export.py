@@ -202,3 +202,10 @@ def test_the_package_is_light_and_a_device_has_no_exporter() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["[]", "False", "module 'xxdeploy' has no attribute 'absent'"]
+
+
+def test_one_hot_labels_of_another_number_of_classes_are_refused(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="one-hot vectors of 5 classes, and the model has 3") as caught:
+        xxdeploy.export(model, tmp_path / "out", eval=(X, np.eye(5)[Y]), quiet=True)
+    assert caught.value.code == "picture-label"
+    assert not (tmp_path / "out").exists()

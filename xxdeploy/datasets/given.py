@@ -30,7 +30,8 @@ class Wanted:
     ``name`` is the argument that they were given for, in messages. ``labeled``: each needs a class.
     ``has_classes``: if not, what comes with a picture (a clean picture, numbers) is left out. ``takes_unit``: floats of
     0..1 are pictures, since the model takes pixels of 0..1. Of more than ``most`` pictures so many are drawn
-    by ``seed``; None keeps all.
+    by ``seed``; None keeps all. ``classes`` is the number of the model's classes, the length of a one-hot vector; None
+    where it is not known.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Wanted:
     takes_unit: bool = False
     most: int | None = None
     seed: int = 0
+    classes: int | None = None
 
 
 def pictures_of(given: Any, wanted: Wanted) -> Iterator[tuple[Picture, Label | None]]:
@@ -158,6 +160,8 @@ def _label(given: Any, wanted: Wanted) -> Label | None:
     if len(values) > 1:
         if np.count_nonzero(values) != 1 or values.max() != 1:
             raise bad_label(wanted, f"the vector {values[:8].tolist()} is not one-hot")
+        if wanted.classes is not None and len(values) != wanted.classes:
+            raise bad_label(wanted, f"one-hot vectors of {len(values)} classes, and the model has {wanted.classes}")
         return int(values.argmax())
     if not np.isfinite(values[0]) or values[0] != int(values[0]) or values[0] < 0:
         raise bad_label(wanted, f"{values[0]} is no index of a class")

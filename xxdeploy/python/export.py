@@ -76,7 +76,7 @@ def export(
             source = _source(model)
             view: Any = nullcontext(on_progress or _silent) if quiet or on_progress else progress_view()
             with view as report:
-                asked, notes = _with_files(options, Path(folder), report)
+                asked, notes = _with_files(options, Path(folder), report, _classes(source, options))
                 caller = Caller(_call(model, source, out, options), notes)
                 result = _run(source, asked, _folder(out, source, asked), report, caller)
         except XXDeployError as error:
@@ -134,7 +134,17 @@ def _folder(out: Any, source: Given, options: ExportOptions) -> Path:
     return Path("exports") / name
 
 
-def _with_files(given: Mapping[str, Any], folder: Path, report: OnProgress) -> tuple[ExportOptions, tuple[str, ...]]:
+def _classes(source: Given, options: Mapping[str, Any]) -> int | None:
+    """Return the number of classes of a model in memory, None where it is not known before the model is read."""
+    shape = getattr(source.model, "output_shape", None) if isinstance(source, InMemory) else None
+    if options.get("output_layer") is not None or not isinstance(shape, tuple) or not isinstance(shape[-1], int):
+        return None
+    return shape[-1] if shape[-1] > 1 else None
+
+
+def _with_files(
+    given: Mapping[str, Any], folder: Path, report: OnProgress, classes: int | None
+) -> tuple[ExportOptions, tuple[str, ...]]:
     """Write what is in memory to files below ``folder``; return the options with their paths, and notes."""
     words = dict(given)
     held = {name: words.pop(name) for name in ("calibration", "eval") if _is_held(words.get(name))}
@@ -145,7 +155,7 @@ def _with_files(given: Mapping[str, Any], folder: Path, report: OnProgress) -> t
     # Options are refused before pictures are read; promises need the pictures that stand in for them here.
     options_from({**words, **dict.fromkeys(held, folder)})
     for name, pictures in held.items():
-        written = _written(name, pictures, folder / name, words, report)
+        written = _written(pictures, folder / name, _wanted(name, words, classes), report)
         words[name], notes = written.folder, (*notes, *written.notes)
     return options_from(words), notes
 
@@ -166,17 +176,21 @@ def _as_json(path: Path, value: Any) -> Path:
     return path
 
 
-def _written(name: str, pictures: Any, folder: Path, words: Mapping[str, Any], report: OnProgress) -> Written:
+def _wanted(name: str, words: Mapping[str, Any], classes: int | None) -> Wanted:
     samples, task = words.get("samples"), words.get("task") or "classification"
-    wanted = Wanted(
+    return Wanted(
         name,
         labeled=name == "eval" and task == "classification",
         has_classes=TASKS[task].has_classes is True,
         takes_unit=words.get("preprocess") in (AUTO, "0..1"),
         most=max(_FEWEST_DRAWN, 2 * (samples or DEFAULT_SAMPLES) + SELECTION) if name == "calibration" else None,
         seed=words.get("seed") or 0,
+        classes=classes,
     )
-    step = f"pictures of {name}"
+
+
+def _written(pictures: Any, folder: Path, wanted: Wanted, report: OnProgress) -> Written:
+    step = f"pictures of {wanted.name}"
     written = write_pictures(pictures, folder, wanted, lambda count: report(Progress(step, count, None)))
     report(Progress(step, written.seen, written.seen))
     return written
