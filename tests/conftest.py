@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"
+
+# A busy machine is no fault of the code, so no example has a deadline.
+settings.register_profile("xxdeploy", deadline=None)
+settings.load_profile("xxdeploy")
 
 # Keras reads KERAS_HOME when it is imported; TensorFlow reads its log level then.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

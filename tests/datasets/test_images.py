@@ -61,7 +61,7 @@ def test_the_digest_needs_every_file(images: ImageSet) -> None:
 # --- sample -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 30), min_size=1),
     st.integers(0, 2**32),

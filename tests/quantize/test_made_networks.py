@@ -211,7 +211,7 @@ def networks(draw: st.DrawFn) -> OnnxModel:
     return make.end(make.relu(end) if draw(st.booleans()) else make.conv(end, 6))
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30, derandomize=True)
 @given(networks())
 def test_random_networks_keep_their_outputs(raw: OnnxModel) -> None:
     batch = pictures(8, 1)

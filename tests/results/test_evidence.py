@@ -157,7 +157,7 @@ JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_part_may_be_anything(drawn: st.DataObject) -> None:
     """One value of a whole document is replaced: it is read, or refused with a code."""

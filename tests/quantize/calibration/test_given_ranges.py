@@ -156,7 +156,7 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str, code: s
     assert caught.value.code == code
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_rubbish_behind_a_header_gives_ranges_or_a_usage_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes

@@ -272,7 +272,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.data())
 def test_fuzz_no_damage_gives_another_kind_of_error(data: st.DataObject) -> None:
     """Any value anywhere: either a manifest that can be written again, or a BundleError."""
@@ -293,7 +293,7 @@ def test_fuzz_no_damage_gives_another_kind_of_error(data: st.DataObject) -> None
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(st.binary(max_size=40), st.integers(0, 2000))
 def test_fuzz_bytes(noise: bytes, at: int) -> None:
     text = good().to_json().encode()
