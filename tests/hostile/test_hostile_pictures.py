@@ -51,9 +51,7 @@ def test_every_format_cut_short(kind: str, tmp_path: Path) -> None:
     assert refused >= 30
 
 
-@settings(
-    max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(FORMATS), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=30))
 def test_fuzz_changed_bytes(tmp_path: Path, kind: str, changes: list[tuple[float, int]]) -> None:
     content = bytearray(encoded(kind))
