@@ -18,6 +18,8 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(?<=\]\()(?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
+CODE = re.compile(r"`[^`\n]+`")
+TABLE_ROW = re.compile(r"^\|.*$", re.MULTILINE)
 FENCE = re.compile(r"^(?P<fence> *```).*?^ *```[ ]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -79,7 +81,12 @@ def rewritten(markdown: str, page: Path, docs: Path) -> str:
     for fence in FENCE.finditer(markdown):
         pieces += [LINK.sub(link, markdown[end : fence.start()]), fence[0]]
         end = fence.end()
-    return "".join([*pieces, LINK.sub(link, markdown[end:])])
+    return with_plain_pipes("".join([*pieces, LINK.sub(link, markdown[end:])]))
+
+
+def with_plain_pipes(markdown: str) -> str:
+    """Return the text without backslashes before pipes in the code of tables: code hosts need them, MkDocs does not."""
+    return TABLE_ROW.sub(lambda row: CODE.sub(lambda code: code[0].replace("\\|", "|"), row[0]), markdown)
 
 
 def site_uri(path: Path, docs: Path) -> str:

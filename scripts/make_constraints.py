@@ -1,4 +1,4 @@
-"""Write ``constraints.txt``: the versions of all libraries in this environment, in which ``scripts/check.py`` passed.
+"""Write ``constraints.txt``: the versions of all libraries in this environment. Run ``scripts/check.py`` there before.
 
     python scripts/make_constraints.py
     pip install -c constraints.txt "PATH[export]"
@@ -68,9 +68,9 @@ def versions(wanted: Iterable[Requirement]) -> dict[str, str]:
 def constraints() -> str:
     """Return the text of the file."""
     lines = [
-        f"# Made by scripts/make_constraints.py with Python {sys.version_info[0]}.{sys.version_info[1]} on "
-        f"{platform.system()} {platform.machine()}, where scripts/check.py passed.",
-        "# pip install -c constraints.txt ... installs these versions.",
+        f"# Versions in a development environment, Python {sys.version_info[0]}.{sys.version_info[1]} on "
+        f"{platform.system()} {platform.machine()}, written by scripts/make_constraints.py.",
+        "# To install them: pip install -c constraints.txt ...",
     ]
     lines += [f"{name}=={version}" for name, version in sorted(versions(requirements("dev", extras())).items())]
     return "\n".join(lines) + "\n"

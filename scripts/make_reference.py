@@ -43,7 +43,7 @@ def cli_page() -> str:
         lines += [f"## xxdeploy {name}", "", _plain(" ".join(about.split())), "", *_examples(example)]
         rows = list(_options(command))
         if rows:
-            lines += ["| | default | |", "| --- | --- | --- |", *rows, ""]
+            lines += ["| option | default | effect |", "| --- | --- | --- |", *rows, ""]
     return "\n".join(lines)
 
 
@@ -82,7 +82,7 @@ def _kind(hint: Any) -> str:
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         hint = next(each for each in typing.get_args(hint) if each is not types.NoneType)
     if typing.get_origin(hint) is typing.Literal:
-        return "\\|".join(map(str, typing.get_args(hint)))
+        return " \\| ".join(map(str, typing.get_args(hint)))
     if typing.get_origin(hint) is tuple:
         hint = typing.get_args(hint)[0]
     return {bool: "", int: "N", float: "X", Path: "PATH", str: "TEXT"}.get(hint, "")

@@ -42,6 +42,11 @@ def test_a_page_that_asks_another_host_is_found(html: str, loads: bool) -> None:
     assert (docs_site.LOADED.search(html) is not None) is loads
 
 
+def test_pipes_in_the_code_of_tables_lose_their_backslash() -> None:
+    text = "| `--cpu vnni\\|arm` | a \\| b |\n`x \\| y`\n"
+    assert docs_site.rewritten(text, DOCS / "index.md", DOCS) == "| `--cpu vnni|arm` | a \\| b |\n`x \\| y`\n"
+
+
 def test_code_blocks_stay() -> None:
     text = "```\n[a](../CONTRIBUTING.md)\n```\n[b](../CONTRIBUTING.md)\n"
     expected = "```\n[a](../CONTRIBUTING.md)\n```\n[b](repository/CONTRIBUTING.md)\n"

@@ -153,8 +153,8 @@ def test_it_opens_with_a_verdict_and_the_promises() -> None:
     html = render_report(manifest(), NOISE, replace(MEASURED, promises=lines))
     text = " ".join(Page(html).text.split())
     assert (
-        "mobilenetv2-int8 keeps the class of keras on 98.5 % of 677 images and loses -0.6 points of top-1, has 3.7 MB "
-        "instead of 14.0 MB, takes 0.51x of the time of its float32 model on the machine of the export. "
+        "mobilenetv2-int8 keeps the class of keras on 98.5 % of 677 images and gains 0.6 points of top-1. It has 3.7 "
+        "MB instead of 14.0 MB, and takes 0.51x of the time of its float32 model on the exporting machine. "
         f"{lines[0]} {lines[1]} " in text
     )
     assert ('<li class="good">PASS' in html, '<li class="care">FAIL' in html) == (True, True)

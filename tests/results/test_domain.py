@@ -12,8 +12,8 @@ def test_no_difference() -> None:
     record = DomainRecord(50, 64, 5, (3, 4), 0, 0.65, (SAME,))
     assert not record.warns
     assert record.sentence == (
-        "no layer tells 64 evaluation and 50 held-back calibration images apart (p 0.65); the most clipped layer is "
-        "conv1/Relu: 0.06 % of its values clipped, 0.04 % on held-back images"
+        "in every layer, 64 evaluation and 50 held-back calibration images differ by no more than chance (p 0.65); the "
+        "most clipped layer is conv1/Relu: 0.06 % of its values clipped, 0.04 % on held-back images"
     )
 
 

@@ -33,9 +33,9 @@ _TYPES: dict[str, type] = {
     "folder": str, "samples": int, "seed": int, "method": str, "resize": str, "smallest-crop": float
 }  # fmt: skip
 _FILE = TomlFile(
-    noun="calibration recipe",
+    noun="calibration set",
     missing_code="no-recipe",
-    missing_hint="--calibration takes a folder of images, a recipe (.toml), or photos: the photographs that ship",
+    missing_hint="--calibration takes a folder of images, a calibration set (.toml), or photos, which ship",
     bad_code="bad-recipe",
     bad_hint=f"its keys are {', '.join(_TYPES)}; see calibration/README.md",
 )

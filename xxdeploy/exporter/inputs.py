@@ -62,7 +62,7 @@ class Inputs:
 
     ``build`` says how Keras builds the network, completed by the sample weights where they are asked for; ``output`` is
     the model's first one, the one that is measured. ``calibration``, ``selection`` (to judge the rungs of the ladder)
-    and ``evaluation`` are disjoint. ``method`` is the calibrator that the options or the calibration recipe name;
+    and ``evaluation`` are disjoint. ``method`` is the calibrator that the options or the calibration set name;
     ``notes`` are sentences for the user; one that gives a reason to doubt the input begins with ``WARNING:``.
     """
 
@@ -140,7 +140,7 @@ def catalog_inputs(spec: ModelSpec, options: ExportOptions) -> Inputs:
 
 
 def sizing_of(options: ExportOptions) -> Sizing:
-    """Return how pictures are brought to size: as asked, as the calibration recipe says, or squashed.
+    """Return how pictures are brought to size: as asked, as the calibration set says, or squashed.
 
     ``UsageError`` ``sizing-options``: options that contradict each other; those of the recipe.
     """

@@ -65,7 +65,7 @@ class ExportOptions:
         if self.precision.int8 and self.precision.fp16:
             raise UsageError(
                 "--int8 and --fp16 are given",
-                hint="leave one of them out; each precision is an export of its own",
+                hint="leave one of them out; --precisions fp16,int8 makes a bundle of each",
                 code="two-precisions",
             )
         given, precision = self.given(), self.precision.name
@@ -96,7 +96,7 @@ class ExportOptions:
             refuse(
                 (asked for asked in given if asked.scope.target == "cpu"),
                 f"to ONNX files for processors only, and --target {self.gpu.target} {what}",
-                hint="export twice to serve both, or leave out",
+                hint="make an export without --target in addition, or leave out",
                 code="cpu-and-target",
             )
 

@@ -212,8 +212,7 @@ def verdict(manifest: Manifest, seen: Measured) -> str:
         keeps = (
             f"keeps the class of {record.reference} on {write.percent(record.agreement)} % of {record.images} images"
         )
-        lost = "" if record.change is None else f" and loses {write.percent(-record.change)} points of top-1"
-        parts.append(keeps + lost)
+        parts.append(keeps + ("" if record.change is None else f" and {_moved(record.change)}"))
     elif record is not None and record.figures:
         parts.append(f"has a {record.figures[0].sentence} against {record.reference}, {record.images} images")
     elif record is not None and record.sqnr_db is not None:
@@ -225,9 +224,18 @@ def verdict(manifest: Manifest, seen: Measured) -> str:
     floats = timings.get("onnx-fp32")
     if ours is not None and floats is not None and ours.size_bytes and floats.size_bytes:
         ratio = median(ours.milliseconds) / median(floats.milliseconds)
-        parts.append(f"has {write.megabytes(ours.size_bytes)} instead of {write.megabytes(floats.size_bytes)}")
-        parts.append(f"takes {write.ratio(ratio)} of the time of its float32 model on the machine of the export")
-    return f"{manifest.name} {', '.join(parts)}." if parts else ""
+        parts.append(
+            f"has {write.megabytes(ours.size_bytes)} instead of {write.megabytes(floats.size_bytes)}, and takes "
+            f"{write.ratio(ratio)} of the time of its float32 model on the exporting machine"
+        )
+    return " ".join(f"{subject} {part}." for subject, part in zip((manifest.name, "It"), parts, strict=False))
+
+
+def _moved(change: float) -> str:
+    """Return the change of top-1 (a share, negative for a loss) in words."""
+    if change == 0:
+        return "loses no top-1"
+    return f"{'gains' if change > 0 else 'loses'} {write.percent(abs(change))} points of top-1"
 
 
 def _judged(evidence: Evidence) -> ComparisonRecord | None:

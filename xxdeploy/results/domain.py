@@ -94,7 +94,7 @@ class DomainRecord:
             return f"calibration images were not compared with those that the device will see, since {why}{most}"
         compared = f"{self.images} evaluation and {self.held_back} held-back calibration images"
         if not self.warns:
-            return f"no layer tells {compared} apart (p {self.p_value:.2g}){most}"
+            return f"in every layer, {compared} differ by no more than chance (p {self.p_value:.2g}){most}"
         layers = "; ".join(layer.sentence for layer in self.worst[:_NAMED])
         return (
             f"WARNING: the evaluation images are of another kind than the calibration images, so the ranges may not "

@@ -352,7 +352,7 @@ def _compare_with_keras_2(model: Any, made: Any) -> None:
         if not difference <= (0.05 if loose else _CLOSE_IN_KERAS_2):
             raise UsageError(
                 f"the tf_keras model {model.name} gives other outputs when Keras 3 reads it (by {difference:.1g})",
-                hint="save it as .keras or .h5 and report the file: Keras 3 reads one of its layers otherwise",
+                hint="save it as .keras or .h5 and report the file: Keras 3 reads one of its layers differently",
                 code="model-not-copied",
             )
 

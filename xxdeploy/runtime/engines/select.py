@@ -86,7 +86,7 @@ def open_session(
     if variant.model.endswith(".tflite") != (settings.engine == LITERT):
         raise EngineError(
             f"{variant.model} is not a file for {settings.engine}",
-            hint="LiteRT files (export --with litert) are for engine='litert', and only they",
+            hint="engine='litert' reads LiteRT files (export --with litert) and no others",
             code="litert-file",
         )
     session: EngineSession
