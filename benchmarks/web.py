@@ -2,7 +2,7 @@
 
 Headless Chromium, one thread, one page a network, interleaved runs; a run is from an array of the input to that of the
 output. With --pictures, the classes that the page finds for pictures are compared with those of Keras: the browser
-decodes, the package resizes.
+decodes, the package resizes. The tables are Markdown. The LiteRT file is that of `export --target web`.
 
     cd web && npm ci && node build.mjs && cd ..
     python benchmarks/web.py --calibration IMAGES [--pictures IMAGES] [--networks mobilenetv2 ...] [--work DIR]
@@ -58,13 +58,12 @@ def main() -> None:
         folder = (asked.work / network).resolve()
         weights = "none" if network in asked.random_weights else "imagenet"
         made(network, weights, asked.calibration, folder)
-        subjects = [(name, engine, path) for name, engine, path in SUBJECTS if (folder / path).is_file()]
-        models = [{"engine": engine, "path": path} for _, engine, path in subjects]
+        models = [{"engine": engine, "path": path} for _, engine, path in SUBJECTS]
         times = in_browser(folder, "timed", [models, asked.rounds])
         print(f"\n| {network} ({weights}), {asked.rounds} rounds | quickest, ms | median, ms | median, of stock INT8 |")
         print("| --- | --- | --- | --- |")
-        stock = next(each for (name, _, _), each in zip(subjects, times, strict=True) if name == STOCK)
-        for (name, _, _), each in zip(subjects, times, strict=True):
+        stock = next(each for (name, _, _), each in zip(SUBJECTS, times, strict=True) if name == STOCK)
+        for (name, _, _), each in zip(SUBJECTS, times, strict=True):
             middle = statistics.median(each)
             print(f"| {name} | {min(each):.1f} | {middle:.1f} | {middle / statistics.median(stock):.2f}x |")
         if asked.pictures is not None and weights == "imagenet":
@@ -115,10 +114,12 @@ def compare(folder: Path, network: str, pictures: Path, count: int) -> None:
         local = [one[0].index for one in runtime.predict(list(paths), top=1)]
     model = keras_model(network, "imagenet")
     keras_best = np.concatenate([np.argmax(model(preprocess.batch([path])).numpy(), 1) for path in paths])
-    print(f"  {'Python, ONNX Runtime':34}{agreement(local, keras_best):8.1f} % of {len(paths)} with Keras' class")
+    best = {"Python, ONNX Runtime": local}
     for engine in ("litert", "onnxruntime"):
-        best = in_browser(folder, "classes", ["bundle", engine, chosen.names], pictures)
-        print(f"  {f'page, {engine}':34}{agreement(best, keras_best):8.1f} % of {len(paths)} with Keras' class")
+        best[f"page, {engine}"] = in_browser(folder, "classes", ["bundle", engine, chosen.names], pictures)
+    print(f"\n| {network}, {len(paths)} pictures | Keras' class, % |\n| --- | --- |")
+    for name, classes in best.items():
+        print(f"| {name} | {agreement(classes, keras_best):.1f} |")
 
 
 def agreement(best: Sequence[int], keras_best: np.ndarray[Any, Any]) -> float:

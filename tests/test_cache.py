@@ -112,7 +112,7 @@ def test_a_choice_that_is_stored_keeps_the_bound(root: Path, monkeypatch: pytest
     assert (old.exists(), path.exists()) == (False, True)
 
 
-@pytest.mark.parametrize("text", ["many", "-1", "nan", "inf"])
+@pytest.mark.parametrize("text", ["many", "-1", "nan", "inf", "1e308"])
 def test_a_limit_that_is_none(text: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, text)
     with pytest.raises(UsageError) as caught:

@@ -22,6 +22,8 @@ from xxdeploy.files import cache_folder
 LIMIT_VARIABLE = "XXDEPLOY_CACHE_MB"
 """Environment variable with the largest size of the cache, in MB (10^6 bytes)."""
 DEFAULT_LIMIT_MB = 2000.0
+MOST_MB = 1e12
+"""Largest size that may be named, in MB: more than any disk has, and far below what overflows."""
 _log = logging.getLogger(__name__)
 
 
@@ -99,9 +101,9 @@ def limit_bytes() -> int:
         limit = float(text)
     except ValueError:
         limit = math.nan
-    if not 0 <= limit < math.inf:
+    if not 0 <= limit <= MOST_MB:
         raise UsageError(
-            f"{LIMIT_VARIABLE} must be a number of MB, 0 or more, not {text[:40]!r}",
+            f"{LIMIT_VARIABLE} must be a number of MB, 0 to {MOST_MB:.0e}, not {text[:40]!r}",
             hint=f"set it to {DEFAULT_LIMIT_MB:.0f}, or unset it",
             code="cache-limit",
         )

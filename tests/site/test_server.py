@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import os
 import shutil
+import socket
 import ssl
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -16,6 +19,8 @@ import tiny_bundle
 
 from xxdeploy.errors import BundleError, MissingDependencyError, UsageError
 from xxdeploy.site.server import LOCAL, Site, serve
+
+Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +150,33 @@ def test_a_certificate_makes_it_https(folder: Path, tmp_path: Path) -> None:
     connection.close()
     server.shutdown()
     server.server_close()
+
+
+def test_no_link_leads_out_of_the_bundle(folder: Path, tmp_path: Path) -> None:
+    """A hostile bundle could otherwise show any file of this machine to the browsers that it serves."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text("of another folder")
+    bundle = tmp_path / "bundle"
+    shutil.copytree(folder / "bundle", bundle)
+    server = serve(Site.of(bundle, folder / "node_modules"), LOCAL, 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("labels.txt", "model.onnx"):
+        (bundle / name).unlink()
+    (bundle / "labels.txt").symlink_to(secret)
+    os.mkfifo(bundle / "model.onnx")
+    assert [ask(server.server_address[1], path)[::2] for path in ("/labels.txt", "/model.onnx")] == [(404, b"")] * 2
+    server.shutdown()
+    server.server_close()
+    with pytest.raises(BundleError, match=r"labels\.txt is a link to .*secret\.txt") as caught:
+        Site.of(bundle, folder / "node_modules")
+    assert caught.value.code == "file-outside"
+
+
+def test_requests_that_break_off_or_make_no_sense_leave_no_traceback(port: int, capfd: Capture) -> None:
+    assert ask(port, "http://[")[0] == 400
+    for sent in (b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        with socket.create_connection((LOCAL, port), timeout=10) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # resets at its end
+            connection.sendall(sent)
+    assert ask(port, "/manifest.json")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err

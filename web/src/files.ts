@@ -143,7 +143,7 @@ export async function readEntry(source: Source, entry: FileEntry): Promise<Uint8
   const digest = await sha256(bytes);
   if (digest !== entry.sha256) {
     throw new BundleError(
-      `${entry.path} is not the file that was exported (SHA-256 ${digest.slice(0, 12)}…, expected ${entry.sha256.slice(0, 12)}…)`,
+      `${entry.path} is not the file that was exported (its SHA-256 is ${digest.slice(0, 12)}…)`,
       AGAIN,
       "file-hash",
     );

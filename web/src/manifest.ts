@@ -110,7 +110,7 @@ const path: Reader<string> = (value, where) => {
   const right = given.length <= 200 && parts.length <= 8 && parts.every((part) => /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(part));
   if (right && ![MANIFEST, "manifest.sig"].includes(given.toLowerCase())) return given;
   throw new BundleError(
-    `a bundle may not contain the path ${quoted(given)}`,
+    `a bundle may not have the path ${quoted(given)}`,
     AGAIN,
     "manifest-path",
   );

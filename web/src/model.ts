@@ -199,10 +199,7 @@ function isTopK(session: Session): boolean {
 
 /** Compare the model file with the manifest: `BundleError` `bundle-signature`. */
 function checkSignature({ manifest, variant, session: { inputs, outputs } }: Parts): void {
-  const wrong = () => {
-    const told = (tensors: readonly TensorSpec[]) => tensors.map(({ name, dtype, shape }) => `${name} ${dtype} (${shape})`);
-    return new BundleError(`${variant.model} maps ${told(inputs)} to ${told(outputs)}, and the manifest says otherwise`, AGAIN, "bundle-signature");
-  };
+  const wrong = () => new BundleError(`${variant.model} has other inputs or outputs than the manifest says`, AGAIN, "bundle-signature");
   const equal = (a: TensorSpec["shape"], b: TensorSpec["shape"]) => String(a) === String(b);
   const same = (held: readonly TensorSpec[], listed: readonly TensorSpec[] | undefined, fit: typeof equal) =>
     !listed || (held.length === listed.length && held.every(({ name, dtype, shape }, i) =>

@@ -1,5 +1,6 @@
 /** From what a page holds (a file, an image element, a bitmap, raw pixels) to upright pixels of one or three channels. */
 import { reason, UsageError } from "./errors.js";
+import { latin1 } from "./files.js";
 import type { Preprocess } from "./preprocess.js";
 import { floor, max, min, type Pixels } from "./resample.js";
 import { checkPixels } from "./sizing.js";
@@ -36,10 +37,11 @@ export async function pixelsOf(picture: Picture, form: Preprocess, maxPixels: nu
   if (picture instanceof Blob && picture.size === 0) {
     throw new UsageError("the picture is empty (0 bytes)", "copy or download it again", "image-empty");
   }
+  const isGif = await checkFile(picture);
   const bitmap = await decoded(picture);
   try {
     checkPixels(bitmap.width, bitmap.height, maxPixels);
-    return drawn(bitmap, form);
+    return drawn(bitmap, form, isGif);
   } finally {
     if (bitmap !== picture) bitmap.close();
   }
@@ -65,6 +67,19 @@ function checkedRaw(raw: RawPixels, maxPixels: number): Pixels {
   return { data, width, height, channels };
 }
 
+/** The EXIF entry of an orientation other than upright, in either order of bytes. */
+const TURNED = /\x12\x01\x03\0\x01\0\0\0[\x02-\x08]|\x01\x12\0\x03\0\0\0\x01\0[\x02-\x08]/;
+
+/** Refuse a file that browsers turn or not, as they like; return whether it is a GIF. */
+async function checkFile(picture: ImageBitmapSource): Promise<boolean> {
+  const start = (length?: number) => (picture as Blob).slice(0, length).arrayBuffer().then((buffer) => latin1(new Uint8Array(buffer)));
+  const head = picture instanceof Blob ? await start(21) : "";
+  if (/^RIFF[^]{4}WEBPVP8X/.test(head) && head.charCodeAt(20) & 8 && TURNED.test(await start())) {
+    throw new UsageError("browsers ignore the orientation of WebP files", "save the picture upright, or as JPEG", "image-format");
+  }
+  return head.startsWith("GIF");
+}
+
 async function decoded(picture: ImageBitmapSource): Promise<ImageBitmap> {
   if (typeof ImageBitmap === "function" && picture instanceof ImageBitmap) return picture;
   try {
@@ -84,7 +99,7 @@ async function decoded(picture: ImageBitmapSource): Promise<ImageBitmap> {
 }
 
 /** Read a bitmap through a canvas, strip by strip, without its alpha. */
-function drawn(bitmap: ImageBitmap, form: Preprocess): Pixels {
+function drawn(bitmap: ImageBitmap, form: Preprocess, isGif: boolean): Pixels {
   const { width, height } = bitmap;
   const { channels } = form;
   const lines = max(1, min(height, floor(STRIP / width)));
@@ -95,7 +110,10 @@ function drawn(bitmap: ImageBitmap, form: Preprocess): Pixels {
     context.clearRect(0, 0, width, lines);
     context.drawImage(bitmap, 0, top, width, count, 0, 0, width, count);
     const strip = { data: context.getImageData(0, 0, width, count).data, width, height: count, channels: 4 };
-    if (hasAlpha(strip.data)) return converted(throughWebGl(bitmap), form);
+    if (hasAlpha(strip.data)) {
+      if (isGif && form.background === "drop") throw transparent("of a GIF", "PNG or JPEG");
+      return converted(throughWebGl(bitmap), form);
+    }
     data.set(converted(strip, form).data, top * width * channels);
   }
   return { data, width, height, channels };
@@ -106,17 +124,17 @@ function hasAlpha(rgba: Uint8ClampedArray): boolean {
   return false;
 }
 
+function transparent(which: string, form: string): UsageError {
+  return new UsageError(`this browser cannot read the colors of transparent pixels ${which}`, `save the picture as ${form}`, "image-transparent");
+}
+
 /** A canvas multiplies colors by their alpha, which loses bits; a texture keeps the bytes of the file. */
 function throughWebGl(bitmap: ImageBitmap): Pixels {
   const { width, height } = bitmap;
   const gl = new OffscreenCanvas(1, 1).getContext("webgl2");
   const most = gl === null ? 0 : (gl.getParameter(gl.MAX_TEXTURE_SIZE) as number);
   if (gl === null || width > most || height > most) {
-    throw new UsageError(
-      "this browser cannot read the colors of transparent pixels of this many lines",
-      "save the picture as JPEG, without transparency",
-      "image-transparent",
-    );
+    throw transparent("of this many lines", "JPEG, without transparency");
   }
   const texture = gl.createTexture();
   gl.bindTexture(gl.TEXTURE_2D, texture);

@@ -28,7 +28,7 @@ export function trustOf(key: string | Uint8Array | undefined, minVersion: number
     throw new UsageError(`a version is a whole number of 0 or more, not ${minVersion}`, "count up by one with each release", "version-invalid");
   }
   if (key === undefined) {
-    if (minVersion) throw new UsageError("without a key anybody can write any version number", "give the public key, too", "min-version-without-key");
+    if (minVersion) throw new UsageError("without a key, a version proves nothing", "give the public key, too", "min-version-without-key");
     return null;
   }
   const text = typeof key === "string" ? key : latin1(key);

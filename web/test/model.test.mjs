@@ -159,3 +159,25 @@ test("only the files that are used are read, unless all are asked for", async ()
   bundle.files["report.html"] = new Uint8Array([1, 2, 3]);
   await assert.rejects(open(bundle, () => [], { check: "all" }), code("file-hash", BundleError));
 });
+
+/** What a page has and Node lacks: a decoder and a canvas that find one clear pixel. */
+function pageWith(run) {
+  const data = new Uint8ClampedArray(16);
+  const context = { clearRect() {}, drawImage() {}, getImageData: () => ({ data }) };
+  const names = { createImageBitmap: async () => ({ width: 2, height: 2, close() {} }), OffscreenCanvas: class { getContext = (kind) => (kind === "2d" ? context : null); } };
+  Object.assign(globalThis, names);
+  return run().finally(() => Object.keys(names).forEach((name) => delete globalThis[name]));
+}
+
+test("files that browsers read otherwise than Python are refused: turned WebP, clear pixels of a GIF", async () => {
+  const { model } = await open(classifier(), () => [Float32Array.of(0.2, 0.4, 0.4)]);
+  const webp = (flags, entry) => new Blob([`RIFF\x01\x01\x01\x01WEBPVP8X\x0a\0\0\0${String.fromCharCode(flags)}`, "EXIF", entry]);
+  const turned = ["\x12\x01\x03\0\x01\0\0\0\x06\0\0\0", "\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"];
+  await pageWith(async () => {
+    for (const entry of turned) await assert.rejects(model.predict(webp(8, entry)), code("image-format", UsageError));
+    await assert.rejects(model.predict(new Blob(["GIF89a"])), code("image-transparent", UsageError));
+    // These come as far as the colors under clear pixels, which the canvas of this test has not.
+    const upright = [webp(8, "\x12\x01\x03\0\x01\0\0\0\x01\0\0\0"), webp(0, turned[0]), new Blob(["\x89PNG"])];
+    for (const blob of upright) await assert.rejects(model.predict(blob), /of this many lines/);
+  });
+});

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import ssl
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,7 +13,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from xxdeploy.errors import UsageError
-from xxdeploy.runtime.bundle.files import open_bundle, read_entry, read_signed
+from xxdeploy.files import open_regular
+from xxdeploy.runtime.bundle.files import open_bundle, outside, read_entry, read_signed
 from xxdeploy.runtime.bundle.manifest import MANIFEST, Manifest
 from xxdeploy.runtime.bundle.signature import SIGNATURES, KeyLike, trust
 from xxdeploy.site.files import INDEX, WEB, engine_files, engine_for, page_files, policy
@@ -57,15 +59,34 @@ class Site:
         record, _ = read_signed(root, MANIFEST, trusted)
         manifest = Manifest.from_json(record)
         engine = engine_for(manifest)
-        parts: dict[str, bytes | Path] = {entry.path: root / entry.path for entry in manifest.files}
+        parts: dict[str, bytes | Path] = {entry.path: _inside(root, entry.path) for entry in manifest.files}
         own = [entry for entry in manifest.files if entry.path.startswith(f"{WEB}/engine/")]
         if own and engines is None:
             parts.update({entry.path: read_entry(root, entry) for entry in own})
         else:
-            parts.update(engine_files(engine, engines))
+            parts.update({name: file.resolve() for name, file in engine_files(engine, engines).items()})
         if (root / SIGNATURES[MANIFEST]).is_file():
-            parts[SIGNATURES[MANIFEST]] = root / SIGNATURES[MANIFEST]
+            parts[SIGNATURES[MANIFEST]] = _inside(root, SIGNATURES[MANIFEST])
         return cls(manifest.name, {**parts, MANIFEST: record, **page_files(engine)}, policy(engine))
+
+
+def _inside(root: Path, name: str) -> Path:
+    """Return where a file of the folder ``root`` lies. ``BundleError`` ``file-outside``: a link leads out of it."""
+    path = Path(os.path.realpath(root / name))
+    if not path.is_relative_to(root):
+        raise outside(name, path)
+    return path
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """A server whose visitors may break off, or speak another protocol, without a trace on the terminal."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Let a broken connection go; any other fault is one of this program, and is shown."""
+        if not isinstance(sys.exception(), OSError):  # ssl.SSLError and TimeoutError are OSErrors
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def serve(site: Site, host: str, port: int, certificate: Path | None = None) -> http.server.ThreadingHTTPServer:
@@ -77,14 +98,13 @@ def serve(site: Site, host: str, port: int, certificate: Path | None = None) -> 
     if not 0 <= port <= 65535:
         raise UsageError(f"a port is 0 to 65535, not {port}", hint="leave it out, or --port 0", code="address-unusable")
     try:
-        server = http.server.ThreadingHTTPServer((host, port), _handler(site, host))
+        server = _Server((host, port), _handler(site, host))
     except (OSError, UnicodeError) as error:
         raise UsageError(
             f"cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}",
             hint="choose another port: --port 0 takes a free one",
             code="address-unusable",
         ) from error
-    server.daemon_threads = True
     if certificate is not None:
         try:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -124,7 +144,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Print nothing: the command prints the address once."""
 
     def _answer(self, *, body: bool) -> None:
-        name = unquote(urlsplit(self.path).path).removeprefix("/") or INDEX
+        try:
+            name = unquote(urlsplit(self.path).path).removeprefix("/") or INDEX
+        except ValueError:  # such as http://[
+            self._refuse(HTTPStatus.BAD_REQUEST)
+            return
         part = self.site.parts.get(name)
         if not _is_expected(self.headers.get("Host", ""), self.host):
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST)  # a page of another name that resolves to this machine
@@ -139,8 +163,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, path: Path, *, body: bool) -> None:
         try:
-            file = path.open("rb")
-        except OSError:
+            if path.resolve() != path:  # it became a link after the server began
+                raise FileNotFoundError(path)
+            file = open_regular(path)
+        except (OSError, RuntimeError):  # RuntimeError: a loop of links, before Python 3.13
             self._refuse(HTTPStatus.NOT_FOUND)
             return
         with file:

@@ -43,7 +43,12 @@ def test_json(capsys: Capture) -> None:
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [(["--part", "x"], "cache-part"), (["--to-mb", "5"], "cache-limit"), (["clear", "--to-mb=-1"], "cache-limit")],
+    [
+        (["--part", "x"], "cache-part"),
+        (["--to-mb", "5"], "cache-limit"),
+        (["clear", "--to-mb=-1"], "cache-limit"),
+        (["clear", "--to-mb", "inf"], "cache-limit"),
+    ],
 )
 def test_wrong_requests(words: list[str], code: str, root: Path, capsys: Capture) -> None:
     assert main(["cache", *words]) == 2

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from xxdeploy.cache import PARTS, Removed, cache_root, clear, entries, keras_downloads, limit_bytes
+from xxdeploy.cache import MOST_MB, PARTS, Removed, cache_root, clear, entries, keras_downloads, limit_bytes
 from xxdeploy.cli.output import AsJson, megabytes, print_json, print_line, print_table
 from xxdeploy.errors import UsageError
 
@@ -39,9 +39,9 @@ def command(
         With clear: remove only the least recently used files, until the others take at most this many MB.
     """
     root, limit = cache_root(), limit_bytes()
-    if to_mb is not None and (action != "clear" or not to_mb >= 0):
+    if to_mb is not None and (action != "clear" or not 0 <= to_mb <= MOST_MB):
         raise UsageError(
-            "--to-mb is a size that `xxdeploy cache clear` leaves, 0 or more",
+            f"--to-mb is a size that `xxdeploy cache clear` leaves, 0 to {MOST_MB:.0e}",
             hint="xxdeploy cache clear --to-mb 500",
             code="cache-limit",
         )

@@ -132,11 +132,7 @@ def _blocks(root: Path, name: str, limit: int) -> Iterator[bytes]:
             f"the bundle has no file {name}", hint="copy or export the bundle again", code="file-missing"
         ) from error
     if not path.is_relative_to(root):
-        raise BundleError(
-            f"{name} is a link to {path}, outside the bundle",
-            hint="copy the bundle with its files (cp -L), not with links",
-            code="file-outside",
-        )
+        raise outside(name, path)
     try:
         with open_regular(path) as file:
             while limit > 0 and (block := file.read(min(limit, _BLOCK))):
@@ -152,3 +148,12 @@ def _blocks(root: Path, name: str, limit: int) -> Iterator[bytes]:
             hint="check the permissions and the disk",
             code="file-unreadable",
         ) from error
+
+
+def outside(name: str, path: Path) -> BundleError:
+    """Return the error for a file ``name`` that is a link to ``path``, which is not in the bundle."""
+    return BundleError(
+        f"{name} is a link to {path}, outside the bundle",
+        hint="copy the bundle with its files (cp -L), not with links",
+        code="file-outside",
+    )
