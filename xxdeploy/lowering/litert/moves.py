@@ -44,7 +44,10 @@ def reshape(values: Values, node: NodeProto) -> None:
 
 
 def _order_after(before: tuple[int, ...], after: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the order of the axes after a reshape in the order ``order``; None if the elements must be moved first."""
+    """Return the order of the axes after a reshape in the order ``order``; None if the elements must be moved first.
+
+    Axes of one may lie anywhere: where the others are in ONNX's order, so are all.
+    """
     groups = _groups(before, after)
     result: list[int] = []
     left = [axis for axis in order if before[axis] != 1]
@@ -54,8 +57,9 @@ def _order_after(before: tuple[int, ...], after: tuple[int, ...], order: tuple[i
             return None
         left = left[len(group[0]) :]
         result += group[1]
-    ones = [axis for axis in range(len(after)) if axis not in result]
-    return (*result, *ones) if len(ones) < len(after) else tuple(range(len(after)))
+    if result == sorted(result):
+        return tuple(range(len(after)))
+    return (*result, *(axis for axis in range(len(after)) if axis not in result))
 
 
 def _groups(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
