@@ -148,11 +148,11 @@ def test_the_avx2_file_is_tuned_where_that_helps_and_never_worse(sets: tuple[Ima
     ("agreement", "divergence", "tuning", "tries"),
     [
         (1.0, 0.0014, Tuning("thorough"), 1),
-        (1.0, 0.0016, Tuning("thorough"), 3),
-        (0.98, 0.0014, Tuning("thorough"), 3),
+        (1.0, 0.0016, Tuning("thorough"), 4),
+        (0.98, 0.0014, Tuning("thorough"), 4),
         (0.98, 0.0014, Tuning("normal"), 1),  # one of 64 images: what rounding may bring back is less
-        (0.98, 0.0014, Tuning("normal", Goal(agreement=0.99)), 3),
-        (0.90, 0.0014, Tuning("normal"), 3),
+        (0.98, 0.0014, Tuning("normal", Goal(agreement=0.99)), 4),
+        (0.90, 0.0014, Tuning("normal"), 2),  # six images: an analytic correction may bring 1.8 of them back
         (0.90, 0.0014, Tuning("quick"), 1),
     ],
 )

@@ -71,7 +71,7 @@ def test_where_nothing_is_hard_the_first_rung_holds(sets: tuple[ImageSet, ImageS
     [
         (network(rare_spikes()), "calibrator"),
         (network(outlier_channel(300)), "equalization"),
-        (network(biased_rounding(constant=True), residual=True), "bias correction"),
+        (network(biased_rounding(constant=True), residual=True), "analytic correction"),
         (network(biased_rounding(constant=False), residual=True), "rounding"),
     ],
     ids=["spikes", "outlier channel", "rounded down", "rounded down, no constant"],

@@ -23,7 +23,7 @@ from xxdeploy.verify import Comparison, figure_verdict
 with extra("export"):
     from xxdeploy.quantize.effort import CALIBRATOR, Effort, Estimate, estimate, is_worth, passed_over
     from xxdeploy.quantize.methods.method import Stage
-    from xxdeploy.quantize.methods.registry import METHODS, methods_of
+    from xxdeploy.quantize.methods.registry import METHODS, methods_of, rungs_above
     from xxdeploy.quantize.recipe import QuantizationRecipe, with_float_layers
 
 CALIBRATORS = ("percentile-99.99", "percentile-99.999", "percentile-99.9", "minmax", "mse", "entropy", "moving-average")
@@ -308,8 +308,8 @@ def proposals(rung: str, recipe: QuantizationRecipe) -> list[QuantizationRecipe]
     if rung == CALIBRATOR:
         return [replace(recipe, calibrator=name) for name in calibrators[1:]]
     method = METHOD_OF[rung]
-    changed = replace(recipe, **method.rungs[rung])
-    if changed == recipe:
+    changed = dict(rungs_above(recipe, method.stage)).get(rung)
+    if changed is None:
         return []
     if method.stage is Stage.AFTER_RANGES:
         return [changed]

@@ -5,7 +5,7 @@ A recipe pins every choice that the ladder of ``xxdeploy export --int8`` would m
     scheme = "static-w8c-a8"            # numbers: see xxdeploy/quantize/scheme.py
     calibrator = "percentile-99.99"     # minmax, moving-average, percentile-P, entropy, mse
     equalization = true                 # cross-layer equalization, arXiv:1906.04721
-    bias-correction = "empirical"       # none, empirical
+    bias-correction = "empirical"       # none, analytic, empirical
     rounding = "adaptive"               # nearest, adaptive (AdaRound's objective, arXiv:2004.10568)
     float-layers = []                   # Keras layers that stay in float
 
@@ -23,7 +23,7 @@ from xxdeploy.files import TomlFile
 from xxdeploy.quantize.calibration.calibrators import calibrator
 from xxdeploy.quantize.scheme import Scheme, scheme
 
-BIAS_CORRECTIONS = ("none", "empirical")
+BIAS_CORRECTIONS = ("none", "analytic", "empirical")
 ROUNDINGS = ("nearest", "adaptive")
 
 

@@ -14,6 +14,9 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer
 from xxdeploy.quantize import calibrate, quantize, scheme
 from xxdeploy.quantize.methods.bias_correction import give_biases, mean_shift
+from xxdeploy.quantize.methods.method import Draft, MethodContext
+from xxdeploy.quantize.methods.reconstruct import reconstruct
+from xxdeploy.quantize.recipe import QuantizationRecipe
 from xxdeploy.results import Progress, Ranges
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -62,6 +65,25 @@ def test_the_front_gives_what_running_the_whole_network_for_each_layer_gives(
     _, fast = corrected.split()
     for name in LAYERS:
         np.testing.assert_allclose(fast[f"{name}_bias"], slow.split()[1][f"{name}_bias"], atol=2e-5, err_msg=name)
+
+
+def test_the_analytic_correction_undoes_the_shift_of_rounded_weights(model: OnnxModel, calibrated: Ranges) -> None:
+    """The definition: in the float network, with one layer's weights rounded, its mean is what it was."""
+    context = MethodContext(batches(images()), QuantizationRecipe(bias_correction="analytic"), U8S7)
+    corrected = reconstruct(Draft(model, calibrated), context).model
+    biases, integers = corrected.split()[1], quantize(corrected, calibrated, U8S7).split()[1]
+    expected = image_means(model, LAYERS, images())
+    for name, weight in {name: "head_w" if name == "logits" else f"{name}_w" for name in LAYERS}.items():
+        proto, arrays = give_biases(model, U8S7).split()
+        values = integers[f"{weight}_quantized"]
+        scale = integers[f"{weight}_scale"].reshape([-1, *[1] * (values.ndim - 1)])
+        rounded = {weight: (values * scale).astype(np.float32)}
+        means = [
+            image_means(OnnxModel.join(proto, {**arrays, **rounded, **bias}), [name], images())[name].mean(axis=0)
+            for bias in ({}, {f"{name}_bias": biases[f"{name}_bias"]})
+        ]
+        before, after = (np.abs(mean - expected[name].mean(axis=0)).max() for mean in means)
+        assert after < 1e-5 < 1e-4 < before, name
 
 
 def test_mean_shift_by_hand() -> None:

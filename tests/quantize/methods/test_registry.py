@@ -32,10 +32,12 @@ def test_a_rung_switches_its_method_on_and_no_other(rung: str, method: Method) -
 
 
 def test_rungs_above_a_recipe_are_those_that_it_lacks() -> None:
-    corrected, rounded = replace(PLAIN, bias_correction="empirical"), settings_of(EVERYTHING, Stage.AFTER_RANGES)
-    steps = (("bias correction", corrected), ("rounding", rounded))
+    analytic, corrected = (replace(PLAIN, bias_correction=name) for name in ("analytic", "empirical"))
+    rounded = settings_of(EVERYTHING, Stage.AFTER_RANGES)
+    steps = (("analytic correction", analytic), ("bias correction", corrected), ("rounding", rounded))
     assert rungs_above(PLAIN, Stage.AFTER_RANGES) == steps
-    assert rungs_above(corrected, Stage.AFTER_RANGES) == steps[1:]
+    assert rungs_above(analytic, Stage.AFTER_RANGES) == steps[1:]
+    assert rungs_above(corrected, Stage.AFTER_RANGES) == steps[2:]
     assert rungs_above(rounded, Stage.AFTER_RANGES) == ()
     assert rungs_above(EVERYTHING, Stage.BEFORE_RANGES) == ()
 

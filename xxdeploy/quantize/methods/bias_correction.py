@@ -1,4 +1,4 @@
-"""Empirical bias correction.
+"""Bias correction, analytic and empirical.
 
 Rounding weights and clipping activations move the mean of a layer's output, and the errors add up downstream. With
 ``y`` a layer's output in the float network and ``y'`` its output in the quantized one, both before the activation, and
@@ -9,11 +9,21 @@ the expectation over images and positions for each channel ``c``::
 Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv:1906.04721, section
 4.2 and appendix D (empirical); Finkelstein et al. 2019, "Fighting Quantization Bias With Bias", arXiv:1906.03193.
 
-The expectation is estimated from few images, and the plain mean is a bad estimate if activations have heavy tails: one
-image with clipped outliers moves it and makes all others worse. (NASNetMobile on CIFAR-10, images outside the
-calibration set: 95.5 % agreement before, 78.3 % after correcting by the plain mean, 95.8 % by this estimate.) So both
-networks see the same images, the difference is taken image by image, a tenth of the images at either end is left out
-(trimmed mean), and the result is shrunk by its own uncertainty (James and Stein 1961, positive part).
+The analytic correction removes the part that the rounding of this layer's weights causes, which needs the float
+network alone (Nagel et al., section 4.2; they take ``E[x]`` from batch normalization, here it is measured)::
+
+    b_c  <-  b_c + (W - W') E[x]
+
+It has next to no noise: on MobileNetV2, whose empirical correction adds more than it removes, it changes nothing
+(KL 0.0035 nats, against 0.0048), and it takes most of what the empirical one does from MobileNet (0.071 to 0.0034 and
+to 0.0031) and from a MobileNetV2 without overflow (0.0226 to 0.0045 and to 0.0052).
+
+The expectation of the empirical correction is estimated from few images, and the plain mean is a bad estimate if
+activations have heavy tails: one image with clipped outliers moves it and makes all others worse. (NASNetMobile on
+CIFAR-10, images outside the calibration set: 95.5 % agreement before, 78.3 % after correcting by the plain mean, 95.8 %
+by this estimate.) So both networks see the same images, the difference is taken image by image, a tenth of the images
+at either end is left out (trimmed mean), and the result is shrunk by its own uncertainty (James and Stein 1961,
+positive part).
 """
 
 from __future__ import annotations

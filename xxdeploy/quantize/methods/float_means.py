@@ -16,6 +16,7 @@ from xxdeploy.onnxmodel.model import OnnxModel
 from xxdeploy.onnxmodel.run import Observer, Tensors
 from xxdeploy.optional import extra
 from xxdeploy.quantize.calibration.images import Batches, map_images, single_images
+from xxdeploy.quantize.methods.moments import has_patches, look_at_patches
 
 with extra("export"):
     from onnx import helper
@@ -29,6 +30,7 @@ class FloatMeans:
     def __init__(self, model: OnnxModel, batches: Batches) -> None:
         self._model, self._batches = model, batches
         self._known: dict[str, Means] = {}
+        self._inputs: dict[str, Means] = {}
         self._patches: dict[str, Means] = {}
 
     def __call__(self, outputs: Sequence[str]) -> Mapping[str, Means]:
@@ -50,6 +52,31 @@ class FloatMeans:
             for name, means in zip(unknown, zip(*by_image, strict=True), strict=True):
                 self._known[name] = np.concatenate(means)
         return {name: self._known[name] for name in outputs}
+
+    def of_inputs(self, outputs: Sequence[str]) -> Mapping[str, Means]:
+        """Return the mean of what each weight is multiplied with, over all images and positions, (groups, taps).
+
+        The keys are those of ``outputs`` whose layer :func:`has_patches` supports. Errors as :meth:`__call__`.
+        """
+        graph = Graph(self._model)
+        layers = [(graph.producers()[name], name) for name in outputs]
+        found = [(node, graph.constants[node.input[1]], name) for node, name in layers if name not in self._inputs]
+        unknown = [each for each in found if has_patches(*each[:2])]
+
+        def look(tensors: Tensors) -> list[NDArray[np.float32]]:
+            return [
+                look_at_patches(node, weights, tensors[node.input[0]], images=0, seed=(0,)).means
+                for node, weights, _ in unknown
+            ]
+
+        if unknown:
+            observer = Observer(graph, dict.fromkeys(str(node.input[0]) for node, _, _ in unknown), threads=1)
+            sums = [np.zeros(1)] * len(unknown)
+            images = 0
+            for images, by_layer in enumerate(map_images(observer, single_images(self._batches), look), 1):  # noqa: B007
+                sums = [total + means[0] for total, means in zip(sums, by_layer, strict=True)]
+            self._inputs |= {name: total / images for (_, _, name), total in zip(unknown, sums, strict=True)}
+        return {name: self._inputs[name] for name in outputs if name in self._inputs}
 
 
 def _pool(graph: Graph, outputs: Sequence[str]) -> list[str]:

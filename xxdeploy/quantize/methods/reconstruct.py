@@ -49,17 +49,20 @@ _PRODUCTS = 6
 def reconstruct(draft: Draft, context: MethodContext) -> Draft:
     """Return ``draft`` with the bias of every integer layer corrected, and with weights rounded if the recipe asks.
 
-    ``rounding = "adaptive"`` in ``context.recipe`` also chooses how the weights of each layer are rounded. About a
+    The correction is that of ``context.recipe``: an analytic one runs the float network only.
+    ``rounding = "adaptive"`` there also chooses how the weights of each layer are rounded. About a
     hundred images in ``context.batches`` are enough. Layers with more than 4,608 inputs to one output are rounded to
     the nearest, as the matrix of their moments would be too large, and so are 1-D and 3-D convolutions. The layout that
     ``context.write`` makes is tuned. Raises ``UsageError`` (``no-calibration-images``), ``ConversionError`` (as
     :func:`xxdeploy.quantize.quantize` and :func:`xxdeploy.quantize.calibration.calibrate`).
     """
     scheme, rounding = context.scheme, context.recipe.rounding == "adaptive"
+    float_means = context.float_means or FloatMeans(draft.model, context.batches)
     draft = replace(draft, model=give_biases(draft.model, scheme))
+    if context.recipe.bias_correction == "analytic":
+        return _without_rounding_shift(draft, context, float_means)
     graph = Graph(draft.model)
     layers = biased_layers(graph, scheme)
-    float_means = context.float_means or FloatMeans(draft.model, context.batches)
     expected = float_means([node.output[0] for node in layers])
     images = len(next(iter(expected.values()))) if expected else 0
     integer = Graph(draft.quantized(scheme, context.write))
@@ -87,6 +90,25 @@ def reconstruct(draft: Draft, context: MethodContext) -> Draft:
             context.on_progress(Progress(step, stage + 1, len(layers)))
     graph.arrays |= biases
     return replace(draft, model=graph.to_model(), rounding={**draft.rounding, **rounded})
+
+
+def _without_rounding_shift(draft: Draft, context: MethodContext, float_means: FloatMeans) -> Draft:
+    """Return ``draft``, which has biases, without the shift that the rounding of its weights causes.
+
+    Layers without patches, such as 1-D and 3-D convolutions, keep their bias.
+    """
+    graph, integer = Graph(draft.model), Graph(draft.quantized(context.scheme, context.write))
+    tuned = _Tuned(integer, dict(integer.constants), context.scheme)
+    layers = biased_layers(graph, context.scheme)
+    inputs = float_means.of_inputs([node.output[0] for node in layers])
+    for node in layers:
+        mean = inputs.get(node.output[0])
+        if mean is None:
+            continue
+        layer = _Layer(node, graph.constants[node.input[1]], integer.producers()[_output(integer, node)])
+        shift = np.einsum("got,gt->go", tuned.rounding_errors(layer), mean).reshape(-1)
+        graph.arrays[node.input[2]] = (graph.constants[node.input[2]] - shift).astype(np.float32)
+    return replace(draft, model=graph.to_model())
 
 
 def rounding_products(model: OnnxModel, scheme: Scheme) -> float:
@@ -143,6 +165,15 @@ class _Tuned:
             values = fit_saturating_pairs(values, axis, steps)
         self.constants[self._dequantizer(layer).input[0]] = values
         return values
+
+    def rounding_errors(self, layer: _Layer) -> NDArray[np.float64]:
+        """Return the weights of a layer as its integers have them, less those in float, (groups, outputs, taps)."""
+        values, weights = (
+            _to_groups(layer.node, array).astype(np.float64)
+            for array in (self.constants[self._dequantizer(layer).input[0]], layer.weights)
+        )
+        scale = np.broadcast_to(self._scale(layer), values.shape[0] * values.shape[1])
+        return values * scale.reshape(*values.shape[:2], 1) - weights
 
     def output_means(self, layer: _Layer, inputs: NDArray[np.float32]) -> Means:
         """Return the mean of each output channel, image by image, from those of its patches (n, groups, taps).

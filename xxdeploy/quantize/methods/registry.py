@@ -57,11 +57,12 @@ METHODS = (
         Stage.AFTER_RANGES,
         192,
         {
+            "analytic correction": {"bias_correction": "analytic"},
             "bias correction": {"bias_correction": "empirical"},
             "rounding": {"bias_correction": "empirical", "rounding": "adaptive"},
         },
-        passes={"bias correction": 4.0, "rounding": 6.0},
-        gains={"bias correction": 0.5, "rounding": 0.4},
+        passes={"analytic correction": 3.0, "bias correction": 4.0, "rounding": 6.0},
+        gains={"analytic correction": 0.5, "bias correction": 0.07, "rounding": 0.3},
     ),
 )
 """The methods in the order in which they apply, and in which the ladder tries them: those before ranges come first."""
@@ -84,7 +85,8 @@ def rungs_above(recipe: QuantizationRecipe, stage: Stage) -> tuple[tuple[str, Qu
     rungs: list[tuple[str, QuantizationRecipe]] = []
     for method in METHODS:
         if method.stage is stage:
-            steps = [(rung, replace(recipe, **values)) for rung, values in method.rungs.items()]
+            off = {name: getattr(_PLAIN, name) for name in method.fields}
+            steps = [(rung, replace(recipe, **{**off, **values})) for rung, values in method.rungs.items()]
             on = max((index for index, (_, changed) in enumerate(steps) if changed == recipe), default=-1)
             rungs += steps[on + 1 :]
     return tuple(rungs)
