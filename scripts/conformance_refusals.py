@@ -23,6 +23,7 @@ TOO_LARGE = (4 << 20) + 1
 _DEEP = 20_000
 RUN = ("onnx",)
 """An entry that loads a model needs this."""
+LITERT = ("litert",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,11 @@ def vouched(name: str, data: bytes | Callable[[bytes], bytes]) -> Edit:
         _document(change)(bundle)
 
     return edit
+
+
+def replaced(name: str, other: Path) -> Edit:
+    """Return an edit that puts another file, at a path from the bundle, in the place of one, with its hash."""
+    return lambda bundle: vouched(name, (bundle / other).read_bytes())(bundle)
 
 
 def _document(change: Callable[[Any], None]) -> Edit:
@@ -401,6 +407,12 @@ def _of_files() -> Iterator[Fault]:
     yield Fault("link-to-nothing", "file-missing", _link("model.onnx", "absent"), needs=("links",))
     yield Fault("link-to-itself", "file-missing", _link("model.onnx", "model.onnx"), needs=("links",))
     yield Fault("model-no-model", "engine-load", vouched("model.onnx", b"not a model"), needs=RUN)
+    tflite, other = "model.tflite", Path("../../bundles/torch-rgb/model.tflite")
+    for name, data in {"no-model": b"not a model", "empty": b"", "zeros": bytes(64)}.items():
+        yield Fault(f"litert-{name}", "engine-load", vouched(tflite, data), needs=LITERT)
+    yield Fault("litert-cut", "engine-load", vouched(tflite, lambda data: data[: len(data) // 2]), needs=LITERT)
+    yield Fault("litert-short", "engine-load", vouched(tflite, lambda data: data[:-4]), needs=LITERT)
+    yield Fault("litert-of-another-bundle", "bundle-signature", replaced(tflite, other), needs=LITERT)
     labels = "labels.txt"
     yield Fault("labels-short", "labels-invalid", vouched(labels, b"one\ntwo\n"))
     yield Fault("labels-empty", "labels-invalid", vouched(labels, b""))

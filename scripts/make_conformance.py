@@ -210,8 +210,9 @@ def refusals(root: Path, entries: list[Fault]) -> list[dict[str, Any]]:
 def told(root: Path, entry: dict[str, Any]) -> str:
     """Return the code of the error that the Python runtime raises for a refusal, or ``accepted``."""
     key = None if entry["key"] is None else root / entry["key"]
+    engine = LITERT if LITERT in entry["needs"] else "onnxruntime"
     try:
-        options = {"threads": 1, "tuning": "off", "key": key, "min_version": entry["min_version"]}
+        options = {"engine": engine, "threads": 1, "tuning": "off", "key": key, "min_version": entry["min_version"]}
         load(root / entry["bundle"], selftest=entry["when"] == "selftest", **options).close()
     except XXDeployError as error:
         return error.code

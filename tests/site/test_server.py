@@ -110,10 +110,12 @@ def test_what_cannot_be_served_is_told_before_the_server_starts(folder: Path, tm
     with pytest.raises(MissingDependencyError, match="onnxruntime-web"):
         Site.of(folder / "bundle", tmp_path)
     site = Site.of(folder / "bundle", folder / "node_modules")
-    for host, number in ((LOCAL, port), (LOCAL, 70000), ("203.0.113.7", 0), ("a b", 0)):
+    places = (LOCAL, port, "port"), (LOCAL, 70000, "port"), ("203.0.113.7", 0, "--host"), ("a b", 0, "--host")
+    for host, number, hint in (*places, ("a" * 64, 0, "--host")):
         with pytest.raises(UsageError) as raised:
             serve(site, host, number)
         assert raised.value.code == "address-unusable"
+        assert hint in raised.value.hint
     for file in (tmp_path / "none.pem", folder / "bundle/labels.txt"):
         with pytest.raises(UsageError) as raised:
             serve(site, LOCAL, 0, file)

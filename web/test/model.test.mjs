@@ -181,3 +181,22 @@ test("files that browsers read otherwise than Python are refused: turned WebP, c
     for (const blob of upright) await assert.rejects(model.predict(blob), /of this many lines/);
   });
 });
+
+test("no cache can mix the files of two bundles: each is asked for again", async () => {
+  const bundle = classifier();
+  const asked = [];
+  const before = globalThis.fetch;
+  globalThis.fetch = async (url, { cache }) => {
+    asked.push(cache);
+    const bytes = bundle.files[new URL(url).pathname.slice("/bundle/".length)];
+    return bytes ? new Response(bytes) : new Response(null, { status: 404 });
+  };
+  try {
+    const { module } = engineOf(bundle, () => [Float32Array.of(0.2, 0.4, 0.4)]);
+    const model = await load("http://example.test/bundle", { onnxruntime: async () => module, selftest: true });
+    assert.equal((await model.predict(BLACK, 1))[0].label, "b");
+  } finally {
+    globalThis.fetch = before;
+  }
+  assert.ok(asked.length >= 4 && asked.every((cache) => cache === "no-cache"), String(asked));
+});

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import http.server
 import os
+import socket
 import ssl
 import sys
 from collections.abc import Mapping
@@ -100,9 +102,13 @@ def serve(site: Site, host: str, port: int, certificate: Path | None = None) -> 
     try:
         server = _Server((host, port), _handler(site, host))
     except (OSError, UnicodeError) as error:
+        # A host that is no name is a UnicodeError or a gaierror; one of another machine is EADDRNOTAVAIL.
+        is_host = isinstance(error, UnicodeError | socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
         raise UsageError(
-            f"cannot listen on {host} port {port}: {getattr(error, 'strerror', None) or error}",
-            hint="choose another port: --port 0 takes a free one",
+            f"cannot listen on {host[:80]} port {port}: {getattr(error, 'strerror', None) or error}",
+            hint=f"leave --host out ({LOCAL}), or give an address of this machine"
+            if is_host
+            else "choose another port: --port 0 takes a free one",
             code="address-unusable",
         ) from error
     if certificate is not None:
