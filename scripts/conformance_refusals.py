@@ -407,12 +407,12 @@ def _of_files() -> Iterator[Fault]:
     yield Fault("link-to-nothing", "file-missing", _link("model.onnx", "absent"), needs=("links",))
     yield Fault("link-to-itself", "file-missing", _link("model.onnx", "model.onnx"), needs=("links",))
     yield Fault("model-no-model", "engine-load", vouched("model.onnx", b"not a model"), needs=RUN)
-    tflite, other = "model.tflite", Path("../../bundles/torch-rgb/model.tflite")
+    tflite, another = "model.tflite", Path("../../bundles/torch-rgb/model.tflite")
     for name, data in {"no-model": b"not a model", "empty": b"", "zeros": bytes(64)}.items():
         yield Fault(f"litert-{name}", "engine-load", vouched(tflite, data), needs=LITERT)
     yield Fault("litert-cut", "engine-load", vouched(tflite, lambda data: data[: len(data) // 2]), needs=LITERT)
     yield Fault("litert-short", "engine-load", vouched(tflite, lambda data: data[:-4]), needs=LITERT)
-    yield Fault("litert-of-another-bundle", "bundle-signature", replaced(tflite, other), needs=LITERT)
+    yield Fault("litert-of-another-bundle", "bundle-signature", replaced(tflite, another), needs=LITERT)
     labels = "labels.txt"
     yield Fault("labels-short", "labels-invalid", vouched(labels, b"one\ntwo\n"))
     yield Fault("labels-empty", "labels-invalid", vouched(labels, b""))
