@@ -5,8 +5,8 @@
     curl --data-binary @cat.jpg http://localhost:8000/predict
 
 The bundle is loaded, and its self-test passes, before the port is opened: a broken bundle ends the program. The answer
-to a bad picture is 400 or 413, to a fault of the service 500, and to too many requests at once 503. All threads share
-one Runtime; predictions run in one thread for each core, so the event loop stays free.
+to a bad picture is 400 or 413, to a form 415, to a fault of the service 500, and to too many requests at once 503. All
+threads share one Runtime; predictions run in one thread for each core, so the event loop stays free.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ MAX_BYTES = 10_000_000
 MAX_PIXELS = 25_000_000  # decoded, a picture takes up to 4 bytes a pixel
 UPLOAD_SECONDS = 30
 MAX_REQUESTS = 64  # at once; uvicorn answers others with 503
+BODY = "the body of the request is the picture's file itself, as curl --data-binary @cat.jpg sends it"
 _log = logging.getLogger("http_service")
 
 
@@ -51,6 +52,8 @@ def create_app(bundle: str, *, key: str | None = None, min_version: int = 0) -> 
     cores = anyio.CapacityLimiter(max(1, os.cpu_count() or 1))
 
     async def predict(request: Request) -> JSONResponse:
+        if request.headers.get("content-type", "").startswith("multipart/"):  # curl -F, a form of a page
+            return JSONResponse({"error": "form-data", "hint": f"a form was sent; {BODY}"}, 415)
         try:
             async with asyncio.timeout(UPLOAD_SECONDS):
                 data = await body(request)
@@ -89,7 +92,7 @@ def answer(runtime: Runtime, data: bytes) -> JSONResponse:
     except Image.DecompressionBombError:
         return JSONResponse({"error": "image-too-large"}, 413)
     except Exception:  # noqa: BLE001 - Pillow raises nearly anything on damaged headers
-        return JSONResponse({"error": "image-format"}, 400)
+        return JSONResponse({"error": "image-format", "hint": f"this is no picture; {BODY}"}, 400)
     try:
         best = runtime.predict(picture, top=5)
     except UsageError as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xxdeploy import errors
+from xxdeploy.cli.app import COMMANDS
 from xxdeploy.errors import XXDeployError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,6 +79,14 @@ def test_docs_list_every_code_and_no_other() -> None:
     missing, extra_rows = sorted(code - docs), sorted(docs - code)
     assert not missing, f"errors.md lacks {len(missing)} codes that the package raises: {', '.join(missing)}"
     assert not extra_rows, f"errors.md lists {len(extra_rows)} codes that nothing raises: {', '.join(extra_rows)}"
+
+
+def test_docs_are_sorted_and_name_commands_that_exist() -> None:
+    text = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    for section in text.split("\n## ")[1:]:
+        codes = [row["code"] for line in section.splitlines() if (row := ROW.match(line))]
+        assert codes == sorted(codes), section.splitlines()[0]
+    assert set(re.findall(r"`xxdeploy (\w+)", text)) <= set(COMMANDS)
 
 
 def test_docs_name_the_class_and_its_exit_status() -> None:

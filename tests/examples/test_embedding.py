@@ -102,6 +102,9 @@ def test_the_http_service_answers_with_classes_and_blames_the_right_side(
             ):
                 answer = await client.post("/predict", content=bad)
                 assert (answer.status_code, "error" in answer.json()) == (status, True)
+            form = await client.post("/predict", files={"file": content})
+            assert (form.status_code, form.json()["error"]) == (415, "form-data")
+            assert "--data-binary @cat.jpg" in form.json()["hint"]
 
     anyio.run(talk)
 

@@ -11,6 +11,11 @@ from xxdeploy.results import Accuracy, ModelFile, ModelOutput, Ranges
 RANGES = Ranges("minmax", "model", "data", 7, {"x": (-0.1, 1 / 3), "y": (0.0, 6.0)})
 
 
+def test_top5_is_told_of_more_than_ten_classes() -> None:
+    accuracy = Accuracy("keras", 0.5, 0.9, (0, 1))
+    assert [accuracy.told_top5(classes) for classes in (10, 11, None)] == [None, 0.9, 0.9]
+
+
 @pytest.mark.parametrize(
     "damage",
     [

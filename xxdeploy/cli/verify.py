@@ -37,7 +37,7 @@ def command(
     Parameters
     ----------
     evaluation
-        Folder of labeled images. Measures top-1 and top-5 accuracy.
+        Folder of labeled images. Measures top-1 accuracy, and top-5 of more than ten classes.
     cluster
         Address of a Dask scheduler whose workers measure the accuracy.
     """

@@ -56,7 +56,8 @@ def verify_bundle(
         images = open_labeled(runtime, evaluation)
         accuracy, notes = evaluator(runtime, images, on_progress), images.notes
         size = next(entry.size for entry in manifest.files if entry.path == runtime.variant.model)
-        rows = (TableRow(accuracy.runner, size, None, accuracy.top1, accuracy.top5, None),)
+        top5 = accuracy.told_top5(len(runtime.labels))
+        rows = (TableRow(accuracy.runner, size, None, accuracy.top1, top5, None),)
     evidence = Evidence.from_json(manifest.evidence)
     return VerifyResult(manifest, selftest, rows, runtime.version, notes, evidence.scores, evidence.domain)
 

@@ -355,7 +355,7 @@ def closing_rows(
     figures = {comparison.candidate: comparison.figures for comparison in comparisons}
     rows = []
     for timing, accuracy in zip(timings, accuracies or (None,) * len(timings), strict=True):
-        top5 = accuracy.top5 if accuracy and (classes is None or classes > 10) else None
+        top5 = accuracy.told_top5(classes) if accuracy else None
         own = accuracy.figures if accuracy else ()
         shares = (accuracy.top1, top5, accuracy.agreement(accuracies[0])) if accuracy and not own else (None,) * 3
         row = TableRow(timing.runner, timing.size_bytes, statistics.median(timing.milliseconds), *shares)

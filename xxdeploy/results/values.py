@@ -167,6 +167,10 @@ class Accuracy:
         """Return the number of images."""
         return len(self.classes)
 
+    def told_top5(self, classes: int | None) -> float | None:
+        """Return ``top5`` for a table; None for a network of ten ``classes`` or fewer, of which five say little."""
+        return self.top5 if classes is None or classes > 10 else None
+
     def agreement(self, other: Accuracy) -> float:
         """Return the share of images (0..1) with the same top-1 class in both."""
         if self.images != other.images or not self.images:
