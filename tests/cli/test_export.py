@@ -210,6 +210,16 @@ def test_features_are_not_predicted(fake: FakeExport, capsys: Capture) -> None:
     assert out.endswith("next: xxdeploy bench exports/mobilenetv2-fp32\n")
 
 
+def test_a_page_is_served_next(
+    fake: FakeExport, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("exports/mobilenetv2-fp32").mkdir(parents=True)
+    Path("exports/mobilenetv2-fp32/index.html").touch()
+    assert main(["export", "mobilenetv2"]) == 0
+    assert capsys.readouterr().out.endswith("next: xxdeploy serve exports/mobilenetv2-fp32\n")
+
+
 def test_json_is_all_there_is(fake: FakeExport, capsys: Capture) -> None:
     assert main(["export", "mobilenetv2", "--int8", "--json"]) == 0
     out, err = capsys.readouterr()

@@ -10,7 +10,7 @@ from PIL import Image
 from xxdeploy.bundle.folder import check_bundle
 from xxdeploy.errors import EngineError, UsageError, VerificationError
 from xxdeploy.exporter import ExportOptions, export
-from xxdeploy.exporter.source import name_of
+from xxdeploy.exporter.source import name_of, source_of
 from xxdeploy.models.catalog import find
 from xxdeploy.runtime import load
 
@@ -193,6 +193,19 @@ def test_names() -> None:
     assert name_of(Path("a/Björn's model.v2.h5")) == "bj-rn-s-model.v2"
     assert name_of(Path("__.keras")) == "model"
     assert name_of(find("MobileNet-V2")) == "mobilenetv2"
+
+
+@pytest.mark.parametrize("file", ["saved_model.pb", "manifest.json"])
+def test_a_folder_called_like_a_network_hides_it_only_with_a_model(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lenet").mkdir()
+    Path("pictures").mkdir()
+    assert source_of("lenet") is find("lenet")
+    assert (source_of("./lenet"), source_of("pictures")) == (Path("lenet"), Path("pictures"))
+    Path("lenet", file).touch()
+    assert source_of("lenet") == Path("lenet")
 
 
 def test_weights_with_their_architecture(tmp_path: Path, folder: Path) -> None:

@@ -132,6 +132,8 @@ def _show(exported: ExportResult) -> None:
     named = " ".join(f"--input {name}=..." for name in exported.inputs)
     values = "PHOTO.jpg" if exported.inputs == ("image",) else named
     words = {"features": f"bench {bundle}", "image": f"predict {bundle} {values} --out PICTURE.png"}
+    if (exported.bundle / "index.html").is_file():  # --target web
+        words = {exported.task: f"serve {bundle}"}
     print_line(f"next: xxdeploy {words.get(exported.task, f'predict {bundle} {values}')}")
 
 

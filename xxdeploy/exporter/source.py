@@ -95,14 +95,18 @@ def is_model_file(model: str) -> bool:
 def source_of(word: str) -> ModelSpec | Path:
     """Return the network that ``word`` names, or the path of a model file.
 
-    ``UsageError``: ``unknown-model``; ``no-model-file`` if ``word`` looks like a path and there is no such file.
+    A folder named as a network hides it only if it holds a SavedModel or a bundle. ``UsageError``: ``unknown-model``;
+    ``no-model-file`` if ``word`` looks like a path and there is no such file.
     """
     path = Path(word)
-    if path.suffix.lower() in SUFFIXES or path.exists():
+    holds_model = path.is_file() or any((path / name).exists() for name in ("saved_model.pb", "manifest.json"))
+    if path.suffix.lower() in SUFFIXES or holds_model or (path.exists() and word != path.name):
         return path
     try:
         return find(word)
     except UsageError:
+        if path.exists():
+            return path
         if len(path.parts) == 1 and not path.suffix[1:].isalpha():
             raise
         close = difflib.get_close_matches(path.suffix.lower(), SUFFIXES, n=1)
