@@ -93,10 +93,9 @@ def is_model_file(model: str) -> bool:
 
 
 def source_of(word: str) -> ModelSpec | Path:
-    """Return the network that ``word`` names, or the path of a model file.
+    """Return the network that ``word`` names, or the path of a file or of a folder with a SavedModel or a bundle.
 
-    A folder named as a network hides it only if it holds a SavedModel or a bundle. ``UsageError``: ``unknown-model``;
-    ``no-model-file`` if ``word`` looks like a path and there is no such file.
+    ``UsageError``: ``unknown-model``; ``no-model-file`` if ``word`` looks like a path and there is no such file.
     """
     path = Path(word)
     holds_model = path.is_file() or any((path / name).exists() for name in ("saved_model.pb", "manifest.json"))
@@ -110,8 +109,8 @@ def source_of(word: str) -> ModelSpec | Path:
         if len(path.parts) == 1 and not path.suffix[1:].isalpha():
             raise
         close = difflib.get_close_matches(path.suffix.lower(), SUFFIXES, n=1)
-        similar = path.with_suffix(close[0]) if close else None
-        hint = f"did you mean {similar}?" if similar and similar.exists() else "check the folder and the spelling"
+        similar = [near for suffix in close if (near := path.with_suffix(suffix)).exists()]
+        hint = f"did you mean {similar[0]}?" if similar else "check the folder and the spelling"
         raise UsageError(f"there is no file {word}", hint=hint, code="no-model-file") from None
 
 
