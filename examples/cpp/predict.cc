@@ -1,4 +1,4 @@
-// Names the classes of a picture with a bundle of xxdeploy, without Python on the device.
+// Name the classes of a picture with a bundle of xxdeploy, without Python on the device.
 //
 //   g++ -std=c++17 -O2 -DXXDEPLOY_ONNXRUNTIME predict.cc -L ORT/lib -lonnxruntime -o predict
 //   ./predict BUNDLE                          # runs the golden pairs

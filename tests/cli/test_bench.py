@@ -21,16 +21,21 @@ def test_table(bundles: list[str], capsys: Capture) -> None:
     assert main(["bench", *bundles, "--rounds", "15", "--threads", "1"]) == 0
     out, err = capsys.readouterr()
     assert err.startswith("bench, rounds 15 (")
-    head, _, one, two, *_ = [line.split() for line in out.splitlines()]
-    assert head == [
-        *("bundle", "on", "p50", "p90", "p99", "engine", "images/s", "start", "memory", "speed", "spread"),
-    ]
-    assert one[:5] == ["one", "portable,", "onnxruntime,", "1", "thread"]
-    assert (one[-2:], two[0]) == (["1.00x", "1.00..1.00"], "two")
-    assert float(one[5]) <= float(one[6]) <= float(one[7])
-    assert float(one[5]) / float(two[5]) == pytest.approx(float(two[-2].rstrip("x")), rel=0.5)
+    names, (head, _, one, two, *_) = out.splitlines()[:2], [line.split() for line in out.splitlines()[3:]]
+    assert names == ["1  one: portable, onnxruntime, 1 thread", "2  two: portable, onnxruntime, 1 thread"]
+    assert head == ["p50", "p90", "p99", "engine", "images/s", "start", "memory", "speed", "spread"]
+    assert (one[0], one[-2:], two[0]) == ("1", ["1.00x", "1.00..1.00"], "2")
+    assert float(one[1]) <= float(one[2]) <= float(one[3])
+    assert float(one[1]) / float(two[1]) == pytest.approx(float(two[-2].rstrip("x")), rel=0.5)
     low, high = map(float, two[-1].split(".."))
     assert low <= high
+
+
+def test_one_bundle_has_no_columns_to_compare(bundles: list[str], capsys: Capture) -> None:
+    assert main(["bench", bundles[0], "--rounds", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[2].split()[-1] == "memory"
+    assert "speed" not in out
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,23 +64,29 @@ def command(
     if as_json:
         print_json([{"path": path, **plain(row)} for path, row in zip(paths, results, strict=True)])
         return
-    print_table(
-        ("bundle", "on", "p50", "p90", "p99", "engine", "images/s", "start", "memory", "speed", "spread"),
-        [_row(path, row) for path, row in zip(paths, results, strict=True)],
-        left=2,
-    )
+    _show(paths, results)
+
+
+def _show(paths: Sequence[Path], results: Sequence[BenchResult]) -> None:
+    """Name each row, then print the figures, so that the table fits 80 columns whatever the names."""
+    for number, (path, row) in enumerate(zip(paths, results, strict=True), 1):
+        print_line(f"{number}  {path.name or path}: {row.variant}, {row.settings}", hang=3)
     print_line()
+    headings = ("", "p50", "p90", "p99", "engine", "images/s", "start", "memory", "speed", "spread")
+    shown = len(headings) if len(results) > 1 else headings.index("speed")  # one row has nothing to compare with
+    rows = [(str(number), *_figures(row)) for number, row in enumerate(results, 1)]
+    print_table(headings[:shown], [row[:shown] for row in rows])
+    print_line()
+    compared = "; speed: p50 of row 1 divided by this p50; spread: quartiles of that ratio over the rounds"
     print_line(
         "p50, p90, p99: milliseconds from an image to its prediction; engine: the part of p50 in the engine; start: "
-        "milliseconds from the start of Python to the first prediction; memory: peak, MB; speed: p50 of the first "
-        "bundle divided by this p50; spread: quartiles of that ratio over the rounds."
+        "milliseconds from the start of Python to the first prediction; memory: peak, MB"
+        f"{compared if len(results) > 1 else ''}."
     )
 
 
-def _row(path: Path, figures: BenchResult) -> tuple[str, ...]:
+def _figures(figures: BenchResult) -> tuple[str, ...]:
     return (
-        path.name or str(path),
-        f"{figures.variant}, {figures.settings}",
         *(_short(value) for value in (figures.p50_ms, figures.p90_ms, figures.p99_ms, figures.model_p50_ms)),
         f"{figures.images_per_second:.0f}",
         f"{figures.cold_start_ms:.0f}",

@@ -11,9 +11,9 @@ from xxdeploy.runtime.image.scaling import NAMED, Scaling, named_scaling
 
 _KEYS = ("scale", "mean", "std", "order")
 _FILE = TomlFile(
-    noun="preprocessing",
+    noun="the file of --preprocess",
     missing_code="no-preprocess-file",
-    missing_hint="it is tf, caffe, torch, none, 0..1 or a TOML file like: scale = 0.004, mean = [0.5, 0.5, 0.5]",
+    missing_hint="--preprocess takes tf, caffe, torch, none, 0..1, auto, or a TOML file such as: scale = 0.004, mean = [0.5]",
     bad_code="bad-preprocess-file",
     bad_hint="the keys are scale, mean, std (numbers, or lists of one number per channel) and order (rgb or bgr)",
     json=True,

@@ -69,8 +69,8 @@ def split(model: bytes) -> tuple[onnx.ModelProto, Arrays]:
             raise ValueError("it holds no graph")
     except (ValueError, LookupError, TypeError, DecodeError) as error:
         raise ConversionError(
-            f"this is not a readable ONNX model: {error}",
-            hint="the file is damaged or of another format; export it again",
+            f"the file is not a readable ONNX model: {error}",
+            hint="it is damaged or of another format: export it again",
             code="unreadable-onnx",
         ) from error
     return proto, arrays

@@ -183,7 +183,7 @@ def tune(
     """
     if not 0 < budget <= MAX_BUDGET:
         raise UsageError(
-            f"the budget must be up to {MAX_BUDGET:.0f} seconds, not {budget}",
+            f"the budget must be above 0 and at most {MAX_BUDGET:.0f} seconds, not {budget}",
             hint=f"{DEFAULT_BUDGET:.0f} is a good number",
             code="budget-invalid",
         )
