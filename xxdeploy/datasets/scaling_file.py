@@ -13,7 +13,7 @@ _KEYS = ("scale", "mean", "std", "order")
 _FILE = TomlFile(
     noun="the file of --preprocess",
     missing_code="no-preprocess-file",
-    missing_hint="--preprocess takes tf, caffe, torch, none, 0..1, auto, or a TOML file such as: scale = 0.004, mean = [0.5]",
+    missing_hint="--preprocess takes tf, caffe, torch, none, 0..1, auto or a TOML file, such as: scale = 0.004",
     bad_code="bad-preprocess-file",
     bad_hint="the keys are scale, mean, std (numbers, or lists of one number per channel) and order (rgb or bgr)",
     json=True,
