@@ -39,8 +39,8 @@ class Made:
     pictures: NDArray[np.float32]
 
 
-def make(name: str, size: int | None = None) -> Made:
-    """Build a network with random weights, convert it, and quantize it with the ranges of synthetic pictures.
+def make(name: str, size: int | None = None, calibration: int = CALIBRATION) -> Made:
+    """Build a network with random weights, convert it, and quantize it with the ranges of so many synthetic pictures.
 
     ``size`` is raised to the least that the network allows; None is the usual size.
     """
@@ -57,7 +57,7 @@ def make(name: str, size: int | None = None) -> Made:
     model = build_model(spec, weights="none", options=BuildOptions(input_size=least))
     height, width, channels = model.input_shape[1:]
     preprocess = Preprocess(height, width, channels, spec.preprocess)
-    pictures = preprocess.normalize(textures(CALIBRATION, height, width, channels))
+    pictures = preprocess.normalize(textures(calibration, height, width, channels))
     settle_batch_norms(model, pictures)
     fp32, _ = optimize(onnx_from_keras(model))
     prepared, _, grid = prepared_for_int8(fp32, preprocess)
