@@ -27,10 +27,14 @@ def test_functions_of_one_element(operator: str) -> None:
         "d = Exp(x) y = Reciprocal(d)",
         "y = Softmax<axis = 1>(x)",
         "y = Softmax<axis = 3>(x)",
+        "y = LogSoftmax<axis = 1>(x)",
+        "y = Pow(x, two)",
+        "d = Exp(x) y = Pow(d, root)",
     ],
 )
 def test_activations(body: str) -> None:
     every = {"s": weights(3, 1, 1), "low": np.array(-0.4, np.float32), "high": np.array(0.3, np.float32)}
+    every |= {"two": np.array(2, np.float32), "root": np.array([0.5], np.float32)}
     assert (
         error(network(body, SHAPE, {name: array for name, array in every.items() if name in body.split("(")[-1]}))
         < 1e-5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -84,3 +85,31 @@ def test_a_tile_and_an_expansion() -> None:
     )
     batch = pictures(model)
     np.testing.assert_allclose(in_litert(model, batch), run(model, batch), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("body", "output"),
+    [
+        ("y = LRN<size = 3, alpha = 0.5, beta = 0.6, bias = 1.5>(x)", "n, 3, 9, 8"),
+        ("y = CumSum(x, one)", "n, 3, 9, 8"),
+        ("y = CumSum<exclusive = 1, reverse = 1>(x, three)", "n, 3, 9, 8"),
+        ("y, i = TopK<axis = 1>(x, k)", "n, 2, 9, 8"),
+        ("v, i = TopK(x, k) y = Cast<to = 1>(i)", "n, 3, 9, 2"),
+        ("a = ArgMax<axis = 1, keepdims = 0>(x) b = Sub(a, one64) y = OneHot<axis = 1>(b, k, ends)", "n, 2, 9, 8"),
+        ("r = Log(x) m = IsNaN(r) y = Where(m, x, half)", "n, 3, 9, 8"),
+        ("z = Mul(x, half) t = Mul(z, hundred) u = Abs(t) c = Cast<to = 2>(u) y = Cast<to = 1>(c)", "n, 3, 9, 8"),
+        ("a, b = Split<axis = 0>(both, sizes) s = ConstantOfShape(a) y = Add(x, s)", "n, 3, 9, 8"),
+    ],
+)
+def test_choices_and_sums(body: str, output: str) -> None:
+    every: dict[str, Any] = {"one": np.array(1, np.int32), "three": np.array(3, np.int32), "k": np.array([2])}
+    every |= {"one64": np.array(1), "ends": np.array([0.5, 2], np.float32), "half": np.array(0.5, np.float32)}
+    every |= {"hundred": np.array(100, np.float32), "both": np.array([8, 7]), "sizes": np.array([1, 1])}
+    arrays = {name: array for name, array in every.items() if re.search(rf"\b{name}\b", body)}
+    assert error(network(body, f"float[{output}]", arrays)) < 1e-6
+
+
+def test_integers_of_eight_bits_that_are_computed_with_are_refused() -> None:
+    body = "a = Abs(x) c = Cast<to = 2>(a) d = Add(c, c) y = Cast<to = 1>(d)"
+    with pytest.raises(ConversionError, match="uint8"):
+        to_litert(network(body, SHAPE))

@@ -47,6 +47,11 @@ MOVES: dict[str, tuple[str, str, dict[str, NDArray[Any]]]] = {
     "gather": ("y = Gather<axis = 1>(x, i)", "n, 2, 9, 8", {"i": np.array([2, 0])}),
     "gather one": ("y = Gather<axis = 1>(x, i)", "n, 9, 8", {"i": np.array(-1)}),
     "split": ("a, b = Split<axis = 3>(x, s) y = Concat<axis = 3>(b, a)", "n, 3, 9, 8", {"s": np.array([3, 5])}),
+    "space to depth": (
+        "p = Pad(x, b) y = SpaceToDepth<blocksize = 2>(p)",
+        "n, 12, 5, 4",
+        {"b": np.array([0] * 6 + [1, 0])},
+    ),
     "depth to space": ("c = Conv(x, w) y = DepthToSpace<blocksize = 2>(c)", "n, 1, 18, 16", {"w": weights(4, 3, 1, 1)}),
 }
 

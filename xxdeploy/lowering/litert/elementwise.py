@@ -48,6 +48,10 @@ def binary(values: Values, node: NodeProto) -> None:
     if len(node.input) > 2:
         _several(values, node)
         return
+    if node.op_type == "Pow" and (name := _power(values, node)) is not None:
+        x = values.real(node.input[0])
+        values.flat.operator(name, [x.index], [values.result(Sink(node.output[0], None), x.order).index])
+        return
     sink = values.integer_sink(node.output[0]) if node.op_type in _INTEGER and _all_integer(values, node) else None
     if sink is None:
         order, operands = values.aligned(node, node.input)
@@ -65,6 +69,14 @@ def binary(values: Values, node: NodeProto) -> None:
         options["potScaleInt16"] = False
     version = 2 if sink is not None or node.op_type in ("Max", "Min") else 1
     values.flat.operator(_BINARY[node.op_type], [x.index for x in operands], [out.index], version, **options)
+
+
+def _power(values: Values, node: NodeProto) -> str | None:
+    """Return the operator of a square or a square root, which XNNPACK has; it has no POW."""
+    exponent = values.weights(node.input[1])
+    if exponent is None or exponent.array.size != 1 or values.shape(node.input[0]) != values.shape(node.output[0]):
+        return None
+    return {2.0: "SQUARE", 0.5: "SQRT"}.get(float(exponent.real.reshape(())))
 
 
 def _several(values: Values, node: NodeProto) -> None:
@@ -189,11 +201,14 @@ def reciprocal(values: Values, node: NodeProto) -> None:
 
 
 def softmax(values: Values, node: NodeProto) -> None:
-    """Write a Softmax over one axis, which LiteRT wants last."""
+    """Write a Softmax, or its logarithm, over one axis, which LiteRT wants last."""
     rank = len(values.shape(node.input[0]))
     axis = attribute(node, "axis", -1) % rank
     order = values.real(node.input[0]).order
     order = (*(other for other in order if other != axis), axis)
     x = values.real(node.input[0], order)
     out = values.result(Sink(node.output[0], None), order)
-    values.flat.operator("SOFTMAX", [x.index], [out.index], beta=1.0)
+    if node.op_type == "LogSoftmax":
+        values.flat.operator("LOG_SOFTMAX", [x.index], [out.index])
+    else:
+        values.flat.operator("SOFTMAX", [x.index], [out.index], beta=1.0)

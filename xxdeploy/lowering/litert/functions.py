@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
-from xxdeploy.lowering.litert.values import KINDS, Sink, Value, Values, refuse
+from xxdeploy.lowering.litert.values import CHANNELS_LAST, KINDS, Sink, Value, Values, refuse
 from xxdeploy.onnxmodel.graph import attribute
 
 
@@ -156,10 +156,17 @@ def where(values: Values, node: NodeProto) -> None:
 
 
 def cast(values: Values, node: NodeProto) -> None:
-    """Write a Cast between float32, int32, int64 and bool."""
-    to = KINDS.get(attribute(node, "to", 0))
+    """Write a Cast between float32, int32, int64 and bool; to 8 bits only for another Cast to read.
+
+    LiteRT takes integers of 8 bits for quantized ones in every other operator.
+    """
+    to = KINDS.get(attribute(node, "to", 0), _SHORT.get(attribute(node, "to", 0)))
     if to is None:
         raise refuse(node, "it is to another type")
+    if to in _SHORT.values():
+        readers = values.graph.consumers().get(node.output[0], [])
+        if node.output[0] in values.graph.outputs or any(reader.op_type != "Cast" for reader in readers):
+            raise refuse(node, f"another layer than a Cast reads its {to} result")
     x = values.real(node.input[0])
     if to == values.flat.kind(x.index):
         values.keep(node.output[0], x)
@@ -171,6 +178,9 @@ def cast(values: Values, node: NodeProto) -> None:
     else:
         values.flat.operator("CAST", [x.index], [index])
     values.keep(node.output[0], Value(index, x.order, x.shape))
+
+
+_SHORT = {TensorProto.UINT8: "uint8", TensorProto.INT8: "int8"}
 
 
 def tile(values: Values, node: NodeProto) -> None:
@@ -205,6 +215,83 @@ def arg_extreme(values: Values, node: NodeProto) -> None:
     values.flat.operator(name, [x.index, where], [index], 2, outputType=4)
     out = values.result(Sink(node.output[0], None), order)
     values.reshape(index, out.index, [shape[other] for other in order])
+
+
+def top_k(values: Values, node: NodeProto) -> None:
+    """Write a TopK with a constant number, over one axis, which LiteRT wants last; its indices are int32 there."""
+    count = values.graph.constants.get(node.input[1])
+    if count is None or not attribute(node, "largest", 1):
+        raise refuse(node, "its number is computed, or it returns the smallest elements")
+    order = values.real(node.input[0]).order
+    axis = attribute(node, "axis", -1) % len(order)
+    order = (*(other for other in order if other != axis), axis)
+    x = values.real(node.input[0], order)
+    operands = [x.index, values.flat.constant("k", np.array(int(count.reshape(())), np.int32))]
+    shape = (*x.shape[:-1], int(count.reshape(())))
+    largest = values.new(node.output[0], shape, order, kind=values.flat.kind(x.index))
+    places = values.new(f"{node.output[0]}/places", shape, order, kind="int32")
+    values.flat.operator("TOPK_V2", operands, [largest.index, places.index], 2)
+    values.keep(node.output[0], largest)
+    if len(node.output) == 1 or not node.output[1]:
+        return
+    wide = values.new(node.output[1], shape, order, kind="int64")
+    values.flat.operator("CAST", [places.index], [wide.index])
+    values.keep(node.output[1], wide)
+
+
+def one_hot(values: Values, node: NodeProto) -> None:
+    """Write a OneHot of constant depth and values. Indices count from the end where they are negative."""
+    depth, ends = (values.graph.constants.get(name) for name in node.input[1:3])
+    if depth is None or ends is None:
+        raise refuse(node, "its depth is computed")
+    x = values.real(node.input[0])
+    size = int(depth.reshape(()))
+    index, wrapped, found = (values.flat.tensor(f"{node.output[0]}/{i}", x.shape, "int32") for i in range(3))
+    below = values.flat.tensor(f"{node.output[0]}/below", x.shape, "bool")
+    zero, whole = (values.flat.constant("number", np.array(number, np.int32)) for number in (0, size))
+    values.flat.operator("CAST", [x.index], [index])
+    values.flat.operator("LESS", [index, zero], [below])
+    values.flat.operator("ADD", [index, whole], [wrapped], potScaleInt16=False)
+    values.flat.operator("SELECT_V2", [below, wrapped, index], [found])
+    rank = len(x.order) + 1
+    axis = attribute(node, "axis", -1) % rank
+    order = (*(other + (other >= axis) for other in x.order), axis)
+    out = values.result(Sink(node.output[0], None), order)
+    off, on = (values.flat.constant("value", np.array(end, values.flat.kind(out.index))) for end in ends.tolist())
+    values.flat.operator("ONE_HOT", [found, whole, on, off], [out.index], axis=-1)
+
+
+def cumulative_sum(values: Values, node: NodeProto) -> None:
+    """Write a CumSum over a constant axis."""
+    axis = values.graph.constants.get(node.input[1])
+    if axis is None:
+        raise refuse(node, "its axis is computed")
+    x = values.real(node.input[0])
+    where = x.order.index(int(axis.reshape(())) % len(x.order))
+    out = values.result(Sink(node.output[0], None), x.order)
+    flags = {name: bool(attribute(node, name, 0)) for name in ("exclusive", "reverse")}
+    operands = [x.index, values.flat.constant("axis", np.array(where, np.int32))]
+    values.flat.operator("CUMSUM", operands, [out.index], **flags)
+
+
+def is_nan(values: Values, node: NodeProto) -> None:
+    """Write an IsNaN: only such a number differs from itself."""
+    x = values.real(node.input[0])
+    index = values.flat.tensor(node.output[0], x.shape, "bool")
+    values.flat.operator("NOT_EQUAL", [x.index, x.index], [index])
+    values.keep(node.output[0], Value(index, x.order, x.shape))
+
+
+def lrn(values: Values, node: NodeProto) -> None:
+    """Write an LRN over an odd number of channels."""
+    size = attribute(node, "size", 0)
+    if size % 2 == 0 or len(values.shape(node.input[0])) != len(CHANNELS_LAST):
+        raise refuse(node, f"its window has {size} channels, or its input is no image")
+    x = values.real(node.input[0], CHANNELS_LAST)
+    out = values.result(Sink(node.output[0], None), CHANNELS_LAST)
+    factors = {"alpha": attribute(node, "alpha", 1e-4) / size, "beta": attribute(node, "beta", 0.75)}
+    factors["bias"] = attribute(node, "bias", 1.0)
+    values.flat.operator("LOCAL_RESPONSE_NORMALIZATION", [x.index], [out.index], radius=size // 2, **factors)
 
 
 def einsum(values: Values, node: NodeProto) -> None:

@@ -238,6 +238,13 @@ def depth_to_space(values: Values, node: NodeProto) -> None:
     values.flat.operator("DEPTH_TO_SPACE", [x.index], [out.index], 2, blockSize=attribute(node, "blocksize", 2))
 
 
+def space_to_depth(values: Values, node: NodeProto) -> None:
+    """Write a SpaceToDepth, whose order of channels is TensorFlow's."""
+    sink, x = moved(values, node, CHANNELS_LAST)
+    out = values.result(sink, CHANNELS_LAST)
+    values.flat.operator("SPACE_TO_DEPTH", [x.index], [out.index], 1, blockSize=attribute(node, "blocksize", 2))
+
+
 def identity(values: Values, node: NodeProto) -> None:
     """Give a tensor another name."""
     sink, x = moved(values, node)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from xxdeploy.lowering.litert import elementwise, functions, layers, moves, pools
@@ -128,10 +128,8 @@ def _fold(graph: Graph) -> None:
         if node.op_type == "Shape" and None not in shapes.get(node.input[0], (None,)):
             whole = shapes[node.input[0]][attribute(node, "start", 0) : attribute(node, "end", None)]
             graph.arrays[node.output[0]] = np.array(whole, np.int64)
-        elif node.op_type in _FOLDED and all(name in graph.arrays for name in node.input if name):
-            feeds = {name: graph.arrays[name] for name in node.input if name}
-            results = ReferenceEvaluator(node).run(None, feeds)
-            graph.arrays.update({name: np.asarray(result) for name, result in zip(node.output, results, strict=True)})
+        elif node.input and node.op_type not in _KEPT and all(n in graph.arrays for n in node.input if n):
+            _compute(graph, node)
         else:
             if node.op_type == "Constant":
                 graph.arrays[node.output[0]] = graph.constants[node.output[0]]
@@ -140,37 +138,18 @@ def _fold(graph: Graph) -> None:
     graph.nodes = kept
 
 
-_FOLDED = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Mod",
-        "Cast",
-        "Gather",
-        "Slice",
-        "Concat",
-        "Unsqueeze",
-        "Squeeze",
-        "Reshape",
-        "Transpose",
-        "Expand",
-        "Tile",
-        "ConstantOfShape",
-        "Range",
-        "ReduceProd",
-        "ReduceSum",
-        "Max",
-        "Min",
-        "Equal",
-        "Where",
-        "Neg",
-        "Floor",
-        "Ceil",
-        "Identity",
-    ]
-)
+def _compute(graph: Graph, node: NodeProto) -> None:
+    """Add the results of a node whose operands are constants to the graph's arrays."""
+    feeds = {name: graph.arrays[name] for name in node.input if name}
+    given, made = ([helper.make_empty_tensor_value_info(n) for n in names if n] for names in (feeds, node.output))
+    body = helper.make_graph([node], "constant", given, made)
+    results = ReferenceEvaluator(body, opsets={"": graph.opset}).run(None, feeds)
+    for value, result in zip(made, results, strict=True):
+        graph.arrays[value.name] = np.asarray(result)
+
+
+_KEPT = frozenset(["QuantizeLinear", "DequantizeLinear", "Bernoulli", "RandomNormalLike", "RandomUniformLike"])
+"""Operators that are not computed here though their operands are constants: pairs of weights, and random numbers."""
 
 
 def _input(values: Values, name: str) -> int:
@@ -214,6 +193,11 @@ WRITERS: Mapping[str, Writer] = {
     **dict.fromkeys(("ReduceMax", "ReduceMin", "ReduceProd"), pools.reduce),
     **dict.fromkeys(("ArgMax", "ArgMin"), functions.arg_extreme),
     "Einsum": functions.einsum,
+    "TopK": functions.top_k,
+    "OneHot": functions.one_hot,
+    "CumSum": functions.cumulative_sum,
+    "IsNaN": functions.is_nan,
+    "LRN": functions.lrn,
     "ReverseSequence": moves.reverse_sequence,
     "Resize": pools.resize,
     **dict.fromkeys(("Add", "Sum", "Sub", "Mul", "Div", "Max", "Min", "Pow"), elementwise.binary),
@@ -254,7 +238,7 @@ WRITERS: Mapping[str, Writer] = {
     "Gelu": elementwise.gelu,
     "HardSigmoid": elementwise.hard_sigmoid,
     "Reciprocal": elementwise.reciprocal,
-    "Softmax": elementwise.softmax,
+    **dict.fromkeys(("Softmax", "LogSoftmax"), elementwise.softmax),
     "Transpose": moves.transpose,
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), moves.reshape),
     "Concat": moves.concat,
@@ -263,6 +247,7 @@ WRITERS: Mapping[str, Writer] = {
     "Split": moves.split,
     "Gather": moves.gather,
     "DepthToSpace": moves.depth_to_space,
+    "SpaceToDepth": moves.space_to_depth,
     "Identity": moves.identity,
 }
 """How each operator of ONNX is written."""
