@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from litertnets import error, in_int8, network, steps, weights
@@ -84,4 +86,42 @@ def test_resizes_are_equal(name: str) -> None:
 def test_a_cubic_resize_is_refused() -> None:
     model = network('y = Resize<mode = "cubic">(x, , , s)', "float[n, 3, 18, 16]", {"s": np.array([1, 3, 18, 16])})
     with pytest.raises(ConversionError, match="of the kind cubic"):
+        to_litert(model)
+
+
+RULES = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
+ROUNDINGS = ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+
+
+def test_a_resize_takes_the_elements_that_onnx_takes_or_is_refused() -> None:
+    """A scale of 1.5 makes 13 of 9 lines: LiteRT would divide 13 by 9 where ONNX divides by 1.5."""
+    from litertnets import in_litert, pictures
+    from quantnets import run
+
+    kinds = [f'<mode = "nearest", coordinate_transformation_mode = "{rule}", nearest_mode = "{how}">'
+             for rule in RULES for how in ROUNDINGS]  # fmt: skip
+    kinds += [f'<mode = "linear", coordinate_transformation_mode = "{rule}">' for rule in RULES]
+    written = 0
+    for kind, scale in itertools.product(kinds, (2.0, 1.5, 0.5)):
+        sides = f"{int(9 * scale)}, {int(8 * scale)}"
+        scales = np.array([1, 1, scale, scale], np.float32)
+        model = network(f"y = Resize{kind}(x, , s)", f"float[n, 3, {sides}]", {"s": scales})
+        batch = pictures(model, 1)
+        try:
+            found = in_litert(model, batch)
+        except ConversionError:
+            continue
+        np.testing.assert_allclose(found, run(model, batch), atol=1e-5, err_msg=f"{kind} {scale}")
+        written += 1
+    assert written >= 20
+
+
+def test_a_pool_whose_last_window_lies_in_the_border_is_refused() -> None:
+    attributes = "kernel_shape = [2, 2], strides = [3, 2], ceil_mode = 1"
+    model = network(f"y = MaxPool<{attributes}>(x)", "float[n, 3, 4, 4]", {})
+    with pytest.raises(ConversionError, match="last window lies in the border"):
+        to_litert(model)
+    attributes = "kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1, count_include_pad = 1"
+    model = network(f"y = AveragePool<{attributes}>(x)", "float[n, 3, 5, 4]", {})
+    with pytest.raises(ConversionError, match="counts its borders"):
         to_litert(model)

@@ -218,7 +218,11 @@ def _ends(
     if automatic == "SAME_UPPER":
         ends = _same_ends(x, kernel, strides, dilations)
     if attribute(node, "ceil_mode", 0):
-        ends = [_ceiled(x.shape[1 + axis], kernel[axis], strides[axis], ends[axis]) for axis in (0, 1)]
+        whole = [_ceiled(x.shape[1 + axis], kernel[axis], strides[axis], ends[axis]) for axis in (0, 1)]
+        for size, side, stride, old, new in zip(x.shape[1:3], kernel, strides, ends, whole, strict=True):
+            if (size + sum(new) - side) // stride * stride >= size + old[0]:
+                raise refuse(node, "its last window lies in the border, where engines differ")
+        ends = whole
     return ends
 
 

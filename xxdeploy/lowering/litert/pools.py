@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
+from numpy.typing import NDArray
 from onnx import NodeProto
 
 from xxdeploy.lowering.litert.flat import Quantization
@@ -33,6 +36,8 @@ def average_pool(values: Values, node: NodeProto) -> None:
     height, width = x.shape[1:3]
     x, padding = padded(values, node, x, kernel, strides, [1, 1])
     counts_padding = bool(attribute(node, "count_include_pad", 0))
+    if counts_padding and attribute(node, "ceil_mode", 0):
+        raise refuse(node, "it counts its borders, and rounds its size up")
     if padding == SAME and counts_padding:
         ends = [(pads[0], pads[1]) for pads in zip(*[iter(attribute(node, "pads", [0] * 4))] * 2, strict=True)]
         x, padding = pad_spatial(values, x, [(ends[0][0], ends[1][0]), (ends[0][1], ends[1][1])]), VALID
@@ -151,25 +156,64 @@ def resize(values: Values, node: NodeProto) -> None:
     shape = values.shape(node.output[0])
     if len(shape) != 4:
         raise refuse(node, "it is not two-dimensional")
-    mode, how = attribute(node, "mode", "nearest"), attribute(node, "coordinate_transformation_mode", "half_pixel")
-    known = {"half_pixel": (False, True), "asymmetric": (False, False), "align_corners": (True, False)}
-    known["pytorch_half_pixel"] = (False, True)
+    mode = attribute(node, "mode", "nearest")
     sink, x = _pooled_operands(values, node)
-    if x.shape[0] != shape[0] or x.shape[3] != shape[1] or mode not in ("nearest", "linear") or how not in known:
-        raise refuse(node, f"it is of the kind {mode}, {how}")
-    if mode == "nearest" and (how, attribute(node, "nearest_mode", "round_prefer_floor")) not in _NEAREST:
-        whole = all(shape[2 + axis] % x.shape[1 + axis] == 0 for axis in (0, 1))
-        if not (whole and how in ("half_pixel", "asymmetric")):
-            raise refuse(node, "it rounds positions in another way")
-    corners, half = known[how]
-    if mode == "nearest" and how == "asymmetric":
-        half = False
+    if x.shape[0] != shape[0] or x.shape[3] != shape[1] or mode not in ("nearest", "linear"):
+        raise refuse(node, f"it is of the kind {mode}")
+    wanted = [_places(values, node, axis, x.shape[axis - 1], shape[axis]) for axis in (2, 3)]
+    for corners, half in ((False, True), (False, False), (True, False)):
+        have = [_litert_places(mode, x.shape[1 + axis], shape[2 + axis], corners, half) for axis in (0, 1)]
+        if all(np.abs(one - other).max() < _CLOSE for one, other in zip(wanted, have, strict=True)):
+            break
+    else:
+        raise refuse(node, "it rounds positions in another way")
     name = "RESIZE_NEAREST_NEIGHBOR" if mode == "nearest" else "RESIZE_BILINEAR"
     size = values.flat.constant("size", np.array(shape[2:], np.int32))
     _keeping(values, sink, x, name, [size], 3, alignCorners=corners, halfPixelCenters=half)
 
 
-_NEAREST = {("half_pixel", "floor"), ("asymmetric", "floor"), ("half_pixel", "round_prefer_ceil")}
+_CLOSE = 1e-4
+"""Pixels between two positions that are the same, but for rounding."""
+_ROUNDED: Mapping[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "round_prefer_floor": lambda places: np.ceil(places - np.float32(0.5)),
+    "round_prefer_ceil": lambda places: np.floor(places + np.float32(0.5)),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
+def _places(values: Values, node: NodeProto, axis: int, old: int, new: int) -> NDArray[np.float32]:
+    """Return the positions in the input, (new,) float32 in pixels, from which ONNX takes the elements of an axis."""
+    how = attribute(node, "coordinate_transformation_mode", "half_pixel")
+    known = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")
+    plain = attribute(node, "keep_aspect_ratio_policy", "stretch") == "stretch" and not attribute(node, "antialias", 0)
+    given = values.graph.constants.get(node.input[2]) if len(node.input) > 2 else None
+    named = attribute(node, "axes", None) is not None or (given is None and any(node.input[2:3]))
+    if how not in known or not plain or named:
+        raise refuse(node, f"it is of the kind {how}, or antialiased, or its scales are not constant")
+    scale = np.float32(given[axis] if given is not None and given.size else new / old)
+    index = np.arange(new, dtype=np.float32)
+    if how == "align_corners":
+        places = index * np.float32((old - 1) / max(new - 1, 1))
+    elif how == "asymmetric":
+        places = index / scale
+    else:
+        places = (index + np.float32(0.5)) / scale - np.float32(0.5)
+        places = places * np.float32(how == "half_pixel" or new > 1)
+    if attribute(node, "mode", "nearest") == "nearest":
+        places = _ROUNDED[attribute(node, "nearest_mode", "round_prefer_floor")](places)
+    return np.asarray(np.clip(places, 0, old - 1), np.float32)
+
+
+def _litert_places(mode: str, old: int, new: int, corners: bool, half: bool) -> NDArray[np.float32]:
+    """Return the same positions of LiteRT's two operators, as their reference kernels compute them."""
+    scale = np.float32((old - 1) / (new - 1)) if corners and new > 1 else np.float32(old / new)
+    places = (np.arange(new, dtype=np.float32) + np.float32(0.5 if half else 0)) * scale
+    if mode == "nearest":
+        places = np.floor(places + np.float32(0.5)) if corners else np.floor(places)
+    elif half:
+        places = places - np.float32(0.5)
+    return np.asarray(np.clip(places, 0, old - 1), np.float32)
 
 
 def _pooled_operands(values: Values, node: NodeProto) -> tuple[Sink, Value]:
