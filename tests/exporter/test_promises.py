@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +12,8 @@ from numpy.typing import NDArray
 from xxdeploy.errors import UsageError, VerificationError
 from xxdeploy.exporter import ExportOptions
 from xxdeploy.exporter.promises import check_evaluation, check_top_k, keep_promises
-from xxdeploy.results import ModelOutput
+from xxdeploy.quantize.recipe import load_quantization_recipe
+from xxdeploy.results import LayerNoise, ModelOutput
 from xxdeploy.verify import Comparison, judge_paired
 
 CLASSES = ModelOutput("probabilities", 10)
@@ -42,6 +46,18 @@ def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
             keep_promises(plan.changed(min_agreement=asked), (), (good, bad))
         assert caught.value.code == "agreement-low"
         assert caught.value.message.startswith(f"FAIL min-agreement {asked:g} (onnx-int8-avx2): 90.0 % of the images")
+
+
+def test_the_line_in_the_hint_is_a_recipe(tmp_path: Path) -> None:
+    scores = np.eye(10, dtype=np.float32)[np.arange(50) % 10]
+    bad = judge_paired(scores, np.roll(scores, 1, axis=1), names=("onnx-fp32", "onnx-int8"))
+    noise = [LayerNoise(name, "Conv", 9.0, None, None, None, None) for name in ("body/a", "b", "c", "d")]
+    with pytest.raises(VerificationError) as caught:
+        keep_promises(ExportOptions.of("int8", min_agreement=90.0), (), (bad,), noise)
+    assert caught.value.hint is not None
+    (line,) = re.findall(r"float-layers = \[.*?\]", caught.value.hint)
+    (tmp_path / "mine.toml").write_text(line, encoding="utf-8")
+    assert load_quantization_recipe(tmp_path / "mine.toml").float_layers == ("body/a", "b", "c")
 
 
 def test_strict_holds_the_interval_to_the_promise() -> None:

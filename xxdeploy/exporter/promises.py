@@ -217,8 +217,11 @@ def keep_promises(
     if broken:
         hint = "try more calibration images (--samples), or another promise"
         if noise:
-            worst = ", ".join(layer.layer for layer in noise[:3])
-            hint = f"the most sensitive layers are {worst}; keep them in float by a --recipe, or {hint}"
+            worst = ", ".join(f'"{layer.layer}"' for layer in noise[:3])
+            hint = (
+                "the most sensitive layers stay in float by --recipe FILE, a text file with the line "
+                f"float-layers = [{worst}]; or {hint}"
+            )
         raise VerificationError(_lines(broken), hint=hint, code=broken[0].code)
     if unproven:
         hint = "evaluate on more images (--eval), or leave out --strict"
