@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xxdeploy.errors import UsageError, VerificationError
 from xxdeploy.exporter import ExportOptions
 from xxdeploy.exporter.promises import check_evaluation, check_top_k, keep_promises
-from xxdeploy.quantize.recipe import load_quantization_recipe
+from xxdeploy.quantize.recipe import QuantizationRecipe, load_quantization_recipe
 from xxdeploy.results import LayerNoise, ModelOutput
 from xxdeploy.verify import Comparison, judge_paired
 
@@ -48,16 +48,17 @@ def test_without_labels_the_promise_is_held_to_images_held_back() -> None:
         assert caught.value.message.startswith(f"FAIL min-agreement {asked:g} (onnx-int8-avx2): 90.0 % of the images")
 
 
-def test_the_line_in_the_hint_is_a_recipe(tmp_path: Path) -> None:
+def test_the_hint_has_the_recipe_of_the_file_with_more_layers_in_float(tmp_path: Path) -> None:
     scores = np.eye(10, dtype=np.float32)[np.arange(50) % 10]
     bad = judge_paired(scores, np.roll(scores, 1, axis=1), names=("onnx-fp32", "onnx-int8"))
     noise = [LayerNoise(name, "Conv", 9.0, None, None, None, None) for name in ("body/a", "b", "c", "d")]
+    recipe = QuantizationRecipe(calibrator="mse", equalization=True, bias_correction="analytic", float_layers=("b",))
     with pytest.raises(VerificationError) as caught:
-        keep_promises(ExportOptions.of("int8", min_agreement=90.0), (), (bad,), noise)
+        keep_promises(ExportOptions.of("int8", min_agreement=90.0), (), (bad,), noise, recipe.to_json())
     assert caught.value.hint is not None
-    (line,) = re.findall(r"float-layers = \[.*?\]", caught.value.hint)
-    (tmp_path / "mine.toml").write_text(line, encoding="utf-8")
-    assert load_quantization_recipe(tmp_path / "mine.toml").float_layers == ("body/a", "b", "c")
+    (tmp_path / "mine.toml").write_text(caught.value.hint.partition("text file with\n")[2], encoding="utf-8")
+    expected = replace(recipe, float_layers=("b", "body/a", "c"))
+    assert load_quantization_recipe(tmp_path / "mine.toml") == expected
 
 
 def test_strict_holds_the_interval_to_the_promise() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -191,12 +192,13 @@ def keep_promises(
     comparisons: Sequence[Comparison],
     selection: Sequence[Comparison] = (),
     noise: Sequence[LayerNoise] = (),
+    recipe: Mapping[str, object] | None = None,
 ) -> Conclusions:
     """Describe the loss of each model, and check the promises.
 
     ``comparisons`` are on the evaluation images, the float32 graph's first. Promises are about the files in lower
     precision, or about the float32 graph if it is the only one. Without ``comparisons``, all but --max-drop are checked
-    on the ``selection`` images.
+    on the ``selection`` images. ``recipe`` is the INT8 file's, by the keys of a recipe file.
 
     Raises
     ------
@@ -217,17 +219,21 @@ def keep_promises(
     if broken:
         hint = "try more calibration images (--samples), or another promise"
         if noise:
-            worst = ", ".join(f'"{layer.layer}"' for layer in noise[:3])
-            hint = (
-                "the most sensitive layers stay in float by --recipe FILE, a text file with the line "
-                f"float-layers = [{worst}]; or {hint}"
-            )
+            lines = _recipe_lines(recipe or {}, [layer.layer for layer in noise[:3]])
+            hint = f"{hint}; or keep the most sensitive layers in float by --recipe FILE, a text file with\n{lines}"
         raise VerificationError(_lines(broken), hint=hint, code=broken[0].code)
     if unproven:
         hint = "evaluate on more images (--eval), or leave out --strict"
         raise VerificationError(_lines(unproven, strict=True), hint=hint, code="promise-unproven")
     sentences = tuple(chain.from_iterable(comparison.sentences for comparison in judged or selection))
     return Conclusions(sentences, tuple(verdict.line(strict=proof.strict) for verdict in verdicts))
+
+
+def _recipe_lines(recipe: Mapping[str, object], layers: Sequence[str]) -> str:
+    """Return a recipe as TOML, with more layers in float. Its texts, truths and lists are those of JSON, too."""
+    before = recipe.get("float-layers", ())
+    kept = tuple(dict.fromkeys((*before, *layers))) if isinstance(before, (list, tuple)) else tuple(layers)
+    return "\n".join(f"{key} = {json.dumps(value)}" for key, value in {**recipe, "float-layers": kept}.items())
 
 
 def _lines(verdicts: Sequence[Verdict], *, strict: bool = False) -> str:

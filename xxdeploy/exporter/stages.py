@@ -371,7 +371,7 @@ def conclude(
     classes: int | None,
 ) -> Conclusions:
     """Return the loss of each model, the promises and warnings. Errors as :func:`keep_promises`."""
-    kept = keep_promises(options, comparisons, lowered.selection, lowered.noise)
+    kept = keep_promises(options, comparisons, lowered.selection, lowered.noise, lowered.evidence.recipe)
     warnings, domain = warnings_about(accuracies, classes), lowered.evidence.domain
     if domain is not None and domain.warns:
         warnings += (domain.sentence,)
