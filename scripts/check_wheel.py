@@ -54,7 +54,9 @@ def build(folder: Path) -> Path:
     run(python, "-m", "pip", "install", "-q", "hatchling", "hatch-vcs", "twine")
     run(python, "-m", "hatchling", "build", "-t", "sdist", "-d", folder, cwd=ROOT)
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
-        archive.extractall(folder / "sdist", filter="data")
+        # Python 3.11.0 to 3.11.3 (Debian 12) has no filters.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        archive.extractall(folder / "sdist")
     run(python, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=next((folder / "sdist").iterdir()))
     wheel = next(folder.glob("*.whl"))
     run(python, "-m", "twine", "check", "--strict", wheel, next(folder.glob("*.tar.gz")))
