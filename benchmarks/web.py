@@ -97,7 +97,7 @@ def keras_model(network: str, weights: str) -> Any:
 
 
 def in_browser(folder: Path, call: str, arguments: Sequence[object], pictures: Path | None = None) -> Any:
-    """Call a function of ``web/bench/bench.html``; it finds ``folder`` at ``/work/``."""
+    """Call a function of ``web/bench/bench.html``; it finds ``folder`` at ``/files/``."""
     job = folder / "job.json"
     place = None if pictures is None else str(pictures.resolve())
     job.write_text(json.dumps({"work": str(folder), "pictures": place, "call": call, "args": arguments}))

@@ -6,18 +6,31 @@ The codes are written by hand here, from docs/reference/errors.md and docs/refer
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from conformance_edits import (
+    Edit,
+    all_of,
+    as_folder,
+    content,
+    document_with,
+    flipped,
+    in_text,
+    linked,
+    removed,
+    replaced,
+    set_at,
+    sized,
+    vouched,
+    without,
+)
 
 from xxdeploy.runtime.bundle.contents import npy_from_array
 
-Edit = Callable[[Path], None]
 TOO_LARGE = (4 << 20) + 1
 """Bytes of a manifest, one more than a reader accepts."""
 _DEEP = 20_000
@@ -47,146 +60,34 @@ class Fault:
         return not self.code.startswith("manifest-") and self.code not in ("unknown-schema", "not-a-bundle")
 
 
-def set_at(*path: str | int, value: Any) -> Edit:
-    """Return an edit that sets one value of the manifest."""
-
-    def change(document: Any) -> None:
-        for key in path[:-1]:
-            document = document[key]
-        document[path[-1]] = value
-
-    return _document(change)
-
-
-def without(*path: str | int) -> Edit:
-    """Return an edit that deletes one key of the manifest."""
-
-    def change(document: Any) -> None:
-        for key in path[:-1]:
-            document = document[key]
-        del document[path[-1]]
-
-    return _document(change)
-
-
-def in_text(old: str, new: str) -> Edit:
-    """Return an edit that replaces the first ``old`` in the manifest's text."""
-
-    def edit(bundle: Path) -> None:
-        text = (bundle / "manifest.json").read_text(encoding="utf-8")
-        if old not in text:
-            raise SystemExit(f"error: there is no {old!r} in {bundle}/manifest.json")
-        (bundle / "manifest.json").write_text(text.replace(old, new, 1), encoding="utf-8")
-
-    return edit
-
-
-def content(name: str, data: bytes | Callable[[bytes], bytes]) -> Edit:
-    """Return an edit that replaces a file and leaves its hash in the manifest as it was."""
-
-    def edit(bundle: Path) -> None:
-        (bundle / name).write_bytes(data((bundle / name).read_bytes()) if callable(data) else data)
-
-    return edit
-
-
-def vouched(name: str, data: bytes | Callable[[bytes], bytes]) -> Edit:
-    """Return an edit that replaces a file and writes its size and hash into the manifest."""
-
-    def edit(bundle: Path) -> None:
-        content(name, data)(bundle)
-        fresh = (bundle / name).read_bytes()
-
-        def change(document: Any) -> None:
-            entry = next(entry for entry in document["files"] if entry["path"] == name)
-            entry.update(sha256=hashlib.sha256(fresh).hexdigest(), size=len(fresh))
-
-        _document(change)(bundle)
-
-    return edit
-
-
-def replaced(name: str, other: Path) -> Edit:
-    """Return an edit that puts another file, at a path from the bundle, in the place of one, with its hash."""
-    return lambda bundle: vouched(name, (bundle / other).read_bytes())(bundle)
-
-
-def _document(change: Callable[[Any], None]) -> Edit:
-    def edit(bundle: Path) -> None:
-        file = bundle / "manifest.json"
-        document = json.loads(file.read_text(encoding="utf-8"))
-        change(document)
-        file.write_text(json.dumps(document, ensure_ascii=False, indent=1), encoding="utf-8")
-
-    return edit
-
-
-def all_of(*edits: Edit) -> Edit:
-    """Return the edit that makes several edits, one after the other."""
-
-    def edit(bundle: Path) -> None:
-        for one in edits:
-            one(bundle)
-
-    return edit
-
-
 def _twice(bundle: Path) -> None:
-    _document(lambda document: document["files"].append(document["files"][0]))(bundle)
+    document_with(lambda document: document["files"].append(document["files"][0]))(bundle)
 
 
 def _other_case(bundle: Path) -> None:
-    _document(lambda document: document["files"].append({**document["files"][0], "path": "GOLDEN/Inputs.npy"}))(bundle)
+    document_with(lambda document: document["files"].append({**document["files"][0], "path": "GOLDEN/Inputs.npy"}))(
+        bundle
+    )
 
 
 def _file_as_folder(bundle: Path) -> None:
-    _document(lambda document: document["files"].append({**document["files"][0], "path": "labels.txt/more"}))(bundle)
+    document_with(lambda document: document["files"].append({**document["files"][0], "path": "labels.txt/more"}))(
+        bundle
+    )
 
 
 def _many_files(bundle: Path) -> None:
     def change(document: Any) -> None:
         document["files"] += [{**document["files"][0], "path": f"more/{index}.npy"} for index in range(256)]
 
-    _document(change)(bundle)
+    document_with(change)(bundle)
 
 
 def _unlisted(bundle: Path) -> None:
     def change(document: Any) -> None:
         document["files"] = [entry for entry in document["files"] if entry["path"] != "model.onnx"]
 
-    _document(change)(bundle)
-
-
-def _sparse(name: str, size: int) -> Edit:
-    def edit(bundle: Path) -> None:
-        with (bundle / name).open("r+b") as file:
-            file.truncate(size)
-
-    return edit
-
-
-def _link(name: str, target: str) -> Edit:
-    def edit(bundle: Path) -> None:
-        (bundle / name).unlink()
-        (bundle / name).symlink_to(target)
-
-    return edit
-
-
-def _folder(name: str) -> Edit:
-    def edit(bundle: Path) -> None:
-        (bundle / name).unlink()
-        (bundle / name).mkdir()
-
-    return edit
-
-
-def _removed(name: str) -> Edit:
-    return lambda bundle: (bundle / name).unlink()
-
-
-def _flipped(data: bytes) -> bytes:
-    return data[:-1] + bytes([data[-1] ^ 1])
+    document_with(change)(bundle)
 
 
 def faults() -> Iterator[Fault]:
@@ -200,7 +101,7 @@ def faults() -> Iterator[Fault]:
 
 def _of_the_text() -> Iterator[Fault]:
     manifest = "manifest.json"
-    yield Fault("no-manifest", "not-a-bundle", _removed(manifest))
+    yield Fault("no-manifest", "not-a-bundle", removed(manifest))
     yield Fault("empty", "manifest-json", content(manifest, b""))
     yield Fault("no-json", "manifest-json", content(manifest, b"\x89PNG\r\n\x1a\n"))
     yield Fault("no-object", "manifest-value", content(manifest, b"[]"))
@@ -225,7 +126,7 @@ def _of_the_text() -> Iterator[Fault]:
     yield Fault("control-character-in-a-key", "manifest-text", in_text('"evidence": {', '"evidence": {"\\u009b": 1'))
     yield Fault("lone-surrogate", "manifest-text", in_text('"evidence": {', '"evidence": {"a": "\\ud800"'))
     yield Fault("raw-control-character", "manifest-json", in_text('"evidence": {', '"evidence": {"a": "\x07"'))
-    yield Fault("too-large", "manifest-too-large", _sparse(manifest, TOO_LARGE))
+    yield Fault("too-large", "manifest-too-large", sized(manifest, TOO_LARGE))
 
 
 def _of_values() -> Iterator[Fault]:
@@ -394,18 +295,18 @@ def _of_paths() -> Iterator[Fault]:
 def _of_files() -> Iterator[Fault]:
     for name in ("model.onnx", "labels.txt", "golden/inputs.npy", "golden/outputs.npy"):
         short = name.replace("/", "-")
-        yield Fault(f"changed-{short}", "file-hash", content(name, _flipped))
-        yield Fault(f"missing-{short}", "file-missing", _removed(name))
+        yield Fault(f"changed-{short}", "file-hash", content(name, flipped))
+        yield Fault(f"missing-{short}", "file-missing", removed(name))
         yield Fault(f"cut-{short}", "file-size", content(name, lambda data: data[:-1]))
         yield Fault(f"grown-{short}", "file-size", content(name, lambda data: data + b"\n"))
     yield Fault("model-empty", "file-size", content("model.onnx", b""))
-    yield Fault("folder-for-a-file", "file-not-regular", _folder("model.onnx"), needs=("links",))
+    yield Fault("folder-for-a-file", "file-not-regular", as_folder("model.onnx"), needs=("links",))
     yield Fault(
-        "link-outside", "file-outside", _link("model.onnx", "../../bundles/classes/model.onnx"), needs=("links",)
+        "link-outside", "file-outside", linked("model.onnx", "../../bundles/classes/model.onnx"), needs=("links",)
     )
-    yield Fault("link-to-a-device", "file-outside", _link("model.onnx", "/dev/zero"), needs=("links",))
-    yield Fault("link-to-nothing", "file-missing", _link("model.onnx", "absent"), needs=("links",))
-    yield Fault("link-to-itself", "file-missing", _link("model.onnx", "model.onnx"), needs=("links",))
+    yield Fault("link-to-a-device", "file-outside", linked("model.onnx", "/dev/zero"), needs=("links",))
+    yield Fault("link-to-nothing", "file-missing", linked("model.onnx", "absent"), needs=("links",))
+    yield Fault("link-to-itself", "file-missing", linked("model.onnx", "model.onnx"), needs=("links",))
     yield Fault("model-no-model", "engine-load", vouched("model.onnx", b"not a model"), needs=RUN)
     tflite, another = "model.tflite", Path("../../bundles/torch-rgb/model.tflite")
     for name, data in {"no-model": b"not a model", "empty": b"", "zeros": bytes(64)}.items():

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from conformance_bundles import HEIGHT, WIDTH, Network, Planned, same
-from conformance_refusals import RUN, Fault, all_of, set_at, vouched, without
+from conformance_edits import all_of, set_at, vouched, without
+from conformance_refusals import RUN, Fault
 from numpy.typing import NDArray
 
 from xxdeploy.runtime.bundle.contents import npy_from_array

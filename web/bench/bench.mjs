@@ -8,7 +8,7 @@ import { launch, serve } from "../test/browser.mjs";
 
 const here = dirname(dirname(fileURLToPath(import.meta.url)));
 const { work, pictures, call, args } = JSON.parse(readFileSync(process.argv[2], "utf8"));
-const folders = { "/": join(here, "bench"), "/dist/": join(here, "dist"), "/nm/": join(here, "node_modules"), "/work/": work };
+const folders = { "/": join(here, "bench"), "/dist/": join(here, "dist"), "/nm/": join(here, "node_modules"), "/files/": work };
 const server = await serve(pictures ? { ...folders, "/pictures/": pictures } : folders);
 const browser = await launch();
 try {
